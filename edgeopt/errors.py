@@ -1,0 +1,146 @@
+"""What goes wrong, said so that the reader knows what, where and what to do.
+
+A `UserError` is somebody's mistake and never shows a traceback; it carries every problem that was found, not only the first.
+Anything else that escapes is a bug in edgeopt or in a plugin.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit status of every `edgeopt` command."""
+
+    OK = 0
+    BUG = 1
+    USER_ERROR = 2
+    GATE_MISSED = 3
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a file that the user wrote; `line` counts from 1."""
+
+    file: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, where it is, and what to do about it."""
+
+    message: str
+    hint: str | None = None
+    location: Location | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.location}: " if self.location else ""
+        hint = f"\n  hint: {self.hint}" if self.hint else ""
+        return f"{where}{self.message}{hint}"
+
+    def at(self, location: Location | None) -> Problem:
+        """This problem at `location`, unless it already knows a better one."""
+        return self if self.location or location is None else replace(self, location=location)
+
+
+class EdgeoptError(Exception):
+    """Base of everything that edgeopt raises on purpose."""
+
+    exit_code = ExitCode.BUG
+
+
+class UserError(EdgeoptError):
+    """Mistakes in what the user gave: recipe, options, data, files; `problems` holds all of them."""
+
+    exit_code = ExitCode.USER_ERROR
+
+    def __init__(self, *problems: Problem | str, hint: str | None = None) -> None:
+        self.problems: tuple[Problem, ...] = tuple(
+            Problem(problem, hint) if isinstance(problem, str) else problem for problem in problems
+        )
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def at(self, location: Location | None) -> UserError:
+        """The same error with `location` filled in for the problems that have none."""
+        return type(self)(*(problem.at(location) for problem in self.problems))
+
+
+class RecipeError(UserError):
+    """The recipe does not parse, does not fit its schema, or asks for an impossible order."""
+
+
+class PluginError(UserError):
+    """A plugin cannot be loaded, is declared wrongly, or shares its name with another."""
+
+
+class MissingExtraError(UserError):
+    """A plugin needs packages that are not installed."""
+
+
+class DataError(UserError):
+    """The data set is missing, empty, unreadable or cannot be split as asked."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is unsafe, unreadable or does not fit the model."""
+
+
+class TrainingError(UserError):
+    """Training cannot go on, for instance because the loss is no longer finite."""
+
+
+class NothingChangedError(UserError):
+    """A step was asked to change the model and changed nothing (0 layers quantized, 0 nodes frozen)."""
+
+
+class FunctionChangedError(UserError):
+    """A step that must keep the function (capture, fold, convert) did not keep it."""
+
+
+class ExportError(UserError):
+    """A runtime cannot take the model; names the operator and the module it comes from."""
+
+
+class StorageError(UserError):
+    """Files cannot be written or read: no permission, no space, a damaged store."""
+
+
+class LockError(UserError):
+    """`--locked` was asked for and something is not as the lock says."""
+
+
+class GateError(EdgeoptError):
+    """The run finished and a gate of the recipe was missed."""
+
+    exit_code = ExitCode.GATE_MISSED
+
+    def __init__(self, messages: Iterable[str]) -> None:
+        self.messages = tuple(messages)
+        super().__init__("\n".join(self.messages))
+
+
+class WorkerError(EdgeoptError):
+    """A worker process ended with a bug or a native crash; `log` says where its output is."""
+
+    def __init__(self, message: str, log: str | None = None) -> None:
+        self.log = log
+        super().__init__(message)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """A hint that names the closest of `known`, or all of them when there are few, or nothing."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(repr(choice) for choice in close) + "?"
+    if 0 < len(choices) <= 12:
+        return "known: " + ", ".join(choices)
+    return None

@@ -1,0 +1,51 @@
+"""Short texts that change when the thing behind them does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from edgeopt.types import Json
+
+
+def digest(value: Json) -> str:
+    """SHA-256 of a JSON value, in hex; the order of keys does not matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source_digest(folder: Path, without: Iterable[str] = ()) -> str:
+    """SHA-256 over the Python files below `folder`, or of the one file; `without` names subfolders to leave out."""
+    if folder.is_file():
+        return file_digest(folder)
+    skipped = {folder / name for name in without}
+    files = sorted(file for file in folder.rglob("*.py") if not skipped.intersection(file.parents))
+    return digest([[file.relative_to(folder).as_posix(), file_digest(file)] for file in files])
+
+
+def files_fingerprint(root: Path) -> str:
+    """Names, sizes and modification times of a file, or of all files below a folder, without reading them."""
+    files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
+    stats = ((file, file.stat()) for file in files)
+    return digest([[file.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns] for file, stat in stats])
+
+
+def versions_of(distributions: Iterable[str]) -> dict[str, str]:
+    """Installed version of each distribution, "none" where it is not installed."""
+    return {name: _version(name) for name in sorted(set(distributions))}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"

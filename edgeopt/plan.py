@@ -1,0 +1,445 @@
+"""Shape to plan: every plugin found, every option checked, every stage keyed, and all errors at once.
+
+Nothing heavy is imported and no picture is read here. `edgeopt check` is this module; `edgeopt run` goes on from it.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
+
+import edgeopt
+from edgeopt.errors import Problem, RecipeError, UserError
+from edgeopt.fingerprint import digest, source_digest, versions_of
+from edgeopt.plugin import (
+    FULL_BUDGET,
+    SMOKE_BUDGET,
+    Budget,
+    DatasetPlugin,
+    ExporterPlugin,
+    ModelPlugin,
+    PassPlugin,
+    Plugin,
+    Use,
+)
+from edgeopt.recipe import Key, Recipe, Step, problems_of
+from edgeopt.registry import Registry, editable_source, missing_problem
+from edgeopt.settings import to_json
+from edgeopt.types import Form, Json, Role
+
+P = TypeVar("P", bound=Plugin)
+
+
+class StageKind(StrEnum):
+    """What a stage does; also the first part of its name."""
+
+    DATA = "data"
+    MODEL = "model"
+    PASS = "pass"
+    PROGRAM = "program"
+    EXPORT = "export"
+    VERIFY = "verify"
+    MEASURE = "measure"
+    REPORT = "report"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run, cached under `key`. `needs` are the stages whose results it reads; `recipe_key` is where it is written."""
+
+    kind: StageKind
+    name: str
+    label: str
+    key: str
+    needs: tuple[str, ...]
+    recipe_key: Key
+    index: int = 0
+    role: Role | None = None
+
+
+@dataclass(frozen=True)
+class PlannedExport:
+    """One file to make: an exporter, the role of the model that goes into it, and the folder it ends in."""
+
+    use: Use[ExporterPlugin]
+    index: int
+    role: Role
+    folder: str
+
+    @property
+    def file(self) -> str:
+        """Path of the file below the run's folder."""
+        return f"{self.folder}/{self.role}/model{self.use.plugin.suffix}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe that can run."""
+
+    recipe: Recipe
+    registry: Registry
+    dataset: Use[DatasetPlugin]
+    model: Use[ModelPlugin]
+    passes: tuple[Use[PassPlugin], ...]
+    exports: tuple[PlannedExport, ...]
+    budget: Budget
+    smoke: bool
+    data_fingerprint: str
+
+    @property
+    def baseline_passes(self) -> int:
+        """How many passes make the float model that the optimized one is compared with."""
+        return next((index for index, use in enumerate(self.passes) if use.plugin.optimizes), len(self.passes))
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The models that are captured: the float one, and the optimized one where a pass optimizes."""
+        optimizes = self.baseline_passes < len(self.passes)
+        return (Role.BASELINE, Role.OPTIMIZED) if optimizes else (Role.BASELINE,)
+
+    @property
+    def uses(self) -> tuple[Use[Any], ...]:
+        """Every plugin that the recipe uses, references in options included."""
+        exports = {planned.index: planned.use for planned in self.exports}
+        direct: list[Use[Any]] = [self.dataset, self.model, *self.passes, *exports.values()]
+        return tuple(direct + [inner for use in direct for inner in references(use)])
+
+    @cached_property
+    def stages(self) -> Mapping[str, Stage]:
+        """All stages by name, each after those it needs."""
+        return {stage.name: stage for stage in _stages(self)}
+
+    def resolved(self) -> dict[str, Json]:
+        """The recipe with every option written out, as the lock and the report record it."""
+        steps = {planned.index: planned.use for planned in self.exports}
+        return {
+            "schema": self.recipe.schema_version,
+            "name": self.recipe.name,
+            "seed": self.recipe.seed,
+            "baseline": self.recipe.baseline,
+            "dataset": self.dataset.to_json(),
+            "model": self.model.to_json(),
+            "passes": [use.to_json() for use in self.passes],
+            "exports": [
+                {**use.to_json(), "name": self.recipe.exports[index].folder} for index, use in sorted(steps.items())
+            ],
+            "trainer": to_json(self.recipe.trainer),
+            "measure": to_json(self.recipe.measure),
+            "gates": to_json(self.recipe.gates),
+        }
+
+
+def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Plan:
+    """Checks a recipe against the installed plugins.
+
+    Raises `RecipeError` with every problem: unknown plugins and options, values out of range, passes in an impossible
+    order, two exports to one file, extras that are not installed, data that is not there.
+    """
+    planner = _Planner(recipe, registry)
+    dataset = planner.use(DatasetPlugin, recipe.dataset, ("dataset",))
+    model = planner.use(ModelPlugin, recipe.model, ("model",))
+    passes = [planner.use(PassPlugin, step, ("passes", index)) for index, step in enumerate(recipe.passes)]
+    exporters = [planner.use(ExporterPlugin, step, ("exports", index)) for index, step in enumerate(recipe.exports)]
+    planner.check_order(passes)
+    planner.check_folders()
+    fingerprint = planner.fingerprint(dataset)
+    if planner.problems or dataset is None or model is None:
+        unique = dict.fromkeys(planner.problems)
+        raise RecipeError(*sorted(unique, key=lambda problem: (problem.location is None, _line(problem))))
+    done = tuple(use for use in passes if use is not None)
+    plan = Plan(
+        recipe=recipe,
+        registry=registry,
+        dataset=dataset,
+        model=model,
+        passes=done,
+        exports=(),
+        budget=SMOKE_BUDGET if smoke else FULL_BUDGET,
+        smoke=smoke,
+        data_fingerprint=fingerprint,
+    )
+    return _with_exports(plan, [use for use in exporters if use is not None])
+
+
+def references(use: Use[Any]) -> Iterable[Use[Any]]:
+    """The plugins that the options of `use` refer to, and theirs."""
+    for name in type(use.options).model_fields:
+        value = getattr(use.options, name)
+        if isinstance(value, Use):
+            yield value
+            yield from references(value)
+
+
+def reference_kind(annotation: Any) -> type[Plugin] | None:
+    """The kind of plugin that an option refers to, when its type is `Use[...]` or `Use[...] | None`."""
+    if get_origin(annotation) is Use:
+        (kind,) = get_args(annotation)
+        return kind if isinstance(kind, type) else None
+    return next((kind for inner in get_args(annotation) if (kind := reference_kind(inner))), None)
+
+
+class _Planner:
+    """Collects problems while the parts of a recipe are looked up."""
+
+    def __init__(self, recipe: Recipe, registry: Registry) -> None:
+        self.recipe = recipe
+        self.registry = registry
+        self.problems: list[Problem] = []
+
+    def use(self, kind: type[P], step: Step, key: Key) -> Use[P] | None:
+        """The plugin of a step with its options, or None after noting what is wrong."""
+        return self._use(kind, step.use, step.options, key)
+
+    def _use(self, kind: type[P], name: str, options: dict[str, Any], key: Key) -> Use[P] | None:
+        try:
+            plugin = self.registry.get(kind, name)
+        except UserError as error:
+            self.problems += error.at(self.recipe.locate(*key, "use")).problems
+            return None
+        if problem := missing_problem(plugin):
+            self.problems.append(problem.at(self.recipe.locate(*key, "use")))
+        values, broken = self._with_references(plugin, options, key)
+        try:
+            validated = plugin.options.model_validate(values)
+        except ValidationError as error:
+            self.problems += problems_of(error, key, self.recipe.source, plugin.options, known_broken=broken)
+            return None
+        return None if broken else Use(plugin, validated)
+
+    def _with_references(self, plugin: Plugin, options: dict[str, Any], key: Key) -> tuple[dict[str, Any], set[str]]:
+        """The options with every reference to another plugin looked up, and the names of those that cannot be."""
+        values = dict(options)
+        broken = set()
+        for name, option in plugin.options.model_fields.items():
+            kind = reference_kind(option.annotation)
+            value = values.get(name, option.default)
+            if kind is None or value is None or value is PydanticUndefined or isinstance(value, Use):
+                continue
+            used = self._reference(kind, value, (*key, name))
+            if used is None:
+                broken.add(name)
+                values.pop(name, None)
+            else:
+                values[name] = used
+        return values, broken
+
+    def _reference(self, kind: type[P], value: Any, key: Key) -> Use[P] | None:
+        table = {"use": value} if isinstance(value, str) else value
+        if isinstance(table, dict) and isinstance(table.get("use"), str):
+            return self._use(kind, table["use"], {name: given for name, given in table.items() if name != "use"}, key)
+        name = key[-1]
+        where = ".".join(str(part) for part in key)
+        hint = f'{name} = "NAME", or {name} = {{ use = "NAME", ... }}'
+        self.problems.append(Problem(f"{where}: does not name a {kind.kind}", hint, self.recipe.locate(*key)))
+        return None
+
+    def check_order(self, passes: list[Use[PassPlugin] | None]) -> None:
+        """Notes passes that cannot take what the pass before them gives."""
+        form, maker = Form.MODULE, ""
+        for index, use in enumerate(passes):
+            if use is None:
+                return  # what comes after an unknown pass cannot be judged
+            plugin = use.plugin
+            if plugin.accepts is not form:
+                needs = "a trainable module" if plugin.accepts is Form.MODULE else "a captured program"
+                given = "a captured program" if form is Form.PROGRAM else "a trainable module"
+                hint = (
+                    f"put {plugin.name!r} before {maker!r}"
+                    if form is Form.PROGRAM
+                    else f"put a pass that makes a program, such as 'ptq' or 'qat', before {plugin.name!r}"
+                )
+                after = f" and {maker!r} before it leaves {given}" if maker else f" and the model starts as {given}"
+                self.problems.append(
+                    Problem(
+                        f"pass {plugin.name!r} needs {needs},{after}",
+                        hint,
+                        self.recipe.locate("passes", index, "use"),
+                    )
+                )
+                return
+            form, maker = plugin.produces, plugin.name
+
+    def check_folders(self) -> None:
+        """Notes exports that would write one file."""
+        seen: dict[str, int] = {}
+        for index, step in enumerate(self.recipe.exports):
+            if step.folder in seen:
+                first = self.recipe.locate("exports", seen[step.folder])
+                line = f" (the other is on line {first.line})" if first and first.line else ""
+                self.problems.append(
+                    Problem(
+                        f"two exports would write to {step.folder!r}{line}",
+                        'give one of them a name of its own, as in name = "other"',
+                        self.recipe.locate("exports", index),
+                    )
+                )
+            seen.setdefault(step.folder, index)
+
+    def fingerprint(self, dataset: Use[DatasetPlugin] | None) -> str:
+        """The data's fingerprint; notes data that is not there."""
+        if dataset is None or missing_problem(dataset.plugin):
+            return ""
+        try:
+            return dataset.plugin.fingerprint(dataset.options)
+        except UserError as error:
+            self.problems += error.at(self.recipe.locate("dataset")).problems
+            return ""
+
+
+def _line(problem: Problem) -> int:
+    return (problem.location.line or 0) if problem.location else 0
+
+
+def _with_exports(plan: Plan, exporters: list[Use[ExporterPlugin]]) -> Plan:
+    """The plan with one planned file for each exporter and role."""
+    roles = plan.roles if plan.recipe.baseline else plan.roles[-1:]
+    exports = tuple(
+        PlannedExport(use, index, role, plan.recipe.exports[index].folder)
+        for index, use in enumerate(exporters)
+        for role in roles
+    )
+    return replace(plan, exports=exports)
+
+
+# ---- stages -----------------------------------------------------------------------------------------------------------
+
+
+def _stages(plan: Plan) -> Iterable[Stage]:
+    """The stages of a plan in an order in which they can run; each key covers all that its result depends on."""
+    key_of = _keys(plan)
+    budget = [plan.budget.epochs, plan.budget.batches, plan.budget.pictures]
+    trainer = to_json(plan.recipe.trainer)
+    seed = plan.recipe.seed
+
+    data = Stage(
+        StageKind.DATA,
+        "data",
+        f"data: {plan.dataset.plugin.name}",
+        key_of(plan.dataset, plan.data_fingerprint, plan.budget.pictures),
+        (),
+        ("dataset",),
+    )
+    yield data
+    model = Stage(
+        StageKind.MODEL, "model", f"model: {plan.model.plugin.name}", key_of(plan.model, data.key, seed), (data.name,), ("model",)
+    )
+    yield model
+    states = [model]
+    for index, use in enumerate(plan.passes):
+        before = states[-1]
+        key = key_of(use, before.key, trainer, seed, index, budget)
+        name = f"pass-{index}-{use.plugin.name}"
+        states.append(
+            Stage(StageKind.PASS, name, use.plugin.name, key, (data.name, before.name), ("passes", index), index)
+        )
+        yield states[-1]
+
+    programs: dict[Role, Stage] = {}
+    wanted = {planned.role for planned in plan.exports} | {Role.BASELINE}
+    for role in plan.roles:
+        if role not in wanted:
+            continue
+        state = states[1 + plan.baseline_passes - 1] if role is Role.BASELINE else states[-1]
+        programs[role] = Stage(
+            StageKind.PROGRAM,
+            f"program-{role}",
+            f"program: {role}",
+            key_of(None, state.key, data.key, "program"),
+            (data.name, state.name),
+            ("model",),
+            role=role,
+        )
+        yield programs[role]
+
+    exports, verifies = [], []
+    for number, planned in enumerate(plan.exports):
+        program = programs[planned.role]
+        where: Key = ("exports", planned.index)
+        suffix = f"{planned.folder}-{planned.role}"
+        export = Stage(
+            StageKind.EXPORT,
+            f"export-{suffix}",
+            f"export: {planned.folder} {planned.role}",
+            key_of(planned.use, program.key, card_recipe(plan)),
+            (program.name,),
+            where,
+            number,
+            planned.role,
+        )
+        verify = Stage(
+            StageKind.VERIFY,
+            f"verify-{suffix}",
+            f"verify: {planned.folder} {planned.role}",
+            key_of(planned.use, export.key, data.key, "verify"),
+            (data.name, program.name, export.name),
+            where,
+            number,
+            planned.role,
+        )
+        exports.append(export)
+        verifies.append(verify)
+    yield from exports
+    yield from verifies
+    measure = Stage(
+        StageKind.MEASURE,
+        "measure",
+        "latency",
+        key_of(None, [stage.key for stage in exports], to_json(plan.recipe.measure), plan.smoke, platform.node(), "measure"),
+        (data.name, *(stage.name for stage in exports)),
+        ("measure",),
+    )
+    yield measure
+    everything = [*programs.values(), *verifies, measure]
+    yield Stage(
+        StageKind.REPORT,
+        "report",
+        "report",
+        key_of(None, [stage.key for stage in everything], plan.resolved(), plan.recipe.description, _report_source()),
+        tuple(stage.name for stage in everything),
+        (),
+    )
+
+
+def card_recipe(plan: Plan) -> dict[str, Json]:
+    """What a card says of the recipe: all that made the file, and nothing that only judges it."""
+    resolved = plan.resolved()
+    return {name: resolved[name] for name in ("schema", "name", "seed", "dataset", "model", "passes", "trainer")}
+
+
+def _keys(plan: Plan) -> Callable[..., str]:
+    """A function that makes a key of a plugin (or none), its origin, versions and options, and everything else given."""
+    core = {"python": platform.python_version(), "machine": platform.machine(), "edgeopt": edgeopt.__version__, **_core_source()}
+    sources: dict[Path, str] = {}
+
+    def origin_of(use: Use[Any]) -> Json:
+        origin = plan.registry.origin(use.plugin)
+        if origin.source and origin.source not in sources:
+            sources[origin.source] = source_digest(origin.source)
+        source = sources[origin.source] if origin.source else ""
+        inner = [[each.plugin.name, *origin_of(each)] for each in references(use)]
+        return [origin.name, origin.version, source, versions_of(use.plugin.requires), inner]
+
+    def key_of(use: Use[Any] | None, *parts: Json) -> str:
+        return digest([core, [use.to_json(), origin_of(use)] if use else None, *parts])
+
+    return key_of
+
+
+def _core_source() -> dict[str, str]:
+    """The core's own source when edgeopt is an editable install: its developers must not meet stale results."""
+    folder = editable_source("edgeopt", "edgeopt")
+    return {"source": source_digest(folder, without=("cli", "report", "testing"))} if folder else {}
+
+
+def _report_source() -> str:
+    """The source of the report's room, which no other stage depends on."""
+    folder = editable_source("edgeopt", "edgeopt")
+    return source_digest(folder / "report") if folder else "report"

@@ -1,0 +1,222 @@
+"""What a plugin declares: one frozen dataclass a hook.
+
+A declaration module is light: it imports this module, defines option models, and names callables that import torch and the
+rest when they are called. From a declaration alone come `edgeopt plugins show`, the reference page, the JSON schema of
+recipes and the errors. Declarations grow by optional fields with defaults only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, PlainSerializer
+
+from edgeopt.errors import PluginError, Problem
+from edgeopt.settings import DatasetOptions, Options, TrainerSettings, to_json
+from edgeopt.types import (
+    Card,
+    ExportResult,
+    Form,
+    ModelState,
+    Predictor,
+    RawDataset,
+    TrainingData,
+)
+
+if TYPE_CHECKING:
+    from torchao.quantization.pt2e.quantizer import Quantizer
+
+    from edgeopt.progress import Progress
+
+__all__ = [
+    "Budget",
+    "DatasetOptions",
+    "DatasetPlugin",
+    "ExportContext",
+    "ExporterPlugin",
+    "ModelPlugin",
+    "Options",
+    "PassContext",
+    "PassPlugin",
+    "Plugin",
+    "QuantizerPlugin",
+    "Use",
+]
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What all declarations share.
+
+    `name` is a kebab-case noun, `summary` one line, `options` a pydantic model whose fields all have a description.
+    `requires` names the distributions that the callables import, and `install` the requirement that brings them, as pip
+    takes it (`edgeopt[onnx]`).
+    """
+
+    kind: ClassVar[str]
+
+    name: str
+    summary: str
+    options: type[Options]
+    requires: tuple[str, ...] = field(default=(), kw_only=True)
+    install: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not _NAME.fullmatch(self.name):
+            problems.append(Problem(f"{self.kind} {self.name!r}: the name is not kebab-case", "use a-z, 0-9 and '-'"))
+        if not self.summary or "\n" in self.summary:
+            problems.append(Problem(f"{self.kind} {self.name!r}: the summary is not one line"))
+        if not (isinstance(self.options, type) and issubclass(self.options, BaseModel)):
+            problems.append(Problem(f"{self.kind} {self.name!r}: options is not a pydantic model"))
+        else:
+            problems += [
+                Problem(f"{self.kind} {self.name!r}: option {name!r} has no description", "give its Field a description")
+                for name, option in self.options.model_fields.items()
+                if not option.description
+            ]
+        if problems:
+            raise PluginError(*problems)
+
+
+@dataclass(frozen=True)
+class DatasetPlugin(Plugin):
+    """A data set: labelled pictures, as they come.
+
+    `load(options)` returns a `RawDataset`; the core chooses classes, draws splits and applies the preprocessing.
+    `fingerprint(options)` is a cheap text that changes when the pictures do (names, sizes and times of files; a version),
+    so that a cached run notices without reading them.
+    """
+
+    kind: ClassVar[str] = "dataset"
+
+    load: Callable[[Any], RawDataset] = field(kw_only=True)
+    fingerprint: Callable[[Any], str] = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not issubclass(self.options, DatasetOptions):
+            raise PluginError(f"dataset {self.name!r}: its options do not extend DatasetOptions")
+
+
+@dataclass(frozen=True)
+class ModelPlugin(Plugin):
+    """A source of models. `build(options, data)` returns a float `ModelState` in module form for the classes of `data`."""
+
+    kind: ClassVar[str] = "model"
+
+    build: Callable[[Any, TrainingData], ModelState] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class QuantizerPlugin(Plugin):
+    """A target's numerics. `build(options, qat)` returns a torchao PT2E `Quantizer`; `precision` names the result ("int8")."""
+
+    kind: ClassVar[str] = "quantizer"
+
+    build: Callable[[Any, bool], Quantizer] = field(kw_only=True)
+    precision: str = field(default="int8", kw_only=True)
+
+
+@dataclass(frozen=True)
+class PassPlugin(Plugin):
+    """A step that turns one model state into another.
+
+    `accepts` and `produces` say in which form; `optimizes` is False for passes such as `train` that make the float model
+    with which the optimized one is compared.
+    """
+
+    kind: ClassVar[str] = "pass"
+
+    apply: Callable[[ModelState, Any, PassContext], ModelState] = field(kw_only=True)
+    accepts: Form = field(default=Form.MODULE, kw_only=True)
+    produces: Form = field(default=Form.MODULE, kw_only=True)
+    optimizes: bool = field(default=True, kw_only=True)
+
+
+@dataclass(frozen=True)
+class ExporterPlugin(Plugin):
+    """A runtime: `export(state, options, context)` writes `context.path`, `open(path, threads)` opens it for prediction.
+
+    The state is always in program form. `runtime` names the runtime in the report, `suffix` ends the file's name.
+    """
+
+    kind: ClassVar[str] = "exporter"
+
+    export: Callable[[ModelState, Any, ExportContext], ExportResult] = field(kw_only=True)
+    open: Callable[[Path, int], Predictor] = field(kw_only=True)
+    runtime: str = field(kw_only=True)
+    suffix: str = field(kw_only=True)
+
+
+PLUGIN_TYPES: tuple[type[Plugin], ...] = (DatasetPlugin, ModelPlugin, QuantizerPlugin, PassPlugin, ExporterPlugin)
+
+P = TypeVar("P", bound=Plugin)
+
+
+@dataclass(frozen=True)
+class Use(Generic[P]):
+    """A plugin with its options: what `use = "..."` in a recipe becomes.
+
+    Option models refer to other plugins with it: `quantizer: Annotated[Use[QuantizerPlugin], Field(...)]`, written in a
+    recipe as a name, or as a table with `use` and that plugin's options.
+    """
+
+    plugin: P
+    options: Any
+
+    def to_json(self) -> dict[str, Any]:
+        """`use` and all options, as JSON values."""
+        return {"use": self.plugin.name, **to_json(self.options)}
+
+
+#: Put beside `Use[...]` in an annotation, so that options with references can be written as JSON.
+AsTable = PlainSerializer(lambda use: use.to_json() if isinstance(use, Use) else use, return_type=Any)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bounds that `--smoke` puts on work; None for none."""
+
+    epochs: int | None = None
+    batches: int | None = None
+    pictures: int | None = None
+
+    def of(self, bound: int | None, wanted: int) -> int:
+        """`wanted`, cut to `bound`."""
+        return wanted if bound is None else min(bound, wanted)
+
+
+FULL_BUDGET = Budget()
+SMOKE_BUDGET = Budget(epochs=1, batches=2, pictures=48)
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass works with besides the state and its options.
+
+    `work_dir` outlives a killed run: a pass leaves checkpoints there and finds them again. `seed` is the pass's own.
+    """
+
+    data: TrainingData
+    trainer: TrainerSettings
+    seed: int
+    work_dir: Path
+    progress: Progress
+    budget: Budget = FULL_BUDGET
+
+
+@dataclass(frozen=True)
+class ExportContext:
+    """Where an exporter writes, and the card that it completes with `with_tensors` and embeds where the format allows."""
+
+    path: Path
+    card: Card
+    progress: Progress
+

@@ -1,0 +1,159 @@
+"""Results of stages, by key, on disk.
+
+A result is written into a temporary folder and renamed into place, so a run killed at any instant leaves whole results or
+none. Two runs on one store take turns on a stage: the second finds the first one's result.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeopt.errors import StorageError
+from edgeopt.types import Json
+
+_RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished stage: the folder with its files, what it says of itself, and how long it took."""
+
+    key: str
+    folder: Path
+    values: dict[str, Json]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of results; `root` is made on first use."""
+
+    root: Path
+
+    def find(self, key: str) -> Result | None:
+        """The result of `key`, or None when it is missing or its files are not all there."""
+        folder = self._folder(key)
+        try:
+            record = json.loads((folder / _RESULT).read_text())
+            whole = all((folder / name).stat().st_size == size for name, size in record["files"].items())
+        except (OSError, ValueError, KeyError):
+            return None
+        return Result(key, folder, record["values"], record["seconds"]) if whole else None
+
+    def compute(self, key: str, make: Callable[[Path], dict[str, Json]]) -> Result:
+        """The result of `key`: found, or made by `make(folder)`, which writes its files and returns its values.
+
+        Raises `StorageError` when nothing can be written.
+        """
+        with storage_errors(self.root), self._turn(key):
+            if found := self.find(key):
+                return found
+            pending = self.root / "pending" / uuid.uuid4().hex
+            pending.mkdir(parents=True)
+            try:
+                start = time.perf_counter()
+                values = make(pending)
+                seconds = time.perf_counter() - start
+                files = {file.relative_to(pending).as_posix(): file.stat().st_size for file in _files(pending)}
+                record = {"values": values, "seconds": seconds, "files": files}
+                (pending / _RESULT).write_text(json.dumps(record, indent=1))
+                folder = self._folder(key)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)  # a damaged result, or find() had returned it
+                pending.rename(folder)
+            finally:
+                shutil.rmtree(pending, ignore_errors=True)
+            shutil.rmtree(self._work_folder(key), ignore_errors=True)
+            return Result(key, folder, values, seconds)
+
+    def forget(self, key: str) -> None:
+        """Removes the result of `key` and what a killed run left for it."""
+        with storage_errors(self.root):
+            shutil.rmtree(self._folder(key), ignore_errors=True)
+            shutil.rmtree(self._work_folder(key), ignore_errors=True)
+
+    def work_dir(self, key: str) -> Path:
+        """A folder that outlives a killed run, for checkpoints of the stage; gone when the stage is finished."""
+        folder = self._work_folder(key)
+        with storage_errors(self.root):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _folder(self, key: str) -> Path:
+        return self.root / key[:2] / key
+
+    def _work_folder(self, key: str) -> Path:
+        return self.root / "work" / key
+
+    @contextmanager
+    def _turn(self, key: str) -> Iterator[None]:
+        """Holds the stage's lock; the system lets go of it when the process dies, however it dies."""
+        from filelock import FileLock  # needed only where something is computed
+
+        locks = self.root / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{key}.lock"):
+            yield
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns the system's errors of writing into `StorageError`s that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                raise StorageError(f"the disk is full: {where}", hint="free some space, or choose another disk with --out") from error
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                raise StorageError(f"no permission to write {where}", hint="choose another folder with --out") from error
+            case errno.ENOTDIR | errno.EEXIST:
+                raise StorageError(f"{where} is a file, not a folder", hint="choose another folder with --out") from error
+            case _:
+                raise
+
+
+def write_aside(path: Path, data: str | bytes) -> None:
+    """Writes a file so that a reader never sees half of it."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pending = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            if isinstance(data, bytes):
+                pending.write_bytes(data)
+            else:
+                pending.write_text(data, encoding="utf-8")
+            pending.replace(path)
+        finally:
+            pending.unlink(missing_ok=True)
+
+
+def place(source: Path, target: Path) -> None:
+    """Copies a file of the store into a run's folder, unless it is there already.
+
+    A copy, not a link: whoever edits a file of the run must not change the store.
+    """
+    with storage_errors(target):
+        old, new = target.stat() if target.exists() else None, source.stat()
+        if old and (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pending = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            shutil.copy2(source, pending)
+            pending.replace(target)
+        finally:
+            pending.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*")) if file.is_file())

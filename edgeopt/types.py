@@ -1,0 +1,256 @@
+"""The values that flow through a run, all frozen.
+
+```
+DataBundle ─▶ ModelState ─▶ … ─▶ ModelState ─▶ Artifact ─▶ Predictor
+```
+
+Importing this module is light: arrays and modules appear in annotations only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:  # numpy and torch are heavy, and only named here
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from edgeopt.preprocessing import Preprocessing
+    from edgeopt.settings import Augmentation
+    from edgeopt.task import Task
+
+    Pixels: TypeAlias = NDArray[np.uint8]
+    Labels: TypeAlias = NDArray[np.int64]
+    Logits: TypeAlias = NDArray[np.float32]
+
+Json: TypeAlias = Any  # a value that `json` writes: str, int, float, bool, None, list, dict
+
+
+class Form(StrEnum):
+    """What a pass takes and gives: a trainable module, or a captured program whose arithmetic is fixed."""
+
+    MODULE = "module"
+    PROGRAM = "program"
+
+
+class Role(StrEnum):
+    """Whether a file holds the float model that everything is compared with, or the optimized one."""
+
+    BASELINE = "baseline"
+    OPTIMIZED = "optimized"
+
+
+# ---- data -------------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """What a dataset plugin gives for one split: labelled pictures, read when asked for."""
+
+    @property
+    def labels(self) -> Labels:
+        """Class index of each picture, int64, shape (n,)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any:
+        """Picture `index` as a `PIL.Image.Image`, or as a uint8 array (height, width) or (height, width, 3).
+
+        Raises `DataError` naming the file when it cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """Pictures as a dataset plugin found them, before classes are chosen and splits are drawn.
+
+    `splits` holds "train" and, where the data set comes with them, "validation" and "test". Missing ones are drawn from
+    "train" by seeded, stratified shares.
+    """
+
+    classes: tuple[str, ...]
+    splits: Mapping[str, Pictures]
+
+
+class Split(Protocol):
+    """One split after `Preprocessing.pixels`: what every reader (training, evaluation, a runtime) sees."""
+
+    @property
+    def labels(self) -> Labels:
+        """Class index of each picture, int64, shape (n,)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def pixels(self, indices: Sequence[int] | slice) -> Pixels:
+        """Pictures as uint8, shape (n, image_size, image_size, 3), RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All that a pass may see of a data set. There is no test split here, so nothing can be selected on it."""
+
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    train: Split
+    calibration: Split
+    validation: Split
+    fingerprint: str
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True)
+class DataBundle:
+    """The data set of a run: what passes see, and the test split that only evaluation sees."""
+
+    training: TrainingData
+    test: Split
+
+
+# ---- the model --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A series for the report, such as validation accuracy by epoch."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    x_label: str = "epoch"
+    y_label: str = ""
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """What one pass did, as it is shown in the report: counts and scores, and curves to draw."""
+
+    name: str
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    curves: tuple[Curve, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """A model on its way through the passes. A pass returns a new one and leaves its input alone.
+
+    `model` is an `nn.Module` or an `ExportedProgram`, as `form` says. It takes float32 (batch, 3, image_size, image_size),
+    normalized by `preprocessing`, and returns logits (batch, len(classes)); `batch_range` bounds the batch of a program.
+    `operators` names the modules whose import registers custom operators of the program.
+    """
+
+    model: nn.Module | ExportedProgram
+    form: Form
+    task: Task
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    precision: str = "float32"
+    batch_range: tuple[int, int] = (1, 1024)
+    operators: tuple[str, ...] = ()
+    history: tuple[PassRecord, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of one input without its batch: (3, image_size, image_size)."""
+        return (3, self.preprocessing.image_size, self.preprocessing.image_size)
+
+    def after(
+        self, record: PassRecord, model: nn.Module | ExportedProgram, *, form: Form | None = None, precision: str | None = None
+    ) -> ModelState:
+        """The state that a pass returns: the new model and one more record."""
+        return replace(
+            self,
+            model=model,
+            form=form or self.form,
+            precision=precision or self.precision,
+            history=(*self.history, record),
+        )
+
+
+# ---- files ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output of a file; `scale` and `zero_point` are set when its type is an integer."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    layout: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an app must know to use a file; written beside it as `card.json`, and inside where the format allows."""
+
+    classes: tuple[str, ...]
+    preprocessing: Mapping[str, Json]
+    runtime: str
+    precision: str
+    role: str
+    recipe: Mapping[str, Json]
+    versions: Mapping[str, str]
+    input: TensorInfo | None = None
+    output: TensorInfo | None = None
+    schema: int = 1
+
+    def with_tensors(self, input: TensorInfo, output: TensorInfo) -> Card:
+        """This card with the file's own input and output filled in."""
+        return replace(self, input=input, output=output)
+
+    def to_json(self) -> str:
+        """The card as stable, indented JSON text."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an exporter says of the file it wrote.
+
+    `delegated_share` is the share of compute nodes that the runtime's fast path takes, 0 to 1, or None where the runtime
+    has no delegate. `outside` names what stayed out of it.
+    """
+
+    input: TensorInfo
+    output: TensorInfo
+    delegated_share: float | None = None
+    outside: tuple[str, ...] = ()
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file made for a runtime."""
+
+    file: Path
+    runtime: str
+    precision: str
+    role: Role
+    sha256: str
+    size_bytes: int
+    card: Card
+
+
+class Predictor(Protocol):
+    """A file opened in its own runtime."""
+
+    def predict(self, batch: NDArray[np.float32]) -> Logits:
+        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width), whatever the file's own types are."""
+        ...
+
+
