@@ -329,7 +329,12 @@ def _stages(plan: Plan) -> Iterable[Stage]:
     )
     yield data
     model = Stage(
-        StageKind.MODEL, "model", f"model: {plan.model.plugin.name}", key_of(plan.model, data.key, seed), (data.name,), ("model",)
+        StageKind.MODEL,
+        "model",
+        f"model: {plan.model.plugin.name}",
+        key_of(plan.model, data.key, seed),
+        (data.name,),
+        ("model",),
     )
     yield model
     states = [model]
@@ -392,7 +397,9 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         StageKind.MEASURE,
         "measure",
         "latency",
-        key_of(None, [stage.key for stage in exports], to_json(plan.recipe.measure), plan.smoke, platform.node(), "measure"),
+        key_of(
+            None, [stage.key for stage in exports], to_json(plan.recipe.measure), plan.smoke, platform.node(), "measure"
+        ),
         (data.name, *(stage.name for stage in exports)),
         ("measure",),
     )
@@ -416,7 +423,12 @@ def card_recipe(plan: Plan) -> dict[str, Json]:
 
 def _keys(plan: Plan) -> Callable[..., str]:
     """A function that makes a key of a plugin (or none), its origin, versions and options, and everything else given."""
-    core = {"python": platform.python_version(), "machine": platform.machine(), "edgeopt": edgeopt.__version__, **_core_source()}
+    core = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "edgeopt": edgeopt.__version__,
+        **_core_source(),
+    }
     sources: dict[Path, str] = {}
 
     def origin_of(use: Use[Any]) -> Json:

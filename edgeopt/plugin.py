@@ -77,7 +77,9 @@ class Plugin:
             problems.append(Problem(f"{self.kind} {self.name!r}: options is not a pydantic model"))
         else:
             problems += [
-                Problem(f"{self.kind} {self.name!r}: option {name!r} has no description", "give its Field a description")
+                Problem(
+                    f"{self.kind} {self.name!r}: option {name!r} has no description", "give its Field a description"
+                )
                 for name, option in self.options.model_fields.items()
                 if not option.description
             ]
@@ -219,4 +221,3 @@ class ExportContext:
     path: Path
     card: Card
     progress: Progress
-

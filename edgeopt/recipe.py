@@ -140,7 +140,9 @@ def problems_of(
     for detail in error.errors(include_url=False):
         if detail["loc"] and detail["loc"][0] in known_broken:
             continue
-        inner = tuple(part for part in detail["loc"] if not (isinstance(part, str) and part.startswith(("function-", "literal["))))
+        inner = tuple(
+            part for part in detail["loc"] if not (isinstance(part, str) and part.startswith(("function-", "literal[")))
+        )
         key = (*prefix, *inner)
         name = ".".join(str(part) for part in key) or "the recipe"
         location = source.locate(key)
@@ -268,7 +270,9 @@ def _override(values: Any, override: str) -> Problem | None:
     for part in parents:
         if isinstance(values, list):
             if not part.isdecimal() or int(part) >= len(values):
-                return Problem(f"--set {override}: there is no entry {part!r}", f"entries count from 0 to {len(values) - 1}")
+                return Problem(
+                    f"--set {override}: there is no entry {part!r}", f"entries count from 0 to {len(values) - 1}"
+                )
             values = values[int(part)]
         elif isinstance(values, dict):
             values = values.setdefault(part, {})
@@ -276,7 +280,9 @@ def _override(values: Any, override: str) -> Problem | None:
             return Problem(f"--set {override}: {part!r} is inside a plain value", example)
     if isinstance(values, list):
         if not last.isdecimal() or int(last) >= len(values):
-            return Problem(f"--set {override}: there is no entry {last!r}", f"entries count from 0 to {len(values) - 1}")
+            return Problem(
+                f"--set {override}: there is no entry {last!r}", f"entries count from 0 to {len(values) - 1}"
+            )
         values[int(last)] = value
     elif isinstance(values, dict):
         values[last] = json.loads(json.dumps(value, default=str))

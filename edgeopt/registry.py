@@ -96,9 +96,11 @@ class Registry:
         entry = self._by_kind[kind].get(name)
         if entry is None:
             others = [other.kind for other in PLUGIN_TYPES if name in self._by_kind[other]]
-            hint = f"{name!r} is a {others[0]}, not a {kind.kind}" if others else did_you_mean(name, self._by_kind[kind])
+            hint = (
+                f"{name!r} is a {others[0]}, not a {kind.kind}" if others else did_you_mean(name, self._by_kind[kind])
+            )
             raise PluginError(Problem(f"there is no {kind.kind} {name!r}", hint or "see `edgeopt plugins`"))
-        return cast(P, entry.plugin)
+        return cast("P", entry.plugin)
 
     def origin(self, plugin: Plugin) -> Origin:
         """Where `plugin` comes from."""
@@ -119,7 +121,10 @@ def load_registry(plugin_files: Iterable[Path] = ()) -> Registry:
             registered += _declarations(entry_point.load(), origin)
         except Exception as error:  # any fault of somebody else's package: reported, not fatal
             problems.append(
-                Problem(f"plugin {entry_point.name!r} of {origin} cannot be loaded: {_brief(error)}", "update or uninstall it")
+                Problem(
+                    f"plugin {entry_point.name!r} of {origin} cannot be loaded: {_brief(error)}",
+                    "update or uninstall it",
+                )
             )
     for file in plugin_files:
         module = _import_file(file)
@@ -145,7 +150,9 @@ def missing_problem(plugin: Plugin) -> Problem | None:
         return None
     names = ", ".join(missing)
     verb = "is" if len(missing) == 1 else "are"
-    return Problem(f"{plugin.kind} {plugin.name!r} needs {names}, which {verb} not installed", f"pip install '{plugin.install}'")
+    return Problem(
+        f"{plugin.kind} {plugin.name!r} needs {names}, which {verb} not installed", f"pip install '{plugin.install}'"
+    )
 
 
 def ensure_installed(plugin: Plugin) -> None:

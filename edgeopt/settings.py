@@ -21,8 +21,12 @@ class Augmentation(Options):
     """Changes of the training pictures, drawn anew in each epoch. None by default."""
 
     horizontal_flip: bool = Field(False, description="mirror half of the pictures, left to right")
-    crop_padding: int = Field(0, ge=0, le=256, description="pad by up to this many px and cut the picture back out at random")
-    crop_scale: float = Field(1.0, gt=0.0, le=1.0, description="smallest share of the area that a random crop keeps, 1 for none")
+    crop_padding: int = Field(
+        0, ge=0, le=256, description="pad by up to this many px and cut the picture back out at random"
+    )
+    crop_scale: float = Field(
+        1.0, gt=0.0, le=1.0, description="smallest share of the area that a random crop keeps, 1 for none"
+    )
     rotation_degrees: float = Field(0.0, ge=0.0, le=180.0, description="rotate by up to this angle, either way")
     brightness: float = Field(0.0, ge=0.0, le=1.0, description="change brightness by up to this share")
     contrast: float = Field(0.0, ge=0.0, le=1.0, description="change contrast by up to this share")
@@ -33,12 +37,19 @@ class Augmentation(Options):
 class SplitShares(Options):
     """Shares of the pictures for splits that the data set does not come with."""
 
-    validation: float = Field(0.15, gt=0.0, lt=1.0, description="share for validation, on which every selection is made")
+    validation: float = Field(
+        0.15, gt=0.0, lt=1.0, description="share for validation, on which every selection is made"
+    )
     test: float = Field(0.15, gt=0.0, lt=1.0, description="share for the final test, which passes never see")
     calibration: float = Field(
-        0.1, gt=0.0, lt=1.0, description="share of the training pictures set aside to calibrate quantizers, at most 512 pictures"
+        0.1,
+        gt=0.0,
+        lt=1.0,
+        description="share of the training pictures set aside to calibrate quantizers, at most 512 pictures",
     )
-    seed: int = Field(0, ge=0, description="seed of the draw, apart from the recipe's so that splits outlive a change of it")
+    seed: int = Field(
+        0, ge=0, description="seed of the draw, apart from the recipe's so that splits outlive a change of it"
+    )
 
     @model_validator(mode="after")
     def _leave_some_for_training(self) -> SplitShares:
@@ -50,19 +61,25 @@ class SplitShares(Options):
 class DatasetOptions(Options):
     """What every data set takes; a dataset plugin's options extend this."""
 
-    image_size: int = Field(224, ge=8, le=4096, multiple_of=1, description="edge of the square picture that the model sees, px")
+    image_size: int = Field(
+        224, ge=8, le=4096, multiple_of=1, description="edge of the square picture that the model sees, px"
+    )
     resize: int | None = Field(
         None, ge=8, le=8192, description="shorter side before the middle is cut out, px; image_size when left out"
     )
     interpolation: Literal["nearest", "bilinear", "bicubic"] = Field("bilinear", description="how pictures are resized")
-    mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="per-channel mean, of pixels scaled to 0..1")
-    std: tuple[
-        Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
-    ] = Field((0.229, 0.224, 0.225), description="per-channel standard deviation, of pixels scaled to 0..1")
+    mean: tuple[float, float, float] = Field(
+        (0.485, 0.456, 0.406), description="per-channel mean, of pixels scaled to 0..1"
+    )
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        (0.229, 0.224, 0.225), description="per-channel standard deviation, of pixels scaled to 0..1"
+    )
     classes: tuple[str, ...] | None = Field(
         None, min_length=2, description="keep only these classes, labelled in this order; all of them when left out"
     )
-    limit: int | None = Field(None, ge=1, description="at most this many pictures a split, drawn evenly over the classes")
+    limit: int | None = Field(
+        None, ge=1, description="at most this many pictures a split, drawn evenly over the classes"
+    )
     on_error: Literal["stop", "skip"] = Field(
         "stop", description="what an unreadable picture does: stop the run, or be skipped and counted"
     )
@@ -82,18 +99,20 @@ class TrainerSettings(Options):
     """Where and how training runs: the `[trainer]` table, handed to Lightning."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps", "tpu"] = Field("auto", description="device kind")
-    devices: int | Literal["auto"] = Field(1, description="how many devices, or \"auto\" for all of them")
+    devices: int | Literal["auto"] = Field(1, description='how many devices, or "auto" for all of them')
     strategy: Literal["auto", "ddp", "ddp_spawn", "fsdp", "deepspeed"] = Field(
         "auto", description="how several devices share the work"
     )
     num_nodes: int = Field(1, ge=1, description="how many machines")
     precision: Literal["32", "bf16-mixed", "16-mixed", "auto"] = Field(
-        "32", description="arithmetic of float training; \"auto\" takes mixed precision where the device has it"
+        "32", description='arithmetic of float training; "auto" takes mixed precision where the device has it'
     )
     channels_last: bool = Field(True, description="keep pictures channels-last in memory, faster on most CPUs and GPUs")
     compile: bool = Field(False, description="compile the training step with torch.compile: pays in long runs")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; the machine's cores when left out")
-    loader_workers: int = Field(0, ge=0, le=256, description="processes that read pictures which do not fit in the cache")
+    loader_workers: int = Field(
+        0, ge=0, le=256, description="processes that read pictures which do not fit in the cache"
+    )
 
     @model_validator(mode="after")
     def _devices_positive(self) -> TrainerSettings:
@@ -109,7 +128,9 @@ class MeasureSettings(Options):
     batch_size: int = Field(1, ge=1, le=1024, description="pictures in a call")
     warmup: int = Field(10, ge=1, le=10_000, description="calls before the first that counts, for each file")
     runs: int = Field(100, ge=5, le=100_000, description="calls that count, for each file")
-    rounds: int = Field(5, ge=1, le=1000, description="turns in which the files are measured, so that drift meets all alike")
+    rounds: int = Field(
+        5, ge=1, le=1000, description="turns in which the files are measured, so that drift meets all alike"
+    )
 
 
 class Gates(Options):

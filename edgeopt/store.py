@@ -113,11 +113,17 @@ def storage_errors(path: Path) -> Iterator[None]:
         where = error.filename or path
         match error.errno:
             case errno.ENOSPC | errno.EDQUOT:
-                raise StorageError(f"the disk is full: {where}", hint="free some space, or choose another disk with --out") from error
+                raise StorageError(
+                    f"the disk is full: {where}", hint="free some space, or choose another disk with --out"
+                ) from error
             case errno.EACCES | errno.EPERM | errno.EROFS:
-                raise StorageError(f"no permission to write {where}", hint="choose another folder with --out") from error
+                raise StorageError(
+                    f"no permission to write {where}", hint="choose another folder with --out"
+                ) from error
             case errno.ENOTDIR | errno.EEXIST:
-                raise StorageError(f"{where} is a file, not a folder", hint="choose another folder with --out") from error
+                raise StorageError(
+                    f"{where} is a file, not a folder", hint="choose another folder with --out"
+                ) from error
             case _:
                 raise
 

@@ -166,7 +166,12 @@ class ModelState:
         return (3, self.preprocessing.image_size, self.preprocessing.image_size)
 
     def after(
-        self, record: PassRecord, model: nn.Module | ExportedProgram, *, form: Form | None = None, precision: str | None = None
+        self,
+        record: PassRecord,
+        model: nn.Module | ExportedProgram,
+        *,
+        form: Form | None = None,
+        precision: str | None = None,
     ) -> ModelState:
         """The state that a pass returns: the new model and one more record."""
         return replace(
@@ -252,5 +257,3 @@ class Predictor(Protocol):
     def predict(self, batch: NDArray[np.float32]) -> Logits:
         """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width), whatever the file's own types are."""
         ...
-
-
