@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
@@ -29,6 +29,7 @@ from edgeopt.plugin import (
     PassPlugin,
     Plugin,
     Use,
+    reference_kind,
 )
 from edgeopt.recipe import Key, Recipe, Step, problems_of
 from edgeopt.registry import Registry, editable_source, missing_problem
@@ -176,14 +177,6 @@ def references(use: Use[Any]) -> Iterable[Use[Any]]:
         if isinstance(value, Use):
             yield value
             yield from references(value)
-
-
-def reference_kind(annotation: Any) -> type[Plugin] | None:
-    """The kind of plugin that an option refers to, when its type is `Use[...]` or `Use[...] | None`."""
-    if get_origin(annotation) is Use:
-        (kind,) = get_args(annotation)
-        return kind if isinstance(kind, type) else None
-    return next((kind for inner in get_args(annotation) if (kind := reference_kind(inner))), None)
 
 
 class _Planner:

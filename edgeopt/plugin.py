@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, PlainSerializer
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from edgeopt.errors import PluginError, Problem
 from edgeopt.settings import DatasetOptions, Options, TrainerSettings, to_json
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from edgeopt.progress import Progress
 
 __all__ = [
+    "AsTable",
     "Budget",
     "DatasetOptions",
     "DatasetPlugin",
@@ -166,8 +168,8 @@ P = TypeVar("P", bound=Plugin)
 class Use(Generic[P]):
     """A plugin with its options: what `use = "..."` in a recipe becomes.
 
-    Option models refer to other plugins with it: `quantizer: Annotated[Use[QuantizerPlugin], Field(...)]`, written in a
-    recipe as a name, or as a table with `use` and that plugin's options.
+    Option models refer to other plugins with it: `quantizer: Annotated[Use[QuantizerPlugin], AsTable] = Field("xnnpack",
+    description=...)`, written in a recipe as a name, or as a table with `use` and that plugin's options.
     """
 
     plugin: P
@@ -178,8 +180,33 @@ class Use(Generic[P]):
         return {"use": self.plugin.name, **to_json(self.options)}
 
 
-#: Put beside `Use[...]` in an annotation, so that options with references can be written as JSON.
-AsTable = PlainSerializer(lambda use: use.to_json() if isinstance(use, Use) else use, return_type=Any)
+class _AsTable:
+    """Keeps pydantic out of the declaration in a `Use`: the plan makes it, and it is written as a table."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        written = core_schema.plain_serializer_function_ser_schema(
+            lambda use: use.to_json() if isinstance(use, Use) else use  # a default is still the name in the recipe
+        )
+        schema: CoreSchema = core_schema.is_instance_schema(Use)
+        if type(None) in get_args(source):
+            schema = core_schema.nullable_schema(schema)
+        schema["serialization"], schema["metadata"] = written, {"kind": reference_kind(source)}
+        return schema
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"x-plugin": schema["metadata"]["kind"].kind}
+
+
+#: Stands beside `Use[...]` in the annotation of every option that refers to another plugin.
+AsTable = _AsTable()
+
+
+def reference_kind(annotation: Any) -> type[Plugin] | None:
+    """The kind of plugin that an option refers to, when its type is `Use[...]` or `Use[...] | None`."""
+    if get_origin(annotation) is Use:
+        (kind,) = get_args(annotation)
+        return kind if isinstance(kind, type) else None
+    return next((kind for inner in get_args(annotation) if (kind := reference_kind(inner))), None)
 
 
 @dataclass(frozen=True)
