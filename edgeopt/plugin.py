@@ -168,8 +168,8 @@ P = TypeVar("P", bound=Plugin)
 class Use(Generic[P]):
     """A plugin with its options: what `use = "..."` in a recipe becomes.
 
-    Option models refer to other plugins with it: `quantizer: Annotated[Use[QuantizerPlugin], AsTable] = Field("xnnpack",
-    description=...)`, written in a recipe as a name, or as a table with `use` and that plugin's options.
+    Option models refer to other plugins with it, written in a recipe as a name, or as a table with `use` and that plugin's
+    options: `quantizer: Annotated[Use[QuantizerPlugin], AsTable] = Field("xnnpack", description="...")`.
     """
 
     plugin: P
@@ -187,11 +187,11 @@ class _AsTable:
         written = core_schema.plain_serializer_function_ser_schema(
             lambda use: use.to_json() if isinstance(use, Use) else use  # a default is still the name in the recipe
         )
-        schema: CoreSchema = core_schema.is_instance_schema(Use)
+        metadata = {"kind": reference_kind(source)}
+        given = core_schema.is_instance_schema(Use, serialization=written, metadata=metadata)
         if type(None) in get_args(source):
-            schema = core_schema.nullable_schema(schema)
-        schema["serialization"], schema["metadata"] = written, {"kind": reference_kind(source)}
-        return schema
+            return core_schema.nullable_schema(given, serialization=written, metadata=metadata)
+        return given
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"x-plugin": schema["metadata"]["kind"].kind}
