@@ -6,7 +6,7 @@ Nothing heavy is imported and no picture is read here. `edgeopt check` is this m
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -33,7 +33,7 @@ from edgeopt.plugin import (
 )
 from edgeopt.recipe import Key, Recipe, Step, problems_of
 from edgeopt.registry import Registry, editable_source, missing_problem
-from edgeopt.settings import to_json
+from edgeopt.settings import MeasureSettings, to_json
 from edgeopt.types import Form, Json, Role
 
 P = TypeVar("P", bound=Plugin)
@@ -65,20 +65,49 @@ class Stage:
     index: int = 0
     role: Role | None = None
 
+    def key_without(self, failures: Collection[str]) -> str:
+        """The key of a result that was made without the files named in `failures`."""
+        joins_files = self.kind in (StageKind.MEASURE, StageKind.REPORT)
+        return digest([self.key, sorted(failures)]) if failures and joins_files else self.key
+
 
 @dataclass(frozen=True)
 class PlannedExport:
-    """One file to make: an exporter, the role of the model that goes into it, and the folder it ends in."""
+    """One file to make: an exporter, the role of the model that goes into it, and the folder it ends in.
+
+    `step` counts the recipe's exports, `number` the plan's files.
+    """
 
     use: Use[ExporterPlugin]
-    index: int
+    step: int
+    number: int
     role: Role
     folder: str
+
+    @property
+    def name(self) -> str:
+        """The file's name in messages and stages."""
+        return f"{self.folder}-{self.role}"
 
     @property
     def file(self) -> str:
         """Path of the file below the run's folder."""
         return f"{self.folder}/{self.role}/model{self.use.plugin.suffix}"
+
+    @property
+    def program_stage(self) -> str:
+        """The stage that makes the program behind the file."""
+        return f"{StageKind.PROGRAM}-{self.role}"
+
+    @property
+    def export_stage(self) -> str:
+        """The stage that makes the file."""
+        return f"{StageKind.EXPORT}-{self.name}"
+
+    @property
+    def verify_stage(self) -> str:
+        """The stage that opens the file and compares it."""
+        return f"{StageKind.VERIFY}-{self.name}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +138,7 @@ class Plan:
     @property
     def uses(self) -> tuple[Use[Any], ...]:
         """Every plugin that the recipe uses, references in options included."""
-        exports = {planned.index: planned.use for planned in self.exports}
+        exports = {planned.step: planned.use for planned in self.exports}
         direct: list[Use[Any]] = [self.dataset, self.model, *self.passes, *exports.values()]
         return tuple(direct + [inner for use in direct for inner in references(use)])
 
@@ -118,9 +147,15 @@ class Plan:
         """All stages by name, each after those it needs."""
         return {stage.name: stage for stage in _stages(self)}
 
+    @property
+    def measure(self) -> MeasureSettings:
+        """How latency is measured in this run; a smoke run only shows that it can be."""
+        settings = self.recipe.measure
+        return settings.model_copy(update={"warmup": 1, "runs": 5, "rounds": 1}) if self.smoke else settings
+
     def resolved(self) -> dict[str, Json]:
         """The recipe with every option written out, as the lock and the report record it."""
-        steps = {planned.index: planned.use for planned in self.exports}
+        steps = {planned.step: planned.use for planned in self.exports}
         return {
             "schema": self.recipe.schema_version,
             "name": self.recipe.name,
@@ -294,10 +329,10 @@ def _line(problem: Problem) -> int:
 def _with_exports(plan: Plan, exporters: list[Use[ExporterPlugin]]) -> Plan:
     """The plan with one planned file for each exporter and role."""
     roles = plan.roles if plan.recipe.baseline else plan.roles[-1:]
+    files = ((step, use, role) for step, use in enumerate(exporters) for role in roles)
     exports = tuple(
-        PlannedExport(use, index, role, plan.recipe.exports[index].folder)
-        for index, use in enumerate(exporters)
-        for role in roles
+        PlannedExport(use, step, number, role, plan.recipe.exports[step].folder)
+        for number, (step, use, role) in enumerate(files)
     )
     return replace(plan, exports=exports)
 
@@ -358,32 +393,36 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         yield programs[role]
 
     exports, verifies = [], []
-    for number, planned in enumerate(plan.exports):
+    for planned in plan.exports:
         program = programs[planned.role]
-        where: Key = ("exports", planned.index)
-        suffix = f"{planned.folder}-{planned.role}"
-        export = Stage(
-            StageKind.EXPORT,
-            f"export-{suffix}",
-            f"export: {planned.folder} {planned.role}",
-            key_of(planned.use, program.key, card_recipe(plan)),
-            (program.name,),
-            where,
-            number,
-            planned.role,
+        where: Key = ("exports", planned.step)
+        label = f"{planned.folder}, {planned.role}"
+        export_key = key_of(planned.use, program.key, card_recipe(plan))
+        verify_key = key_of(planned.use, export_key, data.key, plan.recipe.measure.threads, "verify")
+        exports.append(
+            Stage(
+                StageKind.EXPORT,
+                planned.export_stage,
+                f"export: {label}",
+                export_key,
+                (program.name,),
+                where,
+                planned.number,
+                planned.role,
+            )
         )
-        verify = Stage(
-            StageKind.VERIFY,
-            f"verify-{suffix}",
-            f"verify: {planned.folder} {planned.role}",
-            key_of(planned.use, export.key, data.key, "verify"),
-            (data.name, program.name, export.name),
-            where,
-            number,
-            planned.role,
+        verifies.append(
+            Stage(
+                StageKind.VERIFY,
+                planned.verify_stage,
+                f"verify: {label}",
+                verify_key,
+                (data.name, program.name, planned.export_stage),
+                where,
+                planned.number,
+                planned.role,
+            )
         )
-        exports.append(export)
-        verifies.append(verify)
     yield from exports
     yield from verifies
     measure = Stage(

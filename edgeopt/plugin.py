@@ -149,6 +149,7 @@ class ExporterPlugin(Plugin):
     """A runtime: `export(state, options, context)` writes `context.path`, `open(path, threads)` opens it for prediction.
 
     The state is always in program form. `runtime` names the runtime in the report, `suffix` ends the file's name.
+    `runtime_modules` are the modules that opening a file imports; they are imported before its memory is measured.
     """
 
     kind: ClassVar[str] = "exporter"
@@ -157,6 +158,7 @@ class ExporterPlugin(Plugin):
     open: Callable[[Path, int], Predictor] = field(kw_only=True)
     runtime: str = field(kw_only=True)
     suffix: str = field(kw_only=True)
+    runtime_modules: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 PLUGIN_TYPES: tuple[type[Plugin], ...] = (DatasetPlugin, ModelPlugin, QuantizerPlugin, PassPlugin, ExporterPlugin)

@@ -169,7 +169,7 @@ def _sibling_fields(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
         if isinstance(part, int):
             continue
         option = model.model_fields.get(str(part))
-        nested = [kind for kind in _models_in(option.annotation)] if option else []
+        nested = list(_models_in(option.annotation)) if option else []
         if not nested:
             return []
         model = nested[0]

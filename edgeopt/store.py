@@ -34,16 +34,19 @@ class Result:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of results; `root` is made on first use."""
+    """A folder of results; `root` is made on first use. Results older than `not_before` (a Unix time) do not count."""
 
     root: Path
+    not_before: float = 0.0
 
     def find(self, key: str) -> Result | None:
-        """The result of `key`, or None when it is missing or its files are not all there."""
+        """The result of `key`, or None when it is missing, too old, or its files are not all there."""
         folder = self._folder(key)
         try:
             record = json.loads((folder / _RESULT).read_text())
-            whole = all((folder / name).stat().st_size == size for name, size in record["files"].items())
+            whole = record["finished"] >= self.not_before and all(
+                (folder / name).stat().st_size == size for name, size in record["files"].items()
+            )
         except (OSError, ValueError, KeyError):
             return None
         return Result(key, folder, record["values"], record["seconds"]) if whole else None
@@ -63,22 +66,29 @@ class Store:
                 values = make(pending)
                 seconds = time.perf_counter() - start
                 files = {file.relative_to(pending).as_posix(): file.stat().st_size for file in _files(pending)}
-                record = {"values": values, "seconds": seconds, "files": files}
+                record = {"values": values, "seconds": seconds, "finished": time.time(), "files": files}
                 (pending / _RESULT).write_text(json.dumps(record, indent=1))
                 folder = self._folder(key)
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                shutil.rmtree(folder, ignore_errors=True)  # a damaged result, or find() had returned it
+                if folder.exists():  # damaged or too old: out of the way first, so that nobody sees a mixture
+                    folder.rename(pending.with_suffix(".old"))
                 pending.rename(folder)
             finally:
                 shutil.rmtree(pending, ignore_errors=True)
+                shutil.rmtree(pending.with_suffix(".old"), ignore_errors=True)
             shutil.rmtree(self._work_folder(key), ignore_errors=True)
             return Result(key, folder, values, seconds)
 
-    def forget(self, key: str) -> None:
-        """Removes the result of `key` and what a killed run left for it."""
+    def forget_work(self, key: str) -> None:
+        """Removes what a killed run left for `key`, so that nothing is resumed from it."""
         with storage_errors(self.root):
-            shutil.rmtree(self._folder(key), ignore_errors=True)
             shutil.rmtree(self._work_folder(key), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Removes half-made results that runs killed more than a day ago left behind."""
+        for pending in (self.root / "pending").glob("*"):
+            if time.time() - pending.stat().st_mtime > 86_400:
+                shutil.rmtree(pending, ignore_errors=True)
 
     def work_dir(self, key: str) -> Path:
         """A folder that outlives a killed run, for checkpoints of the stage; gone when the stage is finished."""

@@ -1,0 +1,124 @@
+"""Latency and memory of one file, in a process that does nothing else.
+
+The parent keeps one such process for each file and lets them work in turns, so that a drift of the machine meets all files
+alike. A process that waits for its turn does nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.plugin import ExporterPlugin
+from edgeopt.types import Json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of a call, over `runs` calls after `warmup` calls that do not count."""
+
+    p50: float
+    p90: float
+    std: float
+    threads: int
+    warmup: int
+    runs: int
+    batch_size: int
+
+    def to_json(self) -> dict[str, Json]:
+        """The figures as JSON values."""
+        return asdict(self)
+
+
+def summarize(times_ms: Sequence[float], *, threads: int, warmup: int, batch_size: int) -> Latency:
+    """The figures of a list of times, ms; needs at least two."""
+    deciles = statistics.quantiles(times_ms, n=10, method="inclusive")
+    return Latency(
+        p50=statistics.median(times_ms),
+        p90=deciles[8],
+        std=statistics.stdev(times_ms),
+        threads=threads,
+        warmup=warmup,
+        runs=len(times_ms),
+        batch_size=batch_size,
+    )
+
+
+def turns(runs: int, rounds: int) -> list[int]:
+    """`runs` calls dealt out over at most `rounds` turns, as evenly as can be."""
+    rounds = min(rounds, runs)
+    return [runs // rounds + (1 if turn < runs % rounds else 0) for turn in range(rounds)]
+
+
+def serve(
+    exporter: ExporterPlugin,
+    file: Path,
+    batch: NDArray[np.float32],
+    threads: int,
+    warmup: int,
+    requests: Iterator[str],
+    answer: Callable[[dict[str, Json]], None],
+) -> None:
+    """Opens `file` and answers each request, a number of calls, with their times in ms; at the end with the peak memory.
+
+    `batch` is float32 (n, 3, height, width), normalized.
+    """
+    for module in exporter.runtime_modules:
+        import_module(module)  # so that the memory below is the file's own, not the runtime's code
+    gc.collect()
+    before = _resident_bytes()
+    _reset_peak()
+    predictor = exporter.open(file, threads)
+    for _ in range(warmup):
+        predictor.predict(batch)
+    answer({"event": "ready"})
+    for request in requests:
+        if request.strip() == "end":
+            break
+        times = []
+        for _ in range(int(request)):
+            start = time.perf_counter()
+            predictor.predict(batch)
+            times.append((time.perf_counter() - start) * 1e3)
+        answer({"event": "times", "times_ms": times})
+    answer({"event": "memory", "peak_memory_bytes": max(0, _peak_bytes() - before)})
+
+
+def _resident_bytes() -> int:
+    return _status("VmRSS") or _peak_bytes()
+
+
+def _peak_bytes() -> int:
+    if peak := _status("VmHWM"):
+        return peak
+    import resource  # where there is no /proc: macOS counts bytes, the others KiB
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return  # not Linux, or not allowed: the peak is then that of the process
+
+
+def _status(name: str) -> int | None:
+    """A figure of /proc/self/status in bytes, or None where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)

@@ -1,0 +1,117 @@
+"""From a module to a captured program, and what a program answers.
+
+Capture is one of the steps that must keep the function; it is checked here, each time.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edgeopt.errors import ExportError, FunctionChangedError, Problem
+from edgeopt.types import Form, ModelState, Split
+
+if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
+
+    from edgeopt.progress import Progress
+    from edgeopt.types import Logits
+
+RELATIVE_TOLERANCE = 1e-4  # of the logits' range: float32 kernels may add in another order, and nothing more
+BATCH_SIZE = 32
+
+
+def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, int]) -> ExportedProgram:
+    """Exports a copy of `module` in evaluation mode, and checks that the program computes what the module does.
+
+    `example_input` is float32 (batch, channels, height, width); `batch_range` is the smallest and largest batch that the
+    program takes. Weights are made contiguous: ExecuTorch's layout pass refuses channels-last constants.
+
+    Raises `ExportError` when `torch.export` cannot capture the module, `FunctionChangedError` when the logits differ.
+    """
+    import torch
+
+    module = copy.deepcopy(module).cpu().eval()
+    for tensor in [*module.parameters(), *module.buffers()]:
+        tensor.data = tensor.data.contiguous()
+    program = export_program(module, example_input, batch_range)
+    batch = fit_batch(example_input, batch_range)
+    with torch.no_grad():
+        expected, got = module(batch), program.module()(batch)
+    if expected.dim() != 2:
+        raise ExportError(
+            f"{type(module).__name__} returns {tuple(expected.shape)}, not logits (batch, classes)",
+            hint="wrap it in a module that returns the logits alone",
+        )
+    difference = (expected - got).abs().max().item()
+    limits = max((expected.max() - expected.min()).item(), 1e-12)
+    if not difference / limits <= RELATIVE_TOLERANCE:  # written so that NaN fails too
+        raise FunctionChangedError(
+            f"the captured program of {type(module).__name__} differs from the module by {difference:.3g} in its logits, "
+            f"whose range is {limits:.3g}",
+            hint="look for a forward that is random in evaluation mode, or that depends on something besides its input",
+        )
+    return program
+
+
+def export_program(module: nn.Module, example_input: Tensor, batch_range: tuple[int, int]) -> ExportedProgram:
+    """Exports `module` as it stands, for any batch in `batch_range`.
+
+    Raises `ExportError` with the module's type and the first line of what `torch.export` says.
+    """
+    import torch
+    from torch.export import Dim
+
+    smallest, largest = batch_range
+    shapes = None if smallest == largest else ({0: Dim("batch", min=smallest, max=largest)},)
+    try:
+        with torch.no_grad():
+            return torch.export.export(module, (fit_batch(example_input, batch_range),), dynamic_shapes=shapes)
+    except Exception as error:  # torch.export raises many types; all mean that this forward cannot be captured
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ExportError(
+            Problem(
+                f"{type(module).__name__} cannot be captured: {reason}",
+                "its forward may branch on the values of a tensor, or fix the batch size in a reshape",
+            )
+        ) from error
+
+
+def fit_batch(example_input: Tensor, batch_range: tuple[int, int]) -> Tensor:
+    """`example_input`, repeated or cut until its batch is in range, and above 1 where the range allows it.
+
+    `torch.export` takes a size of 0 or 1 in the example for a constant.
+    """
+    import torch
+
+    smallest, largest = batch_range
+    batch = min(max(len(example_input), smallest, 2), largest)
+    return example_input.detach()[torch.arange(batch) % len(example_input)].contiguous()
+
+
+def to_program(state: ModelState, split: Split) -> ModelState:
+    """The state in program form: captured on the first pictures of `split` where it still is a module."""
+    if state.form is Form.PROGRAM:
+        return state
+    import torch
+
+    example = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(2, len(split))))))
+    return replace(state, model=capture(state.model, example, state.batch_range), form=Form.PROGRAM)  # type: ignore[arg-type]
+
+
+def program_logits(state: ModelState, split: Split, progress: Progress, label: str) -> Logits:
+    """Logits, float32 (n, classes), of a program on every picture of `split`, computed by PyTorch."""
+    import numpy as np
+    import torch
+
+    module = state.model.module()  # type: ignore[operator]
+    batch_size = min(BATCH_SIZE, state.batch_range[1])
+    rows = []
+    with torch.no_grad(), progress.bar(label, len(split)) as bar:
+        for start in range(0, len(split), batch_size):
+            batch = state.preprocessing.normalize(split.pixels(range(start, min(start + batch_size, len(split)))))
+            rows.append(module(torch.from_numpy(batch)).numpy())
+            bar.advance(len(batch))
+    return np.concatenate(rows)

@@ -1,0 +1,330 @@
+"""Runs a plan: looks results up, lets workers make what is missing, and ends with a report.
+
+This process imports nothing heavy, so an unchanged recipe runs again in about a second.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt import lock
+from edgeopt.errors import EdgeoptError, StorageError, UserError, WorkerError
+from edgeopt.measure import summarize, turns
+from edgeopt.plan import Plan, PlannedExport, Stage, StageKind, make_plan
+from edgeopt.processes import Worker, Workers
+from edgeopt.recipe import Recipe, parse_recipe, read_recipe
+from edgeopt.registry import load_registry
+from edgeopt.store import Result, Store, place, storage_errors, write_aside
+from edgeopt.types import Json
+from edgeopt.worker import Job
+
+if TYPE_CHECKING:  # rich is loaded when something is shown
+    from rich.console import Console
+
+    from edgeopt.display import Display
+    from edgeopt.report.schema import Report
+
+STORE_FOLDER = ".store"
+_TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind: the report, the folder with all files, and the rows that could not be made."""
+
+    report: Report
+    folder: Path
+    failures: tuple[EdgeoptError, ...] = ()
+
+    @property
+    def gates_passed(self) -> bool:
+        """Whether every gate of the recipe was reached."""
+        return all(gate.passed for gate in self.report.gates)
+
+
+def check(
+    recipe: Recipe | Path | str,
+    *,
+    overrides: Iterable[str] = (),
+    smoke: bool = False,
+    plugin_files: Iterable[Path] = (),
+) -> Plan:
+    """Finds everything that can be wrong with a recipe before a picture is read.
+
+    Raises `RecipeError` with all problems.
+    """
+    read = read_recipe(Path(recipe), overrides) if isinstance(recipe, str | Path) else _overridden(recipe, overrides)
+    return make_plan(read, load_registry(plugin_files), smoke=smoke)
+
+
+def run(
+    recipe: Recipe | Path | str,
+    *,
+    overrides: Iterable[str] = (),
+    smoke: bool = False,
+    fresh: bool = False,
+    locked: bool = False,
+    out: Path | str = "runs",
+    plugin_files: Iterable[Path] = (),
+    console: Console | None = None,
+) -> RunResult:
+    """Runs a recipe to its report: trains, optimizes, exports, opens every file and measures it.
+
+    `smoke` runs the whole of it on few batches, `fresh` uses no earlier result, `locked` refuses to run when anything is
+    not as `lock.toml` says. Results go to `out/NAME`, cached stages to `out/.store`. Nothing is shown without a `console`.
+
+    Raises `UserError` for mistakes, `WorkerError` for bugs and crashes before the first export; one that hits a single
+    export fails its row and is among `RunResult.failures`.
+    """
+    files = tuple(Path(file) for file in plugin_files)
+    plan = check(recipe, overrides=overrides, smoke=smoke, plugin_files=files)
+    folder = Path(out) / (f"{plan.recipe.name}-smoke" if smoke else plan.recipe.name)
+    store = Store(Path(out) / STORE_FOLDER, time.time() if fresh else 0.0)
+    return _Run(plan, store, folder, files, locked=locked, console=console).run()
+
+
+def _overridden(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    given = tuple(overrides)
+    return parse_recipe(recipe.to_json(), recipe.source, given) if given else recipe
+
+
+@dataclass
+class _Run:
+    """One run on its way."""
+
+    plan: Plan
+    store: Store
+    folder: Path
+    plugin_files: tuple[Path, ...]
+    locked: bool
+    console: Console | None
+    failures: dict[str, EdgeoptError] = field(default_factory=dict)
+
+    @property
+    def log(self) -> Path:
+        """Where everything goes that workers and libraries print."""
+        return self.folder / "log.txt"
+
+    @cached_property
+    def _lock(self) -> lock.Lock:
+        """The lock that `--locked` holds the run to."""
+        return lock.read(lock.find(self.plan, self.folder))
+
+    def run(self) -> RunResult:
+        if self.locked:
+            lock.compare_plan(self._lock, self.plan)
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.store.root.mkdir(parents=True, exist_ok=True)
+        if self.store.not_before:
+            for stage in self.plan.stages.values():
+                self.store.forget_work(stage.key)
+        if self._missing():
+            self._work()
+        return self._finish()
+
+    # -- what is there --------------------------------------------------------------------------------------------------
+
+    def _found(self, stage: Stage) -> Result | None:
+        return self.store.find(self._key(stage))
+
+    def _key(self, stage: Stage) -> str:
+        return stage.key_without(self.failures)
+
+    def _missing(self, kinds: Sequence[StageKind] = tuple(StageKind)) -> list[Stage]:
+        """The stages that must be made, each after those it needs; what only a finished stage needs is not among them."""
+        stages = self.plan.stages
+        wanted: dict[str, Stage] = {}
+
+        def want(stage: Stage) -> None:
+            if stage.name in wanted or self._found(stage):
+                return
+            for name in stage.needs:
+                want(stages[name])
+            wanted[stage.name] = stage
+
+        for stage in stages.values():
+            if stage.kind in (
+                StageKind.PROGRAM,
+                StageKind.EXPORT,
+                StageKind.VERIFY,
+                StageKind.MEASURE,
+                StageKind.REPORT,
+            ):
+                want(stage)
+        if any(stage.kind is not StageKind.REPORT for stage in wanted.values()):
+            want(stages["data"])
+        return [stage for stage in stages.values() if stage.name in wanted and stage.kind in kinds]
+
+    # -- the work -------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        from rich.console import Console  # shown things are loaded only when there is something to show
+
+        from edgeopt.display import Display
+
+        self.store.sweep()
+        console = self.console or Console(quiet=True)
+        with Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
+            self._trunk(workers)
+            self._files(workers)
+            self._measure(workers, display)
+            self._report(workers)
+
+    def _job(self, *stages: Stage, measure: int | None = None) -> Job:
+        recipe = self.plan.recipe
+        return Job(
+            recipe=recipe.to_json(),
+            source_file=recipe.source.file,
+            source_text=recipe.source.text,
+            plugin_files=tuple(str(file) for file in self.plugin_files),
+            smoke=self.plan.smoke,
+            store=str(self.store.root),
+            not_before=self.store.not_before,
+            keys={stage.name: stage.key for stage in self.plan.stages.values()},
+            stages=tuple(stage.name for stage in stages),
+            measure=measure,
+            failures={name: str(error) for name, error in self.failures.items()},
+        )
+
+    def _trunk(self, workers: Workers) -> None:
+        """Data, model, passes and programs, one after the other in one process.
+
+        A distributed training gets a process for itself, because its helpers repeat the whole of their process's job.
+        """
+        stages = self._missing(_TRUNK)
+        trainer = self.plan.recipe.trainer
+        is_distributed = trainer.devices not in (1, "auto") or trainer.num_nodes > 1
+        jobs = [[stage] for stage in stages] if is_distributed or self.locked else [stages] if stages else []
+        for job in jobs:
+            workers.run(self._job(*job), "run", trainer.threads)
+            if self.locked and job[0].kind is StageKind.DATA:
+                lock.compare_data(self._lock, self._result("data").values["fingerprint"])
+
+    def _files(self, workers: Workers) -> None:
+        """Exports and verifies every file, side by side; a failure stays with its file."""
+        with ThreadPoolExecutor(max_workers=cpu_count()) as pool:
+            futures = {
+                planned.name: pool.submit(self._file, workers, planned)
+                for planned in self.plan.exports
+                if not self._found(self.plan.stages[planned.verify_stage])
+            }
+            try:
+                for name, future in futures.items():
+                    try:
+                        future.result()
+                    except (UserError, WorkerError) as error:
+                        self.failures[name] = error
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                workers.end()
+                raise
+
+    def _file(self, workers: Workers, planned: PlannedExport) -> None:
+        for name in (planned.export_stage, planned.verify_stage):
+            stage = self.plan.stages[name]
+            if not self._found(stage):
+                workers.run(self._job(stage), stage.label, threads=1 if stage.kind is StageKind.EXPORT else None)
+
+    def _measure(self, workers: Workers, display: Display) -> None:
+        """Latency and memory of each file, when nothing else of the run is working: one file at a time, in turns."""
+        stage = self.plan.stages["measure"]
+        planned = [each for each in self.plan.exports if each.name not in self.failures]
+        if not planned or self._found(stage):
+            return
+        self.store.compute(self._key(stage), lambda _folder: self._measured(workers, display, stage, planned))
+        display.say(stage.label, self._result("measure").seconds)
+
+    def _measured(
+        self, workers: Workers, display: Display, stage: Stage, planned: Sequence[PlannedExport]
+    ) -> dict[str, Json]:
+        settings = self.plan.measure
+        plan_of_turns = turns(settings.runs, settings.rounds)
+        times: dict[str, list[float]] = {each.name: [] for each in planned}
+        memory: dict[str, int] = {}
+        processes: dict[str, Worker] = {}
+        display(stage.name, {"event": "bar", "label": stage.label, "total": len(planned) * (len(plan_of_turns) + 1)})
+        try:
+            for each in planned:
+                job = self._job(measure=each.number)
+                processes[each.name] = workers.start(job, f"latency: {each.name}", settings.threads)
+                processes[each.name].event()  # ready: loaded and warm, before the next one starts
+                display(stage.name, {"event": "advance", "steps": 1, "text": each.name})
+            for calls in plan_of_turns:
+                for name, worker in processes.items():
+                    worker.ask(str(calls))
+                    times[name] += worker.event()["times_ms"]
+                    display(stage.name, {"event": "advance", "steps": 1, "text": name})
+            for name, worker in processes.items():
+                worker.ask("end")
+                memory[name] = worker.event()["peak_memory_bytes"]
+                workers.finish(worker)
+        finally:
+            display(stage.name, {"event": "bar-end"})
+        threads, warmup, batch_size = settings.threads, settings.warmup, settings.batch_size
+        return {
+            name: {
+                "latency_ms": summarize(values, threads=threads, warmup=warmup, batch_size=batch_size).to_json(),
+                "peak_memory_bytes": memory[name],
+            }
+            for name, values in times.items()
+        }
+
+    def _report(self, workers: Workers) -> None:
+        stage = self.plan.stages["report"]
+        if not self._found(stage):
+            workers.run(self._job(stage), stage.label)
+
+    # -- the end --------------------------------------------------------------------------------------------------------
+
+    def _result(self, name: str) -> Result:
+        stage = self.plan.stages[name]
+        if (found := self._found(stage)) is None:
+            raise StorageError(
+                f"the result of stage {name!r} has gone from {self.store.root}", hint="start the run again"
+            )
+        return found
+
+    def _finish(self) -> RunResult:
+        """Puts what was made into the run's folder."""
+        from edgeopt.report.schema import Report
+
+        report = self._result("report").folder
+        for planned in self.plan.exports:
+            if planned.name in self.failures:
+                continue
+            export = self._result(planned.export_stage).folder
+            target = self.folder / planned.file
+            place(export / target.name, target)
+            place(export / "card.json", target.parent / "card.json")
+        for name in ("report.json", "report.html"):
+            place(report / name, self.folder / name)
+        self._write_lock()
+        return RunResult(
+            Report.from_json((report / "report.json").read_text()), self.folder, tuple(self.failures.values())
+        )
+
+    def _write_lock(self) -> None:
+        """Writes the lock of this run, and holds it against the one that `--locked` was given."""
+        hashes = {
+            planned.file: self._result(planned.export_stage).values["sha256"]
+            for planned in self.plan.exports
+            if planned.name not in self.failures
+        }
+        if self.locked:
+            lock.compare_artifacts(self._lock, hashes)
+        else:
+            written = lock.make(self.plan, self._result("data").values["fingerprint"], hashes)
+            write_aside(self.folder / lock.FILE, written.to_toml())
+
+
+def cpu_count() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

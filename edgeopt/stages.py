@@ -1,0 +1,223 @@
+"""What each kind of stage does. Runs in worker processes only: this is where the heavy work happens.
+
+A stage reads the results it needs from the store, writes its files into the folder it is given, and returns the values
+that the report is made of.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import random
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.data import load_split, load_training, prepare
+from edgeopt.errors import ExportError, PluginError
+from edgeopt.evaluate import file_logits, verify
+from edgeopt.fingerprint import digest, file_digest, versions_of
+from edgeopt.plan import Plan, PlannedExport, Stage, StageKind, card_recipe
+from edgeopt.plugin import ExportContext, PassContext
+from edgeopt.program import program_logits, to_program
+from edgeopt.states import load_outline, load_state, save_state
+from edgeopt.store import Result, Store
+from edgeopt.types import Card, Form, Json, ModelState
+
+if TYPE_CHECKING:
+    from edgeopt.progress import Progress
+    from edgeopt.types import RawDataset, Split, TrainingData
+
+CARD_VERSIONS = ("edgeopt", "torch")
+
+
+@dataclass
+class Workbench:
+    """One worker's view of a run: the plan, the store, and the states it has at hand already."""
+
+    plan: Plan
+    store: Store
+    progress: Progress
+    is_main: bool = True
+    failures: Mapping[str, str] = field(default_factory=dict)
+    states: dict[str, ModelState] = field(default_factory=dict)
+
+    def do(self, stage: Stage) -> Result | None:
+        """The stage's result, found or made. Helpers of a distributed training work along and keep nothing."""
+        make = _MAKERS[stage.kind]
+        if self.is_main:
+            return self.store.compute(stage.key_without(self.failures), lambda folder: make(self, stage, folder))
+        if self.store.find(stage.key) is None:
+            with tempfile.TemporaryDirectory() as folder:
+                make(self, stage, Path(folder))
+        return None
+
+    def result(self, name: str) -> Result:
+        """The finished result of another stage."""
+        stage = self.plan.stages[name]
+        if (found := self.store.find(stage.key_without(self.failures))) is None:
+            raise PluginError(f"the result of stage {name!r} is not in the store: {self.store.root}")
+        return found
+
+    def state(self, name: str) -> ModelState:
+        """The model state that a stage ended with, kept from this process or read from the store."""
+        if name not in self.states:
+            self.states = {name: load_state(self.result(name).folder)}  # one at a time: models are large
+        return self.states[name]
+
+    def training(self) -> TrainingData:
+        """The splits that passes may see."""
+        return load_training(self.result("data").folder, self.plan.dataset.options, self.raw)
+
+    def test(self) -> Split:
+        """The test split, which no pass sees."""
+        return load_split(self.result("data").folder, "test", self.raw)
+
+    def raw(self) -> RawDataset:
+        """The pictures as the dataset plugin finds them."""
+        dataset = self.plan.dataset
+        return dataset.plugin.load(dataset.options)
+
+    def file(self, planned: PlannedExport, export: Result) -> Path:
+        """The file that an export stage wrote."""
+        return export.folder / f"model{planned.use.plugin.suffix}"
+
+    def seed(self, stage: Stage) -> int:
+        """Seeds everything random for one stage, whichever stages ran before it in this process; returns the seed."""
+        seed = int(digest([self.plan.recipe.seed, stage.name])[:8], 16)
+        import numpy as np
+        import torch
+
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        return seed
+
+
+def _make_data(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
+    return prepare(bench.raw(), bench.plan.dataset.options, folder, bench.progress, bench.plan.budget.pictures)
+
+
+def _make_model(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
+    bench.seed(stage)
+    model = bench.plan.model
+    state = model.plugin.build(model.options, bench.training())
+    if state.form is not Form.MODULE:
+        raise PluginError(f"model {model.plugin.name!r} built a {state.form}, not a module")
+    save_state(state, folder)
+    bench.states = {stage.name: state}
+    return {"parameters": sum(parameter.numel() for parameter in state.model.parameters())}
+
+
+def _make_pass(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
+    use = bench.plan.passes[stage.index]
+    _data, before_name = stage.needs
+    before = bench.state(before_name)
+    seed = bench.seed(stage)
+    context = PassContext(
+        data=bench.training(),
+        trainer=bench.plan.recipe.trainer,
+        seed=seed,
+        work_dir=bench.store.work_dir(stage.key),
+        progress=bench.progress,
+        budget=bench.plan.budget,
+    )
+    after = use.plugin.apply(before, use.options, context)
+    if after.form is not use.plugin.produces:
+        raise PluginError(
+            f"pass {use.plugin.name!r} declares that it produces a {use.plugin.produces} and gave a {after.form}"
+        )
+    if after.history[:-1] != before.history or not after.history:
+        raise PluginError(
+            f"pass {use.plugin.name!r} did not record what it did", hint="return state.after(PassRecord(...), model)"
+        )
+    save_state(after, folder)
+    bench.states = {stage.name: after}
+    return {"record": asdict(after.history[-1])}
+
+
+def _make_program(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
+    import numpy as np
+
+    _data, state_name = stage.needs
+    bench.seed(stage)
+    state = bench.state(state_name)
+    captured = to_program(state, bench.training().validation)
+    test = bench.test()
+    logits = program_logits(captured, test, bench.progress, f"{stage.label}, on test")
+    save_state(captured, folder)
+    np.save(folder / "logits.npy", logits)
+    score = captured.task.score(logits, test.labels)
+    return {
+        "precision": captured.precision,
+        "test_accuracy": score.value,
+        "accuracy_interval": score.interval,
+        "pictures": score.count,
+    }
+
+
+def _make_export(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
+    import torch
+
+    torch.set_num_threads(1)  # exports run side by side, and their bytes must not depend on how many do
+    planned = bench.plan.exports[stage.index]
+    (program,) = stage.needs
+    state = bench.state(program)
+    card = Card(
+        classes=state.classes,
+        preprocessing=state.preprocessing.to_json(),
+        runtime=planned.use.plugin.runtime,
+        precision=state.precision,
+        role=planned.role,
+        recipe=card_recipe(bench.plan),
+        versions=versions_of((*CARD_VERSIONS, *planned.use.plugin.requires)) | {"python": platform.python_version()},
+    )
+    path = folder / f"model{planned.use.plugin.suffix}"
+    bench.seed(stage)
+    exported = planned.use.plugin.export(state, planned.use.options, ExportContext(path, card, bench.progress))
+    if not path.is_file() or path.stat().st_size == 0:
+        raise ExportError(f"exporter {planned.use.plugin.name!r} wrote no file")
+    (folder / "card.json").write_text(card.with_tensors(exported.input, exported.output).to_json())
+    return {
+        "precision": state.precision,
+        "sha256": file_digest(path),
+        "size_bytes": path.stat().st_size,
+        "compressed_bytes": _compressed_bytes(path),
+        **json.loads(json.dumps(asdict(exported))),
+    }
+
+
+def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
+    import numpy as np
+
+    planned = bench.plan.exports[stage.index]
+    _data, program, export = (bench.result(name) for name in stage.needs)
+    outline = load_outline(program.folder)
+    test = bench.test()
+    predictor = planned.use.plugin.open(bench.file(planned, export), bench.plan.recipe.measure.threads)
+    logits = file_logits(predictor, test, outline.preprocessing, bench.progress, stage.label)
+    np.save(folder / "logits.npy", logits)
+    return verify(outline.task, logits, np.load(program.folder / "logits.npy"), test.labels).to_json()
+
+
+_MAKERS: Mapping[StageKind, Callable[[Workbench, Stage, Path], dict[str, Json]]] = {
+    StageKind.DATA: _make_data,
+    StageKind.MODEL: _make_model,
+    StageKind.PASS: _make_pass,
+    StageKind.PROGRAM: _make_program,
+    StageKind.EXPORT: _make_export,
+    StageKind.VERIFY: _make_verify,
+}
+
+
+def _compressed_bytes(path: Path) -> int:
+    """Size of a file after DEFLATE, which app packages use; read in pieces, as files can be large."""
+    compressor = zlib.compressobj(level=6)
+    size = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            size += len(compressor.compress(piece))
+    return size + len(compressor.flush())
