@@ -1,0 +1,82 @@
+"""Figures as people read them; a missing one is a dash."""
+
+from __future__ import annotations
+
+import math
+
+MISSING = "–"
+MINUS = "−"
+
+
+def percent(share: float | None) -> str:
+    """A share, 0 to 1, as in "98.9 %"; only a whole share reads 100.0 %."""
+    if share is None:
+        return MISSING
+    text = f"{100 * share:.1f}"
+    return ">99.9 %" if text == "100.0" and share < 1 else f"{text} %"
+
+
+def whole_percent(share: float | None) -> str:
+    """A share, 0 to 1, rounded down, as in "98 %": 100 % is all of it."""
+    return MISSING if share is None else f"{math.floor(100 * share + 1e-9)} %"
+
+
+def interval(bounds: tuple[float, float] | None, unit: str = " %") -> str:
+    """Both bounds of a share, as in "96.8–99.6 %"."""
+    return MISSING if bounds is None else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}{unit}"
+
+
+def points(change: float) -> str:
+    """A difference of shares, as in "−0.4 points"."""
+    text = f"{abs(100 * change):.1f}"
+    sign = "" if text == "0.0" else MINUS if change < 0 else "+"
+    return f"{sign}{text} points"
+
+
+def size(count: float | None) -> str:
+    """Bytes in decimal units, as in "1.79 MB"."""
+    if count is None:
+        return MISSING
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale * 0.9995:
+            return f"{_three_digits(count / scale)} {unit}"
+    return f"{count:.0f} B"
+
+
+def milliseconds(value: float | None, unit: str = " ms") -> str:
+    """Milliseconds to three digits, as in "2.31 ms"."""
+    return MISSING if value is None else f"{_three_digits(value)}{unit}"
+
+
+def factor(value: float | None) -> str:
+    """A ratio, as in "3.5×"."""
+    return MISSING if value is None else f"{_ratio(value)}×"
+
+
+def times(value: float) -> str:
+    """A ratio in a sentence, as in "3.5 times"."""
+    return f"{_ratio(value)} times"
+
+
+def seconds(value: float) -> str:
+    """A duration, as in "0.4 s" or "2 min 05 s"."""
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 1.095 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def _three_digits(value: float) -> str:
+    for digits, below in ((3, 0.9995), (2, 9.995), (1, 99.95)):
+        if value < below:
+            return f"{value:.{digits}f}"
+    return f"{value:.0f}"

@@ -1,0 +1,260 @@
+"""The shape of `report.json`, version 1; `docs/report.md` describes every field.
+
+Readers ignore fields that they do not know, so fields may be added with a default and without a new version.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgeopt.errors import UserError
+from edgeopt.report.figures import MISSING
+from edgeopt.types import Json, PassRecord, Role, TensorInfo
+
+SCHEMA = 1
+
+GATES_FROM_ABOVE = frozenset({"accuracy_drop", "latency_ratio"})
+"""Gates that bound a figure from above; the others bound theirs from below."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """How long a call of a file takes, in milliseconds, over `runs` calls after `warmup` ones that do not count."""
+
+    p50: float
+    p90: float
+    std: float
+    threads: int
+    warmup: int
+    runs: int
+    batch_size: int = 1
+    rounds: int = 1
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class fares; a share of nothing (no such pictures, never predicted) is None."""
+
+    name: str
+    precision: float | None
+    recall: float | None
+    support: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One file, opened in its own runtime and measured there. When it failed, `error` says why and its figures are None."""
+
+    runtime: str
+    export: str
+    file: str
+    precision: str
+    role: Role
+    test_accuracy: float | None = None
+    accuracy_interval: Interval | None = None
+    agreement: float | None = None
+    max_logit_difference: float | None = None
+    size_bytes: int | None = None
+    compressed_bytes: int | None = None
+    latency_ms: Latency | None = None
+    peak_memory_bytes: int | None = None
+    delegated_share: float | None = None
+    outside: tuple[str, ...] = ()
+    sha256: str | None = None
+    input: TensorInfo | None = None
+    output: TensorInfo | None = None
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    per_class: tuple[ClassScore, ...] = ()
+    error: str | None = None
+    log: str | None = None
+
+
+@dataclass(frozen=True)
+class ProgramScore:
+    """What a program scores on the test split in PyTorch, before any export."""
+
+    role: Role
+    precision: str
+    test_accuracy: float
+    accuracy_interval: Interval
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One gate of the recipe, judged on one file; `figure` is None, with a `reason`, where it could not be had."""
+
+    name: str
+    limit: float
+    figure: float | None
+    passed: bool
+    file: str | None = None
+    reason: str | None = None
+
+    @property
+    def figure_text(self) -> str:
+        """The figure as people read it: shares in per cent, ratios as factors."""
+        return self._text(self.figure)
+
+    @property
+    def limit_text(self) -> str:
+        """The limit and which side of it is right, as in "≥ 99.00 %"."""
+        return f"{'≤' if self.name in GATES_FROM_ABOVE else '≥'} {self._text(self.limit)}"
+
+    @property
+    def message(self) -> str:
+        """The outcome in a sentence."""
+        where = f" of {self.file}" if self.file else ""
+        if self.figure is None:
+            return f"gate {self.name}{where} could not be judged (limit {self.limit_text}): {self.reason}"
+        outcome = "was reached" if self.passed else "was missed"
+        return f"gate {self.name}{where} {outcome}: {self.figure_text} (limit {self.limit_text})"
+
+    def _text(self, value: float | None) -> str:
+        if value is None:
+            return MISSING
+        return f"{value:.2f}×" if self.name.endswith("_ratio") else f"{100 * value:.2f} %"
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage of the run; `seconds` is what its work took, also when a `cached` result was used this time."""
+
+    name: str
+    label: str
+    seconds: float
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class SamplePrediction:
+    """What a file took a picture for; `label` is a class index, `confidence` 0 to 1."""
+
+    label: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One test picture and what each file took it for; `predictions` is keyed by the row's `file`."""
+
+    index: int
+    label: int
+    predictions: Mapping[str, SamplePrediction]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeSummary:
+    """The recipe in short; `resolved` has every option written out."""
+
+    name: str
+    description: str = ""
+    seed: int
+    file: str | None = None
+    resolved: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSummary:
+    """The data set after classes were chosen and splits drawn; `splits` counts the pictures of each."""
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, int]
+    fingerprint: str
+    preprocessing: Mapping[str, Json]
+    per_class: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    skipped: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """The machine and the versions behind the figures."""
+
+    python: str
+    platform: str
+    machine: str
+    processor: str
+    cores: int
+    memory_bytes: int | None = None
+    accelerator: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that a run found."""
+
+    edgeopt: str
+    recipe: RecipeSummary
+    dataset: DatasetSummary
+    environment: Environment
+    rows: tuple[Row, ...]
+    programs: tuple[ProgramScore, ...] = ()
+    passes: tuple[PassRecord, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    verdicts: tuple[str, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+    smoke: bool = False
+    finished: str | None = None
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """The report as stable, indented JSON; figures that are not finite become "NaN", "Infinity" or "-Infinity"."""
+        from pydantic_core import to_json  # only whoever writes a report needs it
+
+        text = to_json(self, indent=2, inf_nan_mode="strings").decode()
+        return _numbers_on_one_line(text) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Report:
+        """The report that `to_json` wrote.
+
+        Raises `UserError` when `text` is no report, or one of a schema that this version does not know.
+        """
+        from pydantic import TypeAdapter, ValidationError  # only whoever reads a report needs it
+        from pydantic_core import from_json
+
+        try:
+            values = from_json(text)
+        except ValueError as error:
+            raise UserError(f"not a report: {error}", hint="run the recipe again to write it anew") from None
+        schema = values.get("schema") if isinstance(values, dict) else None
+        if schema != SCHEMA:
+            raise UserError(
+                f"not a report of schema {SCHEMA}: it says schema = {schema!r}",
+                hint="read it with the version of edgeopt that wrote it, or run the recipe again",
+            )
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UserError(
+                f"not a report: {where}: {first['msg']}", hint="run the recipe again to write it anew"
+            ) from None
+
+
+def class_scores(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> tuple[ClassScore, ...]:
+    """Precision, recall and support of each class; `confusion[true][predicted]` counts test pictures."""
+    scores = []
+    for index, name in enumerate(classes):
+        right = confusion[index][index]
+        support = sum(confusion[index])
+        predicted = sum(row[index] for row in confusion)
+        scores.append(
+            ClassScore(name, right / predicted if predicted else None, right / support if support else None, support)
+        )
+    return tuple(scores)
+
+
+def _numbers_on_one_line(text: str) -> str:
+    """Indented JSON with each list of bare numbers on one line, so that a confusion matrix reads like one."""
+    # a JSON string holds neither raw newlines nor, here, quotes: only true lists match
+    return re.sub(r'\[\n\s*([^\[\]{}"]+?)\n\s*\]', lambda found: f"[{' '.join(found[1].split())}]", text)

@@ -1,0 +1,124 @@
+"""The report in the terminal: one row a file, then what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from edgeopt.report import figures
+from edgeopt.report.compare import Comparison, compare
+from edgeopt.report.schema import GateResult, Report, Row
+
+_NARROWEST = 80  # figures are never cut; a narrower window wraps whole lines instead
+_QUIET = "dim"
+
+
+def render(report: Report, console: Console, paths: Sequence[Path] = ()) -> None:
+    """Prints the report; `paths` are where the reader can go on."""
+    width = max(console.width, _NARROWEST)
+    parts: list[RenderableType] = [Text(report.recipe.name, style="bold"), _files(report)]
+    parts += [_failure(row) for row in report.rows if row.error]
+    if report.gates:
+        parts.append(_gates(report.gates))
+    if report.verdicts:
+        parts.append(_bullets(report.verdicts))
+    if paths:
+        parts.append(_paths(paths))
+    for part in parts:
+        console.print(part, width=width)
+        console.print()
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
+
+
+def _files(report: Report) -> Table:
+    """Two lines a file: the figure, and below it what puts it in proportion."""
+    table = _table()
+    table.add_column("file\n", overflow="fold")
+    headers = ("accuracy\ninterval", "agree-\nment", "size\nsmaller", "p50 ms\nfaster", "p90 ms\n")
+    for header in (*headers, "memory\n", "dele-\ngated"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row, following in zip_longest(report.rows, report.rows[1:]):
+        last = following is None or following.export != row.export
+        table.add_row(*_cells(row, compare(row, report.rows)), end_section=last)
+    return table
+
+
+def _cells(row: Row, pair: Comparison | None) -> list[Text]:
+    name = _two_lines(row.export, f"{row.precision} {row.role}")
+    if row.error:
+        return [name, Text("failed", style="red"), *(Text("") for _ in range(6))]
+    runtime = "" if row.runtime == row.export else f" ({row.runtime})"
+    name = _two_lines(row.export + runtime, f"{row.precision} {row.role}")
+    latency = row.latency_ms
+    return [
+        name,
+        _two_lines(figures.percent(row.test_accuracy), figures.interval(row.accuracy_interval, unit="")),
+        Text(figures.percent(row.agreement)),
+        _with_factor(figures.size(row.size_bytes), pair.size_factor if pair else None),
+        _with_factor(
+            figures.milliseconds(latency.p50 if latency else None, unit=""),
+            pair.latency_factor if pair else None,
+            certain=not (pair and pair.latency_within_noise),
+        ),
+        Text(figures.milliseconds(latency.p90 if latency else None, unit="")),
+        Text(figures.size(row.peak_memory_bytes)),
+        Text(figures.whole_percent(row.delegated_share)),
+    ]
+
+
+def _two_lines(first: str, second: str) -> Text:
+    return Text.assemble(first, "\n", (second, _QUIET))
+
+
+def _with_factor(figure: str, factor: float | None, *, certain: bool = True) -> Text:
+    """The figure, and below it the factor against the float file: green for better, yellow for worse."""
+    if factor is None:
+        return Text(figure)
+    style = _QUIET if not certain else "green" if factor >= 1 else "yellow"
+    return Text.assemble(figure, "\n", (figures.factor(factor) if certain else f"≈{figures.factor(factor)}", style))
+
+
+def _failure(row: Row) -> Text:
+    text = Text.assemble((f"{row.file} failed: ", "red"), row.error or "")
+    return text.append(f"\nlog: {row.log}", style=_QUIET) if row.log else text
+
+
+def _gates(gates: Sequence[GateResult]) -> Table:
+    table = _table()
+    table.add_column("gate")
+    table.add_column("file", overflow="fold")
+    for header in ("figure", "limit"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for gate in gates:
+        outcome = Text("passed", style="green") if gate.passed else Text("missed", style="bold red")
+        table.add_row(gate.name, Text(gate.file or gate.reason or ""), gate.figure_text, gate.limit_text, outcome)
+    return table
+
+
+def _bullets(sentences: Sequence[str]) -> Table:
+    """Sentences whose further lines are indented under the first."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True, style=_QUIET)
+    table.add_column(overflow="fold")
+    for sentence in sentences:
+        table.add_row("•", Text(sentence))
+    return table
+
+
+def _paths(paths: Sequence[Path]) -> Padding:
+    # one path a line and never wrapped, so that terminals can open it
+    lines = Text("\n").join(Text(str(path), style="cyan") for path in paths)
+    lines.no_wrap = True
+    lines.overflow = "ignore"
+    return Padding(lines, 0)
