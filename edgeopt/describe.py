@@ -6,9 +6,10 @@ Everything here is read from option models; nothing is written by hand, so nothi
 from __future__ import annotations
 
 import copy
-import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -25,7 +26,7 @@ from edgeopt.plugin import (
     QuantizerPlugin,
 )
 from edgeopt.recipe import ExportStep, Recipe
-from edgeopt.registry import Registered, Registry
+from edgeopt.registry import Registered, Registry, load_registry
 from edgeopt.settings import Gates, MeasureSettings, TrainerSettings
 from edgeopt.types import Json
 
@@ -50,12 +51,17 @@ _JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 @dataclass(frozen=True)
 class Option:
-    """One option in words; `inner` holds the options of a nested table, `example` a value that fits."""
+    """One option in words.
+
+    `inner` holds the options of a nested table; `example` is a value that fits; `absent` says that the option is left out
+    by default.
+    """
 
     name: str
     type: str
     bounds: str
     required: bool
+    absent: bool
     default: Json
     example: Json
     description: str
@@ -71,9 +77,9 @@ class Option:
         """The default as TOML, or what it means that there is none."""
         if self.required:
             return "required"
-        if self.inner:
-            return "as below"
-        return "none" if self.default is None else _toml_value(self.default)
+        if self.absent:
+            return "none"
+        return "as below" if self.inner else _toml_value(self.default)
 
 
 def options_of(model: type[BaseModel]) -> tuple[Option, ...]:
@@ -177,6 +183,7 @@ def _option(name: str, field: Mapping[str, Any], definitions: Mapping[str, Any],
         type=" or ".join(_type_in_words(variant, definitions) for variant in given),
         bounds=" or ".join(filter(None, map(_bounds_in_words, given))),
         required=required,
+        absent="default" in field and field["default"] is None,
         default=field.get("default"),
         example=examples[0],
         description=field.get("description", ""),
@@ -193,8 +200,10 @@ def _resolved(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mappi
 def _type_in_words(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if "x-plugin" in field:
         return f"name of a {field['x-plugin']}, or a table with `use`"
-    if "enum" in field or "const" in field:
-        return "one of " + ", ".join(_toml_value(value) for value in field.get("enum", [field.get("const")]))
+    if "enum" in field:
+        return "one of " + ", ".join(map(_toml_value, field["enum"]))
+    if "const" in field:
+        return _toml_value(field["const"])
     match field.get("type"):
         case "array" if "prefixItems" in field:
             inner = _type_in_words(_resolved(field["prefixItems"][0], definitions), definitions)
@@ -262,26 +271,21 @@ def _example(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Json:
 
 def _toml_lines(options: Iterable[Option], table: str) -> Iterable[str]:
     """The options as commented lines; nested tables follow the plain values, as TOML wants it."""
-    options = tuple(options)
+    nested = []
     for option in options:
-        if option.inner and not option.required and option.default is not None:
-            continue
         if option.inner:
+            nested.append(option)
             continue
         yield ""
-        yield f"# {option.description} ({option.type_and_bounds}{'; required' if option.required else ''})"
-        if option.required:
-            yield f"{option.name} = {_toml_value(option.example)}"
-        elif option.default is None:
-            yield f"# {option.name} = {_toml_value(option.example)}"
-        else:
-            yield f"{option.name} = {_toml_value(option.default)}"
-    for option in options:
-        if option.inner:
-            yield ""
-            yield f"# {option.description}"
-            yield f"[{table}.{option.name}]"
-            yield from _toml_lines(option.inner, f"{table}.{option.name}")
+        yield f"# {option.description} ({option.type_and_bounds}{', required' if option.required else ''})"
+        value = option.example if option.required or option.absent else option.default
+        yield f"{'# ' if option.absent else ''}{option.name} = {_toml_value(value)}"
+    for option in nested:
+        name = f"{table}.{option.name}"
+        lines = [f"[{name}]", *_toml_lines(option.inner, name)]
+        yield ""
+        yield f"# {option.description}"
+        yield from (f"# {line}".rstrip() for line in lines) if option.absent else lines
 
 
 def _toml_value(value: Json) -> str:
@@ -392,6 +396,11 @@ def _with_references(value: Json, own: str) -> Json:
     return value
 
 
-def schema_text(registry: Registry) -> str:
-    """The JSON schema as indented text."""
-    return json.dumps(recipe_schema(registry), indent=2) + "\n"
+def _write_reference(path: Path) -> None:
+    """Writes the reference of the plugins that come with edgeopt."""
+    own = (entry for entry in load_registry() if entry.origin.name == "edgeopt")
+    path.write_text(reference_page(own), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write_reference(Path(sys.argv[1]))

@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # rich is loaded when something is shown
     from edgeopt.display import Display
     from edgeopt.report.schema import Report
 
-STORE_FOLDER = ".store"
 _TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
 
 
@@ -85,9 +84,18 @@ def run(
     """
     files = tuple(Path(file) for file in plugin_files)
     plan = check(recipe, overrides=overrides, smoke=smoke, plugin_files=files)
-    folder = Path(out) / (f"{plan.recipe.name}-smoke" if smoke else plan.recipe.name)
-    store = Store(Path(out) / STORE_FOLDER, time.time() if fresh else 0.0)
-    return _Run(plan, store, folder, files, locked=locked, console=console).run()
+    store = store_of(Path(out), not_before=time.time() if fresh else 0.0)
+    return _Run(plan, store, run_folder(plan, Path(out)), files, locked=locked, console=console).run()
+
+
+def store_of(out: Path, *, not_before: float = 0.0) -> Store:
+    """The store of cached stages below a folder of results."""
+    return Store(out / ".store", not_before)
+
+
+def run_folder(plan: Plan, out: Path) -> Path:
+    """The folder of a run's own results; a smoke run keeps apart from the real one."""
+    return out / (f"{plan.recipe.name}-smoke" if plan.smoke else plan.recipe.name)
 
 
 def _overridden(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
@@ -192,6 +200,7 @@ class _Run:
             stages=tuple(stage.name for stage in stages),
             measure=measure,
             failures={name: str(error) for name, error in self.failures.items()},
+            log=self.log.name,
         )
 
     def _trunk(self, workers: Workers) -> None:

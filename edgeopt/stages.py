@@ -43,6 +43,7 @@ class Workbench:
     progress: Progress
     is_main: bool = True
     failures: Mapping[str, str] = field(default_factory=dict)
+    log: str = ""
     states: dict[str, ModelState] = field(default_factory=dict)
 
     def do(self, stage: Stage) -> Result | None:
@@ -203,6 +204,19 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json
     return verify(outline.task, logits, np.load(program.folder / "logits.npy"), test.labels).to_json()
 
 
+def _make_report(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
+    from edgeopt.report.build import build_report, shown_pictures
+    from edgeopt.report.html import render_html
+
+    test = bench.test()
+    report = build_report(bench.plan, bench.result, bench.failures, test.labels, bench.log)
+    (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
+    recipe_text = bench.plan.recipe.source.text or json.dumps(bench.plan.resolved(), indent=2)
+    html = render_html(report, pictures=shown_pictures(report, test.pixels), recipe_text=recipe_text)
+    (folder / "report.html").write_text(html, encoding="utf-8")
+    return {}
+
+
 _MAKERS: Mapping[StageKind, Callable[[Workbench, Stage, Path], dict[str, Json]]] = {
     StageKind.DATA: _make_data,
     StageKind.MODEL: _make_model,
@@ -210,6 +224,7 @@ _MAKERS: Mapping[StageKind, Callable[[Workbench, Stage, Path], dict[str, Json]]]
     StageKind.PROGRAM: _make_program,
     StageKind.EXPORT: _make_export,
     StageKind.VERIFY: _make_verify,
+    StageKind.REPORT: _make_report,
 }
 
 

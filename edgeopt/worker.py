@@ -47,6 +47,7 @@ class Job:
     stages: tuple[str, ...] = ()
     measure: int | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
+    log: str = ""
 
     def to_json(self) -> str:
         """The job as text for a file."""
@@ -152,7 +153,7 @@ def _stages(job: Job, events: Events, *, is_main: bool) -> None:
     plan = job.plan()
     from edgeopt.stages import Workbench  # numpy and, with a stage, torch
 
-    bench = Workbench(plan, Store(Path(job.store), job.not_before), events, is_main, job.failures)
+    bench = Workbench(plan, Store(Path(job.store), job.not_before), events, is_main, job.failures, job.log)
     for name in job.stages:
         stage = plan.stages[name]
         events.send({"event": "stage", "name": name, "label": stage.label})

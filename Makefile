@@ -1,0 +1,44 @@
+# Two commands set up everything on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint types format docs benchmarks clean
+
+demo: $(VENV)/.demo  ## the main job on real pictures, to a finished report
+	$(BIN)/edgeopt run recipes/mobilenetv3_qat_android.toml
+
+test: lint types $(VENV)/.dev  ## lint, types, import rules and all tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/.dev  ## the pages that are generated from the code
+	$(BIN)/python -m edgeopt.describe docs/reference.md
+
+benchmarks: $(VENV)/.dev  ## every speed bar; exits 1 when one is missed
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[vision,executorch,onnx]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info
