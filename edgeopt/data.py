@@ -145,7 +145,11 @@ def prepare(
         }
     _check_whole(stored, drawn.classes, reader.skipped)
     fingerprint = digest(
-        [drawn.classes, preprocessing.to_json(), [[name, stored[name].labels_digest, stored[name].digest] for name in SPLITS]]
+        [
+            drawn.classes,
+            preprocessing.to_json(),
+            [[name, stored[name].labels_digest, stored[name].digest] for name in SPLITS],
+        ]
     )
     description = {
         "classes": drawn.classes,

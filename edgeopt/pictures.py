@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from edgeopt.errors import DataError, Problem
 
@@ -66,7 +66,7 @@ def open_picture(source: Path | bytes, name: str) -> Image.Image:
 
 def unreadable(name: str, error: Exception) -> DataError:
     """The error for one picture that cannot be read."""
-    reason = "not a picture" if isinstance(error, Image.UnidentifiedImageError) else str(error) or type(error).__name__
+    reason = "not a picture" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
     return DataError(
         Problem(f"{name} cannot be read: {reason}", 'remove it, or set on_error = "skip" to go on without it')
     )

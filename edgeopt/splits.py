@@ -69,11 +69,11 @@ def draw(raw: RawDataset, options: DatasetOptions, pictures: int | None = None) 
     _require_pictures(given["train"], classes)
     splits = _limited(_with_drawn(given, classes, options), classes, options.limit, pictures)
     splits["calibration"], splits["train"] = _calibration(splits["train"], len(classes), options.shares.calibration)
-    for name in SPLITS:
-        if not len(splits[name]):
-            raise DataError(
-                Problem(f"the {name} split would be empty", "give it more pictures, or a larger share or limit")
-            )
+    if empty := [name for name in SPLITS if not len(splits[name])]:
+        hint = "give the data set more pictures, or raise `limit` or the shares"
+        if empty == ["calibration"]:
+            hint = "it is taken out of train, which has one picture of each class: raise `limit`, or lower the other shares"
+        raise DataError(Problem(f"the {empty[0]} split would be empty", hint))
     return Drawn(classes, {name: _in_order(splits[name]) for name in SPLITS}, tuple(_warnings(splits, classes)))
 
 
@@ -184,7 +184,7 @@ def apportion(counts: Counts, total: int, least: Counts, most: Counts) -> Counts
     """
     total = int(np.clip(total, least.sum(), most.sum()))
     quotas = counts * (total / max(1, counts.sum()))
-    taken = np.clip(np.floor(quotas).astype(np.int64), least, most)
+    taken: Counts = np.clip(np.floor(quotas).astype(np.int64), least, most)
     while (missing := total - int(taken.sum())) != 0:
         step = 1 if missing > 0 else -1
         free = np.flatnonzero(taken < most if missing > 0 else taken > least)

@@ -1,0 +1,74 @@
+"""What sources of models share: the classifier head, BatchNorm's momentum, and the sizes of pictures a network takes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from edgeopt.errors import Problem, RecipeError
+
+_LARGEST = 1024  # px; no network asks for more at least
+
+
+def find_head(model: nn.Module, outputs: int) -> str:
+    """Name of the module that gives the logits: the last Linear, or 1x1 convolution, with `outputs` outputs."""
+    heads: list[str] = [
+        name
+        for name, module in model.named_modules()
+        if (isinstance(module, nn.Linear) and module.out_features == outputs)
+        or (isinstance(module, nn.Conv2d) and module.out_channels == outputs and module.kernel_size == (1, 1))
+    ]
+    if not heads:
+        raise ValueError(f"{type(model).__name__} has no layer with {outputs} outputs")
+    return heads[-1]
+
+
+def set_batch_norm_momentum(model: nn.Module, momentum: float) -> int:
+    """Sets the momentum of every BatchNorm and returns how many there are.
+
+    Running statistics forget after about 1 / momentum batches: with 0.01, as some networks come, a short run evaluates with
+    the statistics of the untrained network.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001 - the common base has no public name
+    for norm in norms:
+        norm.momentum = momentum
+    return len(norms)
+
+
+def require_input(model: nn.Module, name: str, image_size: int, classes: int, hint: str | None = None) -> None:
+    """Raises `RecipeError` when `model` does not turn pictures of `image_size` px into logits for `classes`.
+
+    Only shapes are computed. The hint says the smallest size that works where there is one, unless `hint` is given.
+    """
+    reason = _refusal(model, image_size, classes)
+    if reason is None:
+        return
+    if hint is None and _refusal(model, _LARGEST, classes) is None:
+        low, high = image_size, _LARGEST  # refused, taken
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if _refusal(model, middle, classes) is None else (middle, high)
+        hint = f"set image_size to {high} or more"
+    raise RecipeError(Problem(f"{name} does not take pictures of {image_size} px: {reason}", hint))
+
+
+def _refusal(model: nn.Module, image_size: int, classes: int) -> str | None:
+    """Why the network does not take pictures of this size, or None."""
+    state = {name: torch.empty_like(value, device="meta") for name, value in _tensors(model).items()}
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            pictures = torch.empty(2, 3, image_size, image_size, device="meta")
+            logits = functional_call(model, state, (pictures,))
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    finally:
+        model.train(training)
+    shape = tuple(getattr(logits, "shape", ()))
+    return None if shape == (2, classes) else f"it gives an output of shape {shape} for 2 pictures"
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}

@@ -1,0 +1,1 @@
+"""Picture data sets that need no network: handwritten digits, and folders of files."""

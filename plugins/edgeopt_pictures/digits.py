@@ -1,0 +1,20 @@
+"""scikit-learn's handwritten digits as pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeopt.pictures import ArrayPictures, labels_of
+from edgeopt.types import RawDataset
+
+
+def read_digits() -> RawDataset:
+    """1,797 digits, uint8 (n, 8, 8), classes "0" to "9", one split.
+
+    Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI repository (1998), its test part.
+    """
+    from sklearn.datasets import load_digits  # heavy
+
+    images, labels = (load_digits()[name] for name in ("images", "target"))
+    pixels = np.rint(images * (255 / 16)).astype(np.uint8)  # 16 grey steps to the full range
+    return RawDataset(tuple("0123456789"), {"train": ArrayPictures(pixels, labels_of(labels))})

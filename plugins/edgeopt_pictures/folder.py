@@ -1,0 +1,19 @@
+"""The pictures of a folder as a data set."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeopt.pictures import FilePictures
+from edgeopt.types import RawDataset
+from edgeopt_pictures.layout import Layout
+
+
+def read_folder(layout: Layout) -> RawDataset:
+    """The layout's pictures, decoded when they are asked for."""
+    splits = {}
+    for name, classes in layout.splits.items():
+        files = tuple(file for files in classes for file in files)
+        labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(files) for files in classes])
+        splits[name] = FilePictures(files, labels)
+    return RawDataset(layout.classes, splits)

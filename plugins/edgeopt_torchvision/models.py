@@ -1,0 +1,139 @@
+"""Builds torchvision's classification networks for a data set's classes."""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from edgeopt.checkpoints import Loaded, StateDict, load_state, read_checkpoint
+from edgeopt.errors import CheckpointError, Problem, RecipeError
+from edgeopt.modules import find_head, require_input, set_batch_norm_momentum
+from edgeopt.task import TASKS
+from edgeopt.types import Form, Json, ModelState, PassRecord, TrainingData
+from edgeopt_torchvision.compat import import_torchvision
+
+if TYPE_CHECKING:
+    from edgeopt_torchvision.plugin import TorchvisionOptions
+
+_FEATURES_ONLY = "IMAGENET1K_FEATURES"  # VGG-16 for detectors: its classifier is full of NaN
+_AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # heads that only helped training
+_OLD_DENSENET_NAME = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)")
+
+
+def build(options: TorchvisionOptions, data: TrainingData) -> ModelState:
+    """A float network for the classes of `data`, its fresh layers drawn from torch's seeded generator.
+
+    Raises `CheckpointError` when its weights cannot be had or do not fit, `RecipeError` when it does not take the pictures.
+    """
+    torchvision = import_torchvision()
+    image_size = data.preprocessing.image_size
+    hint = _size_hint(options.arch)
+    try:
+        model: nn.Module = torchvision.models.get_model(
+            options.arch, weights=None, num_classes=len(data.classes), **_arguments(options, image_size)
+        )
+    except (AssertionError, ValueError) as error:  # networks that are made for one size of pictures
+        raise RecipeError(
+            Problem(f"{options.arch} does not take pictures of {image_size} px: {str(error).splitlines()[0]}", hint)
+        ) from error
+    require_input(model, options.arch, image_size, len(data.classes), hint)
+    norms = set_batch_norm_momentum(model, options.batch_norm_momentum)
+    facts: dict[str, Json] = {
+        "arch": options.arch,
+        "weights": options.weights,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "batch_norms": norms,
+    }
+    warnings: tuple[str, ...] = ()
+    if options.weights != "none":
+        loaded, warnings = _load(model, options, data)
+        facts |= {"loaded_tensors": loaded.tensors, "loaded": str(loaded)}
+    return ModelState(
+        model,
+        Form.MODULE,
+        TASKS["classification"],
+        data.classes,
+        data.preprocessing,
+        history=(PassRecord("model", facts, warnings=warnings),),
+    )
+
+
+def _arguments(options: TorchvisionOptions, image_size: int) -> dict[str, Any]:
+    """What some architectures need to know besides the number of classes."""
+    if options.arch.startswith("vit_"):
+        return {"image_size": image_size}
+    if options.arch == "maxvit_t":
+        return {"input_size": (image_size, image_size)}
+    if options.arch in ("inception_v3", "googlenet"):
+        pretrained = options.weights != "none"
+        # pretrained ones were trained on -1..1 and turn ImageNet-normalized input into that themselves
+        return {"aux_logits": False, "init_weights": not pretrained, "transform_input": pretrained}
+    return {}
+
+
+def _size_hint(arch: str) -> str | None:
+    """Which sizes an architecture takes, where it does not take all above a smallest one."""
+    if arch.startswith("vit_"):
+        return f"set image_size to a multiple of {arch.rpartition('_')[2]}"
+    return "set image_size to a multiple of 224" if arch == "maxvit_t" else None
+
+
+def _load(model: nn.Module, options: TorchvisionOptions, data: TrainingData) -> tuple[Loaded, tuple[str, ...]]:
+    """Fills the model with the weights that the recipe names."""
+    heads = {find_head(model, len(data.classes))}
+    if options.checkpoint is not None:
+        state = read_checkpoint(options.checkpoint, model.state_dict())
+        warnings: tuple[str, ...] = ()
+    else:
+        state, warnings = _pretrained(options, data)
+    if options.weights == _FEATURES_ONLY:
+        heads = {"classifier"}
+        kept = {name: value for name, value in state.items() if not name.startswith("classifier.")}
+        state = StateDict(kept, state.versions)
+    return load_state(model, _adapted(state, model), options.weights, heads), warnings
+
+
+def _pretrained(options: TorchvisionOptions, data: TrainingData) -> tuple[StateDict, tuple[str, ...]]:
+    """Torchvision's own weights, from its cache or the network, and what speaks against them here."""
+    weights = import_torchvision().models.get_model_weights(options.arch)[options.weights]
+    try:
+        state = StateDict.of(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        file = weights.url.rpartition("/")[2]
+        raise CheckpointError(
+            Problem(
+                f"weights {weights.name} of {options.arch} cannot be downloaded: {getattr(error, 'reason', error)}",
+                f'put {file} on this machine and name it: weights = "path/to/{file}"; '
+                f"or put it into {torch.hub.get_dir()}/checkpoints",
+            )
+        ) from error
+    transforms = weights.transforms()
+    trained, used = (transforms.mean, transforms.std), (data.preprocessing.mean, data.preprocessing.std)
+    if any(
+        abs(a - b) > 1e-3 for one, other in zip(trained, used, strict=True) for a, b in zip(one, other, strict=True)
+    ):
+        mean, std = (list(values) for values in trained)
+        return state, (f"weights {weights.name} were trained with mean = {mean} and std = {std}, other than here",)
+    return state, ()
+
+
+def _adapted(state: StateDict, model: nn.Module) -> StateDict:
+    """The state under today's names, without auxiliary heads, positions resampled to the size of the pictures."""
+    own = model.state_dict()
+    renamed: dict[str, Tensor] = {}
+    for name, value in state.items():
+        old = _OLD_DENSENET_NAME.fullmatch(name)
+        if not name.startswith(_AUXILIARY):
+            renamed[f"{old[1]}{old[2]}" if old else name] = value
+    positions = renamed.get("encoder.pos_embedding")
+    patch, size = getattr(model, "patch_size", None), getattr(model, "image_size", None)
+    if positions is not None and positions.shape != own.get("encoder.pos_embedding", positions).shape:
+        resample = import_torchvision().models.vision_transformer.interpolate_embeddings
+        with suppress(ValueError):  # positions of another network: the tensors are compared next
+            renamed = dict(resample(size, patch, renamed))
+    return StateDict(renamed, state.versions)
