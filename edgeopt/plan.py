@@ -240,6 +240,10 @@ class _Planner:
         except ValidationError as error:
             self.problems += problems_of(error, key, self.recipe.source, plugin.options, known_broken=broken)
             return None
+        try:
+            _files_of(plugin, validated)
+        except UserError as error:
+            self.problems += error.at(self.recipe.locate(*key)).problems
         return None if broken else Use(plugin, validated)
 
     def _with_references(self, plugin: Plugin, options: dict[str, Any], key: Key) -> tuple[dict[str, Any], set[str]]:
@@ -469,12 +473,18 @@ def _keys(plan: Plan) -> Callable[..., str]:
             sources[origin.source] = source_digest(origin.source)
         source = sources[origin.source] if origin.source else ""
         inner = [[each.plugin.name, *origin_of(each)] for each in references(use)]
-        return [origin.name, origin.version, source, versions_of(use.plugin.requires), inner]
+        files = _files_of(use.plugin, use.options)
+        return [origin.name, origin.version, source, versions_of(use.plugin.requires), files, inner]
 
     def key_of(use: Use[Any] | None, *parts: Json) -> str:
         return digest([core, [use.to_json(), origin_of(use)] if use else None, *parts])
 
     return key_of
+
+
+def _files_of(plugin: Plugin, options: Any) -> str:
+    """What tells the local files of a model from others, "" where it has none; raises `UserError` for a missing one."""
+    return plugin.fingerprint(options) if isinstance(plugin, ModelPlugin) and plugin.fingerprint else ""
 
 
 def _core_source() -> dict[str, str]:

@@ -111,11 +111,16 @@ class DatasetPlugin(Plugin):
 
 @dataclass(frozen=True)
 class ModelPlugin(Plugin):
-    """A source of models. `build(options, data)` returns a float `ModelState` in module form for the classes of `data`."""
+    """A source of models. `build(options, data)` returns a float `ModelState` in module form for the classes of `data`.
+
+    Where the options name local files, `fingerprint(options)` is a cheap text that changes when these do, and raises a
+    `UserError` when one is missing.
+    """
 
     kind: ClassVar[str] = "model"
 
     build: Callable[[Any, TrainingData], ModelState] = field(kw_only=True)
+    fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         "Classification networks of torchvision, from scratch, pretrained, or from a local state dict.",
         TorchvisionOptions,
         build=build_model,
+        fingerprint=fingerprint_model,
         requires=_REQUIRES,
         install=_INSTALL,
     )
