@@ -83,9 +83,10 @@ class Option:
 
 
 def options_of(model: type[BaseModel]) -> tuple[Option, ...]:
-    """The options of a model in the order in which it declares them."""
+    """The options of a model in the order in which it declares them, its own before those that it inherits."""
     schema = model.model_json_schema(by_alias=True)
-    return _options(schema, schema.get("$defs", {}))
+    inherited = {name for base in model.__mro__[1:] for name in getattr(base, "model_fields", ())}
+    return tuple(sorted(_options(schema, schema.get("$defs", {})), key=lambda option: option.name in inherited))
 
 
 def plugin_toml(plugin: Plugin) -> str:
@@ -207,18 +208,22 @@ def _type_in_words(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> 
     match field.get("type"):
         case "array" if "prefixItems" in field:
             inner = _type_in_words(_resolved(field["prefixItems"][0], definitions), definitions)
-            return f"{len(field['prefixItems'])} × {inner}"
+            return f"{len(field['prefixItems'])} {_plural(inner)}"
         case "array":
-            return f"list of {_type_in_words(_resolved(field.get('items', {}), definitions), definitions)}"
+            return f"list of {_plural(_type_in_words(_resolved(field.get('items', {}), definitions), definitions))}"
         case "object" if "properties" in field:
             return "table"
         case "object":
             values = field.get("additionalProperties")
-            return f"table of {_type_in_words(values, definitions)}" if isinstance(values, dict) else "table"
+            return f"table of {_plural(_type_in_words(values, definitions))}" if isinstance(values, dict) else "table"
         case "string" if field.get("format") in ("path", "file-path", "directory-path"):
             return "path"
         case kind:
             return {"string": "text", "boolean": "true or false"}.get(str(kind), str(kind or "any value"))
+
+
+def _plural(kind: str) -> str:
+    return f"{kind}s" if kind in ("integer", "number", "path", "table", "text") else kind
 
 
 def _bounds_in_words(field: Mapping[str, Any]) -> str:

@@ -1,0 +1,79 @@
+"""The only place that catches errors and exits.
+
+A mistake of the user is told with its place and a hint, a bug with where its traceback was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from edgeopt.errors import ExitCode, GateError, Problem, UserError, WorkerError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+@contextmanager
+def failures_shown() -> Iterator[None]:
+    """Ends the command with a message on stderr and the exit code of what went wrong, if anything does."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise  # typer's own ways to end, and `edgeopt ... | head`
+    except UserError as error:
+        _say(*map(_problem_text, error.problems))
+        if len(error.problems) > 1:
+            _say(f"{len(error.problems)} problems")
+        raise typer.Exit(error.exit_code) from None
+    except GateError as error:
+        _say(*error.messages)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from the last finished stage")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except Exception as error:  # a bug, here or in a plugin, must not end as a screen of traceback
+        log = (isinstance(error, WorkerError) and error.log) or _write_traceback(error)
+        first_line = (str(error).splitlines() or [""])[0]
+        _say(
+            f"this is a bug: {type(error).__name__}: {first_line}",
+            f"    the whole story is in {log}",
+            "    please report it, with that file and the recipe, to the project or to the plugin's author",
+        )
+        raise typer.Exit(ExitCode.BUG) from None
+
+
+def _problem_text(problem: Problem) -> Text:
+    """`file:line: message`, and the hint on a line of its own."""
+    from rich.text import Text  # only when there is something to tell
+
+    text = Text()
+    text.append(f"{problem.location or 'error'}: ", style="bold" if problem.location else "bold red")
+    text.append(problem.message)
+    if problem.hint:
+        text.append(f"\n    {problem.hint}", style="cyan")
+    return text
+
+
+def _say(*lines: Text | str) -> None:
+    from edgeopt.cli.consoles import stderr  # rich, only when there is something to tell
+
+    console = stderr()
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)  # not wrapped, so that editors can follow file:line
+
+
+def _write_traceback(error: Exception) -> Path:
+    """A file with the traceback and the command line."""
+    import sys  # a bug is rare, and --help need not wait for these
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="edgeopt-bug-", suffix=".log", delete=False, encoding="utf-8") as file:
+        file.write(f"command: {sys.argv}\npython: {sys.version}\n\n")
+        file.writelines(traceback.format_exception(error))
+    return Path(file.name)

@@ -1,0 +1,74 @@
+"""What `edgeopt new` writes: a plugin package that works from the start."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeopt.errors import PluginError, Problem, StorageError
+from edgeopt.registry import Registry
+from edgeopt.store import storage_errors
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_TEMPLATES = Path(__file__).parent / "plugin_package"
+
+
+def write_plugin_package(name: str, folder: Path, registry: Registry) -> Path:
+    """Writes the package `name` into a folder of that name below `folder`, and returns that folder.
+
+    Raises `PluginError` for a name that cannot be a package or is taken, `StorageError` when the folder exists.
+    """
+    _check_name(name, registry)
+    target = folder / name
+    if target.exists():
+        raise StorageError(f"{target} exists already", hint="choose another name, or another folder with --out")
+    pending = folder / f".{name}.{uuid.uuid4().hex[:8]}"
+    with storage_errors(folder):
+        try:
+            for path, text in _files(name):
+                (pending / path).parent.mkdir(parents=True, exist_ok=True)
+                (pending / path).write_text(text, encoding="utf-8")
+            pending.rename(target)
+        finally:
+            shutil.rmtree(pending, ignore_errors=True)
+    return target
+
+
+def plugin_name(package: str) -> str:
+    """The name in recipes of what a package declares: the package's without a leading `edgeopt-`."""
+    return package.removeprefix("edgeopt-")
+
+
+def _check_name(name: str, registry: Registry) -> None:
+    if not _NAME.fullmatch(name):
+        allowed = "small letters, digits and single '-' between them, as in edgeopt-faces"
+        raise PluginError(Problem(f"{name!r} cannot be the name of a package", allowed))
+    module = name.replace("-", "_")
+    if keyword.iskeyword(module):
+        raise PluginError(Problem(f"{name!r} is a word of Python", f"try 'edgeopt-{name}'"))
+    if module in sys.stdlib_module_names or importlib.util.find_spec(module):
+        raise PluginError(Problem(f"there already is a Python module {module!r}", "choose another name"))
+    if any(entry.plugin.name == plugin_name(name) for entry in registry):
+        raise PluginError(Problem(f"there already is a plugin {plugin_name(name)!r}", "choose another name"))
+
+
+def _files(name: str) -> Iterator[tuple[Path, str]]:
+    """Path below the package's folder and text of each file."""
+    from jinja2 import Environment, StrictUndefined  # only whoever writes a package needs it
+
+    values = {
+        "name": name,
+        "module": name.replace("-", "_"),
+        "plugin": plugin_name(name),
+        "class_name": "".join(part.capitalize() for part in plugin_name(name).split("-")),
+    }
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 — code, not HTML
+    for template in sorted(_TEMPLATES.rglob("*.j2")):
+        path = template.relative_to(_TEMPLATES).as_posix().removesuffix(".j2").replace("MODULE", values["module"])
+        yield Path(path), environment.from_string(template.read_text(encoding="utf-8")).render(values)

@@ -1,0 +1,61 @@
+"""`--help` and `check` stay quick: what they import is checked, as times depend on the machine."""
+
+import subprocess
+import sys
+
+HEAVY = {
+    "torch",
+    "torchvision",
+    "lightning",
+    "numpy",
+    "sklearn",
+    "datasets",
+    "timm",
+    "onnx",
+    "onnxruntime",
+    "executorch",
+}
+HEAVY |= {"matplotlib", "PIL", "pandas", "tensorflow"}
+NOT_FOR_HELP = HEAVY | {
+    "pydantic",
+    "pluggy",
+    "markdown_it",
+    "pygments",
+    "asyncio",
+    "edgeopt.plugin",
+    "edgeopt.registry",
+}
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The modules that are loaded when the command ends."""
+    program = (
+        "import sys\n"
+        f"sys.argv = ['edgeopt', *{arguments!r}]\n"
+        "from edgeopt.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "print('MODULES', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    return set(done.stdout.rpartition("MODULES")[2].split())
+
+
+def test_help_imports_nothing_but_typer_and_rich():
+    modules = imported_by("--help")
+    assert {"typer", "rich.table"} <= modules
+    assert not modules & NOT_FOR_HELP
+    assert not [name for name in modules if name.endswith(".plugin")]
+
+
+def test_help_of_a_command_imports_no_plugin():
+    modules = imported_by("run", "--help")
+    assert not modules & (HEAVY | {"pluggy", "edgeopt.plugin", "edgeopt.registry"})
+
+
+def test_check_imports_nothing_heavy(tiny_recipe, tiny_plugin_file):
+    assert not imported_by("check", str(tiny_recipe), "--plugin", str(tiny_plugin_file)) & HEAVY
+
+
+def test_plugins_imports_nothing_heavy():
+    assert not imported_by("plugins") & HEAVY
