@@ -5,14 +5,15 @@ Everything here is read from option models; nothing is written by hand, so nothi
 
 from __future__ import annotations
 
-import copy
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 from tomli_w import dumps
 
 from edgeopt import hookspecs
@@ -27,7 +28,7 @@ from edgeopt.plugin import (
 )
 from edgeopt.recipe import ExportStep, Recipe
 from edgeopt.registry import Registered, Registry, load_registry
-from edgeopt.settings import Gates, MeasureSettings, TrainerSettings
+from edgeopt.settings import DatasetOptions, Gates, MeasureSettings, TrainerSettings
 from edgeopt.types import Json
 
 #: The header under which a plugin of each kind stands in a recipe. A quantizer stands in the options of a pass.
@@ -83,10 +84,10 @@ class Option:
 
 
 def options_of(model: type[BaseModel]) -> tuple[Option, ...]:
-    """The options of a model in the order in which it declares them, its own before those that it inherits."""
-    schema = model.model_json_schema(by_alias=True)
-    inherited = {name for base in model.__mro__[1:] for name in getattr(base, "model_fields", ())}
-    return tuple(sorted(_options(schema, schema.get("$defs", {})), key=lambda option: option.name in inherited))
+    """The options of a model in the order in which it declares them; those that every data set takes come last."""
+    schema = _schema_of(model)
+    shared = DatasetOptions.model_fields if issubclass(model, DatasetOptions) else ()
+    return tuple(sorted(_options(schema, schema.get("$defs", {})), key=lambda option: option.name in shared))
 
 
 def plugin_toml(plugin: Plugin) -> str:
@@ -110,12 +111,12 @@ def recipe_schema(registry: Registry) -> dict[str, Json]:
 
     A step is told by its `use`; an option that refers to another plugin takes a name or a table with `use`.
     """
-    schema = Recipe.model_json_schema(by_alias=True)
+    schema = _schema_of(Recipe)
     definitions = schema["$defs"]
     del definitions["Step"], definitions["ExportStep"]
     for entry in registry:
         plugin = entry.plugin
-        extra = ExportStep.model_json_schema()["properties"]["name"] if isinstance(plugin, ExporterPlugin) else None
+        extra = _schema_of(ExportStep)["properties"]["name"] if isinstance(plugin, ExporterPlugin) else None
         definitions.update(_plugin_definitions(plugin, extra))
     for kind in PLUGIN_TYPES:
         definitions[kind.kind] = _one_of([_definition_name(kind, name) for name in registry.names(kind)])
@@ -141,10 +142,14 @@ def reference_page(registered: Iterable[Registered]) -> str:
         "## Recipe",
         _options_table(option for option in options_of(Recipe) if option.name not in CORE_TABLES),
     ]
-    for name, model in CORE_TABLES.items():
-        parts += [f"### `[{name}]`", _summary(model), _options_table(options_of(model))]
+    tables: dict[str, type[BaseModel]] = {"[[exports]]": ExportStep}
+    tables |= {f"[{name}]": model for name, model in CORE_TABLES.items()}
+    for header, model in tables.items():
+        parts += [f"### `{header}`", _summary(model), _options_table(options_of(model))]
     for kind in PLUGIN_TYPES:
         parts.append(f"## {_PLURALS[kind]}")
+        if kind is DatasetPlugin:
+            parts += ["### Every data set", _summary(DatasetOptions), _options_table(options_of(DatasetOptions))]
         for entry in sorted((e for e in entries if type(e.plugin) is kind), key=lambda e: e.plugin.name):
             parts += _plugin_section(entry.plugin)
     parts += ["## Hooks", f"The entry-point group is `{hookspecs.GROUP}`."]
@@ -161,6 +166,20 @@ _PLURALS: Mapping[type[Plugin], str] = {
     PassPlugin: "Passes",
     ExporterPlugin: "Exporters",
 }
+
+
+class _Schemas(GenerateJsonSchema):
+    """pydantic's schemas, with the values that default factories give."""
+
+    def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
+        if "default_factory" in schema and not schema.get("default_factory_takes_data"):
+            make = cast("Callable[[], Any]", schema["default_factory"])
+            return make()
+        return super().get_default_value(schema)
+
+
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema(by_alias=True, schema_generator=_Schemas)
 
 
 # ---- options in words -------------------------------------------------------------------------------------------------
@@ -231,18 +250,16 @@ def _bounds_in_words(field: Mapping[str, Any]) -> str:
     above, below = field.get("exclusiveMinimum"), field.get("exclusiveMaximum")
     words = []
     if low is not None and high is not None:
-        words.append(f"{low:g} to {high:g}" if low != high else f"{low:g}")
+        words.append(f"{low:.10g} to {high:.10g}" if low != high else f"{low:.10g}")
     else:
-        words += [f"at least {low:g}"] if low is not None else []
-        words += [f"above {above:g}"] if above is not None else []
-        words += [f"at most {high:g}"] if high is not None else []
-        words += [f"below {below:g}"] if below is not None else []
+        bounds = (("at least", low), ("above", above), ("at most", high), ("below", below))
+        words += [f"{word} {bound:.10g}" for word, bound in bounds if bound is not None]
     if field.get("multipleOf", 1) != 1:
         words.append(f"a multiple of {field['multipleOf']:g}")
     if field.get("minItems") and "prefixItems" not in field:
         words.append(f"{field['minItems']} or more")
     if field.get("pattern"):
-        words.append(f"matching {field['pattern']}")
+        words.append(f"matching `{field['pattern']}`")
     return ", ".join(words)
 
 
@@ -318,7 +335,12 @@ def _plugin_section(plugin: Plugin) -> Iterable[str]:
     facts = list(_facts(plugin))
     if facts:
         yield "\n".join(f"- {fact}" for fact in facts)
-    yield _options_table(options_of(plugin.options))
+    options = options_of(plugin.options)
+    if isinstance(plugin, DatasetPlugin):
+        shared = options_of(DatasetOptions)
+        options = tuple(option for option in options if option not in shared)
+        yield "Besides [what every data set takes](#every-data-set):"
+    yield _options_table(options)
 
 
 def _facts(plugin: Plugin) -> Iterable[str]:
@@ -368,14 +390,15 @@ def _definition_name(kind: type[Plugin], name: str) -> str:
 
 
 def _one_of(names: Iterable[str]) -> dict[str, Json]:
-    """One of the named definitions, told apart by `use`."""
-    return {"type": "object", "required": ["use"], "oneOf": [{"$ref": f"#/$defs/{name}"} for name in names]}
+    """One of the named definitions, told apart by `use`; nothing at all where no plugin is installed."""
+    references = [{"$ref": f"#/$defs/{name}"} for name in names]
+    return {"type": "object", "required": ["use"], "oneOf": references} if references else {"not": {}}
 
 
 def _plugin_definitions(plugin: Plugin, name_field: Json) -> dict[str, Json]:
     """The definition of a plugin's table, and the definitions that it needs, under names of its own."""
     own = _definition_name(type(plugin), plugin.name)
-    schema = copy.deepcopy(plugin.options.model_json_schema(by_alias=True))
+    schema = _schema_of(plugin.options)
     inner = schema.pop("$defs", {})
     properties = {"use": {"const": plugin.name, "description": plugin.summary}}
     if name_field:
