@@ -1,0 +1,138 @@
+"""Augmentation: each change does what it says, picture by picture, and repeats with its generator."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgeopt.augment import augment
+from edgeopt.settings import Augmentation
+
+EVERYTHING = Augmentation(
+    horizontal_flip=True,
+    crop_padding=2,
+    crop_scale=0.6,
+    rotation_degrees=15,
+    brightness=0.3,
+    contrast=0.3,
+    saturation=0.3,
+    erase=0.5,
+)
+
+
+def pictures(count: int = 64, size: int = 16) -> Tensor:
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def run(pixels: Tensor, seed: int = 0, **options: float) -> Tensor:
+    return augment(pixels, Augmentation(**options), torch.Generator().manual_seed(seed))
+
+
+def test_nothing_asked_nothing_changed() -> None:
+    pixels = pictures()
+    assert augment(pixels, Augmentation(), torch.Generator()) is pixels
+
+
+def test_an_empty_batch_stays_empty() -> None:
+    assert augment(pictures(0), EVERYTHING, torch.Generator()).shape == (0, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"horizontal_flip": True},
+        {"crop_padding": 3},
+        {"crop_scale": 0.5},
+        {"rotation_degrees": 30.0},
+        {"brightness": 0.4},
+        {"contrast": 0.4},
+        {"saturation": 0.4},
+        {"erase": 1.0},
+        EVERYTHING.model_dump(),
+    ],
+)
+def test_each_change_repeats_with_its_seed_and_leaves_its_input_alone(options: dict[str, float]) -> None:
+    pixels = pictures()
+    before = pixels.clone()
+    first = run(pixels, **options)
+    assert first.dtype == torch.uint8 and first.shape == pixels.shape
+    assert torch.equal(first, run(pixels, **options))
+    assert not torch.equal(first, run(pixels, seed=1, **options))
+    assert not torch.equal(first, pixels)
+    assert torch.equal(pixels, before)
+
+
+def test_about_half_of_the_pictures_are_mirrored() -> None:
+    pixels = pictures(400)
+    flipped = run(pixels, horizontal_flip=True)
+    mirrored = [bool(torch.equal(one, other.flip(-1))) for one, other in zip(flipped, pixels, strict=True)]
+    same = [bool(torch.equal(one, other)) for one, other in zip(flipped, pixels, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, same, strict=True))
+    assert 150 < sum(mirrored) < 250
+
+
+def test_a_padded_crop_shifts_by_whole_pixels_and_fills_with_black() -> None:
+    pixels = pictures(300)
+    padded = torch.nn.functional.pad(pixels, (2, 2, 2, 2))
+    windows = {(x, y): padded[:, :, y : y + 16, x : x + 16] for x in range(5) for y in range(5)}
+    found = set()
+    for index, shifted in enumerate(run(pixels, crop_padding=2)):
+        places = [place for place, window in windows.items() if torch.equal(window[index], shifted)]
+        assert len(places) == 1
+        found.add(places[0])
+    assert len(found) == 25
+
+
+def test_a_scaled_crop_stays_inside_the_picture() -> None:
+    white = torch.full((200, 3, 16, 16), 200, dtype=torch.uint8)
+    inner = run(white, crop_scale=0.3)[:, :, 1:-1, 1:-1]  # the outermost row may blend with what is outside
+    assert bool((inner == 200).all())
+    ramp = torch.arange(64, dtype=torch.uint8).mul(4).expand(200, 3, 64, 64)
+    kept = (run(ramp, crop_scale=0.3)[:, 0, 32, [8, -9]].diff(dim=1) / ramp[0, 0, 32, [8, -9]].diff()).flatten()
+    assert 0.4 < kept.min() < 0.65 and 0.9 < kept.max() <= 1.02
+
+
+def test_rotation_turns_around_the_middle_by_at_most_its_angle() -> None:
+    size = 65
+    dot = torch.zeros(200, 3, size, size, dtype=torch.uint8)
+    dot[:, :, 30:35, 60:65] = 255
+    turned = run(dot, rotation_degrees=45)[:, 0].float()
+    place = torch.arange(size) - 32.0
+    y = (turned * place[:, None]).sum(dim=(1, 2)) / turned.sum(dim=(1, 2))
+    x = (turned * place[None, :]).sum(dim=(1, 2)) / turned.sum(dim=(1, 2))
+    angle = torch.rad2deg(torch.atan2(y, x))
+    assert angle.abs().max() <= 46 and angle.max() > 35 and angle.min() < -35
+    assert ((x**2 + y**2).sqrt() - 30).abs().max() < 2.5
+
+
+def test_colours_change_by_their_share_and_grey_stays_grey() -> None:
+    flat = torch.full((300, 3, 4, 4), 100, dtype=torch.uint8)
+    brighter = run(flat, brightness=0.2)[:, 0, 0, 0]
+    assert brighter.min() < 85 and brighter.max() > 115 and brighter.min() >= 80 and brighter.max() <= 120
+    assert torch.equal(run(flat, contrast=0.9), flat)
+    assert torch.equal(run(flat, saturation=0.9), flat)
+    pixels = pictures(50)
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    muted = run(pixels.div(2, rounding_mode="floor") + 64, saturation=0.3).float()
+    grey = ((pixels.div(2, rounding_mode="floor") + 64) * luma).sum(dim=1)
+    assert ((muted * luma).sum(dim=1) - grey).abs().max() < 1.5  # saturation keeps the brightness of each pixel
+
+
+def test_erasing_covers_one_rectangle_of_one_colour_in_its_share_of_the_pictures() -> None:
+    pixels = pictures(400, 32)
+    erased = run(pixels, erase=0.25)
+    changed = (erased != pixels).any(dim=1)
+    touched = changed.flatten(1).any(dim=1)
+    assert 60 < int(touched.sum()) < 140
+    for index in touched.nonzero().flatten().tolist():
+        rows, columns = changed[index].any(dim=1).nonzero().flatten(), changed[index].any(dim=0).nonzero().flatten()
+        patch = erased[index, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert bool((patch == patch[:, :1, :1]).all())
+        assert patch[0].numel() <= 0.45 * 32 * 32
+
+
+def test_pictures_of_a_batch_change_independently() -> None:
+    same = pictures(1).expand(32, -1, -1, -1)
+    assert (
+        len({augmented.numpy().tobytes() for augmented in augment(same, EVERYTHING, torch.Generator().manual_seed(0))})
+        == 32
+    )
