@@ -205,6 +205,18 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
     return _with_exports(plan, [use for use in exporters if use is not None])
 
 
+def resolve(kind: type[P], name: str, options: Mapping[str, Json], registry: Registry) -> Use[P]:
+    """One plugin with its options, as a plan holds it, without a recipe around it.
+
+    Raises `RecipeError` with every problem.
+    """
+    planner = _Planner(Recipe.model_construct(), registry)
+    use = planner.use(kind, Step(use=name, **options), ())
+    if use is None or planner.problems:
+        raise RecipeError(*planner.problems)
+    return use
+
+
 def references(use: Use[Any]) -> Iterable[Use[Any]]:
     """The plugins that the options of `use` refer to, and theirs."""
     for name in type(use.options).model_fields:
