@@ -1,6 +1,6 @@
-"""torchvision's classification architectures and the names of their weights, known without importing torch.
+"""Names that torchvision gives to architectures, weights and files, known without importing torch.
 
-A test holds this list equal to what the installed torchvision lists.
+A test holds them equal to those of the installed torchvision.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections.abc import Mapping
 _V1 = ("IMAGENET1K_V1",)
 _V1_V2 = ("IMAGENET1K_V1", "IMAGENET1K_V2")
 _SWAG = ("IMAGENET1K_SWAG_E2E_V1", "IMAGENET1K_SWAG_LINEAR_V1")
+
+CIFAR10_FOLDER = "cifar-10-batches-py"
+CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
 #: Weights by architecture, without "DEFAULT", which every architecture has.
 WEIGHTS: Mapping[str, tuple[str, ...]] = {

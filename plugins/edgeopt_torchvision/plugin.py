@@ -7,13 +7,13 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from edgeopt.errors import CheckpointError, Problem, did_you_mean
-from edgeopt.fingerprint import files_fingerprint
+from edgeopt.errors import CheckpointError, DataError, Problem, did_you_mean
+from edgeopt.fingerprint import digest, files_fingerprint, versions_of
 from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ModelPlugin
-from edgeopt.settings import Options
-from edgeopt.types import ModelState, TrainingData
-from edgeopt_torchvision.names import WEIGHTS
+from edgeopt.plugin import DatasetOptions, DatasetPlugin, ModelPlugin
+from edgeopt.settings import Options, PosixPath
+from edgeopt.types import ModelState, RawDataset, TrainingData
+from edgeopt_torchvision.names import CIFAR10_FILES, CIFAR10_FOLDER, WEIGHTS
 
 _REQUIRES = ("torchvision",)
 _INSTALL = "edgeopt[vision]"
@@ -61,6 +61,38 @@ class TorchvisionOptions(Options):
         return Path(self.weights) if is_path else None
 
 
+class Cifar10Options(DatasetOptions):
+    """Where the files are."""
+
+    root: PosixPath = Field(
+        Path("data"), description=f"folder that holds {CIFAR10_FOLDER}/, or into which it is downloaded"
+    )
+    download: bool = Field(False, description="download the files (170 MB) when they are not there")
+    verify: bool = Field(
+        True, description="compare the files with their published checksums; false for files of your own in this format"
+    )
+
+    @model_validator(mode="after")
+    def _download_verified(self) -> Cifar10Options:
+        if self.download and not self.verify:
+            raise ValueError("download = true needs verify = true")
+        return self
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The five training batches and the test batch."""
+        return tuple(self.root / CIFAR10_FOLDER / name for name in CIFAR10_FILES)
+
+
+class FakeOptions(DatasetOptions):
+    """How many pictures of noise."""
+
+    pictures: int = Field(256, ge=16, le=100_000, description="how many pictures")
+    class_count: int = Field(10, ge=2, le=1000, description="how many classes; a picture says nothing about its own")
+    picture_size: int = Field(64, ge=8, le=512, description="edge of the pictures before they are resized, px")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of pictures and labels")
+
+
 def _with_hint(problem: str, hint: str | None) -> str:
     return f"{problem}; {hint}" if hint else problem
 
@@ -79,6 +111,65 @@ def fingerprint_model(options: TorchvisionOptions) -> str:
     if not options.checkpoint.is_file():
         raise CheckpointError(Problem(f"checkpoint {options.checkpoint} does not exist", "weights takes a file's path"))
     return files_fingerprint(options.checkpoint)
+
+
+def load_cifar10(options: Cifar10Options) -> RawDataset:
+    """CIFAR-10's 50,000 training and 10,000 test pictures, 32x32 px."""
+    from edgeopt_torchvision.datasets import read_cifar10  # torch and torchvision are heavy
+
+    return read_cifar10(options)
+
+
+def fingerprint_cifar10(options: Cifar10Options) -> str:
+    """A verified CIFAR-10 is always the same; files of one's own are told apart by size and time.
+
+    Raises `DataError` when files are missing and may not be downloaded.
+    """
+    missing = [file for file in options.files if not file.is_file()]
+    if missing and not options.download:
+        raise DataError(
+            Problem(
+                f"CIFAR-10 is not there: {missing[0]} is missing",
+                f"unpack cifar-10-python.tar.gz so that {options.root / CIFAR10_FOLDER}/ holds its files, "
+                "or set download = true",
+            )
+        )
+    return "cifar10" if options.verify else digest([files_fingerprint(file) for file in options.files])
+
+
+def load_fake(options: FakeOptions) -> RawDataset:
+    """Noise with random labels: enough to try a pipeline."""
+    from edgeopt_torchvision.datasets import make_fake  # torch and torchvision are heavy
+
+    return make_fake(options)
+
+
+def fingerprint_fake(options: FakeOptions) -> str:  # noqa: ARG001 - the options are part of every key
+    """The noise depends on its options and on torchvision."""
+    return digest(["fake", versions_of(_REQUIRES)])
+
+
+@hookimpl
+def edgeopt_datasets() -> Iterator[DatasetPlugin]:
+    """The data sets."""
+    yield DatasetPlugin(
+        "cifar10",
+        "CIFAR-10: 60,000 pictures of 32x32 px in ten classes, with a test split.",
+        Cifar10Options,
+        load=load_cifar10,
+        fingerprint=fingerprint_cifar10,
+        requires=_REQUIRES,
+        install=_INSTALL,
+    )
+    yield DatasetPlugin(
+        "fake",
+        "Pictures of noise with random labels, to try a recipe without data; there is nothing to learn.",
+        FakeOptions,
+        load=load_fake,
+        fingerprint=fingerprint_fake,
+        requires=_REQUIRES,
+        install=_INSTALL,
+    )
 
 
 @hookimpl

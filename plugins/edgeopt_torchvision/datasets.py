@@ -1,0 +1,120 @@
+"""CIFAR-10 and noise, as torchvision has them."""
+
+from __future__ import annotations
+
+import pickle
+import urllib.error
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from edgeopt.errors import DataError, Problem
+from edgeopt.pictures import ArrayPictures, labels_of
+from edgeopt.types import RawDataset
+from edgeopt_torchvision.compat import import_torchvision
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeopt_torchvision.plugin import Cifar10Options, FakeOptions
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def read_cifar10(options: Cifar10Options) -> RawDataset:
+    """Training and test pictures, uint8 (n, 32, 32, 3), downloaded first where that is asked for.
+
+    Raises `DataError` when a file is missing, not as published, or not in the format.
+    Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
+    """
+    if options.download and not all(file.is_file() for file in options.files):
+        _download(options.root)
+    if options.verify:
+        _verify(options.files)
+    train, test = options.files[:-1], options.files[-1:]
+    return RawDataset(CIFAR10_CLASSES, {"train": _join(train), "test": _join(test)})
+
+
+def make_fake(options: FakeOptions) -> RawDataset:
+    """Pictures of noise, uint8 (n, picture_size, picture_size, 3), with labels that have nothing to do with them.
+
+    They are made at once: torchvision's noise comes from torch's one global generator, which threads must not share.
+    """
+    edge, count = options.picture_size, options.pictures
+    shape, first = (3, edge, edge), options.seed * count  # picture i comes from seed first + i: none in two data sets
+    noise = import_torchvision().datasets.FakeData(count, shape, options.class_count, random_offset=first)
+    pictures, labels = zip(*(noise[index] for index in range(len(noise))), strict=True)
+    classes = tuple(f"class-{label}" for label in range(options.class_count))
+    return RawDataset(classes, {"train": ArrayPictures(np.stack(pictures), labels_of(labels))})
+
+
+def _download(root: Path) -> None:
+    """Fetches and unpacks the archive; torchvision compares it with its checksum."""
+    torchvision = import_torchvision()
+    source = torchvision.datasets.CIFAR10
+    try:
+        torchvision.datasets.utils.download_and_extract_archive(
+            source.url, str(root), filename=source.filename, md5=source.tgz_md5
+        )
+    except (urllib.error.URLError, RuntimeError, ConnectionError, TimeoutError) as error:
+        raise DataError(
+            Problem(
+                f"CIFAR-10 cannot be downloaded: {getattr(error, 'reason', error)}",
+                f"fetch {source.filename} elsewhere and unpack it into {root}",
+            )
+        ) from error
+
+
+def _verify(files: tuple[Path, ...]) -> None:
+    torchvision = import_torchvision()
+    published = dict(torchvision.datasets.CIFAR10.train_list + torchvision.datasets.CIFAR10.test_list)
+    for file in files:
+        if file.is_file() and not torchvision.datasets.utils.check_integrity(str(file), published[file.name]):
+            raise DataError(
+                Problem(
+                    f"{file} is not the file that CIFAR-10's authors published",
+                    "unpack the archive again; for files of your own in this format set verify = false",
+                )
+            )
+
+
+def _join(files: tuple[Path, ...]) -> ArrayPictures:
+    pictures, labels = zip(*(_read_batch(file) for file in files), strict=True)
+    return ArrayPictures(np.concatenate(pictures), labels_of(np.concatenate(labels)))
+
+
+def _read_batch(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Pictures (n, 32, 32, 3) and labels (n,) of one batch file."""
+    try:
+        with file.open("rb") as stream:
+            batch = _ArraysOnly(stream, encoding="latin1").load()
+        planes, labels = np.asarray(batch["data"], dtype=np.uint8), labels_of(batch["labels"])
+        return planes.reshape(len(labels), 3, 32, 32).transpose(0, 2, 3, 1), labels
+    except OSError as error:
+        raise DataError(Problem(f"{file} cannot be read: {error.strerror or error}", "check root")) from error
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(Problem(f"{file} is not a CIFAR-10 batch: {error}", "unpack the archive again")) from error
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads pickled arrays, lists, dicts and texts: the batches are pickles, and a pickle can run anything."""
+
+    _ARRAY_MODULES = frozenset({"numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy._core.numeric"})
+    _ARRAY_NAMES = frozenset({"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"})
+
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        super().__init__(stream, encoding=encoding)
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
+            return _latin1
+        if module in self._ARRAY_MODULES and name in self._ARRAY_NAMES:
+            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not picture data")
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it holds text in {encoding!r}")
+    return text.encode("latin1")
