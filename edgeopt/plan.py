@@ -210,7 +210,8 @@ def resolve(kind: type[P], name: str, options: Mapping[str, Json], registry: Reg
 
     Raises `RecipeError` with every problem.
     """
-    planner = _Planner(Recipe.model_construct(), registry)
+    no_recipe = Recipe.model_construct()  # type: ignore[call-arg]  # only its lines are asked for, and it has none
+    planner = _Planner(no_recipe, registry)
     use = planner.use(kind, Step(use=name, **options), ())
     if use is None or planner.problems:
         raise RecipeError(*planner.problems)
