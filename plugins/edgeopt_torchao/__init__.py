@@ -1,0 +1,1 @@
+"""Quantization with torchao: capture, prepare, train or calibrate, convert."""

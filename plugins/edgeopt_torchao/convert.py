@@ -1,0 +1,153 @@
+"""From a prepared model to a quantized program, and from an unfolded program to a folded one."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import FakeQuantizeBase
+from torchao.quantization.pt2e.constant_fold import constant_fold
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+from edgeopt_torchao.agreement import compare
+from edgeopt_torchao.batch_norm import DROPOUT_MODULES, BatchNorm, called_module, folding_scale, named_tensor
+from edgeopt_torchao.capture import export_program, make_contiguous
+from edgeopt_torchao.errors import FunctionChangedError, QuantizationError
+
+OPERATORS = ("torch.ao.quantization.fx._decomposed",)
+"""Modules whose import registers the operators of a converted program; `torch.export.load` needs them."""
+
+RELATIVE_TOLERANCE = 1e-5  # of the logits' range: folding evaluates the same operators, only earlier
+
+_QUANTIZE = frozenset(
+    {
+        torch.ops.quantized_decomposed.quantize_per_tensor.default,
+        torch.ops.quantized_decomposed.quantize_per_tensor.tensor,
+        torch.ops.quantized_decomposed.quantize_per_channel.default,
+    }
+)
+
+
+def convert(prepared: GraphModule) -> GraphModule:
+    """A copy of `prepared` in which integers take the place of fake quantizers and observers.
+
+    BatchNorm is folded into the convolutions before it. The weights stay float behind a quantize operator ("unfolded"), which
+    is the form that every exporter can start from; `fold` gives the other.
+
+    Raises `QuantizationError` when some range was never observed.
+    """
+    model = copy.deepcopy(prepared)
+    make_contiguous(model)
+    nn.Module.train(model, False)  # torchao forbids eval() on what prepare_pt2e returns
+    _require_ranges(model)
+    _fold_batch_norms(model)
+    _remove_dropouts(model)
+    model.graph.eliminate_dead_code()
+    model.recompile()
+    converted = convert_pt2e(model, fold_quantize=False)
+    for name in ("train", "eval"):  # torch.export restores the mode of what it exports
+        vars(converted).pop(name, None)
+    return converted.eval()
+
+
+def to_program(converted: GraphModule, example_input: Tensor, batch_range: tuple[int, int]) -> ExportedProgram:
+    """Export `converted` with a dynamic batch; `torch.export.load` of a saved one needs the imports in `OPERATORS`."""
+    return export_program(converted, example_input, batch_range)
+
+
+def fold(program: ExportedProgram) -> ExportedProgram:
+    """`program` with its weights stored as the integers they are rounded to.
+
+    Raises `FunctionChangedError` when the folded program computes anything else, `QuantizationError` when nothing was folded.
+    """
+    module = program.module()
+    foldable = sum(node.target in _QUANTIZE for node in module.graph.nodes)
+    constant_fold(module, lambda node: node.target in _QUANTIZE)
+    if foldable == sum(node.target in _QUANTIZE for node in module.graph.nodes):
+        raise QuantizationError("the program has no quantized weight to fold", "fold a converted, unfolded program")
+    (example_input,), _ = program.example_inputs
+    folded = export_program(module, example_input, batch_range(program))
+    agreement = compare(program.module(), folded.module(), [example_input])
+    if not agreement.relative_difference <= RELATIVE_TOLERANCE:  # written so that NaN fails too
+        raise FunctionChangedError(
+            f"folding the weights changed the logits by {agreement.max_logit_difference:.3g}",
+            "this is a bug in edgeopt or torchao: please report the model and the quantizer",
+        )
+    return folded
+
+
+def batch_range(program: ExportedProgram) -> tuple[int, int]:
+    """The smallest and the largest batch that `program` takes."""
+    name = program.graph_signature.user_inputs[0]
+    (node,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
+    batch = node.meta["val"].shape[0]
+    if isinstance(batch, int):
+        return batch, batch
+    limits = program.range_constraints[batch.node.expr]
+    return int(limits.lower), int(limits.upper)
+
+
+def _require_ranges(model: GraphModule) -> None:
+    unseen = []
+    for node in model.graph.nodes:
+        module = called_module(model, node)
+        observer = (
+            getattr(module, "activation_post_process", module) if isinstance(module, FakeQuantizeBase) else module
+        )
+        low = getattr(observer, "min_val", None)
+        if isinstance(low, Tensor) and (low.numel() == 0 or bool(torch.isinf(low).any())):
+            unseen.append(str(node.args[0]))
+    if unseen:
+        raise QuantizationError(
+            f"{len(unseen)} ranges were never observed, the first at {unseen[0]}",
+            "calibrate, or train for at least one step, before converting",
+        )
+
+
+def _fold_batch_norms(model: GraphModule) -> None:
+    """Fold each BatchNorm whose weight `prepare_qat` rounded in folded units; any other stays a module of its own."""
+    for node in list(model.graph.nodes):
+        batch_norm = called_module(model, node)
+        if not isinstance(batch_norm, BatchNorm) or not _rounds_folded_weight(convolution := node.args[0]):
+            continue
+        quantize = convolution.args[1]
+        weight_name = str(quantize.args[0].target)
+        bias_node = convolution.args[2] if len(convolution.args) > 2 else None
+        bias = None if bias_node is None else named_tensor(model, str(bias_node.target))
+        weight, bias = _folded(batch_norm, named_tensor(model, weight_name), bias)
+        holder_name, _, attribute = weight_name.rpartition(".")
+        holder = model.get_submodule(holder_name)
+        holder.register_parameter(attribute, nn.Parameter(weight))
+        holder.register_parameter("bias", nn.Parameter(bias))
+        with model.graph.inserting_before(convolution):
+            bias_node = model.graph.get_attr(f"{holder_name}.bias" if holder_name else "bias")
+        quantize.args = quantize.args[:1]
+        convolution.args = (convolution.args[0], quantize, bias_node, *convolution.args[3:])
+        node.replace_all_uses_with(convolution)
+        model.graph.erase_node(node)
+
+
+def _rounds_folded_weight(convolution: Node) -> bool:
+    quantize = convolution.args[1] if len(convolution.args) > 1 else None
+    return isinstance(quantize, Node) and quantize.op == "call_module" and len(quantize.args) == 2
+
+
+@torch.no_grad()
+def _folded(batch_norm: BatchNorm, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that does its own and `batch_norm`'s work."""
+    scale = folding_scale(batch_norm.weight, batch_norm.running_var, batch_norm.eps)
+    mean = batch_norm.running_mean if bias is None else batch_norm.running_mean - bias
+    shift = -mean * scale
+    if batch_norm.bias is not None:
+        shift = shift + batch_norm.bias
+    return weight * scale.view(-1, *[1] * (weight.dim() - 1)), shift
+
+
+def _remove_dropouts(model: GraphModule) -> None:
+    for node in list(model.graph.nodes):
+        if isinstance(called_module(model, node), DROPOUT_MODULES):
+            node.replace_all_uses_with(node.args[0])
+            model.graph.erase_node(node)

@@ -1,0 +1,54 @@
+"""Stop ranges and BatchNorm statistics from moving, at the point of a training where a schedule asks for it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.fx import GraphModule
+
+from edgeopt_torchao.batch_norm import batch_norms
+from edgeopt_torchao.errors import NothingFrozenError
+from edgeopt_torchao.fake_quantize import fake_quantizers
+
+
+def freeze_observers(prepared: nn.Module) -> int:
+    """Hold the range of every fake quantizer from now on; returns how many are held.
+
+    Raises `NothingFrozenError` when there is none.
+    """
+    quantizers = fake_quantizers(prepared)
+    if not quantizers:
+        raise NothingFrozenError(
+            "there is no fake quantizer whose range could be frozen", "freeze observers on what prepare_qat returns"
+        )
+    for quantizer in quantizers:
+        quantizer.disable_observer()
+    return len(quantizers)
+
+
+def freeze_batch_norm(prepared: nn.Module) -> int:
+    """Hold the statistics of every BatchNorm from now on; returns how many are held, 0 for a model that has none.
+
+    Raises `NothingFrozenError` when some BatchNorm would go on moving.
+    """
+    freezable = batch_norms(prepared)
+    every = [child for child in prepared.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+    moving = len(every) - len(freezable) + sum(map(_training_operators, prepared.modules()))
+    if moving:
+        raise NothingFrozenError(
+            f"{moving} of {moving + len(freezable)} BatchNorm layers cannot be frozen",
+            "freeze BatchNorm on what prepare_qat returns",
+        )
+    for batch_norm in freezable:
+        batch_norm.freeze()
+    return len(freezable)
+
+
+def _training_operators(module: nn.Module) -> int:
+    """How many BatchNorm operators of a graph update running statistics."""
+    if not isinstance(module, GraphModule):
+        return 0
+    return sum(
+        node.target is torch.ops.aten.batch_norm.default and node.args[5] is True and node.args[3] is not None
+        for node in module.graph.nodes
+    )
