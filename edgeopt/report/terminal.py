@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 from rich import box
-from rich.console import Console, RenderableType
-from rich.padding import Padding
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -22,18 +22,28 @@ _QUIET = "dim"
 
 def render(report: Report, console: Console, paths: Sequence[Path] = ()) -> None:
     """Prints the report; `paths` are where the reader can go on."""
-    width = max(console.width, _NARROWEST)
-    parts: list[RenderableType] = [Text(report.recipe.name, style="bold"), _files(report)]
+    parts: list[RenderableType] = [Text(report.recipe.name, style="bold"), _Unsqueezed(_files(report))]
     parts += [_failure(row) for row in report.rows if row.error]
     if report.gates:
-        parts.append(_gates(report.gates))
+        parts.append(_Unsqueezed(_gates(report.gates)))
     if report.verdicts:
         parts.append(_bullets(report.verdicts))
-    if paths:
-        parts.append(_paths(paths))
     for part in parts:
-        console.print(part, width=width)
+        console.print(part, crop=False)
         console.print()
+    for path in paths:
+        # never wrapped, so that terminals can open it
+        console.print(Text(str(path), style="cyan"), soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Unsqueezed:
+    """A table that a narrow window does not squeeze."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.table, options.update_width(max(options.max_width, _NARROWEST)))
 
 
 def _table() -> Table:
@@ -114,11 +124,3 @@ def _bullets(sentences: Sequence[str]) -> Table:
     for sentence in sentences:
         table.add_row("•", Text(sentence))
     return table
-
-
-def _paths(paths: Sequence[Path]) -> Padding:
-    # one path a line and never wrapped, so that terminals can open it
-    lines = Text("\n").join(Text(str(path), style="cyan") for path in paths)
-    lines.no_wrap = True
-    lines.overflow = "ignore"
-    return Padding(lines, 0)

@@ -9,6 +9,11 @@ from edgeopt.report.compare import NOISY_SHARE, Comparison, compare, title
 from edgeopt.report.schema import Row
 from edgeopt.types import PassRecord, Role
 
+SMOKE = (
+    "This was a smoke run on a few batches and pictures: it shows that the recipe works, "
+    "its figures mean nothing, and gates were not judged."
+)
+
 CHANGE_COUNTS = ("_quantized", "_frozen", "_removed", "_pruned", "_replaced", "_fused")
 """Facts of a pass whose names end like this count what it changed."""
 
@@ -23,10 +28,7 @@ def verdicts(rows: Sequence[Row], passes: Sequence[PassRecord] = (), *, smoke: b
 
 def _sentences(rows: Sequence[Row], passes: Sequence[PassRecord], smoke: bool) -> Iterator[str]:
     if smoke:
-        yield (
-            "This was a smoke run on a few batches and pictures: it shows that the recipe works, "
-            "its figures mean nothing, and gates were not judged."
-        )
+        yield SMOKE
     for row in rows:
         if row.error:
             yield f"{title(row)} ({row.role}) failed: {_first_line(row.error)}"
@@ -90,8 +92,8 @@ def _accuracy(pair: Comparison) -> str:
         return f"{start} stayed at {figures.percent(after)}."
     went = f"{start} went from {figures.percent(before)} to {figures.percent(after)} ({figures.points(change)})"
     if pair.intervals_overlap:
-        return f"{went}; the 95 % intervals overlap, so with this many test pictures the difference means nothing."
-    return f"{went}; the 95 % intervals do not overlap, so this is a real {'gain' if change > 0 else 'loss'}."
+        return f"{went}; the 95 % intervals overlap, so with this many test pictures the difference may be chance."
+    return f"{went}; the 95 % intervals do not overlap, so this is a {'gain' if change > 0 else 'loss'}, not chance."
 
 
 def _gains_nothing(pair: Comparison) -> bool:
