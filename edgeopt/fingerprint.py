@@ -10,6 +10,8 @@ from pathlib import Path
 
 from edgeopt.types import Json
 
+_SOURCES = {".py", ".j2", ".css"}
+
 
 def digest(value: Json) -> str:
     """SHA-256 of a JSON value, in hex; the order of keys does not matter."""
@@ -24,11 +26,12 @@ def file_digest(path: Path) -> str:
 
 
 def source_digest(folder: Path, without: Iterable[str] = ()) -> str:
-    """SHA-256 over the Python files below `folder`, or of the one file; `without` names subfolders to leave out."""
+    """SHA-256 over a package's source files, or of the one file; `without` names subfolders to leave out."""
     if folder.is_file():
         return file_digest(folder)
     skipped = {folder / name for name in without}
-    files = sorted(file for file in folder.rglob("*.py") if not skipped.intersection(file.parents))
+    sources = (file for file in folder.rglob("*") if file.suffix in _SOURCES and file.is_file())
+    files = sorted(file for file in sources if not skipped.intersection(file.parents))
     return digest([[file.relative_to(folder).as_posix(), file_digest(file)] for file in files])
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,20 +80,21 @@ class Recipe(BaseModel):
 
 @dataclass(frozen=True)
 class Source:
-    """A recipe's text: the file's name, the text, and the line of each key."""
+    """A recipe's text: the file's name, the text, the line of each key, and what `--set` changed."""
 
     file: str | None = None
     text: str = ""
     lines: Mapping[Key, int] = field(default_factory=dict)
+    overrides: Mapping[Key, str] = field(default_factory=dict)
 
     def locate(self, key: Iterable[str | int]) -> Location | None:
         """The location of `key` or of its closest written parent."""
-        if self.file is None:
-            return None
         path = tuple(key)
-        while path and path not in self.lines:
+        while path and path not in self.lines and path not in self.overrides:
             path = path[:-1]
-        return Location(self.file, self.lines.get(path))
+        if path in self.overrides:
+            return Location(f"--set {self.overrides[path]}")
+        return Location(self.file, self.lines.get(path)) if self.file is not None else None
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -116,7 +117,8 @@ def parse_recipe(values: Mapping[str, Any], source: Source | None = None, overri
 
     Raises `RecipeError` with every problem.
     """
-    source = source or Source()
+    overrides = tuple(overrides)
+    source = replace(source or Source(), overrides=_overridden_keys(overrides))
     values = json.loads(json.dumps(values, default=str))  # a copy to override in; TOML dates become text
     problems = [problem for override in overrides if (problem := _override(values, override))]
     if problems:
@@ -224,6 +226,8 @@ def key_lines(text: str) -> dict[Key, int]:
         if is_header:
             table = _header(values, counts, is_array)
             lines.setdefault(table, first)
+            if is_array:
+                lines.setdefault(table[:-1], first)
         elif values:
             for key in _keys(values):
                 lines.setdefault((*table, *key), first)
@@ -254,6 +258,15 @@ def _keys(value: Any) -> Iterable[Key]:
         if isinstance(inner, dict | list):
             for key in _keys(inner):
                 yield (name, *key)
+
+
+def _overridden_keys(overrides: Iterable[str]) -> dict[Key, str]:
+    """The key of each `--set`, as it stands in the recipe's values."""
+    keys = {}
+    for override in overrides:
+        parts = (part.strip() for part in override.partition("=")[0].split("."))
+        keys[tuple(int(part) if part.isdecimal() else part for part in parts)] = override
+    return keys
 
 
 def _override(values: Any, override: str) -> Problem | None:

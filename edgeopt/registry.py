@@ -97,7 +97,7 @@ class Registry:
         if entry is None:
             others = [other.kind for other in PLUGIN_TYPES if name in self._by_kind[other]]
             hint = (
-                f"{name!r} is a {others[0]}, not a {kind.kind}" if others else did_you_mean(name, self._by_kind[kind])
+                f"{name!r} is {_with_article(others[0])}, not {_with_article(kind.kind)}" if others else did_you_mean(name, self._by_kind[kind])
             )
             raise PluginError(Problem(f"there is no {kind.kind} {name!r}", hint or "see `edgeopt plugins`"))
         return cast("P", entry.plugin)
@@ -216,6 +216,10 @@ def _import_file(file: Path) -> ModuleType:
         line = error.lineno if isinstance(error, SyntaxError) else None
         raise PluginError(Problem(f"cannot be loaded: {_brief(error)}", None, Location(str(file), line))) from error
     return module
+
+
+def _with_article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def _brief(error: Exception) -> str:

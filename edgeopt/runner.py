@@ -223,7 +223,7 @@ class _Run:
             futures = {
                 planned.name: pool.submit(self._file, workers, planned)
                 for planned in self.plan.exports
-                if not self._found(self.plan.stages[planned.verify_stage])
+                if not all(self._found(self.plan.stages[name]) for name in (planned.export_stage, planned.verify_stage))
             }
             try:
                 for name, future in futures.items():

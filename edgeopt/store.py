@@ -20,6 +20,8 @@ from edgeopt.errors import StorageError
 from edgeopt.types import Json
 
 _RESULT = "result.json"
+_FREE_SPACE = "free some space, or choose another disk with --out"
+_ALMOST_FULL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         match error.errno:
             case errno.ENOSPC | errno.EDQUOT:
                 raise StorageError(
-                    f"the disk is full: {where}", hint="free some space, or choose another disk with --out"
+                    f"the disk is full: {where}", hint=_FREE_SPACE
                 ) from error
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 raise StorageError(
@@ -169,6 +171,11 @@ def place(source: Path, target: Path) -> None:
             pending.replace(target)
         finally:
             pending.unlink(missing_ok=True)
+
+
+def _free_bytes(path: Path) -> int:
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    return shutil.disk_usage(existing).free
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -201,7 +201,8 @@ def _die_with_parent(leave: Callable[[int], None] = os._exit) -> None:
     """Ends this process when its standard input ends, which it does when the parent dies, however it dies."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1024):  # not sys.stdin, whose lock a thread may not hold when Python ends
+            pass
         leave(1)
 
     threading.Thread(target=watch, daemon=True).start()

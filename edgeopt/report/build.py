@@ -14,6 +14,7 @@ import numpy as np
 import edgeopt
 from edgeopt.fingerprint import versions_of
 from edgeopt.plan import Plan, PlannedExport, StageKind
+from edgeopt.report.gates import judge
 from edgeopt.report.samples import choose_samples
 from edgeopt.report.schema import (
     DatasetSummary,
@@ -28,7 +29,7 @@ from edgeopt.report.schema import (
     StageRecord,
     class_scores,
 )
-from edgeopt.report.verdicts import judge, verdicts
+from edgeopt.report.verdicts import verdicts
 from edgeopt.states import load_outline
 from edgeopt.store import Result
 from edgeopt.types import Json, TensorInfo
@@ -49,10 +50,9 @@ def build_report(
     `result` gives a stage's result by name; `labels` are those of the test split, int64 (n,).
     """
     rows = tuple(_row(plan, planned, result, failures.get(planned.name), labels, log) for planned in plan.exports)
-    states = [*(f"pass-{index}-{use.plugin.name}" for index, use in enumerate(plan.passes))]
-    last = plan.exports[-1].program_stage if plan.exports else f"{StageKind.PROGRAM}-{plan.roles[-1]}"
-    passes = load_outline(result(last).folder).history if states else ()
-    programs = tuple(_program(plan, stage, result) for stage in _programs(plan))
+    stages = [name for name, stage in plan.stages.items() if stage.kind is StageKind.PROGRAM]
+    programs = tuple(_program(plan, name, result) for name in stages)
+    passes = load_outline(result(stages[-1]).folder).history
     return Report(
         edgeopt=edgeopt.__version__,
         recipe=RecipeSummary(
@@ -68,7 +68,7 @@ def build_report(
         programs=programs,
         passes=passes,
         gates=() if plan.smoke else judge(plan.recipe.gates, rows, programs),
-        verdicts=verdicts(rows, passes, smoke=plan.smoke),
+        verdicts=(*verdicts(rows, passes, smoke=plan.smoke), *result("data").values["warnings"]),
         samples=_samples(plan, result, failures, labels),
         stages=tuple(_stage_records(plan, result, failures)),
         smoke=plan.smoke,
@@ -144,10 +144,6 @@ def _confusion(logits: Logits, labels: Labels, classes: int) -> tuple[tuple[int,
     return tuple(tuple(int(count) for count in row) for row in counts)
 
 
-def _programs(plan: Plan) -> list[str]:
-    return [name for name, stage in plan.stages.items() if stage.kind is StageKind.PROGRAM]
-
-
 def _program(plan: Plan, name: str, result: Callable[[str], Result]) -> ProgramScore:
     values = result(name).values
     role = plan.stages[name].role
@@ -159,10 +155,10 @@ def _dataset(plan: Plan, values: Mapping[str, Json]) -> DatasetSummary:
     return DatasetSummary(
         name=plan.dataset.plugin.name,
         classes=tuple(values["classes"]),
-        splits=values["splits"],
+        splits={name: split["count"] for name, split in values["splits"].items()},
         fingerprint=values["fingerprint"],
         preprocessing=values["preprocessing"],
-        per_class={name: tuple(counts) for name, counts in values["per_class"].items()},
+        per_class={name: tuple(split["per_class"].values()) for name, split in values["splits"].items()},
         skipped=len(values["skipped"]),
     )
 

@@ -1,0 +1,64 @@
+"""Fixtures for all tests: a tiny, complete set of plugins in one file, so that whole runs take seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeopt.registry import Registry, load_registry
+
+TINY_PLUGIN = Path(__file__).parent / "tiny_plugin.py"
+
+TINY_RECIPE = """\
+schema = 1
+name = "tiny"
+
+[dataset]
+use = "stripes"
+image_size = 16
+
+[model]
+use = "linear"
+
+[[passes]]
+use = "fit-stripes"
+
+[[passes]]
+use = "round-weights"
+steps = 64
+
+[[exports]]
+use = "npz"
+
+[measure]
+threads = 1
+warmup = 1
+runs = 5
+rounds = 1
+"""
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    """The installed plugins and the tiny ones."""
+    return load_registry([TINY_PLUGIN])
+
+
+@pytest.fixture
+def write_recipe(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a recipe's text to a file of its own."""
+
+    def write(text: str, name: str = "recipe.toml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny_recipe(write_recipe: Callable[[str], Path]) -> Path:
+    """A whole recipe that runs in seconds with the tiny plugins."""
+    return write_recipe(TINY_RECIPE)

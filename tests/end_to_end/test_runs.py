@@ -1,0 +1,258 @@
+"""Whole runs with the tiny plugins: caching, resuming, failures, gates, locks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TINY_PLUGIN, TINY_RECIPE
+
+import edgeopt
+from edgeopt.errors import DataError, ExportError, LockError, NothingChangedError, StorageError, WorkerError
+from edgeopt.runner import RunResult
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "recipe.toml").write_text(TINY_RECIPE)
+    return folder
+
+
+def run(folder: Path, *overrides: str, **options: bool) -> RunResult:
+    return edgeopt.run(
+        folder / "recipe.toml", overrides=overrides, out=folder / "runs", plugin_files=[TINY_PLUGIN], **options
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path) -> RunResult:
+    return run(folder)
+
+
+def stage_folders(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in (folder / "runs" / ".store").glob("??/*/result.json")}
+
+
+def test_what_a_run_leaves_behind(finished: RunResult) -> None:
+    made = {file.relative_to(finished.folder).as_posix() for file in finished.folder.rglob("*") if file.is_file()}
+    assert made == {
+        "log.txt",
+        "lock.toml",
+        "report.html",
+        "report.json",
+        *(f"npz/{role}/{file}" for role in ("baseline", "optimized") for file in ("model.npz", "card.json")),
+    }
+    report = json.loads((finished.folder / "report.json").read_text())
+    assert [row["role"] for row in report["rows"]] == ["baseline", "optimized"]
+    for row in report["rows"]:
+        assert row["agreement"] == 1.0
+        assert row["max_logit_difference"] < 1e-4
+        assert row["accuracy_interval"][0] <= row["test_accuracy"] <= row["accuracy_interval"][1]
+        assert row["size_bytes"] == (finished.folder / row["file"]).stat().st_size
+        assert row["latency_ms"]["runs"] == 5
+        assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p90"]
+    card = json.loads((finished.folder / "npz/optimized/card.json").read_text())
+    assert card["classes"] == ["left", "top", "middle"]
+    assert card["preprocessing"]["image_size"] == 16
+    assert card["input"]["layout"] == "NCHW"
+    assert {stage["name"] for stage in report["stages"]} >= {"data", "model", "pass-0-fit-stripes", "measure"}
+
+
+def test_an_unchanged_recipe_makes_nothing_again(folder: Path, finished: RunResult) -> None:
+    before = stage_folders(folder)
+    again = run(folder)
+    assert stage_folders(folder) == before
+    assert again.report == finished.report
+
+
+def test_a_change_makes_again_what_comes_after_it(folder: Path, finished: RunResult) -> None:
+    before = stage_folders(folder)
+    run(folder, "passes.1.steps=32", "name=other")
+    made = [json.loads(file.read_text())["values"] for file in stage_folders(folder).keys() - before.keys()]
+    assert sum("record" in values for values in made) == 1  # the second pass alone
+    assert not any("fingerprint" in values for values in made)
+
+
+def test_the_same_recipe_gives_the_same_bytes(folder: Path, finished: RunResult) -> None:
+    before = (finished.folder / "npz/optimized/model.npz").read_bytes()
+    old = stage_folders(folder)
+    run(folder, fresh=True)
+    assert (finished.folder / "npz/optimized/model.npz").read_bytes() == before
+    assert any(stage_folders(folder)[file] != changed for file, changed in old.items())
+
+
+def test_a_damaged_result_is_made_again(folder: Path, finished: RunResult) -> None:
+    store = folder / "runs/.store"
+    programs = list(store.glob("??/*/program.pt2"))
+    for file in programs:
+        file.write_bytes(file.read_bytes()[:100])
+    for file in store.glob("??/*/model.npz"):
+        file.unlink()
+    run(folder)
+    assert sum(file.stat().st_size > 100 for file in programs) == 2  # those of this recipe
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "message"),
+    [
+        ("user", ExportError, "frobnicate"),
+        ("crash", WorkerError, "SIGSEGV"),
+        ("bug", WorkerError, "a bug"),
+        ("nan", ExportError, "not finite"),
+    ],
+)
+def test_a_failing_export_fails_its_row_alone(
+    failure: str, kind: type[Exception], message: str, folder: Path, finished: RunResult
+) -> None:
+    result = run(folder, f"name=fails-{failure}", f"exports.0.fail={failure}", "exports.0.only=optimized" if failure != "nan" else "seed=17")
+    baseline, optimized = result.report.rows
+    assert optimized.error is not None
+    assert message in optimized.error
+    assert isinstance(result.failures[-1], kind)
+    if failure != "nan":
+        assert baseline.error is None
+        assert baseline.latency_ms is not None
+        assert (result.folder / "npz/baseline/model.npz").exists()
+    assert not (result.folder / "npz/optimized/model.npz").exists()
+
+
+def test_mistakes_of_a_pass_name_their_line(folder: Path) -> None:
+    with pytest.raises(NothingChangedError) as caught:
+        run(folder, "passes.1.on=nothing")
+    (problem,) = caught.value.problems
+    assert problem.message == "no weight was rounded"
+    assert str(problem.location) == f"{folder / 'recipe.toml'}:14"
+
+
+def test_mistakes_in_the_data_name_their_line(folder: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        run(folder, "dataset.classes=['left', 'tap']")
+    assert "did you mean 'top'" in str(caught.value)
+    with pytest.raises(DataError):
+        run(folder, "dataset.pictures=4")
+
+
+def test_gates(folder: Path, finished: RunResult) -> None:
+    passed = run(folder, "gates.agreement=0.99", "gates.accuracy=0.5")
+    assert passed.gates_passed
+    assert len(passed.report.gates) == 3  # agreement of two files, accuracy of the one that ships
+    missed = run(folder, "gates.size_ratio=3")
+    assert not missed.gates_passed
+
+
+def test_smoke_runs_keep_apart_and_judge_no_gates(folder: Path, finished: RunResult) -> None:
+    result = run(folder, "gates.size_ratio=3", smoke=True)
+    assert result.folder.name == "tiny-smoke"
+    assert result.report.smoke
+    assert result.gates_passed
+
+
+def test_lock(folder: Path, finished: RunResult) -> None:
+    run(folder, locked=True)
+    with pytest.raises(LockError) as caught:
+        run(folder, "seed=18", "passes.1.steps=8", locked=True)
+    assert len(caught.value.problems) == 2
+    assert "recipe.seed is 18 and was 17" in str(caught.value)
+    lock = finished.folder / "lock.toml"
+    text = lock.read_text()
+    beside = folder / "recipe.lock.toml"
+    beside.write_text(text.replace('npz/optimized/model.npz" = "', 'npz/optimized/model.npz" = "0'))
+    with pytest.raises(LockError, match=r"model\.npz"):
+        run(folder, locked=True)
+    beside.write_text("not toml")
+    with pytest.raises(LockError, match="not a lock"):
+        run(folder, locked=True)
+    beside.unlink()
+    lock.unlink()
+    with pytest.raises(LockError, match="there is no lock"):
+        run(folder, locked=True)
+
+
+def test_a_folder_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(StorageError, match="is a file, not a folder"):
+        edgeopt.run(folder / "recipe.toml", out=file, plugin_files=[TINY_PLUGIN])
+
+
+# ---- killed runs ------------------------------------------------------------------------------------------------------
+
+
+def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    sets = [part for override in overrides for part in ("--set", override)]
+    command = [sys.executable, "-m", "edgeopt", "run", "recipe.toml", "--plugin", str(TINY_PLUGIN), *sets]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Iterator[object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if next(condition):
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never happened")
+
+
+def checkpoints(folder: Path) -> Iterator[object]:
+    while True:
+        yield list((folder / "runs/.store/work").glob("*/epoch.pt"))
+
+
+def workers_of(folder: Path) -> list[int]:
+    """Processes that work on a job of the runs in `folder`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().decode()
+        except OSError:
+            continue
+        if "edgeopt.worker" in command and _is_below(process, folder):
+            found.append(int(process.name))
+    return found
+
+
+def _is_below(process: Path, folder: Path) -> bool:
+    try:
+        return (process / "cwd").resolve() == folder.resolve()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_goes_on_where_it_was(signal_number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(TINY_RECIPE)
+    slow = ("passes.0.seconds=1.5", "passes.0.epochs=4")
+    process = start(tmp_path, *slow)
+    wait_for(checkpoints(tmp_path))
+    os.kill(process.pid, signal_number)
+    _out, err = process.communicate(timeout=60)
+    if signal_number is signal.SIGINT:
+        assert process.returncode == 130
+        assert "Traceback" not in err
+        assert "again" in err  # says how to resume
+    wait_for(iter(lambda: not workers_of(tmp_path), None), 30)
+    assert not list((tmp_path / "runs").glob("tiny/report.json"))
+
+    again = start(tmp_path, *slow)
+    _out, err = again.communicate(timeout=240)
+    assert again.returncode == 0, err
+    report = json.loads((tmp_path / "runs/tiny/report.json").read_text())
+    assert report["passes"][0]["facts"]["resumed_at"] > 0
+
+
+def test_two_runs_at_once_on_one_store(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(TINY_RECIPE)
+    processes = [start(tmp_path), start(tmp_path)]
+    for process in processes:
+        _out, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+    report = json.loads((tmp_path / "runs/tiny/report.json").read_text())
+    assert [row["error"] for row in report["rows"]] == [None, None]

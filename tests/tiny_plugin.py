@@ -1,0 +1,207 @@
+"""A complete set of plugins that need no training to speak of: pictures of stripes, a linear model, files of NumPy arrays."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from edgeopt.errors import ExportError, NothingChangedError
+from edgeopt.hookspecs import hookimpl
+from edgeopt.plugin import (
+    DatasetOptions,
+    DatasetPlugin,
+    ExportContext,
+    ExporterPlugin,
+    ModelPlugin,
+    Options,
+    PassContext,
+    PassPlugin,
+)
+from edgeopt.task import TASKS
+from edgeopt.types import (
+    Curve,
+    ExportResult,
+    Form,
+    ModelState,
+    PassRecord,
+    RawDataset,
+    TensorInfo,
+    TrainingData,
+)
+
+
+class StripesOptions(DatasetOptions):
+    pictures: int = Field(90, ge=1, description="how many pictures")
+
+
+class StripedPictures:
+    """Class 0 is brighter at the left, 1 at the top, 2 in the middle."""
+
+    def __init__(self, count: int) -> None:
+        import numpy as np
+
+        self.labels = np.arange(count, dtype=np.int64) % 3
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Any:
+        import numpy as np
+
+        noise = np.random.default_rng(index)
+        picture = noise.integers(0, 100, (16, 16), dtype=np.uint8)
+        where = [np.s_[:, :6], np.s_[:6, :], np.s_[5:11, 5:11]][self.labels[index]]
+        picture[where] += 120
+        return picture
+
+
+def load_stripes(options: StripesOptions) -> RawDataset:
+    return RawDataset(("left", "top", "middle"), {"train": StripedPictures(options.pictures)})
+
+
+class LinearOptions(Options):
+    pass
+
+
+def build_linear(options: LinearOptions, data: TrainingData) -> ModelState:
+    from torch import nn
+
+    size = data.preprocessing.image_size
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * size * size, len(data.classes)))
+    return ModelState(model, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)
+
+
+class FitOptions(Options):
+    epochs: int = Field(3, ge=1, description="rounds over the pictures")
+    seconds: float = Field(0.0, ge=0, description="time to take for each round, so that tests can kill it")
+
+
+def fit_stripes(state: ModelState, options: FitOptions, context: PassContext) -> ModelState:
+    import torch
+
+    model = copy.deepcopy(state.model)
+    data = context.data
+    pictures = torch.from_numpy(data.preprocessing.normalize(data.train.pixels(range(len(data.train)))))
+    labels = torch.from_numpy(data.train.labels[:])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    checkpoint = context.work_dir / "epoch.pt"
+    start = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(saved["model"])
+        start = saved["epoch"]
+    losses = []
+    with context.progress.bar("fit", options.epochs) as bar:
+        for epoch in range(start, options.epochs):
+            loss = state.task.loss(model(pictures), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            pending = checkpoint.with_suffix(".new")
+            torch.save({"model": model.state_dict(), "epoch": epoch + 1}, pending)
+            pending.replace(checkpoint)
+            time.sleep(options.seconds)
+            bar.advance()
+    curve = Curve("loss", tuple(range(len(losses))), tuple(losses))
+    record = PassRecord("fit-stripes", {"resumed_at": start, "epochs": options.epochs}, (curve,))
+    return state.after(record, model)
+
+
+class RoundOptions(Options):
+    steps: int = Field(64, ge=1, le=4096, description="grid steps a unit")
+    on: Literal["weights", "nothing"] = Field("weights", description="what to round")
+
+
+def round_weights(state: ModelState, options: RoundOptions, context: PassContext) -> ModelState:
+    import torch
+
+    model = copy.deepcopy(state.model)
+    if options.on == "nothing":
+        raise NothingChangedError("no weight was rounded", hint='set on = "weights"')
+    count = 0
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_((parameter * options.steps).round() / options.steps)
+            count += parameter.numel()
+    return state.after(PassRecord("round-weights", {"weights_rounded": count}), model)
+
+
+class NpzOptions(Options):
+    fail: Literal["", "user", "crash", "bug", "nan"] = Field("", description="how to fail, for tests")
+    only: Literal["", "baseline", "optimized"] = Field("", description="fail for this role only")
+
+
+def export_npz(state: ModelState, options: NpzOptions, context: ExportContext) -> ExportResult:
+    import numpy as np
+
+    if options.only in ("", context.card.role):
+        match options.fail:
+            case "user":
+                raise ExportError("operator 'frobnicate' is unknown", hint="leave it out")
+            case "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "bug":
+                raise ZeroDivisionError("a bug")
+    weights = {name: value.detach().numpy() for name, value in state.model.state_dict.items()}
+    weight = next(value for name, value in weights.items() if name.endswith("weight"))
+    bias = next(value for name, value in weights.items() if name.endswith("bias"))
+    if options.fail == "nan":
+        weight = weight * np.float32("nan")
+    with context.path.open("wb") as file:
+        np.savez(file, weight=weight, bias=bias)
+    size = state.preprocessing.image_size
+    return ExportResult(
+        TensorInfo("input", "float32", ("batch", 3, size, size), "NCHW"),
+        TensorInfo("logits", "float32", ("batch", len(state.classes)), "NC"),
+        delegated_share=1.0,
+    )
+
+
+class NpzPredictor:
+    def __init__(self, path: Path) -> None:
+        import numpy as np
+
+        arrays = np.load(path)
+        self.weight, self.bias = arrays["weight"], arrays["bias"]
+
+    def predict(self, batch: Any) -> Any:
+        return batch.reshape(len(batch), -1) @ self.weight.T + self.bias
+
+
+@hookimpl
+def edgeopt_datasets() -> Iterator[DatasetPlugin]:
+    yield DatasetPlugin(
+        "stripes", "Bright stripes.", StripesOptions, load=load_stripes, fingerprint=lambda options: str(options.pictures)
+    )
+
+
+@hookimpl
+def edgeopt_models() -> Iterator[ModelPlugin]:
+    yield ModelPlugin("linear", "One linear layer.", LinearOptions, build=build_linear)
+
+
+@hookimpl
+def edgeopt_passes() -> Iterator[PassPlugin]:
+    yield PassPlugin("fit-stripes", "Gradient descent on all pictures.", FitOptions, apply=fit_stripes, optimizes=False)
+    yield PassPlugin("round-weights", "Rounds weights to a grid.", RoundOptions, apply=round_weights)
+
+
+@hookimpl
+def edgeopt_exporters() -> Iterator[ExporterPlugin]:
+    yield ExporterPlugin(
+        "npz",
+        "Arrays of NumPy.",
+        NpzOptions,
+        export=export_npz,
+        open=lambda path, threads: NpzPredictor(path),
+        runtime="numpy",
+        suffix=".npz",
+    )
