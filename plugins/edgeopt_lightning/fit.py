@@ -1,0 +1,607 @@
+"""The fit loop, on Lightning: every pass that trains uses it.
+
+```
+shuffled batches ─▶ normalize ─▶ loss ─▶ optimizer ─▶ … ─▶ score on validation ─▶ keep the best ─▶ checkpoint ─▶ next epoch
+```
+
+Lightning brings the devices, the arithmetic (mixed precision, several devices and machines), accumulation and clipping. The
+order of the batches, the choice of the epoch and the checkpoints are here: a resumed training must repeat an uninterrupted
+one to the byte.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from edgeopt.errors import DataError, Problem, TrainingError
+from edgeopt.fingerprint import digest
+from edgeopt.plugin import PassContext
+from edgeopt.progress import Bar, Silent
+from edgeopt.settings import TrainerSettings, to_json
+from edgeopt.task import Task
+from edgeopt.types import Curve, Json, Split, TrainingData
+from edgeopt_lightning import batch_norm
+from edgeopt_lightning.averaging import Averaging
+from edgeopt_lightning.checkpoint import read_checkpoint, write_checkpoint
+from edgeopt_lightning.data import Normalize, Shuffled, derived_seed, ordered_loader, training_loader
+from edgeopt_lightning.devices import (
+    gather_rows,
+    largest_over_devices,
+    mean_over_devices,
+    share_buffers,
+    share_of_device,
+)
+from edgeopt_lightning.optimizers import LearningRate, make_optimizer, swa_start_epoch
+from edgeopt_lightning.options import FitOptions
+
+if find_spec("torchvision"):
+    # Lightning imports torchmetrics, and that torchvision, which beside some builds of torch only imports this way
+    from edgeopt_torchvision.compat import import_torchvision
+
+    import_torchvision()
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+STATISTICS_PICTURES = 4096  # enough for BatchNorm's means and variances, and bounded for large data sets
+_CHECK_STEPS = 16
+_SAY_SECONDS = 0.5
+
+
+# ---- what goes in and what comes out ----------------------------------------------------------------------------------
+
+
+def set_module_training(module: nn.Module, training: bool) -> None:
+    """`module.train()` or `module.eval()`."""
+    module.train(training)
+
+
+@dataclass(frozen=True)
+class FitHooks:
+    """What a pass does differently.
+
+    `before_epoch(module, epoch)` runs when the module is in training mode for `epoch`, counted from 0. It depends on the epoch
+    alone: a resumed training calls it for the epochs that are left. It may freeze parameters and layers.
+    `scored(module)` gives the function, float32 inputs to logits, whose validation score selects the epoch: by default
+    the module itself, or its averaged weights, in evaluation mode.
+    `set_training(module, training)` switches modes: graphs of `torch.export` have no `train()` and `eval()`.
+    `loss(inputs, logits, labels)` replaces the task's loss.
+    `reestimate_batch_norm` collects BatchNorm statistics anew for averaged weights and at the end.
+    """
+
+    before_epoch: Callable[[nn.Module, int], None] | None = None
+    scored: Callable[[nn.Module], Callable[[Tensor], Tensor]] | None = None
+    set_training: Callable[[nn.Module, bool], None] = set_module_training
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    reestimate_batch_norm: bool = True
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training came to; epochs count from 1. `facts`, `curves` and `warnings` are for the pass's record.
+
+    `best_score` is the task's metric on the validation split, of the weights that the module was left with.
+    """
+
+    best_epoch: int
+    best_score: float
+    best_loss: float
+    epochs_run: int
+    stopped: str
+    curves: tuple[Curve, ...]
+    facts: dict[str, Json]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class History:
+    """What a training has done so far, in plain values and tensors; lists hold a value for each epoch.
+
+    `collecting` names the BatchNorm layers whose statistics moved in the last epoch; `stopped` says why it ended, once it did.
+    """
+
+    training_loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_score: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best_is_average: bool = False
+    collecting: list[str] = field(default_factory=list)
+    stopped: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are done."""
+        return len(self.training_loss)
+
+    @property
+    def best(self) -> Validation:
+        """How the best epoch validated."""
+        return Validation(self.validation_score[self.best_epoch], self.validation_loss[self.best_epoch])
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a model did on the validation split; a higher score is better, and of equal scores the one with the lower loss."""
+
+    score: float
+    loss: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Larger is better."""
+        return (self.score, -self.loss if math.isfinite(self.loss) else -math.inf)
+
+
+def fit(
+    module: nn.Module,
+    data: TrainingData,
+    task: Task,
+    options: FitOptions,
+    context: PassContext,
+    hooks: FitHooks | None = None,
+    label: str = "train",
+) -> FitResult:
+    """Trains `module` in place and leaves it with the weights of the epoch that validated best, in evaluation mode.
+
+    A training that was killed goes on at its last whole epoch, from `context.work_dir / "<label>.ckpt"`, and ends with the
+    same weights; `label` also names the progress bar. With several devices, every process that Lightning starts runs
+    the same program up to this call and all end with the same weights; only the first one writes and shows progress.
+
+    Raises `TrainingError` when the loss is no longer finite or the devices asked for are not there, and `DataError` when
+    there are too few pictures.
+    """
+    with (
+        _quiet(),
+        _threads(context.trainer.threads),
+        torch.random.fork_rng(devices=[]),
+        batch_norm.momentum(module, options.batch_norm_momentum),
+    ):
+        trainer = _make_trainer(options, context)
+        training = _Training(module, data, task, options, context, hooks or FitHooks(), label, trainer)
+        training.resume()
+        if not training.history.stopped:
+            _run(trainer, training)
+        return training.finish(trainer)
+
+
+# ---- the loop ---------------------------------------------------------------------------------------------------------
+
+
+class _Training(LightningModule):  # type: ignore[misc]
+    """One training. Lightning calls the methods from `configure_optimizers` to `on_train_epoch_end`, in this order."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        data: TrainingData,
+        task: Task,
+        options: FitOptions,
+        context: PassContext,
+        hooks: FitHooks,
+        label: str,
+        trainer: Trainer,
+    ) -> None:
+        super().__init__()
+        settings, budget = context.trainer, context.budget
+        self.module = _in_layout(module, torch.channels_last if settings.channels_last else torch.contiguous_format)
+        self.history = History()
+        self._data = data
+        self._task = task
+        self._options = options
+        self._settings = settings
+        self._hooks = hooks
+        self._label = label
+        self._seed = context.seed
+        self._epochs = budget.of(budget.epochs, options.epochs)
+        self._most_batches = budget.batches
+        self._progress = context.progress if trainer.is_global_zero else Silent()
+        self._shuffled = Shuffled(
+            len(data.train), options.batch_size, context.seed, trainer.global_rank, trainer.world_size, budget.batches
+        )
+        self._require_batches()
+        self._file = context.work_dir / f"{label}.ckpt"
+        self._fingerprint = digest(
+            [to_json(options), data.fingerprint, context.seed, self._epochs, budget.batches, trainer.world_size, label]
+        )
+        self._normalize = Normalize(data.preprocessing, settings.channels_last)
+        self._step = self._make_step()
+        self._compiled_step = torch.compile(self._step) if settings.compile else self._step
+        self._checkpoint: dict[str, Any] | None = None
+        self._averaging: Averaging | None = None
+        self._losses: list[Tensor] = []
+        self._checked = 0
+        self._bar: Bar | None = None
+        self._said = 0.0
+
+    def resume(self) -> None:
+        """Takes over what a killed training left: history and weights now, the rest once Lightning is ready for it."""
+        self._checkpoint = read_checkpoint(self._file, self._fingerprint)
+        if self._checkpoint is not None:
+            self.history = History(**self._checkpoint["history"])
+            self.module.load_state_dict(self._checkpoint["module"])
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer; beside it the learning rate and the averaged weights."""
+        fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
+        self._optimizer = make_optimizer(self.module, self._options, fused=fused)
+        steps = math.ceil(len(self._shuffled) / self._options.accumulate)
+        self._learning_rate = LearningRate(self._optimizer, self._options, steps, self._epochs)
+        if self._options.averaging != "none":
+            start = swa_start_epoch(self._options, self._epochs)
+            self._averaging = Averaging(self._options.averaging, self.module, self._options.ema_decay, start)
+        if self._checkpoint is not None:
+            self._optimizer.load_state_dict(self._checkpoint["optimizer"])
+            self._learning_rate.load_state_dict(self._checkpoint["learning_rate"])
+            if self._averaging is not None:
+                self._averaging.load_state_dict(self._checkpoint["averaging"])
+            self.trainer.precision_plugin.load_state_dict(self._checkpoint["precision"])
+            self._checkpoint = None
+        return self._optimizer
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """The training batches, from the first epoch that is to be done."""
+        self._shuffled.set_epoch(self.history.epochs)  # Lightning draws the first order before it says which it is
+        return training_loader(
+            self._data.train,
+            self._shuffled,
+            self._data.augmentation,
+            self._settings.loader_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Training mode, and the pass's own schedule."""
+        # every draw of an epoch (dropout, stochastic depth) follows from its number, as the order of its batches does
+        torch.manual_seed(derived_seed(self._seed, self.history.epochs, self.global_rank))
+        self._hooks.set_training(self.module, True)
+        if self._hooks.before_epoch is not None:
+            self._hooks.before_epoch(self.module, self.history.epochs)
+        self.history.collecting = batch_norm.collecting(self.module)
+        self.history.learning_rate.append(self._learning_rate.value)
+        self._losses, self._checked = [], 0
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's names
+        """The loss of one batch."""
+        pixels, labels = batch
+        # a smaller last batch would be compiled once more
+        step = self._compiled_step if len(labels) == self._options.batch_size else self._step
+        loss = step(pixels, labels)
+        self._losses.append(loss.detach())
+        # reading a loss waits for the device, so another than the CPU is asked now and then
+        if self.device.type == "cpu" or len(self._losses) - self._checked >= _CHECK_STEPS:
+            self._require_finite()
+        self._show()
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One step of the optimizer, and of all that follows it."""
+        super().optimizer_step(*args, **kwargs)
+        self._learning_rate.after_step()
+        if self._averaging is not None:
+            self._averaging.after_step(self.module)
+
+    def on_train_epoch_end(self) -> None:
+        """Validates, keeps the best weights, and writes the checkpoint."""
+        self._require_finite()
+        history, epoch = self.history, self.history.epochs
+        if self._averaging is not None:
+            self._averaging.after_epoch(self.module, epoch)
+        averaged = self._averaging.module if self._averaging is not None else None
+        candidate = self.module if averaged is None else averaged
+        share_buffers(candidate)
+        self._hooks.set_training(candidate, False)
+        if averaged is not None:
+            self._reestimate(candidate)
+        validation = self._validate(candidate)
+        self._learning_rate.after_epoch(validation.loss)
+        if epoch == 0 or validation.rank > history.best.rank:
+            history.best_epoch, history.best_weights = epoch, _snapshot(candidate)
+            history.best_is_average = averaged is not None
+        history.training_loss.append(mean_over_devices(torch.stack(self._losses)))
+        history.validation_loss.append(validation.loss)
+        history.validation_score.append(validation.score)
+        if history.epochs == self._epochs:
+            history.stopped = "all epochs done"
+        elif self._options.patience is not None and epoch - history.best_epoch >= self._options.patience:
+            history.stopped = f"no better epoch in {self._options.patience}"
+        self.trainer.should_stop = bool(history.stopped)
+        if self.trainer.is_global_zero:
+            self._write_checkpoint()
+
+    def finish(self, trainer: Trainer) -> FitResult:
+        """Leaves the module with its best weights and contiguous, and says how the training went."""
+        history = self.history
+        final = history.best
+        self.to(trainer.strategy.root_device)
+        self._hooks.set_training(self.module, False)
+        self.module.load_state_dict(history.best_weights)
+        reestimated = history.best_is_average and self._reestimates
+        if self._reestimates and not reestimated:
+            self._reestimate(self.module)
+            validation = self._validate(self.module)
+            reestimated = validation.rank >= final.rank
+            if reestimated:
+                final = validation
+            else:
+                self.module.load_state_dict(history.best_weights)
+        # runtimes' layout passes want contiguous weights
+        _in_layout(self.module.to("cpu"), torch.contiguous_format)
+        facts = {
+            "best_epoch": history.best_epoch + 1,
+            f"validation_{self._task.metric}": final.score,
+            "validation_loss": final.loss,
+            "epochs_run": history.epochs,
+            "stopped": history.stopped,
+            "optimizer": self._options.optimizer,
+            "schedule": self._options.schedule,
+            "averaged": history.best_is_average,
+            "batch_size": self._options.batch_size * self._options.accumulate * trainer.world_size,
+            "batch_norm_reestimated": len(history.collecting) if reestimated else 0,
+            "device": trainer.strategy.root_device.type,
+            "devices": trainer.world_size,
+            "precision": trainer.precision,
+        }
+        wanted = self._settings.precision
+        return FitResult(
+            best_epoch=history.best_epoch + 1,
+            best_score=final.score,
+            best_loss=final.loss,
+            epochs_run=history.epochs,
+            stopped=history.stopped,
+            curves=self._curves(),
+            facts=facts,
+            warnings=()
+            if trainer.precision.startswith(wanted) or wanted == "auto"
+            else (f"precision {wanted} is not there on {facts['device']}: trained in {trainer.precision}",),
+        )
+
+    # -- helpers
+
+    @property
+    def _reestimates(self) -> bool:
+        return self._hooks.reestimate_batch_norm and bool(self.history.collecting)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Within, the training is shown as a bar over the batches of all epochs."""
+        batches = len(self._shuffled)
+        with self._progress.bar(self._label, self._epochs * batches) as self._bar:
+            self._bar.advance(self.history.epochs * batches)
+            yield
+
+    def _show(self) -> None:
+        assert self._bar is not None
+        self._bar.advance()
+        if time.monotonic() - self._said < _SAY_SECONDS:
+            return
+        self._said = time.monotonic()
+        text = f"epoch {self.history.epochs + 1}/{self._epochs}, loss {float(self._losses[-1]):.3f}"
+        if self.history.validation_score:
+            text += f", {self._task.metric} {self.history.validation_score[-1]:.1%}"
+        self._bar.say(text)
+
+    def _make_step(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Pixels, uint8 (n, 3, height, width), and labels, int64 (n,), to the loss, a scalar."""
+        module, normalize, replaced = self.module, self._normalize, self._hooks.loss
+        task, smoothing = self._task, self._options.label_smoothing
+
+        def step(pixels: Tensor, labels: Tensor) -> Tensor:
+            inputs = normalize(pixels)
+            logits = module(inputs)
+            return task.loss(logits, labels, smoothing) if replaced is None else replaced(inputs, logits, labels)
+
+        return step
+
+    def _require_batches(self) -> None:
+        if len(self._shuffled) == 0:
+            devices = self._shuffled.devices
+            raise DataError(
+                Problem(
+                    f"{len(self._data.train)} training pictures are too few for {devices} device{'s'[: devices > 1]}",
+                    "give each device at least two pictures",
+                )
+            )
+
+    def _require_finite(self) -> None:
+        """Raises `TrainingError` for the first loss since the last call that is not finite, on all devices alike."""
+        losses = torch.stack(self._losses[self._checked :]) if len(self._losses) > self._checked else None
+        if losses is None:
+            return
+        broken = largest_over_devices((~torch.isfinite(losses)).int()).nonzero()
+        if len(broken):
+            step = self._checked + int(broken[0]) + 1
+            rate = self._learning_rate.value
+            raise TrainingError(
+                f"the loss is not finite at epoch {self.history.epochs + 1}, batch {step} of {len(self._shuffled)}, "
+                f"with learning rate {rate:.2g}",
+                hint=f"lower learning_rate (now {self._options.learning_rate:g})"
+                + (", or set gradient_clip = 1.0" if self._options.gradient_clip is None else "")
+                + (', or [trainer] precision = "32"' if self.trainer.precision == "16-mixed" else ""),
+            )
+        self._checked = len(self._losses)
+
+    def _reestimate(self, module: nn.Module) -> None:
+        """Collects the statistics of the layers that collected any, from training pictures as they are, without augmentation.
+
+        The files will see pictures without it. Each device reads the same pictures and so comes to the same statistics.
+        """
+        if not self._reestimates:
+            return
+        size = self._options.batch_size
+        most = STATISTICS_PICTURES if self._most_batches is None else self._most_batches * size
+        order = np.random.default_rng(self._seed).permutation(len(self._data.train))[: max(most, size)]
+        if len(order) > size:
+            order = order[: len(order) // size * size]  # batches weigh the same, so they must be of one size
+        batches = self._ordered(self._data.train, order)
+        batch_norm.reestimate(module, self.history.collecting, (inputs for inputs, _ in batches))
+
+    @torch.no_grad()
+    def _validate(self, candidate: nn.Module) -> Validation:
+        """Scores a module that is in evaluation mode; with several devices each takes a part and all get the whole."""
+        function = candidate if self._hooks.scored is None else self._hooks.scored(candidate)
+        split = self._data.validation
+        count = len(split)
+        if self._most_batches is not None:
+            count = min(count, self._most_batches * self._options.batch_size)
+        mine = share_of_device(count)
+        logits = gather_rows([function(inputs).float().cpu() for inputs, _ in self._ordered(split, mine)], mine, count)
+        labels = split.labels[:count]
+        loss = self._task.loss(logits, torch.from_numpy(labels))
+        return Validation(self._task.score(logits.numpy(), labels).value, float(loss))
+
+    def _ordered(self, split: Split, indices: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs on the device, and labels, of the pictures `indices` in their order."""
+        for pixels, labels in ordered_loader(split, indices, self._options.batch_size, self._settings.loader_workers):
+            yield self._normalize(pixels.to(self.device)), labels
+
+    def _write_checkpoint(self) -> None:
+        values = {
+            "history": vars(self.history),
+            "module": self.module.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "learning_rate": self._learning_rate.state_dict(),
+            "averaging": self._averaging.state_dict() if self._averaging is not None else None,
+            "precision": self.trainer.precision_plugin.state_dict(),
+        }
+        write_checkpoint(self._file, values, self._fingerprint)
+
+    def _curves(self) -> tuple[Curve, ...]:
+        history = self.history
+        epochs = tuple(float(epoch) for epoch in range(1, history.epochs + 1))
+        named = {
+            "training loss": (history.training_loss, "loss"),
+            "validation loss": (history.validation_loss, "loss"),
+            f"validation {self._task.metric}": (history.validation_score, self._task.metric),
+            "learning rate": (history.learning_rate, "learning rate"),
+        }
+        return tuple(Curve(name, epochs, tuple(values), y_label=label) for name, (values, label) in named.items())
+
+
+def _run(trainer: Trainer, training: _Training) -> None:
+    """Lets Lightning train from the first epoch that is not done."""
+    progress = trainer.fit_loop.epoch_progress.current
+    progress.ready = progress.started = progress.processed = progress.completed = training.history.epochs
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with training.shown():
+            trainer.fit(training)
+    except SystemExit as error:  # Lightning's answer to Ctrl-C, which ignores the next one for good
+        if main:
+            signal.signal(signal.SIGINT, handler)
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            "the device has too little memory for this training",
+            hint="halve batch_size and double accumulate, which trains alike",
+        ) from error
+
+
+def _make_trainer(options: FitOptions, context: PassContext) -> Trainer:
+    """Lightning's trainer for the devices that were asked for, silent.
+
+    Raises `TrainingError` when they are not there.
+    """
+    settings = context.trainer
+    if settings.strategy not in ("auto", "ddp"):
+        raise TrainingError(
+            f"[trainer] strategy {settings.strategy!r} is for models that no single device can hold",
+            hint='use strategy = "ddp", with which each device holds the model and takes its part of the pictures',
+        )
+    alone = settings.strategy == "auto" and settings.devices == 1 and settings.num_nodes == 1
+    try:
+        return Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            # passes freeze and unfreeze, so that not every parameter has a gradient in every step
+            strategy="auto" if alone else "ddp_find_unused_parameters_true",
+            num_nodes=settings.num_nodes,
+            precision=_precision(settings),
+            max_epochs=context.budget.of(context.budget.epochs, options.epochs),
+            accumulate_grad_batches=options.accumulate,
+            gradient_clip_val=options.gradient_clip,
+            # the same seed gives the same bytes, where the device has such kernels; a CPU has no others
+            deterministic="warn" if torch.cuda.is_available() and settings.accelerator != "cpu" else None,
+            limit_val_batches=0,  # validation is ours
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # `Shuffled` knows the devices
+            default_root_dir=context.work_dir,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise TrainingError(
+            f"the devices of [trainer] cannot be used: {error}",
+            hint='accelerator = "auto" and devices = 1 run anywhere',
+        ) from error
+
+
+def _precision(settings: TrainerSettings) -> str:
+    if settings.precision != "auto":
+        return settings.precision
+    mixed = settings.accelerator in ("auto", "gpu") and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bf16-mixed" if mixed else "32"
+
+
+def _in_layout(module: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """The same module with its weights of four dimensions laid out so in memory."""
+    return module.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def _snapshot(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of the module's state, on the CPU."""
+    return {
+        name: value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
+        for name, value in module.state_dict().items()
+    }
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Within, torch uses `count` CPU threads; None leaves them alone."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within, Lightning reports nothing: what it would say is in the progress, the record or an error."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(lightning|torch\.optim\.lr_scheduler)")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

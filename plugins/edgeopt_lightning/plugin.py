@@ -1,0 +1,31 @@
+"""Declares the pass `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgeopt.hookspecs import hookimpl
+from edgeopt.plugin import PassContext, PassPlugin
+from edgeopt.types import ModelState
+from edgeopt_lightning.options import TrainOptions
+
+
+def train(state: ModelState, options: TrainOptions, context: PassContext) -> ModelState:
+    """Trains a copy of the model on the training split; see `edgeopt_lightning.train`."""
+    from edgeopt_lightning.train import train_model  # torch and Lightning are heavy
+
+    return train_model(state, options, context)
+
+
+@hookimpl
+def edgeopt_passes() -> Iterator[PassPlugin]:
+    """The passes of this package."""
+    yield PassPlugin(
+        "train",
+        "Trains the float model on Lightning and keeps the epoch that validates best.",
+        TrainOptions,
+        apply=train,
+        requires=("lightning",),
+        install="edgeopt[vision]",
+        optimizes=False,
+    )
