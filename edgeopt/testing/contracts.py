@@ -1,0 +1,110 @@
+"""What every plugin must keep, whatever it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from edgeopt.describe import Option, options_of, plugin_toml
+from edgeopt.errors import RecipeError
+from edgeopt.plan import resolve
+from edgeopt.plugin import Plugin, Use
+from edgeopt.registry import Registry, load_registry
+from edgeopt.settings import to_json
+from edgeopt.types import Json
+
+#: Import packages that no declaration module may load: each takes from a tenth of a second to several.
+HEAVY = (
+    *("torch", "torchvision", "torchao", "lightning", "timm", "transformers", "tensorflow", "keras", "jax"),
+    *("executorch", "onnx", "onnxruntime", "onnxscript", "tensorrt"),
+    *("numpy", "scipy", "sklearn", "pandas", "datasets", "matplotlib", "PIL", "cv2"),
+)
+
+
+class PluginContract:
+    """The tests that all kinds share. A subclass of a kind's contract sets `name` and, where it likes, `options`.
+
+    `plugin_files` are local plugin files, as `--plugin` takes them, for plugins that are not installed.
+    """
+
+    kind: ClassVar[type[Plugin]]
+    name: ClassVar[str]
+    options: ClassVar[Mapping[str, Json]] = {}
+    plugin_files: ClassVar[Sequence[Path]] = ()
+
+    @pytest.fixture(scope="class")
+    def registry(self) -> Registry:
+        """The installed plugins and those of `plugin_files`."""
+        return load_registry(self.plugin_files)
+
+    @pytest.fixture(scope="class")
+    def use(self, registry: Registry) -> Use[Any]:
+        """The plugin with its options, as a recipe that names `options` gives it."""
+        return resolve(self.kind, self.name, self.options, registry)
+
+    def test_declaration_is_light(self, use: Use[Any], registry: Registry) -> None:
+        """Every command reads every declaration module, so it must import nothing heavy."""
+        origin = registry.origin(use.plugin)
+        is_local = str(origin.source) == origin.name
+        loading = (
+            f"import runpy; runpy.run_path({origin.name!r})"
+            if is_local
+            else f"import importlib; importlib.import_module({origin.module!r})"
+        )
+        loaded = modules_after(loading)
+        assert not loaded, (
+            f"{origin.module} imports {', '.join(loaded)}: import them inside the functions that need them"
+        )
+
+    def test_every_option_is_described(self, use: Use[Any]) -> None:
+        """Options of nested tables as well: documentation is made of the descriptions."""
+        missing = list(_undescribed(options_of(use.plugin.options)))
+        assert not missing, f"these options have no description: {', '.join(missing)}"
+
+    def test_unknown_option_is_an_error(self, registry: Registry) -> None:
+        """A misspelt option must not be ignored."""
+        with pytest.raises(RecipeError, match="unknown key"):
+            resolve(self.kind, self.name, {**self.options, "no_such_option": 1}, registry)
+
+    def test_options_survive_json(self, use: Use[Any], registry: Registry) -> None:
+        """Options travel to worker processes and into the lock as JSON."""
+        text = json.dumps(to_json(use.options))
+        assert resolve(self.kind, self.name, json.loads(text), registry) == use
+        assert json.dumps(to_json(use.options)) == text
+
+    def test_options_are_frozen(self, use: Use[Any]) -> None:
+        """Whoever changes an option on the way makes the cache lie."""
+        for name in type(use.options).model_fields:
+            with pytest.raises(ValueError, match="frozen"):
+                setattr(use.options, name, getattr(use.options, name))
+
+    def test_printed_toml_can_be_pasted(self, use: Use[Any], registry: Registry) -> None:
+        """`edgeopt plugins show` prints all options; give a required one `Field(examples=[...])` that fits."""
+        table = tomllib.loads(plugin_toml(use.plugin))
+        while "use" not in table:
+            (table,) = table.values()
+            table = table[0] if isinstance(table, list) else table
+        assert table.pop("use") == self.name
+        resolve(self.kind, self.name, table, registry)
+
+
+def modules_after(program: str) -> list[str]:
+    """Which of the `HEAVY` packages a fresh process has loaded after running `program`."""
+    code = f"{program}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()
+
+
+def _undescribed(options: Sequence[Option], prefix: str = "") -> Any:
+    for option in options:
+        if not option.description:
+            yield f"{prefix}{option.name}"
+        yield from _undescribed(option.inner, f"{prefix}{option.name}.")

@@ -1,0 +1,119 @@
+"""What a data set must keep."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from edgeopt.data import load_data, prepare, preprocessing_of
+from edgeopt.plugin import DatasetPlugin, Plugin, Use
+from edgeopt.progress import Silent
+from edgeopt.settings import to_json
+from edgeopt.testing.contracts import PluginContract, modules_after
+from edgeopt.types import RawDataset
+
+_SAMPLES = 12  # pictures of each split that are looked at
+
+
+class DatasetContract(PluginContract):
+    """Subclass it, set `name` and `options`; override `raw` when loading needs more than options."""
+
+    kind: ClassVar[type[Plugin]] = DatasetPlugin
+
+    @pytest.fixture(scope="class")
+    def raw(self, use: Use[DatasetPlugin]) -> RawDataset:
+        """The data set as the plugin gives it."""
+        return use.plugin.load(use.options)
+
+    def test_classes_have_names_of_their_own(self, raw: RawDataset) -> None:
+        assert len(raw.classes) >= 2
+        assert all(isinstance(name, str) and name for name in raw.classes)
+        assert len(set(raw.classes)) == len(raw.classes)
+
+    def test_splits_are_known_and_train_is_there(self, raw: RawDataset) -> None:
+        assert "train" in raw.splits
+        assert set(raw.splits) <= {"train", "validation", "test"}
+
+    def test_labels_are_classes(self, raw: RawDataset) -> None:
+        for name, pictures in raw.splits.items():
+            labels = pictures.labels
+            assert labels.dtype == np.int64, name
+            assert labels.shape == (len(pictures),), name
+            assert len(labels), name
+            assert labels.min() >= 0, name
+            assert labels.max() < len(raw.classes), name
+
+    def test_every_class_has_training_pictures(self, raw: RawDataset) -> None:
+        assert set(raw.splits["train"].labels.tolist()) == set(range(len(raw.classes)))
+
+    def test_pictures_can_be_read(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:
+        preprocessing = preprocessing_of(use.options)
+        size = preprocessing.image_size
+        for pictures in raw.splits.values():
+            for index in _samples(len(pictures)):
+                pixels = preprocessing.pixels(pictures[index])
+                assert pixels.shape == (size, size, 3)
+                assert pixels.dtype == np.uint8
+
+    def test_pictures_differ(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:
+        preprocessing = preprocessing_of(use.options)
+        pictures = raw.splits["train"]
+        seen = {preprocessing.pixels(pictures[index]).tobytes() for index in _samples(len(pictures))}
+        assert len(seen) > 1
+
+    def test_loading_twice_gives_the_same(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:
+        again = use.plugin.load(use.options)
+        preprocessing = preprocessing_of(use.options)
+        assert again.classes == raw.classes
+        assert set(again.splits) == set(raw.splits)
+        for name, pictures in raw.splits.items():
+            assert np.array_equal(again.splits[name].labels, pictures.labels)
+            for index in _samples(len(pictures)):
+                first, second = preprocessing.pixels(pictures[index]), preprocessing.pixels(again.splits[name][index])
+                assert np.array_equal(first, second)
+
+    def test_fingerprint_stays_the_same(self, use: Use[DatasetPlugin]) -> None:
+        first = use.plugin.fingerprint(use.options)
+        assert isinstance(first, str)
+        assert first
+        assert use.plugin.fingerprint(use.options) == first
+
+    def test_fingerprint_is_light(self, use: Use[DatasetPlugin]) -> None:
+        """`edgeopt check` asks for it: it may look at names, sizes and times of files, and not import what reads them."""
+        options = json.dumps(to_json(use.options))
+        files = [str(file) for file in self.plugin_files]
+        program = f"""
+import json
+from pathlib import Path
+from edgeopt.plan import resolve
+from edgeopt.plugin import DatasetPlugin
+from edgeopt.registry import load_registry
+use = resolve(DatasetPlugin, {self.name!r}, json.loads({options!r}), load_registry(map(Path, {files!r})))
+use.plugin.fingerprint(use.options)
+"""
+        loaded = modules_after(program)
+        assert not loaded, f"fingerprint imports {', '.join(loaded)}"
+
+    def test_a_run_can_use_it(self, raw: RawDataset, use: Use[DatasetPlugin], tmp_path: Path) -> None:
+        """The core draws its splits, reads every picture that it needs, and no picture is in two splits."""
+        facts = prepare(raw, use.options, tmp_path, Silent(), pictures=max(8 * len(raw.classes), 48))
+        bundle = load_data(tmp_path, use.options, lambda: raw)
+        splits: dict[str, Any] = {
+            "train": bundle.training.train,
+            "calibration": bundle.training.calibration,
+            "validation": bundle.training.validation,
+            "test": bundle.test,
+        }
+        for name, split in splits.items():
+            assert len(split) == facts["splits"][name]["count"] > 0
+            assert split.pixels([0]).dtype == np.uint8
+        assert set(bundle.training.train.labels.tolist()) == set(range(len(bundle.training.classes)))
+
+
+def _samples(count: int) -> list[int]:
+    """Indices spread over a split, the last one included."""
+    return sorted({round(position) for position in np.linspace(0, count - 1, min(_SAMPLES, count))})

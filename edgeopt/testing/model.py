@@ -1,0 +1,84 @@
+"""What a source of models must keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from edgeopt.plugin import ModelPlugin, Plugin, Use
+from edgeopt.program import to_program
+from edgeopt.states import load_state, save_state
+from edgeopt.testing.contracts import PluginContract
+from edgeopt.testing.states import check_logits, logits_of, weights_digest
+from edgeopt.testing.values import tiny_data
+from edgeopt.types import Form, ModelState, TrainingData
+
+
+class ModelContract(PluginContract):
+    """Subclass it, set `name` and `options`; override `data` when the model needs larger pictures."""
+
+    kind: ClassVar[type[Plugin]] = ModelPlugin
+
+    @pytest.fixture(scope="class")
+    def data(self) -> TrainingData:
+        """What the model is built for."""
+        return tiny_data()
+
+    @pytest.fixture(scope="class")
+    def state(self, use: Use[ModelPlugin], data: TrainingData) -> ModelState:
+        """The model as the plugin builds it."""
+        return _built(use, data)
+
+    def test_builds_a_module_for_the_data(self, state: ModelState, data: TrainingData) -> None:
+        assert state.form is Form.MODULE
+        assert isinstance(state.model, torch.nn.Module)
+        assert state.classes == data.classes
+        assert state.preprocessing == data.preprocessing
+        assert state.precision == "float32"
+
+    def test_gives_logits_of_the_classes(self, state: ModelState, data: TrainingData) -> None:
+        check_logits(state, data.validation)
+
+    def test_head_follows_the_number_of_classes(self, use: Use[ModelPlugin], data: TrainingData) -> None:
+        more = tiny_data(classes=len(data.classes) + 4, image_size=data.preprocessing.image_size)
+        check_logits(_built(use, more), more.validation)
+
+    def test_weights_follow_the_seed(self, use: Use[ModelPlugin], data: TrainingData, state: ModelState) -> None:
+        assert weights_digest(_built(use, data)) == weights_digest(state)
+
+    def test_every_weight_is_float32_and_finite(self, state: ModelState) -> None:
+        assert isinstance(state.model, torch.nn.Module)
+        for name, parameter in state.model.named_parameters():
+            assert parameter.dtype == torch.float32, name
+            assert torch.isfinite(parameter).all(), name
+
+    def test_can_be_trained(self, use: Use[ModelPlugin], data: TrainingData) -> None:
+        """One step of gradient descent reaches the head."""
+        state = _built(use, data)
+        assert isinstance(state.model, torch.nn.Module)
+        batch = torch.from_numpy(data.preprocessing.normalize(data.train.pixels(range(4))))
+        loss = state.task.loss(state.model.train()(batch), torch.from_numpy(data.train.labels[:4]))
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+        assert any(gradient.abs().sum() > 0 for gradient in gradients)
+
+    def test_survives_the_store(self, state: ModelState, data: TrainingData, tmp_path: Path) -> None:
+        """Stages hand models on through files."""
+        save_state(state, tmp_path)
+        loaded = load_state(tmp_path)
+        assert loaded.classes == state.classes
+        assert np.array_equal(logits_of(loaded, data.validation), logits_of(state, data.validation))
+
+    def test_can_be_captured_for_any_batch(self, state: ModelState, data: TrainingData) -> None:
+        check_logits(to_program(state, data.validation), data.validation)
+
+
+def _built(use: Use[ModelPlugin], data: TrainingData) -> ModelState:
+    """The model, built with everything random seeded as a run does it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return use.plugin.build(use.options, data)

@@ -1,0 +1,28 @@
+"""A network that has what passes look for and little else."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class TinyNet(nn.Module):
+    """Two convolutions and a depthwise one, each with BatchNorm and ReLU; one residual sum; a linear head."""
+
+    def __init__(self, classes: int, width: int = 16) -> None:
+        super().__init__()
+        self.stem = _block(3, width, stride=2)
+        self.depthwise = _block(width, width, groups=width)
+        self.body = _block(width, width)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Logits (n, classes) of float32 pictures (n, 3, height, width)."""
+        features = self.stem(pictures)
+        features = features + self.body(self.depthwise(features))
+        return self.head(self.pool(features).flatten(1))  # type: ignore[no-any-return]
+
+
+def _block(inputs: int, outputs: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, groups=groups, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())

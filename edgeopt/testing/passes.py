@@ -1,0 +1,115 @@
+"""What a pass must keep."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from edgeopt.plugin import PassContext, PassPlugin, Plugin, Use
+from edgeopt.states import load_state, save_state
+from edgeopt.testing.contracts import PluginContract
+from edgeopt.testing.states import check_logits, logits_of, weights_digest
+from edgeopt.testing.values import pass_context, tiny_data, tiny_model, tiny_program
+from edgeopt.types import Form, ModelState, TrainingData
+
+Apply = Callable[[ModelState], ModelState]
+
+
+class PassContract(PluginContract):
+    """Subclass it, set `name` and `options`; override `data` or `state` when the pass needs other ones.
+
+    A pass that does not repeat bit by bit even with a seed sets `deterministic` to False and says why.
+    """
+
+    kind: ClassVar[type[Plugin]] = PassPlugin
+    deterministic: ClassVar[bool] = True
+
+    @pytest.fixture(scope="class")
+    def data(self) -> TrainingData:
+        """What the pass may see."""
+        return tiny_data()
+
+    @pytest.fixture(scope="class")
+    def state(self, use: Use[PassPlugin], data: TrainingData) -> ModelState:
+        """What the pass is given, in the form that it accepts."""
+        return tiny_model(data) if use.plugin.accepts is Form.MODULE else tiny_program(data)
+
+    @pytest.fixture(scope="class")
+    def context(self, data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], PassContext]:
+        """Makes a context with an empty folder to work in."""
+        return lambda: pass_context(tmp_path_factory.mktemp("pass"), data)
+
+    @pytest.fixture(scope="class")
+    def apply(self, use: Use[PassPlugin], context: Callable[[], PassContext]) -> Apply:
+        """Applies the pass with everything random seeded, as a run does it."""
+
+        def apply(state: ModelState) -> ModelState:
+            given = context()
+            random.seed(given.seed)
+            np.random.seed(given.seed)
+            torch.manual_seed(given.seed)
+            return use.plugin.apply(state, use.options, given)
+
+        return apply
+
+    @pytest.fixture(scope="class")
+    def before(self, state: ModelState) -> str:
+        """What the weights of the given state were before the pass."""
+        return weights_digest(state)
+
+    @pytest.fixture(scope="class")
+    def result(self, state: ModelState, before: str, apply: Apply) -> ModelState:
+        """What the pass gives."""
+        assert before
+        return apply(state)
+
+    def test_gives_a_new_state_and_leaves_its_input_alone(
+        self, state: ModelState, before: str, result: ModelState
+    ) -> None:
+        assert result is not state
+        assert result.model is not state.model
+        assert weights_digest(state) == before
+
+    def test_gives_the_form_that_it_declares(self, use: Use[PassPlugin], result: ModelState) -> None:
+        assert result.form is use.plugin.produces
+        wanted = torch.nn.Module if result.form is Form.MODULE else torch.export.ExportedProgram
+        assert isinstance(result.model, wanted)
+
+    def test_records_what_it_did(self, state: ModelState, result: ModelState) -> None:
+        assert result.history[:-1] == state.history
+        record = asdict(result.history[-1])
+        assert record["name"]
+        assert record["facts"]
+        assert json.loads(json.dumps(record))["facts"] == json.loads(json.dumps(record["facts"]))
+
+    def test_keeps_classes_and_preprocessing(self, state: ModelState, result: ModelState) -> None:
+        assert result.classes == state.classes
+        assert result.preprocessing == state.preprocessing
+
+    def test_result_gives_logits(self, result: ModelState, data: TrainingData) -> None:
+        check_logits(result, data.validation)
+
+    def test_changes_something(self, state: ModelState, before: str, result: ModelState) -> None:
+        """A pass that changes nothing raises `NothingChangedError` instead."""
+        assert result.form is not state.form or weights_digest(result) != before
+
+    def test_same_seed_gives_the_same(self, state: ModelState, result: ModelState, apply: Apply) -> None:
+        if not self.deterministic:
+            pytest.skip("the contract's subclass says that the pass does not repeat bit by bit")
+        assert weights_digest(apply(state)) == weights_digest(result)
+
+    def test_result_survives_the_store(self, result: ModelState, data: TrainingData, tmp_path: Path) -> None:
+        """Stages hand states on through files."""
+        save_state(result, tmp_path)
+        loaded = load_state(tmp_path)
+        assert loaded.history == result.history
+        assert loaded.precision == result.precision
+        np.testing.assert_allclose(logits_of(loaded, data.validation), logits_of(result, data.validation), atol=1e-5)

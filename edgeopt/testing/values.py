@@ -1,0 +1,92 @@
+"""Small data, models and contexts, made in memory in milliseconds and always the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from edgeopt.plugin import Budget, PassContext
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.program import to_program
+from edgeopt.progress import Silent
+from edgeopt.settings import Augmentation, TrainerSettings
+from edgeopt.task import TASKS
+from edgeopt.testing.network import TinyNet
+from edgeopt.types import Form, ModelState, TrainingData
+
+if TYPE_CHECKING:
+    from edgeopt.types import Labels, Pixels
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySplit:
+    """A split in memory: uint8 `images` (n, size, size, 3), int64 `labels` (n,)."""
+
+    images: Pixels
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self, indices: Sequence[int] | slice) -> Pixels:
+        """Copies of the chosen pictures."""
+        return self.images[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)].copy()
+
+
+def tiny_data(classes: int = 3, image_size: int = 32, pictures: int = 8) -> TrainingData:
+    """Noisy pictures whose class is where they are bright, `pictures` of each class in each split."""
+    splits = [_split(classes, image_size, pictures, seed) for seed in range(3)]
+    return TrainingData(
+        classes=tuple(f"class-{index}" for index in range(classes)),
+        preprocessing=Preprocessing(image_size, resize=image_size, crop=image_size),
+        train=splits[0],
+        calibration=splits[1],
+        validation=splits[2],
+        fingerprint=f"tiny-{classes}-{image_size}-{pictures}",
+        augmentation=Augmentation(),
+    )
+
+
+def tiny_model(data: TrainingData | None = None) -> ModelState:
+    """An untrained network of three convolutions with BatchNorm for the classes of `data`, in module form."""
+    data = data or tiny_data()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = TinyNet(len(data.classes)).eval()
+    return ModelState(model, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)
+
+
+def tiny_program(data: TrainingData | None = None) -> ModelState:
+    """The same network, captured for any batch."""
+    data = data or tiny_data()
+    return to_program(tiny_model(data), data.validation)
+
+
+def pass_context(folder: Path, data: TrainingData | None = None, *, seed: int = 0) -> PassContext:
+    """A context that works below `folder`, on one CPU thread, for one epoch of few batches."""
+    work_dir = folder / "work"
+    work_dir.mkdir(parents=True, exist_ok=True)
+    return PassContext(
+        data=data or tiny_data(),
+        trainer=TrainerSettings(accelerator="cpu", threads=1),
+        seed=seed,
+        work_dir=work_dir,
+        progress=Silent(),
+        budget=Budget(epochs=1, batches=2),
+    )
+
+
+def _split(classes: int, image_size: int, pictures: int, seed: int) -> ArraySplit:
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes, dtype=np.int64), pictures)
+    images = random.integers(0, 96, (len(labels), image_size, image_size, 3), dtype=np.uint8)
+    band = max(1, image_size // classes)
+    for image, label in zip(images, labels, strict=True):
+        image[:, label * band : (label + 1) * band] += 128  # a bright band, further right for each class
+    order = random.permutation(len(labels))
+    return ArraySplit(images[order], labels[order])

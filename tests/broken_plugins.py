@@ -1,0 +1,216 @@
+"""Plugins that break the contract, each in one way, and good ones beside them: tests/test_testing_kit.py runs the contracts on them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import replace
+
+import numpy as np  # heavy on purpose: this declaration module is what `test_declaration_is_light` must find
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgeopt.errors import UserError
+from edgeopt.hookspecs import hookimpl
+from edgeopt.pictures import ArrayPictures
+from edgeopt.plugin import DatasetOptions, DatasetPlugin, ExporterPlugin, ModelPlugin, Options, PassPlugin
+from edgeopt.task import TASKS
+from edgeopt.types import ExportResult, Form, ModelState, PassRecord, RawDataset, TensorInfo
+
+COUNTER = itertools.count()
+
+
+class Inner(Options):
+    bare: int = 1
+
+
+class BadOptions(BaseModel):
+    model_config = ConfigDict(frozen=False, extra="ignore")
+
+    inner: Inner = Field(default_factory=Inner, description="a table with an option that nobody describes")
+    arch: str = Field(description="a required option whose example does not fit", pattern="^x+$")
+
+
+# ---- data sets --------------------------------------------------------------------------------------------------------
+
+
+def pictures(labels, seed=0):
+    random = np.random.default_rng(seed)
+    labels = np.asarray(labels)
+    return ArrayPictures(random.integers(0, 255, (len(labels), 12, 12), dtype=np.uint8), labels)
+
+
+LABELS = np.tile(np.arange(3, dtype=np.int64), 30)
+
+
+def dataset(name, load, fingerprint=lambda options: "1"):
+    return DatasetPlugin(name, "Pictures.", DatasetOptions, load=load, fingerprint=fingerprint)
+
+
+def shared_array(options):
+    images = np.zeros((90, 12, 12), dtype=np.uint8)
+    return RawDataset(("a", "b", "c"), {"train": ArrayPictures(images, LABELS)})
+
+
+@hookimpl
+def edgeopt_datasets():
+    names = ("a", "b", "c")
+    yield dataset("good-data", lambda options: RawDataset(names, {"train": pictures(LABELS)}))
+    yield dataset("wrong-labels", lambda options: RawDataset(names, {"train": pictures(LABELS + 1)}))
+    yield dataset("wrong-type", lambda options: RawDataset(names, {"train": pictures(LABELS.astype(np.float32))}))
+    yield dataset("restless", lambda options: RawDataset(names, {"train": pictures(LABELS, next(COUNTER))}))
+    yield dataset("same-pictures", shared_array)
+    yield dataset("twice-a-name", lambda options: RawDataset(("a", "a", "c"), {"train": pictures(LABELS)}))
+    yield dataset(
+        "restless-print",
+        lambda options: RawDataset(names, {"train": pictures(LABELS)}),
+        fingerprint=lambda options: str(next(COUNTER)),
+    )
+
+
+# ---- models -----------------------------------------------------------------------------------------------------------
+
+
+def linear(data, classes):
+    from torch import nn
+
+    size = data.preprocessing.image_size
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * size * size, classes))
+    return ModelState(model, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)
+
+
+def unpicklable(options, data):
+    state = linear(data, len(data.classes))
+    state.model.register_forward_hook(lambda module, inputs, outputs: outputs)
+    return state
+
+
+def unseeded(options, data):
+    import torch
+
+    state = linear(data, len(data.classes))
+    state.model[1].bias.data.fill_(float(next(COUNTER)))
+    assert isinstance(state.model, torch.nn.Module)
+    return state
+
+
+@hookimpl
+def edgeopt_models():
+    yield ModelPlugin("good-model", "A model.", Options, build=lambda options, data: linear(data, len(data.classes)))
+    yield ModelPlugin("fixed-head", "A model.", Options, build=lambda options, data: linear(data, 3))
+    yield ModelPlugin("unpicklable", "A model.", Options, build=unpicklable)
+    yield ModelPlugin("unseeded", "A model.", Options, build=unseeded)
+    yield ModelPlugin(
+        "bad-options", "A model.", BadOptions, build=lambda options, data: linear(data, len(data.classes))
+    )
+
+
+# ---- passes -----------------------------------------------------------------------------------------------------------
+
+
+def scaled(state, factor, in_place=False):
+    import torch
+
+    model = state.model if in_place else copy.deepcopy(state.model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(factor)
+    return model
+
+
+def scale(name, **options):
+    def apply(state, given, context):
+        return state.after(PassRecord(name, {"scaled": 1}), scaled(state, 0.5, **options))
+
+    return apply
+
+
+def forgetful(state, options, context):
+    return replace(state, model=scaled(state, 0.5))
+
+
+def random_scale(state, options, context):
+    return state.after(PassRecord("random", {"scaled": 1}), scaled(state, float(next(COUNTER)) + 2))
+
+
+def idle(state, options, context):
+    return state.after(PassRecord("idle", {"scaled": 0}), copy.deepcopy(state.model))
+
+
+@hookimpl
+def edgeopt_passes():
+    yield PassPlugin("good-pass", "A pass.", Options, apply=scale("good-pass"))
+    yield PassPlugin("in-place", "A pass.", Options, apply=scale("in-place", in_place=True))
+    yield PassPlugin("forgetful", "A pass.", Options, apply=forgetful)
+    yield PassPlugin("random-pass", "A pass.", Options, apply=random_scale)
+    yield PassPlugin("idle", "A pass.", Options, apply=idle)
+    yield PassPlugin("wrong-form", "A pass.", Options, apply=scale("wrong-form"), produces=Form.PROGRAM)
+
+
+# ---- exporters --------------------------------------------------------------------------------------------------------
+
+
+class Predictor:
+    """Runs the saved program; `largest` is the batch that it takes, `offset` what it adds."""
+
+    def __init__(self, path, largest=1000, offset=0.0):
+        import torch
+
+        try:
+            self.module = torch.export.load(path).module()
+        except Exception as error:
+            raise UserError(f"{path} is damaged") from error
+        self.largest, self.offset = largest, offset
+
+    def predict(self, batch):
+        import torch
+
+        with torch.no_grad():
+            return self.module(torch.from_numpy(batch[: self.largest])).numpy() + np.float32(self.offset)
+
+
+def write(state, options, context, *, salt=False, litter=False):
+    import torch
+
+    torch.export.save(state.model, context.path)
+    _without_times(context.path, str(next(COUNTER)) if salt else "")
+    if litter:
+        context.path.with_suffix(".tmp").touch()
+    size = state.preprocessing.image_size
+    return ExportResult(
+        TensorInfo("input", "float32", ("batch", 3, size, size), "NCHW"),
+        TensorInfo("logits", "float32", ("batch", len(state.classes)), "NC"),
+    )
+
+
+def _without_times(path, salt):
+    """Archives of torch repeat byte by byte but for their id; written anew with fixed times."""
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if not name.endswith("serialization_id")}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.comment = salt.encode()
+        for name, content in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def exporter(name, open_file=lambda path, threads: Predictor(path), **how):
+    return ExporterPlugin(
+        name,
+        "Files.",
+        Options,
+        export=lambda state, options, context: write(state, options, context, **how),
+        open=open_file,
+        runtime="torch",
+        suffix=".pt2",
+    )
+
+
+@hookimpl
+def edgeopt_exporters():
+    yield exporter("good-export")
+    yield exporter("salted", salt=True)
+    yield exporter("litter", litter=True)
+    yield exporter("off", lambda path, threads: Predictor(path, offset=1.0))
+    yield exporter("one-picture", lambda path, threads: Predictor(path, largest=1))
+    yield exporter("trusting", lambda path, threads: Predictor.__new__(Predictor))

@@ -1,0 +1,127 @@
+"""The contracts find each way in which a plugin can break them, and find nothing in good ones."""
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeopt.testing import pass_context, tiny_data, tiny_model, tiny_program
+from edgeopt.testing.states import logits_of, weights_digest
+from edgeopt.types import Form
+
+BROKEN = Path(__file__).parent / "broken_plugins.py"
+
+CONTRACTS = {
+    "dataset": "DatasetContract",
+    "model": "ModelContract",
+    "pass": "PassContract",
+    "exporter": "ExporterContract",
+}
+
+# Each plugin of broken_plugins.py, its kind, and all tests of the contract that must fail for it. All of them live in one
+# module that imports numpy; the two tests that find that start a process each, and are run for the first plugin only.
+EXPECTED = {
+    ("dataset", "good-data"): {"test_declaration_is_light", "test_fingerprint_is_light"},
+    ("dataset", "wrong-labels"): {
+        "test_labels_are_classes",
+        "test_every_class_has_training_pictures",
+        "test_a_run_can_use_it",
+    },
+    ("dataset", "wrong-type"): {"test_labels_are_classes"},
+    ("dataset", "restless"): {"test_loading_twice_gives_the_same"},
+    ("dataset", "same-pictures"): {"test_pictures_differ"},
+    ("dataset", "twice-a-name"): {"test_classes_have_names_of_their_own"},
+    ("dataset", "restless-print"): {"test_fingerprint_stays_the_same"},
+    ("model", "good-model"): set(),
+    ("model", "fixed-head"): {"test_head_follows_the_number_of_classes"},
+    ("model", "unpicklable"): {"test_survives_the_store"},
+    ("model", "unseeded"): {"test_weights_follow_the_seed"},
+    ("model", "bad-options"): {
+        "test_every_option_is_described",
+        "test_unknown_option_is_an_error",
+        "test_options_are_frozen",
+        "test_printed_toml_can_be_pasted",
+    },
+    ("pass", "good-pass"): set(),
+    ("pass", "in-place"): {"test_gives_a_new_state_and_leaves_its_input_alone"},
+    ("pass", "forgetful"): {"test_records_what_it_did"},
+    ("pass", "random-pass"): {"test_same_seed_gives_the_same"},
+    ("pass", "idle"): {"test_changes_something"},
+    ("pass", "wrong-form"): {"test_gives_the_form_that_it_declares"},
+    ("exporter", "good-export"): set(),
+    ("exporter", "salted"): {"test_same_program_gives_the_same_bytes"},
+    ("exporter", "litter"): {"test_writes_one_file_where_it_is_told"},
+    ("exporter", "off"): {"test_file_agrees_with_program"},
+    ("exporter", "one-picture"): {"test_file_agrees_with_program"},
+    ("exporter", "trusting"): {
+        "test_file_agrees_with_program",
+        "test_prediction_leaves_the_batch_alone_and_repeats",
+        "test_half_a_file_is_refused",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory):
+    """The contract's tests that failed for each plugin, by a class named after it."""
+    folder = tmp_path_factory.mktemp("contracts")
+    lines = ["from pathlib import Path", "import edgeopt.testing as kit", f"FILES = (Path({str(BROKEN)!r}),)"]
+    for kind, name in EXPECTED:
+        options = "{'arch': 'xx'}" if name == "bad-options" else "{'image_size': 12}" if kind == "dataset" else "{}"
+        lines += [
+            f"class Test_{name.replace('-', '_')}(kit.{CONTRACTS[kind]}):",
+            f"    name, options, plugin_files = {name!r}, {options}, FILES",
+        ]
+    (folder / "test_contracts.py").write_text("\n".join(lines) + "\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no", "--junitxml=out.xml", "."]
+    command += ["-k", "not is_light or good_data"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
+    failed: dict[str, set[str]] = {}
+    for case in ET.parse(folder / "out.xml").iter("testcase"):
+        tests = failed.setdefault(case.get("classname", "").rpartition("Test_")[2].replace("_", "-"), set())
+        if case.find("failure") is not None or case.find("error") is not None:
+            tests.add(case.get("name", "").partition("[")[0])
+    return failed
+
+
+@pytest.mark.parametrize(("kind", "name"), EXPECTED, ids=lambda value: value)
+def test_contract_finds_what_is_broken_and_nothing_else(failed, kind, name):
+    assert failed[name] == EXPECTED[kind, name]
+
+
+def test_tiny_data_is_the_same_each_time_and_has_no_test_split():
+    first, second = tiny_data(classes=5, image_size=24, pictures=4), tiny_data(classes=5, image_size=24, pictures=4)
+    assert np.array_equal(first.train.pixels(slice(None)), second.train.pixels(slice(None)))
+    assert len(first.train) == len(first.validation) == 20
+    assert not np.array_equal(first.train.pixels([0]), first.validation.pixels([0]))
+    assert not hasattr(first, "test")
+
+
+def test_tiny_model_and_program_compute_the_same():
+    data = tiny_data()
+    model, program = tiny_model(data), tiny_program(data)
+    assert (model.form, program.form) == (Form.MODULE, Form.PROGRAM)
+    assert weights_digest(model) == weights_digest(tiny_model(data))
+    np.testing.assert_allclose(logits_of(model, data.validation), logits_of(program, data.validation), atol=1e-5)
+
+
+def test_tiny_data_can_be_learned(tmp_path):
+    """A pass that trains can show that it does: a few steps are enough."""
+    import torch
+
+    data, state = tiny_data(pictures=16), tiny_model()
+    context = pass_context(tmp_path, data)
+    assert context.work_dir.is_dir()
+    model = state.model.train()
+    batch = torch.from_numpy(data.preprocessing.normalize(data.train.pixels(slice(None))))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(40):
+        optimizer.zero_grad()
+        state.task.loss(model(batch), torch.from_numpy(data.train.labels)).backward()
+        optimizer.step()
+    score = state.task.score(logits_of(state, data.validation, 48), data.validation.labels)
+    assert score.value > 0.9
