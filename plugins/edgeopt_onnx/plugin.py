@@ -1,0 +1,50 @@
+"""Declares the exporter `onnx`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from edgeopt.hookspecs import hookimpl
+from edgeopt.plugin import ExportContext, ExporterPlugin, Options
+from edgeopt.types import ExportResult, ModelState, Predictor
+
+
+class OnnxOptions(Options):
+    """An `.onnx` file."""
+
+    opset: int = Field(21, ge=17, le=23, description="version of the ONNX operator set")
+    dynamic_batch: bool = Field(True, description="take batches of any size, not single pictures alone")
+
+
+def export(state: ModelState, options: OnnxOptions, context: ExportContext) -> ExportResult:
+    """Writes an `.onnx` file; see `edgeopt_onnx.state`."""
+    from edgeopt_onnx.state import export_state  # onnx and torch are heavy
+
+    return export_state(state, options.opset, context, dynamic_batch=options.dynamic_batch)
+
+
+def open_file(path: Path, threads: int) -> Predictor:
+    """Opens an `.onnx` file in ONNX Runtime."""
+    from edgeopt_onnx.predictor import OnnxPredictor  # onnxruntime is heavy
+
+    return OnnxPredictor(path, threads=threads)
+
+
+@hookimpl
+def edgeopt_exporters() -> Iterator[ExporterPlugin]:
+    """The exporters of this package."""
+    yield ExporterPlugin(
+        "onnx",
+        "An .onnx file; int8 as QuantizeLinear and DequantizeLinear.",
+        OnnxOptions,
+        export=export,
+        open=open_file,
+        runtime="onnxruntime",
+        suffix=".onnx",
+        runtime_modules=("edgeopt_onnx.predictor",),
+        requires=("onnx", "onnxscript", "onnxruntime"),
+        install="edgeopt[onnx]",
+    )
