@@ -40,14 +40,16 @@ class PluginContract:
     plugin_files: ClassVar[Sequence[Path]] = ()
 
     @pytest.fixture(scope="class")
-    def registry(self) -> Registry:
+    @classmethod
+    def registry(cls) -> Registry:
         """The installed plugins and those of `plugin_files`."""
-        return load_registry(self.plugin_files)
+        return load_registry(cls.plugin_files)
 
     @pytest.fixture(scope="class")
-    def use(self, registry: Registry) -> Use[Any]:
+    @classmethod
+    def use(cls, registry: Registry) -> Use[Any]:
         """The plugin with its options, as a recipe that names `options` gives it."""
-        return resolve(self.kind, self.name, self.options, registry)
+        return resolve(cls.kind, cls.name, cls.options, registry)
 
     def test_declaration_is_light(self, use: Use[Any], registry: Registry) -> None:
         """Every command reads every declaration module, so it must import nothing heavy."""

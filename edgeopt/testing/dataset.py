@@ -25,7 +25,8 @@ class DatasetContract(PluginContract):
     kind: ClassVar[type[Plugin]] = DatasetPlugin
 
     @pytest.fixture(scope="class")
-    def raw(self, use: Use[DatasetPlugin]) -> RawDataset:
+    @classmethod
+    def raw(cls, use: Use[DatasetPlugin]) -> RawDataset:
         """The data set as the plugin gives it."""
         return use.plugin.load(use.options)
 

@@ -38,19 +38,22 @@ class ExporterContract(PluginContract):
     tolerance: ClassVar[float] = 1e-3
 
     @pytest.fixture(scope="class")
-    def state(self) -> ModelState:
+    @classmethod
+    def state(cls) -> ModelState:
         """The program to export."""
         return tiny_program()
 
     @pytest.fixture(scope="class")
+    @classmethod
     def exported(
-        self, use: Use[ExporterPlugin], state: ModelState, tmp_path_factory: pytest.TempPathFactory
+        cls, use: Use[ExporterPlugin], state: ModelState, tmp_path_factory: pytest.TempPathFactory
     ) -> tuple[Path, ExportResult]:
         """The file, and what the exporter says of it."""
         return _export(use, state, tmp_path_factory.mktemp("export"))
 
     @pytest.fixture(scope="class")
-    def pictures(self, state: ModelState) -> ArraySplit:
+    @classmethod
+    def pictures(cls, state: ModelState) -> ArraySplit:
         """Noise that no exporter has seen."""
         size = state.preprocessing.image_size
         random = np.random.default_rng(1)
@@ -58,7 +61,8 @@ class ExporterContract(PluginContract):
         return ArraySplit(images, np.zeros(_PICTURES, dtype=np.int64))
 
     @pytest.fixture(scope="class")
-    def expected(self, state: ModelState, pictures: ArraySplit) -> Logits:
+    @classmethod
+    def expected(cls, state: ModelState, pictures: ArraySplit) -> Logits:
         """What the program answers."""
         return program_logits(state, pictures, Silent(), "program")
 

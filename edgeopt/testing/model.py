@@ -24,12 +24,14 @@ class ModelContract(PluginContract):
     kind: ClassVar[type[Plugin]] = ModelPlugin
 
     @pytest.fixture(scope="class")
-    def data(self) -> TrainingData:
+    @classmethod
+    def data(cls) -> TrainingData:
         """What the model is built for."""
         return tiny_data()
 
     @pytest.fixture(scope="class")
-    def state(self, use: Use[ModelPlugin], data: TrainingData) -> ModelState:
+    @classmethod
+    def state(cls, use: Use[ModelPlugin], data: TrainingData) -> ModelState:
         """The model as the plugin builds it."""
         return _built(use, data)
 

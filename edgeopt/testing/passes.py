@@ -33,22 +33,26 @@ class PassContract(PluginContract):
     deterministic: ClassVar[bool] = True
 
     @pytest.fixture(scope="class")
-    def data(self) -> TrainingData:
+    @classmethod
+    def data(cls) -> TrainingData:
         """What the pass may see."""
         return tiny_data()
 
     @pytest.fixture(scope="class")
-    def state(self, use: Use[PassPlugin], data: TrainingData) -> ModelState:
+    @classmethod
+    def state(cls, use: Use[PassPlugin], data: TrainingData) -> ModelState:
         """What the pass is given, in the form that it accepts."""
         return tiny_model(data) if use.plugin.accepts is Form.MODULE else tiny_program(data)
 
     @pytest.fixture(scope="class")
-    def context(self, data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], PassContext]:
+    @classmethod
+    def context(cls, data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], PassContext]:
         """Makes a context with an empty folder to work in."""
         return lambda: pass_context(tmp_path_factory.mktemp("pass"), data)
 
     @pytest.fixture(scope="class")
-    def apply(self, use: Use[PassPlugin], context: Callable[[], PassContext]) -> Apply:
+    @classmethod
+    def apply(cls, use: Use[PassPlugin], context: Callable[[], PassContext]) -> Apply:
         """Applies the pass with everything random seeded, as a run does it."""
 
         def apply(state: ModelState) -> ModelState:
@@ -61,12 +65,14 @@ class PassContract(PluginContract):
         return apply
 
     @pytest.fixture(scope="class")
-    def before(self, state: ModelState) -> str:
+    @classmethod
+    def before(cls, state: ModelState) -> str:
         """What the weights of the given state were before the pass."""
         return weights_digest(state)
 
     @pytest.fixture(scope="class")
-    def result(self, state: ModelState, before: str, apply: Apply) -> ModelState:
+    @classmethod
+    def result(cls, state: ModelState, before: str, apply: Apply) -> ModelState:
         """What the pass gives."""
         assert before
         return apply(state)
