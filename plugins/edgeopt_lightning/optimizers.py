@@ -47,13 +47,13 @@ class LearningRate:
                 optimizer,
                 max_lr=[options.learning_rate] * len(optimizer.param_groups),
                 total_steps=self._total,
-                pct_start=self._warmup / self._total,
+                pct_start=self._warmup / self._total if self._warmup > 1 else 0.0,  # it cannot rise in one step
                 cycle_momentum=options.optimizer == "adamw",  # sgd keeps the momentum that was asked for
             )
         else:
             self._by_step = LambdaLR(optimizer, lambda step: self._factor(step, options, steps_per_epoch))
         # a plateau takes over where the warm-up ends
-        self._step_until = self._warmup if options.schedule == "plateau" else self._total
+        self._step_until = self._warmup + 1 if options.schedule == "plateau" else self._total
         self._by_epoch = (
             ReduceLROnPlateau(optimizer, factor=options.decay_factor, patience=options.plateau_patience)
             if options.schedule == "plateau"

@@ -1,0 +1,444 @@
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+from training_samples import Steps, make_context, make_data, make_net, make_split, make_state, weights_of
+
+from edgeopt.errors import DataError, NothingChangedError, TrainingError
+from edgeopt.plugin import Budget
+from edgeopt.settings import Augmentation
+from edgeopt.task import Classification
+from edgeopt_lightning.fit import FitHooks, fit
+from edgeopt_lightning.options import FitOptions, TrainOptions
+from edgeopt_lightning.plugin import edgeopt_passes, train
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = TrainOptions(epochs=3, batch_size=16, learning_rate=1e-2)
+
+
+def logits_of(net: nn.Module, context) -> torch.Tensor:
+    validation = context.data.validation
+    with torch.no_grad():
+        inputs = torch.from_numpy(context.data.preprocessing.normalize(validation.pixels(slice(None))))
+        return net(inputs)
+
+
+def score(net: nn.Module, context) -> float:
+    return float((logits_of(net, context).argmax(1).numpy() == context.data.validation.labels).mean())
+
+
+# ---- the pass ---------------------------------------------------------------------------------------------------------
+
+
+def test_declaring_is_light() -> None:
+    code = (
+        "import sys, edgeopt_lightning.plugin; print([n for n in ('torch', 'lightning', 'numpy') if n in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.strip() == "[]"
+    (declared,) = edgeopt_passes()
+    assert declared.name == "train" and not declared.optimizes and declared.requires == ("lightning",)
+
+
+def test_it_learns_and_says_so(tmp_path) -> None:
+    context = make_context(tmp_path)
+    state = make_state(make_net())
+    before = weights_of(state.model)
+    after = train(state, OPTIONS.model_copy(update={"epochs": 8}), context)
+    record = after.history[-1]
+    assert (
+        record.facts["validation_accuracy"] > 0.9 and score(after.model, context) == record.facts["validation_accuracy"]
+    )
+    assert weights_of(state.model) == before and not state.history, "the state that came in is as it was"
+    assert not after.model.training and after.model.features[0].weight.is_contiguous()
+    assert {curve.name for curve in record.curves} == {
+        "training loss",
+        "validation loss",
+        "validation accuracy",
+        "learning rate",
+    }
+    assert all(curve.x == tuple(range(1, 9)) and len(curve.y) == 8 for curve in record.curves)
+    json.dumps(record.facts)
+
+
+def test_batch_norm_with_a_small_momentum_evaluates_as_it_learned(tmp_path) -> None:
+    data = make_data(48)
+    hopeless = OPTIONS.model_copy(update={"batch_norm_momentum": None, "reestimate_batch_norm": False})
+    reestimated = hopeless.model_copy(update={"reestimate_batch_norm": True})
+    momentum = OPTIONS.model_copy(update={"reestimate_batch_norm": False, "epochs": 8})
+    found = {}
+    for name, options in {"hopeless": hopeless, "reestimated": reestimated, "momentum": momentum}.items():
+        net = make_net(momentum=0.001)
+        context = make_context(tmp_path / name, data)
+        result = train(make_state(net), options.model_copy(update={"epochs": 8}), context)
+        found[name] = result.history[-1].facts["validation_accuracy"]
+        assert result.model.norm.momentum == 0.001
+    assert found["hopeless"] < 0.7 < 0.85 < min(found["reestimated"], found["momentum"]), found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"averaging": "ema"},
+        {"averaging": "swa", "swa_start": 0.5, "schedule": "cosine", "swa_learning_rate": 5e-3},
+        {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "step", "decay_epochs": 5, "warmup_epochs": 1},
+        {"schedule": "plateau", "accumulate": 2, "gradient_clip": 1.0, "label_smoothing": 0.1},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_every_way_of_training_learns_and_repeats(tmp_path, changes) -> None:
+    options = TrainOptions(**{"epochs": 8, "batch_size": 16, "learning_rate": 1e-2, **changes})
+    ended = [train(make_state(make_net()), options, make_context(tmp_path / name)) for name in "ab"]
+    assert ended[0].history[-1].facts["validation_accuracy"] > 0.85
+    assert ended[0].history[-1].facts["averaged"] is ("averaging" in changes)
+    assert weights_of(ended[0].model) == weights_of(ended[1].model)
+
+
+def test_another_seed_gives_other_weights(tmp_path) -> None:
+    ended = [train(make_state(make_net()), OPTIONS, make_context(tmp_path / str(seed), seed=seed)) for seed in (1, 2)]
+    assert weights_of(ended[0].model) != weights_of(ended[1].model)
+
+
+def test_nothing_is_printed_and_nothing_global_changes(tmp_path, capfd) -> None:
+    state = make_state(make_net())
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    before = torch.get_num_threads(), logging.getLogger("lightning.pytorch").level, signal.getsignal(signal.SIGINT)
+    capfd.readouterr()
+    train(state, OPTIONS, make_context(tmp_path, threads=2))
+    assert capfd.readouterr() == ("", "")
+    after = torch.get_num_threads(), logging.getLogger("lightning.pytorch").level, signal.getsignal(signal.SIGINT)
+    assert after == before and torch.equal(torch.rand(3), expected)
+
+
+def test_progress_counts_every_batch(tmp_path) -> None:
+    steps = Steps()
+    train(make_state(make_net()), OPTIONS, make_context(tmp_path, progress=steps))
+    assert (steps.label, steps.total, steps.done) == ("train", 24, 24)
+    assert steps.said and "epoch 1/3, loss " in steps.said[0]
+
+
+def test_a_budget_bounds_the_work(tmp_path) -> None:
+    steps = Steps()
+    context = make_context(tmp_path, progress=steps, budget=Budget(epochs=1, batches=2))
+    result = train(make_state(make_net()), OPTIONS, context)
+    assert (steps.total, steps.done) == (2, 2) and result.history[-1].facts["epochs_run"] == 1
+
+
+def test_augmentation_reaches_training_only(tmp_path) -> None:
+    changed = make_data(augmentation=Augmentation(crop_padding=2, horizontal_flip=True))
+    plain, augmented = (
+        train(make_state(make_net()), OPTIONS, make_context(tmp_path / name, data))
+        for name, data in {"plain": make_data(), "augmented": changed}.items()
+    )
+    assert weights_of(plain.model) != weights_of(augmented.model)
+    context = make_context(tmp_path, changed)
+    assert score(augmented.model, context) == augmented.history[-1].facts["validation_accuracy"]
+
+
+# ---- which epoch is kept, and when it ends ----------------------------------------------------------------------------
+
+
+class Scripted:
+    """Scores epochs as a script says: this many validation pictures right, and logits of this size."""
+
+    def __init__(self, data, right: list[int], sizes: list[float] | None = None) -> None:
+        self.labels = torch.from_numpy(data.validation.labels)
+        self.right, self.sizes = right, sizes or [1.0] * len(right)
+        self.seen: list[dict[str, bytes]] = []
+
+    def __call__(self, module: nn.Module):
+        assert not module.training
+        epoch = len(self.seen)
+        self.seen.append(weights_of(module))
+        wrong = torch.arange(len(self.labels)) >= self.right[epoch]
+        said = torch.where(wrong, (self.labels + 1) % 3, self.labels)
+        logits = iter((nn.functional.one_hot(said, 3).float() * self.sizes[epoch]).split(16))
+        return lambda inputs: next(logits)
+
+
+def fit_scripted(tmp_path, right, sizes=None, **changes):
+    context = make_context(tmp_path)
+    scripted = Scripted(context.data, right, sizes)
+    net = make_net()
+    hooks = FitHooks(scored=scripted, reestimate_batch_norm=False)
+    options = FitOptions(**{"epochs": len(right), "batch_size": 16, **changes})
+    return net, scripted, fit(net, context.data, Classification(), options, context, hooks)
+
+
+def test_the_best_epoch_is_restored(tmp_path) -> None:
+    net, scripted, result = fit_scripted(tmp_path, [10, 40, 30, 20])
+    assert result.best_epoch == 2 and result.best_score == 40 / 45 and result.epochs_run == 4
+    assert weights_of(net) == scripted.seen[1] != scripted.seen[3]
+
+
+def test_of_equal_scores_the_lower_loss_wins_and_then_the_earlier(tmp_path) -> None:
+    # with 30 of 45 right, larger logits lower the loss
+    _, _, result = fit_scripted(tmp_path, [30, 30, 30, 30], [0.1, 0.5, 0.5, 0.2])
+    assert result.best_epoch == 2
+
+
+def test_a_validation_loss_that_is_not_finite_loses(tmp_path) -> None:
+    _, _, result = fit_scripted(tmp_path, [30, 30], [float("nan"), 0.1])
+    assert result.best_epoch == 2
+
+
+def test_it_stops_early_when_nothing_gets_better(tmp_path) -> None:
+    _, _, result = fit_scripted(tmp_path, [10, 20, 19, 18, 45, 45], patience=2)
+    assert (result.epochs_run, result.best_epoch, result.stopped) == (4, 2, "no better epoch in 2")
+
+
+class Exploding(nn.Module):
+    """Layers that multiply: a learning rate too high for them ends in infinity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Flatten(), *[nn.Linear(432, 432) for _ in range(4)], nn.Linear(432, 3))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.layers(inputs)
+
+
+def test_a_loss_that_is_not_finite_stops_with_what_to_do(tmp_path) -> None:
+    options = TrainOptions(epochs=5, batch_size=16, optimizer="sgd", learning_rate=50.0, schedule="constant")
+    with pytest.raises(TrainingError) as caught:
+        train(make_state(Exploding()), options, make_context(tmp_path))
+    (problem,) = caught.value.problems
+    assert "not finite at epoch 1, batch " in problem.message and "learning rate 50" in problem.message
+    assert "lower learning_rate" in problem.hint and "gradient_clip" in problem.hint
+
+
+# ---- killed and resumed -----------------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    pass
+
+
+def raise_killed() -> None:
+    raise Killed
+
+
+RESUMED = {
+    "one-cycle ema": {"averaging": "ema"},
+    "plateau swa": {"schedule": "plateau", "plateau_patience": 0, "averaging": "swa", "swa_start": 0.4, "patience": 5},
+    "sgd accumulate": {"optimizer": "sgd", "accumulate": 3, "schedule": "cosine", "warmup_epochs": 1.5},
+    "freeze": {"freeze": ["features"], "unfreeze_epoch": 3},
+}
+
+
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
+def test_a_training_that_died_ends_as_if_it_had_not(tmp_path, changes) -> None:
+    data = make_data(augmentation=Augmentation(crop_padding=1))
+    options = TrainOptions(**{"epochs": 5, "batch_size": 16, **changes})
+    whole = train(make_state(make_net()), options, make_context(tmp_path / "whole", data))
+    for batch in (3, 20, 33, 40):  # before the first checkpoint, inside two epochs, and in the last batch of all
+        steps = Steps(batch, raise_killed)
+        with pytest.raises(Killed):
+            train(make_state(make_net()), options, make_context(tmp_path / "killed", data, progress=steps))
+    resumed = train(make_state(make_net()), options, make_context(tmp_path / "killed", data))
+    assert weights_of(resumed.model) == weights_of(whole.model)
+    assert resumed.history == whole.history
+
+
+def test_a_finished_training_is_not_repeated(tmp_path) -> None:
+    whole = train(make_state(make_net()), OPTIONS, make_context(tmp_path))
+    again = train(make_state(make_net()), OPTIONS, make_context(tmp_path, progress=Steps(1, raise_killed)))
+    assert weights_of(again.model) == weights_of(whole.model) and again.history == whole.history
+
+
+@pytest.mark.parametrize("damage", ["half", "empty", "text", "pickle"])
+def test_a_damaged_checkpoint_is_ignored(tmp_path, damage) -> None:
+    whole = train(make_state(make_net()), OPTIONS, make_context(tmp_path))
+    file = tmp_path / "train.ckpt"
+    content = file.read_bytes()
+    if damage == "pickle":
+        torch.save({"fingerprint": Path("not a plain value")}, file)
+    else:
+        file.write_bytes({"half": content[: len(content) // 2], "empty": b"", "text": b"epoch 3"}[damage])
+    again = train(make_state(make_net()), OPTIONS, make_context(tmp_path))
+    assert weights_of(again.model) == weights_of(whole.model)
+
+
+@pytest.mark.parametrize("other", ["options", "seed", "data"])
+def test_a_checkpoint_of_another_training_is_ignored(tmp_path, other) -> None:
+    train(make_state(make_net()), OPTIONS, make_context(tmp_path))
+    steps = Steps()
+    options = OPTIONS.model_copy(update={"label_smoothing": 0.1}) if other == "options" else OPTIONS
+    data = make_data(96) if other == "data" else make_data()
+    train(
+        make_state(make_net()), options, make_context(tmp_path, data, seed=3 if other == "seed" else 17, progress=steps)
+    )
+    assert steps.done == steps.total > 0
+
+
+SCRIPT = """
+    import os, signal, sys
+    from pathlib import Path
+    from training_samples import Steps, make_context, make_net, make_state, weights_of
+    from edgeopt_lightning.options import TrainOptions
+    from edgeopt_lightning.plugin import train
+    options = TrainOptions(epochs=3, batch_size=16, learning_rate=1e-2)
+    folder = Path(sys.argv[1])
+"""
+
+
+def run_script(folder: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    file = folder / "script.py"
+    file.write_text(textwrap.dedent(SCRIPT) + textwrap.dedent(code))
+    paths = os.pathsep.join([str(Path(__file__).parent), str(ROOT), str(ROOT / "plugins")])
+    return subprocess.run(
+        [sys.executable, str(file), str(folder)],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_a_killed_process_is_resumed_to_the_same_bytes(tmp_path) -> None:
+    code = """
+        killer = Steps(13, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        train(make_state(make_net()), options, make_context(folder, progress=killer))
+    """
+    assert run_script(tmp_path, code).returncode == -signal.SIGKILL
+    steps = Steps()
+    resumed = train(make_state(make_net()), OPTIONS, make_context(tmp_path, progress=steps))
+    whole = train(make_state(make_net()), OPTIONS, make_context(tmp_path / "whole"))
+    assert weights_of(resumed.model) == weights_of(whole.model)
+    assert [file.name for file in tmp_path.glob("*.ckpt")] == ["train.ckpt"] and not list(tmp_path.glob(".*"))
+
+
+def test_an_interrupt_comes_through_and_the_next_one_is_heard(tmp_path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    steps = Steps(10, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train(make_state(make_net()), OPTIONS, make_context(tmp_path, progress=steps))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# ---- devices ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_train_one_model_and_the_first_one_writes(tmp_path) -> None:
+    code = """
+        import hashlib, json
+        from edgeopt_lightning import fit
+        rank = os.environ.get("LOCAL_RANK", "0")
+        written = []
+        original = fit.write_checkpoint
+        fit.write_checkpoint = lambda *values: (written.append(1), original(*values))
+        steps = Steps()
+        options = options.model_copy(update={"freeze": ("features",), "unfreeze_epoch": 1})
+        for label in ("first", "second"):  # two trainings in one process, as in a recipe with train and qat
+            after = train(make_state(make_net()), options, make_context(folder / label, progress=steps, devices=2))
+        weights = hashlib.sha256(b"".join(weights_of(after.model).values())).hexdigest()
+        said = {"weights": weights, "written": len(written), "shown": steps.done, "facts": dict(after.history[-1].facts)}
+        (folder / f"rank{rank}.json").write_text(json.dumps(said))
+    """
+    finished = run_script(tmp_path, code)
+    assert finished.returncode == 0, finished.stderr
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+    assert first["weights"] == second["weights"] and first["facts"] == second["facts"]
+    assert first["facts"]["devices"] == 2 and first["facts"]["batch_size"] == 32
+    assert (first["written"], second["written"]) == (6, 0)
+    assert (first["shown"], second["shown"]) == (24, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        pytest.param(
+            {"accelerator": "gpu"},
+            "cannot be used",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+        ({"strategy": "fsdp"}, "no single device can hold"),
+    ],
+)
+def test_devices_that_are_not_there(tmp_path, settings, message) -> None:
+    with pytest.raises(TrainingError, match=message):
+        train(make_state(make_net()), OPTIONS, make_context(tmp_path, **settings))
+
+
+def test_mixed_precision_and_contiguous_layout(tmp_path) -> None:
+    mixed = train(make_state(make_net()), OPTIONS, make_context(tmp_path / "bf16", precision="bf16-mixed"))
+    assert mixed.history[-1].facts["precision"] == "bf16-mixed" and not mixed.history[-1].warnings
+    assert all(each.dtype == torch.float32 for each in mixed.model.parameters())
+    plain = train(make_state(make_net()), OPTIONS, make_context(tmp_path / "plain", channels_last=False))
+    assert weights_of(mixed.model) != weights_of(plain.model)
+
+
+def test_the_compiled_step_trains_alike(tmp_path, monkeypatch) -> None:
+    compiled = []
+    original = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda step: compiled.append(step) or original(step, backend="aot_eager"))
+    fast = train(make_state(make_net()), OPTIONS, make_context(tmp_path / "compiled", compile=True))
+    plain = train(make_state(make_net()), OPTIONS, make_context(tmp_path / "plain"))
+    assert len(compiled) == 1
+    for ours, theirs in zip(fast.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+# ---- what cannot be ---------------------------------------------------------------------------------------------------
+
+
+def test_one_picture_is_too_few(tmp_path) -> None:
+    data = replace(make_data(), train=make_split(1, 0))
+    with pytest.raises(DataError, match="1 training pictures are too few for 1 device"):
+        train(make_state(make_net()), OPTIONS, make_context(tmp_path, data))
+
+
+def test_a_model_without_weights(tmp_path) -> None:
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(NothingChangedError, match="no weights to train"):
+        train(make_state(net), OPTIONS, make_context(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warmup_epochs": 3, "epochs": 3}, "warmup_epochs .3. must be less than epochs .3."),
+        ({"final_learning_rate": 1.0}, "final_learning_rate .1. is above"),
+        ({"unfreeze_last": 2}, "unfreeze_last needs freeze"),
+        ({"freeze": ["backbone"], "unfreeze_epoch": 10}, "unfreeze_epoch .10. must be less"),
+        ({"epochs": 0}, "epochs"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"patiance": 3}, "patiance"),
+    ],
+)
+def test_options_that_make_no_sense(changes, message) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainOptions(**changes)
+
+
+def test_hooks_can_replace_loss_and_see_every_epoch(tmp_path) -> None:
+    seen, shapes = [], set()
+
+    def loss(inputs, logits, labels):
+        shapes.add((tuple(inputs.shape[1:]), inputs.dtype, logits.shape[1], labels.dtype))
+        return nn.functional.mse_loss(logits, nn.functional.one_hot(labels, 3).float())
+
+    def before_epoch(module, epoch):
+        assert module.training
+        seen.append(epoch)
+
+    context = make_context(tmp_path)
+    options = FitOptions(epochs=6, batch_size=16, learning_rate=1e-2)
+    hooks = FitHooks(before_epoch=before_epoch, loss=loss)
+    result = fit(make_net(), context.data, Classification(), options, context, hooks, label="distil")
+    assert seen == list(range(6)) and shapes == {((3, 12, 12), torch.float32, 3, torch.int64)}
+    assert result.best_score > 0.8 and (tmp_path / "distil.ckpt").exists()
