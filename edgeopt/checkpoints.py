@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeopt.errors import CheckpointError, Problem
-
-SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+from edgeopt.weights import require_checkpoint
 
 _WRAPPINGS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
@@ -70,9 +69,7 @@ def read_checkpoint(path: Path, names: Collection[str]) -> StateDict:
 
     Raises `CheckpointError` when the file is missing or holds no tensors, or when reading it would run code.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise CheckpointError(Problem(f"checkpoint {path} {what}", "weights takes the path of a file"))
+    require_checkpoint(path)
     held = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     for wrapping in _WRAPPINGS:
         if isinstance(held, Mapping) and isinstance(held.get(wrapping), Mapping):

@@ -14,10 +14,11 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -281,35 +282,32 @@ def _store(
     pictures: Iterator[tuple[int, Pixels]], name: str, drawing: Drawing, size: int, folder: Path, cache_bytes: int
 ) -> _Stored:
     """Writes labels, indices and, where they fit, pixels of one split."""
-    shape = (len(drawing), size, size, 3)
-    cached = int(np.prod(shape)) <= cache_bytes
+    cached = len(drawing) * size * size * 3 <= cache_bytes
     file = _file(folder, name, "pixels")
-    array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape) if cached else None
     kept: list[int] = []
     hashes: list[bytes] = []
-    for position, pixels in pictures:
-        if array is not None:
-            array[len(kept)] = pixels
-        kept.append(position)
-        hashes.append(hashlib.blake2b(pixels.tobytes(), digest_size=16).digest())
-    if array is not None:
-        array.flush()
-        if len(kept) < len(drawing):
-            _shorten(file, array, len(kept))
+    # written, not mapped: on a full disk a write is an error, and a mapped page kills the process
+    with file.open("wb") if cached else nullcontext() as stream:
+        if stream:
+            _write_header(stream, (len(drawing), size, size, 3))
+        for position, pixels in pictures:
+            data = pixels.tobytes()
+            if stream:
+                stream.write(data)
+            kept.append(position)
+            hashes.append(hashlib.blake2b(data, digest_size=16).digest())
+        if stream:
+            _write_header(stream, (len(kept), size, size, 3))  # some may have been skipped
     labels = drawing.labels[kept]
     np.save(_file(folder, name, "labels"), labels)
     np.save(_file(folder, name, "indices"), drawing.indices[kept])
     return _Stored(drawing.source, labels, tuple(hashes), cached, file.stat().st_size if cached else 0)
 
 
-def _shorten(file: Path, array: Pixels, length: int) -> None:
-    """Keeps the first `length` pictures of a file whose array is too long because some were skipped."""
-    pending = file.with_suffix(".pending")
-    shorter = np.lib.format.open_memmap(pending, mode="w+", dtype=np.uint8, shape=(length, *array.shape[1:]))
-    for start in range(0, length, _CHUNK):
-        shorter[start : start + _CHUNK] = array[start : min(start + _CHUNK, length)]
-    shorter.flush()
-    pending.replace(file)
+def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
+    """Puts the header of an .npy file at its front; the format leaves room for any length of the first axis."""
+    stream.seek(0)
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def _check_shape(raw: RawDataset) -> None:

@@ -1,14 +1,38 @@
-"""What sources of models share: the classifier head, BatchNorm's momentum, and the sizes of pictures a network takes."""
+"""What sources of models share: the classifier head, BatchNorm's momentum, the pictures a network takes, its first state."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.func import functional_call
 
 from edgeopt.errors import Problem, RecipeError
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.task import TASKS
+from edgeopt.types import Form, Json, ModelState, PassRecord, TrainingData
 
 _LARGEST = 1024  # px; no network asks for more at least
+
+
+def float_state(
+    model: nn.Module, data: TrainingData, facts: Mapping[str, Json], warnings: Iterable[str] = ()
+) -> ModelState:
+    """The state that a model starts as; `facts` and `warnings` about it go into the report."""
+    counted = {**facts, "parameters": sum(parameter.numel() for parameter in model.parameters())}
+    record = PassRecord("model", counted, warnings=tuple(warnings))
+    return ModelState(model, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing, history=(record,))
+
+
+def normalization_warnings(
+    preprocessing: Preprocessing, weights: str, mean: Sequence[float], std: Sequence[float]
+) -> list[str]:
+    """A warning when pretrained weights know pictures normalized otherwise than here."""
+    trained, used = (*mean, *std), (*preprocessing.mean, *preprocessing.std)
+    if all(abs(one - other) < 1e-3 for one, other in zip(trained, used, strict=True)):
+        return []
+    return [f"weights {weights} were trained with mean = {list(mean)} and std = {list(std)}, other than here"]
 
 
 def find_head(model: nn.Module, outputs: int) -> str:

@@ -400,6 +400,13 @@ def test_a_bug_in_a_plugin_is_not_taken_for_a_bad_picture(tmp_path: Path) -> Non
         prepare(broken((7,), ZeroDivisionError()), DatasetOptions(image_size=8, on_error="skip"), tmp_path, Silent())
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_an_error_of_writing(tmp_path: Path) -> None:
+    (tmp_path / "train-pixels.npy").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        prepare(dataset(300, 300), OPTIONS, tmp_path, Silent())
+
+
 def test_skipping_all_of_a_class_is_an_error(tmp_path: Path) -> None:
     odd = tuple(range(1, 40, 2))
     text = message(

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from edgeopt.checkpoints import Loaded, StateDict, load_state, read_checkpoint
 from edgeopt.errors import CheckpointError, Problem, RecipeError
-from edgeopt.modules import find_head, require_input, set_batch_norm_momentum
-from edgeopt.task import TASKS
-from edgeopt.types import Form, Json, ModelState, PassRecord, TrainingData
+from edgeopt.modules import find_head, float_state, normalization_warnings, require_input, set_batch_norm_momentum
+from edgeopt.types import Json, ModelState, TrainingData
 from edgeopt_torchvision.compat import import_torchvision
 
 if TYPE_CHECKING:
@@ -43,24 +42,12 @@ def build(options: TorchvisionOptions, data: TrainingData) -> ModelState:
         ) from error
     require_input(model, options.arch, image_size, len(data.classes), hint)
     norms = set_batch_norm_momentum(model, options.batch_norm_momentum)
-    facts: dict[str, Json] = {
-        "arch": options.arch,
-        "weights": options.weights,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "batch_norms": norms,
-    }
-    warnings: tuple[str, ...] = ()
+    facts: dict[str, Json] = {"arch": options.arch, "weights": options.weights, "batch_norms": norms}
+    warnings: list[str] = []
     if options.weights != "none":
         loaded, warnings = _load(model, options, data)
-        facts |= {"loaded_tensors": loaded.tensors, "loaded": str(loaded)}
-    return ModelState(
-        model,
-        Form.MODULE,
-        TASKS["classification"],
-        data.classes,
-        data.preprocessing,
-        history=(PassRecord("model", facts, warnings=warnings),),
-    )
+        facts["loaded"] = str(loaded)
+    return float_state(model, data, facts, warnings)
 
 
 def _arguments(options: TorchvisionOptions, image_size: int) -> dict[str, Any]:
@@ -83,12 +70,12 @@ def _size_hint(arch: str) -> str | None:
     return "set image_size to a multiple of 224" if arch == "maxvit_t" else None
 
 
-def _load(model: nn.Module, options: TorchvisionOptions, data: TrainingData) -> tuple[Loaded, tuple[str, ...]]:
+def _load(model: nn.Module, options: TorchvisionOptions, data: TrainingData) -> tuple[Loaded, list[str]]:
     """Fills the model with the weights that the recipe names."""
     heads = {find_head(model, len(data.classes))}
     if options.checkpoint is not None:
         state = read_checkpoint(options.checkpoint, model.state_dict())
-        warnings: tuple[str, ...] = ()
+        warnings: list[str] = []
     else:
         state, warnings = _pretrained(options, data)
     if options.weights == _FEATURES_ONLY:
@@ -98,7 +85,7 @@ def _load(model: nn.Module, options: TorchvisionOptions, data: TrainingData) -> 
     return load_state(model, _adapted(state, model), options.weights, heads), warnings
 
 
-def _pretrained(options: TorchvisionOptions, data: TrainingData) -> tuple[StateDict, tuple[str, ...]]:
+def _pretrained(options: TorchvisionOptions, data: TrainingData) -> tuple[StateDict, list[str]]:
     """Torchvision's own weights, from its cache or the network, and what speaks against them here."""
     weights = import_torchvision().models.get_model_weights(options.arch)[options.weights]
     try:
@@ -113,13 +100,7 @@ def _pretrained(options: TorchvisionOptions, data: TrainingData) -> tuple[StateD
             )
         ) from error
     transforms = weights.transforms()
-    trained, used = (transforms.mean, transforms.std), (data.preprocessing.mean, data.preprocessing.std)
-    if any(
-        abs(a - b) > 1e-3 for one, other in zip(trained, used, strict=True) for a, b in zip(one, other, strict=True)
-    ):
-        mean, std = (list(values) for values in trained)
-        return state, (f"weights {weights.name} were trained with mean = {mean} and std = {std}, other than here",)
-    return state, ()
+    return state, normalization_warnings(data.preprocessing, weights.name, transforms.mean, transforms.std)
 
 
 def _adapted(state: StateDict, model: nn.Module) -> StateDict:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from edgeopt.errors import CheckpointError, DataError, Problem, did_you_mean
+from edgeopt.errors import DataError, Problem, did_you_mean
 from edgeopt.fingerprint import digest, files_fingerprint, versions_of
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import DatasetOptions, DatasetPlugin, ModelPlugin
 from edgeopt.settings import Options, PosixPath
 from edgeopt.types import ModelState, RawDataset, TrainingData
+from edgeopt.weights import checkpoint_fingerprint, checkpoint_path
 from edgeopt_torchvision.names import CIFAR10_FILES, CIFAR10_FOLDER, WEIGHTS
 
 _REQUIRES = ("torchvision",)
 _INSTALL = "edgeopt[vision]"
-_CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
 
 class TorchvisionOptions(Options):
@@ -57,8 +57,7 @@ class TorchvisionOptions(Options):
     @property
     def checkpoint(self) -> Path | None:
         """The file to start from, where `weights` is a path."""
-        is_path = "/" in self.weights or "\\" in self.weights or self.weights.endswith(_CHECKPOINT_SUFFIXES)
-        return Path(self.weights) if is_path else None
+        return checkpoint_path(self.weights)
 
 
 class Cifar10Options(DatasetOptions):
@@ -106,11 +105,7 @@ def build_model(options: TorchvisionOptions, data: TrainingData) -> ModelState:
 
 def fingerprint_model(options: TorchvisionOptions) -> str:
     """Name, size and time of the checkpoint; raises `CheckpointError` when it is not there."""
-    if options.checkpoint is None:
-        return ""
-    if not options.checkpoint.is_file():
-        raise CheckpointError(Problem(f"checkpoint {options.checkpoint} does not exist", "weights takes a file's path"))
-    return files_fingerprint(options.checkpoint)
+    return checkpoint_fingerprint(options.weights)
 
 
 def load_cifar10(options: Cifar10Options) -> RawDataset:

@@ -1,0 +1,1 @@
+"""Networks of timm (PyTorch Image Models) for edgeopt."""

@@ -1,0 +1,98 @@
+"""Builds timm's networks for a data set's classes."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from edgeopt.checkpoints import load_checkpoint
+from edgeopt.errors import CheckpointError, Problem, RecipeError, did_you_mean
+from edgeopt.modules import find_head, float_state, normalization_warnings, require_input, set_batch_norm_momentum
+from edgeopt.types import Json, ModelState, TrainingData
+from edgeopt.weights import checkpoint_path
+from edgeopt_torchvision.compat import import_torchvision
+
+if TYPE_CHECKING:
+    from edgeopt_timm.plugin import TimmOptions
+
+
+def build(options: TimmOptions, data: TrainingData) -> ModelState:
+    """A float network for the classes of `data`, its fresh layers drawn from torch's seeded generator.
+
+    Raises `RecipeError` for an unknown architecture or one that does not take the pictures, `CheckpointError` when the
+    weights cannot be had or do not fit.
+    """
+    timm = _import_timm()
+    _require_known(timm, options.arch)
+    classes, image_size = len(data.classes), data.preprocessing.image_size
+    model = _create(timm, options, classes, image_size)
+    require_input(model, options.arch, image_size, classes)
+    norms = set_batch_norm_momentum(model, options.batch_norm_momentum)
+    facts: dict[str, Json] = {"arch": options.arch, "weights": options.weights, "batch_norms": norms}
+    warnings: list[str] = []
+    config = model.pretrained_cfg
+    if options.weights == "pretrained":
+        warnings = normalization_warnings(data.preprocessing, options.arch, config["mean"], config["std"])
+    if path := checkpoint_path(options.weights):
+        facts["loaded"] = str(load_checkpoint(model, path, _heads(model, classes)))
+    return float_state(model, data, facts, warnings)
+
+
+def _import_timm() -> ModuleType:
+    import_torchvision()  # timm imports it, and a plain import fails beside a torch of another build
+    return importlib.import_module("timm")
+
+
+def _require_known(timm: ModuleType, arch: str) -> None:
+    """Raises for names that timm does not list; it would take `hf-hub:` and `local-dir:` places as well."""
+    name, _, tag = arch.partition(".")
+    if not timm.is_model(name):
+        raise RecipeError(
+            Problem(
+                f"timm has no architecture {arch!r}", did_you_mean(arch, timm.list_models()) or "see timm.list_models()"
+            )
+        )
+    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{name}.*")]
+    if tag and tag not in tags:
+        raise RecipeError(
+            Problem(f"timm has no weights {tag!r} for {name}", did_you_mean(tag, tags) or f"known: {', '.join(tags)}")
+        )
+
+
+def _create(timm: ModuleType, options: TimmOptions, classes: int, image_size: int) -> Any:
+    config = timm.get_pretrained_cfg(options.arch)
+    fixed = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    pretrained = options.weights == "pretrained"
+    if pretrained and not (config and config.has_weights):
+        raise CheckpointError(
+            Problem(f"timm has no pretrained weights for {options.arch}", 'set weights = "none", or name a file')
+        )
+    try:
+        return timm.create_model(options.arch, pretrained=pretrained, num_classes=classes, **fixed)
+    except OSError as error:
+        raise CheckpointError(
+            Problem(
+                f"weights of {options.arch} cannot be downloaded: {str(error).splitlines()[0]}",
+                f"fetch {config.hf_hub_id or config.url} elsewhere and name the file: "
+                'weights = "path/to/model.safetensors"',
+            )
+        ) from error
+    except (AssertionError, TypeError, ValueError) as error:
+        if not fixed:
+            raise
+        size = config.input_size[-1]
+        raise RecipeError(
+            Problem(
+                f"{options.arch} does not take pictures of {image_size} px: {str(error).splitlines()[0]}",
+                f"it was made for {size} px: set image_size = {size}",
+            )
+        ) from error
+
+
+def _heads(model: nn.Module, classes: int) -> set[str]:
+    """The modules that give the logits; distilled networks have two."""
+    named = getattr(model, "pretrained_cfg", {}).get("classifier")
+    return {named} if isinstance(named, str) else set(named or [find_head(model, classes)])
