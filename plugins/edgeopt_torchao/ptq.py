@@ -32,7 +32,7 @@ def quantize(state: ModelState, options: PtqOptions, context: PassContext) -> Mo
 
         example = next(batches(state, pictures, 2, 2))
         program = capture(state.model, example, state.batch_range)
-        prepared = prepare_ptq(program, plugin.build(options.quantizer.options, False))  # noqa: FBT003
+        prepared = prepare_ptq(program, plugin.build(options.quantizer.options, False))
         calibrate(prepared, observed())
     converted = convert(prepared)
     record = PassRecord("ptq", {"quantizer": plugin.name, "calibration_pictures": count})
