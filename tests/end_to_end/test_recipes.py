@@ -1,0 +1,92 @@
+"""Every shipped recipe runs, as a smoke run, on local data in the format that it names."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from plugins.cifar import write_cifar10
+
+import edgeopt
+from edgeopt.recipe import read_recipe
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPES = ROOT / "recipes"
+
+
+def smoke(name: str, out: Path, *overrides: str) -> dict[str, object]:
+    result = edgeopt.run(RECIPES / f"{name}.toml", overrides=overrides, smoke=True, out=out)
+    assert not result.failures
+    report: dict[str, object] = json.loads((result.folder / "report.json").read_text())
+    rows = report["rows"]
+    assert isinstance(rows, list)
+    for row in rows:
+        assert row["error"] is None
+        assert row["latency_ms"]["p50"] > 0
+        if row["role"] == "optimized":
+            assert row["precision"] == "int8"
+            assert row["facts"]["layers_quantized"] > 0
+    return report
+
+
+def test_no_recipe_is_forgotten() -> None:
+    assert {file.stem for file in RECIPES.glob("*.toml")} == {
+        "mobilenetv3_qat_android",
+        "resnet18_digits_ptq",
+        "mobilenetv2_cifar10_ptq",
+        "mobilenetv2_cifar10_qat",
+        "stanford_dogs_mobilenetv3_qat_android",
+    }
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_qat_android", "resnet18_digits_ptq"])
+def test_digits(name: str, tmp_path: Path) -> None:
+    report = smoke(name, tmp_path)
+    assert len(report["rows"]) == 4  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["ptq", "qat"])
+def test_cifar10(method: str, tmp_path: Path) -> None:
+    write_cifar10(tmp_path / "cifar", pictures=60)
+    smoke(
+        f"mobilenetv2_cifar10_{method}",
+        tmp_path / "runs",
+        f"dataset.root={tmp_path / 'cifar'}",
+        "dataset.verify=false",
+        "dataset.image_size=32",
+        "exports=[{use='onnx'}]" if method == "ptq" else "exports=[{use='executorch'}]",
+    )
+
+
+def test_stanford_dogs(tmp_path: Path) -> None:
+    """Parquet as the hub has it: encoded pictures of different sizes, and class labels with names, more than are kept."""
+    import datasets
+    from PIL import Image
+
+    breeds = read_recipe(RECIPES / "stanford_dogs_mobilenetv3_qat_android.toml").dataset.options["classes"]
+    names = sorted([*breeds, "Affenpinscher", "Whippet"])
+    random = np.random.default_rng(0)
+    pictures, labels = [], []
+    for number in range(12 * len(names)):
+        size = (40 + number % 30, 40 + number % 17)
+        file = io.BytesIO()
+        Image.fromarray(random.integers(0, 255, (*size, 3), dtype=np.uint8)).save(file, "JPEG")
+        pictures.append({"bytes": file.getvalue(), "path": None})
+        labels.append(number % len(names))
+    features = datasets.Features({"pixel_values": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    table = datasets.Dataset.from_dict({"pixel_values": pictures, "label": labels}, features=features)
+    table.to_parquet(tmp_path / "dogs.parquet")
+    report = smoke(
+        "stanford_dogs_mobilenetv3_qat_android",
+        tmp_path / "runs",
+        f"dataset.source={tmp_path / 'dogs.parquet'}",
+        "dataset.image_size=64",
+        "model.weights=none",
+        "passes.0.accumulate=1",
+    )
+    dataset = report["dataset"]
+    assert isinstance(dataset, dict)
+    assert dataset["classes"] == breeds
