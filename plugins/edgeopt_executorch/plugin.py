@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from edgeopt.errors import ExportError
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterPlugin, Options, QuantizerPlugin
 from edgeopt.types import ExportResult, ModelState, Predictor
@@ -29,7 +30,10 @@ class ExecuTorchOptions(Options):
     """A `.pte` file."""
 
     max_batch: int = Field(
-        1, ge=1, le=1024, description="largest batch of one call; more than 1 costs a longer export and a second partition"
+        1,
+        ge=1,
+        le=1024,
+        description="largest batch of one call; more than 1 costs a longer export and a second partition",
     )
 
 
@@ -51,7 +55,10 @@ def open_file(path: Path, threads: int) -> Predictor:
     """Opens a `.pte` file in the ExecuTorch runtime."""
     from edgeopt_executorch.predictor import ExecuTorchPredictor  # torch is heavy
 
-    return ExecuTorchPredictor(path, threads=threads)
+    try:
+        return ExecuTorchPredictor(path, threads=threads)
+    except ValueError as error:  # damaged, or not a file of this runtime
+        raise ExportError(str(error), hint="export it again") from error
 
 
 @hookimpl

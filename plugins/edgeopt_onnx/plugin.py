@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from edgeopt.errors import ExportError
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterPlugin, Options
 from edgeopt.types import ExportResult, ModelState, Predictor
@@ -30,7 +31,10 @@ def open_file(path: Path, threads: int) -> Predictor:
     """Opens an `.onnx` file in ONNX Runtime."""
     from edgeopt_onnx.predictor import OnnxPredictor  # onnxruntime is heavy
 
-    return OnnxPredictor(path, threads=threads)
+    try:
+        return OnnxPredictor(path, threads=threads)
+    except ValueError as error:  # damaged, or not a file of this runtime
+        raise ExportError(str(error), hint="export it again") from error
 
 
 @hookimpl
