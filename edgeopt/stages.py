@@ -13,6 +13,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,10 +78,10 @@ class Workbench:
         """The test split, which no pass sees."""
         return load_split(self.result("data").folder, "test", self.raw)
 
-    def raw(self) -> RawDataset:
-        """The pictures as the dataset plugin finds them."""
-        dataset = self.plan.dataset
-        return dataset.plugin.load(dataset.options)
+    @property
+    def raw(self) -> Callable[[], RawDataset]:
+        """Opens the data set as the plugin finds it; can be pickled, for loaders in processes of their own."""
+        return partial(self.plan.dataset.plugin.load, self.plan.dataset.options)
 
     def file(self, planned: PlannedExport, export: Result) -> Path:
         """The file that an export stage wrote."""

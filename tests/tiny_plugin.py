@@ -135,25 +135,25 @@ def round_weights(state: ModelState, options: RoundOptions, context: PassContext
 
 
 class NpzOptions(Options):
-    fail: Literal["", "user", "crash", "bug", "nan"] = Field("", description="how to fail, for tests")
+    fail: Literal["", "user", "crash", "bug", "overflow"] = Field("", description="how to fail, for tests")
     only: Literal["", "baseline", "optimized"] = Field("", description="fail for this role only")
 
 
 def export_npz(state: ModelState, options: NpzOptions, context: ExportContext) -> ExportResult:
     import numpy as np
 
-    if options.only in ("", context.card.role):
-        match options.fail:
-            case "user":
-                raise ExportError("operator 'frobnicate' is unknown", hint="leave it out")
-            case "crash":
-                os.kill(os.getpid(), signal.SIGSEGV)
-            case "bug":
-                raise ZeroDivisionError("a bug")
+    failure = options.fail if options.only in ("", context.card.role) else ""
+    match failure:
+        case "user":
+            raise ExportError("operator 'frobnicate' is unknown", hint="leave it out")
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "bug":
+            raise ZeroDivisionError("a bug")
     weights = {name: value.detach().numpy() for name, value in state.model.state_dict.items()}
     weight = next(value for name, value in weights.items() if name.endswith("weight"))
     bias = next(value for name, value in weights.items() if name.endswith("bias"))
-    if options.fail == "nan":
+    if failure == "overflow":
         weight = weight * np.float32("nan")
     with context.path.open("wb") as file:
         np.savez(file, weight=weight, bias=bias)

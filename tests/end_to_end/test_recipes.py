@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plugins.cifar import write_cifar10
+from cifar10_files import write_cifar10
 
 import edgeopt
 from edgeopt.recipe import read_recipe
@@ -50,7 +50,7 @@ def test_digits(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["ptq", "qat"])
 def test_cifar10(method: str, tmp_path: Path) -> None:
-    write_cifar10(tmp_path / "cifar", pictures=60)
+    write_cifar10(tmp_path / "cifar")
     smoke(
         f"mobilenetv2_cifar10_{method}",
         tmp_path / "runs",
