@@ -45,11 +45,22 @@ class ExporterContract(PluginContract):
 
     @pytest.fixture(scope="class")
     @classmethod
+    def before(cls, state: ModelState) -> str:
+        """What the program's weights were before the export."""
+        return weights_digest(state)
+
+    @pytest.fixture(scope="class")
+    @classmethod
     def exported(
-        cls, use: Use[ExporterPlugin], state: ModelState, tmp_path_factory: pytest.TempPathFactory
+        cls,
+        use: Use[ExporterPlugin],
+        state: ModelState,
+        before: str,
+        tmp_path_factory: pytest.TempPathFactory,
     ) -> tuple[Path, ExportResult]:
         """The file, and what the exporter says of it."""
-        return _export(use, state, tmp_path_factory.mktemp("export"))
+        assert before
+        return export_file(use, state, tmp_path_factory.mktemp("export"))
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -119,12 +130,13 @@ class ExporterContract(PluginContract):
     def test_same_program_gives_the_same_bytes(
         self, use: Use[ExporterPlugin], state: ModelState, exported: tuple[Path, ExportResult], tmp_path: Path
     ) -> None:
-        again, _ = _export(use, state, tmp_path)
+        again, _ = export_file(use, state, tmp_path)
         assert _sha256(again) == _sha256(exported[0])
 
-    def test_leaves_the_program_alone(self, use: Use[ExporterPlugin], state: ModelState, tmp_path: Path) -> None:
-        before = weights_digest(state)
-        _export(use, state, tmp_path)
+    def test_leaves_the_program_alone(
+        self, state: ModelState, before: str, exported: tuple[Path, ExportResult]
+    ) -> None:
+        assert exported
         assert weights_digest(state) == before
 
     def test_half_a_file_is_refused(
@@ -151,7 +163,7 @@ except UserError:
         assert done.returncode == 42, f"open() ended with {done.returncode} instead of a UserError:\n{done.stderr}"
 
 
-def _export(use: Use[ExporterPlugin], state: ModelState, folder: Path) -> tuple[Path, ExportResult]:
+def export_file(use: Use[ExporterPlugin], state: ModelState, folder: Path) -> tuple[Path, ExportResult]:
     """Exports into `folder` as a run does it."""
     path = folder / f"model{use.plugin.suffix}"
     card = Card(

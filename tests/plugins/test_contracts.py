@@ -1,0 +1,219 @@
+"""edgeopt's own plugins keep the contracts that it asks of others."""
+
+# ruff: noqa: RUF012 - a contract is set up by the attributes of its class
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgeopt.plan import resolve
+from edgeopt.plugin import PLUGIN_TYPES, PassPlugin
+from edgeopt.registry import load_registry
+from edgeopt.testing import (
+    DatasetContract,
+    ExporterContract,
+    ModelContract,
+    PassContract,
+    QuantizerContract,
+    pass_context,
+    tiny_data,
+    tiny_model,
+)
+
+# ---- data sets ----------------------------------------------------------------------------------------------------------
+
+
+class TestDigits(DatasetContract):
+    name = "digits"
+    options = {"image_size": 16}
+
+
+class TestFake(DatasetContract):
+    name = "fake"
+    options = {"image_size": 16, "class_count": 3, "pictures": 90}
+
+
+def _write_pictures(folder: Path, count: int) -> None:
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+
+
+class LocalPictures(DatasetContract):
+    """A data set that reads files which the test writes."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def use(cls, registry, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("pictures")
+        cls.write(folder)
+        cls.options = {**cls.options, cls.path_option: str(folder)}
+        return resolve(cls.kind, cls.name, cls.options, registry)
+
+    def test_unknown_option_is_an_error(self, use, registry):  # `use` first: it completes the options
+        super().test_unknown_option_is_an_error(registry)
+
+
+class TestImageFolder(LocalPictures):
+    name = "image-folder"
+    options = {"image_size": 16}
+    path_option = "path"
+
+    @classmethod
+    def write(cls, folder):
+        _write_pictures(folder, 40)
+
+
+class TestImageFolderWithSplits(TestImageFolder):
+    @classmethod
+    def write(cls, folder):
+        for split, count in {"train": 30, "val": 6, "test": 6}.items():
+            _write_pictures(folder / split, count)
+
+
+class TestHuggingFace(LocalPictures):
+    name = "hugging-face"
+    options = {"image_size": 16}
+    path_option = "source"
+
+    @classmethod
+    def write(cls, folder):
+        for split, count in {"train": 30, "test": 8}.items():
+            _write_pictures(folder / split, count)
+
+
+class TestCifar10(LocalPictures):
+    name = "cifar10"
+    options = {"image_size": 16, "verify": False}
+    path_option = "root"
+
+    @classmethod
+    def write(cls, folder):
+        """Small files in the format of CIFAR-10's own."""
+        import pickle
+
+        batches = folder / "cifar-10-batches-py"
+        batches.mkdir()
+        random = np.random.default_rng(0)
+        for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+            values = {
+                "data": random.integers(0, 256, (60, 3072), dtype=np.uint8),
+                "labels": (np.arange(60) % 10).tolist(),
+            }
+            (batches / name).write_bytes(pickle.dumps(values))
+        labels = {"label_names": [f"class {index}" for index in range(10)]}
+        (batches / "batches.meta").write_bytes(pickle.dumps(labels))
+
+
+# ---- models ---------------------------------------------------------------------------------------------------------------
+
+
+class TestTorchvision(ModelContract):
+    name = "torchvision"
+    options = {"arch": "mobilenet_v3_small"}
+
+
+class TestTorchvisionWithConvolutionalHead(ModelContract):
+    name = "torchvision"
+    options = {"arch": "squeezenet1_1"}
+
+
+class TestTimm(ModelContract):
+    name = "timm"
+    options = {"arch": "mobilenetv3_small_050"}
+
+
+# ---- passes and quantizers ------------------------------------------------------------------------------------------------
+
+
+class TestTrain(PassContract):
+    name = "train"
+    options = {"epochs": 1, "batch_size": 8}
+
+
+class TestPtq(PassContract):
+    name = "ptq"
+
+
+class TestQat(PassContract):
+    name = "qat"
+    options = {"epochs": 1, "batch_size": 8}
+
+
+class TestXnnpack(QuantizerContract):
+    name = "xnnpack"
+
+
+class TestXnnpackPerTensor(QuantizerContract):
+    name = "xnnpack"
+    options = {"per_channel": False}
+
+
+# ---- exporters ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def int8_program(tmp_path_factory):
+    """A small network, quantized by `ptq`."""
+    ptq = resolve(PassPlugin, "ptq", {}, load_registry())
+    data = tiny_data()
+    return ptq.plugin.apply(tiny_model(data), ptq.options, pass_context(tmp_path_factory.mktemp("ptq"), data))
+
+
+class Int8(ExporterContract):
+    """Exports an int8 program: its steps are 1/255 of a range, and kernels may round half a step another way."""
+
+    tolerance = 0.05
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def state(cls, int8_program):
+        return int8_program
+
+    def test_int8_is_smaller(self, use, exported, tmp_path):
+        from edgeopt.testing.exporter import export_file
+        from edgeopt.testing.values import tiny_program
+
+        path, _ = export_file(use, tiny_program(), tmp_path)
+        assert exported[0].stat().st_size < path.stat().st_size
+
+
+class TestExecuTorch(ExporterContract):
+    name = "executorch"
+
+
+class TestExecuTorchBatches(ExporterContract):
+    name = "executorch"
+    options = {"max_batch": 4}
+
+
+class TestExecuTorchInt8(Int8):
+    name = "executorch"
+
+
+class TestOnnx(ExporterContract):
+    name = "onnx"
+
+
+class TestOnnxOnePicture(ExporterContract):
+    name = "onnx"
+    options = {"dynamic_batch": False}
+
+
+class TestOnnxInt8(Int8):
+    name = "onnx"
+
+
+def test_every_plugin_is_here():
+    """A new plugin gets a contract test with it."""
+    tested = {
+        (each.kind.kind, each.name) for each in globals().values() if hasattr(each, "kind") and hasattr(each, "name")
+    }
+    own = {(entry.plugin.kind, entry.plugin.name) for entry in load_registry() if entry.origin.name == "edgeopt"}
+    assert {kind for kind, _ in own} == {kind.kind for kind in PLUGIN_TYPES}
+    assert own <= tested
