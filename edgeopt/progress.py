@@ -40,6 +40,6 @@ class Silent:
     """Shows nothing: for libraries and tests."""
 
     @contextmanager
-    def bar(self, label: str, total: float) -> Iterator[Bar]:
+    def bar(self, label: str, total: float) -> Iterator[Bar]:  # noqa: ARG002 - shown by the others
         """A bar that nobody sees."""
         yield _SilentBar()

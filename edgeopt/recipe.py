@@ -127,7 +127,7 @@ def parse_recipe(values: Mapping[str, Any], source: Source | None = None, overri
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise RecipeError(*problems_of(error, (), source, Recipe)) from error
-    recipe._source = source
+    recipe._source = source  # noqa: SLF001 - a private attribute of this module's own class
     return recipe
 
 

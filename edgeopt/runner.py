@@ -264,8 +264,9 @@ class _Run:
             for each in planned:
                 job = self._job(measure=each.number)
                 processes[each.name] = workers.start(job, f"latency: {each.name}", settings.threads)
-                processes[each.name].event()  # ready: loaded and warm, before the next one starts
-                display(stage.name, {"event": "advance", "steps": 1, "text": each.name})
+            for name, worker in processes.items():
+                worker.event()  # ready: every file is loaded and warm before the first call that counts
+                display(stage.name, {"event": "advance", "steps": 1, "text": name})
             for calls in plan_of_turns:
                 for name, worker in processes.items():
                     worker.ask(str(calls))

@@ -99,7 +99,7 @@ class Workbench:
         return seed
 
 
-def _make_data(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
+def _make_data(bench: Workbench, _stage: Stage, folder: Path) -> dict[str, Json]:
     return prepare(bench.raw(), bench.plan.dataset.options, folder, bench.progress, bench.plan.budget.pictures)
 
 
@@ -205,7 +205,7 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json
     return verify(outline.task, logits, np.load(program.folder / "logits.npy"), test.labels).to_json()
 
 
-def _make_report(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
+def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> dict[str, Json]:
     from edgeopt.report.build import build_report, shown_pictures
     from edgeopt.report.html import render_html
 

@@ -21,6 +21,7 @@ from edgeopt.types import Json
 
 _RESULT = "result.json"
 _FREE_SPACE = "free some space, or choose another disk with --out"
+_OTHER_FOLDER = "choose another folder with --out"
 _ALMOST_FULL_BYTES = 1 << 20
 
 
@@ -125,19 +126,17 @@ def storage_errors(path: Path) -> Iterator[None]:
         where = error.filename or path
         match error.errno:
             case errno.ENOSPC | errno.EDQUOT:
-                raise StorageError(
-                    f"the disk is full: {where}", hint=_FREE_SPACE
-                ) from error
+                raise StorageError(f"the disk is full: {where}", hint=_FREE_SPACE) from error
             case errno.EACCES | errno.EPERM | errno.EROFS:
-                raise StorageError(
-                    f"no permission to write {where}", hint="choose another folder with --out"
-                ) from error
+                raise StorageError(f"no permission to write {where}", hint=_OTHER_FOLDER) from error
             case errno.ENOTDIR | errno.EEXIST:
-                raise StorageError(
-                    f"{where} is a file, not a folder", hint="choose another folder with --out"
-                ) from error
+                raise StorageError(f"{where} is a file, not a folder", hint=_OTHER_FOLDER) from error
             case _:
                 raise
+    except RuntimeError as error:  # torch's writers do not say why they failed
+        if _free_bytes(path) < _ALMOST_FULL_BYTES:
+            raise StorageError(f"the disk is full: {path}", hint=_FREE_SPACE) from error
+        raise
 
 
 def write_aside(path: Path, data: str | bytes) -> None:

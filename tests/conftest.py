@@ -6,8 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from edgeopt.registry import Registry, load_registry
+
+settings.register_profile("edgeopt", deadline=None)  # the machine's load is not a property of the code
+settings.load_profile("edgeopt")
 
 TINY_PLUGIN = Path(__file__).parent / "tiny_plugin.py"
 

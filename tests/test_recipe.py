@@ -156,7 +156,7 @@ places = st.sampled_from(
 
 
 @given(st.lists(st.tuples(places, toml_values), min_size=1, max_size=4))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_mutated_recipe_gives_a_traceback(registry: Registry, changes: list[tuple[tuple[str | int, ...], object]]) -> None:
     values = tomllib.loads(TINY_RECIPE)
     for place, value in changes:
@@ -179,7 +179,7 @@ def test_no_mutated_recipe_gives_a_traceback(registry: Registry, changes: list[t
 
 
 @given(st.integers(0, len(TINY_RECIPE)), st.text(max_size=4), st.integers(0, 12))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_damaged_text_gives_a_traceback(
     tmp_path_factory: pytest.TempPathFactory, registry: Registry, place: int, inserted: str, removed: int
 ) -> None:

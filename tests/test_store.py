@@ -1,0 +1,155 @@
+"""Results are whole or not there, whoever writes them and whatever happens."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from edgeopt.errors import StorageError
+from edgeopt.store import Store, place, storage_errors, write_aside
+
+KEY = "ab" + "0" * 62
+
+
+def make(text: str = "x"):  # type: ignore[no-untyped-def]
+    def write(folder: Path) -> dict[str, object]:
+        (folder / "file.txt").write_text(text)
+        return {"said": text}
+
+    return write
+
+
+def test_a_result_is_made_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    assert store.find(KEY) is None
+    first = store.compute(KEY, make("one"))
+    second = store.compute(KEY, make("two"))
+    assert first.values == second.values == {"said": "one"}
+    assert (second.folder / "file.txt").read_text() == "one"
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "record"])
+def test_a_damaged_result_does_not_count(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    result = store.compute(KEY, make())
+    match damage:
+        case "truncate":
+            (result.folder / "file.txt").write_text("")
+        case "remove":
+            (result.folder / "file.txt").unlink()
+        case "record":
+            (result.folder / "result.json").write_text("{")
+    assert store.find(KEY) is None
+    assert store.compute(KEY, make("new")).values == {"said": "new"}
+
+
+def test_a_failed_stage_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fail(folder: Path) -> dict[str, object]:
+        (folder / "half").write_text("half")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.compute(KEY, fail)
+    assert store.find(KEY) is None
+    assert not list((tmp_path / "pending").iterdir())
+
+
+def test_older_results_do_not_count(tmp_path: Path) -> None:
+    Store(tmp_path).compute(KEY, make("old"))
+    fresh = Store(tmp_path, not_before=time.time())
+    assert fresh.find(KEY) is None
+    assert fresh.compute(KEY, make("new")).values == {"said": "new"}
+    assert fresh.find(KEY) is not None
+
+
+def test_work_outlives_a_failure_and_ends_with_the_result(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (store.work_dir(KEY) / "checkpoint").write_text("epoch 3")
+    assert (store.work_dir(KEY) / "checkpoint").read_text() == "epoch 3"
+    store.compute(KEY, make())
+    assert not (tmp_path / "work" / KEY).exists()
+
+
+def test_two_at_once_take_turns(tmp_path: Path) -> None:
+    made = []
+
+    def slow(folder: Path) -> dict[str, object]:
+        made.append(1)
+        time.sleep(0.3)
+        return make()(folder)
+
+    threads = [threading.Thread(target=Store(tmp_path).compute, args=(KEY, slow)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+
+
+def test_what_killed_runs_left_is_swept_after_a_day(tmp_path: Path) -> None:
+    old, new = tmp_path / "pending" / "old", tmp_path / "pending" / "new"
+    old.mkdir(parents=True)
+    new.mkdir()
+    os.utime(old, (0, 0))
+    Store(tmp_path).sweep()
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk is full"),
+        (errno.EACCES, "no permission"),
+        (errno.EROFS, "no permission"),
+        (errno.ENOTDIR, "is a file, not a folder"),
+    ],
+)
+def test_the_systems_errors_say_what_to_do(number: int, message: str, tmp_path: Path) -> None:
+    def fail(folder: Path) -> dict[str, object]:
+        raise OSError(number, os.strerror(number), str(folder / "file"))
+
+    with pytest.raises(StorageError, match=message) as caught:
+        Store(tmp_path).compute(KEY, fail)
+    assert "--out" in (caught.value.problems[0].hint or "")
+
+
+def test_a_writer_that_does_not_say_why_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError), storage_errors(tmp_path):
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+    monkeypatch.setattr("edgeopt.store._free_bytes", lambda path: 0)
+    with pytest.raises(StorageError, match="disk is full"), storage_errors(tmp_path):
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+
+def test_placing_copies_once(tmp_path: Path) -> None:
+    source, target = tmp_path / "a" / "model", tmp_path / "b" / "model"
+    source.parent.mkdir()
+    source.write_text("1")
+    place(source, target)
+    inode = target.stat().st_ino
+    place(source, target)
+    assert target.stat().st_ino == inode
+    target.write_text("edited")
+    assert source.read_text() == "1"
+    place(source, target)
+    assert target.read_text() == "1"
+
+
+def test_writing_aside_leaves_the_old_file_when_it_fails(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    write_aside(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_aside(path, "\ud800")
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+    write_aside(path, json.dumps({}).encode())
+    assert path.read_text() == "{}"
