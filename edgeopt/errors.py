@@ -7,7 +7,7 @@ Anything else that escapes is a bug in edgeopt or in a plugin.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -35,20 +35,27 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, where it is, and what to do about it."""
+    """One thing that is wrong, where it is, and what to do about it.
+
+    Code that knows no recipe names the `option` that is to blame; whoever knows the recipe turns it into a `location`.
+    """
 
     message: str
     hint: str | None = None
     location: Location | None = None
+    option: str | None = None
 
     def __str__(self) -> str:
         where = f"{self.location}: " if self.location else ""
         hint = f"\n  hint: {self.hint}" if self.hint else ""
         return f"{where}{self.message}{hint}"
 
-    def at(self, location: Location | None) -> Problem:
-        """This problem at `location`, unless it already knows a better one."""
-        return self if self.location or location is None else replace(self, location=location)
+    def at(self, locate: Callable[..., Location | None]) -> Problem:
+        """This problem where `locate` says that its option stands, unless it already knows a better place.
+
+        `locate` takes the names that lead to an option from its plugin's table, or none for the table itself.
+        """
+        return self if self.location else replace(self, location=locate(*self.option.split(".") if self.option else ()))
 
 
 class EdgeoptError(Exception):
@@ -68,9 +75,9 @@ class UserError(EdgeoptError):
         )
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
-    def at(self, location: Location | None) -> UserError:
-        """The same error with `location` filled in for the problems that have none."""
-        return type(self)(*(problem.at(location) for problem in self.problems))
+    def at(self, locate: Callable[..., Location | None]) -> UserError:
+        """The same error with a location for the problems that have none; see `Problem.at`."""
+        return type(self)(*(problem.at(locate) for problem in self.problems))
 
 
 class RecipeError(UserError):

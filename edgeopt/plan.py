@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -243,10 +243,10 @@ class _Planner:
         try:
             plugin = self.registry.get(kind, name)
         except UserError as error:
-            self.problems += error.at(self.recipe.locate(*key, "use")).problems
+            self.problems += error.at(partial(self.recipe.locate, *key, "use")).problems
             return None
         if problem := missing_problem(plugin):
-            self.problems.append(problem.at(self.recipe.locate(*key, "use")))
+            self.problems.append(problem.at(partial(self.recipe.locate, *key, "use")))
         values, broken = self._with_references(plugin, options, key)
         try:
             validated = plugin.options.model_validate(values)
@@ -256,7 +256,7 @@ class _Planner:
         try:
             _files_of(plugin, validated)
         except UserError as error:
-            self.problems += error.at(self.recipe.locate(*key)).problems
+            self.problems += error.at(partial(self.recipe.locate, *key)).problems
         return None if broken else Use(plugin, validated)
 
     def _with_references(self, plugin: Plugin, options: dict[str, Any], key: Key) -> tuple[dict[str, Any], set[str]]:
@@ -335,7 +335,7 @@ class _Planner:
         try:
             return dataset.plugin.fingerprint(dataset.options)
         except UserError as error:
-            self.problems += error.at(self.recipe.locate("dataset")).problems
+            self.problems += error.at(partial(self.recipe.locate, "dataset")).problems
             return ""
 
 

@@ -81,7 +81,7 @@ def _choose(known: tuple[str, ...], wanted: tuple[str, ...] | None) -> tuple[str
     """The classes to keep, in the order of their labels."""
     chosen = known if wanted is None else wanted
     problems = [
-        Problem(f"the data set has no class {name!r}", did_you_mean(name, known))
+        Problem(f"the data set has no class {name!r}", did_you_mean(name, known), option="classes")
         for name in chosen
         if name not in known
     ]
@@ -155,7 +155,7 @@ def _limited(
     """The splits, each cut to the smaller of the two limits."""
     if limit is not None and limit < len(classes):
         raise DataError(
-            Problem(f"limit = {limit} is less than the {len(classes)} classes", "allow at least one picture of each")
+            Problem(f"limit = {limit} is less than the {len(classes)} classes", "allow at least one picture of each", option="limit")
         )
     # two of a class: one to train on and one to calibrate with
     most = [bound for bound in (limit, pictures and max(pictures, 2 * len(classes))) if bound is not None]

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -160,7 +161,7 @@ def _stages(job: Job, events: Events, *, is_main: bool) -> None:
         try:
             result = bench.do(stage)
         except UserError as error:
-            raise error.at(plan.recipe.locate(*stage.recipe_key)) from error
+            raise error.at(partial(plan.recipe.locate, *stage.recipe_key)) from error
         events.send({"event": "stage-end", "name": name, "seconds": result.seconds if result else 0.0})
 
 

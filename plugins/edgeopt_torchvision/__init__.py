@@ -1,0 +1,1 @@
+"""torchvision for edgeopt: classification models and picture data sets."""
