@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -44,11 +45,13 @@ def files_fingerprint(root: Path) -> str:
 
 def versions_of(distributions: Iterable[str]) -> dict[str, str]:
     """Installed version of each distribution, "none" where it is not installed."""
-    return {name: _version(name) for name in sorted(set(distributions))}
+    return {name: installed_version(name) or "none" for name in sorted(set(distributions))}
 
 
-def _version(name: str) -> str:
+@cache
+def installed_version(distribution: str) -> str | None:
+    """Installed version of a distribution, None where it is not installed; looked up once, as that reads its metadata."""
     try:
-        return version(name)
+        return version(distribution)
     except PackageNotFoundError:
-        return "none"
+        return None

@@ -10,7 +10,8 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points
 from importlib.metadata import distribution as metadata_of
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ import pluggy
 
 from edgeopt import hookspecs
 from edgeopt.errors import Location, MissingExtraError, PluginError, Problem, did_you_mean
+from edgeopt.fingerprint import installed_version
 from edgeopt.plugin import PLUGIN_TYPES, DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin, Plugin, QuantizerPlugin
 
 P = TypeVar("P", bound=Plugin)
@@ -97,7 +99,9 @@ class Registry:
         if entry is None:
             others = [other.kind for other in PLUGIN_TYPES if name in self._by_kind[other]]
             hint = (
-                f"{name!r} is {_with_article(others[0])}, not {_with_article(kind.kind)}" if others else did_you_mean(name, self._by_kind[kind])
+                f"{name!r} is {_with_article(others[0])}, not {_with_article(kind.kind)}"
+                if others
+                else did_you_mean(name, self._by_kind[kind])
             )
             raise PluginError(Problem(f"there is no {kind.kind} {name!r}", hint or "see `edgeopt plugins`"))
         return cast("P", entry.plugin)
@@ -134,13 +138,7 @@ def load_registry(plugin_files: Iterable[Path] = ()) -> Registry:
 
 def missing_requirements(plugin: Plugin) -> list[str]:
     """The distributions that `plugin` needs and that are not installed."""
-    missing = []
-    for name in plugin.requires:
-        try:
-            version(name)
-        except PackageNotFoundError:
-            missing.append(name)
-    return missing
+    return [name for name in plugin.requires if installed_version(name) is None]
 
 
 def missing_problem(plugin: Plugin) -> Problem | None:
@@ -181,21 +179,31 @@ def _declarations(module: ModuleType, origin: Origin) -> list[Registered]:
 
 def editable_source(distribution: str, module: str) -> Path | None:
     """The folder of an import package when its distribution is an editable install, whose version says little; else None."""
-    try:
-        record = metadata_of(distribution).read_text("direct_url.json") or ""
-    except PackageNotFoundError:
-        return None
-    if '"editable": true' not in record:
+    if not _is_editable(distribution):
         return None
     spec = importlib.util.find_spec(module.partition(".")[0])
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
+@cache
+def _is_editable(distribution: str) -> bool:
+    try:
+        return '"editable": true' in (metadata_of(distribution).read_text("direct_url.json") or "")
+    except PackageNotFoundError:
+        return False
+
+
 def _origin(entry_point: EntryPoint) -> Origin:
     if entry_point.dist is None:
         return Origin(entry_point.value, "", entry_point.module, None)
-    name = entry_point.dist.metadata["Name"]
-    return Origin(name, entry_point.dist.version, entry_point.module, editable_source(name, entry_point.module))
+    name, version = _name_and_version(entry_point.dist)
+    return Origin(name, version, entry_point.module, editable_source(name, entry_point.module))
+
+
+@cache  # a distribution with several plugins is parsed once
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    metadata = distribution.metadata
+    return metadata["Name"], metadata["Version"]
 
 
 def _import_file(file: Path) -> ModuleType:

@@ -3,8 +3,6 @@
 Importing this imports typer and nothing else that takes time, so that `edgeopt --help` and shell completion are quick.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     cls=Group,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # our own pages are rich: see `edgeopt.cli.help`
+    rich_markup_mode=None,  # our own pages: see `edgeopt.cli.help`
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 a bug, 2 a mistake in what was given, 3 a missed gate, 130 interrupted.",
 )

@@ -1,40 +1,32 @@
-"""`edgeopt check`."""
+"""`edgeopt check`. Writes with typer alone, as rich would take a tenth of the time that a check may."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.table import Table
+import typer
 
 from edgeopt import runner
-from edgeopt.cli.consoles import stdout
-from edgeopt.plan import Plan
-from edgeopt.store import Store
+from edgeopt.cli.help import colour
 
 
 def check_recipe(
     recipe: Path, *, overrides: Iterable[str], smoke: bool, out: Path, plugin_files: Iterable[Path]
 ) -> None:
-    """Prints what a run would do.
+    """Prints what a run would do: its stages, which of them are cached, and its files.
 
     Raises `RecipeError` with every problem.
     """
     plan = runner.check(recipe, overrides=overrides, smoke=smoke, plugin_files=plugin_files)
-    console = stdout()
-    console.print(_stages(plan, runner.store_of(out)))
-    console.print("\nfiles", style="bold")
-    folder = runner.run_folder(plan, out)
-    for planned in plan.exports:
-        console.print(f"{folder / planned.file}", markup=False, soft_wrap=True)
-    console.print(f"\n{recipe}: nothing wrong", markup=False, soft_wrap=True)
-
-
-def _stages(plan: Plan, store: Store) -> Table:
-    """The stages in the order of a run, and which of them are done."""
-    table = Table(box=None, pad_edge=False, padding=(0, 4, 0, 0), header_style="bold")
-    table.add_column("stage")
-    table.add_column("")
-    for stage in plan.stages.values():
-        table.add_row(stage.label, "cached" if store.find(stage.key) else "to do")
-    return table
+    store, folder = runner.store_of(out), runner.run_folder(plan, out)
+    stages = plan.stages.values()
+    width = max(len(stage.label) for stage in stages)
+    lines = [typer.style("stages", bold=True)]
+    for stage in stages:
+        state = typer.style("cached", fg="green") if store.find(stage.key) else "to do"
+        lines.append(f"  {stage.label:<{width}}  {state}")
+    lines += ["", typer.style("files", bold=True)]
+    lines += [f"  {folder / planned.file}" for planned in plan.exports]
+    lines += ["", f"{recipe}: nothing wrong"]
+    typer.echo("\n".join(lines), color=colour())

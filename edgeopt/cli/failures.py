@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edgeopt.errors import ExitCode, GateError, Problem, UserError, WorkerError
-
 if TYPE_CHECKING:
     from rich.text import Text
+
+    from edgeopt.errors import Problem
 
 
 @contextmanager
 def failures_shown() -> Iterator[None]:
     """Ends the command with a message on stderr and the exit code of what went wrong, if anything does."""
+    from edgeopt.errors import ExitCode, GateError, UserError, WorkerError  # not for --help
+
     try:
         yield
     except (typer.Exit, typer.Abort, BrokenPipeError):

@@ -1,65 +1,71 @@
-"""Help pages in rich, from typer's own records.
+"""Help pages from typer's own records.
 
-typer's rich pages import Markdown and traceback renderers: 0.1 s that `--help` and every mistyped option would pay.
+typer's rich pages import Markdown and traceback renderers, and rich itself is a third of the time that `--help` may take;
+this is a page of two columns, in the colours that the rest of the command line has.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
+
+_WIDEST = 110
 
 
 class Command(TyperCommand):
     """A command with our help page."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 — typer's signature
-        _print_help(self, ctx)
+        typer.echo(_page(self, ctx), color=colour())
 
 
 class Group(TyperGroup):
     """A group of commands with our help page; commands stand in the order in which they were declared."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 — typer's signature
-        _print_help(self, ctx)
+        typer.echo(_page(self, ctx), color=colour())
 
 
-def _print_help(command: Command | Group, context: Any) -> None:
-    """Prints usage, description, and one table each of arguments, options and commands."""
-    from rich.text import Text  # rich, only when help is wanted
+def colour() -> bool | None:
+    """Never where NO_COLOR asks for that, else as typer sees fit: only in terminals."""
+    return False if os.environ.get("NO_COLOR") else None
 
-    from edgeopt.cli.consoles import stdout
 
-    console = stdout()
+def _page(command: Command | Group, context: Any) -> str:
+    """Usage, description, and a list each of arguments, options and commands."""
+    width = min(shutil.get_terminal_size().columns, _WIDEST)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    console.print(Text.assemble(("usage: ", "bold"), usage), soft_wrap=True)
-    console.print()
-    paragraphs = (command.help or "").split("\n\n")
-    console.print("\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs), markup=False)
+    parts = [typer.style("usage: ", bold=True) + usage]
+    parts += [textwrap.fill(" ".join(each.split()), width) for each in (command.help or "").split("\n\n")]
     parameters = command.get_params(context)
     for title, kind in (("arguments", "argument"), ("options", "option")):
-        records = (parameter.get_help_record(context) for parameter in parameters if parameter.param_type_name == kind)
-        _print_rows(title, [record for record in records if record])
+        records = (each.get_help_record(context) for each in parameters if each.param_type_name == kind)
+        parts.append(_rows(title, [record for record in records if record], width))
     if isinstance(command, Group):
         commands = ((name, command.get_command(context, name)) for name in command.list_commands(context))
-        _print_rows("commands", [(name, each.get_short_help_str(200)) for name, each in commands if each])
+        parts.append(
+            _rows("commands", [(name, each.get_short_help_str(400)) for name, each in commands if each], width)
+        )
     if command.epilog:
-        console.print(f"\n{command.epilog}", style="dim", markup=False)
+        parts.append(typer.style(textwrap.fill(command.epilog, width), dim=True))
+    return "\n\n".join(filter(None, parts))
 
 
-def _print_rows(title: str, rows: Iterable[tuple[str, str]]) -> None:
-    from rich.table import Table  # rich, only when help is wanted
-    from rich.text import Text
-
-    from edgeopt.cli.consoles import stdout
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column()
-    for name, text in rows:
-        table.add_row(Text(f"  {name}"), Text(text))
-    if table.row_count:
-        console = stdout()
-        console.print(f"\n{title}", style="bold")
-        console.print(table)
+def _rows(title: str, rows: Iterable[tuple[str, str]], width: int) -> str:
+    """Names and what they mean, in two columns under a title; nothing for no rows."""
+    rows = list(rows)
+    if not rows:
+        return ""
+    column = 4 + max(len(name) for name, _ in rows)
+    lines = [typer.style(title, bold=True)]
+    for name, meaning in rows:
+        first, *rest = textwrap.wrap(meaning, max(width - column, 20)) or [""]
+        lines.append(f"  {typer.style(name, fg='cyan')}{' ' * (column - 2 - len(name))}{first}".rstrip())
+        lines += [" " * column + line for line in rest]
+    return "\n".join(lines)

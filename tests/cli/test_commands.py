@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from report.sample import make_report
 
 from edgeopt import __version__
 from edgeopt.cli import complete
@@ -15,7 +16,6 @@ from edgeopt.recipe import parse_recipe
 from edgeopt.registry import load_registry
 from edgeopt.runner import RunResult
 from edgeopt.settings import Gates
-from tests.report.sample import make_report
 
 
 def test_version(cli):
@@ -30,7 +30,7 @@ def test_check_shows_stages_and_files(cli, tiny_recipe, tiny_plugin_file, tmp_pa
     assert result.exit_code == 0
     assert "data: stripes" in result.stdout
     assert "to do" in result.stdout
-    assert "results/tiny/npz/baseline/model.npz\nresults/tiny/npz/optimized/model.npz\n" in result.stdout
+    assert "  results/tiny/npz/baseline/model.npz\n  results/tiny/npz/optimized/model.npz\n" in result.stdout
     assert not (tmp_path / "results").exists()
 
 

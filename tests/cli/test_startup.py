@@ -41,9 +41,9 @@ def imported_by(*arguments: str) -> set[str]:
     return set(done.stdout.rpartition("MODULES")[2].split())
 
 
-def test_help_imports_nothing_but_typer_and_rich():
+def test_help_imports_nothing_but_typer():
     modules = imported_by("--help")
-    assert {"typer", "rich.table"} <= modules
+    assert "typer" in modules
     assert not modules & NOT_FOR_HELP
     assert not [name for name in modules if name.endswith(".plugin")]
 

@@ -1,0 +1,1 @@
+"""A package, so that its conftest does not stand in for the one above."""
