@@ -1,0 +1,1 @@
+"""ExecuTorch for edgeopt: the XNNPACK quantizer, exporter and predictor."""

@@ -1,0 +1,264 @@
+"""Write an exported program as a `.pte` file whose heavy nodes run in ExecuTorch's XNNPACK delegate.
+
+One way: fix the batch, fold the quantized weights, lower to the edge dialect, fold what lowering made constant, delegate, serialize.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.ao.quantization.fx._decomposed
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from edgeopt_executorch.quiet import quiet_python
+
+with quiet_python():  # importing ExecuTorch alone writes several warnings
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import ExecutorchProgramManager, to_edge_transform_and_lower
+    from executorch.exir.lowered_backend_module import get_lowered_backend_modules
+    from executorch.exir.pass_base import ExportedProgramPassBase, ExportedProgramPassResult
+    from executorch.exir.pass_manager import ExportedProgramPassManager
+    from executorch.exir.passes.constant_prop_pass import constant_prop_pass
+    from executorch.exir.verification.verifier import SpecViolationError
+
+CARD_METHOD = "edgeopt_card"
+"""The file's constant method that returns the card's JSON text: `program.load_method(CARD_METHOD).execute([])[0]`."""
+
+_DEQUANTIZE = (
+    torch.ops.quantized_decomposed.dequantize_per_tensor.default,
+    torch.ops.quantized_decomposed.dequantize_per_channel.default,
+)
+_WEIGHTED = ("aten.convolution", "aten.conv1d", "aten.conv2d", "aten.linear", "aten.addmm", "aten.mm")
+
+
+@dataclass(frozen=True)
+class OperatorPlace:
+    """One operator of the program and where it stands in the user's model."""
+
+    operator: str
+    """For instance `aten.cumsum.default`."""
+    module_path: str
+    """For instance `features.3.block`; empty for the model itself or where the program does not say."""
+
+    def __str__(self) -> str:
+        return f"{self.operator} (in {self.module_path})" if self.module_path else self.operator
+
+
+class UnsupportedOperatorError(ValueError):
+    """ExecuTorch has no implementation of an operator that the program needs."""
+
+    def __init__(self, places: tuple[OperatorPlace, ...], reason: str) -> None:
+        self.places = places
+        super().__init__(f"ExecuTorch cannot run {', '.join(map(str, places))}: {reason}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delegation:
+    """How much of a lowered program runs in the XNNPACK delegate."""
+
+    compute_nodes: int
+    """Operators of the lowered program, without quantize, dequantize, tuple access and shape arithmetic."""
+    delegated_nodes: int
+    """Those of them inside XNNPACK partitions."""
+    partitions: int
+    outside: tuple[OperatorPlace, ...]
+    """Every operator that the portable kernels run, quantize and dequantize among them, in the order of execution."""
+    weighted_layers: int
+    """Convolutions and linear layers."""
+    quantized_layers: int
+    """Those of them whose weights and inputs are quantized."""
+
+    @property
+    def delegated_share(self) -> float:
+        """Share of the compute nodes that run in the delegate, 0..1."""
+        return self.delegated_nodes / self.compute_nodes if self.compute_nodes else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecuTorchReport(Delegation):
+    """What was written, and how much of it runs in the delegate."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+    max_batch: int
+    """The file takes batches of 1 up to this."""
+
+
+def export_executorch(program: ExportedProgram, path: Path, *, card_json: str, max_batch: int = 1) -> ExecuTorchReport:
+    """Lower a float or an unfolded quantized program to XNNPACK and write it to `path`; the program stays as it is.
+
+    Args:
+        program: one float32 input [N, C, H, W] and one float32 output [N, classes], N dynamic or 1.
+        path: the `.pte` file, written aside and renamed into place.
+        card_json: text that the file's constant method `CARD_METHOD` returns.
+        max_batch: 1 gives a file for exactly one picture at a time, more a file for batches of 1 up to `max_batch`.
+
+    Raises:
+        UnsupportedOperatorError: an operator is not in ExecuTorch's core set, or its runtime has no kernel for it.
+
+    """
+    with quiet_python():
+        program = fold_constants(_with_batch(program, max_batch))
+        try:
+            lowered = to_edge_transform_and_lower(
+                program,
+                transform_passes=ExportedProgramPassManager([_FoldConstants()]),
+                partitioner=[XnnpackPartitioner()],
+                constant_methods={CARD_METHOD: card_json},
+            )
+            # Before the last step, which rewrites the nodes for the runtime.
+            delegation = _delegation(lowered.exported_program())
+            written = lowered.to_executorch()
+        except (SpecViolationError, RuntimeError) as error:
+            if places := _blamed(str(error), program):
+                raise UnsupportedOperatorError(places, "it is not in its core operator set") from error
+            raise
+        _require_kernels(written, delegation.outside)
+    return ExecuTorchReport(
+        path=path,
+        size_bytes=len(written.buffer),
+        sha256=_write(written.buffer, path),
+        max_batch=max_batch,
+        **vars(delegation),
+    )
+
+
+def fold_constants(program: ExportedProgram) -> ExportedProgram:
+    """Compute every node that depends on constants alone, but for dequantize: q(weight) becomes an int8 constant.
+
+    Works in place on the program's graph, and returns the program.
+    """
+    folded: ExportedProgram = constant_prop_pass(
+        program, custom_skip_targets={*_DEQUANTIZE, torch.ops.aten.full.default}
+    )
+    return folded
+
+
+class _FoldConstants(ExportedProgramPassBase):  # type: ignore[misc]  # ExecuTorch ships no types
+    """Fold what lowering made constant: each scalar of a decomposed hardsigmoid is else cast by a node outside the delegate."""
+
+    def call(self, exported_program: ExportedProgram) -> ExportedProgramPassResult:
+        return ExportedProgramPassResult(constant_prop_pass(exported_program), True)
+
+
+def _with_batch(program: ExportedProgram, max_batch: int) -> ExportedProgram:
+    """Capture the program again for a batch of exactly 1, or of 1 up to `max_batch`."""
+    if max_batch < 1:
+        raise ValueError(f"max_batch is {max_batch}, the smallest is 1")
+    module = program.module(check_guards=False)
+    # Training in channels-last leaves weights in that layout, and XNNPACK's layout pass wants each constant in one order.
+    contiguous = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    module.load_state_dict(contiguous, assign=True)
+    (user_input,) = (node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs)
+    value = user_input.meta["val"]
+    if max_batch == 1:
+        return torch.export.export(module, (torch.zeros(1, *value.shape[1:], dtype=value.dtype),))
+    # A sample batch of 1 would be taken for a constant, so at least 2.
+    sample = torch.zeros(2, *value.shape[1:], dtype=value.dtype)
+    return torch.export.export(
+        module, (sample,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=max_batch)},)
+    )
+
+
+def _delegation(program: ExportedProgram) -> Delegation:
+    delegates = get_lowered_backend_modules(program.graph_module)
+    inside = [node for one in delegates for node in one.original_module.graph.nodes if _is_operator(node)]
+    outside = [node for node in program.graph.nodes if _is_operator(node)]
+    return Delegation(
+        compute_nodes=sum(map(_computes, inside + outside)),
+        delegated_nodes=sum(map(_computes, inside)),
+        partitions=len(delegates),
+        outside=tuple(map(_place, outside)),
+        weighted_layers=sum(map(_is_weighted, inside + outside)),
+        quantized_layers=sum(map(_is_quantized, inside + outside)),
+    )
+
+
+def _is_operator(node: Node) -> bool:
+    """Whether the runtime calls a kernel for the node; not so for delegates, tuple access and shape arithmetic."""
+    return node.op == "call_function" and hasattr(node.target, "_schema") and "sym_" not in _name(node)
+
+
+def _computes(node: Node) -> bool:
+    return "quantize_per_" not in _name(node)
+
+
+def _is_weighted(node: Node) -> bool:
+    return _name(node).startswith(_WEIGHTED)
+
+
+def _is_quantized(node: Node) -> bool:
+    if not _is_weighted(node):
+        return False
+    operands = node.args[1:3] if _name(node).startswith("aten.addmm") else node.args[:2]  # addmm's first is the bias
+    sources = [_before_layout(operand) for operand in operands if isinstance(operand, Node)]
+    return all("dequantize_per_" in _name(source) for source in sources)
+
+
+def _before_layout(node: Node) -> Node:
+    """Walk back over transposes and reshapes, which stand between a linear layer and its dequantize nodes."""
+    while _name(node).startswith(("aten.permute", "aten.t.", "aten.view")):
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _name(node: Node) -> str:
+    """Return for instance `aten.conv2d.default`, in the ATen and in the edge dialect; a placeholder's own name."""
+    if node.op != "call_function":
+        return node.name
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return getattr(node.target, "__name__", str(node.target))
+    return f"{schema.name.replace('::', '.')}.{schema.overload_name or 'default'}"
+
+
+def _place(node: Node) -> OperatorPlace:
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [entry[0] for entry in stack.values() if isinstance(entry, tuple)]
+    return OperatorPlace(_name(node), max(paths, key=len, default=""))
+
+
+def _blamed(message: str, program: ExportedProgram) -> tuple[OperatorPlace, ...]:
+    """Return the operators that ExecuTorch's message complains about, with their places; none if it is about something else."""
+    if "not in Core ATen" not in message and "Missing out variants" not in message:
+        return ()
+    # The complaint is about the decomposed program, whose operators the captured one may not have.
+    nodes = [
+        node for node in program.run_decompositions().graph.nodes if _is_operator(node) and _mentions(message, node)
+    ]
+    return tuple(dict.fromkeys(map(_place, nodes)))
+
+
+def _mentions(message: str, node: Node) -> bool:
+    name = _name(node)
+    packet = name.rpartition(".")[0]
+    return f"{name} " in message or f"'{packet.replace('.', '::')}" in message
+
+
+def _require_kernels(written: ExecutorchProgramManager, outside: tuple[OperatorPlace, ...]) -> None:
+    """Raise where the runtime beside this exporter has no kernel for an operator outside the delegate."""
+    from executorch.extension.pybindings import _portable_lib
+
+    present = set(_portable_lib._get_operator_names())  # noqa: SLF001 - the bindings' only way
+    operators = written.executorch_program.execution_plan[0].operators
+    missing = {one.name for one in operators if f"{one.name}.{one.overload}".rstrip(".") not in present}
+    if missing:
+        places = [place for place in outside if place.operator.rpartition(".")[0].replace(".", "::") in missing]
+        blamed = tuple(dict.fromkeys(places)) or tuple(OperatorPlace(name, "") for name in sorted(missing))
+        raise UnsupportedOperatorError(blamed, "its runtime has no kernel for it")
+
+
+def _write(buffer: bytes, path: Path) -> str:
+    """Write aside, rename, and return the SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_bytes(buffer)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return hashlib.sha256(buffer).hexdigest()

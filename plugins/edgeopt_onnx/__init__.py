@@ -1,0 +1,1 @@
+"""ONNX for edgeopt: exporter, and a predictor on ONNX Runtime."""

@@ -1,0 +1,139 @@
+"""The ExecuTorch exporter and predictor: what the file computes, carries and refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_programs import CLASSES, SIZE, capture, float_net, odd_net, outputs, pictures, quantized
+from torch.export import ExportedProgram
+
+from edgeopt_executorch.export import CARD_METHOD, ExecuTorchReport, UnsupportedOperatorError, export_executorch
+from edgeopt_executorch.predictor import ExecuTorchPredictor
+
+CARD = '{"classes": ["käse", "b"]}'
+
+
+@pytest.fixture(scope="module")
+def programs() -> dict[str, ExportedProgram]:
+    program = capture(float_net())
+    return {"float": program, "int8": quantized(program)}
+
+
+@pytest.fixture(scope="module")
+def reports(
+    programs: dict[str, ExportedProgram], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, ExecuTorchReport]:
+    folder = tmp_path_factory.mktemp("pte")
+    return {
+        precision: export_executorch(program, folder / f"{precision}.pte", card_json=CARD)
+        for precision, program in programs.items()
+    }
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float", 1e-5), ("int8", 0.1)])
+def test_the_file_computes_what_the_program_computes(
+    programs: dict[str, ExportedProgram], reports: dict[str, ExecuTorchReport], precision: str, tolerance: float
+) -> None:
+    batch = pictures(33)
+    expected = outputs(programs[precision], batch).numpy()
+    with ExecuTorchPredictor(reports[precision].path, threads=1) as predictor:
+        logits = predictor.predict(batch.numpy())
+        assert predictor.constant(CARD_METHOD) == CARD
+        assert predictor.constant("absent") is None
+        assert (predictor.input_info.dtype, predictor.input_info.shape) == ("float32", (1, 3, SIZE, SIZE))
+        assert (predictor.output_info.dtype, predictor.output_info.shape) == ("float32", (1, CLASSES))
+        assert predictor.predict(batch.numpy()[:0]).shape == (0, CLASSES)
+    assert logits.dtype == np.float32
+    assert np.abs(logits - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def test_everything_runs_in_one_delegate(reports: dict[str, ExecuTorchReport]) -> None:
+    for report in reports.values():
+        assert (report.delegated_share, report.partitions, report.outside) == (1.0, 1, ())
+        assert report.compute_nodes > 10
+    assert (reports["float"].weighted_layers, reports["float"].quantized_layers) == (4, 0)
+    assert (reports["int8"].weighted_layers, reports["int8"].quantized_layers) == (4, 4)
+
+
+def test_the_report_describes_the_file(reports: dict[str, ExecuTorchReport]) -> None:
+    for report in reports.values():
+        content = report.path.read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (report.sha256, report.size_bytes)
+    folder = reports["float"].path.parent
+    assert sorted(path.name for path in folder.iterdir()) == ["float.pte", "int8.pte"]
+
+
+def test_one_file_takes_batches_up_to_its_bound_and_leaves_the_program_alone(
+    programs: dict[str, ExportedProgram], tmp_path: Path
+) -> None:
+    program = programs["int8"]
+    before = str(program.graph)
+    report = export_executorch(program, tmp_path / "model.pte", card_json=CARD, max_batch=4)
+    assert str(program.graph) == before
+    batch = pictures(7)
+    expected = outputs(program, batch).numpy()
+    with ExecuTorchPredictor(report.path, threads=1) as predictor:
+        assert predictor.input_info.shape[0] == report.max_batch == 4
+        for size in (1, 2, 3, 4, 7):
+            logits = predictor.predict(batch.numpy()[:size])
+            assert np.abs(logits - expected[:size]).max() <= 0.1 * np.abs(expected).max()
+
+
+def test_what_stays_outside_the_delegate_is_named_with_its_module(tmp_path: Path) -> None:
+    report = export_executorch(capture(odd_net("cumulative")), tmp_path / "model.pte", card_json=CARD)
+    assert [(one.operator, one.module_path) for one in report.outside if "cumsum" in one.operator] == [
+        ("aten.cumsum.default", "block.odd")
+    ]
+    assert 0 < report.delegated_share < 1
+
+
+@pytest.mark.parametrize("kind", ["determinant", "bessel"])
+def test_an_operator_that_executorch_lacks_is_named(tmp_path: Path, kind: str) -> None:
+    operator = {"determinant": r"aten\._linalg_det", "bessel": r"aten\.special_i0|aten\.i0|bessel"}[kind]
+    with pytest.raises(UnsupportedOperatorError, match=rf"({operator}).*block\.odd"):
+        export_executorch(capture(odd_net(kind)), tmp_path / "model.pte", card_json=CARD)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_channels_last_weights_are_accepted(tmp_path: Path) -> None:
+    program = capture(float_net().to(memory_format=torch.channels_last))
+    report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
+    batch = pictures(2)
+    with ExecuTorchPredictor(report.path, threads=1) as predictor:
+        np.testing.assert_allclose(predictor.predict(batch.numpy()), outputs(program, batch).numpy(), atol=1e-4)
+
+
+def test_a_wrong_batch_or_file_is_explained(reports: dict[str, ExecuTorchReport], tmp_path: Path) -> None:
+    predictor = ExecuTorchPredictor(reports["float"].path)
+    with pytest.raises(ValueError, match="not float64"):
+        predictor.predict(pictures(1).numpy().astype(np.float64))
+    with pytest.raises(ValueError, match=r"\(3, 24, 24\).*not float32 \(3, 8, 8\)"):
+        predictor.predict(np.zeros((1, 3, 8, 8), np.float32))
+    broken = tmp_path / "broken.pte"
+    broken.write_bytes(b"not a program")
+    with pytest.raises(ValueError, match=r"broken\.pte"):
+        ExecuTorchPredictor(broken)
+    with pytest.raises(ValueError, match="max_batch is 0"):
+        export_executorch(capture(odd_net("fft")), tmp_path / "model.pte", card_json=CARD, max_batch=0)
+
+
+def test_nothing_is_printed_and_logging_is_as_before(
+    programs: dict[str, ExportedProgram], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = logging.root.manager.disable
+    report = export_executorch(programs["float"], tmp_path / "model.pte", card_json=CARD)
+    ExecuTorchPredictor(report.path, threads=1).close()
+    assert logging.root.manager.disable == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_predictor_does_not_import_the_exporter() -> None:
+    code = "import sys, edgeopt_executorch.predictor; assert 'executorch.exir' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
