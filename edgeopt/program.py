@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
 
 RELATIVE_TOLERANCE = 1e-4  # of the logits' range: float32 kernels may add in another order, and nothing more
 BATCH_SIZE = 32
+_OWN_NAMESPACES = {"aten", "prims", "quantized_decomposed"}
 
 
 def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, int]) -> ExportedProgram:
@@ -98,7 +99,14 @@ def to_program(state: ModelState, split: Split) -> ModelState:
     import torch
 
     example = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(2, len(split))))))
-    return replace(state, model=capture(state.model, example, state.batch_range), form=Form.PROGRAM)  # type: ignore[arg-type]
+    program = capture(state.model, example, state.batch_range)  # type: ignore[arg-type]
+    return replace(state, model=program, form=Form.PROGRAM, imports=imports_of(program, state.imports))
+
+
+def imports_of(program: ExportedProgram, imports: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a module's `imports` that its program still needs: none, unless it calls operators that are not torch's own."""
+    namespaces = {getattr(node.target, "namespace", "aten") for node in program.graph.nodes}
+    return imports if namespaces - _OWN_NAMESPACES else ()
 
 
 def program_logits(state: ModelState, split: Split, progress: Progress, label: str) -> Logits:

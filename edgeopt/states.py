@@ -35,7 +35,7 @@ def save_state(state: ModelState, folder: Path) -> None:
         "preprocessing": state.preprocessing.to_json(),
         "precision": state.precision,
         "batch_range": state.batch_range,
-        "operators": state.operators,
+        "imports": state.imports,
         "history": [asdict(record) for record in state.history],
     }
     (folder / "state.json").write_text(json.dumps(meta))
@@ -51,7 +51,7 @@ class Outline:
     preprocessing: Preprocessing
     precision: str
     batch_range: tuple[int, int]
-    operators: tuple[str, ...]
+    imports: tuple[str, ...]
     history: tuple[PassRecord, ...]
 
 
@@ -65,7 +65,7 @@ def load_outline(folder: Path) -> Outline:
         preprocessing=Preprocessing(**_tuples(meta["preprocessing"])),
         precision=meta["precision"],
         batch_range=(meta["batch_range"][0], meta["batch_range"][1]),
-        operators=tuple(meta["operators"]),
+        imports=tuple(meta["imports"]),
         history=tuple(
             PassRecord(
                 name=record["name"],
@@ -83,8 +83,8 @@ def load_state(folder: Path) -> ModelState:
     import torch  # only where a model is wanted
 
     outline = load_outline(folder)
-    for module in outline.operators:
-        import_module(module)  # registers the operators that the program calls
+    for module in outline.imports:
+        import_module(module)
     file = folder / _FILES[outline.form]
     is_module = outline.form is Form.MODULE
     model = torch.load(file, weights_only=False) if is_module else torch.export.load(file)

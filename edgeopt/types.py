@@ -147,7 +147,7 @@ class ModelState:
 
     `model` is an `nn.Module` or an `ExportedProgram`, as `form` says. It takes float32 (batch, 3, image_size, image_size),
     normalized by `preprocessing`, and returns logits (batch, len(classes)); `batch_range` bounds the batch of a program.
-    `operators` names the modules whose import registers custom operators of the program.
+    `imports` names modules that must be imported before a saved model is read, because they define its classes or operators.
     """
 
     model: nn.Module | ExportedProgram
@@ -157,7 +157,7 @@ class ModelState:
     preprocessing: Preprocessing
     precision: str = "float32"
     batch_range: tuple[int, int] = (1, 1024)
-    operators: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
     history: tuple[PassRecord, ...] = ()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def build(options: TimmOptions, data: TrainingData) -> ModelState:
         warnings = normalization_warnings(data.preprocessing, options.arch, config["mean"], config["std"])
     if path := checkpoint_path(options.weights):
         facts["loaded"] = str(load_checkpoint(model, path, _heads(model, classes)))
-    return float_state(model, data, facts, warnings)
+    return replace(float_state(model, data, facts, warnings), imports=("edgeopt_torchvision.loaded",))
 
 
 def _import_timm() -> ModuleType:

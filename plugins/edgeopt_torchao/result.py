@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from edgeopt.plugin import PassContext
-from edgeopt.program import export_program
+from edgeopt.program import export_program, imports_of
 from edgeopt.types import Form, ModelState, PassRecord, Split
 from edgeopt_torchao.agreement import compare
 from edgeopt_torchao.convert import OPERATORS
@@ -62,4 +62,4 @@ def quantized_state(
     after = state.after(
         replace(record, facts=facts, warnings=warnings), program, form=Form.PROGRAM, precision=precision
     )
-    return replace(after, operators=(*state.operators, *OPERATORS))
+    return replace(after, imports=(*imports_of(program, state.imports), *OPERATORS))

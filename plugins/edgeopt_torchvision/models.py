@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import urllib.error
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,7 +48,7 @@ def build(options: TorchvisionOptions, data: TrainingData) -> ModelState:
     if options.weights != "none":
         loaded, warnings = _load(model, options, data)
         facts["loaded"] = str(loaded)
-    return float_state(model, data, facts, warnings)
+    return replace(float_state(model, data, facts, warnings), imports=("edgeopt_torchvision.loaded",))
 
 
 def _arguments(options: TorchvisionOptions, image_size: int) -> dict[str, Any]:
