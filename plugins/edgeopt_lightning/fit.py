@@ -171,7 +171,7 @@ def fit(
     """
     with (
         _quiet(),
-        _threads(context.trainer.threads),
+        _torch_settings(context.trainer.threads),
         torch.random.fork_rng(devices=[]),
         batch_norm.momentum(module, options.batch_norm_momentum),
     ):
@@ -219,8 +219,9 @@ class _Training(LightningModule):  # type: ignore[misc]
         )
         self._require_batches()
         self._file = context.work_dir / f"{label}.ckpt"
+        shapes = [[name, list(each.shape)] for name, each in module.named_parameters()]
         self._fingerprint = digest(
-            [to_json(options), data.fingerprint, context.seed, self._epochs, budget.batches, trainer.world_size, label]
+            [to_json(options), data.fingerprint, context.seed, self._epochs, budget.batches, trainer.world_size, shapes]
         )
         self._normalize = Normalize(data.preprocessing, settings.channels_last)
         self._step = self._make_step()
@@ -580,15 +581,18 @@ def _snapshot(module: nn.Module) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Within, torch uses `count` CPU threads; None leaves them alone."""
+def _torch_settings(threads: int | None) -> Iterator[None]:
+    """Within, torch uses `threads` CPU threads, None for as many as before; what Lightning sets is undone at the end."""
     before = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
-        if count is not None:
-            torch.set_num_threads(count)
+        if threads is not None:
+            torch.set_num_threads(threads)
         yield
     finally:
         torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
 @contextmanager
