@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edgeopt.errors import PluginError, Problem, StorageError
@@ -16,7 +16,14 @@ from edgeopt.registry import Registry
 from edgeopt.store import storage_errors
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_TEMPLATES = Path(__file__).parent / "plugin_package"
+_TEMPLATES: Mapping[str, str] = {
+    "pyproject.toml.j2": "pyproject.toml",
+    "README.md.j2": "README.md",
+    "package.py.j2": "src/{module}/__init__.py",
+    "plugin.py.j2": "src/{module}/plugin.py",
+    "clip.py.j2": "src/{module}/clip.py",
+    "test_plugin.py.j2": "tests/test_plugin.py",
+}
 
 
 def write_plugin_package(name: str, folder: Path, registry: Registry) -> Path:
@@ -69,6 +76,6 @@ def _files(name: str) -> Iterator[tuple[Path, str]]:
         "class_name": "".join(part.capitalize() for part in plugin_name(name).split("-")),
     }
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 — code, not HTML
-    for template in sorted(_TEMPLATES.rglob("*.j2")):
-        path = template.relative_to(_TEMPLATES).as_posix().removesuffix(".j2").replace("MODULE", values["module"])
-        yield Path(path), environment.from_string(template.read_text(encoding="utf-8")).render(values)
+    for template, path in _TEMPLATES.items():
+        text = (Path(__file__).parent / template).read_text(encoding="utf-8")
+        yield Path(path.format_map(values)), environment.from_string(text).render(values)
