@@ -163,3 +163,24 @@ def test_a_wrong_batch_or_file_is_explained(programs: dict[str, ExportedProgram]
 def test_the_predictor_imports_no_torch() -> None:
     code = "import sys, edgeopt_onnx.predictor; assert 'torch' not in sys.modules; assert 'onnx' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_int8_attention_layer_opens(tmp_path: Path) -> None:
+    class Attention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = torch.nn.Conv2d(3, 16, 8, 8)
+            self.attention = torch.nn.MultiheadAttention(16, 2, batch_first=True)
+            self.head = torch.nn.Linear(16, CLASSES)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tokens = self.patches(x).flatten(2).transpose(1, 2)
+            return self.head(self.attention(tokens, tokens, tokens, need_weights=False)[0][:, 0])
+
+    torch.manual_seed(0)
+    program = quantized(capture(Attention().eval()))
+    report = export_onnx(program, tmp_path / "model.onnx", card_json=CARD)
+    batch = pictures(9)
+    expected = outputs(program, batch).numpy()
+    logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())
+    assert np.abs(logits - expected).max() <= 0.1 * np.abs(expected).max()
