@@ -72,7 +72,13 @@ class FakeQuantizer(FakeQuantize):
             axis = max(axis, 0)
         if torch.compiler.is_compiling():
             return _round_in_plain_operators(input, scale, zero_point, axis, low, high)
-        if scale.numel() > 1 or self.is_per_channel or channel_scale is not None:
+        whole = scale.numel() == 1 and channel_scale is None
+        if input.device.type == "cpu" and whole:
+            return _RoundOnCpu.apply(input, scale.item(), (1.0 / scale).item(), low, high, zero_point.item())
+        if input.device.type == "cpu" and self.qscheme in _SYMMETRIC:  # their zero point is 0
+            scale = _along(scale, axis, input.dim())
+            return _RoundOnCpu.apply(input, scale, 1.0 / scale, low, high, 0)
+        if not whole or self.is_per_channel:
             return torch.fake_quantize_per_channel_affine(input, scale, zero_point, axis, low, high)
         return torch.fake_quantize_per_tensor_affine(input, scale, zero_point, low, high)
 
@@ -93,6 +99,8 @@ class FakeQuantizer(FakeQuantize):
 
     def _range(self, input: Tensor, channel_scale: Tensor | None) -> tuple[Tensor, Tensor]:
         if not self.is_per_channel and channel_scale is None:
+            if input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last):
+                return torch.aminmax(input.permute(0, 2, 3, 1))  # it copies whatever is not contiguous
             return torch.aminmax(input)
         low, high = torch.aminmax(input.movedim(max(self.ch_axis, 0), 0).flatten(1), dim=1)
         if channel_scale is not None:
@@ -164,9 +172,7 @@ def _round_in_plain_operators(
 ) -> Tensor:
     """The same rounding and gradient as torch's kernels, in operators that a compiler can fuse with their neighbours."""
     if scale.numel() > 1:
-        shape = [1] * input.dim()
-        shape[axis] = -1
-        scale, zero_point = scale.view(shape), zero_point.view(shape)
+        scale, zero_point = _along(scale, axis, input.dim()), _along(zero_point, axis, input.dim())
     return _Round.apply(input, scale, zero_point, low, high)
 
 
@@ -181,3 +187,33 @@ class _Round(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (inside,) = ctx.saved_tensors
         return gradient * inside, None, None, None, None
+
+
+def _along(values: Tensor, axis: int, dimensions: int) -> Tensor:
+    """`values`, one for each index of `axis`, shaped to broadcast over a tensor of so many dimensions."""
+    return values.view([-1 if dimension == axis else 1 for dimension in range(dimensions)])
+
+
+class _RoundOnCpu(torch.autograd.Function):
+    """Rounding in vectorized operators: a third of the time of torch's own kernels, which go value by value.
+
+    One scale for the whole tensor comes as a Python number, which is free on a CPU and would stall any other device.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, input: Tensor, scale: Tensor | float, inverse: Tensor | float, low: int, high: int, zero: int
+    ) -> Tensor:
+        steps = (input * inverse).round_()
+        # Not the input, which the model may change in place after this.
+        ctx.save_for_backward(steps)
+        ctx.limits = low - zero, high - zero
+        return steps.clamp(*ctx.limits).mul_(scale)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        (steps,) = ctx.saved_tensors
+        low, high = ctx.limits
+        # This operator is zero at the limits themselves, which are inside: half a step further is the same.
+        inside = torch.ops.aten.hardtanh_backward(gradient, steps, low - 0.5, high + 0.5)
+        return inside, None, None, None, None, None
