@@ -17,7 +17,7 @@ class ShapesOptions(DatasetOptions):
     """What `[dataset]` can set, besides what every data set takes."""
 
     pictures: int = Field(100, ge=4, le=10_000, description="pictures of each shape")
-    noise: float = Field(0.2, ge=0.0, le=1.0, description="strength of the noise, as a share of full brightness")
+    noise: float = Field(0.1, ge=0.0, le=1.0, description="strength of the noise, as a share of full brightness")
     drawing_seed: int = Field(0, ge=0, lt=2**32, description="seed of the drawings")
 
 
