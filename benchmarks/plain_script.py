@@ -44,7 +44,9 @@ def accuracy(predict: object, inputs: torch.Tensor, labels: torch.Tensor) -> flo
     return right / len(inputs)
 
 
-def fit(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, epochs: int, rate: float, *, one_cycle: bool) -> None:
+def fit(
+    model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, epochs: int, rate: float, *, one_cycle: bool
+) -> None:
     steps = epochs * (len(inputs) // BATCH_SIZE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-2)
     schedule = (

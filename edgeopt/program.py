@@ -6,6 +6,7 @@ Capture is one of the steps that must keep the function; it is checked here, eac
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
 
 RELATIVE_TOLERANCE = 1e-4  # of the logits' range: float32 kernels may add in another order, and nothing more
 BATCH_SIZE = 32
+_BUG = "this is a bug in edgeopt or in a library below it: please report the model and the recipe"
 _OWN_NAMESPACES = {"aten", "prims", "quantized_decomposed"}
 
 
@@ -35,26 +37,56 @@ def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, in
     import torch
 
     module = copy.deepcopy(module).cpu().eval()
-    for tensor in [*module.parameters(), *module.buffers()]:
-        tensor.data = tensor.data.contiguous()
+    make_contiguous(module)
     program = export_program(module, example_input, batch_range)
     batch = fit_batch(example_input, batch_range)
     with torch.no_grad():
-        expected, got = module(batch), program.module()(batch)
-    if expected.dim() != 2:
+        logits = module(batch)
+    if logits.dim() != 2:
         raise ExportError(
-            f"{type(module).__name__} returns {tuple(expected.shape)}, not logits (batch, classes)",
+            f"{type(module).__name__} returns {tuple(logits.shape)}, not logits (batch, classes)",
             hint="wrap it in a module that returns the logits alone",
         )
-    difference = (expected - got).abs().max().item()
-    limits = max((expected.max() - expected.min()).item(), 1e-12)
-    if not difference / limits <= RELATIVE_TOLERANCE:  # written so that NaN fails too
-        raise FunctionChangedError(
-            f"the captured program of {type(module).__name__} differs from the module by {difference:.3g} in its logits, "
-            f"whose range is {limits:.3g}",
-            hint="look for a forward that is random in evaluation mode, or that depends on something besides its input",
-        )
+    require_same_function(
+        module,
+        program.module(),
+        batch,
+        f"capturing {type(module).__name__}",
+        hint="look for a forward that is random in evaluation mode, or that depends on something besides its input",
+    )
     return program
+
+
+def require_same_function(
+    before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor], batch: Tensor, step: str, *, hint: str = _BUG
+) -> None:
+    """Raises `FunctionChangedError` when `after` gives other logits than `before` on `batch`; `step` came between them."""
+    import torch
+
+    with torch.no_grad():
+        expected, got = before(batch), after(batch)
+    difference = (expected - got).abs().max().item()
+    span = max((expected.max() - expected.min()).item(), 1e-12)
+    if not difference / span <= RELATIVE_TOLERANCE:  # written so that NaN fails too
+        raise FunctionChangedError(
+            f"{step} changed the logits by {difference:.3g}, whose range is {span:.3g}", hint=hint
+        )
+
+
+def example_of(program: ExportedProgram) -> Tensor:
+    """Random pictures, always the same ones, of the shape that `program` takes: two, or one where its batch is fixed at one."""
+    import torch
+
+    name = program.graph_signature.user_inputs[0]
+    (node,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
+    batch, *picture = node.meta["val"].shape
+    return torch.randn(1 if batch == 1 else 2, *picture, generator=torch.Generator().manual_seed(0))
+
+
+def make_contiguous(module: nn.Module) -> None:
+    """Gives every parameter and buffer the plain, contiguous layout, in place."""
+    for tensor in [*module.parameters(), *module.buffers()]:
+        tensor.data = tensor.data.contiguous()
 
 
 def export_program(module: nn.Module, example_input: Tensor, batch_range: tuple[int, int]) -> ExportedProgram:
@@ -66,6 +98,8 @@ def export_program(module: nn.Module, example_input: Tensor, batch_range: tuple[
     from torch.export import Dim
 
     smallest, largest = batch_range
+    if not 1 <= smallest <= largest:
+        raise ExportError(f"the batch range {smallest}..{largest} is empty", hint="use 1 <= smallest <= largest")
     shapes = None if smallest == largest else ({0: Dim("batch", min=smallest, max=largest)},)
     try:
         with torch.no_grad():

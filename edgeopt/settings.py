@@ -100,9 +100,7 @@ class TrainerSettings(Options):
 
     accelerator: Literal["auto", "cpu", "gpu", "mps", "tpu"] = Field("auto", description="device kind")
     devices: int | Literal["auto"] = Field(1, description='how many devices, or "auto" for all of them')
-    strategy: Literal["auto", "ddp", "ddp_spawn", "fsdp", "deepspeed"] = Field(
-        "auto", description="how several devices share the work"
-    )
+    strategy: Literal["auto", "ddp"] = Field("auto", description="how several devices share the work")
     num_nodes: int = Field(1, ge=1, description="how many machines")
     precision: Literal["32", "bf16-mixed", "16-mixed", "auto"] = Field(
         "32", description='arithmetic of float training; "auto" takes mixed precision where the device has it'

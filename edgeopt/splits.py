@@ -155,7 +155,11 @@ def _limited(
     """The splits, each cut to the smaller of the two limits."""
     if limit is not None and limit < len(classes):
         raise DataError(
-            Problem(f"limit = {limit} is less than the {len(classes)} classes", "allow at least one picture of each", option="limit")
+            Problem(
+                f"limit = {limit} is less than the {len(classes)} classes",
+                "allow at least one picture of each",
+                option="limit",
+            )
         )
     # two of a class: one to train on and one to calibrate with
     most = [bound for bound in (limit, pictures and max(pictures, 2 * len(classes))) if bound is not None]

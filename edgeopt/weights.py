@@ -29,4 +29,6 @@ def require_checkpoint(path: Path) -> None:
     """Raises `CheckpointError` when `path` is not a file."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise CheckpointError(Problem(f"checkpoint {path} {what}", "weights takes the path of a file", option="weights"))
+        raise CheckpointError(
+            Problem(f"checkpoint {path} {what}", "weights takes the path of a file", option="weights")
+        )

@@ -67,7 +67,9 @@ PLUGINS = (
     DatasetPlugin("pictures", "Some pictures.", PicturesOptions, load=list, fingerprint=lambda options: "1"),
     ModelPlugin("net", "A network.", Options, build=list),
     QuantizerPlugin("grid", "A grid.", GridOptions, build=list),
-    PassPlugin("every-kind", "One option of every sort.", EveryKind, apply=list, requires=("torch",), install="edgeopt"),
+    PassPlugin(
+        "every-kind", "One option of every sort.", EveryKind, apply=list, requires=("torch",), install="edgeopt"
+    ),
     ExporterPlugin("file", "A file.", Options, export=list, open=list, runtime="none", suffix=".bin"),
 )
 

@@ -136,7 +136,10 @@ def test_a_pass_that_needs_a_module_after_one_that_makes_a_program(
 ) -> None:
     text = TINY_RECIPE.replace('use = "fit-stripes"', 'use = "ptq"')
     found = problems(write_recipe(text), registry)
-    assert any("pass 'round-weights' needs a trainable module, and 'ptq' before it leaves a captured program" in each for each in found)
+    assert any(
+        "pass 'round-weights' needs a trainable module, and 'ptq' before it leaves a captured program" in each
+        for each in found
+    )
     assert any("put 'round-weights' before 'ptq'" in each for each in found)
 
 
@@ -157,7 +160,9 @@ places = st.sampled_from(
 
 @given(st.lists(st.tuples(places, toml_values), min_size=1, max_size=4))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_mutated_recipe_gives_a_traceback(registry: Registry, changes: list[tuple[tuple[str | int, ...], object]]) -> None:
+def test_no_mutated_recipe_gives_a_traceback(
+    registry: Registry, changes: list[tuple[tuple[str | int, ...], object]]
+) -> None:
     values = tomllib.loads(TINY_RECIPE)
     for place, value in changes:
         table: object = values
@@ -167,7 +172,9 @@ def test_no_mutated_recipe_gives_a_traceback(registry: Registry, changes: list[t
             except (KeyError, IndexError, TypeError):
                 break
         else:
-            if isinstance(table, dict) or (isinstance(table, list) and isinstance(place[-1], int) and place[-1] < len(table)):
+            if isinstance(table, dict) or (
+                isinstance(table, list) and isinstance(place[-1], int) and place[-1] < len(table)
+            ):
                 table[place[-1]] = value  # type: ignore[index]
     try:
         plan = make_plan(parse_recipe(values), registry)

@@ -179,7 +179,11 @@ class NpzPredictor:
 @hookimpl
 def edgeopt_datasets() -> Iterator[DatasetPlugin]:
     yield DatasetPlugin(
-        "stripes", "Bright stripes.", StripesOptions, load=load_stripes, fingerprint=lambda options: str(options.pictures)
+        "stripes",
+        "Bright stripes.",
+        StripesOptions,
+        load=load_stripes,
+        fingerprint=lambda options: str(options.pictures),
     )
 
 

@@ -13,6 +13,7 @@ import torch.ao.quantization.fx._decomposed
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from edgeopt.program import example_of, require_same_function
 from edgeopt_executorch.quiet import quiet_python
 
 with quiet_python():  # importing ExecuTorch alone writes several warnings
@@ -102,7 +103,12 @@ def export_executorch(program: ExportedProgram, path: Path, *, card_json: str, m
 
     """
     with quiet_python():
-        program = fold_constants(_with_batch(program, max_batch))
+        unfolded = _with_batch(program, max_batch)
+        before = unfolded.module(check_guards=False)
+        program = fold_constants(unfolded)
+        require_same_function(
+            before, program.module(check_guards=False), example_of(program), "folding constants for ExecuTorch"
+        )
         try:
             lowered = to_edge_transform_and_lower(
                 program,

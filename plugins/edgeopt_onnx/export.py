@@ -26,6 +26,8 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from edgeopt.program import example_of, require_same_function
+
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
 CARD_KEY = "edgeopt_card"
@@ -98,7 +100,12 @@ def export_onnx(
 
     """
     with _quiet():
-        program = fold_weights(_copied(program) if dynamic_batch else _with_batch_of_one(program))
+        unfolded = _copied(program) if dynamic_batch else _with_batch_of_one(program)
+        before = unfolded.module(check_guards=False)
+        program = fold_weights(unfolded)
+        require_same_function(
+            before, program.module(check_guards=False), example_of(program), "folding weights for ONNX"
+        )
         model = _convert(program, opset)
         places = {
             node.name: _module_path(node.metadata_props.get("namespace", "")) for node in model.graph if node.name

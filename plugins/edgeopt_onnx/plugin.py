@@ -16,7 +16,7 @@ from edgeopt.types import ExportResult, ModelState, Predictor
 class OnnxOptions(Options):
     """An `.onnx` file."""
 
-    opset: int = Field(21, ge=17, le=23, description="version of the ONNX operator set")
+    opset: int = Field(20, ge=18, le=23, description="version of the ONNX operator set")
     dynamic_batch: bool = Field(True, description="take batches of any size, not single pictures alone")
 
 

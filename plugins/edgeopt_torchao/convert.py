@@ -1,4 +1,4 @@
-"""From a prepared model to a quantized program, and from an unfolded program to a folded one."""
+"""From a prepared model to a quantized one."""
 
 from __future__ import annotations
 
@@ -9,35 +9,23 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantizeBase
-from torchao.quantization.pt2e.constant_fold import constant_fold
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-from edgeopt_torchao.agreement import compare
+from edgeopt.errors import NothingChangedError
+from edgeopt.program import make_contiguous
 from edgeopt_torchao.batch_norm import DROPOUT_MODULES, BatchNorm, called_module, folding_scale, named_tensor
-from edgeopt_torchao.capture import export_program, make_contiguous
-from edgeopt_torchao.errors import FunctionChangedError, QuantizationError
 
 OPERATORS = ("torch.ao.quantization.fx._decomposed",)
 """Modules whose import registers the operators of a converted program; `torch.export.load` needs them."""
-
-RELATIVE_TOLERANCE = 1e-5  # of the logits' range: folding evaluates the same operators, only earlier
-
-_QUANTIZE = frozenset(
-    {
-        torch.ops.quantized_decomposed.quantize_per_tensor.default,
-        torch.ops.quantized_decomposed.quantize_per_tensor.tensor,
-        torch.ops.quantized_decomposed.quantize_per_channel.default,
-    }
-)
 
 
 def convert(prepared: GraphModule) -> GraphModule:
     """A copy of `prepared` in which integers take the place of fake quantizers and observers.
 
     BatchNorm is folded into the convolutions before it. The weights stay float behind a quantize operator ("unfolded"), which
-    is the form that every exporter can start from; `fold` gives the other.
+    is the form that every exporter can start from.
 
-    Raises `QuantizationError` when some range was never observed.
+    Raises `NothingChangedError` when some range was never observed.
     """
     model = copy.deepcopy(prepared)
     make_contiguous(model)
@@ -51,32 +39,6 @@ def convert(prepared: GraphModule) -> GraphModule:
     for name in ("train", "eval"):  # torch.export restores the mode of what it exports
         vars(converted).pop(name, None)
     return converted.eval()
-
-
-def to_program(converted: GraphModule, example_input: Tensor, batch_range: tuple[int, int]) -> ExportedProgram:
-    """Export `converted` with a dynamic batch; `torch.export.load` of a saved one needs the imports in `OPERATORS`."""
-    return export_program(converted, example_input, batch_range)
-
-
-def fold(program: ExportedProgram) -> ExportedProgram:
-    """`program` with its weights stored as the integers they are rounded to.
-
-    Raises `FunctionChangedError` when the folded program computes anything else, `QuantizationError` when nothing was folded.
-    """
-    module = program.module()
-    foldable = sum(node.target in _QUANTIZE for node in module.graph.nodes)
-    constant_fold(module, lambda node: node.target in _QUANTIZE)
-    if foldable == sum(node.target in _QUANTIZE for node in module.graph.nodes):
-        raise QuantizationError("the program has no quantized weight to fold", "fold a converted, unfolded program")
-    (example_input,), _ = program.example_inputs
-    folded = export_program(module, example_input, batch_range(program))
-    agreement = compare(program.module(), folded.module(), [example_input])
-    if not agreement.relative_difference <= RELATIVE_TOLERANCE:  # written so that NaN fails too
-        raise FunctionChangedError(
-            f"folding the weights changed the logits by {agreement.max_logit_difference:.3g}",
-            "this is a bug in edgeopt or torchao: please report the model and the quantizer",
-        )
-    return folded
 
 
 def batch_range(program: ExportedProgram) -> tuple[int, int]:
@@ -101,9 +63,9 @@ def _require_ranges(model: GraphModule) -> None:
         if isinstance(low, Tensor) and (low.numel() == 0 or bool(torch.isinf(low).any())):
             unseen.append(str(node.args[0]))
     if unseen:
-        raise QuantizationError(
+        raise NothingChangedError(
             f"{len(unseen)} ranges were never observed, the first at {unseen[0]}",
-            "calibrate, or train for at least one step, before converting",
+            hint="calibrate, or train for at least one step, before converting",
         )
 
 

@@ -19,7 +19,7 @@ from torchao.quantization.pt2e import (
     ObserverBase,
 )
 
-from edgeopt_torchao.errors import UnsupportedFakeQuantizerError
+from edgeopt.errors import PluginError
 
 _SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
 _AFFINE = (torch.per_tensor_affine, torch.per_channel_affine)
@@ -134,7 +134,7 @@ def replace_fake_quantizers(graph_module: GraphModule) -> int:
 
     Names, observers and the state dict's keys stay. A fake quantizer that several nodes share stays shared.
 
-    Raises `UnsupportedFakeQuantizerError` for one that is dynamic, or observes other than by a moving minimum and maximum.
+    Raises `PluginError` for one that is dynamic, or observes other than by a moving minimum and maximum.
     """
     replaced: dict[int, FakeQuantizer] = {}
     for node in graph_module.graph.nodes:
@@ -156,9 +156,9 @@ def _require_supported(module: FakeQuantizeBase, name: str) -> None:
     known = isinstance(observer, (MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver))
     if known and not observer.is_dynamic and observer.qscheme in _SYMMETRIC + _AFFINE:
         return
-    raise UnsupportedFakeQuantizerError(
+    raise PluginError(
         f"{name} is a {type(module).__name__} with {type(observer).__name__}, which cannot be trained here",
-        "use a quantizer whose training configuration is static and observes a moving minimum and maximum",
+        hint="use a quantizer whose training configuration is static and observes a moving minimum and maximum",
     )
 
 

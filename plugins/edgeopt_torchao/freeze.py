@@ -6,20 +6,21 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
+from edgeopt.errors import NothingChangedError
 from edgeopt_torchao.batch_norm import batch_norms
-from edgeopt_torchao.errors import NothingFrozenError
 from edgeopt_torchao.fake_quantize import fake_quantizers
 
 
 def freeze_observers(prepared: nn.Module) -> int:
     """Hold the range of every fake quantizer from now on; returns how many are held.
 
-    Raises `NothingFrozenError` when there is none.
+    Raises `NothingChangedError` when there is none.
     """
     quantizers = fake_quantizers(prepared)
     if not quantizers:
-        raise NothingFrozenError(
-            "there is no fake quantizer whose range could be frozen", "freeze observers on what prepare_qat returns"
+        raise NothingChangedError(
+            "there is no fake quantizer whose range could be frozen",
+            hint="freeze observers on what prepare_qat returns",
         )
     for quantizer in quantizers:
         quantizer.disable_observer()
@@ -29,15 +30,15 @@ def freeze_observers(prepared: nn.Module) -> int:
 def freeze_batch_norm(prepared: nn.Module) -> int:
     """Hold the statistics of every BatchNorm from now on; returns how many are held, 0 for a model that has none.
 
-    Raises `NothingFrozenError` when some BatchNorm would go on moving.
+    Raises `NothingChangedError` when some BatchNorm would go on moving.
     """
     freezable = batch_norms(prepared)
     every = [child for child in prepared.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
     moving = len(every) - len(freezable) + sum(map(_training_operators, prepared.modules()))
     if moving:
-        raise NothingFrozenError(
+        raise NothingChangedError(
             f"{moving} of {moving + len(freezable)} BatchNorm layers cannot be frozen",
-            "freeze BatchNorm on what prepare_qat returns",
+            hint="freeze BatchNorm on what prepare_qat returns",
         )
     for batch_norm in freezable:
         batch_norm.freeze()

@@ -8,7 +8,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-from edgeopt_torchao.errors import NothingQuantizedError
+from edgeopt.errors import NothingChangedError
 
 aten = torch.ops.aten
 
@@ -46,7 +46,7 @@ class LayerCounts:
 def count_quantized(program: ExportedProgram | GraphModule) -> LayerCounts:
     """Count the convolution and linear layers of a converted program, folded or not.
 
-    Raises `NothingQuantizedError` when it has such layers and none has a quantized weight, or when it has none at all.
+    Raises `NothingChangedError` when it has such layers and none has a quantized weight, or when it has none at all.
     """
     weights = activations = both = layers = 0
     in_float: list[str] = []
@@ -62,11 +62,11 @@ def count_quantized(program: ExportedProgram | GraphModule) -> LayerCounts:
         else:
             in_float.append(_layer_name(program, node, weight))
     if not weights:
-        raise NothingQuantizedError(
+        raise NothingChangedError(
             f"none of the {layers} convolution and linear layers is quantized"
             if layers
             else "the program has no convolution or linear layer",
-            "use a quantizer that covers the layers of this model, or leave the quantizing pass out",
+            hint="use a quantizer that covers the layers of this model, or leave the quantizing pass out",
         )
     return LayerCounts(layers, weights, activations, both, tuple(in_float))
 

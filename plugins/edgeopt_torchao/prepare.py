@@ -13,8 +13,8 @@ from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.quantizer import Quantizer
 
+from edgeopt.errors import NothingChangedError
 from edgeopt_torchao.batch_norm import BatchNorm, called_module, hide_batch_norms, restore_modules, rounding_scale
-from edgeopt_torchao.errors import NothingQuantizedError
 from edgeopt_torchao.fake_quantize import FakeQuantizer, replace_fake_quantizers
 from edgeopt_torchao.layers import CONVOLUTIONS
 
@@ -26,7 +26,7 @@ _FOLDABLE = CONVOLUTIONS - _TRANSPOSED - {aten.convolution.default}  # their out
 def prepare_ptq(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
     """A copy of `program` with BatchNorm folded and an observer wherever `quantizer` asks for one.
 
-    Raises `NothingQuantizedError` when it asks for none.
+    Raises `NothingChangedError` when it asks for none.
     """
     prepared = prepare_pt2e(copy.deepcopy(program.module()), quantizer)
     _require_observers(prepared, quantizer)
@@ -62,7 +62,7 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
     https://arxiv.org/abs/1806.08342). A weight's range is that of the current weight: moving averages are for activations,
     of which each batch shows a sample, while a weight is all there.
 
-    Raises `NothingQuantizedError` when the quantizer asks for nothing, `UnsupportedFakeQuantizerError` for what cannot be trained.
+    Raises `NothingChangedError` when the quantizer asks for nothing, `PluginError` for what cannot be trained.
     """
     prepared = prepare_qat_pt2e(copy.deepcopy(program.module()), _BatchNormHider(quantizer))
     _require_observers(prepared, quantizer)
@@ -103,9 +103,9 @@ class _BatchNormHider(Quantizer):
 
 def _require_observers(prepared: GraphModule, quantizer: Quantizer) -> None:
     if not any(isinstance(module, (ObserverBase, FakeQuantizeBase)) for module in prepared.modules()):
-        raise NothingQuantizedError(
+        raise NothingChangedError(
             f"{type(quantizer).__name__} found nothing to quantize in this model",
-            "the model may have no layer that this quantizer knows, or the quantizer's options exclude them all",
+            hint="the model may have no layer that this quantizer knows, or the quantizer's options exclude them all",
         )
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from edgeopt.program import capture
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_torchao.agreement import compare
 from edgeopt_torchao.batch_norm import batch_norms
-from edgeopt_torchao.capture import capture
 from edgeopt_torchao.convert import convert
 from edgeopt_torchao.fake_quantize import fake_quantizers
 from edgeopt_torchao.freeze import freeze_batch_norm
