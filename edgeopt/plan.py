@@ -502,11 +502,11 @@ def _files_of(plugin: Plugin, options: Any) -> str:
 
 def _core_source() -> dict[str, str]:
     """The core's own source when edgeopt is an editable install: its developers must not meet stale results."""
-    folder = editable_source("edgeopt", "edgeopt")
+    folder = editable_source("edgeopt")
     return {"source": source_digest(folder, without=("cli", "report", "testing"))} if folder else {}
 
 
 def _report_source() -> str:
     """The source of the report's room, which no other stage depends on."""
-    folder = editable_source("edgeopt", "edgeopt")
+    folder = editable_source("edgeopt")
     return source_digest(folder / "report") if folder else "report"

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points
-from importlib.metadata import distribution as metadata_of
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar, cast
@@ -177,27 +176,22 @@ def _declarations(module: ModuleType, origin: Origin) -> list[Registered]:
     return found
 
 
-def editable_source(distribution: str, module: str) -> Path | None:
-    """The folder of an import package when its distribution is an editable install, whose version says little; else None."""
-    if not _is_editable(distribution):
-        return None
-    spec = importlib.util.find_spec(module.partition(".")[0])
-    return Path(spec.origin).parent if spec and spec.origin else None
-
-
 @cache
-def _is_editable(distribution: str) -> bool:
-    try:
-        return '"editable": true' in (metadata_of(distribution).read_text("direct_url.json") or "")
-    except PackageNotFoundError:
-        return False
+def editable_source(module: str) -> Path | None:
+    """The folder of an import package that stands in a checkout, where its version says little; None for an installed one.
+
+    Where the package stands is asked, not its metadata: from inside a checkout, Python may find the metadata of a build first.
+    """
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    return None if folder is None or {"site-packages", "dist-packages"} & set(folder.parts) else folder
 
 
 def _origin(entry_point: EntryPoint) -> Origin:
     if entry_point.dist is None:
         return Origin(entry_point.value, "", entry_point.module, None)
     name, version = _name_and_version(entry_point.dist)
-    return Origin(name, version, entry_point.module, editable_source(name, entry_point.module))
+    return Origin(name, version, entry_point.module, editable_source(entry_point.module))
 
 
 @cache  # a distribution with several plugins is parsed once
