@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.plugin import ExporterPlugin
+from edgeopt.settings import MeasureSettings
 from edgeopt.types import Json
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Latency:
     """Milliseconds of a call, over `runs` calls after `warmup` calls that do not count."""
 
@@ -34,24 +35,26 @@ class Latency:
     threads: int
     warmup: int
     runs: int
-    batch_size: int
+    batch_size: int = 1
+    rounds: int = 1
 
     def to_json(self) -> dict[str, Json]:
         """The figures as JSON values."""
         return asdict(self)
 
 
-def summarize(times_ms: Sequence[float], *, threads: int, warmup: int, batch_size: int) -> Latency:
+def summarize(times_ms: Sequence[float], settings: MeasureSettings) -> Latency:
     """The figures of a list of times, ms; needs at least two."""
     deciles = statistics.quantiles(times_ms, n=10, method="inclusive")
     return Latency(
         p50=statistics.median(times_ms),
         p90=deciles[8],
         std=statistics.stdev(times_ms),
-        threads=threads,
-        warmup=warmup,
+        threads=settings.threads,
+        warmup=settings.warmup,
         runs=len(times_ms),
-        batch_size=batch_size,
+        batch_size=settings.batch_size,
+        rounds=settings.rounds,
     )
 
 

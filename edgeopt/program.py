@@ -133,7 +133,7 @@ def to_program(state: ModelState, split: Split) -> ModelState:
     import torch
 
     example = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(2, len(split))))))
-    program = capture(state.model, example, state.batch_range)  # type: ignore[arg-type]
+    program = capture(state.module, example, state.batch_range)
     return replace(state, model=program, form=Form.PROGRAM, imports=imports_of(program, state.imports))
 
 
@@ -148,7 +148,7 @@ def program_logits(state: ModelState, split: Split, progress: Progress, label: s
     import numpy as np
     import torch
 
-    module = state.model.module()  # type: ignore[operator]
+    module = state.program.module()
     batch_size = min(BATCH_SIZE, state.batch_range[1])
     rows = []
     with torch.no_grad(), progress.bar(label, len(split)) as bar:

@@ -278,10 +278,9 @@ class _Run:
                 workers.finish(worker)
         finally:
             display(stage.name, {"event": "bar-end"})
-        threads, warmup, batch_size = settings.threads, settings.warmup, settings.batch_size
         return {
             name: {
-                "latency_ms": summarize(values, threads=threads, warmup=warmup, batch_size=batch_size).to_json(),
+                "latency_ms": summarize(values, settings).to_json(),
                 "peak_memory_bytes": memory[name],
             }
             for name, values in times.items()

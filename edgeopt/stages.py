@@ -111,7 +111,7 @@ def _make_model(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]
         raise PluginError(f"model {model.plugin.name!r} built a {state.form}, not a module")
     save_state(state, folder)
     bench.states = {stage.name: state}
-    return {"parameters": sum(parameter.numel() for parameter in state.model.parameters())}
+    return {"parameters": sum(parameter.numel() for parameter in state.module.parameters())}
 
 
 def _make_pass(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:

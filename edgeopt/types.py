@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 if TYPE_CHECKING:  # numpy and torch are heavy, and only named here
     import numpy as np
@@ -164,6 +164,20 @@ class ModelState:
     def input_shape(self) -> tuple[int, int, int]:
         """Shape of one input without its batch: (3, image_size, image_size)."""
         return (3, self.preprocessing.image_size, self.preprocessing.image_size)
+
+    @property
+    def module(self) -> nn.Module:
+        """The model of a state in module form."""
+        if self.form is not Form.MODULE:
+            raise TypeError("this state holds a program")
+        return cast("nn.Module", self.model)
+
+    @property
+    def program(self) -> ExportedProgram:
+        """The model of a state in program form."""
+        if self.form is not Form.PROGRAM:
+            raise TypeError("this state holds a module")
+        return cast("ExportedProgram", self.model)
 
     def after(
         self,

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeopt.measure import summarize, turns
+from edgeopt.settings import MeasureSettings
 
 
 @given(st.lists(st.floats(0.001, 1e4), min_size=2, max_size=300))
 def test_figures_are_those_of_numpy(times: list[float]) -> None:
-    figures = summarize(times, threads=2, warmup=3, batch_size=1)
+    figures = summarize(times, MeasureSettings(threads=2, warmup=3))
     assert figures.p50 == pytest.approx(np.percentile(times, 50))
     assert figures.p90 == pytest.approx(np.percentile(times, 90))
     assert figures.std == pytest.approx(np.std(times, ddof=1), rel=1e-6, abs=1e-9)

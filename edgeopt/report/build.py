@@ -13,13 +13,13 @@ import numpy as np
 
 import edgeopt
 from edgeopt.fingerprint import versions_of
+from edgeopt.measure import Latency
 from edgeopt.plan import Plan, PlannedExport, StageKind
 from edgeopt.report.gates import judge
 from edgeopt.report.samples import choose_samples
 from edgeopt.report.schema import (
     DatasetSummary,
     Environment,
-    Latency,
     ProgramScore,
     RecipeSummary,
     Report,
@@ -49,7 +49,7 @@ def build_report(
 
     `result` gives a stage's result by name; `labels` are those of the test split, int64 (n,).
     """
-    rows = tuple(_row(plan, planned, result, failures.get(planned.name), labels, log) for planned in plan.exports)
+    rows = tuple(_row(planned, result, failures.get(planned.name), labels, log) for planned in plan.exports)
     stages = [name for name, stage in plan.stages.items() if stage.kind is StageKind.PROGRAM]
     programs = tuple(_program(plan, name, result) for name in stages)
     passes = load_outline(result(stages[-1]).folder).history
@@ -83,7 +83,6 @@ def shown_pictures(report: Report, pixels: Callable[[list[int]], NDArray[np.uint
 
 
 def _row(
-    plan: Plan,
     planned: PlannedExport,
     result: Callable[[str], Result],
     error: str | None,
@@ -119,7 +118,7 @@ def _row(
         max_logit_difference=values["max_logit_difference"],
         size_bytes=export["size_bytes"],
         compressed_bytes=export["compressed_bytes"],
-        latency_ms=Latency(**measured["latency_ms"], rounds=plan.measure.rounds),
+        latency_ms=Latency(**measured["latency_ms"]),
         peak_memory_bytes=measured["peak_memory_bytes"],
         delegated_share=export["delegated_share"],
         outside=tuple(export["outside"]),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeopt.report.schema import Latency, Row
+from edgeopt.measure import Latency
+from edgeopt.report.schema import Row
 from edgeopt.types import Role
 
 NOISY_SHARE = 0.25  # a standard deviation above this share of p50: other work was on the machine

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgeopt.errors import UserError
+from edgeopt.measure import Latency
 from edgeopt.report.figures import MISSING
 from edgeopt.types import Json, PassRecord, Role, TensorInfo
 
@@ -19,20 +20,6 @@ GATES_FROM_ABOVE = frozenset({"accuracy_drop", "latency_ratio"})
 """Gates that bound a figure from above; the others bound theirs from below."""
 
 Interval = tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Latency:
-    """How long a call of a file takes, in milliseconds, over `runs` calls after `warmup` ones that do not count."""
-
-    p50: float
-    p90: float
-    std: float
-    threads: int
-    warmup: int
-    runs: int
-    batch_size: int = 1
-    rounds: int = 1
 
 
 @dataclass(frozen=True)

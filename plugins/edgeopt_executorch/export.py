@@ -3,8 +3,6 @@
 One way: fix the batch, fold the quantized weights, lower to the edge dialect, fold what lowering made constant, delegate, serialize.
 """
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +11,11 @@ import torch.ao.quantization.fx._decomposed
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from edgeopt.exporting import OperatorPlace, quiet, unsupported
 from edgeopt.program import example_of, require_same_function
-from edgeopt_executorch.quiet import quiet_python
+from edgeopt.store import write_aside
 
-with quiet_python():  # importing ExecuTorch alone writes several warnings
+with quiet():  # importing ExecuTorch alone writes several warnings
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import ExecutorchProgramManager, to_edge_transform_and_lower
     from executorch.exir.lowered_backend_module import get_lowered_backend_modules
@@ -33,27 +32,6 @@ _DEQUANTIZE = (
     torch.ops.quantized_decomposed.dequantize_per_channel.default,
 )
 _WEIGHTED = ("aten.convolution", "aten.conv1d", "aten.conv2d", "aten.linear", "aten.addmm", "aten.mm")
-
-
-@dataclass(frozen=True)
-class OperatorPlace:
-    """One operator of the program and where it stands in the user's model."""
-
-    operator: str
-    """For instance `aten.cumsum.default`."""
-    module_path: str
-    """For instance `features.3.block`; empty for the model itself or where the program does not say."""
-
-    def __str__(self) -> str:
-        return f"{self.operator} (in {self.module_path})" if self.module_path else self.operator
-
-
-class UnsupportedOperatorError(ValueError):
-    """ExecuTorch has no implementation of an operator that the program needs."""
-
-    def __init__(self, places: tuple[OperatorPlace, ...], reason: str) -> None:
-        self.places = places
-        super().__init__(f"ExecuTorch cannot run {', '.join(map(str, places))}: {reason}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +62,6 @@ class ExecuTorchReport(Delegation):
 
     path: Path
     size_bytes: int
-    sha256: str
     max_batch: int
     """The file takes batches of 1 up to this."""
 
@@ -99,10 +76,10 @@ def export_executorch(program: ExportedProgram, path: Path, *, card_json: str, m
         max_batch: 1 gives a file for exactly one picture at a time, more a file for batches of 1 up to `max_batch`.
 
     Raises:
-        UnsupportedOperatorError: an operator is not in ExecuTorch's core set, or its runtime has no kernel for it.
+        ExportError: an operator is not in ExecuTorch's core set, or its runtime has no kernel for it.
 
     """
-    with quiet_python():
+    with quiet():
         unfolded = _with_batch(program, max_batch)
         before = unfolded.module(check_guards=False)
         program = fold_constants(unfolded)
@@ -121,13 +98,13 @@ def export_executorch(program: ExportedProgram, path: Path, *, card_json: str, m
             written = lowered.to_executorch()
         except (SpecViolationError, RuntimeError) as error:
             if places := _blamed(str(error), program):
-                raise UnsupportedOperatorError(places, "it is not in its core operator set") from error
+                raise unsupported("ExecuTorch", places, "it is not in its core operator set") from error
             raise
         _require_kernels(written, delegation.outside)
+    write_aside(path, bytes(written.buffer))
     return ExecuTorchReport(
         path=path,
         size_bytes=len(written.buffer),
-        sha256=_write(written.buffer, path),
         max_batch=max_batch,
         **vars(delegation),
     )
@@ -255,16 +232,4 @@ def _require_kernels(written: ExecutorchProgramManager, outside: tuple[OperatorP
     if missing:
         places = [place for place in outside if place.operator.rpartition(".")[0].replace(".", "::") in missing]
         blamed = tuple(dict.fromkeys(places)) or tuple(OperatorPlace(name, "") for name in sorted(missing))
-        raise UnsupportedOperatorError(blamed, "its runtime has no kernel for it")
-
-
-def _write(buffer: bytes, path: Path) -> str:
-    """Write aside, rename, and return the SHA-256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_bytes(buffer)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return hashlib.sha256(buffer).hexdigest()
+        raise unsupported("ExecuTorch", blamed, "its runtime has no kernel for it")

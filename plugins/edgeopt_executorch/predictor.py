@@ -1,10 +1,10 @@
 """Run a `.pte` file in the ExecuTorch runtime: a NumPy batch in, logits out."""
 
+from __future__ import annotations
+
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,24 +12,19 @@ import torch
 # The bindings alone: `executorch.runtime` imports the whole exporter, which takes seconds and 130 MB more.
 from executorch.extension.pybindings import _portable_lib
 
-from edgeopt_executorch.quiet import native_messages
+from edgeopt.exporting import FilePredictor
+from edgeopt.types import TensorInfo
+from edgeopt_executorch.native import native_messages
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeopt.types import Logits
 
 _DTYPES = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 15: "bfloat16"}  # c10::ScalarType
 
 
-@dataclass(frozen=True)
-class TensorInfo:
-    """One input or output of a file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    """The first number is the largest batch that one call of the runtime takes."""
-    scale: float | None = None
-    zero_point: int | None = None
-
-
-class ExecuTorchPredictor:
+class ExecuTorchPredictor(FilePredictor):
     """A `.pte` file opened in the ExecuTorch runtime.
 
     The runtime's thread pool is one for the whole process: the last predictor that was opened sets its size.
@@ -56,31 +51,12 @@ class ExecuTorchPredictor:
                 detail = said() or str(error)
                 raise ValueError(f"ExecuTorch cannot open {path}: {detail}") from error
         meta = self._method.method_meta()
-        self.input_info = _tensor_info("input", meta.input_tensor_meta(0))
-        self.output_info = _tensor_info("logits", meta.output_tensor_meta(0))
+        self.input_info = _tensor_info("input", "NCHW", meta.input_tensor_meta(0))
+        self.output_info = _tensor_info("logits", "NC", meta.output_tensor_meta(0))
 
-    def predict(self, batch: np.ndarray) -> np.ndarray:
-        """Return the logits of a batch of any size, run in pieces that the file takes.
-
-        Args:
-            batch: float32 [N, C, H, W].
-
-        Returns:
-            float32 [N, classes].
-
-        Raises:
-            ValueError: the batch has another type or picture shape than the file's input.
-
-        """
-        if batch.dtype.name != self.input_info.dtype or batch.shape[1:] != self.input_info.shape[1:]:
-            raise ValueError(
-                f"the file takes {self.input_info.dtype} {self.input_info.shape[1:]} for each picture, "
-                f"not {batch.dtype.name} {batch.shape[1:]}"
-            )
-        largest = self.input_info.shape[0]
-        pictures = torch.from_numpy(np.ascontiguousarray(batch))
-        logits = [self._method([piece])[0].numpy() for piece in torch.split(pictures, largest)] if len(batch) else []
-        return np.concatenate(logits) if logits else np.empty((0, *self.output_info.shape[1:]), np.float32)
+    def run(self, piece: NDArray[np.float32]) -> Logits:
+        logits: Logits = self._method([torch.from_numpy(np.ascontiguousarray(piece))])[0].numpy()
+        return logits
 
     def constant(self, method: str) -> str | None:
         """Return the text of a constant method, for instance the card's; None where the file has none of that name."""
@@ -91,14 +67,7 @@ class ExecuTorchPredictor:
         """Free the file's memory."""
         del self._method, self._program
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _tensor_info(name: str, info: _portable_lib.TensorInfo) -> TensorInfo:
-    return TensorInfo(name=name, dtype=_DTYPES.get(info.dtype(), f"type {info.dtype()}"), shape=tuple(info.sizes()))
+def _tensor_info(name: str, layout: str, info: _portable_lib.TensorInfo) -> TensorInfo:
+    dtype = _DTYPES.get(info.dtype(), f"type {info.dtype()}")
+    return TensorInfo(name=name, dtype=dtype, shape=tuple(info.sizes()), layout=layout)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from edgeopt.errors import ExportError, NothingChangedError, Problem
+from edgeopt.errors import NothingChangedError
 from edgeopt.plugin import ExportContext
 from edgeopt.types import ExportResult, ModelState, TensorInfo
-from edgeopt_executorch.export import UnsupportedOperatorError, export_executorch
+from edgeopt_executorch.export import export_executorch
 
 
 def export_state(state: ModelState, max_batch: int, context: ExportContext) -> ExportResult:
@@ -19,10 +19,7 @@ def export_state(state: ModelState, max_batch: int, context: ExportContext) -> E
     given = TensorInfo("input", "float32", (batch, *state.input_shape), "NCHW")
     returned = TensorInfo("logits", "float32", (batch, len(state.classes)), "NC")
     card = context.card.with_tensors(given, returned)
-    try:
-        report = export_executorch(state.model, context.path, card_json=card.to_json(), max_batch=max_batch)
-    except UnsupportedOperatorError as error:
-        raise ExportError(Problem(str(error), "choose another model, or replace the operator in it")) from error
+    report = export_executorch(state.program, context.path, card_json=card.to_json(), max_batch=max_batch)
     if state.precision != "float32" and report.quantized_layers == 0:
         raise NothingChangedError(f"the program is {state.precision}, and no layer of the file is")
     outside = Counter(str(place) for place in report.outside)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 
-from torch import nn
-
 from edgeopt.errors import NothingChangedError
 from edgeopt.plugin import PassContext
 from edgeopt.types import ModelState, PassRecord
@@ -19,8 +17,7 @@ def train_model(state: ModelState, options: TrainOptions, context: PassContext) 
 
     Raises what `fit` raises, and `NothingChangedError` when `freeze` names nothing or all of the model.
     """
-    module = copy.deepcopy(state.model)
-    assert isinstance(module, nn.Module), "the plan gives this pass modules only"
+    module = copy.deepcopy(state.module)
     frozen = Frozen()
     if options.freeze:
         frozen = choose_frozen(module, options.freeze, options.unfreeze_last, options.unfreeze_epoch)

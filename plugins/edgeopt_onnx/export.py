@@ -4,14 +4,9 @@ One way: fold the quantized weights, convert, clean (metadata, dead nodes), add 
 """
 
 import copy
-import hashlib
-import logging
-import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
@@ -26,7 +21,9 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from edgeopt.exporting import OperatorPlace, quiet, unsupported
 from edgeopt.program import example_of, require_same_function
+from edgeopt.store import write_aside
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
@@ -41,33 +38,11 @@ _WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
-class OperatorPlace:
-    """One operator of the program and where it stands in the user's model."""
-
-    operator: str
-    """For instance `aten.fft_rfft.default` or `onnx.DFT`."""
-    module_path: str
-    """For instance `features.3.block`; empty for the model itself or where the program does not say."""
-
-    def __str__(self) -> str:
-        return f"{self.operator} (in {self.module_path})" if self.module_path else self.operator
-
-
-class UnsupportedOperatorError(ValueError):
-    """ONNX, or ONNX Runtime, has no implementation of an operator that the program needs."""
-
-    def __init__(self, places: tuple[OperatorPlace, ...], reason: str) -> None:
-        self.places = places
-        super().__init__(f"ONNX cannot run {', '.join(map(str, places))}: {reason}")
-
-
-@dataclass(frozen=True)
 class OnnxReport:
     """What was written, and how much of it is quantized."""
 
     path: Path
     size_bytes: int
-    sha256: str
     opset: int
     dynamic_batch: bool
     nodes: int
@@ -95,11 +70,11 @@ def export_onnx(
         dynamic_batch: whether the file takes any batch, or exactly one picture.
 
     Raises:
-        UnsupportedOperatorError: ONNX has no translation of an operator, or ONNX Runtime no kernel for it.
+        ExportError: ONNX has no translation of an operator, or ONNX Runtime no kernel for it.
         ValueError: the graph cannot be expressed in this opset.
 
     """
-    with _quiet():
+    with quiet():
         unfolded = _copied(program) if dynamic_batch else _with_batch_of_one(program)
         before = unfolded.module(check_guards=False)
         program = fold_weights(unfolded)
@@ -116,10 +91,10 @@ def export_onnx(
     content = proto.SerializeToString(deterministic=True)
     _require_runtime(content, places, path)
     counts = Counter(node.op_type for node in proto.graph.node)
+    write_aside(path, content)
     return OnnxReport(
         path=path,
         size_bytes=len(content),
-        sha256=_write(content, path),
         opset=opset,
         dynamic_batch=dynamic_batch,
         nodes=len(proto.graph.node),
@@ -207,7 +182,7 @@ def _convert(program: ExportedProgram, opset: int) -> onnx_ir.Model:
     except torch.onnx.errors.OnnxExporterError as error:
         if "No ONNX function found" in "".join(map(str, _causes(error))) and (node := _translated_node(error)):
             place = OperatorPlace(str(node.target), _deepest_path(node))
-            raise UnsupportedOperatorError((place,), "ONNX has no translation of it") from error
+            raise unsupported("ONNX", (place,), "ONNX has no translation of it") from error
         raise
     assert converted is not None  # None is the return of the older exporter
     model = converted.model
@@ -250,7 +225,7 @@ def _require_runtime(content: bytes, places: dict[str, str], path: Path) -> None
     except Exception as error:  # onnxruntime's errors share no base class below Exception
         if missing := re.search(r"implementation for (\w+)\(\d+\) node with name '([^']*)'", str(error)):
             place = OperatorPlace(f"onnx.{missing[1]}", places.get(missing[2], ""))
-            raise UnsupportedOperatorError((place,), "ONNX Runtime has no kernel for it") from error
+            raise unsupported("ONNX", (place,), "ONNX Runtime has no kernel for it") from error
         raise ValueError(f"ONNX Runtime cannot open what would become {path.name}: {error}") from error
 
 
@@ -291,28 +266,3 @@ def _translated_node(error: BaseException) -> Node | None:
             if isinstance(node := frame.f_locals.get("node"), Node):
                 return node
     return None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Within, Python warnings and log records up to WARNING are dropped; errors still show."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
-def _write(content: bytes, path: Path) -> str:
-    """Write aside, rename, and return the SHA-256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_bytes(content)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return hashlib.sha256(content).hexdigest()

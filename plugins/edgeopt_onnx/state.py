@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeopt.errors import ExportError, NothingChangedError, Problem
 from edgeopt.plugin import ExportContext
 from edgeopt.types import ExportResult, ModelState, TensorInfo
-from edgeopt_onnx.export import INPUT_NAME, OUTPUT_NAME, UnsupportedOperatorError, export_onnx
+from edgeopt_onnx.export import INPUT_NAME, OUTPUT_NAME, export_onnx
 
 
 def export_state(state: ModelState, opset: int, context: ExportContext, *, dynamic_batch: bool) -> ExportResult:
@@ -19,10 +19,8 @@ def export_state(state: ModelState, opset: int, context: ExportContext, *, dynam
     card = context.card.with_tensors(given, returned)
     try:
         report = export_onnx(
-            state.model, context.path, card_json=card.to_json(), opset=opset, dynamic_batch=dynamic_batch
+            state.program, context.path, card_json=card.to_json(), opset=opset, dynamic_batch=dynamic_batch
         )
-    except UnsupportedOperatorError as error:
-        raise ExportError(Problem(str(error), "choose another model, or replace the operator in it")) from error
     except ValueError as error:
         raise ExportError(Problem(str(error), "choose another opset")) from error
     if state.precision != "float32" and report.quantized_layers == 0:

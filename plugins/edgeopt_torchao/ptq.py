@@ -31,7 +31,7 @@ def quantize(state: ModelState, options: PtqOptions, context: PassContext) -> Mo
                 bar.advance(len(batch))
 
         example = next(batches(state, pictures, 2, 2))
-        program = capture(state.model, example, state.batch_range)
+        program = capture(state.module, example, state.batch_range)
         prepared = prepare_ptq(program, plugin.build(options.quantizer.options, False))
         calibrate(prepared, observed())
     converted = convert(prepared)

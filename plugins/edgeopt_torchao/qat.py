@@ -68,7 +68,7 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
     """
     plugin = options.quantizer.plugin
     example = next(batches(state, context.data.validation, 2, 2))
-    program = capture(state.model, example, state.batch_range)
+    program = capture(state.module, example, state.batch_range)
     prepared = prepare_qat(program, plugin.build(options.quantizer.options, True))
     half = math.ceil(options.epochs / 2)
     freezing = Freezing(options.observer_epochs or half, options.batch_norm_epochs or half)

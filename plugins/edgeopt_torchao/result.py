@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import GraphModule
 
 from edgeopt.plugin import PassContext
@@ -42,8 +43,7 @@ def quantized_state(
     program = export_program(converted, example, state.batch_range)
     counts = count_quantized(program)
     count = context.budget.of(context.budget.pictures, _COMPARED_PICTURES)
-    assert isinstance(state.model, nn.Module)  # the plan gives these passes modules only
-    before = state.model.cpu().eval()
+    before = copy.deepcopy(state.module).cpu().eval()
     agreement = compare(before, converted, batches(state, context.data.validation, 32, count))
     facts = {
         **record.facts,

@@ -1,25 +1,10 @@
-"""Keep the libraries' own log lines and warnings off the terminal while they work."""
+"""What the ExecuTorch runtime says past Python."""
 
-import logging
 import os
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
-
-
-@contextmanager
-def quiet_python() -> Iterator[None]:
-    """Within, Python warnings and log records up to WARNING are dropped; errors still show."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 @contextmanager

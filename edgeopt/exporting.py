@@ -1,0 +1,96 @@
+"""What exporters and predictors have in common. Light: numpy and torch appear in annotations only."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from edgeopt.errors import ExportError, Problem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgeopt.types import Logits, TensorInfo
+
+
+@dataclass(frozen=True)
+class OperatorPlace:
+    """An operator, such as `aten.cumsum.default`, and the path of its module in the user's model, empty where unknown."""
+
+    operator: str
+    module_path: str
+
+    def __str__(self) -> str:
+        return f"{self.operator} (in {self.module_path})" if self.module_path else self.operator
+
+
+def unsupported(runtime: str, places: Iterable[OperatorPlace], reason: str) -> ExportError:
+    """The error for operators that a runtime cannot run."""
+    names = ", ".join(str(place) for place in places)
+    return ExportError(
+        Problem(f"{runtime} cannot run {names}: {reason}", "choose another model, or replace the operator in it")
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within, Python warnings and log records up to WARNING are dropped; errors still show."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+class FilePredictor(ABC):
+    """A file with one float32 input of pictures and one float32 output of logits, opened in its runtime.
+
+    A runtime sets `input_info` and `output_info` and runs one piece; a batch of any size is cut into pieces that the file
+    takes. The first size of a shape is the largest batch of one call, or "batch" where any is taken.
+    """
+
+    input_info: TensorInfo
+    output_info: TensorInfo
+
+    @abstractmethod
+    def run(self, piece: NDArray[np.float32]) -> Logits:
+        """Logits of one call."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees the file's memory."""
+
+    def predict(self, batch: NDArray[np.float32]) -> Logits:
+        """Logits, float32 (n, classes), of float32 pictures (n, 3, height, width).
+
+        Raises `ValueError` when the pictures have another type or shape than the file's input.
+        """
+        import numpy as np  # heavy; whoever has a batch has imported it
+
+        expected, given = (self.input_info.dtype, self.input_info.shape[1:]), (batch.dtype.name, batch.shape[1:])
+        if expected != given:
+            raise ValueError(f"the file takes {expected[0]} {expected[1]} for each picture, not {given[0]} {given[1]}")
+        if not len(batch):
+            classes = [size for size in self.output_info.shape[1:] if isinstance(size, int)]
+            return np.empty((0, *classes), np.float32)
+        largest = self.input_info.shape[0]
+        size = largest if isinstance(largest, int) else len(batch)
+        return np.concatenate([self.run(batch[start : start + size]) for start in range(0, len(batch), size)])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
