@@ -525,11 +525,6 @@ def _make_trainer(options: FitOptions, context: PassContext) -> Trainer:
     Raises `TrainingError` when they are not there.
     """
     settings = context.trainer
-    if settings.strategy not in ("auto", "ddp"):
-        raise TrainingError(
-            f"[trainer] strategy {settings.strategy!r} is for models that no single device can hold",
-            hint='use strategy = "ddp", with which each device holds the model and takes its part of the pictures',
-        )
     alone = settings.strategy == "auto" and settings.devices == 1 and settings.num_nodes == 1
     try:
         return Trainer(

@@ -366,7 +366,6 @@ def test_two_processes_train_one_model_and_the_first_one_writes(tmp_path) -> Non
             "cannot be used",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
-        ({"strategy": "fsdp"}, "no single device can hold"),
     ],
 )
 def test_devices_that_are_not_there(tmp_path, settings, message) -> None:
