@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # rich is loaded when something is shown
     from edgeopt.display import Display
     from edgeopt.report.schema import Report
 
+_WAIT_SECONDS = 0.5
 _TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
 
 
@@ -138,6 +139,11 @@ class _Run:
             self._work()
         return self._finish()
 
+    @property
+    def _is_helper(self) -> bool:
+        """Whether this is another machine of a distributed training, which trains along and leaves the rest to the first."""
+        return os.environ.get("NODE_RANK", "0") != "0"
+
     # -- what is there --------------------------------------------------------------------------------------------------
 
     def _found(self, stage: Stage) -> Result | None:
@@ -182,9 +188,17 @@ class _Run:
         console = self.console or Console(quiet=True)
         with Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
             self._trunk(workers)
+            if self._is_helper:
+                self._wait_for_report()
+                return
             self._files(workers)
             self._measure(workers, display)
             self._report(workers)
+
+    def _wait_for_report(self) -> None:
+        """Waits until the first machine, with which the store is shared, has finished the run."""
+        while not self._found(self.plan.stages["report"]):
+            time.sleep(_WAIT_SECONDS)
 
     def _job(self, *stages: Stage, measure: int | None = None) -> Job:
         recipe = self.plan.recipe
@@ -306,6 +320,8 @@ class _Run:
         from edgeopt.report.schema import Report
 
         report = self._result("report").folder
+        if self._is_helper:
+            return RunResult(Report.from_json((report / "report.json").read_text()), self.folder)
         for planned in self.plan.exports:
             if planned.name in self.failures:
                 continue

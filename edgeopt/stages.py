@@ -10,6 +10,7 @@ import json
 import platform
 import random
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from edgeopt.types import RawDataset, Split, TrainingData
 
 CARD_VERSIONS = ("edgeopt", "torch")
+_WAIT_SECONDS = 0.5
 
 
 @dataclass
@@ -48,20 +50,22 @@ class Workbench:
     states: dict[str, ModelState] = field(default_factory=dict)
 
     def do(self, stage: Stage) -> Result | None:
-        """The stage's result, found or made. Helpers of a distributed training work along and keep nothing."""
+        """The stage's result, found or made. Helpers of a distributed training work along with it, and keep nothing."""
         make = _MAKERS[stage.kind]
         if self.is_main:
             return self.store.compute(stage.key_without(self.failures), lambda folder: make(self, stage, folder))
-        if self.store.find(stage.key) is None:
+        if stage.kind is StageKind.PASS and self.store.find(stage.key) is None:
             with tempfile.TemporaryDirectory() as folder:
                 make(self, stage, Path(folder))
         return None
 
     def result(self, name: str) -> Result:
-        """The finished result of another stage."""
-        stage = self.plan.stages[name]
-        if (found := self.store.find(stage.key_without(self.failures))) is None:
-            raise PluginError(f"the result of stage {name!r} is not in the store: {self.store.root}")
+        """The finished result of another stage; a helper waits until the main process has it."""
+        key = self.plan.stages[name].key_without(self.failures)
+        while (found := self.store.find(key)) is None:
+            if self.is_main:
+                raise PluginError(f"the result of stage {name!r} is not in the store: {self.store.root}")
+            time.sleep(_WAIT_SECONDS)
         return found
 
     def state(self, name: str) -> ModelState:
