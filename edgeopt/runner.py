@@ -206,6 +206,7 @@ class _Run:
             recipe=recipe.to_json(),
             source_file=recipe.source.file,
             source_text=recipe.source.text,
+            overrides=tuple(recipe.source.overrides.values()),
             plugin_files=tuple(str(file) for file in self.plugin_files),
             smoke=self.plan.smoke,
             store=str(self.store.root),

@@ -40,6 +40,7 @@ class Job:
     recipe: dict[str, Json]
     source_file: str | None
     source_text: str
+    overrides: tuple[str, ...]
     plugin_files: tuple[str, ...]
     smoke: bool
     store: str
@@ -58,13 +59,13 @@ class Job:
     def from_json(text: str) -> Job:
         """Reads what `to_json` wrote."""
         values: dict[str, Json] = json.loads(text)
-        return Job(**values | {name: tuple(values[name]) for name in ("plugin_files", "stages")})
+        return Job(**values | {name: tuple(values[name]) for name in ("overrides", "plugin_files", "stages")})
 
     def plan(self) -> Plan:
         """The plan that the parent made, made again; raises `DataError` when the data changed in between."""
         source = Source(self.source_file, self.source_text, key_lines(self.source_text))
         registry = load_registry(Path(file) for file in self.plugin_files)
-        plan = make_plan(parse_recipe(self.recipe, source), registry, smoke=self.smoke)
+        plan = make_plan(parse_recipe(self.recipe, source, self.overrides), registry, smoke=self.smoke)
         changed = [name for name, key in self.keys.items() if plan.stages[name].key != key]
         if changed:
             raise DataError(

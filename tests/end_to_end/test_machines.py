@@ -61,7 +61,7 @@ def test_two_machines_train_one_model(tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]
-    ended = [machine.communicate(timeout=280) for machine in machines]
+    ended = [machine.communicate(timeout=500) for machine in machines]
     for machine, (_out, err) in zip(machines, ended, strict=True):
         assert machine.returncode == 0, err
     report = json.loads((tmp_path / "runs/two/report.json").read_text())

@@ -135,6 +135,7 @@ def test_mistakes_in_the_data_name_their_line(folder: Path) -> None:
     with pytest.raises(DataError) as caught:
         run(folder, "dataset.classes=['left', 'tap']")
     assert "did you mean 'top'" in str(caught.value)
+    assert str(caught.value).startswith("--set dataset.classes=")
     with pytest.raises(DataError):
         run(folder, "dataset.pictures=4")
 
@@ -192,7 +193,7 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(condition: Iterator[object], seconds: float = 120) -> None:
+def wait_for(condition: Iterator[object], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if next(condition):
@@ -242,7 +243,7 @@ def test_a_killed_run_goes_on_where_it_was(signal_number: signal.Signals, tmp_pa
     assert not list((tmp_path / "runs").glob("tiny/report.json"))
 
     again = start(tmp_path, *slow)
-    _out, err = again.communicate(timeout=240)
+    _out, err = again.communicate(timeout=500)
     assert again.returncode == 0, err
     report = json.loads((tmp_path / "runs/tiny/report.json").read_text())
     assert report["passes"][0]["facts"]["resumed_at"] > 0
@@ -252,7 +253,7 @@ def test_two_runs_at_once_on_one_store(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(TINY_RECIPE)
     processes = [start(tmp_path), start(tmp_path)]
     for process in processes:
-        _out, err = process.communicate(timeout=240)
+        _out, err = process.communicate(timeout=500)
         assert process.returncode == 0, err
     report = json.loads((tmp_path / "runs/tiny/report.json").read_text())
     assert [row["error"] for row in report["rows"]] == [None, None]
