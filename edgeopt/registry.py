@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 import pluggy
 
 from edgeopt import hookspecs
-from edgeopt.errors import Location, MissingExtraError, PluginError, Problem, did_you_mean
+from edgeopt.errors import Location, PluginError, Problem, did_you_mean
 from edgeopt.fingerprint import installed_version
 from edgeopt.plugin import PLUGIN_TYPES, DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin, Plugin, QuantizerPlugin
 
@@ -150,12 +150,6 @@ def missing_problem(plugin: Plugin) -> Problem | None:
     return Problem(
         f"{plugin.kind} {plugin.name!r} needs {names}, which {verb} not installed", f"pip install '{plugin.install}'"
     )
-
-
-def ensure_installed(plugin: Plugin) -> None:
-    """Raises `MissingExtraError` with the pip command when packages that `plugin` needs are missing."""
-    if problem := missing_problem(plugin):
-        raise MissingExtraError(problem)
 
 
 def _declarations(module: ModuleType, origin: Origin) -> list[Registered]:

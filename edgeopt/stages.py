@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.data import load_split, load_training, prepare
+from edgeopt.data import load_test, load_training, prepare
 from edgeopt.errors import ExportError, PluginError
 from edgeopt.evaluate import file_logits, verify
 from edgeopt.fingerprint import digest, file_digest, versions_of
@@ -80,7 +80,7 @@ class Workbench:
 
     def test(self) -> Split:
         """The test split, which no pass sees."""
-        return load_split(self.result("data").folder, "test", self.raw)
+        return load_test(self.result("data").folder, self.raw)
 
     @property
     def raw(self) -> Callable[[], RawDataset]:

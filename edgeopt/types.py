@@ -1,7 +1,7 @@
 """The values that flow through a run, all frozen.
 
 ```
-DataBundle ─▶ ModelState ─▶ … ─▶ ModelState ─▶ Artifact ─▶ Predictor
+DataBundle ─▶ ModelState ─▶ … ─▶ ModelState ─▶ ExportResult, file ─▶ Predictor
 ```
 
 Importing this module is light: arrays and modules appear in annotations only.
@@ -13,7 +13,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 if TYPE_CHECKING:  # numpy and torch are heavy, and only named here
@@ -250,19 +249,6 @@ class ExportResult:
     outside: tuple[str, ...] = ()
     facts: Mapping[str, Json] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A file made for a runtime."""
-
-    file: Path
-    runtime: str
-    precision: str
-    role: Role
-    sha256: str
-    size_bytes: int
-    card: Card
 
 
 class Predictor(Protocol):

@@ -6,7 +6,6 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantizeBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
@@ -39,17 +38,6 @@ def convert(prepared: GraphModule) -> GraphModule:
     for name in ("train", "eval"):  # torch.export restores the mode of what it exports
         vars(converted).pop(name, None)
     return converted.eval()
-
-
-def batch_range(program: ExportedProgram) -> tuple[int, int]:
-    """The smallest and the largest batch that `program` takes."""
-    name = program.graph_signature.user_inputs[0]
-    (node,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
-    batch = node.meta["val"].shape[0]
-    if isinstance(batch, int):
-        return batch, batch
-    limits = program.range_constraints[batch.node.expr]
-    return int(limits.lower), int(limits.upper)
 
 
 def _require_ranges(model: GraphModule) -> None:

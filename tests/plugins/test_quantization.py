@@ -9,13 +9,14 @@ import pytest
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
 from torch import nn
+from torch.export import ExportedProgram
 
 from edgeopt.errors import ExportError, FunctionChangedError, NothingChangedError
 from edgeopt.program import capture, export_program
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_torchao.agreement import compare
 from edgeopt_torchao.batch_norm import BatchNorm
-from edgeopt_torchao.convert import OPERATORS, batch_range, convert
+from edgeopt_torchao.convert import OPERATORS, convert
 from edgeopt_torchao.freeze import freeze_batch_norm, freeze_observers
 from edgeopt_torchao.layers import count_quantized
 from edgeopt_torchao.prepare import calibrate, prepare_ptq, prepare_qat
@@ -87,6 +88,17 @@ def train(prepared: nn.Module, steps: int = 3) -> None:
         loss.backward()
         optimizer.step()
     prepared.eval()
+
+
+def batch_range(program: ExportedProgram) -> tuple[int, int]:
+    """The smallest and the largest batch that `program` takes."""
+    name = program.graph_signature.user_inputs[0]
+    (node,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
+    batch = node.meta["val"].shape[0]
+    if isinstance(batch, int):
+        return batch, batch
+    limits = program.range_constraints[batch.node.expr]
+    return int(limits.lower), int(limits.upper)
 
 
 @pytest.fixture(scope="module", params=[small_net, mobilenet], ids=["small-net", "mobilenet-v3-small"])
