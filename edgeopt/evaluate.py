@@ -5,6 +5,7 @@ Runs in light processes: numpy and the runtime, no torch of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,13 @@ from edgeopt.errors import ExportError
 from edgeopt.types import Json, Predictor, Split
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgeopt.preprocessing import Preprocessing
     from edgeopt.progress import Progress
     from edgeopt.task import Task
-    from edgeopt.types import Labels, Logits
+    from edgeopt.types import Labels, Logits, Pixels
 
 BATCH_SIZE = 16
 
@@ -39,17 +43,26 @@ class Verification:
         return asdict(self)
 
 
+def feeder(holds: str, preprocessing: Preprocessing) -> Callable[[Pixels], NDArray[np.float32] | Pixels]:
+    """What turns pictures, uint8 (n, height, width, 3), into the batch that a file's predictor takes; `holds` is its input's."""
+    return (lambda pixels: pixels) if holds == "pixels" else preprocessing.normalize
+
+
 def file_logits(
-    predictor: Predictor, split: Split, preprocessing: Preprocessing, progress: Progress, label: str
+    predictor: Predictor,
+    split: Split,
+    feed: Callable[[Pixels], NDArray[np.float32] | Pixels],
+    progress: Progress,
+    label: str,
 ) -> Logits:
-    """Logits, float32 (n, classes), of an opened file on every picture of `split`."""
+    """Logits, float32 (n, classes), of an opened file on every picture of `split`; `feed` is that of `feeder`."""
     import numpy as np  # heavy: not part of `edgeopt check`
 
     rows = []
     with progress.bar(label, len(split)) as bar:
         for start in range(0, len(split), BATCH_SIZE):
             pixels = split.pixels(range(start, min(start + BATCH_SIZE, len(split))))
-            rows.append(np.asarray(predictor.predict(preprocessing.normalize(pixels)), dtype=np.float32))
+            rows.append(np.asarray(predictor.predict(feed(pixels)), dtype=np.float32))
             bar.advance(len(pixels))
     return np.concatenate(rows)
 

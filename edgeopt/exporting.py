@@ -7,17 +7,18 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from edgeopt.errors import ExportError, Problem
+from edgeopt.types import InputKind, TensorInfo
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits, TensorInfo
+    from edgeopt.types import Logits, ModelState, Pixels
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,21 @@ def unsupported(runtime: str, places: Iterable[OperatorPlace], reason: str) -> E
     )
 
 
+def input_of(state: ModelState, batch: int | str, name: str = "input") -> TensorInfo:
+    """What a file of a state's program takes: float32 NCHW, or the pixels that the program normalizes itself."""
+    channels, height, width = state.input_shape
+    if state.input_kind is InputKind.UINT8_NHWC:
+        return TensorInfo(name, "uint8", (batch, height, width, channels), "NHWC", holds="pixels")
+    return TensorInfo(name, "float32", (batch, channels, height, width), "NCHW")
+
+
+def pixels_or_values(info: TensorInfo) -> TensorInfo:
+    """The input of a file as its runtime describes it, completed: unscaled bytes are pixels, channels last."""
+    if info.dtype == "uint8" and info.scale is None:
+        return replace(info, layout="NHWC", holds="pixels")
+    return info
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Within, Python warnings and log records up to WARNING are dropped; errors still show."""
@@ -53,7 +69,7 @@ def quiet() -> Iterator[None]:
 
 
 class FilePredictor(ABC):
-    """A file with one float32 input of pictures and one float32 output of logits, opened in its runtime.
+    """A file with one input of pictures, float32 or pixels, and one float32 output of logits, opened in its runtime.
 
     A runtime sets `input_info` and `output_info` and runs one piece; a batch of any size is cut into pieces that the file
     takes. The first size of a shape is the largest batch of one call, or "batch" where any is taken.
@@ -63,15 +79,15 @@ class FilePredictor(ABC):
     output_info: TensorInfo
 
     @abstractmethod
-    def run(self, piece: NDArray[np.float32]) -> Logits:
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
         """Logits of one call."""
 
     @abstractmethod
     def close(self) -> None:
         """Frees the file's memory."""
 
-    def predict(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of float32 pictures (n, 3, height, width).
+    def predict(self, batch: NDArray[np.float32] | Pixels) -> Logits:
+        """Logits, float32 (n, classes), of float32 pictures (n, 3, height, width), or of pixels where the file takes them.
 
         Raises `ValueError` when the pictures have another type or shape than the file's input.
         """

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from edgeopt.plugin import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin, QuantizerPlugin
+from edgeopt.plugin import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin, QuantizerPlugin, ReaderPlugin
 
 GROUP = "edgeopt"
 
@@ -86,6 +86,19 @@ def edgeopt_exporters() -> Iterable[ExporterPlugin]:
         yield ExporterPlugin(
             "my-runtime", "Files for my runtime.", MyOptions, export=export, open=open_file, runtime="mine", suffix=".my"
         )
+    ```
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def edgeopt_readers() -> Iterable[ReaderPlugin]:
+    """Model files that `edgeopt convert SOURCE --to FORMAT` opens, selected by the ending of SOURCE.
+
+    ```python
+    @edgeopt.hookimpl
+    def edgeopt_readers():
+        yield ReaderPlugin("my-file", "Models of my framework.", MyOptions, read=read, suffixes=(".mine",), framework="mine")
     ```
     """
     raise AssertionError("a specification is never called")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edgeopt.types import Pixels
+
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
@@ -67,7 +69,7 @@ def turns(runs: int, rounds: int) -> list[int]:
 def serve(
     exporter: ExporterPlugin,
     file: Path,
-    batch: NDArray[np.float32],
+    batch: NDArray[np.float32] | Pixels,
     threads: int,
     warmup: int,
     requests: Iterator[str],
@@ -75,7 +77,7 @@ def serve(
 ) -> None:
     """Opens `file` and answers each request, a number of calls, with their times in ms; at the end with the peak memory.
 
-    `batch` is float32 (n, 3, height, width), normalized.
+    `batch` is what the file's predictor takes: float32 (n, 3, height, width), normalized, or pixels.
     """
     for module in exporter.runtime_modules:
         import_module(module)  # so that the memory below is the file's own, not the runtime's code

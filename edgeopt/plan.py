@@ -26,8 +26,10 @@ from edgeopt.plugin import (
     DatasetPlugin,
     ExporterPlugin,
     ModelPlugin,
+    Numerics,
     PassPlugin,
     Plugin,
+    QuantizerPlugin,
     Use,
     reference_kind,
 )
@@ -73,7 +75,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class PlannedExport:
-    """One file to make: an exporter, the role of the model that goes into it, and the folder it ends in.
+    """One file to make: an exporter, the file's role, the role of the model that goes into it, and the folder it ends in.
 
     `step` counts the recipe's exports, `number` the plan's files.
     """
@@ -83,6 +85,7 @@ class PlannedExport:
     number: int
     role: Role
     folder: str
+    program_role: Role
 
     @property
     def name(self) -> str:
@@ -97,7 +100,7 @@ class PlannedExport:
     @property
     def program_stage(self) -> str:
         """The stage that makes the program behind the file."""
-        return f"{StageKind.PROGRAM}-{self.role}"
+        return f"{StageKind.PROGRAM}-{self.program_role}"
 
     @property
     def export_stage(self) -> str:
@@ -130,15 +133,24 @@ class Plan:
         return next((index for index, use in enumerate(self.passes) if use.plugin.optimizes), len(self.passes))
 
     @property
+    def framework(self) -> str:
+        """The framework of the recipe's model."""
+        return self.model.plugin.framework
+
+    @property
     def roles(self) -> tuple[Role, ...]:
         """The models that are captured: the float one, and the optimized one where a pass optimizes."""
         optimizes = self.baseline_passes < len(self.passes)
         return (Role.BASELINE, Role.OPTIMIZED) if optimizes else (Role.BASELINE,)
 
+    def program_role(self, file: Role) -> Role:
+        """The model behind a file: where only the exporter optimizes, both files come from the float one."""
+        return file if file in self.roles else Role.BASELINE
+
     @property
     def uses(self) -> tuple[Use[Any], ...]:
         """Every plugin that the recipe uses, references in options included."""
-        exports = {planned.step: planned.use for planned in self.exports}
+        exports = {planned.step: planned.use for planned in self.exports}  # the last of a step has the recipe's options
         direct: list[Use[Any]] = [self.dataset, self.model, *self.passes, *exports.values()]
         return tuple(direct + [inner for use in direct for inner in references(use)])
 
@@ -155,7 +167,7 @@ class Plan:
 
     def resolved(self) -> dict[str, Json]:
         """The recipe with every option written out, as the lock and the report record it."""
-        steps = {planned.step: planned.use for planned in self.exports}
+        steps = {planned.step: planned.use for planned in self.exports}  # the last of a step has the recipe's options
         return {
             "schema": self.recipe.schema_version,
             "name": self.recipe.name,
@@ -186,6 +198,8 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
     exporters = [planner.use(ExporterPlugin, step, ("exports", index)) for index, step in enumerate(recipe.exports)]
     planner.check_order(passes)
     planner.check_folders()
+    planner.check_frameworks(model, passes, exporters)
+    planner.check_exports(model, passes, exporters)
     fingerprint = planner.fingerprint(dataset)
     if planner.problems or dataset is None or model is None:
         unique = dict.fromkeys(planner.problems)
@@ -312,6 +326,61 @@ class _Planner:
                 return
             form, maker = plugin.produces, plugin.name
 
+    def check_frameworks(
+        self,
+        model: Use[ModelPlugin] | None,
+        passes: list[Use[PassPlugin] | None],
+        exporters: list[Use[ExporterPlugin] | None],
+    ) -> None:
+        """Notes passes and exporters that take models of another framework than the recipe's."""
+        if model is None:
+            return
+        framework = model.plugin.framework
+        for part, uses in (("passes", passes), ("exports", exporters)):
+            for index, use in enumerate(uses):
+                if use is None or use.plugin.framework == framework:
+                    continue
+                kind = type(use.plugin)
+                takers = [
+                    entry.plugin
+                    for entry in self.registry
+                    if isinstance(entry.plugin, kind) and entry.plugin.framework == framework
+                ]
+                same = [
+                    each.name for each in takers if getattr(each, "format", "") == getattr(use.plugin, "format", "")
+                ]
+                names = ", ".join(repr(name) for name in (same or [each.name for each in takers]))
+                self.problems.append(
+                    Problem(
+                        f"{kind.kind} {use.plugin.name!r} takes models of {use.plugin.framework}, "
+                        f"and model {model.plugin.name!r} gives one of {framework}",
+                        f"for {framework} there is {names}" if names else None,
+                        self.recipe.locate(part, index, "use"),
+                    )
+                )
+
+    def check_exports(
+        self,
+        model: Use[ModelPlugin] | None,
+        passes: list[Use[PassPlugin] | None],
+        exporters: list[Use[ExporterPlugin] | None],
+    ) -> None:
+        """Notes exporters that cannot take what the passes give."""
+        if model is None or None in passes:
+            return
+        quantizers = tuple(
+            inner.plugin
+            for use in passes
+            if use is not None
+            for inner in references(use)
+            if isinstance(inner.plugin, QuantizerPlugin)
+        )
+        numerics = Numerics(quantizers, model.plugin.framework)
+        for index, use in enumerate(exporters):
+            if use is not None and use.plugin.check and use.plugin.framework == numerics.framework:
+                locate = partial(self.recipe.locate, "exports", index)
+                self.problems += [problem.at(locate) for problem in use.plugin.check(use.options, numerics)]
+
     def check_folders(self) -> None:
         """Notes exports that would write one file."""
         seen: dict[str, int] = {}
@@ -344,14 +413,26 @@ def _line(problem: Problem) -> int:
 
 
 def _with_exports(plan: Plan, exporters: list[Use[ExporterPlugin]]) -> Plan:
-    """The plan with one planned file for each exporter and role."""
-    roles = plan.roles if plan.recipe.baseline else plan.roles[-1:]
-    files = ((step, use, role) for step, use in enumerate(exporters) for role in roles)
+    """The plan with one planned file for each exporter and role.
+
+    The float file of an exporter that converts by itself is made with that exporter's float options.
+    """
+    files = [
+        (step, Use(use.plugin, options) if role is Role.BASELINE else use, role)
+        for step, use in enumerate(exporters)
+        for options in [use.plugin.float_options(use.options)]
+        for role in _file_roles(plan, is_converted=options != use.options)
+    ]
     exports = tuple(
-        PlannedExport(use, step, number, role, plan.recipe.exports[step].folder)
+        PlannedExport(use, step, number, role, plan.recipe.exports[step].folder, plan.program_role(role))
         for number, (step, use, role) in enumerate(files)
     )
     return replace(plan, exports=exports)
+
+
+def _file_roles(plan: Plan, *, is_converted: bool) -> tuple[Role, ...]:
+    roles = (Role.BASELINE, Role.OPTIMIZED) if is_converted else plan.roles
+    return roles if plan.recipe.baseline else roles[-1:]
 
 
 # ---- stages -----------------------------------------------------------------------------------------------------------
@@ -393,7 +474,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         yield states[-1]
 
     programs: dict[Role, Stage] = {}
-    wanted = {planned.role for planned in plan.exports} | {Role.BASELINE}
+    wanted = {planned.program_role for planned in plan.exports} | {Role.BASELINE}
     for role in plan.roles:
         if role not in wanted:
             continue
@@ -411,7 +492,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
 
     exports, verifies = [], []
     for planned in plan.exports:
-        program = programs[planned.role]
+        program = programs[planned.program_role]
         where: Key = ("exports", planned.step)
         label = f"{planned.folder}, {planned.role}"
         export_key = key_of(planned.use, program.key, card_recipe(plan))
@@ -422,7 +503,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
                 planned.export_stage,
                 f"export: {label}",
                 export_key,
-                (program.name,),
+                (data.name, program.name),
                 where,
                 planned.number,
                 planned.role,

@@ -8,7 +8,7 @@ recipes and the errors. Declarations grow by optional fields with defaults only.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
@@ -17,14 +17,16 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from edgeopt.errors import PluginError, Problem
-from edgeopt.settings import DatasetOptions, Options, TrainerSettings, to_json
+from edgeopt.settings import DatasetOptions, ExporterOptions, Options, TrainerSettings, to_json
 from edgeopt.types import (
+    TORCH,
     Card,
     ExportResult,
     Form,
     ModelState,
     Predictor,
     RawDataset,
+    Split,
     TrainingData,
 )
 
@@ -39,13 +41,16 @@ __all__ = [
     "DatasetOptions",
     "DatasetPlugin",
     "ExportContext",
+    "ExporterOptions",
     "ExporterPlugin",
     "ModelPlugin",
+    "Numerics",
     "Options",
     "PassContext",
     "PassPlugin",
     "Plugin",
     "QuantizerPlugin",
+    "ReaderPlugin",
     "Use",
 ]
 
@@ -113,7 +118,7 @@ class DatasetPlugin(Plugin):
 class ModelPlugin(Plugin):
     """A source of models. `build(options, data)` returns a float `ModelState` in module form for the classes of `data`.
 
-    Where the options name local files, `fingerprint(options)` is a cheap text that changes when these do, and raises a
+    `framework` is the one that its models belong to; a recipe's passes and exporters must be of the same. Where the options name local files, `fingerprint(options)` is a cheap text that changes when these do, and raises a
     `UserError` when one is missing.
     """
 
@@ -121,16 +126,22 @@ class ModelPlugin(Plugin):
 
     build: Callable[[Any, TrainingData], ModelState] = field(kw_only=True)
     fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
+    framework: str = field(default=TORCH, kw_only=True)
 
 
 @dataclass(frozen=True)
 class QuantizerPlugin(Plugin):
-    """A target's numerics. `build(options, qat)` returns a torchao PT2E `Quantizer`; `precision` names the result ("int8")."""
+    """A target's numerics. `build(options, qat)` returns a torchao PT2E `Quantizer`; `precision` names the result ("int8").
+
+    `scheme` names the family of numerics, by which exporters say what they take: "int8-affine" where activations have zero
+    points, "int8-symmetric" where everything is symmetric.
+    """
 
     kind: ClassVar[str] = "quantizer"
 
     build: Callable[[Any, bool], Quantizer] = field(kw_only=True)
     precision: str = field(default="int8", kw_only=True)
+    scheme: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,15 @@ class PassPlugin(Plugin):
     accepts: Form = field(default=Form.MODULE, kw_only=True)
     produces: Form = field(default=Form.MODULE, kw_only=True)
     optimizes: bool = field(default=True, kw_only=True)
+    framework: str = field(default=TORCH, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What is known of an exporter's program before anything runs: the quantizers of the passes, in order."""
+
+    quantizers: tuple[QuantizerPlugin, ...] = ()
+    framework: str = TORCH
 
 
 @dataclass(frozen=True)
@@ -155,6 +175,11 @@ class ExporterPlugin(Plugin):
 
     The state is always in program form. `runtime` names the runtime in the report, `suffix` ends the file's name.
     `runtime_modules` are the modules that opening a file imports; they are imported before its memory is measured.
+    `framework` is the one whose models it takes, `format` what it writes, as `edgeopt convert --to` names it.
+
+    `baseline(options)` returns the options of the float file that the optimized one is compared with. Where they differ from
+    the options given, the exporter itself optimizes, so that a recipe without an optimizing pass has two files to compare.
+    `check(options, numerics)` gives what can be known to be wrong before anything runs.
     """
 
     kind: ClassVar[str] = "exporter"
@@ -164,9 +189,38 @@ class ExporterPlugin(Plugin):
     runtime: str = field(kw_only=True)
     suffix: str = field(kw_only=True)
     runtime_modules: tuple[str, ...] = field(default=(), kw_only=True)
+    framework: str = field(default=TORCH, kw_only=True)
+    format: str = field(default="", kw_only=True)
+    baseline: Callable[[Any], Any] | None = field(default=None, kw_only=True)
+    check: Callable[[Any, Numerics], Iterable[Problem]] | None = field(default=None, kw_only=True)
+
+    def float_options(self, options: Any) -> Any:
+        """The options of the float file that one with `options` is compared with."""
+        return self.baseline(options) if self.baseline else options
 
 
-PLUGIN_TYPES: tuple[type[Plugin], ...] = (DatasetPlugin, ModelPlugin, QuantizerPlugin, PassPlugin, ExporterPlugin)
+@dataclass(frozen=True)
+class ReaderPlugin(Plugin):
+    """Opens a model file for `edgeopt convert`: `read(path, options)` returns its `ModelState`, in program form.
+
+    `suffixes` are the endings of the files that it reads, "/" that of a folder. Classes that a file does not name are "0", "1", …
+    """
+
+    kind: ClassVar[str] = "reader"
+
+    read: Callable[[Path, Any], ModelState] = field(kw_only=True)
+    suffixes: tuple[str, ...] = field(kw_only=True)
+    framework: str = field(default=TORCH, kw_only=True)
+
+
+PLUGIN_TYPES: tuple[type[Plugin], ...] = (
+    DatasetPlugin,
+    ModelPlugin,
+    QuantizerPlugin,
+    PassPlugin,
+    ExporterPlugin,
+    ReaderPlugin,
+)
 
 P = TypeVar("P", bound=Plugin)
 
@@ -250,8 +304,13 @@ class PassContext:
 
 @dataclass(frozen=True)
 class ExportContext:
-    """Where an exporter writes, and the card that it completes with `with_tensors` and embeds where the format allows."""
+    """Where an exporter writes, and the card that it completes with `with_tensors` and embeds where the format allows.
+
+    `calibration` are the pictures for exporters that quantize by themselves, and `seed` is the export's own.
+    """
 
     path: Path
     card: Card
     progress: Progress
+    calibration: Split
+    seed: int = 0

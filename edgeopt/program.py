@@ -11,9 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeopt.errors import ExportError, FunctionChangedError, Problem
-from edgeopt.types import Form, ModelState, Split
+from edgeopt.types import TORCH, Form, ModelState, Split
 
 if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
@@ -79,8 +81,12 @@ def example_of(program: ExportedProgram) -> Tensor:
 
     name = program.graph_signature.user_inputs[0]
     (node,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
-    batch, *picture = node.meta["val"].shape
-    return torch.randn(1 if batch == 1 else 2, *picture, generator=torch.Generator().manual_seed(0))
+    value = node.meta["val"]
+    batch, *picture = value.shape
+    shape, generator = (1 if batch == 1 else 2, *picture), torch.Generator().manual_seed(0)
+    if value.dtype == torch.uint8:
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return torch.randn(shape, generator=generator)
 
 
 def make_contiguous(module: nn.Module) -> None:
@@ -127,8 +133,11 @@ def fit_batch(example_input: Tensor, batch_range: tuple[int, int]) -> Tensor:
 
 
 def to_program(state: ModelState, split: Split) -> ModelState:
-    """The state in program form: captured on the first pictures of `split` where it still is a module."""
-    if state.form is Form.PROGRAM:
+    """The state in program form: captured on the first pictures of `split` where it still is a module.
+
+    A model of another framework is left as it is: its exporters know how to fix its arithmetic.
+    """
+    if state.form is Form.PROGRAM or state.framework != TORCH:
         return state
     import torch
 
@@ -144,16 +153,28 @@ def imports_of(program: ExportedProgram, imports: tuple[str, ...]) -> tuple[str,
 
 
 def program_logits(state: ModelState, split: Split, progress: Progress, label: str) -> Logits:
-    """Logits, float32 (n, classes), of a program on every picture of `split`, computed by PyTorch."""
+    """Logits, float32 (n, classes), of a program on every picture of `split`, computed by its own framework."""
     import numpy as np
-    import torch
 
-    module = state.program.module()
+    answer = state.foreign.logits if state.framework != TORCH else _answers(state.program)
     batch_size = min(BATCH_SIZE, state.batch_range[1])
     rows = []
-    with torch.no_grad(), progress.bar(label, len(split)) as bar:
+    with progress.bar(label, len(split)) as bar:
         for start in range(0, len(split), batch_size):
             batch = state.preprocessing.normalize(split.pixels(range(start, min(start + batch_size, len(split)))))
-            rows.append(module(torch.from_numpy(batch)).numpy())
+            rows.append(answer(batch))
             bar.advance(len(batch))
     return np.concatenate(rows)
+
+
+def _answers(program: ExportedProgram) -> Callable[[NDArray[np.float32]], Logits]:
+    import torch
+
+    module = program.module()
+
+    def answer(batch: NDArray[np.float32]) -> Logits:
+        with torch.no_grad():
+            logits: Logits = module(torch.from_numpy(batch)).numpy()
+        return logits
+
+    return answer

@@ -21,7 +21,16 @@ import pluggy
 from edgeopt import hookspecs
 from edgeopt.errors import Location, PluginError, Problem, did_you_mean
 from edgeopt.fingerprint import installed_version
-from edgeopt.plugin import PLUGIN_TYPES, DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin, Plugin, QuantizerPlugin
+from edgeopt.plugin import (
+    PLUGIN_TYPES,
+    DatasetPlugin,
+    ExporterPlugin,
+    ModelPlugin,
+    PassPlugin,
+    Plugin,
+    QuantizerPlugin,
+    ReaderPlugin,
+)
 
 P = TypeVar("P", bound=Plugin)
 
@@ -31,6 +40,7 @@ _HOOKS: Mapping[type[Plugin], str] = {
     QuantizerPlugin: "edgeopt_quantizers",
     PassPlugin: "edgeopt_passes",
     ExporterPlugin: "edgeopt_exporters",
+    ReaderPlugin: "edgeopt_readers",
 }
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
+from edgeopt.types import InputKind
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PosixPath = Annotated[Path, PlainSerializer(lambda path: Path(path).as_posix(), return_type=str)]
 
@@ -93,6 +95,21 @@ class DatasetOptions(Options):
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             raise ValueError("classes names a class twice")
         return self
+
+
+class FileInput(Options):
+    """What a file takes: the `[exports.input]` table."""
+
+    kind: InputKind = Field(
+        InputKind.FLOAT_NCHW,
+        description='"float-nchw": normalized floats; "uint8-nhwc": pixels as a camera has them, normalized inside the file',
+    )
+
+
+class ExporterOptions(Options):
+    """What every exporter of PyTorch programs takes; their options extend this."""
+
+    input: FileInput = Field(default_factory=FileInput, description="what the file takes for a picture")
 
 
 class TrainerSettings(Options):

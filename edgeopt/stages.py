@@ -13,21 +13,22 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.data import load_test, load_training, prepare
 from edgeopt.errors import ExportError, PluginError
-from edgeopt.evaluate import file_logits, verify
+from edgeopt.evaluate import feeder, file_logits, verify
 from edgeopt.fingerprint import digest, file_digest, versions_of
 from edgeopt.plan import Plan, PlannedExport, Stage, StageKind, card_recipe
 from edgeopt.plugin import ExportContext, PassContext
 from edgeopt.program import program_logits, to_program
+from edgeopt.settings import ExporterOptions
 from edgeopt.states import load_outline, load_state, save_state
 from edgeopt.store import Result, Store
-from edgeopt.types import Card, Form, Json, ModelState
+from edgeopt.types import TORCH, Card, Form, InputKind, Json, ModelState
 
 if TYPE_CHECKING:
     from edgeopt.progress import Progress
@@ -93,12 +94,15 @@ class Workbench:
 
     def seed(self, stage: Stage) -> int:
         """Seeds everything random for one stage, whichever stages ran before it in this process; returns the seed."""
-        seed = int(digest([self.plan.recipe.seed, stage.name])[:8], 16)
         import numpy as np
-        import torch
 
+        seed = int(digest([self.plan.recipe.seed, stage.name])[:8], 16)
         random.seed(seed)
         np.random.seed(seed)
+        if self.plan.framework != TORCH:
+            return seed  # the plugin seeds its own framework; torch must not come into its process
+        import torch
+
         torch.manual_seed(seed)
         return seed
 
@@ -113,9 +117,19 @@ def _make_model(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]
     state = model.plugin.build(model.options, bench.training())
     if state.form is not Form.MODULE:
         raise PluginError(f"model {model.plugin.name!r} built a {state.form}, not a module")
+    if state.framework != model.plugin.framework:
+        raise PluginError(
+            f"model {model.plugin.name!r} built a model of {state.framework}, not {model.plugin.framework}"
+        )
     save_state(state, folder)
     bench.states = {stage.name: state}
-    return {"parameters": sum(parameter.numel() for parameter in state.module.parameters())}
+    return {"parameters": _parameter_count(state)}
+
+
+def _parameter_count(state: ModelState) -> int:
+    if state.framework != TORCH:
+        return state.foreign.parameter_count
+    return sum(parameter.numel() for parameter in state.module.parameters())
 
 
 def _make_pass(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
@@ -166,12 +180,12 @@ def _make_program(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Jso
 
 
 def _make_export(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
-    import torch
-
-    torch.set_num_threads(1)  # exports run side by side, and their bytes must not depend on how many do
     planned = bench.plan.exports[stage.index]
-    (program,) = stage.needs
+    _data, program = stage.needs
     state = bench.state(program)
+    if state.framework == TORCH:
+        state = _for_export(state, planned)
+    calibration = bench.training().calibration
     card = Card(
         classes=state.classes,
         preprocessing=state.preprocessing.to_json(),
@@ -182,18 +196,32 @@ def _make_export(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json
         versions=versions_of((*CARD_VERSIONS, *planned.use.plugin.requires)) | {"python": platform.python_version()},
     )
     path = folder / f"model{planned.use.plugin.suffix}"
-    bench.seed(stage)
-    exported = planned.use.plugin.export(state, planned.use.options, ExportContext(path, card, bench.progress))
+    context = ExportContext(path, card, bench.progress, calibration, bench.seed(stage))
+    exported = planned.use.plugin.export(state, planned.use.options, context)
     if not path.is_file() or path.stat().st_size == 0:
         raise ExportError(f"exporter {planned.use.plugin.name!r} wrote no file")
+    precision = exported.precision or state.precision
+    card = replace(card, precision=precision)
     (folder / "card.json").write_text(card.with_tensors(exported.input, exported.output).to_json())
     return {
-        "precision": state.precision,
         "sha256": file_digest(path),
         "size_bytes": path.stat().st_size,
         "compressed_bytes": _compressed_bytes(path),
         **json.loads(json.dumps(asdict(exported))),
+        "precision": precision,
     }
+
+
+def _for_export(state: ModelState, planned: PlannedExport) -> ModelState:
+    """The program as the file is to have it."""
+    import torch
+
+    from edgeopt.device_input import take_pixels
+
+    torch.set_num_threads(1)  # exports run side by side, and their bytes must not depend on how many do
+    options = planned.use.options
+    wants_pixels = isinstance(options, ExporterOptions) and options.input.kind is InputKind.UINT8_NHWC
+    return take_pixels(state) if wants_pixels else state
 
 
 def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
@@ -204,7 +232,8 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json
     outline = load_outline(program.folder)
     test = bench.test()
     predictor = planned.use.plugin.open(bench.file(planned, export), bench.plan.recipe.measure.threads)
-    logits = file_logits(predictor, test, outline.preprocessing, bench.progress, stage.label)
+    feed = feeder(export.values["input"]["holds"], outline.preprocessing)
+    logits = file_logits(predictor, test, feed, bench.progress, stage.label)
     np.save(folder / "logits.npy", logits)
     return verify(outline.task, logits, np.load(program.folder / "logits.npy"), test.labels).to_json()
 

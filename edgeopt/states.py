@@ -11,25 +11,32 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.task import TASKS, Task
-from edgeopt.types import Curve, Form, Json, ModelState, PassRecord
+from edgeopt.types import TORCH, Curve, ForeignModel, Form, InputKind, Json, ModelState, PassRecord
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
 
 _FILES = {Form.MODULE: "module.pt", Form.PROGRAM: "program.pt2"}
+_FOREIGN = "model"  # a folder
 
 
 def save_state(state: ModelState, folder: Path) -> None:
-    """Writes the model and a `state.json` that can be read without torch."""
-    import torch  # only where a model is at hand
-
-    file = folder / _FILES[state.form]
-    if state.form is Form.MODULE:
-        torch.save(state.model, file)
+    """Writes the model and a `state.json` that can be read without its framework."""
+    if state.framework != TORCH:
+        (folder / _FOREIGN).mkdir()
+        state.foreign.save(folder / _FOREIGN)
     else:
-        torch.export.save(state.model, file)  # type: ignore[arg-type]
+        _save_torch(state, folder / _FILES[state.form])
     meta = {
         "form": state.form,
+        "framework": state.framework,
+        "loader": state.foreign.loader if state.framework != TORCH else "",
+        "input_kind": state.input_kind,
         "task": state.task.name,
         "classes": state.classes,
         "preprocessing": state.preprocessing.to_json(),
@@ -39,6 +46,15 @@ def save_state(state: ModelState, folder: Path) -> None:
         "history": [asdict(record) for record in state.history],
     }
     (folder / "state.json").write_text(json.dumps(meta))
+
+
+def _save_torch(state: ModelState, file: Path) -> None:
+    import torch  # only where a model of it is at hand
+
+    if state.form is Form.MODULE:
+        torch.save(state.module, file)
+    else:
+        torch.export.save(state.program, file)
 
 
 @dataclass(frozen=True)
@@ -53,11 +69,13 @@ class Outline:
     batch_range: tuple[int, int]
     imports: tuple[str, ...]
     history: tuple[PassRecord, ...]
+    framework: str
+    input_kind: InputKind
 
 
 def load_outline(folder: Path) -> Outline:
-    """Reads a saved state without its model, and without torch."""
-    meta = json.loads((folder / "state.json").read_text())
+    """Reads a saved state without its model, and without its framework."""
+    meta = _meta(folder)
     return Outline(
         form=Form(meta["form"]),
         task=TASKS[meta["task"]],
@@ -75,20 +93,39 @@ def load_outline(folder: Path) -> Outline:
             )
             for record in meta["history"]
         ),
+        framework=meta["framework"],
+        input_kind=InputKind(meta["input_kind"]),
     )
 
 
 def load_state(folder: Path) -> ModelState:
     """Reads what `save_state` wrote."""
-    import torch  # only where a model is wanted
-
     outline = load_outline(folder)
     for module in outline.imports:
         import_module(module)
-    file = folder / _FILES[outline.form]
-    is_module = outline.form is Form.MODULE
-    model = torch.load(file, weights_only=False) if is_module else torch.export.load(file)
+    model = _load_torch(outline, folder) if outline.framework == TORCH else _load_foreign(folder)
     return ModelState(model=model, **{each.name: getattr(outline, each.name) for each in fields(outline)})
+
+
+def _load_torch(outline: Outline, folder: Path) -> nn.Module | ExportedProgram:
+    import torch  # only where a model of it is wanted
+
+    file = folder / _FILES[outline.form]
+    model: nn.Module | ExportedProgram = (
+        torch.load(file, weights_only=False) if outline.form is Form.MODULE else torch.export.load(file)
+    )
+    return model
+
+
+def _load_foreign(folder: Path) -> ForeignModel:
+    module, _, function = _meta(folder)["loader"].partition(":")
+    model: ForeignModel = getattr(import_module(module), function)(folder / _FOREIGN)
+    return model
+
+
+def _meta(folder: Path) -> dict[str, Json]:
+    meta: dict[str, Json] = json.loads((folder / "state.json").read_text())
+    return meta
 
 
 def _tuples(values: Mapping[str, Json]) -> dict[str, Json]:

@@ -16,6 +16,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 if TYPE_CHECKING:  # numpy and torch are heavy, and only named here
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
@@ -37,6 +39,13 @@ class Form(StrEnum):
 
     MODULE = "module"
     PROGRAM = "program"
+
+
+class InputKind(StrEnum):
+    """What a file takes for a picture: normalized floats, channels first, or pixels as a camera has them."""
+
+    FLOAT_NCHW = "float-nchw"
+    UINT8_NHWC = "uint8-nhwc"
 
 
 class Role(StrEnum):
@@ -140,6 +149,31 @@ class PassRecord:
     warnings: tuple[str, ...] = ()
 
 
+class ForeignModel(Protocol):
+    """A model of another framework than PyTorch, which knows how to save itself and to answer.
+
+    `loader` is "package.module:function"; that function reads from a folder what `save` wrote into it.
+    """
+
+    @property
+    def loader(self) -> str: ...
+
+    @property
+    def parameter_count(self) -> int: ...
+
+    def save(self, folder: Path) -> None:
+        """Writes the model into an empty folder."""
+        ...
+
+    def logits(self, batch: NDArray[np.float32]) -> Logits:
+        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width)."""
+        ...
+
+
+TORCH = "torch"
+"""The framework of a state whose model is an `nn.Module` or an `ExportedProgram`."""
+
+
 @dataclass(frozen=True)
 class ModelState:
     """A model on its way through the passes. A pass returns a new one and leaves its input alone.
@@ -147,9 +181,11 @@ class ModelState:
     `model` is an `nn.Module` or an `ExportedProgram`, as `form` says. It takes float32 (batch, 3, image_size, image_size),
     normalized by `preprocessing`, and returns logits (batch, len(classes)); `batch_range` bounds the batch of a program.
     `imports` names modules that must be imported before a saved model is read, because they define its classes or operators.
+    Where `framework` is not "torch", `model` is a `ForeignModel`. `input_kind` says what a program takes: the above, or the
+    pixels of `edgeopt.settings.FileInput`.
     """
 
-    model: nn.Module | ExportedProgram
+    model: nn.Module | ExportedProgram | ForeignModel
     form: Form
     task: Task
     classes: tuple[str, ...]
@@ -158,6 +194,8 @@ class ModelState:
     batch_range: tuple[int, int] = (1, 1024)
     imports: tuple[str, ...] = ()
     history: tuple[PassRecord, ...] = ()
+    framework: str = TORCH
+    input_kind: InputKind = InputKind.FLOAT_NCHW
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -165,23 +203,30 @@ class ModelState:
         return (3, self.preprocessing.image_size, self.preprocessing.image_size)
 
     @property
+    def foreign(self) -> ForeignModel:
+        """The model of another framework."""
+        if self.framework == TORCH:
+            raise TypeError("this state holds a model of PyTorch")
+        return cast("ForeignModel", self.model)
+
+    @property
     def module(self) -> nn.Module:
         """The model of a state in module form."""
-        if self.form is not Form.MODULE:
-            raise TypeError("this state holds a program")
+        if self.form is not Form.MODULE or self.framework != TORCH:
+            raise TypeError("this state holds no module of PyTorch")
         return cast("nn.Module", self.model)
 
     @property
     def program(self) -> ExportedProgram:
         """The model of a state in program form."""
-        if self.form is not Form.PROGRAM:
-            raise TypeError("this state holds a module")
+        if self.form is not Form.PROGRAM or self.framework != TORCH:
+            raise TypeError("this state holds no program of PyTorch")
         return cast("ExportedProgram", self.model)
 
     def after(
         self,
         record: PassRecord,
-        model: nn.Module | ExportedProgram,
+        model: nn.Module | ExportedProgram | ForeignModel,
         *,
         form: Form | None = None,
         precision: str | None = None,
@@ -201,7 +246,11 @@ class ModelState:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output of a file; `scale` and `zero_point` are set when its type is an integer."""
+    """One input or output of a file.
+
+    `holds` is "values", numbers that stand for themselves or, with `scale` and `zero_point` where their type is an integer,
+    for quantized ones; or "pixels", 0 to 255 as a camera gives them, which the file normalizes itself.
+    """
 
     name: str
     dtype: str
@@ -209,6 +258,7 @@ class TensorInfo:
     layout: str
     scale: float | None = None
     zero_point: int | None = None
+    holds: str = "values"
 
 
 @dataclass(frozen=True)
@@ -239,7 +289,7 @@ class Card:
 class ExportResult:
     """What an exporter says of the file it wrote.
 
-    `delegated_share` is the share of compute nodes that the runtime's fast path takes, 0 to 1, or None where the runtime
+    `precision` is the file's where the exporter converted it, and empty where it is the program's. `delegated_share` is the share of compute nodes that the runtime's fast path takes, 0 to 1, or None where the runtime
     has no delegate. `outside` names what stayed out of it.
     """
 
@@ -249,11 +299,15 @@ class ExportResult:
     outside: tuple[str, ...] = ()
     facts: Mapping[str, Json] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    precision: str = ""
 
 
 class Predictor(Protocol):
     """A file opened in its own runtime."""
 
-    def predict(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width), whatever the file's own types are."""
+    def predict(self, batch: NDArray[np.float32] | Pixels) -> Logits:
+        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width), whatever the file's own types are.
+
+        A file whose input holds pixels takes them as they are: uint8 (n, height, width, 3).
+        """
         ...

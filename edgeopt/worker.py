@@ -168,8 +168,7 @@ def _stages(job: Job, events: Events, *, is_main: bool) -> None:
 
 def _measure(job: Job, number: int, events: Events) -> None:
     """Times one file on request, see `edgeopt.measure`."""
-    import numpy as np
-
+    from edgeopt.evaluate import feeder
     from edgeopt.measure import serve
     from edgeopt.stages import Workbench
     from edgeopt.states import load_outline
@@ -181,10 +180,12 @@ def _measure(job: Job, number: int, events: Events) -> None:
     outline = load_outline(bench.result(planned.program_stage).folder)
     test = bench.test()
     pixels = test.pixels([picture % len(test) for picture in range(settings.batch_size)])
+    export = bench.result(planned.export_stage)
+    feed = feeder(export.values["input"]["holds"], outline.preprocessing)
     serve(
         exporter=planned.use.plugin,
-        file=bench.file(planned, bench.result(planned.export_stage)),
-        batch=np.ascontiguousarray(outline.preprocessing.normalize(pixels)),
+        file=bench.file(planned, export),
+        batch=feed(pixels),
         threads=settings.threads,
         warmup=settings.warmup,
         requests=iter(sys.stdin.readline, ""),

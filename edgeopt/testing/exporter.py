@@ -18,7 +18,7 @@ from edgeopt.program import program_logits
 from edgeopt.progress import Silent
 from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.states import weights_digest
-from edgeopt.testing.values import ArraySplit, tiny_program
+from edgeopt.testing.values import ArraySplit, tiny_data, tiny_program
 from edgeopt.types import Card, ExportResult, ModelState, Role, TensorInfo
 
 if TYPE_CHECKING:
@@ -175,7 +175,8 @@ def export_file(use: Use[ExporterPlugin], state: ModelState, folder: Path) -> tu
         recipe={"name": "contract", "seed": 0},
         versions={"edgeopt": __version__},
     )
-    result: Any = use.plugin.export(state, use.options, ExportContext(path, card, Silent()))
+    calibration = tiny_data(len(state.classes), state.preprocessing.image_size).calibration
+    result: Any = use.plugin.export(state, use.options, ExportContext(path, card, Silent(), calibration))
     assert isinstance(result, ExportResult)
     return path, result
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from edgeopt.errors import ExportError
 from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ExportContext, ExporterPlugin, Options, QuantizerPlugin
+from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Options, QuantizerPlugin
 from edgeopt.types import ExportResult, ModelState, Predictor
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class XnnpackOptions(Options):
     per_channel: bool = Field(True, description="a scale for each output channel of a weight, not one for all")
 
 
-class ExecuTorchOptions(Options):
+class ExecuTorchOptions(ExporterOptions):
     """A `.pte` file."""
 
     max_batch: int = Field(
@@ -69,6 +69,7 @@ def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
         "Static int8 for CPUs: symmetric weights, affine activations.",
         XnnpackOptions,
         build=build_xnnpack,
+        scheme="int8-affine",
         requires=REQUIRES,
         install=INSTALL,
     )

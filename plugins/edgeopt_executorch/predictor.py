@@ -12,14 +12,14 @@ import torch
 # The bindings alone: `executorch.runtime` imports the whole exporter, which takes seconds and 130 MB more.
 from executorch.extension.pybindings import _portable_lib
 
-from edgeopt.exporting import FilePredictor
+from edgeopt.exporting import FilePredictor, pixels_or_values
 from edgeopt.types import TensorInfo
 from edgeopt_executorch.native import native_messages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits
+    from edgeopt.types import Logits, Pixels
 
 _DTYPES = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 15: "bfloat16"}  # c10::ScalarType
 
@@ -51,10 +51,10 @@ class ExecuTorchPredictor(FilePredictor):
                 detail = said() or str(error)
                 raise ValueError(f"ExecuTorch cannot open {path}: {detail}") from error
         meta = self._method.method_meta()
-        self.input_info = _tensor_info("input", "NCHW", meta.input_tensor_meta(0))
+        self.input_info = pixels_or_values(_tensor_info("input", "NCHW", meta.input_tensor_meta(0)))
         self.output_info = _tensor_info("logits", "NC", meta.output_tensor_meta(0))
 
-    def run(self, piece: NDArray[np.float32]) -> Logits:
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
         logits: Logits = self._method([torch.from_numpy(np.ascontiguousarray(piece))])[0].numpy()
         return logits
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from edgeopt.errors import NothingChangedError
+from edgeopt.exporting import input_of
 from edgeopt.plugin import ExportContext
 from edgeopt.types import ExportResult, ModelState, TensorInfo
 from edgeopt_executorch.export import export_executorch
@@ -16,7 +17,7 @@ def export_state(state: ModelState, max_batch: int, context: ExportContext) -> E
     Raises `ExportError` naming the operator and its module when ExecuTorch cannot run it.
     """
     batch: int | str = 1 if max_batch == 1 else "batch"
-    given = TensorInfo("input", "float32", (batch, *state.input_shape), "NCHW")
+    given = input_of(state, batch)
     returned = TensorInfo("logits", "float32", (batch, len(state.classes)), "NC")
     card = context.card.with_tensors(given, returned)
     report = export_executorch(state.program, context.path, card_json=card.to_json(), max_batch=max_batch)
