@@ -186,7 +186,7 @@ def load_training(folder: Path, options: DatasetOptions, raw: OpenRaw) -> Traini
     train, calibration, validation = (load_split(folder, name, raw) for name in SPLITS[:3])
     return TrainingData(
         classes=tuple(description["classes"]),
-        preprocessing=_preprocessing(description),
+        preprocessing=Preprocessing.from_json(description["preprocessing"]),
         train=train,
         calibration=calibration,
         validation=validation,
@@ -208,7 +208,14 @@ def load_split(folder: Path, name: str, raw: OpenRaw) -> Split:
     if split["cached"]:
         return CachedSplit(labels, _file(folder, name, "pixels"))
     indices = np.load(_file(folder, name, "indices"))
-    return StreamedSplit(labels, indices, split["source"], split["source_length"], _preprocessing(description), raw)
+    return StreamedSplit(
+        labels,
+        indices,
+        split["source"],
+        split["source_length"],
+        Preprocessing.from_json(description["preprocessing"]),
+        raw,
+    )
 
 
 # ---- reading and writing ----------------------------------------------------------------------------------------------
@@ -355,11 +362,6 @@ def _skip_warnings(skipped: list[str]) -> list[str]:
 
 def _description(folder: Path) -> dict[str, Any]:
     return json.loads((folder / _DESCRIPTION).read_text())  # type: ignore[no-any-return]
-
-
-def _preprocessing(description: dict[str, Any]) -> Preprocessing:
-    values = description["preprocessing"]
-    return Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
 def _file(folder: Path, split: str, what: str) -> Path:

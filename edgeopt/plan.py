@@ -6,7 +6,7 @@ Nothing heavy is imported and no picture is read here. `edgeopt check` is this m
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property, partial
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 import edgeopt
-from edgeopt.errors import Problem, RecipeError, UserError
+from edgeopt.errors import Location, Problem, RecipeError, UserError
 from edgeopt.fingerprint import digest, source_digest, versions_of
 from edgeopt.plugin import (
     FULL_BUDGET,
@@ -33,7 +33,7 @@ from edgeopt.plugin import (
     Use,
     reference_kind,
 )
-from edgeopt.recipe import Key, Recipe, Step, problems_of
+from edgeopt.recipe import ExportStep, Key, Recipe, Source, Step, problems_of
 from edgeopt.registry import Registry, editable_source, missing_problem
 from edgeopt.settings import MeasureSettings, to_json
 from edgeopt.types import Form, Json, Role
@@ -191,13 +191,13 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
     Raises `RecipeError` with every problem: unknown plugins and options, values out of range, passes in an impossible
     order, two exports to one file, extras that are not installed, data that is not there.
     """
-    planner = _Planner(recipe, registry)
+    planner = _Planner(recipe.source, registry)
     dataset = planner.use(DatasetPlugin, recipe.dataset, ("dataset",))
     model = planner.use(ModelPlugin, recipe.model, ("model",))
     passes = [planner.use(PassPlugin, step, ("passes", index)) for index, step in enumerate(recipe.passes)]
     exporters = [planner.use(ExporterPlugin, step, ("exports", index)) for index, step in enumerate(recipe.exports)]
     planner.check_order(passes)
-    planner.check_folders()
+    planner.check_folders(recipe.exports)
     planner.check_frameworks(model, passes, exporters)
     planner.check_exports(model, passes, exporters)
     fingerprint = planner.fingerprint(dataset)
@@ -219,14 +219,20 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
     return _with_exports(plan, [use for use in exporters if use is not None])
 
 
-def resolve(kind: type[P], name: str, options: Mapping[str, Json], registry: Registry) -> Use[P]:
-    """One plugin with its options, as a plan holds it, without a recipe around it.
+def resolve(
+    kind: type[P],
+    name: str,
+    options: Mapping[str, Json],
+    registry: Registry,
+    source: Source | None = None,
+    key: Key = (),
+) -> Use[P]:
+    """One plugin with its options, as a plan holds it, without a recipe around it; `key` is where they stand in `source`.
 
     Raises `RecipeError` with every problem.
     """
-    no_recipe = Recipe.model_construct()  # type: ignore[call-arg]  # only its lines are asked for, and it has none
-    planner = _Planner(no_recipe, registry)
-    use = planner.use(kind, Step(use=name, **options), ())
+    planner = _Planner(source or Source(), registry)
+    use = planner.use(kind, Step(use=name, **options), key)
     if use is None or planner.problems:
         raise RecipeError(*planner.problems)
     return use
@@ -244,10 +250,13 @@ def references(use: Use[Any]) -> Iterable[Use[Any]]:
 class _Planner:
     """Collects problems while the parts of a recipe are looked up."""
 
-    def __init__(self, recipe: Recipe, registry: Registry) -> None:
-        self.recipe = recipe
+    def __init__(self, source: Source, registry: Registry) -> None:
+        self.source = source
         self.registry = registry
         self.problems: list[Problem] = []
+
+    def _locate(self, *key: str | int) -> Location | None:
+        return self.source.locate(key)
 
     def use(self, kind: type[P], step: Step, key: Key) -> Use[P] | None:
         """The plugin of a step with its options, or None after noting what is wrong."""
@@ -257,20 +266,20 @@ class _Planner:
         try:
             plugin = self.registry.get(kind, name)
         except UserError as error:
-            self.problems += error.at(partial(self.recipe.locate, *key, "use")).problems
+            self.problems += error.at(partial(self._locate, *key, "use")).problems
             return None
         if problem := missing_problem(plugin):
-            self.problems.append(problem.at(partial(self.recipe.locate, *key, "use")))
+            self.problems.append(problem.at(partial(self._locate, *key, "use")))
         values, broken = self._with_references(plugin, options, key)
         try:
             validated = plugin.options.model_validate(values)
         except ValidationError as error:
-            self.problems += problems_of(error, key, self.recipe.source, plugin.options, known_broken=broken)
+            self.problems += problems_of(error, key, self.source, plugin.options, known_broken=broken)
             return None
         try:
             _files_of(plugin, validated)
         except UserError as error:
-            self.problems += error.at(partial(self.recipe.locate, *key)).problems
+            self.problems += error.at(partial(self._locate, *key)).problems
         return None if broken else Use(plugin, validated)
 
     def _with_references(self, plugin: Plugin, options: dict[str, Any], key: Key) -> tuple[dict[str, Any], set[str]]:
@@ -297,7 +306,7 @@ class _Planner:
         name = key[-1]
         where = ".".join(str(part) for part in key)
         hint = f'{name} = "NAME", or {name} = {{ use = "NAME", ... }}'
-        self.problems.append(Problem(f"{where}: does not name a {kind.kind}", hint, self.recipe.locate(*key)))
+        self.problems.append(Problem(f"{where}: does not name a {kind.kind}", hint, self._locate(*key)))
         return None
 
     def check_order(self, passes: list[Use[PassPlugin] | None]) -> None:
@@ -320,7 +329,7 @@ class _Planner:
                     Problem(
                         f"pass {plugin.name!r} needs {needs},{after}",
                         hint,
-                        self.recipe.locate("passes", index, "use"),
+                        self._locate("passes", index, "use"),
                     )
                 )
                 return
@@ -355,7 +364,7 @@ class _Planner:
                         f"{kind.kind} {use.plugin.name!r} takes models of {use.plugin.framework}, "
                         f"and model {model.plugin.name!r} gives one of {framework}",
                         f"for {framework} there is {names}" if names else None,
-                        self.recipe.locate(part, index, "use"),
+                        self._locate(part, index, "use"),
                     )
                 )
 
@@ -378,21 +387,21 @@ class _Planner:
         numerics = Numerics(quantizers, model.plugin.framework)
         for index, use in enumerate(exporters):
             if use is not None and use.plugin.check and use.plugin.framework == numerics.framework:
-                locate = partial(self.recipe.locate, "exports", index)
+                locate = partial(self._locate, "exports", index)
                 self.problems += [problem.at(locate) for problem in use.plugin.check(use.options, numerics)]
 
-    def check_folders(self) -> None:
+    def check_folders(self, steps: Sequence[ExportStep]) -> None:
         """Notes exports that would write one file."""
         seen: dict[str, int] = {}
-        for index, step in enumerate(self.recipe.exports):
+        for index, step in enumerate(steps):
             if step.folder in seen:
-                first = self.recipe.locate("exports", seen[step.folder])
+                first = self._locate("exports", seen[step.folder])
                 line = f" (the other is on line {first.line})" if first and first.line else ""
                 self.problems.append(
                     Problem(
                         f"two exports would write to {step.folder!r}{line}",
                         'give one of them a name of its own, as in name = "other"',
-                        self.recipe.locate("exports", index),
+                        self._locate("exports", index),
                     )
                 )
             seen.setdefault(step.folder, index)
@@ -404,7 +413,7 @@ class _Planner:
         try:
             return dataset.plugin.fingerprint(dataset.options)
         except UserError as error:
-            self.problems += error.at(partial(self.recipe.locate, "dataset")).problems
+            self.problems += error.at(partial(self._locate, "dataset")).problems
             return ""
 
 

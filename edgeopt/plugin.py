@@ -175,7 +175,8 @@ class ExporterPlugin(Plugin):
 
     The state is always in program form. `runtime` names the runtime in the report, `suffix` ends the file's name.
     `runtime_modules` are the modules that opening a file imports; they are imported before its memory is measured.
-    `framework` is the one whose models it takes, `format` what it writes, as `edgeopt convert --to` names it.
+    `framework` is the one whose models it takes, `format` what it writes, as `edgeopt convert --to` names it. `is_folder` says
+    that the file is a zip of a folder, which `edgeopt convert` unpacks.
 
     `baseline(options)` returns the options of the float file that the optimized one is compared with. Where they differ from
     the options given, the exporter itself optimizes, so that a recipe without an optimizing pass has two files to compare.
@@ -191,6 +192,7 @@ class ExporterPlugin(Plugin):
     runtime_modules: tuple[str, ...] = field(default=(), kw_only=True)
     framework: str = field(default=TORCH, kw_only=True)
     format: str = field(default="", kw_only=True)
+    is_folder: bool = field(default=False, kw_only=True)
     baseline: Callable[[Any], Any] | None = field(default=None, kw_only=True)
     check: Callable[[Any, Numerics], Iterable[Problem]] | None = field(default=None, kw_only=True)
 

@@ -7,6 +7,7 @@ artifact's card. It has two halves, split where a device splits them: `pixels` (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +38,14 @@ class Preprocessing:
     def to_json(self) -> dict[str, Any]:
         """The description as it stands in a card."""
         return asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Preprocessing:
+        """Reads what `to_json` gave."""
+        lists: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return Preprocessing(**lists)
 
     def pixels(self, picture: Any) -> Pixels:
         """A decoded picture as uint8 (image_size, image_size, 3), RGB, upright.

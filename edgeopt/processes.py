@@ -16,9 +16,17 @@ from typing import IO, Protocol
 from edgeopt import errors
 from edgeopt.errors import Location, Problem, UserError, WorkerError
 from edgeopt.types import Json
-from edgeopt.worker import Job
 
 Event = dict[str, Json]
+
+
+class Job(Protocol):
+    """What a worker is to do: `module` is run with `to_json()` in a file."""
+
+    @property
+    def module(self) -> str: ...
+
+    def to_json(self) -> str: ...
 
 
 class Listener(Protocol):
@@ -66,7 +74,7 @@ class Workers:
             self._count += 1
             file = self._folder / f"job-{os.getpid()}-{self._count}.json"
             file.write_text(job.to_json())
-            worker = Worker(file, label, self._log, threads, lambda event: self._listener(label, event))
+            worker = Worker(job.module, file, label, self._log, threads, lambda event: self._listener(label, event))
             self._alive.add(worker)
         return worker
 
@@ -87,7 +95,13 @@ class Worker:
     """One process; its standard error goes to the log, its events to `listener`."""
 
     def __init__(
-        self, job_file: Path, label: str, log: Path, threads: int | None, listener: Callable[[Event], None]
+        self,
+        module: str,
+        job_file: Path,
+        label: str,
+        log: Path,
+        threads: int | None,
+        listener: Callable[[Event], None],
     ) -> None:
         self.label = label
         self._log = log
@@ -102,7 +116,7 @@ class Worker:
             errors_to.write(f"\n--- {label}\n".encode())
             errors_to.flush()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "edgeopt.worker", str(job_file)],
+                [sys.executable, "-m", module, str(job_file)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors_to,

@@ -117,18 +117,26 @@ def parse_recipe(values: Mapping[str, Any], source: Source | None = None, overri
 
     Raises `RecipeError` with every problem.
     """
-    overrides = tuple(overrides)
-    source = replace(source or Source(), overrides=_overridden_keys(overrides))
-    values = json.loads(json.dumps(values, default=str))  # a copy to override in; TOML dates become text
-    problems = [problem for override in overrides if (problem := _override(values, override))]
-    if problems:
-        raise RecipeError(*problems)
+    values, source = overridden(values, source or Source(), overrides)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise RecipeError(*problems_of(error, (), source, Recipe)) from error
     recipe._source = source  # noqa: SLF001 - a private attribute of this module's own class
     return recipe
+
+
+def overridden(values: Mapping[str, Any], source: Source, overrides: Iterable[str]) -> tuple[dict[str, Any], Source]:
+    """A copy of plain values with each `--set KEY=VALUE` applied, and the source that knows of them.
+
+    Raises `RecipeError` with every override that does not fit.
+    """
+    overrides = tuple(overrides)
+    copied: dict[str, Any] = json.loads(json.dumps(values, default=str))  # TOML dates become text
+    problems = [problem for override in overrides if (problem := _override(copied, override))]
+    if problems:
+        raise RecipeError(*problems)
+    return copied, replace(source, overrides=_overridden_keys(overrides))
 
 
 def problems_of(

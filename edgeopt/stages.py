@@ -7,34 +7,32 @@ that the report is made of.
 from __future__ import annotations
 
 import json
-import platform
 import random
 import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeopt.artifact import make_artifact
 from edgeopt.data import load_test, load_training, prepare
-from edgeopt.errors import ExportError, PluginError
+from edgeopt.errors import PluginError
 from edgeopt.evaluate import feeder, file_logits, verify
-from edgeopt.fingerprint import digest, file_digest, versions_of
+from edgeopt.fingerprint import digest, file_digest
 from edgeopt.plan import Plan, PlannedExport, Stage, StageKind, card_recipe
-from edgeopt.plugin import ExportContext, PassContext
+from edgeopt.plugin import PassContext
 from edgeopt.program import program_logits, to_program
-from edgeopt.settings import ExporterOptions
 from edgeopt.states import load_outline, load_state, save_state
 from edgeopt.store import Result, Store
-from edgeopt.types import TORCH, Card, Form, InputKind, Json, ModelState
+from edgeopt.types import TORCH, Form, Json, ModelState
 
 if TYPE_CHECKING:
     from edgeopt.progress import Progress
     from edgeopt.types import RawDataset, Split, TrainingData
 
-CARD_VERSIONS = ("edgeopt", "torch")
 _WAIT_SECONDS = 0.5
 
 
@@ -183,45 +181,24 @@ def _make_export(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json
     planned = bench.plan.exports[stage.index]
     _data, program = stage.needs
     state = bench.state(program)
-    if state.framework == TORCH:
-        state = _for_export(state, planned)
-    calibration = bench.training().calibration
-    card = Card(
-        classes=state.classes,
-        preprocessing=state.preprocessing.to_json(),
-        runtime=planned.use.plugin.runtime,
-        precision=state.precision,
+    made = make_artifact(
+        planned.use,
+        state,
+        folder,
         role=planned.role,
         recipe=card_recipe(bench.plan),
-        versions=versions_of((*CARD_VERSIONS, *planned.use.plugin.requires)) | {"python": platform.python_version()},
+        calibration=bench.training().calibration,
+        progress=bench.progress,
+        seed=bench.seed(stage),
     )
-    path = folder / f"model{planned.use.plugin.suffix}"
-    context = ExportContext(path, card, bench.progress, calibration, bench.seed(stage))
-    exported = planned.use.plugin.export(state, planned.use.options, context)
-    if not path.is_file() or path.stat().st_size == 0:
-        raise ExportError(f"exporter {planned.use.plugin.name!r} wrote no file")
-    precision = exported.precision or state.precision
-    card = replace(card, precision=precision)
-    (folder / "card.json").write_text(card.with_tensors(exported.input, exported.output).to_json())
+    (folder / "card.json").write_text(made.card.to_json())
     return {
-        "sha256": file_digest(path),
-        "size_bytes": path.stat().st_size,
-        "compressed_bytes": _compressed_bytes(path),
-        **json.loads(json.dumps(asdict(exported))),
-        "precision": precision,
+        "sha256": file_digest(made.path),
+        "size_bytes": made.path.stat().st_size,
+        "compressed_bytes": _compressed_bytes(made.path),
+        **json.loads(json.dumps(asdict(made.exported))),
+        "precision": made.precision,
     }
-
-
-def _for_export(state: ModelState, planned: PlannedExport) -> ModelState:
-    """The program as the file is to have it."""
-    import torch
-
-    from edgeopt.device_input import take_pixels
-
-    torch.set_num_threads(1)  # exports run side by side, and their bytes must not depend on how many do
-    options = planned.use.options
-    wants_pixels = isinstance(options, ExporterOptions) and options.input.kind is InputKind.UINT8_NHWC
-    return take_pixels(state) if wants_pixels else state
 
 
 def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:

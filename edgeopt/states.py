@@ -80,7 +80,7 @@ def load_outline(folder: Path) -> Outline:
         form=Form(meta["form"]),
         task=TASKS[meta["task"]],
         classes=tuple(meta["classes"]),
-        preprocessing=Preprocessing(**_tuples(meta["preprocessing"])),
+        preprocessing=Preprocessing.from_json(meta["preprocessing"]),
         precision=meta["precision"],
         batch_range=(meta["batch_range"][0], meta["batch_range"][1]),
         imports=tuple(meta["imports"]),

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 from edgeopt.errors import DataError, UserError
 from edgeopt.plan import Plan, make_plan
@@ -36,6 +36,8 @@ class Job:
 
     `keys` are the parent's keys of all stages. `failures` says of each file that could not be made why.
     """
+
+    module: ClassVar[str] = "edgeopt.worker"
 
     recipe: dict[str, Json]
     source_file: str | None
@@ -121,17 +123,22 @@ class _EventBar:
         self._steps, self._sent = 0.0, time.monotonic()
 
 
-def main() -> int:
-    """Does the job that the command line names; returns the exit code."""
+def main(events: Events) -> None:
+    """Does the job that the command line names."""
     job = Job.from_json(Path(sys.argv[1]).read_text())
     is_helper = any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "NODE_RANK"))
+    if job.measure is not None:
+        _measure(job, job.measure, events)
+    else:
+        die_with_parent()
+        _stages(job, events, is_main=not is_helper)
+
+
+def work(main: Callable[[Events], None]) -> int:
+    """Runs a worker's `main`; tells the parent what went wrong, and returns the exit code."""
     events = Events(_own_output())
     try:
-        if job.measure is not None:
-            _measure(job, job.measure, events)
-        else:
-            _die_with_parent()
-            _stages(job, events, is_main=not is_helper)
+        main(events)
     except UserError as error:
         events.send(
             {
@@ -200,7 +207,7 @@ def _own_output() -> IO[str]:
     return stream
 
 
-def _die_with_parent(leave: Callable[[int], None] = os._exit) -> None:
+def die_with_parent(leave: Callable[[int], None] = os._exit) -> None:
     """Ends this process when its standard input ends, which it does when the parent dies, however it dies."""
 
     def watch() -> None:
@@ -212,4 +219,4 @@ def _die_with_parent(leave: Callable[[int], None] = os._exit) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(work(main))

@@ -116,6 +116,48 @@ def check(
         check_recipe(recipe, overrides=set_ or (), smoke=smoke, out=out, plugin_files=plugin or ())
 
 
+@app.command(cls=Command)
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A model file, or a SavedModel folder.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="What to make of it, such as onnx or tflite.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="An option of source, export, dataset or a pass: export.precision=float16."
+        ),
+    ] = None,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The new file; named after the source when left out.", show_default=False),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", metavar="NAME", help="Pictures to calibrate with and to compare on.", show_default=False),
+    ] = None,
+    pass_: Annotated[
+        list[str] | None,
+        typer.Option("--pass", metavar="NAME", help="A pass on the way, such as ptq; may be given again."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
+    plugin: PluginOption = None,
+) -> None:
+    """Convert one model file to another format, and show how far the two are apart on the same pictures."""
+    with failures_shown():
+        from edgeopt.cli.convert import convert_file
+        from edgeopt.conversion import Request
+
+        request = Request(
+            source=str(source),
+            format=to,
+            passes=tuple(pass_ or ()),
+            dataset=dataset,
+            overrides=tuple(set_ or ()),
+            plugin_files=tuple(str(file) for file in plugin or ()),
+        )
+        convert_file(request, out, force=force)
+
+
 @plugins_app.callback()
 def plugins(
     context: typer.Context,

@@ -7,19 +7,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
 
-from edgeopt import __version__
-from edgeopt.plugin import ExportContext, ExporterPlugin, Plugin, Use
+from edgeopt.artifact import make_artifact
+from edgeopt.plugin import ExporterPlugin, Plugin, Use
 from edgeopt.program import program_logits
 from edgeopt.progress import Silent
 from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.states import weights_digest
 from edgeopt.testing.values import ArraySplit, tiny_data, tiny_program
-from edgeopt.types import Card, ExportResult, ModelState, Role, TensorInfo
+from edgeopt.types import ExportResult, ModelState, Role, TensorInfo
 
 if TYPE_CHECKING:
     from edgeopt.types import Logits
@@ -165,20 +165,18 @@ except UserError:
 
 def export_file(use: Use[ExporterPlugin], state: ModelState, folder: Path) -> tuple[Path, ExportResult]:
     """Exports into `folder` as a run does it."""
-    path = folder / f"model{use.plugin.suffix}"
-    card = Card(
-        classes=state.classes,
-        preprocessing=state.preprocessing.to_json(),
-        runtime=use.plugin.runtime,
-        precision=state.precision,
+    made = make_artifact(
+        use,
+        state,
+        folder,
         role=Role.BASELINE,
         recipe={"name": "contract", "seed": 0},
-        versions={"edgeopt": __version__},
+        calibration=tiny_data(len(state.classes), state.preprocessing.image_size).calibration,
+        progress=Silent(),
+        seed=0,
     )
-    calibration = tiny_data(len(state.classes), state.preprocessing.image_size).calibration
-    result: Any = use.plugin.export(state, use.options, ExportContext(path, card, Silent(), calibration))
-    assert isinstance(result, ExportResult)
-    return path, result
+    assert isinstance(made.exported, ExportResult)
+    return made.path, made.exported
 
 
 def _sha256(path: Path) -> str:

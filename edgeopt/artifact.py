@@ -1,0 +1,83 @@
+"""From a model state to a file with its card: the one way in which recipes, conversions and contract tests export."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.errors import ExportError
+from edgeopt.fingerprint import versions_of
+from edgeopt.plugin import ExportContext, ExporterPlugin, Use
+from edgeopt.settings import ExporterOptions
+from edgeopt.types import TORCH, Card, ExportResult, InputKind, Json, ModelState, Role
+
+if TYPE_CHECKING:
+    from edgeopt.progress import Progress
+    from edgeopt.types import Split
+
+_VERSIONS = ("edgeopt", "torch")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that an exporter wrote, what it says of it, and the card that goes beside it."""
+
+    path: Path
+    exported: ExportResult
+    card: Card
+
+    @property
+    def precision(self) -> str:
+        """The file's precision: the program's, or what the exporter made of it."""
+        return self.card.precision
+
+
+def make_artifact(
+    use: Use[ExporterPlugin],
+    state: ModelState,
+    folder: Path,
+    *,
+    role: Role,
+    recipe: Mapping[str, Json],
+    calibration: Split,
+    progress: Progress,
+    seed: int,
+) -> Artifact:
+    """Exports a state into `folder`; `recipe` is what the card says of the file's making.
+
+    Raises `ExportError` when the exporter wrote nothing.
+    """
+    plugin = use.plugin
+    path = folder / f"model{plugin.suffix}"
+    if state.framework == TORCH:
+        state = _as_the_device_has_it(state, use)
+    versions = versions_of((*_VERSIONS, *plugin.requires)) | {"python": platform.python_version()}
+    card = Card(
+        classes=state.classes,
+        preprocessing=state.preprocessing.to_json(),
+        runtime=plugin.runtime,
+        precision=state.precision,
+        role=role,
+        recipe=recipe,
+        versions=versions,
+    )
+    exported = plugin.export(state, use.options, ExportContext(path, card, progress, calibration, seed))
+    if not path.is_file() or path.stat().st_size == 0:
+        raise ExportError(f"exporter {plugin.name!r} wrote no file")
+    card = replace(card, precision=exported.precision or state.precision)
+    return Artifact(path, exported, card.with_tensors(exported.input, exported.output))
+
+
+def _as_the_device_has_it(state: ModelState, use: Use[ExporterPlugin]) -> ModelState:
+    import torch
+
+    torch.set_num_threads(1)  # exports run side by side, and their bytes must not depend on how many do
+    options = use.options
+    if isinstance(options, ExporterOptions) and options.input.kind is InputKind.UINT8_NHWC:
+        from edgeopt.device_input import take_pixels
+
+        return take_pixels(state)
+    return state

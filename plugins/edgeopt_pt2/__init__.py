@@ -1,0 +1,1 @@
+"""PyTorch's own program files for edgeopt: a reader of `.pt2`."""

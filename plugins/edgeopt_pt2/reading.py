@@ -1,0 +1,125 @@
+"""From a `.pt2` file of anybody to a model state. Nothing in the file is executed as code."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.ao.quantization.fx._decomposed
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from edgeopt.errors import CheckpointError, Problem
+from edgeopt.exporting import quiet
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.task import TASKS
+from edgeopt.types import Form, ModelState
+
+if TYPE_CHECKING:
+    from edgeopt_pt2.plugin import Pt2Options
+
+_QUANTIZED = "quantized_decomposed"
+_LARGEST_BATCH = 1024
+
+
+def read_program(path: Path, options: Pt2Options) -> ModelState:
+    """The program of a `.pt2` file: float32 pictures (batch, 3, size, size) in, logits float32 (batch, classes) out.
+
+    Raises `CheckpointError` for a damaged file, one that holds pickled objects, and a program of another shape.
+    """
+    _require_plain_data(path)
+    try:
+        with quiet():
+            program = torch.export.load(path)
+    except Exception as error:  # torch.export raises many types for a damaged or foreign file
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: cannot be read as a program: {first}", hint=_SAVE) from error
+    given, returned = _only_input(path, program), _only_output(path, program)
+    batch, channels, height, width = _shape(given, 4, path, "input")
+    _, classes = _shape(returned, 2, path, "output")
+    if channels != 3 or height != width:
+        raise CheckpointError(
+            f"{path}: takes pictures {channels} x {height} x {width}",
+            hint="edgeopt converts models of square pictures with three channels",
+        )
+    names = options.classes or tuple(str(index) for index in range(classes))
+    if len(names) != classes:
+        raise CheckpointError(Problem(f"{path}: has {classes} outputs, and source.classes names {len(names)}"))
+    preprocessing = Preprocessing(height, resize=height, crop=height, mean=options.mean, std=options.std)
+    precision = "int8" if any(_QUANTIZED in str(node.target) for node in program.graph.nodes) else "float32"
+    return ModelState(
+        program,
+        Form.PROGRAM,
+        TASKS["classification"],
+        names,
+        preprocessing,
+        precision=precision,
+        batch_range=(1, _LARGEST_BATCH) if batch is None else (batch, batch),
+        imports=("torch.ao.quantization.fx._decomposed",) if precision == "int8" else (),
+    )
+
+
+_SAVE = "write it with torch.export.save(torch.export.export(model, (pictures,)), path)"
+
+
+def _require_plain_data(path: Path) -> None:
+    """Refuses an archive in which `torch.export.load` would unpickle anything but tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith("_config.json"):
+                    entries = json.loads(archive.read(name)).get("config", {})
+                    folder = name.rpartition("/")[0]
+                    pickled = [f"{folder}/{one['path_name']}" for one in entries.values() if one.get("use_pickle")]
+                    for entry in pickled:
+                        _load_tensors(path, entry, archive.read(entry))
+                elif "/sample_inputs/" in name:
+                    _load_tensors(path, name, archive.read(name))
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: is damaged, or no file of torch.export", hint=_SAVE) from error
+
+
+def _load_tensors(path: Path, name: str, content: bytes) -> None:
+    try:
+        torch.load(io.BytesIO(content), weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: {name} holds pickled objects, which would run as code when they are read",
+            hint="save a program whose constants and sample inputs are tensors",
+        ) from error
+
+
+def _only_input(path: Path, program: ExportedProgram) -> Node:
+    names = program.graph_signature.user_inputs
+    if len(names) != 1:
+        raise CheckpointError(
+            f"{path}: takes {len(names)} inputs: {', '.join(map(str, names))}", hint=_ONE.format("input")
+        )
+    return next(node for node in program.graph.nodes if node.name == names[0])
+
+
+def _only_output(path: Path, program: ExportedProgram) -> Node:
+    names = program.graph_signature.user_outputs
+    if len(names) != 1:
+        raise CheckpointError(
+            f"{path}: returns {len(names)} outputs: {', '.join(map(str, names))}", hint=_ONE.format("output")
+        )
+    return next(node for node in program.graph.nodes if node.name == names[0])
+
+
+_ONE = "edgeopt converts models of one picture input and one output; wrap the model so that it has one {}"
+
+
+def _shape(node: Node, dimensions: int, path: Path, what: str) -> list[int | None]:
+    """The sizes of a value, None where they are not fixed."""
+    value = node.meta["val"]
+    if value.dtype != torch.float32 or value.dim() != dimensions:
+        shape = " x ".join(map(str, value.shape))
+        kind = str(value.dtype).removeprefix("torch.")
+        wanted = "float32 pictures (batch, 3, size, size)" if what == "input" else "float32 logits (batch, classes)"
+        raise CheckpointError(f"{path}: its {what} is {kind} {shape}, not {wanted}")
+    return [size if isinstance(size, int) else None for size in value.shape]
