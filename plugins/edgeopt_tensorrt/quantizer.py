@@ -1,0 +1,146 @@
+"""The numerics of TensorRT's explicit quantization, as a torchao quantizer.
+
+TensorRT takes signed int8 with the zero point 0 and nothing else: a scale for each output channel of a weight, one for a
+whole activation, and the bias in float. It fuses a layer into int8 when the layer's inputs come from DequantizeLinear, and the
+sum of a residual into the convolution before it when the other side of the sum is quantized as well.
+Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import (
+    FakeQuantize,
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    PerChannelMinMaxObserver,
+)
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
+from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+Observer = Literal["histogram", "minmax"]
+
+aten = torch.ops.aten
+# Transposed convolutions have their output channels on the weight's second axis, where TensorRT takes no scale per channel.
+_CONVOLUTIONS = frozenset(
+    {
+        aten.conv1d.default,
+        aten.conv1d.padding,
+        aten.conv2d.default,
+        aten.conv2d.padding,
+        aten.conv3d.default,
+        aten.conv3d.padding,
+    }
+)
+_LAYERS = _CONVOLUTIONS | {aten.linear.default}
+_SUMS = frozenset({aten.add.Tensor, aten.add_.Tensor})
+_BATCH_NORM = aten.batch_norm.default
+
+
+class TensorRtQuantizer(Quantizer):
+    """Int8 for convolutions, linear layers and the identity side of residual sums, symmetric everywhere.
+
+    `observer` finds the range of activations when calibrating; training always follows a moving minimum and maximum.
+    """
+
+    def __init__(self, *, qat: bool, observer: Observer, residual: bool) -> None:
+        super().__init__()
+        self._activation = _activation_spec(qat=qat, observer=observer)
+        self._weight = _weight_spec(qat=qat)
+        self._residual = residual
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        for node in model.graph.nodes:
+            if node.op != "call_function":
+                continue
+            if node.target in _LAYERS:
+                self._annotate_layer(node)
+            elif self._residual and node.target in _SUMS and (identity := _identity_of(node)) is not None:
+                _set_inputs(node, {identity: self._activation})
+        return model
+
+    def validate(self, model: GraphModule) -> None:
+        """Every annotation here is one that TensorRT takes."""
+
+    def _annotate_layer(self, node: Node) -> None:
+        activation, weight = node.args[:2]
+        # A weight that the network computes has no fixed range for each channel, and stays in float with its layer.
+        if (
+            isinstance(activation, Node)
+            and isinstance(weight, Node)
+            and weight.op == "get_attr"
+            and _is_float(activation)
+        ):
+            _set_inputs(node, {activation: self._activation, weight: self._weight})
+
+
+def build_tensorrt(*, qat: bool, observer: Observer = "histogram", residual: bool = True) -> TensorRtQuantizer:
+    """TensorRT's quantizer for calibration, or with `qat` for training."""
+    return TensorRtQuantizer(qat=qat, observer=observer, residual=residual)
+
+
+def _activation_spec(*, qat: bool, observer: Observer) -> QuantizationSpec:
+    if qat:
+        constructor: Any = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver)
+    else:
+        constructor = HistogramObserver if observer == "histogram" else MinMaxObserver
+    return QuantizationSpec(
+        dtype=torch.int8,
+        observer_or_fake_quant_ctr=constructor,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_symmetric,
+    )
+
+
+def _weight_spec(*, qat: bool) -> QuantizationSpec:
+    observer: Any = PerChannelMinMaxObserver
+    if qat:
+        observer = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver)
+    return QuantizationSpec(
+        dtype=torch.int8,
+        observer_or_fake_quant_ctr=observer,
+        quant_min=-127,
+        quant_max=127,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+    )
+
+
+def _set_inputs(node: Node, specs: dict[Node, QuantizationSpec]) -> None:
+    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(input_qspec_map=dict(specs), _annotated=True)
+
+
+def _identity_of(node: Node) -> Node | None:
+    """The side of a sum to quantize: the one beside a convolution that nothing else reads; None where there is no such one.
+
+    Where both sides are convolutions, as in a block that changes its size, the second is the shortcut by custom.
+    """
+    first, second = node.args[:2]
+    if not isinstance(first, Node) or not isinstance(second, Node) or first is second or not _same_shape(first, second):
+        return None
+    if _ends_in_convolution(first):
+        return second
+    return first if _ends_in_convolution(second) else None
+
+
+def _ends_in_convolution(node: Node) -> bool:
+    """Whether a sum can be fused into the convolution, with or without BatchNorm, that `node` comes from."""
+    if node.target is _BATCH_NORM and len(node.users) == 1 and isinstance(node.args[0], Node):
+        node = node.args[0]
+    return node.target in _CONVOLUTIONS and len(node.users) == 1
+
+
+def _same_shape(first: Node, second: Node) -> bool:
+    shapes = [getattr(side.meta.get("val"), "shape", None) for side in (first, second)]
+    return shapes[0] is not None and shapes[0] == shapes[1]
+
+
+def _is_float(node: Node) -> bool:
+    value = node.meta.get("val")
+    return value is not None and value.dtype == torch.float32
