@@ -39,7 +39,9 @@ _CONVOLUTIONS = frozenset(
 )
 _LAYERS = _CONVOLUTIONS | {aten.linear.default}
 _SUMS = frozenset({aten.add.Tensor, aten.add_.Tensor})
-_BATCH_NORM = aten.batch_norm.default
+_FUSED = frozenset(
+    {aten.batch_norm.default, aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default}
+)
 
 
 class TensorRtQuantizer(Quantizer):
@@ -126,12 +128,13 @@ def _identity_of(node: Node) -> Node | None:
         return None
     if _ends_in_convolution(first):
         return second
-    return first if _ends_in_convolution(second) else None
+    is_in_place = node.target is aten.add_.Tensor  # into the first side, whose rounded copy others may read
+    return first if _ends_in_convolution(second) and not is_in_place else None
 
 
 def _ends_in_convolution(node: Node) -> bool:
-    """Whether a sum can be fused into the convolution, with or without BatchNorm, that `node` comes from."""
-    if node.target is _BATCH_NORM and len(node.users) == 1 and isinstance(node.args[0], Node):
+    """Whether a sum can be fused into the convolution, with or without BatchNorm and ReLU, that `node` comes from."""
+    while node.target in _FUSED and len(node.users) == 1 and isinstance(node.args[0], Node):
         node = node.args[0]
     return node.target in _CONVOLUTIONS and len(node.users) == 1
 
