@@ -1,12 +1,14 @@
 """Write an exported program as an ONNX file; a quantized one keeps its QuantizeLinear and DequantizeLinear nodes.
 
-One way: fold the quantized weights, convert, clean (metadata, dead nodes), add the card, check, open once in ONNX Runtime, write.
+One way: fold the quantized weights, convert, rewrite for the target, change the precision where asked to, clean, add the card,
+write aside, open once in ONNX Runtime, rename.
 """
 
 import copy
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
@@ -21,9 +23,15 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from edgeopt.errors import ExportError, Problem, UserError
 from edgeopt.exporting import OperatorPlace, quiet, unsupported
 from edgeopt.program import example_of, require_same_function
-from edgeopt.store import write_aside
+from edgeopt_onnx.automatic import keep_cheaper_in_float
+from edgeopt_onnx.canonical import Target, canonicalize
+from edgeopt_onnx.files import ExternalData, write
+from edgeopt_onnx.opset import LOWEST_CONVERTED, lowered
+from edgeopt_onnx.precision import Precision, quantize_on_the_run, quantize_weights, to_float16
+from edgeopt_onnx.quantization import LAYOUT, WEIGHTED
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
@@ -34,7 +42,6 @@ _QUANTIZE = (
     torch.ops.quantized_decomposed.quantize_per_tensor.default,
     torch.ops.quantized_decomposed.quantize_per_channel.default,
 )
-_WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -49,31 +56,51 @@ class OnnxReport:
     quantize_nodes: int
     dequantize_nodes: int
     weighted_layers: int
-    """Conv, Gemm and MatMul nodes."""
+    """Nodes that multiply by weights, such as Conv, Gemm and MatMul."""
     quantized_layers: int
-    """Those of them whose weights and inputs come from DequantizeLinear."""
+    """Those of them whose weights and inputs come from DequantizeLinear, or that scale their inputs on the run."""
+    fused_layers: int
+    """Those of them that ONNX Runtime computes in integers on this machine."""
+    fused_operators: dict[str, int]
+    """Nodes of each integer operator in the graph that ONNX Runtime made of the file, and of those that convert."""
+    outside: tuple[OperatorPlace, ...]
+    """The quantized layers that ONNX Runtime computes in float."""
 
 
 def export_onnx(
-    program: ExportedProgram, path: Path, *, card_json: str, opset: int = 20, dynamic_batch: bool = True
+    program: ExportedProgram,
+    path: Path,
+    *,
+    card_json: str,
+    opset: int = 20,
+    dynamic_batch: bool = True,
+    target: Target = "x86",
+    precision: Precision = "program",
+    external_data: ExternalData = "auto",
 ) -> OnnxReport:
     """Convert a float or an unfolded quantized program and write it to `path`; the program stays as it is.
 
-    The file's input is `input`, float32 [N, C, H, W], and its output `logits`, float32 [N, classes].
+    The file's input is `input`, of the program's own type and shape, and its output `logits`, float32 [N, classes].
 
     Args:
-        program: one float32 input and one float32 output whose first dimension, the batch, is dynamic.
+        program: one input and one float32 output whose first dimension, the batch, is dynamic.
         path: the `.onnx` file, written aside and renamed into place.
         card_json: text kept in the file's metadata under `CARD_KEY`.
-        opset: version of the ONNX operator set, 18 or later. From 21 on, ONNX Runtime 1.31 fails on some int8 attention
+        opset: version of the ONNX operator set, 17 or later. From 21 on, ONNX Runtime 1.31 fails on some int8 attention
             layers: it copies their QuantizeLinear nodes without the zero point.
         dynamic_batch: whether the file takes any batch, or exactly one picture.
+        target: whose fuser the quantized graph is written for, see `canonical`.
+        precision: what the file computes in, see `precision` and `automatic`.
+        external_data: whether weights stand in a file beside `path`: where they exceed 2 GB, or always.
 
     Raises:
-        ExportError: ONNX has no translation of an operator, or ONNX Runtime no kernel for it.
+        ExportError: ONNX has no translation of an operator, ONNX Runtime no kernel for it, or the target refuses the numerics;
+            the program has several inputs or outputs.
+        NothingChangedError: `precision` asks for a conversion, and there is nothing to convert.
         ValueError: the graph cannot be expressed in this opset.
 
     """
+    _require_one_input_and_output(program)
     with quiet():
         unfolded = _copied(program) if dynamic_batch else _with_batch_of_one(program)
         before = unfolded.module(check_guards=False)
@@ -81,28 +108,54 @@ def export_onnx(
         require_same_function(
             before, program.module(check_guards=False), example_of(program), "folding weights for ONNX"
         )
-        model = _convert(program, opset)
+        model = _convert(program, max(opset, LOWEST_CONVERTED))
         places = {
             node.name: _module_path(node.metadata_props.get("namespace", "")) for node in model.graph if node.name
         }
-        proto = _cleaned(model, card_json)
-    onnx.checker.check_model(proto, full_check=True)
-    # Protocol buffers promise the same bytes for the same message only when asked to.
-    content = proto.SerializeToString(deterministic=True)
-    _require_runtime(content, places, path)
+        if precision == "auto":
+            keep_cheaper_in_float(model.graph)
+        canonicalize(model, target)
+        if precision == "weight-only-int8":
+            quantize_weights(model.graph, folded_at_load=target != "tensorrt")
+        proto = _cleaned(model)
+        if opset < LOWEST_CONVERTED:
+            proto = lowered(proto, opset)
+        if precision == "float16":
+            proto = to_float16(proto)
+        if precision == "dynamic-int8":
+            proto = quantize_on_the_run(proto)
+        _set_metadata(proto, card_json)
     counts = Counter(node.op_type for node in proto.graph.node)
-    write_aside(path, content)
+    quantized = _quantized_layers(proto.graph)
+    with _explained(places, path):
+        size_bytes, fusion = write(proto, path, external_data)
+    kinds = {node.name: node.op_type for node in proto.graph.node}
     return OnnxReport(
         path=path,
-        size_bytes=len(content),
+        size_bytes=size_bytes,
         opset=opset,
         dynamic_batch=dynamic_batch,
         nodes=len(proto.graph.node),
         quantize_nodes=counts["QuantizeLinear"],
         dequantize_nodes=counts["DequantizeLinear"],
-        weighted_layers=sum(counts[kind] for kind in _WEIGHTED),
-        quantized_layers=_quantized_layers(proto.graph),
+        weighted_layers=sum(counts[kind] for kind in (*WEIGHTED, "MatMulInteger")),
+        quantized_layers=len(quantized) + counts["MatMulInteger"],
+        fused_layers=len(quantized) - len(left := fusion.left(quantized)) + counts["MatMulInteger"],
+        fused_operators=fusion.operators,
+        outside=tuple(OperatorPlace(kinds[name], places.get(name, "")) for name in left),
     )
+
+
+def _require_one_input_and_output(program: ExportedProgram) -> None:
+    signature = program.graph_signature
+    for what, names in (("input", signature.user_inputs), ("output", signature.user_outputs)):
+        if len(names) != 1:
+            raise ExportError(
+                Problem(
+                    f"this program has {len(names)} {what}s ({', '.join(map(str, names))}), and a file has one",
+                    "wrap the model in a module that takes pictures and returns the logits alone",
+                )
+            )
 
 
 def fold_weights(program: ExportedProgram) -> ExportedProgram:
@@ -193,8 +246,8 @@ def _convert(program: ExportedProgram, opset: int) -> onnx_ir.Model:
     return model
 
 
-def _cleaned(model: onnx_ir.Model, card_json: str) -> onnx.ModelProto:
-    """Drop what only a debugger of the exporter reads, and put the card in."""
+def _cleaned(model: onnx_ir.Model) -> onnx.ModelProto:
+    """Drop what only a debugger of the exporter reads."""
     for clean in (
         onnx_passes.RemoveUnusedNodesPass(),
         onnx_passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
@@ -202,26 +255,27 @@ def _cleaned(model: onnx_ir.Model, card_json: str) -> onnx.ModelProto:
         onnx_passes.ClearMetadataAndDocStringPass(),
     ):
         clean(model)
-    model.metadata_props.clear()
     model.graph.metadata_props.clear()
     for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
-    model.metadata_props[CARD_KEY] = card_json
-    proto = onnx_ir.to_proto(model)
+    return onnx_ir.to_proto(model)
+
+
+def _set_metadata(proto: onnx.ModelProto, card_json: str) -> None:
+    """Put the card in, and nothing else that a runtime does not read."""
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, {CARD_KEY: card_json})
     # Shapes between nodes carry the exporter's notes as well; runtimes infer them again.
     del proto.graph.value_info[:]
-    return proto
 
 
-def _require_runtime(content: bytes, places: dict[str, str], path: Path) -> None:
-    """Raise where ONNX Runtime cannot open the file, naming the node and its place in the model."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
+@contextmanager
+def _explained(places: dict[str, str], path: Path) -> Iterator[None]:
+    """Within, where ONNX Runtime cannot open the file, the error names the node and its place in the model."""
     try:
-        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        yield
+    except UserError:
+        raise
     except Exception as error:  # onnxruntime's errors share no base class below Exception
         if missing := re.search(r"implementation for (\w+)\(\d+\) node with name '([^']*)'", str(error)):
             place = OperatorPlace(f"onnx.{missing[1]}", places.get(missing[2], ""))
@@ -229,16 +283,17 @@ def _require_runtime(content: bytes, places: dict[str, str], path: Path) -> None
         raise ValueError(f"ONNX Runtime cannot open what would become {path.name}: {error}") from error
 
 
-def _quantized_layers(graph: onnx.GraphProto) -> int:
+def _quantized_layers(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """Names of the nodes whose weights and inputs come from DequantizeLinear."""
     producer = {output: node for node in graph.node for output in node.output}
 
     def dequantized(name: str) -> bool:
         node = producer.get(name)
-        while node is not None and node.op_type in ("Transpose", "Reshape", "Flatten"):
+        while node is not None and node.op_type in LAYOUT:
             node = producer.get(node.input[0])
         return node is not None and node.op_type == "DequantizeLinear"
 
-    return sum(node.op_type in _WEIGHTED and all(map(dequantized, node.input[:2])) for node in graph.node)
+    return tuple(node.name for node in graph.node if node.op_type in WEIGHTED and all(map(dequantized, node.input[:2])))
 
 
 def _module_path(namespace: str) -> str:

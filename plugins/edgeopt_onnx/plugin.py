@@ -4,27 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
-from edgeopt.errors import ExportError
+from edgeopt.errors import ExportError, Problem
 from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ExportContext, ExporterPlugin, Options
+from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics
 from edgeopt.types import ExportResult, ModelState, Predictor
 
 
-class OnnxOptions(Options):
+class OnnxOptions(ExporterOptions):
     """An `.onnx` file."""
 
-    opset: int = Field(20, ge=18, le=23, description="version of the ONNX operator set")
+    opset: int = Field(20, ge=17, le=23, description="version of the ONNX operator set")
     dynamic_batch: bool = Field(True, description="take batches of any size, not single pictures alone")
+    target: Literal["x86", "arm", "tensorrt"] = Field(
+        "x86", description="for whose fusion a quantized graph is written; x86 has uint8 activations, the others int8"
+    )
+    precision: Literal["program", "auto", "float16", "dynamic-int8", "weight-only-int8"] = Field(
+        "program",
+        description='what the file computes in: "program" as the passes made it, "auto" with those operators left in float '
+        "that cost more in int8, the others converted from a float model",
+    )
+    external_data: Literal["auto", "always"] = Field(
+        "auto", description="put the weights into a file beside the model: where they exceed 2 GB, or always"
+    )
 
 
 def export(state: ModelState, options: OnnxOptions, context: ExportContext) -> ExportResult:
     """Writes an `.onnx` file; see `edgeopt_onnx.state`."""
     from edgeopt_onnx.state import export_state  # onnx and torch are heavy
 
-    return export_state(state, options.opset, context, dynamic_batch=options.dynamic_batch)
+    return export_state(state, options, context)
+
+
+def float_options(options: OnnxOptions) -> OnnxOptions:
+    """The options of the float file that one with `options` is compared with."""
+    return options.model_copy(update={"precision": "program", "target": "x86"})
+
+
+def check(options: OnnxOptions, numerics: Numerics) -> Iterator[Problem]:
+    """What cannot work, known from the options and the recipe's quantizers."""
+    converted = options.precision not in ("program", "auto")
+    if converted and numerics.quantizers:
+        yield Problem(
+            f"precision {options.precision!r} is made from a float model, and quantizer {numerics.quantizers[-1].name!r} "
+            "makes this one int8",
+            "leave `precision` out, or take the quantizing pass out of the recipe",
+            option="precision",
+        )
+    if options.precision == "auto" and not numerics.quantizers:
+        yield Problem(
+            'precision "auto" leaves operators of an int8 model in float, and no pass of this recipe makes one',
+            "add a pass such as `ptq`, or leave `precision` out",
+            option="precision",
+        )
+    if options.precision == "auto" and options.target != "x86":
+        yield Problem(
+            f'precision "auto" goes by measured costs, and there are none for target {options.target!r}',
+            'use precision = "program"',
+            option="precision",
+        )
+    if options.target == "tensorrt" and any(each.scheme == "int8-affine" for each in numerics.quantizers):
+        yield Problem(
+            f"TensorRT takes symmetric int8 alone, and quantizer {numerics.quantizers[-1].name!r} has zero points",
+            'quantize with `quantizer = "tensorrt"`',
+            option="target",
+        )
 
 
 def open_file(path: Path, threads: int) -> Predictor:
@@ -48,6 +95,9 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         open=open_file,
         runtime="onnxruntime",
         suffix=".onnx",
+        format="onnx",
+        baseline=float_options,
+        check=check,
         runtime_modules=("edgeopt_onnx.predictor",),
         requires=("onnx", "onnxscript", "onnxruntime"),
         install="edgeopt[onnx]",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from edgeopt.exporting import FilePredictor
+from edgeopt.exporting import FilePredictor, pixels_or_values
 from edgeopt.types import TensorInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits
+    from edgeopt.types import Logits, Pixels
 
 _DTYPES = {"float": "float32", "double": "float64"}  # ONNX's names that NumPy spells differently
 
@@ -27,11 +27,12 @@ class OnnxPredictor(FilePredictor):
         """Open a file.
 
         Args:
-            path: an `.onnx` file of one float32 input and one float32 output.
+            path: an `.onnx` file of one input, float32 pictures or uint8 pixels, and one float32 output.
             threads: threads within one operator; the processors this process may use by default.
 
         Raises:
-            ValueError: ONNX Runtime cannot open the file; the message says why in its own words.
+            ValueError: ONNX Runtime cannot open the file, and the message says why in its own words; the file has several
+                inputs or outputs.
 
         """
         self.threads = threads or len(os.sched_getaffinity(0))
@@ -43,11 +44,11 @@ class OnnxPredictor(FilePredictor):
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no base class below Exception
             raise ValueError(f"ONNX Runtime cannot open {path}: {error}") from error
-        (given,), (returned,) = self._session.get_inputs(), self._session.get_outputs()
-        self.input_info = _tensor_info(given, "NCHW")
+        given, returned = _only_one(path, self._session)
+        self.input_info = pixels_or_values(_tensor_info(given, "NCHW"))
         self.output_info = _tensor_info(returned, "NC")
 
-    def run(self, piece: NDArray[np.float32]) -> Logits:
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
         logits: Logits = self._session.run([self.output_info.name], {self.input_info.name: piece})[0]
         return logits
 
@@ -59,6 +60,14 @@ class OnnxPredictor(FilePredictor):
     def close(self) -> None:
         """Free the file's memory."""
         del self._session
+
+
+def _only_one(path: Path, session: onnxruntime.InferenceSession) -> tuple[onnxruntime.NodeArg, onnxruntime.NodeArg]:
+    given, returned = session.get_inputs(), session.get_outputs()
+    if len(given) != 1 or len(returned) != 1:
+        names = "; ".join(", ".join(each.name for each in side) for side in (given, returned))
+        raise ValueError(f"{path} has {len(given)} inputs and {len(returned)} outputs, not one of each: {names}")
+    return given[0], returned[0]
 
 
 def _tensor_info(argument: onnxruntime.NodeArg, layout: str) -> TensorInfo:

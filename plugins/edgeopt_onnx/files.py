@@ -1,0 +1,56 @@
+"""Write an ONNX model as one file, or as a file and its weights beside it, after ONNX Runtime has opened it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import onnx
+
+from edgeopt.store import storage_errors
+from edgeopt_onnx.fusion import Fusion, fused
+
+ExternalData: TypeAlias = Literal["auto", "always"]
+
+LARGEST_MESSAGE = 2**31 - 2**24
+"""Bytes of weights that still fit into one file: protocol buffers end at 2 GB, some of which the graph needs."""
+_SMALLEST_EXTERNAL = 1024  # bytes; shapes and scales stay in the graph, where shape inference finds them
+
+
+def companion(path: Path) -> Path:
+    """The file of the weights that stands beside `path` where they are not inside."""
+    return path.with_name(f"{path.name}.data")
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Size of a model's constants."""
+    return sum(len(tensor.raw_data) or tensor.ByteSize() for tensor in model.graph.initializer)
+
+
+def write(model: onnx.ModelProto, path: Path, external_data: ExternalData) -> tuple[int, Fusion]:
+    """Write `model` aside, check it, open it in ONNX Runtime, and rename it into place with its companion, where it has one.
+
+    The model's constants are emptied where they are written beside it. Returns the size in bytes of all that was written,
+    and what ONNX Runtime fuses.
+
+    Raises whatever ONNX Runtime raises for a model that it cannot open.
+    """
+    external = external_data == "always" or weight_bytes(model) > LARGEST_MESSAGE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        pending = Path(folder) / path.name
+        if external:
+            onnx.external_data_helper.convert_model_to_external_data(
+                model, location=companion(path).name, size_threshold=_SMALLEST_EXTERNAL
+            )
+            onnx.external_data_helper.write_external_data_tensors(model, folder)
+        # Protocol buffers promise the same bytes for the same message only when asked to.
+        pending.write_bytes(model.SerializeToString(deterministic=True))
+        onnx.checker.check_model(pending, full_check=True)
+        fusion = fused(pending)
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        if external:
+            companion(pending).replace(companion(path))
+        pending.replace(path)
+    return size, fusion
