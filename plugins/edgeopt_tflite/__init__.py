@@ -1,0 +1,1 @@
+"""TensorFlow Lite for edgeopt: exporter of PyTorch programs, and a predictor on LiteRT."""

@@ -1,0 +1,143 @@
+"""What a converted file really is, counted in the file and held against its program.
+
+Two files must never leave here: one with fake quantization spelled out in float operators, which looks converted and is
+seventy times slower, and one with integers that nobody asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from edgeopt.errors import ExportError, NothingChangedError
+from edgeopt_tflite.graph import Graph
+
+_LAYERS = ("aten.conv", "aten.linear", "aten.addmm", "aten.mm.")
+_LAYOUT = ("aten.t.", "aten.transpose", "aten.permute", "aten.view", "aten.reshape", "aten.unsqueeze", "aten.squeeze")
+_FILE_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D", "BATCH_MATMUL")
+#: How rounding to a grid looks where a converter spelled it out.
+_SPELLED_OUT = ("ROUND", "FAKE_QUANT")
+_BUG = "this is a bug in edgeopt or in litert-torch: please report the model and the recipe"
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """Convolution and linear layers, by the types of their input and weight."""
+
+    int8: int
+    """Both are int8."""
+    weights: int
+    """The weight alone is int8 or float16; the runtime computes in float, or takes the input's range by itself."""
+    float32: int
+
+    @property
+    def layers(self) -> int:
+        """All of them."""
+        return self.int8 + self.weights + self.float32
+
+
+def layers_of_program(program: ExportedProgram) -> LayerCounts:
+    """Counts the layers of a program; a quantized one has quantize and dequantize nodes before input and weight."""
+    counts = {(True, True): 0, (False, True): 0, (True, False): 0, (False, False): 0}
+    for node in program.graph.nodes:
+        if operator_name(node).startswith(_LAYERS):
+            first = 1 if operator_name(node).startswith("aten.addmm") else 0  # addmm has its bias first
+            value, weight = node.args[first : first + 2]
+            counts[_is_dequantized(value), _is_dequantized(weight)] += 1
+    return LayerCounts(counts[True, True], counts[False, True], counts[True, False] + counts[False, False])
+
+
+def layers_of_file(graph: Graph) -> LayerCounts:
+    """Counts the layers of a file."""
+    producers = graph.producers()
+    int8 = weights = floats = 0
+    for operator in graph.operators:
+        if graph.kind(operator) not in _FILE_LAYERS:
+            continue
+        value, weight = (
+            int(operator.inputs[2 if graph.kind(operator) == "TRANSPOSE_CONV" else 0]),
+            int(operator.inputs[1]),
+        )
+        source = producers.get(weight)
+        if source is not None and graph.kind(source) == "DEQUANTIZE":
+            weight = int(source.inputs[0])
+        if graph.kind(operator) == "BATCH_MATMUL" and graph.constant(weight) is None:
+            continue  # a product of two activations, as in attention
+        types = graph.dtype(value), graph.dtype(weight)
+        if types == ("int8", "int8"):
+            int8 += 1
+        elif types[1] in ("int8", "float16"):
+            weights += 1
+        else:
+            floats += 1
+    return LayerCounts(int8, weights, floats)
+
+
+def require_int8(program: ExportedProgram, graph: Graph) -> LayerCounts:
+    """Counts the layers of the file of an int8 program.
+
+    Raises `NothingChangedError` when a layer that is int8 in the program is not in the file, `ExportError` when rounding is
+    spelled out in float operators.
+    """
+    wanted, found = layers_of_program(program), layers_of_file(graph)
+    _refuse_spelled_out(program, graph)
+    # A grouped convolution may become several, so the file may have more layers than the program.
+    if found.int8 < wanted.int8 or (wanted.layers == wanted.int8 and found.layers > found.int8):
+        raise NothingChangedError(
+            f"{wanted.int8} of {wanted.layers} layers of the program are int8, and {found.int8} of {found.layers} of the file",
+            hint=_BUG,
+        )
+    if not wanted.int8:
+        raise NothingChangedError("the program is said to be int8, and no layer of it is")
+    return found
+
+
+def require_float(program: ExportedProgram, graph: Graph) -> LayerCounts:
+    """Counts the layers of the file of a float program; raises `ExportError` when it holds quantized numbers."""
+    _refuse_spelled_out(program, graph)
+    kinds = sorted({kind for kind in graph.kinds() if kind in ("QUANTIZE", "DEQUANTIZE")})
+    int8 = sum(graph.dtype(index) == "int8" for index in range(len(graph.main.tensors)))
+    if kinds or int8:
+        raise ExportError(
+            f"the program is float, and its file has {int8} int8 tensors and {kinds or 'no'} operators", hint=_BUG
+        )
+    return layers_of_file(graph)
+
+
+def require_converted(before: LayerCounts, graph: Graph, precision: str) -> LayerCounts:
+    """Counts the layers after a conversion of the file; raises `NothingChangedError` when it reached none."""
+    found = layers_of_file(graph)
+    if not found.weights or found.layers != before.layers:
+        raise NothingChangedError(
+            f"precision {precision!r} changed {found.weights} of {before.layers} layers",
+            hint='use precision = "program"',
+        )
+    return found
+
+
+def operator_name(node: Node) -> str:
+    """For instance `aten.conv2d.default`; empty for what is not an operator."""
+    return str(node.target) if node.op == "call_function" else ""
+
+
+def is_quantized(program: ExportedProgram) -> bool:
+    """Whether a program has quantize nodes."""
+    return any(operator_name(node).startswith("quantized_decomposed.quantize") for node in program.graph.nodes)
+
+
+def _refuse_spelled_out(program: ExportedProgram, graph: Graph) -> None:
+    rounds = sum(operator_name(node).startswith(("aten.round", "aten.fake_quantize")) for node in program.graph.nodes)
+    found = [kind for kind in graph.kinds().elements() if kind in _SPELLED_OUT]
+    if len(found) > rounds:
+        raise ExportError(
+            f"the file quantizes in float arithmetic: it has {len(found)} operators {' and '.join(sorted(set(found)))}",
+            hint=_BUG,
+        )
+
+
+def _is_dequantized(node: object) -> bool:
+    while isinstance(node, Node) and operator_name(node).startswith(_LAYOUT):
+        node = node.args[0]
+    return isinstance(node, Node) and operator_name(node).startswith("quantized_decomposed.dequantize")

@@ -1,0 +1,91 @@
+"""From a program to the bytes of a `.tflite` file, by litert-torch."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from edgeopt.errors import ExportError
+from edgeopt.exporting import OperatorPlace, quiet, unsupported
+from edgeopt_tflite.audit import is_quantized, operator_name
+
+with quiet():  # importing litert-torch alone writes several warnings
+    import litert_torch
+    from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+    from litert_torch.quantize.quant_config import QuantConfig
+
+
+class _OnePicture(nn.Module):
+    """Takes a picture with its channels last, as TFLite's kernels and every app have it."""
+
+    def __init__(self, program: nn.Module, channels_last: bool) -> None:
+        super().__init__()
+        self.program = program
+        self.channels_last = channels_last
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Logits (1, classes) of a picture (1, height, width, channels)."""
+        logits: Tensor = self.program(input if self.channels_last else input.permute(0, 3, 1, 2))
+        return logits
+
+
+def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
+    """The `.tflite` file of a float program, or of an unfolded int8 one; its input is (1, height, width, channels).
+
+    `takes_pixels` says that the program itself takes its channels last.
+
+    Raises `ExportError` when the program has several inputs or outputs, or an operator that litert-torch cannot lower.
+    """
+    sample = _sample(program, takes_pixels)
+    # In this mode alone do quantize and dequantize nodes become integer kernels; without it they become float arithmetic.
+    quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config())
+    numerics = QuantConfig(pt2e_quantizer=quantizer) if is_quantized(program) else None
+    module = _OnePicture(program.module(check_guards=False), takes_pixels)
+    module.training = False  # `eval` refuses to go into an exported program, which has no modes
+    litert_torch.config.show_progress = False
+    with quiet():
+        try:
+            model = litert_torch.convert(module, (sample,), quant_config=numerics)
+            content: bytes = model.model_content()
+        except Exception as error:  # litert-torch, JAX and MLIR raise many types; all mean that it cannot be converted
+            raise _explained(error, program) from error
+    return content
+
+
+def _sample(program: ExportedProgram, takes_pixels: bool) -> Tensor:
+    names, outputs = program.graph_signature.user_inputs, program.graph_signature.user_outputs
+    if len(names) != 1 or len(outputs) != 1:
+        raise ExportError(
+            f"the program has {len(names)} inputs and {len(outputs)} outputs, and a .tflite file here has one of each",
+            hint="wrap the model in a module that takes pictures and returns logits",
+        )
+    (node,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == names[0])
+    value = node.meta["val"]
+    _, *sizes = value.shape
+    shape = sizes if takes_pixels else [*sizes[1:], sizes[0]]
+    return torch.zeros(1, *shape, dtype=value.dtype)
+
+
+def _explained(error: Exception, program: ExportedProgram) -> ExportError:
+    """The error that names the operator and its module, as far as litert-torch's message tells."""
+    message = str(error)
+    reason = next((line.strip() for line in message.splitlines() if line.strip()), type(error).__name__)
+    found = re.search(r"Lowering not found: ([\w.]+)", message)
+    if not found:
+        return ExportError(f"litert-torch cannot convert the program: {reason}", hint="choose another model")
+    packet = ".".join(found[1].split(".")[:2])
+    places = [
+        _place(node) for node in program.run_decompositions().graph.nodes if operator_name(node).startswith(packet)
+    ]
+    return unsupported(
+        "LiteRT", dict.fromkeys(places) or [OperatorPlace(found[1], "")], "litert-torch has no lowering of it"
+    )
+
+
+def _place(node: torch.fx.Node) -> OperatorPlace:
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [entry[0] for entry in stack.values() if isinstance(entry, tuple)]
+    return OperatorPlace(operator_name(node), max(paths, key=len, default=""))

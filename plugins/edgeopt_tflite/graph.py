@@ -1,0 +1,264 @@
+"""A `.tflite` file as a graph that can be read and edited.
+
+The format is a flatbuffer: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IDENTIFIER = b"TFL3"
+QUANTIZED = (schema.TensorType.INT8, schema.TensorType.UINT8)
+
+_KINDS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+_TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
+_LAST_SHORT_CODE = 127  # PLACEHOLDER_FOR_GREATER_OP_CODES: what the old, one-byte field says of newer operators
+_LEFT_OUT = -1  # the index of an operand that an operator goes without
+_ALIGNMENT = 16  # the schema's `force_align` of constants, which kernels read with vector loads
+
+
+class _Buffer(schema.BufferT):  # type: ignore[misc]  # generated code has no types
+    """A constant. The generated code writes it without the alignment that the schema demands."""
+
+    def __init__(self, data: NDArray[np.uint8] | None = None) -> None:
+        super().__init__()
+        self.data = data
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 - overrides generated code
+        if self.data is None or not len(self.data):
+            schema.BufferStart(builder)
+        else:
+            content = np.ascontiguousarray(self.data, np.uint8)
+            builder.StartVector(1, len(content), _ALIGNMENT)
+            head = builder.Head() - len(content)
+            builder.head = head
+            builder.Bytes[head : head + len(content)] = content.tobytes()
+            data = builder.EndVector()
+            schema.BufferStart(builder)
+            schema.BufferAddData(builder, data)
+        end: int = schema.BufferEnd(builder)
+        return end
+
+
+class Graph:
+    """The main subgraph of a model, with its constants; tensors are named by their index."""
+
+    def __init__(self, content: bytes) -> None:
+        """Read a model from the bytes of its file."""
+        self.model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+        self.main: Any = self.model.subgraphs[0]
+
+    # ---- reading --------------------------------------------------------------------------------------------------------
+
+    @property
+    def operators(self) -> list[Any]:
+        """The operators, in the order of execution."""
+        operators: list[Any] = self.main.operators
+        return operators
+
+    @operators.setter
+    def operators(self, operators: Iterable[Any]) -> None:
+        self.main.operators = list(operators)
+
+    def kind(self, operator: Any) -> str:
+        """The name of an operator's kind, such as `CONV_2D`."""
+        code = self.model.operatorCodes[operator.opcodeIndex]
+        name: str = _KINDS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        return name
+
+    def kinds(self) -> Counter[str]:
+        """How many operators there are of each kind."""
+        return Counter(map(self.kind, self.operators))
+
+    def dtype(self, tensor: int) -> str:
+        """The type of a tensor's elements, such as `float32`; empty for an operand that is left out."""
+        return _TYPES[self.main.tensors[tensor].type] if tensor >= 0 else ""
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """The sizes of a tensor."""
+        sizes = self.main.tensors[tensor].shape
+        return () if sizes is None else tuple(map(int, sizes))
+
+    def quantization(self, tensor: int) -> tuple[float, int] | None:
+        """Scale and zero point of a tensor that has one of each."""
+        parameters = self.main.tensors[tensor].quantization
+        if parameters is None or parameters.scale is None or len(parameters.scale) != 1:
+            return None
+        return float(parameters.scale[0]), int(parameters.zeroPoint[0])
+
+    def constant(self, tensor: int) -> NDArray[Any] | None:
+        """The value of a constant as a flat array, None for what is computed."""
+        info = self.main.tensors[tensor]
+        data = self.model.buffers[info.buffer].data
+        if data is None or not len(data):
+            return None
+        return np.asarray(data, np.uint8).view(self.dtype(tensor))
+
+    def producers(self) -> dict[int, Any]:
+        """The operator that computes each tensor."""
+        return {int(tensor): operator for operator in self.operators for tensor in operator.outputs}
+
+    def consumers(self) -> dict[int, list[Any]]:
+        """The operators that read each tensor."""
+        readers: dict[int, list[Any]] = {}
+        for operator in self.operators:
+            for tensor in operator.inputs:
+                readers.setdefault(int(tensor), []).append(operator)
+        return readers
+
+    # ---- editing --------------------------------------------------------------------------------------------------------
+
+    def add_tensor(
+        self, shape: Sequence[int], dtype: str, quantization: tuple[float, int] | None = None, like: int | None = None
+    ) -> int:
+        """A new tensor that some operator will compute, named after `like` until the file is written."""
+        tensor = schema.TensorT()
+        tensor.shape = np.array(shape, np.int32)
+        tensor.type = getattr(schema.TensorType, dtype.upper())
+        tensor.name = b"" if like is None else self.main.tensors[like].name
+        tensor.hasRank = True
+        tensor.buffer = 0  # the empty one, by convention
+        if quantization:
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.scale = np.array(quantization[:1], np.float32)
+            tensor.quantization.zeroPoint = np.array(quantization[1:], np.int64)
+        self.main.tensors.append(tensor)
+        return len(self.main.tensors) - 1
+
+    def operator(self, kind: str, inputs: Sequence[int], outputs: Sequence[int], *, version: int = 1) -> Any:
+        """A new operator without options, not yet in the graph."""
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self._code(getattr(schema.BuiltinOperator, kind), version)
+        operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
+        return operator
+
+    def quantize(self, source: int, target: int) -> Any:
+        """The operator that makes quantized values of floats, or of values of another quantization."""
+        return self.operator("QUANTIZE", [source], [target])
+
+    def dequantize(self, source: int, target: int) -> Any:
+        """The operator that makes floats of quantized values."""
+        return self.operator("DEQUANTIZE", [source], [target], version=2)  # 2 is the first that takes int8
+
+    def set_metadata(self, name: str, content: bytes) -> None:
+        """Keeps bytes under a name in the model."""
+        entry = schema.MetadataT()
+        entry.name, entry.buffer = name.encode(), len(self.model.buffers)
+        self.model.buffers.append(_Buffer(np.frombuffer(content, np.uint8)))
+        self.model.metadata = [*(self.model.metadata or []), entry]
+
+    def metadata(self, name: str) -> bytes | None:
+        """What was kept under a name."""
+        for entry in self.model.metadata or []:
+            if entry.name == name.encode():
+                return bytes(self.model.buffers[entry.buffer].data)
+        return None
+
+    def _code(self, builtin: int, version: int) -> int:
+        for index, code in enumerate(self.model.operatorCodes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin and code.version >= version:
+                return index
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.deprecatedBuiltinCode = builtin, min(builtin, _LAST_SHORT_CODE)
+        code.version = version
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
+
+    # ---- writing --------------------------------------------------------------------------------------------------------
+
+    def to_bytes(self) -> bytes:
+        """The bytes of the model's file."""
+        self.model.buffers = [_Buffer(buffer.data) for buffer in self.model.buffers]
+        builder = flatbuffers.Builder(1 << 20)
+        builder.Finish(self.model.Pack(builder), IDENTIFIER)
+        return bytes(builder.Output())
+
+    def compact(self, input_name: str, output_name: str) -> None:
+        """Drops what nothing reads, keeps equal constants once, and gives short names.
+
+        The converter names a tensor after the Python stack that it comes from: a tenth of a small file, and different for
+        the same program captured elsewhere.
+        """
+        self.model.metadata = [
+            entry for entry in self.model.metadata or [] if entry.name in (b"min_runtime_version", b"TFLITE_METADATA")
+        ]
+        self.model.description = None
+        codes = sorted({operator.opcodeIndex for graph in self.model.subgraphs for operator in graph.operators})
+        self.model.operatorCodes = [self.model.operatorCodes[code] for code in codes]
+        for graph in self.model.subgraphs:
+            for operator in graph.operators:
+                operator.opcodeIndex = codes.index(operator.opcodeIndex)
+            self._drop_unread_tensors(graph)
+        self._merge_constants()
+        self._name(input_name, output_name)
+
+    def _drop_unread_tensors(self, graph: Any) -> None:
+        places = [(graph, "inputs"), (graph, "outputs")]
+        places += [
+            (operator, side)
+            for operator in graph.operators
+            for side in ("inputs", "outputs", "intermediates")
+            if getattr(operator, side) is not None
+        ]
+        used = {int(tensor) for owner, side in places for tensor in getattr(owner, side)} - {_LEFT_OUT}
+        moved = {old: new for new, old in enumerate(sorted(used))} | {_LEFT_OUT: _LEFT_OUT}
+        graph.tensors = [graph.tensors[tensor] for tensor in sorted(used)]
+        for owner, side in places:
+            setattr(owner, side, np.array([moved[int(tensor)] for tensor in getattr(owner, side)], np.int32))
+        for signature in self.model.signatureDefs or []:
+            if self.model.subgraphs[signature.subgraphIndex] is graph:
+                for entry in [*signature.inputs, *signature.outputs]:
+                    entry.tensorIndex = moved[entry.tensorIndex]
+
+    def _merge_constants(self) -> None:
+        buffers: list[Any] = [schema.BufferT()]
+        places: dict[bytes, int] = {b"": 0}
+
+        def place(index: int) -> int:
+            data = self.model.buffers[index].data
+            content = b"" if data is None else bytes(data)
+            if content not in places:
+                places[content] = len(buffers)
+                buffers.append(self.model.buffers[index])
+            return places[content]
+
+        for graph in self.model.subgraphs:
+            for tensor in graph.tensors:
+                tensor.buffer = place(tensor.buffer)
+        for entry in self.model.metadata:
+            entry.buffer = place(entry.buffer)
+        self.model.buffers = buffers
+
+    def _name(self, input_name: str, output_name: str) -> None:
+        for graph in self.model.subgraphs:
+            for index, tensor in enumerate(graph.tensors):
+                tensor.name = f"constant_{index}".encode()
+            for number, operator in enumerate(graph.operators):
+                for place, tensor in enumerate(operator.outputs):
+                    suffix = f"_{place}" if place else ""
+                    graph.tensors[tensor].name = f"{self.kind(operator).lower()}_{number}{suffix}".encode()
+        (given,), (returned,) = self.main.inputs, self.main.outputs
+        self.main.tensors[given].name, self.main.tensors[returned].name = input_name.encode(), output_name.encode()
+        for signature in self.model.signatureDefs or []:
+            signature.inputs[0].name, signature.outputs[0].name = input_name.encode(), output_name.encode()
+
+    def replace_input(self, tensor: int) -> None:
+        """Makes `tensor` the input of the graph."""
+        self.main.inputs = np.array([tensor], np.int32)
+        for signature in self.model.signatureDefs or []:
+            signature.inputs[0].tensorIndex = tensor
+
+    def replace_output(self, tensor: int) -> None:
+        """Makes `tensor` the output of the graph."""
+        self.main.outputs = np.array([tensor], np.int32)
+        for signature in self.model.signatureDefs or []:
+            signature.outputs[0].tensorIndex = tensor

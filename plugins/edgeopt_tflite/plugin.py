@@ -1,0 +1,99 @@
+"""Declares the exporter `tflite`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edgeopt.errors import ExportError, Problem
+from edgeopt.hookspecs import hookimpl
+from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics
+from edgeopt.types import ExportResult, ModelState, Predictor
+
+Precision = Literal["program", "auto", "float16", "dynamic-int8", "weight-only-int8"]
+TensorType = Literal["float32", "int8", "uint8"]
+
+#: Precisions that the exporter makes of a float program by itself.
+CONVERTED = ("float16", "dynamic-int8", "weight-only-int8")
+
+
+class TfliteOptions(ExporterOptions):
+    """A `.tflite` file."""
+
+    precision: Precision = Field(
+        "program",
+        description='"program": as the passes left it; "auto": the same, but int8 operators that no int8 layer touches stay'
+        ' float; of a float model: "float16", "dynamic-int8" (int8 layers, ranges taken at run time) or "weight-only-int8"',
+    )
+    quantized_io: TensorType = Field(
+        "float32", description="type of the input and output of an int8 file; float32 keeps an app as it is"
+    )
+
+
+def export(state: ModelState, options: TfliteOptions, context: ExportContext) -> ExportResult:
+    """Writes a `.tflite` file; see `edgeopt_tflite.state`."""
+    from edgeopt_tflite.state import export_state  # litert-torch is heavy
+
+    return export_state(state, options.precision, options.quantized_io, context)
+
+
+def open_file(path: Path, threads: int) -> Predictor:
+    """Opens a `.tflite` file in LiteRT."""
+    from edgeopt_tflite.predictor import TflitePredictor  # LiteRT is heavy
+
+    try:
+        return TflitePredictor(path, threads=threads)
+    except ValueError as error:  # damaged, or not a file of this runtime
+        raise ExportError(str(error), hint="export it again") from error
+
+
+def baseline(options: TfliteOptions) -> TfliteOptions:
+    """The options of the float32 file."""
+    return options.model_copy(update={"precision": "program", "quantized_io": "float32"})
+
+
+def check(options: TfliteOptions, numerics: Numerics) -> Iterator[Problem]:
+    """Options that do not fit the numerics of the recipe's program."""
+    names = ", ".join(repr(quantizer.name) for quantizer in numerics.quantizers)
+    if options.precision in CONVERTED and numerics.quantizers:
+        yield Problem(
+            f"precision {options.precision!r} is made of a float program, and quantizer {names} quantizes this one",
+            'use precision = "program", or leave the quantizing pass out',
+            option="precision",
+        )
+    if options.precision == "auto" and not numerics.quantizers:
+        yield Problem(
+            'precision "auto" chooses among the operators of an int8 program, and no pass quantizes this one',
+            'add a pass such as "ptq", or use precision = "program"',
+            option="precision",
+        )
+    if options.quantized_io != "float32" and not numerics.quantizers:
+        yield Problem(
+            f"quantized_io = {options.quantized_io!r} needs an int8 program, and no pass quantizes this one",
+            'add a pass such as "ptq", or use quantized_io = "float32"',
+            option="quantized_io",
+        )
+
+
+@hookimpl
+def edgeopt_exporters() -> Iterator[ExporterPlugin]:
+    """The exporters of this package."""
+    yield ExporterPlugin(
+        "tflite",
+        "A .tflite file for phones and boards, its operators delegated to XNNPACK.",
+        TfliteOptions,
+        export=export,
+        open=open_file,
+        runtime="litert",
+        suffix=".tflite",
+        runtime_modules=("edgeopt_tflite.predictor",),
+        requires=("litert-torch", "ai-edge-litert", "ai-edge-quantizer"),
+        install="edgeopt[tflite]",
+        framework="torch",
+        format="tflite",
+        baseline=baseline,
+        check=check,
+    )

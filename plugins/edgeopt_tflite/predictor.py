@@ -1,0 +1,107 @@
+"""Run a `.tflite` file in LiteRT: a NumPy batch in, logits out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from edgeopt.exporting import FilePredictor, pixels_or_values
+from edgeopt.types import TensorInfo
+from edgeopt_tflite.integrity import require_whole
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeopt.types import Logits, Pixels
+
+_CHANNELS = 3
+
+
+class TflitePredictor(FilePredictor):
+    """A `.tflite` file opened in LiteRT on the processor, with XNNPACK.
+
+    `file_input` and `file_output` describe the file's own tensors. Normalized pictures (n, 3, height, width) are transposed and
+    quantized as these want it; a file that takes pixels gets them as they are.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        """Open a file.
+
+        Args:
+            path: a `.tflite` file of one input and one output.
+            threads: threads within one operator; the processors this process may use by default.
+
+        Raises:
+            ValueError: the file is damaged, or LiteRT cannot open it.
+
+        """
+        self.threads = threads or len(os.sched_getaffinity(0))
+        require_whole(path)
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=self.threads)
+            self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"LiteRT cannot open {path}: {error}") from error
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, not one of each")
+        (given,), (returned,) = inputs, outputs
+        self._given, self._returned = given["index"], returned["index"]
+        channels_last = given["shape"][-1] == _CHANNELS
+        self.file_input = pixels_or_values(_tensor_info(given, "NHWC" if channels_last else "NCHW"))
+        self.file_output = _tensor_info(returned, "NC")
+        self.input_info = self.file_input if self.file_input.holds == "pixels" else _as_fed(self.file_input)
+        self.output_info = self.file_output
+
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
+        target = self._interpreter.tensor(self._given)()
+        values = piece if self.file_input.holds == "pixels" else self._values(piece)
+        np.copyto(target, values, casting="unsafe")
+        del target, values  # LiteRT refuses to run while somebody holds a view of its memory
+        self._interpreter.invoke()
+        return self._logits(self._interpreter.get_tensor(self._returned))
+
+    def _values(self, piece: NDArray[Any]) -> NDArray[Any]:
+        """Pictures in the layout and, rounded, in the steps of the file's input."""
+        info = self.file_input
+        if info.scale is not None and info.zero_point is not None:
+            limits = np.iinfo(info.dtype)
+            piece = np.rint(piece * np.float32(1.0 / info.scale))  # as PyTorch quantizes
+            piece += info.zero_point
+            np.clip(piece, limits.min, limits.max, out=piece)
+        return piece.transpose(0, 2, 3, 1) if info.layout == "NHWC" else piece
+
+    def _logits(self, values: NDArray[Any]) -> Logits:
+        info = self.file_output
+        if info.scale is None or info.zero_point is None:
+            return values.astype(np.float32, copy=False)
+        logits: Logits = (values.astype(np.float32) - info.zero_point) * np.float32(info.scale)
+        return logits
+
+    def close(self) -> None:
+        """Free the file's memory."""
+        del self._interpreter
+
+
+def _tensor_info(details: dict[str, Any], layout: str) -> TensorInfo:
+    quantization = details["quantization_parameters"]
+    one = len(quantization["scales"]) == 1
+    return TensorInfo(
+        name=details["name"],
+        dtype=np.dtype(details["dtype"]).name,
+        shape=tuple(map(int, details["shape"])),
+        layout=layout,
+        scale=float(quantization["scales"][0]) if one else None,
+        zero_point=int(quantization["zero_points"][0]) if one else None,
+    )
+
+
+def _as_fed(info: TensorInfo) -> TensorInfo:
+    """The input as `predict` takes it: float32, channels first."""
+    batch, *sizes = info.shape
+    shape = (batch, sizes[2], sizes[0], sizes[1]) if info.layout == "NHWC" else info.shape
+    return TensorInfo(info.name, "float32", shape, "NCHW")
