@@ -1,0 +1,117 @@
+"""Changes of training pictures in NumPy and Pillow: the same ones as `edgeopt.augment`, which needs PyTorch."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from edgeopt.settings import Augmentation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeopt.types import Pixels
+
+_LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601, as Pillow turns colours to grey
+_ASPECTS = (3 / 4, 4 / 3)  # of a scaled crop
+_ERASED_SHARES = (0.02, 0.33)
+_ERASED_ASPECTS = (0.3, 3.3)
+
+
+def augment(pixels: Pixels, augmentation: Augmentation, random: np.random.Generator) -> Pixels:
+    """Square pictures, uint8 (n, size, size, 3), each changed in its own way; the input is left alone.
+
+    Source of the erased rectangles: Z. Zhong et al., "Random Erasing Data Augmentation", AAAI 2020; of the scaled crop:
+    C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015.
+    """
+    if augmentation == Augmentation():
+        return pixels
+    return np.stack([_changed(picture, augmentation, random) for picture in pixels]) if len(pixels) else pixels
+
+
+def _changed(picture: Pixels, wanted: Augmentation, random: np.random.Generator) -> Pixels:
+    if wanted.horizontal_flip and random.random() < 0.5:
+        picture = picture[:, ::-1]
+    if wanted.crop_padding:
+        picture = _shifted(picture, wanted.crop_padding, random)
+    if wanted.rotation_degrees or wanted.crop_scale < 1.0:
+        picture = _moved(picture, wanted, random)
+    if wanted.brightness or wanted.contrast or wanted.saturation:
+        picture = _recoloured(picture, wanted, random)
+    if random.random() < wanted.erase:
+        picture = _erased(picture, random)
+    return picture
+
+
+def _shifted(picture: Pixels, padding: int, random: np.random.Generator) -> Pixels:
+    """Shifted by whole pixels, black where nothing was: a random crop of the padded picture."""
+    size = len(picture)
+    padded = np.pad(picture, ((padding, padding), (padding, padding), (0, 0)))
+    top, left = random.integers(0, 2 * padding + 1, 2)
+    return padded[top : top + size, left : left + size]
+
+
+def _moved(picture: Pixels, wanted: Augmentation, random: np.random.Generator) -> Pixels:
+    """Rotated and cropped in one resampling; what comes in from outside is black."""
+    size = len(picture)
+    width = height = 1.0
+    x = y = 0.0  # of the crop's middle, from -1 to 1
+    if wanted.crop_scale < 1.0:
+        area, aspect = random.uniform(wanted.crop_scale, 1.0), _log_uniform(_ASPECTS, random)
+        width, height = min(1.0, math.sqrt(area * aspect)), min(1.0, math.sqrt(area / aspect))
+        x, y = random.uniform(width - 1, 1 - width), random.uniform(height - 1, 1 - height)
+    most = math.radians(wanted.rotation_degrees)
+    angle = random.uniform(-most, most)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    # Pillow reads the result's pixel (column, row) at (a * column + b * row + c, d * column + e * row + f)
+    a, b, d, e = width * cosine, -width * sine, height * sine, height * cosine
+    middle = size / 2
+    c, f = middle * (1 + x) - middle * (a + b), middle * (1 + y) - middle * (d + e)
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    moved = image.transform((size, size), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
+    return np.asarray(moved, dtype=np.uint8)
+
+
+def _recoloured(picture: Pixels, wanted: Augmentation, random: np.random.Generator) -> Pixels:
+    """Brightness, then contrast, then saturation, each by a factor around 1."""
+    coloured = picture.astype(np.float32)
+    if wanted.brightness:
+        coloured *= _factor(wanted.brightness, random)
+    if wanted.contrast:
+        middle = _grey(coloured).mean()
+        coloured = middle + (coloured - middle) * _factor(wanted.contrast, random)
+    if wanted.saturation:
+        grey = _grey(coloured)
+        coloured = grey + (coloured - grey) * _factor(wanted.saturation, random)
+    return _rounded(coloured)
+
+
+def _erased(picture: Pixels, random: np.random.Generator) -> Pixels:
+    """A rectangle of the picture's mean colour."""
+    size = len(picture)
+    share, aspect = random.uniform(*_ERASED_SHARES), _log_uniform(_ERASED_ASPECTS, random)
+    width, height = (round(min(size, max(1.0, math.sqrt(share * ratio) * size))) for ratio in (aspect, 1 / aspect))
+    left, top = random.integers(0, size - width + 1), random.integers(0, size - height + 1)
+    erased = picture.copy()
+    erased[top : top + height, left : left + width] = _rounded(picture.astype(np.float32).mean(axis=(0, 1)))
+    return erased
+
+
+def _log_uniform(bounds: tuple[float, float], random: np.random.Generator) -> float:
+    low, high = bounds
+    return math.exp(random.uniform(math.log(low), math.log(high)))
+
+
+def _factor(share: float, random: np.random.Generator) -> np.float32:
+    return np.float32(random.uniform(1.0 - share, 1.0 + share))
+
+
+def _grey(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (picture @ _LUMA)[:, :, None]
+
+
+def _rounded(values: NDArray[np.float32]) -> Pixels:
+    return values.round().clip(0, 255).astype(np.uint8)

@@ -1,0 +1,181 @@
+"""Models of TensorFlow as edgeopt holds them: a Keras network, or a SavedModel that can only answer.
+
+Inside, pictures are NHWC; outside they are NCHW like everywhere in edgeopt.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from edgeopt.errors import ExportError
+from edgeopt.types import ForeignModel, ModelState
+from edgeopt_tensorflow.runtime import keras, tf
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeopt.types import Logits
+
+INPUT_NAME = "input"
+OUTPUT_NAME = "logits"
+_FILE = "model.keras"
+_FOLDER = "saved_model"
+_NOTES = "notes.json"
+_SMALLEST_PROBABILITY = 1e-7
+
+
+class _Answers:
+    """What both kinds of models share: answering a NumPy batch, and being traced for a converter."""
+
+    variables: Any
+    fixed_batch: int | None = None
+
+    def answer(self, pictures: tf.Tensor) -> tf.Tensor:
+        """Logits, float32 (n, classes), of normalized float32 pictures (n, height, width, 3)."""
+        raise NotImplementedError
+
+    def logits(self, batch: NDArray[np.float32]) -> Logits:
+        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width)."""
+        size = self.fixed_batch or max(len(batch), 1)
+        pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
+        return np.concatenate([self._piece(piece, size) for piece in pieces])
+
+    def _piece(self, piece: NDArray[np.float32], size: int) -> Logits:
+        if self.fixed_batch and len(piece) < size:  # the last one: filled up, and cut again
+            filled = np.concatenate([piece, np.zeros((size - len(piece), *piece.shape[1:]), np.float32)])
+            return self._piece(filled, size)[: len(piece)]
+        logits: Logits = self._function(tf.constant(piece.transpose(0, 2, 3, 1))).numpy()
+        return logits
+
+    @cached_property
+    def _function(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        return tf.function(self.answer, reduce_retracing=True)  # type: ignore[no-any-return]
+
+    def traced(self, batch: int | None, size: int) -> Any:
+        """A concrete function of one batch size, or of any: {"logits": ...} of `input`, NHWC."""
+        spec = tf.TensorSpec([self.fixed_batch or batch, size, size, 3], tf.float32, name=INPUT_NAME)
+
+        def serve(input: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {OUTPUT_NAME: self.answer(input)}
+
+        return tf.function(serve, input_signature=[spec]).get_concrete_function()
+
+
+@dataclass(frozen=True, eq=False)
+class KerasModel(_Answers):
+    """A Keras network that takes pictures as the state's preprocessing normalizes them, NHWC, and gives logits."""
+
+    network: keras.Model
+    loader: ClassVar[str] = "edgeopt_tensorflow.model:load_keras"
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the network has learned or may learn."""
+        return int(self.network.count_params())
+
+    @property
+    def variables(self) -> list[tf.Variable]:  # type: ignore[override]
+        """Everything that the network keeps, as TensorFlow's own variables."""
+        return [variable.value for variable in self.network.variables]
+
+    def save(self, folder: Path) -> None:
+        """Writes `model.keras`."""
+        self.network.save(folder / _FILE)
+
+    def answer(self, pictures: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.network(pictures, training=False), tf.float32)
+
+
+def load_keras(folder: Path) -> KerasModel:
+    """Reads what `KerasModel.save` wrote."""
+    return KerasModel(keras.models.load_model(folder / _FILE, compile=False))
+
+
+@dataclass(frozen=True)
+class SavedModelNotes:
+    """How a SavedModel is called: its signature's names, the batch it takes, and what is done before and after."""
+
+    signature: str
+    input: str
+    output: str
+    batch: int | None
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    gives_probabilities: bool
+
+
+@dataclass(frozen=True, eq=False)
+class SavedModel(_Answers):
+    """A SavedModel without Keras's description: it answers and can be converted, and cannot be trained."""
+
+    folder: Path
+    notes: SavedModelNotes
+    loader: ClassVar[str] = "edgeopt_tensorflow.model:load_saved_model"
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers its variables hold."""
+        return sum(int(np.prod(variable.shape)) for variable in self.variables)
+
+    @property
+    def variables(self) -> tuple[tf.Variable, ...]:  # type: ignore[override]
+        """The variables that its signature reads."""
+        return tuple(self._signature.variables)
+
+    @property
+    def fixed_batch(self) -> int | None:  # type: ignore[override]
+        """The only batch that it takes, None for any."""
+        return self.notes.batch
+
+    def save(self, folder: Path) -> None:
+        """Copies the folder, and says how it is called."""
+        shutil.copytree(self.folder, folder / _FOLDER)
+        (folder / _NOTES).write_text(json.dumps(asdict(self.notes)))
+
+    def answer(self, pictures: tf.Tensor) -> tf.Tensor:
+        scaled = pictures * tf.constant(self.notes.scale) + tf.constant(self.notes.offset)
+        given = self._signature(**{self.notes.input: scaled})[self.notes.output]
+        values = tf.cast(given, tf.float32)
+        return tf.math.log(tf.maximum(values, _SMALLEST_PROBABILITY)) if self.notes.gives_probabilities else values
+
+    @cached_property
+    def _signature(self) -> Any:
+        return self._loaded.signatures[self.notes.signature]
+
+    @cached_property
+    def _loaded(self) -> Any:
+        return tf.saved_model.load(str(self.folder))  # kept: a signature does not hold its variables
+
+
+def load_saved_model(folder: Path) -> SavedModel:
+    """Reads what `SavedModel.save` wrote."""
+    values = json.loads((folder / _NOTES).read_text())
+    notes = SavedModelNotes(**{name: tuple(each) if isinstance(each, list) else each for name, each in values.items()})
+    return SavedModel(folder / _FOLDER, notes)
+
+
+def tensorflow_model(state: ModelState) -> KerasModel | SavedModel:
+    """The state's model, which is one of this package's."""
+    model: ForeignModel = state.foreign
+    if not isinstance(model, KerasModel | SavedModel):
+        raise ExportError(f"a {type(model).__name__} is no model of TensorFlow")
+    return model
+
+
+def log_of_probabilities(probabilities: Any) -> Any:
+    """Logits, up to a constant of each picture, of a network's probabilities; a Keras operation, which can be saved."""
+    return keras.ops.log(keras.ops.maximum(probabilities, _SMALLEST_PROBABILITY))
+
+
+def are_probabilities(values: NDArray[np.float32]) -> bool:
+    """Whether each row is positive and sums up to one, as a softmax gives it."""
+    sums = values.sum(axis=1)
+    return bool(values.shape[1] > 1 and (values >= 0).all() and np.allclose(sums, 1.0, atol=1e-3))

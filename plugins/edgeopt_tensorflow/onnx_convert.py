@@ -1,0 +1,151 @@
+"""From an ONNX file to TensorFlow, through onnx2tf: offline, quiet, and held against ONNX Runtime's answers."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+
+from edgeopt.errors import ExportError, FunctionChangedError, Problem
+from edgeopt.exporting import quiet
+from edgeopt.plugin import ExportContext
+from edgeopt.types import ExportResult, ModelState
+from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
+from edgeopt_tensorflow.onnx_model import OnnxModel
+from edgeopt_tensorflow.runtime import tf
+from edgeopt_tensorflow.saved_model import write_saved_model
+from edgeopt_tensorflow.tflite import write_tflite
+
+if TYPE_CHECKING:
+    from edgeopt_tensorflow.plugin import ConvertedTfliteOptions
+
+_TOLERANCE = 1e-3  # of the range of the outputs: TensorFlow's kernels add in another order
+_PICTURES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class _Converted:
+    """A network that onnx2tf built, NHWC; it returns logits."""
+
+    network: Any
+
+    def traced(self, batch: int | None, size: int) -> Any:
+        """A concrete function of one batch size, or of any: {"logits": ...} of `input`, NHWC."""
+        spec = tf.TensorSpec([batch, size, size, 3], tf.float32, name=INPUT_NAME)
+
+        def serve(input: tf.Tensor) -> dict[str, tf.Tensor]:
+            answer = self.network(input)
+            return {OUTPUT_NAME: answer[0] if isinstance(answer, list | tuple) else answer}
+
+        return tf.function(serve, input_signature=[spec]).get_concrete_function()
+
+
+def export_tflite(state: ModelState, options: ConvertedTfliteOptions, context: ExportContext) -> ExportResult:
+    """Writes an ONNX model as a `.tflite` file, for one picture at a time.
+
+    Raises `ExportError` for a quantized source and an operator that onnx2tf lacks, `FunctionChangedError` when TensorFlow
+    would answer otherwise than ONNX Runtime.
+    """
+    size = state.preprocessing.image_size
+    function = _convert(_source(state), size).traced(1, size)
+    return write_tflite(function, state, options, context)
+
+
+def export_saved_model(state: ModelState, context: ExportContext) -> ExportResult:
+    """Writes an ONNX model as the zip of a SavedModel. Raises what `export_tflite` raises."""
+    source, size = _source(state), state.preprocessing.image_size
+    converted = _convert(source, size)
+    function = converted.traced(source.batch, size)
+    return write_saved_model(function, converted.network.variables, state, source.batch, context)
+
+
+def _source(state: ModelState) -> OnnxModel:
+    model = state.foreign
+    if not isinstance(model, OnnxModel):
+        raise ExportError(f"a {type(model).__name__} is no ONNX model")
+    if state.precision != "float32":
+        raise ExportError(
+            "the ONNX file is quantized, and TensorFlow would compute its rounding in slow float operators",
+            hint="convert the float model, and ask for an int8 file",
+        )
+    return model
+
+
+def _convert(source: OnnxModel, size: int) -> _Converted:
+    """The network, which computes what the file does."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name) / "model.onnx"
+        _simplify(source.path, copy)
+        printed = io.StringIO()
+        try:
+            with quiet(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+                network = _run(copy, Path(name) / "out", source)
+        except (Exception, SystemExit) as error:  # onnx2tf ends the process where it cannot go on
+            raise ExportError(
+                Problem(
+                    f"onnx2tf cannot convert {source.path.name}: {_reason(error, printed.getvalue())}",
+                    "replace the operator in the model, or convert it from the framework that it was made with",
+                )
+            ) from error
+    converted = _Converted(network)
+    _require_same(source, converted, size)
+    return converted
+
+
+def _run(file: Path, folder: Path, source: OnnxModel) -> Any:
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # what onnx2tf builds networks of; it says so itself, too late
+    import onnx2tf
+    from onnx2tf import onnx2tf as module
+
+    # it would fetch photographs to compare each layer with; any pictures do
+    module.download_test_image_data = _noise
+    return onnx2tf.convert(
+        input_onnx_file_path=str(file),
+        output_folder_path=str(folder),
+        keep_nwc_or_nhwc_or_ndhwc_input_names=[source.input_name] if source.layout == "NHWC" else None,
+        not_use_onnxsim=True,
+        disable_model_save=True,
+        non_verbose=True,
+        verbosity="error",
+    )
+
+
+def _simplify(source: Path, target: Path) -> None:
+    """Folds constants with ONNX Runtime, as onnx2tf's own simplifier is a program that may be on the path or not."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+def _noise() -> Any:
+    return np.random.default_rng(0).random((20, 128, 128, 3), dtype=np.float32)
+
+
+def _require_same(source: OnnxModel, converted: _Converted, size: int) -> None:
+    count = source.batch or _PICTURES
+    pictures = np.random.default_rng(0).normal(size=(count, 3, size, size)).astype(np.float32)
+    expected = source.logits(pictures)
+    got = converted.traced(source.batch, size)(tf.constant(pictures.transpose(0, 2, 3, 1)))[OUTPUT_NAME].numpy()
+    span = max(float(np.ptp(expected)), 1e-12)
+    difference = float(np.abs(got - expected).max()) if got.shape == expected.shape else np.inf
+    if not difference / span <= _TOLERANCE:  # written so that NaN fails too
+        raise FunctionChangedError(
+            f"onnx2tf changed the outputs of {source.path.name} by {difference:.3g}, whose range is {span:.3g}",
+            hint="convert the model from the framework that it was made with",
+        )
+
+
+def _reason(error: BaseException, printed: str) -> str:
+    if not isinstance(error, SystemExit):
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = [line.strip() for line in printed.splitlines() if "ERROR" in line]
+    return lines[0] if lines else "it gave up without saying why"

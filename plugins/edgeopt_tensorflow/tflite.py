@@ -1,0 +1,168 @@
+"""Writes `.tflite` files with TensorFlow's converter, in four precisions, each checked in the file itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from edgeopt.errors import ExportError, NothingChangedError, Problem
+from edgeopt.exporting import OperatorPlace, quiet, unsupported
+from edgeopt.plugin import ExportContext
+from edgeopt.store import write_aside
+from edgeopt.types import ExportResult, ModelState, TensorInfo
+from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, tensorflow_model
+from edgeopt_tensorflow.runtime import tf
+from edgeopt_tflite.delegate import delegation
+from edgeopt_tflite.graph import Graph
+from edgeopt_tflite.metadata import METADATA_KEY, metadata_of, packed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeopt_tensorflow.plugin import ConvertedTfliteOptions
+
+Precision: TypeAlias = Literal["float32", "float16", "dynamic-int8", "int8"]
+
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL")
+_TYPES = {"float32": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is to be made of a function."""
+
+    precision: Precision
+    io_type: str
+    calibration: Callable[[], Iterator[NDArray[np.float32]]]
+
+
+def export_state(state: ModelState, options: ConvertedTfliteOptions, context: ExportContext) -> ExportResult:
+    """Writes a Keras network or a SavedModel to `context.path`, for one picture at a time.
+
+    Raises `ExportError` naming the operator that TensorFlow Lite lacks, `NothingChangedError` when a precision was asked
+    for and the file has another.
+    """
+    model = tensorflow_model(state)
+    if model.fixed_batch not in (None, 1):
+        raise ExportError(f"the model takes {model.fixed_batch} pictures at once, and a .tflite file takes one")
+    return write_tflite(model.traced(1, state.preprocessing.image_size), state, options, context)
+
+
+def write_tflite(
+    function: Any, state: ModelState, options: ConvertedTfliteOptions, context: ExportContext
+) -> ExportResult:
+    """Converts a concrete function of one picture, NHWC, and writes the file with its card inside."""
+    split = context.calibration
+    count = min(len(split), options.calibration_pictures)
+
+    def calibration() -> Iterator[NDArray[np.float32]]:
+        with context.progress.bar("calibrating", count) as bar:
+            for index in range(count):
+                yield state.preprocessing.normalize(split.pixels([index])).transpose(0, 2, 3, 1)
+                bar.advance()
+
+    graph = Graph(convert(function, Conversion(options.precision, options.quantized_io, calibration)))
+    facts = _facts(graph)
+    _require_precision(options.precision, facts)
+    graph.compact(INPUT_NAME, OUTPUT_NAME)
+    given, returned = _tensors(graph)
+    card = replace(context.card, precision=options.precision).with_tensors(given, returned)
+    graph.set_metadata(METADATA_KEY, metadata_of(card, given, returned))
+    content = packed(graph.to_bytes(), card)
+    taken = delegation(content)
+    write_aside(context.path, content)
+    return ExportResult(
+        given,
+        returned,
+        taken.share,
+        taken.outside,
+        facts | {"partitions": taken.partitions, "operators": taken.operators},
+        precision=options.precision,
+    )
+
+
+def convert(function: Any, wanted: Conversion) -> bytes:
+    """The bytes of a `.tflite` file of a concrete function whose one input is float32.
+
+    Variables become constants first: the converter leaves those of Keras 3 as resources, and then quantizes nothing.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    constant = convert_variables_to_constants_v2(function)
+    (spec,) = (each for each in constant.inputs if each.dtype == tf.float32)
+
+    def serve(input: Any) -> dict[str, Any]:
+        return {OUTPUT_NAME: constant(input)[0]}
+
+    served = tf.function(serve, input_signature=[tf.TensorSpec(spec.shape, spec.dtype, name=INPUT_NAME)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([served.get_concrete_function()], tf.Module())
+    if wanted.precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if wanted.precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if wanted.precision == "int8":
+        converter.representative_dataset = lambda: ({INPUT_NAME: picture} for picture in wanted.calibration())
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = _TYPES[wanted.io_type]
+    try:
+        with quiet():
+            content: bytes = converter.convert()
+    except Exception as error:  # the converter's errors share no base class below Exception
+        raise _refused(error) from error
+    return content
+
+
+def _refused(error: Exception) -> ExportError:
+    names = re.findall(r"'?(tf\.\w+|tfl\.\w+)'? op|Quantization not yet supported for op: '(\w+)'", str(error))
+    found = sorted({name or other for name, other in names})
+    if found:
+        places = [OperatorPlace(name, "") for name in found]
+        return unsupported("TensorFlow Lite", places, "its converter has no translation of it in this precision")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return ExportError(Problem(f"TensorFlow's converter refuses the model: {lines[0]}", "try another precision"))
+
+
+def _facts(graph: Graph) -> dict[str, int]:
+    """How many layers there are, and how many of them have quantized weights, quantized inputs, or half-precision weights."""
+    halves = {
+        int(operator.outputs[0])
+        for operator in graph.operators
+        if graph.kind(operator) == "DEQUANTIZE" and graph.dtype(int(operator.inputs[0])) == "float16"
+    }
+    layers = [operator for operator in graph.operators if graph.kind(operator) in _WEIGHTED]
+    operands = [
+        (operator.inputs[2 if graph.kind(operator) == "TRANSPOSE_CONV" else 0], operator.inputs[1])
+        for operator in layers
+    ]
+    types = [(graph.dtype(int(given)), graph.dtype(int(weights))) for given, weights in operands]
+    return {
+        "layers": len(layers),
+        "layers_quantized": sum(given == "int8" and weights == "int8" for given, weights in types),
+        "layers_with_int8_weights": sum(weights == "int8" for _, weights in types),
+        "layers_with_float16_weights": sum(int(weights) in halves for _, weights in operands),
+    }
+
+
+def _require_precision(precision: Precision, facts: dict[str, int]) -> None:
+    """Raises where a file was to be converted and is not; a file must be what its row says."""
+    fact = {
+        "float16": "layers_with_float16_weights",
+        "dynamic-int8": "layers_with_int8_weights",
+        "int8": "layers_quantized",
+    }.get(precision)
+    if fact is not None and facts[fact] == 0:
+        raise NothingChangedError(
+            f"{precision} was asked for, and no layer of the file is", hint='use precision = "float32" for this model'
+        )
+
+
+def _tensors(graph: Graph) -> tuple[TensorInfo, TensorInfo]:
+    infos = []
+    for name, (tensor,), layout in ((INPUT_NAME, graph.main.inputs, "NHWC"), (OUTPUT_NAME, graph.main.outputs, "NC")):
+        scale, zero_point = graph.quantization(tensor) or (None, None)
+        infos.append(TensorInfo(name, graph.dtype(tensor), graph.shape(tensor), layout, scale, zero_point))
+    return infos[0], infos[1]
