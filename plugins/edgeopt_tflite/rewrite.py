@@ -12,10 +12,12 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgeopt_tflite.graph import Graph
 
-#: Operators of one input that go into XNNPACK as float: it joins DEQUANTIZE, operator and QUANTIZE to one table of 256 values.
+#: Operators of one number that go into XNNPACK as float: it joins DEQUANTIZE, operator and QUANTIZE to a table of 256 values.
 #: LiteRT's int8 kernel of the first is ten times slower on x86 and cuts the delegated graph in two; those of the others hold
 #: for one scale of the output alone, which is not the program's.
-_TABLES = ("HARD_SWISH", "LOGISTIC", "TANH")
+_TABLES = ("HARD_SWISH", "LOGISTIC", "TANH", "GELU", "ELU")
+#: No table, but the same holds for its int8 kernel.
+_FLOAT_ONLY = (*_TABLES, "SOFTMAX")
 _INT8_RANGE = (-128, 127)
 #: Operators whose output is never below zero when no input is.
 _KEEP_SIGN = ("CONCATENATION", "MAX_POOL_2D", "AVERAGE_POOL_2D", "MEAN", "RESHAPE", "TRANSPOSE", "PAD", "ADD", "MUL")
@@ -24,11 +26,11 @@ _RECTIFYING = (schema.ActivationFunctionType.RELU, schema.ActivationFunctionType
 
 
 def float_operators(graph: Graph) -> int:
-    """Gives int8 operators of `_TABLES` their float form, between a DEQUANTIZE and a QUANTIZE: what the program says, to the bit."""
+    """Gives int8 operators of `_FLOAT_ONLY` their float form, between a DEQUANTIZE and a QUANTIZE: what the program says, to the bit."""
     operators, changed = [], 0
     for operator in graph.operators:
         source, target = int(operator.inputs[0]), int(operator.outputs[0])
-        if graph.kind(operator) not in _TABLES or graph.dtype(source) != "int8":
+        if graph.kind(operator) not in _FLOAT_ONLY or graph.dtype(source) != "int8":
             operators.append(operator)
             continue
         before = graph.add_tensor(graph.shape(source), "float32", like=source)
@@ -83,8 +85,8 @@ def _is_rectified(operator: Any) -> bool:
 def float_islands(graph: Graph) -> int:
     """Leaves int8 operators in float that stand between QUANTIZE and DEQUANTIZE alone, with no int8 layer beside them.
 
-    A conversion on each side costs more than such an operator saves: it reads and writes a quarter of the bytes, and the
-    conversions read and write all of them. The result is at least as exact as the program's.
+    The conversions around such an operator read and write more bytes than it saves. Where they belong to a table they cost
+    nothing, and the operator stays. The result is at least as exact as the program's.
     """
     changed = 0
     while island := _next_island(graph):
@@ -104,7 +106,7 @@ def _next_island(graph: Graph) -> Any | None:
         if graph.kind(operator) not in _ISLANDS or graph.dtype(target) != "int8" or target in outputs:
             continue
         values = _values(graph, operator)
-        from_float = all(value in producers and _is_from_float(graph, producers[value]) for value in values)
+        from_float = all(_is_from_float(graph, value, producers) for value in values)
         to_float = all(graph.kind(reader) == "DEQUANTIZE" for reader in consumers.get(target, []))
         if from_float and to_float:
             return operator
@@ -115,8 +117,13 @@ def _values(graph: Graph, operator: Any) -> list[int]:
     return [int(tensor) for tensor in operator.inputs if graph.dtype(int(tensor)) == "int8"]
 
 
-def _is_from_float(graph: Graph, operator: Any) -> bool:
-    return graph.kind(operator) == "QUANTIZE" and graph.dtype(int(operator.inputs[0])) == "float32"
+def _is_from_float(graph: Graph, tensor: int, producers: dict[int, Any]) -> bool:
+    """Whether a tensor is a float one made int8, and not what a table gives."""
+    maker = producers.get(tensor)
+    if maker is None or graph.kind(maker) != "QUANTIZE" or graph.dtype(int(maker.inputs[0])) != "float32":
+        return False
+    source = producers.get(int(maker.inputs[0]))
+    return source is None or graph.kind(source) not in _TABLES
 
 
 def _to_float(graph: Graph, operator: Any) -> None:

@@ -1,0 +1,344 @@
+"""The TFLite exporter and predictor: what the file computes, carries and refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_programs import CLASSES, SIZE, capture, float_net, odd_net, outputs, pictures, quantized
+from torch.export import ExportedProgram
+
+from edgeopt.artifact import Artifact, make_artifact
+from edgeopt.errors import ExportError, NothingChangedError
+from edgeopt.plugin import Use
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.progress import Silent
+from edgeopt.task import TASKS
+from edgeopt.testing import tiny_data
+from edgeopt.types import Form, ModelState, Role
+from edgeopt_tflite import audit, rewrite
+from edgeopt_tflite.convert import convert
+from edgeopt_tflite.delegate import delegation
+from edgeopt_tflite.graph import Graph
+from edgeopt_tflite.integrity import require_whole
+from edgeopt_tflite.metadata import read_metadata
+from edgeopt_tflite.plugin import TfliteOptions, edgeopt_exporters
+from edgeopt_tflite.predictor import TflitePredictor
+
+NAMES = tuple(f"käse {index}" for index in range(CLASSES))
+
+
+@pytest.fixture(scope="module")
+def programs() -> dict[str, ExportedProgram]:
+    program = capture(float_net())
+    return {"float32": program, "int8": quantized(program)}
+
+
+@pytest.fixture(scope="module")
+def converted(programs: dict[str, ExportedProgram]) -> dict[str, bytes]:
+    return {precision: convert(program) for precision, program in programs.items()}
+
+
+def state_of(program: ExportedProgram, precision: str = "float32", classes: tuple[str, ...] = NAMES) -> ModelState:
+    preprocessing = Preprocessing(SIZE, resize=SIZE, crop=SIZE)
+    return ModelState(program, Form.PROGRAM, TASKS["classification"], classes, preprocessing, precision)
+
+
+def export(state: ModelState, folder: Path, **options: Any) -> Artifact:
+    (plugin,) = edgeopt_exporters()
+    return make_artifact(
+        Use(plugin, TfliteOptions(**options)),
+        state,
+        folder,
+        role=Role.OPTIMIZED,
+        recipe={"name": "small"},
+        calibration=tiny_data(CLASSES, SIZE).calibration,
+        progress=Silent(),
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def made(programs: dict[str, ExportedProgram], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    return {
+        precision: export(state_of(program, precision), tmp_path_factory.mktemp(precision))
+        for precision, program in programs.items()
+    }
+
+
+# ---- what a file computes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("int8", 0.02)])
+def test_the_file_computes_what_the_program_computes(
+    programs: dict[str, ExportedProgram], made: dict[str, Artifact], precision: str, tolerance: float
+) -> None:
+    batch = pictures(33)
+    expected = outputs(programs[precision], batch).numpy()
+    with TflitePredictor(made[precision].path, threads=1) as predictor:
+        logits = predictor.predict(batch.numpy())
+        assert predictor.predict(batch.numpy()[:0]).shape == (0, CLASSES)
+    assert logits.dtype == np.float32
+    assert np.abs(logits - expected).max() <= tolerance * np.ptp(expected)
+    assert (logits.argmax(1) == expected.argmax(1)).mean() >= 0.97
+
+
+def test_one_delegate_takes_everything(made: dict[str, Artifact]) -> None:
+    """Hard-swish, hard-sigmoid and squeeze-and-excitation included, which cut int8 files into pieces."""
+    for artifact in made.values():
+        exported = artifact.exported
+        assert (exported.delegated_share, exported.facts["partitions"], exported.outside) == (1.0, 1, ())
+        assert exported.facts["operators"] > 10
+    assert made["int8"].exported.facts["layers_quantized"] == made["int8"].exported.facts["layers"] == 4
+    assert made["float32"].exported.facts["layers_quantized"] == 0
+    assert "TRANSPOSE" not in Graph(made["int8"].path.read_bytes()).kinds()
+
+
+def test_operators_outside_the_delegate_are_named(programs: dict[str, ExportedProgram], tmp_path: Path) -> None:
+    artifact = export(state_of(capture(odd_net("cumulative")), classes=NAMES[:4]), tmp_path)
+    assert artifact.exported.outside == ("CUMSUM",)
+    assert artifact.exported.delegated_share < 1
+
+
+# ---- rewrites -----------------------------------------------------------------------------------------------------------------
+
+
+def run(content: bytes, folder: Path, batch: torch.Tensor) -> np.ndarray:
+    path = folder / "graph.tflite"
+    path.write_bytes(content)
+    with TflitePredictor(path, threads=1) as predictor:
+        return predictor.predict(batch.numpy())
+
+
+def test_hard_swish_runs_in_float_inside_the_delegate(
+    programs: dict[str, ExportedProgram], converted: dict[str, bytes], tmp_path: Path
+) -> None:
+    graph = Graph(converted["int8"])
+    assert delegation(converted["int8"]).outside == ("HARD_SWISH",)
+    assert rewrite.float_operators(graph) == 1
+    assert delegation(graph.to_bytes()).outside == ()
+    assert rewrite.float_operators(Graph(converted["float32"])) == 0
+
+
+class Pooled(torch.nn.Module):
+    """A padded max pooling, after a ReLU or not, the whole at the edge of a picture."""
+
+    def __init__(self, rectified: bool) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, CLASSES, 3)
+        self.activation = torch.nn.ReLU() if rectified else torch.nn.Identity()
+        self.pool = torch.nn.MaxPool2d(3, 2, padding=1, ceil_mode=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.activation(self.stem(x))).mean((2, 3))
+
+
+@pytest.mark.parametrize("rectified", [True, False])
+def test_padding_before_a_pooling_stays_in_the_delegate_where_zero_is_the_least(
+    tmp_path: Path, rectified: bool
+) -> None:
+    torch.manual_seed(0)
+    program = capture(Pooled(rectified).eval())
+    before = convert(program)
+    graph = Graph(before)
+    assert graph.kinds()["PADV2"] == 1
+    assert rewrite.plain_padding(graph) == int(rectified)
+    batch = pictures(3) - 5  # far below zero where nothing cuts it off
+    np.testing.assert_array_equal(run(graph.to_bytes(), tmp_path, batch), run(before, tmp_path, batch))
+    np.testing.assert_allclose(run(graph.to_bytes(), tmp_path, batch), outputs(program, batch).numpy(), atol=1e-4)
+    assert (delegation(graph.to_bytes()).partitions == 1) == rectified
+
+
+def test_constants_are_aligned_and_names_are_short(made: dict[str, Artifact]) -> None:
+    content = made["int8"].path.read_bytes()
+    graph = Graph(content)
+    for buffer in graph.model.buffers:
+        if buffer.data is not None and len(buffer.data):
+            assert content.find(bytes(buffer.data)) % 16 == 0 or len(buffer.data) < 64  # short ones may occur by chance
+    names = [tensor.name.decode() for tensor in graph.main.tensors]
+    assert len(set(names)) == len(names)
+    assert {"input", "logits"} <= set(names)
+    assert max(map(len, names)) < 40
+    assert b"small_programs" not in content
+    assert str(Path.home()).encode() not in content
+
+
+@pytest.mark.parametrize(("source", "kept_float"), [("EXP", 1), ("LOGISTIC", 0)])
+def test_auto_leaves_lonely_operators_in_float(
+    converted: dict[str, bytes], tmp_path: Path, source: str, kept_float: int
+) -> None:
+    """An int8 sum between float operators, but not where its conversions belong to a table."""
+    graph = Graph(converted["float32"])
+    shape, quantization = (1, 3, SIZE, SIZE), (0.05, -100)
+    given = [graph.add_tensor(shape, "float32") for _ in range(4)]
+    int8 = [graph.add_tensor(shape, "int8", quantization) for _ in range(3)]
+    graph.operators = [
+        graph.operator(source, [given[0]], [given[1]]),
+        graph.quantize(given[1], int8[0]),
+        graph.quantize(given[1], int8[1]),
+        graph.operator("MUL", int8[:2], [int8[2]], version=2),
+        graph.dequantize(int8[2], given[2]),
+        graph.operator("EXP", [given[2]], [given[3]]),
+    ]
+    graph.replace_input(given[0])
+    graph.replace_output(given[3])
+    batch = pictures(1).clip(max=1) - 1
+    before = run(graph.to_bytes(), tmp_path, batch)
+    assert rewrite.float_islands(graph) == kept_float
+    graph.compact("input", "logits")
+    assert ("QUANTIZE" in graph.kinds()) == (not kept_float)
+    after = run(graph.to_bytes(), tmp_path, batch)
+    assert np.abs(before - after).max() <= 0.3
+    if kept_float:
+        np.testing.assert_allclose(after, np.exp(np.exp(batch.numpy()) ** 2), rtol=1e-4)
+
+
+# ---- what must be impossible ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_with_quantization_spelled_out_is_refused(
+    programs: dict[str, ExportedProgram], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """litert-torch makes one when it is not told the quantizer."""
+    monkeypatch.setattr("edgeopt_tflite.convert.is_quantized", lambda _program: False)
+    graph = Graph(convert(programs["int8"]))
+    with pytest.raises((NothingChangedError, ExportError)):
+        audit.require_int8(programs["int8"], graph)
+
+
+def test_files_and_programs_that_do_not_match_are_refused(
+    programs: dict[str, ExportedProgram], converted: dict[str, bytes]
+) -> None:
+    graphs = {precision: Graph(content) for precision, content in converted.items()}
+    assert audit.require_int8(programs["int8"], graphs["int8"]).int8 == 4
+    assert audit.require_float(programs["float32"], graphs["float32"]).float32 == 4
+    with pytest.raises(NothingChangedError, match=r"4 of 4 layers of the program are int8, and 0 of 4"):
+        audit.require_int8(programs["int8"], graphs["float32"])
+    with pytest.raises(ExportError, match="program is float"):
+        audit.require_float(programs["float32"], graphs["int8"])
+    with pytest.raises(NothingChangedError, match="0 of 4 layers"):
+        audit.require_converted(audit.layers_of_file(graphs["float32"]), graphs["float32"], "float16")
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "message"),
+    [
+        ("int8", {"precision": "float16"}, "made of a float program"),
+        ("float32", {"quantized_io": "int8"}, "needs an int8 program"),
+    ],
+)
+def test_options_that_do_not_fit_the_program_are_refused(
+    programs: dict[str, ExportedProgram], tmp_path: Path, precision: str, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ExportError, match=message):
+        export(state_of(programs[precision], precision), tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "operator"), [("determinant", "_linalg_det"), ("bessel", "i0")])
+def test_an_operator_that_litert_lacks_is_named(tmp_path: Path, kind: str, operator: str) -> None:
+    with pytest.raises(ExportError, match=rf"LiteRT cannot run aten\.{operator}.*\(in block\.odd\)"):
+        export(state_of(capture(odd_net(kind)), classes=NAMES[:4]), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_litert_cannot_open_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="RFFT2D"):  # its kernel takes powers of two alone
+        export(state_of(capture(odd_net("fft")), classes=NAMES[:4]), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Twofold(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.mean((2, 3)), x.amax((2, 3))
+
+
+def test_several_outputs_are_refused() -> None:
+    with pytest.raises(ExportError, match="1 inputs and 2 outputs"):
+        convert(torch.export.export(Twofold(), (pictures(1),)))
+
+
+# ---- what a file carries ----------------------------------------------------------------------------------------------------
+
+
+def test_labels_normalization_and_card_are_read_back(made: dict[str, Artifact]) -> None:
+    for precision, artifact in made.items():
+        packed = read_metadata(artifact.path)
+        assert packed.labels == NAMES
+        np.testing.assert_allclose(packed.mean, [123.675, 116.28, 103.53], rtol=1e-5)
+        np.testing.assert_allclose(packed.std, [58.395, 57.12, 57.375], rtol=1e-5)
+        assert packed.card["classes"] == list(NAMES)
+        assert packed.card["precision"] == precision
+        assert packed.card["input"]["shape"] == [1, SIZE, SIZE, 3]
+
+
+def test_a_file_without_metadata_says_so(converted: dict[str, bytes], tmp_path: Path) -> None:
+    plain = tmp_path / "plain.tflite"
+    plain.write_bytes(converted["float32"])
+    with pytest.raises(ValueError, match="no labels and no card"):
+        read_metadata(plain)
+
+
+# ---- opening files --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:100],
+        lambda content: content[:5],
+        lambda content: b"",
+        lambda content: b"not a model, but long enough to be one",
+        lambda content: content[:8] + bytes([255]) * 64 + content[72:],
+        lambda content: bytes([255, 255, 255, 127]) + content[4:],
+    ],
+)
+def test_a_damaged_file_is_explained(
+    made: dict[str, Artifact], tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(damage(made["int8"].path.read_bytes()))
+    with pytest.raises(ValueError, match=r"broken\.tflite"):
+        require_whole(broken)
+
+
+def test_a_wrong_batch_is_explained(made: dict[str, Artifact]) -> None:
+    predictor = TflitePredictor(made["int8"].path, threads=1)
+    with pytest.raises(ValueError, match="not float64"):
+        predictor.predict(pictures(1).numpy().astype(np.float64))
+    with pytest.raises(ValueError, match=r"\(3, 24, 24\).*not float32 \(3, 8, 8\)"):
+        predictor.predict(np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_the_predictor_imports_no_torch_and_no_tensorflow() -> None:
+    code = (
+        "import sys, edgeopt_tflite.predictor\n"
+        "assert not {'torch', 'tensorflow', 'jax', 'litert_torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_exporter_imports_no_tensorflow(programs: dict[str, ExportedProgram], made: dict[str, Artifact]) -> None:
+    """Torch and TensorFlow in one process bring two copies of the same native libraries."""
+    assert made
+    assert not any(name == "tensorflow" or name.startswith("tensorflow.") for name in sys.modules)
+
+
+def test_pixels_are_normalized_inside(programs: dict[str, ExportedProgram], tmp_path: Path) -> None:
+    state = state_of(programs["float32"])
+    artifact = export(state, tmp_path, input={"kind": "uint8-nhwc"})
+    pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+    expected = outputs(state.program, torch.from_numpy(state.preprocessing.normalize(pixels))).numpy()
+    with TflitePredictor(artifact.path, threads=1) as predictor:
+        assert (predictor.input_info.dtype, predictor.input_info.holds) == ("uint8", "pixels")
+        np.testing.assert_allclose(predictor.predict(pixels), expected, atol=1e-4)
+    assert read_metadata(artifact.path).std == (1.0, 1.0, 1.0)
+    assert replace(artifact.exported.input, name="") == replace(predictor.input_info, name="")
