@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,14 +25,44 @@ from edgeopt_tensorrt.build_engine import (
 from edgeopt_tensorrt.bundle import BUILD_SCRIPT, BUILD_SHELL_SCRIPT, CARD_FILE, README_FILE, write_bundle
 from edgeopt_tensorrt.engine_layers import read_layers
 from edgeopt_tensorrt.gpu import can_run
-from edgeopt_tensorrt.onnx_file import OnnxFile, write_onnx
+from edgeopt_tensorrt.onnx_file import OUTPUT_NAME, OnnxFile, read_onnx, write_onnx
 from edgeopt_tensorrt.texts import build_shell_script, readme, rtx_readme
 
 if TYPE_CHECKING:
-    from edgeopt_tensorrt.plugin import TensorRtOptions, TensorRtRtxOptions
+    from edgeopt_tensorrt.plugin import (
+        BundleOptions,
+        OnnxTensorRtOptions,
+        OnnxTensorRtRtxOptions,
+        ProgramOptions,
+        RtxOptions,
+        TensorRtOptions,
+        TensorRtRtxOptions,
+    )
 
-OUTPUT_NAME = "logits"
-STAND_IN = "onnxruntime"
+_STAND_IN = "onnxruntime"
+_NOT_BUILT = "no engine was built, because TensorRT or a GPU is not here: run build.sh of the bundle on the device"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What goes into a bundle before an engine is built: the ONNX file, and its card, input and output as the engine has them."""
+
+    file: OnnxFile
+    card: str
+    input: TensorInfo
+    output: TensorInfo
+    float16: bool = False
+
+    @property
+    def members(self) -> dict[str, bytes]:
+        return {ONNX_FILE: self.file.content, CARD_FILE: self.card.encode()}
+
+    def settings(self, batch_min: int, batch_opt: int, batch_max: int) -> EngineSettings:
+        picture = tuple(size for size in self.input.shape[1:] if isinstance(size, int))
+        int8 = bool(self.file.quantized)
+        return EngineSettings(
+            self.input.name, picture, batch_min, batch_opt, batch_max, float16=self.float16, int8=int8
+        )
 
 
 def export_bundle(state: ModelState, options: TensorRtOptions, context: ExportContext) -> ExportResult:
@@ -40,29 +70,8 @@ def export_bundle(state: ModelState, options: TensorRtOptions, context: ExportCo
 
     Raises `ExportError` naming what TensorRT does not take.
     """
-    batch = options.batch
-    given, returned = _tensors(state, batch.min, batch.max)
-    card = replace(context.card.with_tensors(given, returned), runtime="tensorrt").to_json()
-    onnx_file = write_onnx(state, card, options.opset)
-    settings = EngineSettings(
-        given.name,
-        _picture(given),
-        batch.min,
-        batch.opt,
-        batch.max,
-        int8=bool(onnx_file.quantized),
-        workspace_mib=options.workspace_mib,
-    )
-    engine = _build_here(onnx_file, settings, options.timing_cache) if can_run("tensorrt") else None
-    members = {
-        **_members(onnx_file, card, settings, engine),
-        BUILD_SCRIPT: Path(script.__file__).read_bytes(),
-        BUILD_SHELL_SCRIPT: build_shell_script(settings).encode(),
-        README_FILE: readme(settings, has_engine=engine is not None).encode(),
-    }
-    write_bundle(context.path, members)
-    warnings = () if engine else (_no_engine_warning(),)
-    return _result(given, returned, onnx_file, engine, warnings, verified_in="tensorrt" if engine else STAND_IN)
+    source = _from_program(state, options, context, (options.batch.min, options.batch.max))
+    return replace(_bundle(source, options, context), precision=_converted(options))
 
 
 def export_rtx(state: ModelState, options: TensorRtRtxOptions, context: ExportContext) -> ExportResult:
@@ -70,99 +79,120 @@ def export_rtx(state: ModelState, options: TensorRtRtxOptions, context: ExportCo
 
     Raises `ExportError` naming what TensorRT for RTX does not take.
     """
-    given, returned = _tensors(state, options.batch, options.batch)
-    card = replace(context.card.with_tensors(given, returned), runtime="tensorrt-rtx").to_json()
-    onnx_file = write_onnx(state, card, options.opset)
-    settings = EngineSettings(
-        given.name,
-        _picture(given),
-        *[options.batch] * 3,
-        int8=bool(onnx_file.quantized),
-        compute_capabilities=options.compute_capabilities,
-    )
-    engine = _build("tensorrt_rtx", onnx_file, settings)
+    source = _from_program(state, options, context, (options.batch, options.batch))
+    return replace(_rtx_bundle(source, options, context), precision=_converted(options))
+
+
+def convert_bundle(state: ModelState, options: OnnxTensorRtOptions, context: ExportContext) -> ExportResult:
+    """`export_bundle` for a state of the framework "onnx", whose file goes into the bundle as it is."""
+    batch = options.batch
+    return _bundle(_from_onnx(state, context, (batch.min, batch.max)), options, context)
+
+
+def convert_rtx(state: ModelState, options: OnnxTensorRtRtxOptions, context: ExportContext) -> ExportResult:
+    """`export_rtx` for a state of the framework "onnx", whose file goes into the bundle as it is."""
+    return _rtx_bundle(_from_onnx(state, context, (options.batch, options.batch)), options, context)
+
+
+def _from_program(
+    state: ModelState, options: ProgramOptions, context: ExportContext, batches: tuple[int, int]
+) -> _Source:
+    given = _of_batch(input_of(state, "batch"), batches)
+    returned = _of_batch(TensorInfo(OUTPUT_NAME, "float32", ("batch", len(state.classes)), "NC"), batches)
+    card = replace(context.card, precision=_converted(options) or state.precision)
+    card_json = card.with_tensors(given, returned).to_json()
+    file = write_onnx(state, card_json, options.opset, options.precision)
+    return _Source(file, card_json, given, returned, options.precision == "float16")
+
+
+def _from_onnx(state: ModelState, context: ExportContext, batches: tuple[int, int]) -> _Source:
+    file = read_onnx(state)
+    if file.input.shape[0] == 1 and batches != (1, 1):
+        raise ExportError(Problem("the ONNX file takes one picture in a call, and no larger batch", option="batch"))
+    given, returned = _of_batch(file.input, batches), _of_batch(file.output, batches)
+    return _Source(file, context.card.with_tensors(given, returned).to_json(), given, returned)
+
+
+def _of_batch(info: TensorInfo, batches: tuple[int, int]) -> TensorInfo:
+    """`info` for an engine that takes batches from the smallest to the largest."""
+    smallest, largest = batches
+    return replace(info, shape=(largest if smallest == largest else "batch", *info.shape[1:]))
+
+
+def _converted(options: ProgramOptions) -> str:
+    """The file's precision where it is not the program's."""
+    return "" if options.precision == "program" else options.precision
+
+
+def _bundle(source: _Source, options: BundleOptions, context: ExportContext) -> ExportResult:
+    batch = options.batch
+    settings = replace(source.settings(batch.min, batch.opt, batch.max), workspace_mib=options.workspace_mib)
+    engine = _build_here(source.file, settings, options.timing_cache) if can_run("tensorrt") else None
     members = {
-        **_members(onnx_file, card, settings, engine),
+        **source.members,
+        SETTINGS_FILE: settings.to_json().encode(),
+        BUILD_SCRIPT: Path(script.__file__).read_bytes(),
+        BUILD_SHELL_SCRIPT: build_shell_script(settings).encode(),
+        README_FILE: readme(settings, has_engine=engine is not None).encode(),
+    }
+    if engine:
+        members[ENGINE_FILE] = engine.plan
+    write_bundle(context.path, members)
+    return _result(source, engine, () if engine else (_NOT_BUILT,), is_run=engine is not None)
+
+
+def _rtx_bundle(source: _Source, options: RtxOptions, context: ExportContext) -> ExportResult:
+    capabilities = options.compute_capabilities
+    settings = replace(source.settings(*[options.batch] * 3), compute_capabilities=capabilities)
+    engine = _build("tensorrt_rtx", source.file, settings)
+    members = {
+        **source.members,
+        SETTINGS_FILE: settings.to_json().encode(),
         README_FILE: rtx_readme(settings).encode(),
+        ENGINE_FILE: engine.plan,
     }
     write_bundle(context.path, members)
-    found = read_layers(engine.plan, onnx_file.quantized)
-    is_run = can_run("tensorrt_rtx")
-    warnings = [] if is_run else [_not_run_warning()]
-    facts: dict[str, Json] = {"compute_capabilities": list(options.compute_capabilities) or "Ampere and later"}
-    if onnx_file.quantized and found.unknown:
+    warnings = []
+    facts: dict[str, Json] = {"compute_capabilities": list(capabilities) or "8.0 and later"}
+    found = read_layers(engine.plan, source.file.quantized)
+    if found.unknown:
         names = ", ".join(layer.module for layer in found.unknown)
-        warnings.append(f"the engine does not say whether it runs these layers in int8: {names}")
-    if len(found.unknown) < len(onnx_file.quantized):
+        warnings.append(f"fused into a larger kernel, whose arithmetic the engine does not tell: {names}")
+    if found.int8 or found.in_float:
         facts["layers_int8"] = len(found.int8)
-    result = _result(given, returned, onnx_file, engine, warnings, verified_in="tensorrt-rtx" if is_run else STAND_IN)
-    outside = tuple(f"{layer.module} (quantized, but not int8 in the engine)" for layer in found.in_float)
+    result = _result(source, engine, tuple(warnings), is_run=can_run("tensorrt_rtx"))
+    outside = tuple(f"{layer.module} (quantized, and float in the engine)" for layer in found.in_float)
     return replace(result, outside=outside, facts={**result.facts, **facts})
 
 
-def _tensors(state: ModelState, smallest: int, largest: int) -> tuple[TensorInfo, TensorInfo]:
-    batch: int | str = largest if smallest == largest else "batch"
-    return input_of(state, batch), TensorInfo(OUTPUT_NAME, "float32", (batch, len(state.classes)), "NC")
-
-
-def _picture(given: TensorInfo) -> tuple[int, ...]:
-    return tuple(size for size in given.shape[1:] if isinstance(size, int))
-
-
-def _members(onnx_file: OnnxFile, card: str, settings: EngineSettings, engine: Engine | None) -> dict[str, bytes]:
-    members = {ONNX_FILE: onnx_file.content, CARD_FILE: card.encode(), SETTINGS_FILE: settings.to_json().encode()}
-    return members if engine is None else {**members, ENGINE_FILE: engine.plan}
-
-
-def _build_here(onnx_file: OnnxFile, settings: EngineSettings, timing_cache: Path | None) -> Engine:
+def _build_here(file: OnnxFile, settings: EngineSettings, timing_cache: Path | None) -> Engine:
     """The engine for this machine's GPU; the timing cache is read and brought up to date."""
     known = timing_cache.read_bytes() if timing_cache and timing_cache.exists() else b""
-    engine = _build("tensorrt", onnx_file, settings, known)
+    engine = _build("tensorrt", file, settings, known)
     if timing_cache:
         write_aside(timing_cache, engine.timing_cache)
     return engine
 
 
-def _build(module: str, onnx_file: OnnxFile, settings: EngineSettings, timing_cache: bytes = b"") -> Engine:
+def _build(module: str, file: OnnxFile, settings: EngineSettings, timing_cache: bytes = b"") -> Engine:
     try:
-        return build_engine(importlib.import_module(module), onnx_file.content, settings, timing_cache)
+        return build_engine(importlib.import_module(module), file.content, settings, timing_cache)
     except BuildError as error:
         name = module.replace("_", "-")
         hint = "choose another model, another opset, or leave this export out"
         raise ExportError(Problem(f"{name} cannot build the engine: {error}", hint)) from error
 
 
-def _result(
-    given: TensorInfo,
-    returned: TensorInfo,
-    onnx_file: OnnxFile,
-    engine: Engine | None,
-    warnings: list[str] | tuple[str, ...],
-    verified_in: str,
-) -> ExportResult:
+def _result(source: _Source, engine: Engine | None, warnings: tuple[str, ...], *, is_run: bool) -> ExportResult:
     return ExportResult(
-        input=given,
-        output=returned,
+        input=source.input,
+        output=source.output,
         facts={
-            "layers": len(onnx_file.layers),
-            "layers_quantized": len(onnx_file.quantized),
-            "onnx_bytes": len(onnx_file.content),
+            "layers": len(source.file.layers),
+            "layers_quantized": len(source.file.quantized),
+            "onnx_bytes": len(source.file.content),
             "engine_bytes": len(engine.plan) if engine else None,
-            "verified_in": verified_in,
         },
         warnings=(*warnings, *(engine.messages if engine else ())),
-    )
-
-
-def _no_engine_warning() -> str:
-    return (
-        "no engine was built: TensorRT or a GPU is not here. The bundle builds it on the device, with build.sh; "
-        "accuracy is that of its ONNX file in ONNX Runtime, and the latency says nothing of TensorRT"
-    )
-
-
-def _not_run_warning() -> str:
-    return (
-        "the engine was built and not run: no GPU is here. Accuracy is that of the ONNX file it was built from, in ONNX "
-        "Runtime, and the latency says nothing of TensorRT for RTX"
+        stand_in="" if is_run else _STAND_IN,
     )

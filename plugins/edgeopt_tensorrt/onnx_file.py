@@ -9,37 +9,89 @@ from pathlib import Path
 import onnx
 
 from edgeopt.errors import ExportError, NothingChangedError, Problem
-from edgeopt.types import ModelState
-from edgeopt_onnx.export import export_onnx
+from edgeopt.exporting import input_of
+from edgeopt.types import ModelState, TensorInfo
 from edgeopt_tensorrt.build_engine import ONNX_FILE
 from edgeopt_tensorrt.check import Layer, quantized_layers, require_tensorrt, weighted_layers
+from edgeopt_tensorrt.plugin import Precision
+
+OUTPUT_NAME = "logits"
+_TOO_LARGE = "the weights are more than 2 GB, and a bundle holds one file of less"
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A checked file: its bytes, its layers, and those of them that are quantized."""
+    """A checked file: its bytes, input and output, its layers, and those of them that are quantized."""
 
     content: bytes
+    input: TensorInfo
+    output: TensorInfo
     layers: tuple[Layer, ...]
     quantized: tuple[Layer, ...]
 
 
-def write_onnx(state: ModelState, card_json: str, opset: int) -> OnnxFile:
+def write_onnx(state: ModelState, card_json: str, opset: int, precision: Precision) -> OnnxFile:
     """The state's program as an ONNX file for any batch that TensorRT takes.
+
+    TensorRT keeps the file's types, so "float16" is written into it; input and output stay as they are.
 
     Raises `ExportError` naming each node that TensorRT would refuse or compute otherwise, `NothingChangedError` when the
     program is quantized and no layer of the file is.
     """
+    from edgeopt_onnx.export import export_onnx  # imports torch, which a file that is there already does without
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ONNX_FILE
         try:
-            export_onnx(state.program, path, card_json=card_json, opset=opset)
+            export_onnx(state.program, path, card_json=card_json, opset=opset, target="tensorrt", precision=precision)
         except ValueError as error:
             raise ExportError(Problem(str(error), "choose another opset", option="opset")) from error
+        if len(list(Path(folder).iterdir())) > 1:
+            raise ExportError(_TOO_LARGE)
         content = path.read_bytes()
-    model = onnx.load_from_string(content)
-    require_tensorrt(model)
-    file = OnnxFile(content, weighted_layers(model), quantized_layers(model))
+    returned = TensorInfo(OUTPUT_NAME, "float32", ("batch", len(state.classes)), "NC")
+    file = _checked(onnx.load_from_string(content), content, input_of(state, "batch"), returned)
     if state.precision != "float32" and not file.quantized:
         raise NothingChangedError(f"the program is {state.precision}, and no layer of the file is")
     return file
+
+
+def read_onnx(state: ModelState) -> OnnxFile:
+    """The ONNX file behind a state of the framework "onnx", as it is.
+
+    Raises `ExportError` naming each node that TensorRT would refuse or compute otherwise, or what is wrong with its pictures.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        state.foreign.save(Path(folder))
+        (path,) = Path(folder).glob("*.onnx")
+        model = onnx.load(path)  # with the weights that stand beside it
+    constants = {tensor.name for tensor in model.graph.initializer}
+    (given,) = (value for value in model.graph.input if value.name not in constants)
+    (returned,) = model.graph.output
+    batch, *picture = (size.dim_value or None for size in given.type.tensor_type.shape.dim)
+    if batch not in (None, 1) or tuple(picture) != state.input_shape:
+        shape = " x ".join("?" if size is None else str(size) for size in (batch, *picture))
+        channels, height, width = state.input_shape
+        raise ExportError(
+            f"the input {given.name!r} is {shape}; a bundle takes 1 or ? x {channels} x {height} x {width}",
+            hint="write the ONNX file again, channels first, with fixed sizes, and for one picture or any batch",
+        )
+    size = batch or "batch"
+    return _checked(
+        model,
+        _serialized(model),
+        TensorInfo(given.name, "float32", (size, *state.input_shape), "NCHW"),
+        TensorInfo(returned.name, "float32", (size, len(state.classes)), "NC"),
+    )
+
+
+def _checked(model: onnx.ModelProto, content: bytes, given: TensorInfo, returned: TensorInfo) -> OnnxFile:
+    require_tensorrt(model)
+    return OnnxFile(content, given, returned, weighted_layers(model), quantized_layers(model))
+
+
+def _serialized(model: onnx.ModelProto) -> bytes:
+    try:
+        return model.SerializeToString(deterministic=True)
+    except Exception as error:  # protocol buffers have a type of their own for what does not fit into 2 GB
+        raise ExportError(_TOO_LARGE) from error

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 SCHEME = "int8-symmetric"
 REQUIRES = ("onnx", "onnxscript", "onnxruntime")
-INSTALL = "edgeopt[tensorrt]"
+INSTALL, RTX_INSTALL = "edgeopt[tensorrt]", "edgeopt[tensorrt-rtx]"
+RUNTIME, RTX_RUNTIME = "tensorrt", "tensorrt-rtx"  # where no GPU is, ONNX Runtime stands in, and the export says so
+RUNTIME_MODULES = ("edgeopt_tensorrt.predictor",)
 
-Opset = Literal[18, 19, 20, 21, 22, 23]
+Precision = Literal["program", "float16"]
+Opset = Literal[17, 18, 19, 20, 21, 22, 23]
 
 
 class TensorRtQuantizerOptions(Options):
@@ -50,11 +53,10 @@ class BatchProfile(Options):
         return self
 
 
-class TensorRtOptions(ExporterOptions):
-    """A `.zip` that builds on the device."""
+class BundleOptions(Options):
+    """What to build on the device."""
 
     batch: BatchProfile = Field(default_factory=BatchProfile, description="the batches that the engine takes")
-    opset: Opset = Field(19, description="version of the ONNX operator set; an older TensorRT wants a lower one")
     workspace_mib: int | None = Field(
         None, ge=1, le=1 << 20, description="largest scratch memory of a layer, MiB; all there is when left out"
     )
@@ -63,20 +65,44 @@ class TensorRtOptions(ExporterOptions):
     )
 
 
-class TensorRtRtxOptions(ExporterOptions):
-    """A `.zip` with an engine for TensorRT for RTX."""
+class RtxOptions(Options):
+    """What to build ahead of time."""
 
     batch: int = Field(1, ge=1, le=1024, description="pictures in a call, exactly; of a range, no two builds are alike")
-    opset: Opset = Field(19, description="version of the ONNX operator set")
     compute_capabilities: tuple[Literal["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"], ...] = Field(
         (), description="kinds of GPU to build for; every one from 8.0 on when left out"
     )
 
     @model_validator(mode="after")
-    def _each_once(self) -> TensorRtRtxOptions:
+    def _each_once(self) -> RtxOptions:
         if len(set(self.compute_capabilities)) != len(self.compute_capabilities):
             raise ValueError("compute_capabilities names one twice")
         return self
+
+
+class ProgramOptions(ExporterOptions):
+    """What is made of a program of PyTorch."""
+
+    precision: Precision = Field(
+        "program", description='"float16" for half of the bits of a float program; "program" for what the passes gave'
+    )
+    opset: Opset = Field(19, description="version of the ONNX operator set; an older TensorRT wants a lower one")
+
+
+class TensorRtOptions(ProgramOptions, BundleOptions):
+    """A `.zip` that builds on the device."""
+
+
+class TensorRtRtxOptions(ProgramOptions, RtxOptions):
+    """A `.zip` with an engine for TensorRT for RTX."""
+
+
+class OnnxTensorRtOptions(BundleOptions):
+    """A `.zip` that builds on the device, of an ONNX file."""
+
+
+class OnnxTensorRtRtxOptions(RtxOptions):
+    """A `.zip` with an engine for TensorRT for RTX, of an ONNX file."""
 
 
 def build_quantizer(options: TensorRtQuantizerOptions, qat: bool) -> Quantizer:
@@ -100,6 +126,20 @@ def export_rtx(state: ModelState, options: TensorRtRtxOptions, context: ExportCo
     return export.export_rtx(state, options, context)
 
 
+def convert(state: ModelState, options: OnnxTensorRtOptions, context: ExportContext) -> ExportResult:
+    """Writes a bundle of an ONNX file as it is; see `edgeopt_tensorrt.export`."""
+    from edgeopt_tensorrt.export import convert_bundle  # onnx and torch are heavy
+
+    return convert_bundle(state, options, context)
+
+
+def convert_rtx(state: ModelState, options: OnnxTensorRtRtxOptions, context: ExportContext) -> ExportResult:
+    """Writes a bundle with an engine of an ONNX file as it is; see `edgeopt_tensorrt.export`."""
+    from edgeopt_tensorrt import export  # onnx and torch are heavy
+
+    return export.convert_rtx(state, options, context)
+
+
 def open_file(path: Path, threads: int) -> Predictor:
     """Opens a bundle with TensorRT, or in ONNX Runtime where that is not here."""
     return _open(path, "tensorrt", threads)
@@ -119,15 +159,25 @@ def _open(path: Path, module: str, threads: int) -> Predictor:
         raise ExportError(str(error), hint="export it again") from error
 
 
-def check(_options: ExporterOptions, numerics: Numerics) -> Iterator[Problem]:
-    """TensorRT takes symmetric int8 and nothing else."""
+def check(options: ProgramOptions, numerics: Numerics) -> Iterator[Problem]:
+    """TensorRT takes symmetric int8 and nothing else, with scales that half precision does not hold."""
     for quantizer in numerics.quantizers:
-        if quantizer.scheme == SCHEME:
-            continue
-        gives = "gives zero points" if quantizer.scheme == "int8-affine" else f"does not say that it gives {SCHEME}"
+        if quantizer.scheme != SCHEME:
+            gives = "gives zero points" if quantizer.scheme == "int8-affine" else f"does not say that it gives {SCHEME}"
+            text = f"the quantizer {quantizer.name!r} {gives}, and TensorRT takes no zero points"
+            yield Problem(text, 'use quantizer = "tensorrt"')
+    if numerics.quantizers and options.precision == "float16":
+        # The scale of a convolution's sums, the product of two scales, is below what float16 can tell from zero.
         yield Problem(
-            f"the quantizer {quantizer.name!r} {gives}, and TensorRT takes no zero points", 'use quantizer = "tensorrt"'
+            "float16 is for float programs: the scales of int8 layers are too small for it",
+            'leave out the quantizing pass, or use precision = "program"',
+            option="precision",
         )
+
+
+def baseline(options: ProgramOptions) -> ProgramOptions:
+    """The options of the float32 file."""
+    return options.model_copy(update={"precision": "program"})
 
 
 @hookimpl
@@ -154,9 +204,11 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         export=export,
         open=open_file,
         check=check,
-        runtime="onnxruntime (for TensorRT)",
+        baseline=baseline,
+        runtime=RUNTIME,
         suffix=".tensorrt.zip",
-        runtime_modules=("edgeopt_tensorrt.predictor",),
+        runtime_modules=RUNTIME_MODULES,
+        is_folder=True,
         requires=REQUIRES,
         install=INSTALL,
     )
@@ -167,9 +219,41 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         export=export_rtx,
         open=open_rtx_file,
         check=check,
-        runtime="onnxruntime (for TensorRT for RTX)",
+        baseline=baseline,
+        runtime=RTX_RUNTIME,
         suffix=".tensorrt-rtx.zip",
-        runtime_modules=("edgeopt_tensorrt.predictor",),
+        runtime_modules=RUNTIME_MODULES,
+        is_folder=True,
         requires=(*REQUIRES, "tensorrt-rtx"),
-        install="edgeopt[tensorrt-rtx]",
+        install=RTX_INSTALL,
+    )
+    yield ExporterPlugin(
+        "onnx-tensorrt",
+        "A bundle that builds a TensorRT engine of an ONNX file on the device.",
+        OnnxTensorRtOptions,
+        export=convert,
+        open=open_file,
+        framework="onnx",
+        format="tensorrt",
+        runtime=RUNTIME,
+        suffix=".tensorrt.zip",
+        runtime_modules=RUNTIME_MODULES,
+        is_folder=True,
+        requires=REQUIRES,
+        install=INSTALL,
+    )
+    yield ExporterPlugin(
+        "onnx-tensorrt-rtx",
+        "An engine of TensorRT for RTX of an ONNX file, built ahead of time.",
+        OnnxTensorRtRtxOptions,
+        export=convert_rtx,
+        open=open_rtx_file,
+        framework="onnx",
+        format="tensorrt-rtx",
+        runtime=RTX_RUNTIME,
+        suffix=".tensorrt-rtx.zip",
+        runtime_modules=RUNTIME_MODULES,
+        is_folder=True,
+        requires=(*REQUIRES, "tensorrt-rtx"),
+        install=RTX_INSTALL,
     )

@@ -53,10 +53,14 @@ class EnginePredictor(FilePredictor):
     def __init__(self, plan: bytes, tensorrt: Any, *, device: str = "cuda") -> None:
         """Opens a plan with the module that built it.
 
-        Raises `ValueError` when the plan is of another version or for another kind of GPU.
+        Raises `ValueError` when the plan is of another version or for another kind of GPU, or PyTorch cannot use the GPU.
         """
         import torch  # heavy, and not needed where ONNX Runtime stands in
 
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                "this PyTorch was built without CUDA, and holds the engine's buffers: install one with CUDA"
+            )
         self._torch, self._device = torch, device
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(plan)
