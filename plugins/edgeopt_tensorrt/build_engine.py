@@ -32,7 +32,8 @@ class BuildError(RuntimeError):
 class EngineSettings:
     """What to build: `shape` is that of one picture, and `batch_min` to `batch_max` the batches that the engine takes.
 
-    `batch_opt` is the one that it is tuned for. `float16` and `int8` say which types the ONNX file has besides float32.
+    `batch_opt` is the one that it is tuned for; with `fixed_shapes` the file itself takes no other batch than `batch_max`.
+    `float16` and `int8` say which types the ONNX file has besides float32.
     `compute_capabilities`, such as "8.6", are for TensorRT for RTX alone, which builds for GPUs that are not here.
     """
 
@@ -41,6 +42,7 @@ class EngineSettings:
     batch_min: int = 1
     batch_opt: int = 1
     batch_max: int = 1
+    fixed_shapes: bool = False
     float16: bool = False
     int8: bool = False
     workspace_mib: int | None = None
@@ -86,10 +88,11 @@ def build_engine(tensorrt: Any, onnx_file: bytes, settings: EngineSettings, timi
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         raise BuildError("; ".join(f"{error.node_name() or 'the file'}: {error.desc()}" for error in errors))
     config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    profile.set_shape(settings.input, *settings.shapes())
-    if config.add_optimization_profile(profile) < 0:
-        raise BuildError(f"the batches {settings.shapes()} do not fit the file: {'; '.join(messages)}")
+    if not settings.fixed_shapes:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(settings.input, *settings.shapes())
+        if config.add_optimization_profile(profile) < 0:
+            raise BuildError(f"the batches {settings.shapes()} do not fit the file: {'; '.join(messages)}")
     _set_types(tensorrt, config, settings)
     _set_compute_capabilities(tensorrt, config, settings.compute_capabilities)
     if settings.workspace_mib is not None:

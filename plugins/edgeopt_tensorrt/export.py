@@ -58,10 +58,15 @@ class _Source:
         return {ONNX_FILE: self.file.content, CARD_FILE: self.card.encode()}
 
     def settings(self, batch_min: int, batch_opt: int, batch_max: int) -> EngineSettings:
-        picture = tuple(size for size in self.input.shape[1:] if isinstance(size, int))
-        int8 = bool(self.file.quantized)
         return EngineSettings(
-            self.input.name, picture, batch_min, batch_opt, batch_max, float16=self.float16, int8=int8
+            self.input.name,
+            tuple(size for size in self.input.shape[1:] if isinstance(size, int)),
+            batch_min,
+            batch_opt,
+            batch_max,
+            fixed_shapes=isinstance(self.file.input.shape[0], int),
+            float16=self.float16,
+            int8=bool(self.file.quantized),
         )
 
 

@@ -9,14 +9,10 @@ from edgeopt_tensorrt.bundle import BUILD_SCRIPT, CARD_FILE
 def trtexec_options(settings: EngineSettings) -> str:
     """The options of TensorRT's own command line that build the same engine, on one line."""
     smallest, tuned, largest = ("x".join(map(str, shape)) for shape in settings.shapes())
-    options = [
-        f"--onnx={ONNX_FILE}",
-        f"--saveEngine={ENGINE_FILE}",
-        f"--minShapes={settings.input}:{smallest}",
-        f"--optShapes={settings.input}:{tuned}",
-        f"--maxShapes={settings.input}:{largest}",
-        f"--timingCacheFile={TIMING_CACHE_FILE}",
-    ]
+    options = [f"--onnx={ONNX_FILE}", f"--saveEngine={ENGINE_FILE}", f"--timingCacheFile={TIMING_CACHE_FILE}"]
+    if not settings.fixed_shapes:  # trtexec takes shapes for files that leave them open only
+        shapes = {"min": smallest, "opt": tuned, "max": largest}
+        options += [f"--{name}Shapes={settings.input}:{shape}" for name, shape in shapes.items()]
     if settings.workspace_mib is not None:
         options.append(f"--memPoolSize=workspace:{settings.workspace_mib}")
     return " ".join(options)

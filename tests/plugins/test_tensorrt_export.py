@@ -302,8 +302,11 @@ def test_an_onnx_file_for_one_picture_takes_no_larger_batch(int8: ModelState, bu
     state = _onnx_state(int8, model.SerializeToString())
     with pytest.raises(ExportError, match="one picture in a call"):
         export("onnx-tensorrt", {"batch": {"min": 1, "opt": 1, "max": 2}}, state, tmp_path)
-    _, result = export("onnx-tensorrt", {}, state, tmp_path)
+    path, result = export("onnx-tensorrt-rtx", {}, state, tmp_path)
     assert result.input.shape == (1, 3, SIZE, SIZE)
+    assert EngineSettings.from_json(read_bundle(path)["build.json"].decode()).fixed_shapes
+    path, _ = export("onnx-tensorrt", {}, state, tmp_path)
+    assert b"Shapes" not in read_bundle(path)["build.sh"]
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------------
