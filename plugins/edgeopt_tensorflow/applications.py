@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt.errors import CheckpointError, Problem, RecipeError
+from edgeopt.exporting import quiet
 from edgeopt.task import TASKS
 from edgeopt.types import Form, Json, ModelState, PassRecord, TrainingData
 from edgeopt_tensorflow.files import load_keras_file
@@ -113,7 +114,8 @@ def _load(path: Path, network: keras.Model) -> str:
     for layer, weights in zip(layers, before, strict=True):
         layer.set_weights([np.full_like(each, np.nan) for each in weights])  # what is not loaded stays so
     try:
-        network.load_weights(path, skip_mismatch=True)
+        with quiet():
+            network.load_weights(path, skip_mismatch=True)
     except Exception as error:  # h5py and Keras raise many types for a file that is none of theirs
         raise _unreadable(path, error) from error
     missing = [

@@ -36,7 +36,7 @@ class Epoch(keras.utils.PyDataset):  # type: ignore[misc]
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         chosen = self._batches[index]
         random = np.random.default_rng((*self._seed, index))
-        pixels = augment(self._data.train.pixels(chosen), self._data.augmentation, random)
+        pixels = augment(self._data.train.pixels(chosen.tolist()), self._data.augmentation, random)
         pictures = self._data.preprocessing.normalize(pixels).transpose(0, 2, 3, 1)
         labels = np.eye(len(self._data.classes), dtype=np.float32)[self._data.train.labels[chosen]]
         return np.ascontiguousarray(pictures), labels

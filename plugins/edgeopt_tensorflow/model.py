@@ -35,7 +35,6 @@ _SMALLEST_PROBABILITY = 1e-7
 class _Answers:
     """What both kinds of models share: answering a NumPy batch, and being traced for a converter."""
 
-    variables: Any
     fixed_batch: int | None = None
 
     def answer(self, pictures: tf.Tensor) -> tf.Tensor:
@@ -81,11 +80,6 @@ class KerasModel(_Answers):
         """How many numbers the network has learned or may learn."""
         return int(self.network.count_params())
 
-    @property
-    def variables(self) -> list[tf.Variable]:  # type: ignore[override]
-        """Everything that the network keeps, as TensorFlow's own variables."""
-        return [variable.value for variable in self.network.variables]
-
     def save(self, folder: Path) -> None:
         """Writes `model.keras`."""
         self.network.save(folder / _FILE)
@@ -123,12 +117,7 @@ class SavedModel(_Answers):
     @property
     def parameter_count(self) -> int:
         """How many numbers its variables hold."""
-        return sum(int(np.prod(variable.shape)) for variable in self.variables)
-
-    @property
-    def variables(self) -> tuple[tf.Variable, ...]:  # type: ignore[override]
-        """The variables that its signature reads."""
-        return tuple(self._signature.variables)
+        return sum(int(np.prod(variable.shape)) for variable in self._signature.variables)
 
     @property
     def fixed_batch(self) -> int | None:  # type: ignore[override]
@@ -157,8 +146,9 @@ class SavedModel(_Answers):
 
 def load_saved_model(folder: Path) -> SavedModel:
     """Reads what `SavedModel.save` wrote."""
-    values = json.loads((folder / _NOTES).read_text())
-    notes = SavedModelNotes(**{name: tuple(each) if isinstance(each, list) else each for name, each in values.items()})
+    values: dict[str, Any] = json.loads((folder / _NOTES).read_text())
+    scale, offset = tuple(values.pop("scale")), tuple(values.pop("offset"))
+    notes = SavedModelNotes(**values, scale=scale, offset=offset)
     return SavedModel(folder / _FOLDER, notes)
 
 

@@ -61,9 +61,8 @@ def export_tflite(state: ModelState, options: ConvertedTfliteOptions, context: E
 def export_saved_model(state: ModelState, context: ExportContext) -> ExportResult:
     """Writes an ONNX model as the zip of a SavedModel. Raises what `export_tflite` raises."""
     source, size = _source(state), state.preprocessing.image_size
-    converted = _convert(source, size)
-    function = converted.traced(source.batch, size)
-    return write_saved_model(function, converted.network.variables, state, source.batch, context)
+    function = _convert(source, size).traced(source.batch, size)
+    return write_saved_model(function, state, source.batch, context)
 
 
 def _source(state: ModelState) -> OnnxModel:

@@ -99,8 +99,8 @@ def read(path: Path, options: OnnxReaderOptions) -> ModelState:
     inputs = [each for each in proto.graph.input if each.name not in constants]  # older files list their constants too
     for what, values in (("inputs", inputs), ("outputs", list(proto.graph.output))):
         if len(values) != 1:
-            names = ", ".join(each.name for each in values)
-            raise CheckpointError(f"{path}: has {len(values)} {what}: {names}", hint=_ONE)
+            listed = ", ".join(each.name for each in values)
+            raise CheckpointError(f"{path}: has {len(values)} {what}: {listed}", hint=_ONE)
     layout, batch, size = _pictures(inputs[0], path, options.image_size)
     model = OnnxModel(path, layout, batch)
     logits = _answer(model, path, batch or 1, size)

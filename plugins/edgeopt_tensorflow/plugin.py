@@ -34,10 +34,9 @@ _ONNX2TF = ("tensorflow", "onnx2tf", "tf-keras", "onnx-graphsurgeon", "sng4onnx"
 
 Positive = Annotated[float, Field(gt=0)]
 Scale = Literal["recipe", "pixels", "unit", "symmetric"]
-_SCALE = Field(
-    "recipe",
-    description='pictures that the file expects: "recipe", as the data set normalizes them; "pixels", 0..255; "unit", 0..1; '
-    '"symmetric", -1..1',
+_SCALE = (
+    'pictures that the file expects: "recipe", as the data set normalizes them; "pixels", 0..255; "unit", 0..1; '
+    '"symmetric", -1..1'
 )
 
 
@@ -80,7 +79,7 @@ class KerasFileOptions(Options):
     """A model of one's own."""
 
     path: PosixPath = Field(description="a .keras or .h5 file, or the folder of a SavedModel")
-    scale: Scale = _SCALE
+    scale: Scale = Field("recipe", description=_SCALE)
     replace_head: bool = Field(
         False, description="start with a fresh last layer, for the classes of the data set; not for a SavedModel"
     )
@@ -166,7 +165,7 @@ class _ReaderOptions(Options):
 class KerasReaderOptions(_ReaderOptions):
     """A `.keras` or `.h5` file, or a SavedModel folder."""
 
-    scale: Scale = _SCALE
+    scale: Scale = Field("recipe", description=_SCALE)
 
 
 class OnnxReaderOptions(_ReaderOptions):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt.errors import ExportError
-from edgeopt.exporting import quiet
+from edgeopt.exporting import FilePredictor, quiet
 from edgeopt.plugin import ExportContext
 from edgeopt.store import storage_errors
 from edgeopt.types import Card, ExportResult, ModelState, TensorInfo
@@ -20,12 +21,14 @@ from edgeopt_tensorflow.runtime import tf
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits
+    from edgeopt.types import Logits, Pixels
 
 CARD_FILE = "assets.extra/edgeopt_card.json"
 """The card within the folder; `assets.extra` is where the format keeps what is not the model's."""
 
 _LEFT_OUT = "fingerprint.pb"  # holds a random number, and nothing that is needed
+_NUMBERED = re.compile(r"(.+_)(\d+)")
+_ARGUMENT = "_user_specified_name"  # a note for error messages; of a variable, its number in this process
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can hold
 
 
@@ -33,25 +36,24 @@ def export_state(state: ModelState, context: ExportContext) -> ExportResult:
     """Writes the state's model to `context.path`."""
     model = tensorflow_model(state)
     function = model.traced(None, state.preprocessing.image_size)
-    return write_saved_model(function, model.variables, state, model.fixed_batch, context)
+    return write_saved_model(function, state, model.fixed_batch, context)
 
 
-def write_saved_model(
-    function: Any, variables: Any, state: ModelState, batch: int | None, context: ExportContext
-) -> ExportResult:
+def write_saved_model(function: Any, state: ModelState, batch: int | None, context: ExportContext) -> ExportResult:
     """Writes a concrete function, NHWC, with the variables that it reads, as the signature `serving_default`."""
     given, returned = _tensors(state, batch)
     card = context.card.with_tensors(given, returned)
     kept = tf.Module()
-    kept.kept = list(variables)
+    kept.kept = list(function.variables)
     with tempfile.TemporaryDirectory() as name, quiet():
         folder = Path(name)
         tf.saved_model.save(kept, name, signatures={"serving_default": function})
+        _renumber(folder / "saved_model.pb")
         _zip(folder, context.path, card)
     return ExportResult(given, returned, facts={"signature": "serving_default"})
 
 
-class SavedModelPredictor:
+class SavedModelPredictor(FilePredictor):
     """The zip of a SavedModel, opened in TensorFlow."""
 
     def __init__(self, path: Path) -> None:
@@ -66,20 +68,24 @@ class SavedModelPredictor:
         except Exception as error:  # zipfile and TensorFlow raise many types
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ExportError(f"TensorFlow cannot open {path}: {reason}", hint="export it again") from error
-        self._batch = self._signature.structured_input_signature[1][INPUT_NAME].shape[0]
+        batch, height, width, channels = self._signature.structured_input_signature[1][INPUT_NAME].shape
+        self._batch = batch
+        self.input_info = TensorInfo(INPUT_NAME, "float32", (batch or "batch", channels, height, width), "NCHW")
+        self.output_info = TensorInfo(
+            OUTPUT_NAME, "float32", tuple(self._signature.structured_outputs[OUTPUT_NAME].shape), "NC"
+        )
 
-    def predict(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width)."""
-        size = self._batch or max(1, len(batch))
-        pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
-        return np.concatenate([self._answer(piece, size) for piece in pieces])
-
-    def _answer(self, piece: NDArray[np.float32], size: int) -> Logits:
-        missing = size - len(piece) if self._batch else 0
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
+        missing = max(0, (self._batch or 0) - len(piece))
         filled = np.pad(piece, ((0, missing), (0, 0), (0, 0), (0, 0)))
         pictures = tf.constant(np.ascontiguousarray(filled.transpose(0, 2, 3, 1)))
         logits: Logits = self._signature(**{INPUT_NAME: pictures})[OUTPUT_NAME].numpy()
         return logits[: len(piece)]
+
+    def close(self) -> None:
+        """Frees the file's memory."""
+        del self._model, self._signature
+        self._folder.cleanup()
 
 
 def _tensors(state: ModelState, batch: int | None) -> tuple[TensorInfo, TensorInfo]:
@@ -89,6 +95,58 @@ def _tensors(state: ModelState, batch: int | None) -> tuple[TensorInfo, TensorIn
         TensorInfo(INPUT_NAME, "float32", (any_batch, size, size, 3), "NHWC"),
         TensorInfo(OUTPUT_NAME, "float32", (any_batch, len(state.classes)), "NC"),
     )
+
+
+def _renumber(file: Path) -> None:
+    """Gives the functions of a SavedModel numbers that count from nothing: TensorFlow counts on through a whole process."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    proto = SavedModel()
+    proto.ParseFromString(file.read_bytes())
+    for meta in proto.meta_graphs:
+        library, saved = meta.graph_def.library, meta.object_graph_def
+        functions = sorted(library.function, key=lambda each: _number(each.signature.name))
+        names = {}
+        for number, function in enumerate(functions):
+            found = _NUMBERED.fullmatch(function.signature.name)
+            names[function.signature.name] = f"{found[1]}{number}" if found else function.signature.name
+        for nodes in (meta.graph_def.node, *(function.node_def for function in functions)):
+            _rename_calls(nodes, names)
+        for function in functions:
+            function.signature.name = names[function.signature.name]
+            for argument in function.arg_attr.values():
+                argument.attr.pop(_ARGUMENT, None)
+        del library.function[:]
+        library.function.extend(functions)
+        for old, new in names.items():
+            if new != old and old in saved.concrete_functions:
+                saved.concrete_functions[new].CopyFrom(saved.concrete_functions[old])
+                del saved.concrete_functions[old]
+        for node in saved.nodes:
+            match node.WhichOneof("kind"):
+                case "function":
+                    called = node.function.concrete_functions
+                    called[:] = [names.get(name, name) for name in called]
+                case "bare_concrete_function":
+                    bare = node.bare_concrete_function
+                    bare.concrete_function_name = names.get(bare.concrete_function_name, bare.concrete_function_name)
+    file.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _number(name: str) -> tuple[int, str]:
+    """Sorts functions in the order in which they were traced."""
+    found = _NUMBERED.fullmatch(name)
+    return (int(found[2]) if found else -1, name)
+
+
+def _rename_calls(nodes: Any, names: dict[str, str]) -> None:
+    for node in nodes:
+        node.attr.pop(_ARGUMENT, None)
+        node.op = names.get(node.op, node.op)
+        for value in node.attr.values():
+            called = [value.func] if value.HasField("func") else list(value.list.func)
+            for each in called:
+                each.name = names.get(each.name, each.name)
 
 
 def _zip(folder: Path, path: Path, card: Card) -> None:

@@ -91,8 +91,7 @@ class _Training:
         self.history = History()
         self._state, self._options, self._context = state, options, context
         self._epochs = context.budget.of(context.budget.epochs, options.epochs)
-        self.network.trainable = True  # an earlier pass may have frozen a part
-        self._frozen = _freeze(self.network) if options.freeze == "backbone" else 0
+        self._frozen = _freeze(self.network, options.freeze == "backbone")
         self._norms = _set_momentum(self.network, options.batch_norm_momentum)
         trainable = self.network.trainable_variables
         if not trainable:
@@ -285,13 +284,16 @@ def _optimizer(options: KerasTrainOptions, trainable: list[keras.Variable]) -> k
     return optimizer
 
 
-def _freeze(network: keras.Model) -> int:
-    """Keeps the weights of all but the last layer as they are, and says of how many layers."""
-    head = head_of(network)
-    others = [layer for layer in layers_of(network) if layer is not head and layer.weights]
-    for layer in others:
-        layer.trainable = False
-    return len(others)
+def _freeze(network: keras.Model, is_wanted: bool) -> int:
+    """Keeps the weights of all but the last layer as they are, where wanted, and says of how many layers.
+
+    Otherwise what an earlier pass froze is freed: a network's own `trainable` does not reach layers that it was loaded with.
+    """
+    layers = [layer for layer in layers_of(network) if layer.weights]
+    kept = [layer for layer in layers if layer is not head_of(network)] if is_wanted else []
+    for layer in layers:
+        layer.trainable = layer not in kept
+    return len(kept)
 
 
 def _set_momentum(network: keras.Model, share: float | None) -> int:
