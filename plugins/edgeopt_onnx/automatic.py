@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-import networkx as nx
+import networkx as nx  # type: ignore[import-untyped]  # it ships no types
 import onnx_ir
 
 from edgeopt_onnx.costs import COSTS, Kind
@@ -185,7 +185,8 @@ def _left_in_float(graph: onnx_ir.Graph, units: dict[onnx_ir.Node, _Unit], int8:
     def float_source(value: onnx_ir.Value) -> onnx_ir.Value | None:
         source = _through_quantizers(value)
         maker = source.producer()
-        return source if maker in units and units[maker].name not in int8 else None
+        is_float = units[maker].name not in int8 if maker in units else source.is_graph_input()
+        return source if is_float else None
 
     for node, unit in units.items():
         if unit.name in int8:

@@ -89,7 +89,7 @@ def _clips(quantize: onnx_ir.Node, low: float | None, high: float | None) -> boo
     limits = np.iinfo(parameters.zero_point.dtype)
 
     def becomes(bound: float | None, limit: int) -> bool:
-        return bound is None or bool((parameters.quantize(np.float32(bound)) == limit).all())
+        return bound is None or bool((parameters.quantize(bound) == limit).all())
 
     return becomes(low, limits.min) and becomes(high, limits.max)
 
@@ -167,14 +167,17 @@ def clip_integers(graph: onnx_ir.Graph) -> int:
             continue
         limits = np.iinfo(parameters.zero_point.dtype)
         low, high = (
-            limit if bound is None else int(parameters.quantize(np.float32(bound)).item())
+            limit if bound is None else int(parameters.quantize(bound).item())
             for bound, limit in zip(bounds, (limits.min, limits.max), strict=True)
         )
         integers = dequantize.inputs[0]
         assert integers is not None  # the first input of DequantizeLinear is not optional
         if (low, high) != (limits.min, limits.max):
             dtype = parameters.zero_point.dtype
-            inputs = [integers, *(initializer(graph, f"{dtype}_{bound}", dtype.type(bound)) for bound in (low, high))]
+            inputs = [
+                integers,
+                *(initializer(graph, f"{dtype}_{bound}", np.array(bound, dtype)) for bound in (low, high)),
+            ]
             clipped = onnx_ir.Value(
                 name=f"{quantize.outputs[0].name}_clipped",
                 type=onnx_ir.TensorType(onnx_ir.DataType.from_numpy(dtype)),

@@ -258,15 +258,17 @@ def _cleaned(model: onnx_ir.Model) -> onnx.ModelProto:
     model.graph.metadata_props.clear()
     for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
-    return onnx_ir.to_proto(model)
+    proto = onnx_ir.to_proto(model)
+    # Shapes between nodes carry the exporter's notes as well; runtimes infer them again.
+    del proto.graph.value_info[:]
+    return proto
 
 
 def _set_metadata(proto: onnx.ModelProto, card_json: str) -> None:
     """Put the card in, and nothing else that a runtime does not read."""
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, {CARD_KEY: card_json})
-    # Shapes between nodes carry the exporter's notes as well; runtimes infer them again.
-    del proto.graph.value_info[:]
+    del proto.graph.value_info[:]  # again: conversions add some
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def fused(file: Path) -> Fusion:
         path = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        optimized = onnx.load(path)
+        optimized = onnx.load(path, load_external_data=False)
     integer = [node for node in optimized.graph.node if node.op_type.startswith("QLinear") or node.op_type in _INTEGER]
     converting = [node for node in optimized.graph.node if node.op_type in _CONVERTING]
     counts = Counter(node.op_type for node in (*integer, *converting))

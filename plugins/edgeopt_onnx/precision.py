@@ -44,7 +44,7 @@ def quantize_weights(graph: onnx_ir.Graph, *, folded_at_load: bool) -> int:
         replacement = scaled(graph, layer, stored, scale, axis, folded_at_load=folded_at_load)
         layer.replace_input_with(1, replacement)
         if not weight.uses():
-            del graph.initializers[weight.name]
+            del graph.initializers[str(weight.name)]
         count += 1
     if not count:
         raise NothingChangedError("no layer of this model has constant weights to store as int8")
@@ -72,8 +72,9 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     if not any(each.data_type == onnx.TensorProto.FLOAT for each in model.graph.initializer):
         raise NothingChangedError("this model has no float32 weights to store as float16")
-    converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
-    return converted
+    converted = onnx_ir.from_proto(convert_float_to_float16(model, keep_io_types=True))
+    converted.graph.sort()  # casts are appended behind the nodes that read them
+    return onnx_ir.to_proto(converted)
 
 
 def quantize_on_the_run(model: onnx.ModelProto) -> onnx.ModelProto:

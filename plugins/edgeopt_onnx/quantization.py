@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir
@@ -43,11 +43,12 @@ class Affine:
 
     __hash__ = None  # type: ignore[assignment]  # arrays have none
 
-    def quantize(self, values: NDArray[np.float32]) -> NDArray[np.integer]:
-        """What QuantizeLinear gives for `values`, float32 of any shape that scale and zero point broadcast to."""
+    def quantize(self, value: float) -> NDArray[np.integer]:
+        """What QuantizeLinear gives for `value`, for each channel: of the zero point's type and shape."""
         limits = np.iinfo(self.zero_point.dtype)
-        steps = np.rint(values.astype(np.float32) / self.scale) + self.zero_point
-        return np.clip(steps, limits.min, limits.max).astype(self.zero_point.dtype)
+        steps = np.rint(np.float32(value) / self.scale) + self.zero_point
+        integers: NDArray[np.integer] = np.clip(steps, limits.min, limits.max).astype(self.zero_point.dtype)
+        return integers
 
 
 def affine(node: onnx_ir.Node) -> Affine | None:
@@ -63,14 +64,14 @@ def affine(node: onnx_ir.Node) -> Affine | None:
     return None if zero_point is None else Affine(scale, zero_point)
 
 
-def constant(value: onnx_ir.Value | None) -> NDArray[np.generic] | None:
+def constant(value: onnx_ir.Value | None) -> NDArray[Any] | None:
     """The array of an initializer; None for a value that is computed."""
     if value is None or not value.is_initializer() or value.const_value is None:
         return None
     return value.const_value.numpy()
 
 
-def initializer(graph: onnx_ir.Graph, name: str, array: NDArray[np.generic]) -> onnx_ir.Value:
+def initializer(graph: onnx_ir.Graph, name: str, array: NDArray[Any]) -> onnx_ir.Value:
     """The graph's initializer `name`, made from `array` unless it is there already."""
     if name not in graph.initializers:
         tensor = onnx_ir.tensor(array, name=name)
