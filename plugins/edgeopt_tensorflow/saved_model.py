@@ -44,7 +44,9 @@ def write_saved_model(function: Any, state: ModelState, batch: int | None, conte
     given, returned = _tensors(state, batch)
     card = context.card.with_tensors(given, returned)
     kept = tf.Module()
-    kept.kept = list(function.variables)
+    # TensorFlow's own list of them is in another order in each process
+    places = {id(handle): place for place, handle in enumerate(function.captured_inputs)}
+    kept.kept = sorted(function.variables, key=lambda each: (places.get(id(each.handle), len(places)), each.name))
     with tempfile.TemporaryDirectory() as name, quiet():
         folder = Path(name)
         tf.saved_model.save(kept, name, signatures={"serving_default": function})
