@@ -9,7 +9,7 @@ Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -208,8 +208,3 @@ def _integer_attribute(node: NodeProto, name: str, default: int) -> int:
 
 def _name(node: NodeProto) -> str:
     return f"{node.op_type} {node.name!r}" if node.name else f"the {node.op_type} that makes {node.output[0]!r}"
-
-
-def module_names(layers: Iterable[Layer]) -> tuple[str, ...]:
-    """The layers by their modules' names, as a report shows them."""
-    return tuple(layer.module for layer in layers)

@@ -38,7 +38,7 @@ def read_layers(plan: bytes, layers: Iterable[Layer]) -> EngineLayers:
     found: dict[bool | None, list[Layer]] = {True: [], False: [], None: []}
     for layer in layers:
         types = operands.get(layer.node)
-        found[types and types == {b"int8"}].append(layer)
+        found[None if types is None else types == {b"int8"}].append(layer)
     return EngineLayers(*(tuple(found[is_int8]) for is_int8 in (True, False, None)))
 
 
