@@ -226,7 +226,7 @@ def _exporter_to(wanted: str, reader: ReaderPlugin, registry: Registry) -> Expor
     raise RecipeError(
         Problem(
             f"--to {wanted}: a model of {reader.framework} cannot be converted to it",
-            did_you_mean(wanted, formats) or f"it can be converted to {', '.join(sorted(formats))}",
+            did_you_mean(wanted, formats),
         )
     )
 

@@ -25,19 +25,22 @@ from edgeopt.plugin import (
     PassPlugin,
     Plugin,
     QuantizerPlugin,
+    ReaderPlugin,
 )
 from edgeopt.recipe import ExportStep, Recipe
 from edgeopt.registry import Registered, Registry, load_registry
 from edgeopt.settings import DatasetOptions, Gates, MeasureSettings, TrainerSettings
 from edgeopt.types import Json
 
-#: The header under which a plugin of each kind stands in a recipe. A quantizer stands in the options of a pass.
+#: The header under which a plugin of each kind stands in a recipe. A quantizer stands in the options of a pass; the options
+#: of a reader are given to `edgeopt convert` as `--set source.OPTION=VALUE`.
 HEADERS: Mapping[type[Plugin], str] = {
     DatasetPlugin: "[dataset]",
     ModelPlugin: "[model]",
     QuantizerPlugin: "[passes.quantizer]",
     PassPlugin: "[[passes]]",
     ExporterPlugin: "[[exports]]",
+    ReaderPlugin: "[source]",
 }
 
 #: The tables of a recipe that belong to the core.
@@ -114,11 +117,10 @@ def recipe_schema(registry: Registry) -> dict[str, Json]:
     schema = _schema_of(Recipe)
     definitions = schema["$defs"]
     del definitions["Step"], definitions["ExportStep"]
-    for entry in registry:
-        plugin = entry.plugin
+    for plugin in (entry.plugin for entry in registry if not isinstance(entry.plugin, ReaderPlugin)):
         extra = _schema_of(ExportStep)["properties"]["name"] if isinstance(plugin, ExporterPlugin) else None
         definitions.update(_plugin_definitions(plugin, extra))
-    for kind in PLUGIN_TYPES:
+    for kind in (each for each in PLUGIN_TYPES if each is not ReaderPlugin):
         definitions[kind.kind] = _one_of([_definition_name(kind, name) for name in registry.names(kind)])
         names = {"enum": registry.names(kind), "description": f"name of a {kind.kind}"}
         definitions[f"{kind.kind}-reference"] = {"anyOf": [names, {"$ref": f"#/$defs/{kind.kind}"}]}
@@ -165,6 +167,7 @@ _PLURALS: Mapping[type[Plugin], str] = {
     QuantizerPlugin: "Quantizers",
     PassPlugin: "Passes",
     ExporterPlugin: "Exporters",
+    ReaderPlugin: "Readers",
 }
 
 

@@ -17,6 +17,7 @@ from edgeopt.types import InputKind, TensorInfo
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch.export import ExportedProgram
 
     from edgeopt.types import Logits, ModelState, Pixels
 
@@ -38,6 +39,19 @@ def unsupported(runtime: str, places: Iterable[OperatorPlace], reason: str) -> E
     return ExportError(
         Problem(f"{runtime} cannot run {names}: {reason}", "choose another model, or replace the operator in it")
     )
+
+
+def require_one_picture(program: ExportedProgram, runtime: str) -> None:
+    """Raises `ExportError`, naming them, where a program has several inputs or outputs."""
+    signature = program.graph_signature
+    for what, names in (("input", signature.user_inputs), ("output", signature.user_outputs)):
+        if len(names) != 1:
+            raise ExportError(
+                Problem(
+                    f"the model has {len(names)} {what}s: {', '.join(map(str, names))}",
+                    f"edgeopt exports models of one picture and its logits to {runtime}; wrap the model so that it has one {what}",
+                )
+            )
 
 
 def input_of(state: ModelState, batch: int | str, name: str = "input") -> TensorInfo:

@@ -60,16 +60,25 @@ def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, in
 
 
 def require_same_function(
-    before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor], batch: Tensor, step: str, *, hint: str = _BUG
+    before: Callable[[Tensor], Tensor],
+    after: Callable[[Tensor], Tensor],
+    batch: Tensor,
+    step: str,
+    *,
+    hint: str = _BUG,
+    tolerance: float = RELATIVE_TOLERANCE,
 ) -> None:
-    """Raises `FunctionChangedError` when `after` gives other logits than `before` on `batch`; `step` came between them."""
+    """Raises `FunctionChangedError` when `after` gives other logits than `before` on `batch`; `step` came between them.
+
+    `tolerance` is a share of the logits' range.
+    """
     import torch
 
     with torch.no_grad():
         expected, got = before(batch), after(batch)
     difference = (expected - got).abs().max().item()
     span = max((expected.max() - expected.min()).item(), 1e-12)
-    if not difference / span <= RELATIVE_TOLERANCE:  # written so that NaN fails too
+    if not difference / span <= tolerance:  # written so that NaN fails too
         raise FunctionChangedError(
             f"{step} changed the logits by {difference:.3g}, whose range is {span:.3g}", hint=hint
         )

@@ -263,8 +263,14 @@ class _Run:
         planned = [each for each in self.plan.exports if each.name not in self.failures]
         if not planned or self._found(stage):
             return
+        planned = [each for each in planned if self._runs_here(each)]
         self.store.compute(self._key(stage), lambda _folder: self._measured(workers, display, stage, planned))
         display.say(stage.label, self._result("measure").seconds)
+
+    def _runs_here(self, planned: PlannedExport) -> bool:
+        """Whether the file's own runtime is on this machine."""
+        values = self._result(planned.export_stage).values
+        return not (values["not_run"] or values["stand_in"])
 
     def _measured(
         self, workers: Workers, display: Display, stage: Stage, planned: Sequence[PlannedExport]

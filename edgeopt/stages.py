@@ -206,6 +206,8 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json
 
     planned = bench.plan.exports[stage.index]
     _data, program, export = (bench.result(name) for name in stage.needs)
+    if export.values["not_run"]:
+        return {}
     outline = load_outline(program.folder)
     test = bench.test()
     predictor = planned.use.plugin.open(bench.file(planned, export), bench.plan.recipe.measure.threads)

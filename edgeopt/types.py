@@ -291,6 +291,10 @@ class ExportResult:
 
     `precision` is the file's where the exporter converted it, and empty where it is the program's. `delegated_share` is the share of compute nodes that the runtime's fast path takes, 0 to 1, or None where the runtime
     has no delegate. `outside` names what stayed out of it.
+
+    `not_run` says why this machine cannot run the file, which is then neither verified nor measured. `stand_in` names the
+    runtime that answers in place of the file's own, which is not here: the file is verified in it, and not measured, because
+    a latency would be that of the stand-in.
     """
 
     input: TensorInfo
@@ -300,6 +304,8 @@ class ExportResult:
     facts: Mapping[str, Json] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     precision: str = ""
+    not_run: str = ""
+    stand_in: str = ""
 
 
 class Predictor(Protocol):

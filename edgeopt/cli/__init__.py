@@ -123,17 +123,23 @@ def convert(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="An option of source, export, dataset or a pass: export.precision=float16."
+            "--set",
+            metavar="KEY=VALUE",
+            help="An option of source, export, dataset or a pass: export.precision=float16.",
         ),
     ] = None,
     *,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="The new file; named after the source when left out.", show_default=False),
+        typer.Option(
+            "--out", metavar="FILE", help="The new file; named after the source when left out.", show_default=False
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option("--dataset", metavar="NAME", help="Pictures to calibrate with and to compare on.", show_default=False),
+        typer.Option(
+            "--dataset", metavar="NAME", help="Pictures to calibrate with and to compare on.", show_default=False
+        ),
     ] = None,
     pass_: Annotated[
         list[str] | None,

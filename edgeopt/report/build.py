@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,25 +102,15 @@ def _row(
             error=error,
             log=log,
         )
-    export, verified = result(planned.export_stage).values, result(planned.verify_stage)
-    measured = result("measure").values[planned.name]
-    logits = np.load(verified.folder / "logits.npy")
-    confusion = _confusion(logits, labels, len(program.classes))
-    values = verified.values
-    return Row(
+    export = result(planned.export_stage).values
+    row = Row(
         runtime=runtime,
         export=planned.folder,
         file=planned.file,
         precision=export["precision"],
         role=role,
-        test_accuracy=values["test_accuracy"],
-        accuracy_interval=tuple(values["accuracy_interval"]),
-        agreement=values["agreement"],
-        max_logit_difference=values["max_logit_difference"],
         size_bytes=export["size_bytes"],
         compressed_bytes=export["compressed_bytes"],
-        latency_ms=Latency(**measured["latency_ms"]),
-        peak_memory_bytes=measured["peak_memory_bytes"],
         delegated_share=export["delegated_share"],
         outside=tuple(export["outside"]),
         sha256=export["sha256"],
@@ -127,9 +118,32 @@ def _row(
         output=_tensor(export["output"]),
         facts=export["facts"],
         warnings=tuple(export["warnings"]),
-        confusion=confusion if len(program.classes) <= _SHOWN_CLASSES else None,
-        per_class=class_scores(program.classes, confusion),
+        not_run=export["not_run"] or None,
+        stand_in=export["stand_in"] or None,
     )
+    if row.not_run:
+        return row
+    row = _with_answers(row, result(planned.verify_stage), labels, program.classes)
+    return row if row.stand_in else _with_latency(row, result("measure").values[planned.name])
+
+
+def _with_answers(row: Row, verified: Result, labels: Labels, classes: Sequence[str]) -> Row:
+    values = verified.values
+    confusion = _confusion(np.load(verified.folder / "logits.npy"), labels, len(classes))
+    return replace(
+        row,
+        test_accuracy=values["test_accuracy"],
+        accuracy_interval=tuple(values["accuracy_interval"]),
+        agreement=values["agreement"],
+        max_logit_difference=values["max_logit_difference"],
+        confusion=confusion if len(classes) <= _SHOWN_CLASSES else None,
+        per_class=class_scores(classes, confusion),
+    )
+
+
+def _with_latency(row: Row, measured: Mapping[str, Json]) -> Row:
+    latency = Latency(**measured["latency_ms"])
+    return replace(row, latency_ms=latency, peak_memory_bytes=measured["peak_memory_bytes"])
 
 
 def _tensor(values: Mapping[str, Json]) -> TensorInfo:
@@ -166,7 +180,11 @@ def _samples(
     plan: Plan, result: Callable[[str], Result], failures: Mapping[str, str], labels: Labels
 ) -> tuple[Sample, ...]:
     """Test pictures with every file's answer, chosen by the answers of the last file that was made."""
-    made = [planned for planned in plan.exports if planned.name not in failures]
+    made = [
+        planned
+        for planned in plan.exports
+        if planned.name not in failures and not result(planned.export_stage).values["not_run"]
+    ]
     if not made:
         return ()
     logits = {planned.file: np.load(result(planned.verify_stage).folder / "logits.npy") for planned in made}

@@ -42,7 +42,7 @@ def judge(
 
 def _judged(name: str, limit: float, figure: float | None, row: Row) -> GateResult:
     if figure is None:
-        reason = "the file failed" if row.error else "there is no figure to compare"
+        reason = "the file failed" if row.error else row.not_run or "there is no figure to compare"
         return GateResult(name, limit, None, passed=False, file=row.file, reason=reason)
     passed = figure <= limit + _TOLERANCE if name in GATES_FROM_ABOVE else figure >= limit - _TOLERANCE
     return GateResult(name, limit, figure, passed, row.file)

@@ -34,7 +34,11 @@ class ClassScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One file, opened in its own runtime and measured there. When it failed, `error` says why and its figures are None."""
+    """One file, opened in its own runtime and measured there. When it failed, `error` says why and its figures are None.
+
+    Where this machine cannot run the file, `not_run` says why and the figures of answers and latency are None; where another
+    runtime answered in its place, `stand_in` names it and there is no latency.
+    """
 
     runtime: str
     export: str
@@ -60,6 +64,8 @@ class Row:
     per_class: tuple[ClassScore, ...] = ()
     error: str | None = None
     log: str | None = None
+    not_run: str | None = None
+    stand_in: str | None = None
 
 
 @dataclass(frozen=True)

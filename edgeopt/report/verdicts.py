@@ -105,6 +105,13 @@ def _gains_nothing(pair: Comparison) -> bool:
 
 def _doubts(row: Row) -> Iterator[str]:
     name = f"{title(row)} ({row.role})"
+    if row.not_run:
+        yield f"{name}: the file was made and not opened: {row.not_run}."
+    if row.stand_in:
+        yield (
+            f"{name}: this machine has no {row.runtime}; the file was verified in {row.stand_in} instead, "
+            f"and its latency is not known."
+        )
     if row.agreement is not None and row.agreement < _LOW_AGREEMENT:
         yield (
             f"{name}: the file answers differently from its own program for {figures.percent(1 - row.agreement)} "

@@ -7,12 +7,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
 
 from edgeopt.artifact import make_artifact
+from edgeopt.evaluate import feeder
 from edgeopt.plugin import ExporterPlugin, Plugin, Use
 from edgeopt.program import program_logits
 from edgeopt.progress import Silent
@@ -22,7 +23,9 @@ from edgeopt.testing.values import ArraySplit, tiny_data, tiny_program
 from edgeopt.types import ExportResult, ModelState, Role, TensorInfo
 
 if TYPE_CHECKING:
-    from edgeopt.types import Logits
+    from collections.abc import Callable
+
+    from edgeopt.types import Logits, Pixels
 
 _PICTURES = 7
 
@@ -73,6 +76,12 @@ class ExporterContract(PluginContract):
 
     @pytest.fixture(scope="class")
     @classmethod
+    def feed(cls, exported: tuple[Path, ExportResult], state: ModelState) -> Callable[[Pixels], Any]:
+        """What makes a batch for the file's predictor of pictures, as a run does it."""
+        return feeder(exported[1].input.holds, state.preprocessing)
+
+    @pytest.fixture(scope="class")
+    @classmethod
     def expected(cls, state: ModelState, pictures: ArraySplit) -> Logits:
         """What the program answers."""
         return program_logits(state, pictures, Silent(), "program")
@@ -89,7 +98,7 @@ class ExporterContract(PluginContract):
             assert info.name
             assert info.layout
             np.dtype(info.dtype)  # raises for a name that is no type
-            is_integer = np.issubdtype(np.dtype(info.dtype), np.integer)
+            is_integer = np.issubdtype(np.dtype(info.dtype), np.integer) and info.holds == "values"
             assert is_integer == (info.scale is not None), "scale and zero_point belong to integers, and only to them"
             assert is_integer == (info.zero_point is not None)
         assert sorted(size for size in result.input.shape[1:] if isinstance(size, int)) == sorted(state.input_shape)
@@ -104,26 +113,30 @@ class ExporterContract(PluginContract):
         exported: tuple[Path, ExportResult],
         state: ModelState,
         pictures: ArraySplit,
+        feed: Callable[[Pixels], Any],
         expected: Logits,
         batch_size: int,
     ) -> None:
         """In its own runtime, for any number of pictures at once."""
         predictor = use.plugin.open(exported[0], 1)
-        batch = state.preprocessing.normalize(pictures.pixels(slice(0, batch_size)))
-        logits = predictor.predict(batch)
+        logits = predictor.predict(feed(pictures.pixels(slice(0, batch_size))))
         assert logits.shape == (batch_size, len(state.classes))
         assert logits.dtype == np.float32
         limit = self.tolerance * float(np.ptp(expected))
         assert float(np.abs(logits - expected[:batch_size]).max()) <= limit
 
     def test_prediction_leaves_the_batch_alone_and_repeats(
-        self, use: Use[ExporterPlugin], exported: tuple[Path, ExportResult], state: ModelState, pictures: ArraySplit
+        self,
+        use: Use[ExporterPlugin],
+        exported: tuple[Path, ExportResult],
+        pictures: ArraySplit,
+        feed: Callable[[Pixels], Any],
     ) -> None:
         predictor = use.plugin.open(exported[0], 1)
-        batch = state.preprocessing.normalize(pictures.pixels(slice(0, 2)))
+        batch = feed(pictures.pixels(slice(0, 2)))
         copy = batch.copy()
         first = predictor.predict(batch).copy()
-        predictor.predict(state.preprocessing.normalize(pictures.pixels(slice(2, 4))))
+        predictor.predict(feed(pictures.pixels(slice(2, 4))))
         assert np.array_equal(batch, copy)
         assert np.array_equal(predictor.predict(batch), first)
 

@@ -1,8 +1,9 @@
-"""Write an exported program as a `.pte` file whose heavy nodes run in ExecuTorch's XNNPACK delegate.
+"""Write an exported program as a `.pte` file whose heavy nodes run in one of ExecuTorch's delegates, XNNPACK by default.
 
-One way: fix the batch, fold the quantized weights, lower to the edge dialect, fold what lowering made constant, delegate, serialize.
+One way: fix the batch, choose the precision, fold the quantized weights, lower to the edge dialect, fold what lowering made constant, delegate, serialize.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +12,25 @@ import torch.ao.quantization.fx._decomposed
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from edgeopt.exporting import OperatorPlace, quiet, unsupported
+from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsupported
 from edgeopt.program import example_of, require_same_function
 from edgeopt.store import write_aside
+from edgeopt_executorch.backends import XNNPACK, partitioner_of
+from edgeopt_executorch.precision import to_dynamic_int8, to_float16
 
 with quiet():  # importing ExecuTorch alone writes several warnings
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import ExecutorchProgramManager, to_edge_transform_and_lower
     from executorch.exir.lowered_backend_module import get_lowered_backend_modules
     from executorch.exir.pass_base import ExportedProgramPassBase, ExportedProgramPassResult
     from executorch.exir.pass_manager import ExportedProgramPassManager
     from executorch.exir.passes.constant_prop_pass import constant_prop_pass
     from executorch.exir.verification.verifier import SpecViolationError
+
+_CONVERSIONS: Mapping[str, Callable[[ExportedProgram], ExportedProgram]] = {
+    "program": lambda program: program,
+    "float16": to_float16,
+    "dynamic-int8": to_dynamic_int8,
+}
 
 CARD_METHOD = "edgeopt_card"
 """The file's constant method that returns the card's JSON text: `program.load_method(CARD_METHOD).execute([])[0]`."""
@@ -66,21 +74,33 @@ class ExecuTorchReport(Delegation):
     """The file takes batches of 1 up to this."""
 
 
-def export_executorch(program: ExportedProgram, path: Path, *, card_json: str, max_batch: int = 1) -> ExecuTorchReport:
-    """Lower a float or an unfolded quantized program to XNNPACK and write it to `path`; the program stays as it is.
+def export_executorch(
+    program: ExportedProgram,
+    path: Path,
+    *,
+    card_json: str,
+    max_batch: int = 1,
+    precision: str = "program",
+    backend: str = XNNPACK,
+) -> ExecuTorchReport:
+    """Lower a float or an unfolded quantized program to a backend and write it to `path`; the program stays as it is.
 
     Args:
         program: one float32 input [N, C, H, W] and one float32 output [N, classes], N dynamic or 1.
         path: the `.pte` file, written aside and renamed into place.
         card_json: text that the file's constant method `CARD_METHOD` returns.
         max_batch: 1 gives a file for exactly one picture at a time, more a file for batches of 1 up to `max_batch`.
+        precision: "program" as it is, or for a float program "float16" or "dynamic-int8".
+        backend: "xnnpack", "coreml", "vulkan" or "qnn".
 
     Raises:
-        ExportError: an operator is not in ExecuTorch's core set, or its runtime has no kernel for it.
+        ExportError: the program has several inputs or outputs, a backend's compiler is missing, or an operator is not in ExecuTorch's core set, or its runtime has no kernel for it.
 
     """
     with quiet():
-        unfolded = _with_batch(program, max_batch)
+        require_one_picture(program, "ExecuTorch")
+        unfolded = _CONVERSIONS[precision](_with_batch(program, max_batch))
+        partitioner = partitioner_of(backend)
         before = unfolded.module(check_guards=False)
         program = fold_constants(unfolded)
         require_same_function(
@@ -90,7 +110,7 @@ def export_executorch(program: ExportedProgram, path: Path, *, card_json: str, m
             lowered = to_edge_transform_and_lower(
                 program,
                 transform_passes=ExportedProgramPassManager([_FoldConstants()]),
-                partitioner=[XnnpackPartitioner()],
+                partitioner=[partitioner],
                 constant_methods={CARD_METHOD: card_json},
             )
             # Before the last step, which rewrites the nodes for the runtime.

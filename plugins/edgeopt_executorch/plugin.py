@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from edgeopt.errors import ExportError
+from edgeopt.errors import ExportError, Problem
 from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Options, QuantizerPlugin
+from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics, Options, QuantizerPlugin
 from edgeopt.types import ExportResult, ModelState, Predictor
 
 if TYPE_CHECKING:
@@ -29,6 +29,14 @@ class XnnpackOptions(Options):
 class ExecuTorchOptions(ExporterOptions):
     """A `.pte` file."""
 
+    precision: Literal["program", "float16", "dynamic-int8"] = Field(
+        "program",
+        description="that of the program, or for a float program: float16 (convolution weights are stored in float32 even so), "
+        "or dynamic-int8 (activations are quantized by the range they have at run time)",
+    )
+    backend: Literal["xnnpack", "coreml", "vulkan", "qnn"] = Field(
+        "xnnpack", description="what runs the operators: the CPU, Apple's Neural Engine, a GPU, or Qualcomm's NPU"
+    )
     max_batch: int = Field(
         1,
         ge=1,
@@ -48,7 +56,30 @@ def export(state: ModelState, options: ExecuTorchOptions, context: ExportContext
     """Writes a `.pte` file; see `edgeopt_executorch.state`."""
     from edgeopt_executorch.state import export_state  # executorch is heavy
 
-    return export_state(state, options.max_batch, context)
+    return export_state(state, options, context)
+
+
+def float_options(options: ExecuTorchOptions) -> ExecuTorchOptions:
+    """Those of the float file that a converted one is compared with."""
+    return options.model_copy(update={"precision": "program"})
+
+
+def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:
+    """What cannot work, before anything runs."""
+    for quantizer in numerics.quantizers:
+        if options.precision != "program":
+            yield Problem(
+                f"precision {options.precision!r} is for float programs, and quantizer {quantizer.name!r} gives {quantizer.precision}",
+                'leave the quantizing pass out, or take precision = "program"',
+                option="precision",
+            )
+        if quantizer.scheme == "int8-symmetric":
+            yield Problem(
+                f"quantizer {quantizer.name!r} leaves outputs in float, so that XNNPACK finds no layer to run in integers",
+                'for .pte files take quantizer = "xnnpack"',
+            )
+    if options.precision == "dynamic-int8" and options.backend != "xnnpack":
+        yield Problem(f"backend {options.backend!r} has no dynamic int8", 'take backend = "xnnpack"', option="backend")
 
 
 def open_file(path: Path, threads: int) -> Predictor:
@@ -84,6 +115,8 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         ExecuTorchOptions,
         export=export,
         open=open_file,
+        baseline=float_options,
+        check=check,
         runtime="executorch",
         suffix=".pte",
         runtime_modules=("edgeopt_executorch.predictor",),

@@ -15,3 +15,8 @@ def build_xnnpack(*, per_channel: bool, qat: bool) -> XNNPACKQuantizer:
     Source: https://docs.pytorch.org/executorch/stable/backends/xnnpack/xnnpack-quantization.html
     """
     return XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=per_channel, is_qat=qat))
+
+
+def build_xnnpack_dynamic() -> XNNPACKQuantizer:
+    """Int8 weights with a scale for each output channel, and activations quantized by the range that they have at run time."""
+    return XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))

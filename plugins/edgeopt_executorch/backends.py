@@ -1,0 +1,70 @@
+"""ExecuTorch's backends beside XNNPACK, as far as the installed wheel carries their compilers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from edgeopt.errors import ExportError
+
+if TYPE_CHECKING:
+    from executorch.exir.backend.partitioner import Partitioner
+
+XNNPACK = "xnnpack"
+
+
+def partitioner_of(backend: str) -> Partitioner:
+    """What chooses the nodes that `backend` takes.
+
+    Raises `ExportError` when the backend's compiler is not installed or refuses to start.
+    """
+    try:
+        return _PARTITIONERS[backend]()
+    except (ImportError, OSError, RuntimeError, KeyError) as error:  # a missing compiler shows in many ways
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExportError(
+            f"the compiler of ExecuTorch's backend {backend!r} is missing: {first}", hint=_HINTS[backend]
+        ) from error
+
+
+def _xnnpack() -> Partitioner:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+    return XnnpackPartitioner()
+
+
+def _coreml() -> Partitioner:
+    from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+
+    logging.getLogger("coremltools").setLevel(logging.ERROR)  # it tells of every operator that it removes
+    return CoreMLPartitioner()
+
+
+def _vulkan() -> Partitioner:
+    from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+
+    return VulkanPartitioner()
+
+
+def _qnn() -> Partitioner:
+    from executorch.backends.qualcomm.partition.qnn_partitioner import QnnPartitioner
+    from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
+    from executorch.backends.qualcomm.utils import utils
+
+    options = utils.generate_htp_compiler_spec(use_fp16=True)
+    return QnnPartitioner(utils.generate_qnn_executorch_compiler_spec(QcomChipset.SM8650, options))
+
+
+_PARTITIONERS: Mapping[str, Callable[[], Partitioner]] = {
+    XNNPACK: _xnnpack,
+    "coreml": _coreml,
+    "vulkan": _vulkan,
+    "qnn": _qnn,
+}
+_HINTS: Mapping[str, str] = {
+    XNNPACK: "pip install 'edgeopt[executorch]'",
+    "coreml": "pip install coremltools",
+    "vulkan": "take a wheel of ExecuTorch that carries the Vulkan backend",
+    "qnn": "install Qualcomm's AI Engine Direct SDK and set QNN_SDK_ROOT; see ExecuTorch's page on the Qualcomm backend",
+}

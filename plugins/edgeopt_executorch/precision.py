@@ -1,0 +1,106 @@
+"""Precisions that an export gives a float program: float16, and int8 whose activation ranges are found while it runs."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+from edgeopt.errors import ExportError, NothingChangedError
+from edgeopt.program import example_of, require_same_function
+from edgeopt_executorch.quantizer import build_xnnpack_dynamic
+
+aten = torch.ops.aten
+
+FLOAT16_TOLERANCE = 0.05  # of the logits' range: eleven bits of mantissa, added up over a deep network
+
+
+def to_float16(program: ExportedProgram) -> ExportedProgram:
+    """The program in half precision, with weights of half the size; its input and output stay as they are.
+
+    Raises `ExportError` when half precision cannot hold the values.
+    """
+    module = copy.deepcopy(program.module(check_guards=False))  # the program's own weights stay as they are
+    _spell_out_hard_activations(module)
+    example = example_of(program)
+    converted = _recaptured(_InHalfPrecision(module), program)
+    answers = converted.module(check_guards=False)(example)
+    if not bool(torch.isfinite(answers).all()):
+        raise ExportError("a value of this model is too large for float16", hint='leave precision = "program"')
+    require_same_function(
+        program.module(check_guards=False),
+        converted.module(check_guards=False),
+        example,
+        "converting to float16",
+        tolerance=FLOAT16_TOLERANCE,
+        hint='its values need more than float16 has: leave precision = "program"',
+    )
+    return converted
+
+
+def to_dynamic_int8(program: ExportedProgram) -> ExportedProgram:
+    """The program with int8 weights, and activations that are quantized by the range that they have at run time.
+
+    Raises `NothingChangedError` when it has no layer that XNNPACK runs like that.
+    """
+    prepared = prepare_pt2e(program.module(check_guards=False), build_xnnpack_dynamic())
+    with torch.no_grad():
+        prepared(example_of(program))  # the weights' ranges are seen here; those of activations are not kept
+    converted = convert_pt2e(prepared, fold_quantize=True)
+    if not any("choose_qparams" in str(node.target) for node in converted.graph.nodes):
+        raise NothingChangedError("no layer of this model can be quantized dynamically")
+    return _recaptured(converted, program)
+
+
+class _InHalfPrecision(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module.to(torch.float16)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        logits: Tensor = self.module(pictures.to(torch.float16))
+        return logits.to(torch.float32)
+
+
+def _recaptured(module: nn.Module, program: ExportedProgram) -> ExportedProgram:
+    """`module` captured for the batches that `program` takes."""
+    (name,) = program.graph_signature.user_inputs
+    value = next(node for node in program.graph.nodes if node.name == name).meta["val"]
+    ranges = [
+        bounds for size, bounds in program.range_constraints.items() if size == getattr(value.shape[0], "node", None)
+    ]
+    shapes = None
+    if not isinstance(value.shape[0], int):
+        bounds = ranges[0] if ranges else next(iter(program.range_constraints.values()))
+        shapes = ({0: torch.export.Dim("batch", min=int(bounds.lower), max=int(bounds.upper))},)
+    with torch.no_grad():
+        return torch.export.export(module, (example_of(program),), dynamic_shapes=shapes)
+
+
+def _spell_out_hard_activations(module: GraphModule) -> None:
+    """Hard-swish and hard-sigmoid as additions and clamps: torch decomposes them in float32, with a cast on either side."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.target not in (
+            aten.hardswish.default,
+            aten.hardswish_.default,
+            aten.hardsigmoid.default,
+            aten.hardsigmoid_.default,
+        ):
+            continue
+        value: Node = node.args[0]
+        with graph.inserting_before(node):
+            shifted = graph.call_function(aten.add.Tensor, (value, 3.0))
+            clamped = graph.call_function(aten.clamp.default, (shifted, 0.0, 6.0))
+            gate = graph.call_function(aten.mul.Tensor, (clamped, 1.0 / 6.0))
+            is_swish = node.target in (aten.hardswish.default, aten.hardswish_.default)
+            result = graph.call_function(aten.mul.Tensor, (value, gate)) if is_swish else gate
+        for new in (shifted, clamped, gate, result):
+            new.meta["nn_module_stack"] = node.meta.get("nn_module_stack", {})
+        node.replace_all_uses_with(result)
+        graph.erase_node(node)
+    module.recompile()

@@ -1,0 +1,157 @@
+"""`edgeopt convert`, from PyTorch's program files."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import torch
+from torch import nn
+
+from edgeopt.conversion import Request, convert, make_conversion
+from edgeopt.errors import CheckpointError, ExportError, RecipeError, StorageError
+from edgeopt.registry import load_registry
+from edgeopt.testing import ReaderContract
+from edgeopt.testing.network import TinyNet
+from edgeopt_pt2.plugin import Pt2Options, read
+
+SIZE = 16
+
+
+def write_pt2(path, module=None, *, batch=True):
+    torch.manual_seed(0)
+    module = (module or TinyNet(4)).eval()
+    shapes = ({0: torch.export.Dim("batch", min=1, max=64)},) if batch else None
+    program = torch.export.export(module, (torch.randn(2 if batch else 1, 3, SIZE, SIZE),), dynamic_shapes=shapes)
+    torch.export.save(program, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_pt2(tmp_path_factory.mktemp("source") / "net.pt2")
+
+
+class TestPt2(ReaderContract):
+    name = "pt2"
+
+    @classmethod
+    def write(cls, folder):
+        return write_pt2(folder / "net.pt2")
+
+
+def edgeopt(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "edgeopt", "convert", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_both_sides_are_run_and_the_difference_is_printed(source, tmp_path):
+    done = edgeopt(str(source), "--to", "onnx", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "largest difference" in done.stdout
+    assert "opened in           onnxruntime" in done.stdout
+    assert (tmp_path / "net.onnx").stat().st_size > 0
+    again = edgeopt(str(source), "--to", "onnx", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "--force" in again.stderr
+
+
+def test_int8_is_calibrated_with_a_data_set(source, tmp_path):
+    request = Request(
+        str(source),
+        "onnx",
+        passes=("ptq",),
+        dataset="digits",
+        overrides=("dataset.limit=40", "source.mean=[0.5, 0.5, 0.5]"),
+    )
+    result = convert(request, tmp_path / "net.onnx")
+    assert (result.precision, result.pictures_from) == ("int8", "digits")
+    assert result.pictures > 10
+    assert 0 < result.relative_difference < 0.2
+    assert result.path.stat().st_size == result.size_bytes
+
+
+def test_a_program_of_one_picture_at_a_time(tmp_path):
+    result = convert(Request(str(write_pt2(tmp_path / "one.pt2", batch=False)), "onnx"), tmp_path / "one.onnx")
+    assert result.relative_difference < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": "onxx"}, "did you mean 'onnx'"),
+        ({"format": "core-ml"}, "known: executorch, onnx"),
+        ({"overrides": ("export.opset=99",)}, "export.opset"),
+        ({"overrides": ("epxort.opset=18",)}, "the tables are source, export, dataset"),
+        ({"overrides": ("dataset.limit=9",)}, "--dataset"),
+        ({"passes": ("ptq",)}, "name a data set"),
+        ({"passes": ("ptq",), "dataset": "digits", "overrides": ("export.precision=float16",)}, "float"),
+        ({"source": "missing.pt2"}, "no such file"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_opened(source, changes, said):
+    with pytest.raises(RecipeError) as caught:
+        make_conversion(Request(**{"source": str(source), "format": "onnx", **changes}), load_registry())
+    assert said in "\n".join(map(str, caught.value.problems))
+
+
+def test_an_ending_that_nobody_reads(tmp_path):
+    (tmp_path / "net.xyz").write_bytes(b"1")
+    with pytest.raises(RecipeError, match=r"'\.xyz'"):
+        make_conversion(Request(str(tmp_path / "net.xyz"), "onnx"), load_registry())
+
+
+def test_a_file_with_code_in_it_is_refused(source, tmp_path):
+    """`torch.export.load` would unpickle it."""
+    marker = tmp_path / "executed"
+
+    class Code:
+        def __reduce__(self):
+            return (open, (str(marker), "w"))
+
+    bad = tmp_path / "bad.pt2"
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(bad, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name) if "sample_inputs" not in name else pickle.dumps(Code()))
+    with pytest.raises(CheckpointError, match="pickled objects"):
+        read(bad, Pt2Options())
+    assert not marker.exists()
+
+
+class Two(nn.Module):
+    def forward(self, pictures):
+        return pictures.flatten(1)[:, :3], pictures.mean((2, 3))
+
+
+class Sorts(nn.Module):
+    def forward(self, pictures):
+        return pictures.flatten(2)
+
+
+@pytest.mark.parametrize(("module", "said"), [(Two(), "returns 2 outputs"), (Sorts(), "its output is float32")])
+def test_a_model_of_another_shape_is_described(module, said, tmp_path):
+    with pytest.raises(CheckpointError, match=said):
+        read(write_pt2(tmp_path / "odd.pt2", module), Pt2Options())
+
+
+def test_nothing_is_written_when_the_file_would_compute_something_else(source, tmp_path, monkeypatch):
+    from edgeopt import conversion
+
+    monkeypatch.setattr(conversion, "FLOAT_TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match="nothing was written"):
+        convert(Request(str(source), "onnx"), tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()
+    monkeypatch.undo()
+    (tmp_path / "net.onnx").write_text("mine")
+    with pytest.raises(StorageError):
+        convert(Request(str(source), "onnx"), tmp_path / "net.onnx")
+    assert (tmp_path / "net.onnx").read_text() == "mine"

@@ -1,0 +1,114 @@
+"""What the ExecuTorch exporter makes of a float program, and the files that it makes for other backends."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+import torch
+from small_programs import SIZE, capture, float_net
+from torch import nn
+
+from edgeopt.device_input import take_pixels
+from edgeopt.errors import ExportError, NothingChangedError
+from edgeopt.plan import resolve
+from edgeopt.plugin import ExporterPlugin
+from edgeopt.registry import load_registry
+from edgeopt.testing import ExporterContract
+from edgeopt.testing.exporter import export_file
+from edgeopt.testing.values import tiny_program
+from edgeopt_executorch.backends import partitioner_of
+from edgeopt_executorch.export import export_executorch
+
+
+class TestFloat16(ExporterContract):
+    name = "executorch"
+    options: ClassVar = {"precision": "float16"}
+    tolerance = 0.02
+
+
+class TestDynamicInt8(ExporterContract):
+    name = "executorch"
+    options: ClassVar = {"precision": "dynamic-int8"}
+    tolerance = 0.05
+
+
+class TestPixels(ExporterContract):
+    name = "executorch"
+    options: ClassVar = {"input": {"kind": "uint8-nhwc"}}
+
+
+@pytest.mark.parametrize("precision", ["float16", "dynamic-int8"])
+def test_a_converted_file_is_smaller_and_stays_in_the_delegate(precision, tmp_path):
+    wide = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 2, 1),
+        nn.Hardswish(),
+        nn.Conv2d(32, 32, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Hardsigmoid(),
+        nn.Flatten(),
+        nn.Linear(32, 1000),  # ExecuTorch keeps a convolution's weights in float32 whatever its arithmetic is
+    )
+    program = capture(wide.eval())
+    float_report = export_executorch(program, tmp_path / "float.pte", card_json="{}")
+    report = export_executorch(program, tmp_path / "small.pte", card_json="{}", precision=precision)
+    assert report.size_bytes < 0.8 * float_report.size_bytes
+    assert report.partitions == 1
+    # float16 is cast at both ends, and nowhere in between
+    assert len(report.outside) == (2 if precision == "float16" else 0)
+    assert (report.quantized_layers > 0) == (precision == "dynamic-int8")
+
+
+def test_values_that_float16_cannot_hold_are_an_error(tmp_path):
+    net = float_net()
+    with torch.no_grad():
+        net.stem[0].weight *= 1e7
+    net.stem[1] = nn.Identity()
+    with pytest.raises(ExportError, match="too large for float16"):
+        export_executorch(capture(net), tmp_path / "x.pte", card_json="{}", precision="float16")
+    assert not (tmp_path / "x.pte").exists()
+
+
+def test_nothing_to_quantize_dynamically_is_an_error(tmp_path):
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(NothingChangedError):
+        export_executorch(capture(net.eval()), tmp_path / "x.pte", card_json="{}", precision="dynamic-int8")
+
+
+@pytest.mark.parametrize("backend", ["coreml", "vulkan"])
+def test_a_backend_of_the_wheel_takes_the_graph(backend, tmp_path):
+    use = resolve(ExporterPlugin, "executorch", {"backend": backend}, load_registry())
+    _, result = export_file(use, tiny_program(), tmp_path)
+    assert result.facts["backend"] == backend
+    assert result.delegated_share is not None
+    assert result.delegated_share > 0.9
+    assert backend in result.not_run  # nobody claims that it was opened
+
+
+def test_a_missing_compiler_is_named():
+    with pytest.raises(ExportError, match="'qnn' is missing") as caught:
+        partitioner_of("qnn")
+    assert "QNN_SDK_ROOT" in str(caught.value.problems[0].hint)
+
+
+def test_pixels_give_the_logits_of_the_plain_file(tmp_path):
+    state = tiny_program()
+    use = resolve(ExporterPlugin, "executorch", {}, load_registry())
+    plain, _ = export_file(use, state, tmp_path)
+    (tmp_path / "pixels").mkdir()
+    pixels_file, result = export_file(use, take_pixels(state), tmp_path / "pixels")
+    assert (result.input.dtype, result.input.layout, result.input.holds) == ("uint8", "NHWC", "pixels")
+    size = state.preprocessing.image_size
+    pictures_ = torch.randint(0, 256, (4, size, size, 3), dtype=torch.uint8).numpy()
+    expected = use.plugin.open(plain, 1).predict(state.preprocessing.normalize(pictures_))
+    assert abs(use.plugin.open(pixels_file, 1).predict(pictures_) - expected).max() < 1e-5
+
+
+def test_several_inputs_or_outputs_are_named(tmp_path):
+    class Two(nn.Module):
+        def forward(self, left, right):
+            return left.flatten(1), right.flatten(1)
+
+    pair = (torch.zeros(1, 3, SIZE, SIZE), torch.zeros(1, 3, SIZE, SIZE))
+    with pytest.raises(ExportError, match="2 inputs: left, right"):
+        export_executorch(torch.export.export(Two(), pair), tmp_path / "x.pte", card_json="{}")
