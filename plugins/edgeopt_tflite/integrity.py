@@ -19,9 +19,9 @@ def require_whole(path: Path) -> None:
 
     Raises `ValueError` when the file is cut off, or is no TFLite model.
     """
-    if not path.stat().st_size:  # which cannot be mapped
-        raise ValueError(f"{path} is empty")
     try:
+        if not path.stat().st_size:  # which cannot be mapped
+            raise ValueError(f"{path} is empty")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if len(content) < _SMALLEST or content[_IDENTIFIER_AT : _IDENTIFIER_AT + 4] != _IDENTIFIER:
                 raise ValueError(f"{path} is not a TFLite model")
