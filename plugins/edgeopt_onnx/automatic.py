@@ -32,6 +32,7 @@ _CLIPS = ("Relu", "Clip")
 _POOLS = ("ReduceMean", "GlobalAveragePool", "AveragePool")
 _FREE = (*LAYOUT, "MaxPool", "Concat")
 """Operators that take about as long in either precision."""
+_FULLY_CONNECTED = ("Gemm", "MatMul")
 _FEW_CHANNELS = 8  # below it, integer kernels do not fill their vectors
 _INT8, _FLOAT = "int8", "float"
 _NEVER = 10**15  # nanoseconds, more than any cut costs
@@ -98,14 +99,16 @@ def _units(graph: onnx_ir.Graph) -> dict[onnx_ir.Node, _Unit]:
 
 
 def _is_fusable(unit: _Unit) -> bool:
-    """Whether all that the unit reads is dequantized, and all that reads it quantizes."""
+    """Whether all that the unit reads is dequantized, and all that reads it quantizes.
+
+    Fully connected layers may also give floats: the runtime has a kernel for that.
+    """
     after = readers(unit.output)
+    quantizing = [each for each in after if each.op_type == QUANTIZE]
+    gives_floats = unit.node.op_type in _FULLY_CONNECTED and unit.output is unit.node.outputs[0] and not quantizing
     given = [value for value in unit.node.inputs[:2] if value is not None and constant(value) is None]
-    return (
-        bool(after)
-        and all(each.op_type == QUANTIZE for each in after)
-        and not unit.output.is_graph_output()
-        and all(producer(value, DEQUANTIZE) is not None for value in given)
+    return (gives_floats or (bool(after) and quantizing == after and not unit.output.is_graph_output())) and all(
+        producer(value, DEQUANTIZE) is not None for value in given
     )
 
 
@@ -124,7 +127,7 @@ def _kind_and_work(unit: _Unit) -> tuple[Kind | None, int] | None:
         weight = _shape(node.inputs[1])
         work = prod(weight) * prod(_shape(node.outputs[0])[2:])
         return _convolution(weight, node.attributes.get_int("group", 1)), work
-    if node.op_type in ("Gemm", "MatMul"):
+    if node.op_type in _FULLY_CONNECTED:
         return "fully-connected", _elements(node.inputs[1]) * prod(_shape(node.inputs[0])[:-1])
     return None
 
@@ -149,7 +152,7 @@ def _elements(value: onnx_ir.Value | None) -> int:
 
 
 def _edges(graph: onnx_ir.Graph, units: dict[onnx_ir.Node, _Unit]) -> list[tuple[str, str, onnx_ir.Value]]:
-    """Pairs of units between which a value goes, and the value; what comes from outside and goes there is float."""
+    """Pairs of units between which a quantized value goes, and the value; what comes from outside and goes there is float."""
     edges = []
     for reader, unit in units.items():
         for value in reader.inputs:
@@ -157,6 +160,8 @@ def _edges(graph: onnx_ir.Graph, units: dict[onnx_ir.Node, _Unit]) -> list[tuple
                 continue
             source = _through_quantizers(value)
             maker = source.producer()
+            if source is value:  # a float whichever side its maker is on
+                continue
             if maker in units:
                 name = units[maker].name
             elif source in graph.inputs:
@@ -167,7 +172,7 @@ def _edges(graph: onnx_ir.Graph, units: dict[onnx_ir.Node, _Unit]) -> list[tuple
                 edges.append((name, unit.name, source))
     for output in graph.outputs:
         maker = (source := _through_quantizers(output)).producer()
-        if maker in units:
+        if maker in units and source is not output:
             edges.append((units[maker].name, _FLOAT, source))
     return edges
 

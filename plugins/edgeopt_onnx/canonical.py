@@ -16,6 +16,7 @@ from onnx_ir.passes import common as onnx_passes
 from edgeopt.errors import ExportError, Problem
 from edgeopt_onnx.quantization import (
     DEQUANTIZE,
+    LAYOUT,
     QUANTIZE,
     affine,
     constant,
@@ -41,6 +42,32 @@ def canonicalize(model: onnx_ir.Model, target: Target) -> dict[str, int]:
     counts = {rewrite.__name__: rewrite(model.graph) for rewrite in REWRITES[target]}
     onnx_passes.RemoveUnusedNodesPass()(model)
     return counts
+
+
+def move_layout_to_integers(graph: onnx_ir.Graph) -> int:
+    """Let each operator that only moves values, such as Reshape, move integers, and dequantize behind it.
+
+    ONNX Runtime does so itself, but from opset 21 on with QuantizeLinear nodes whose attribute and zero point disagree on
+    their type, so that the file does not open (version 1.31). Exact: each value is dequantized as before.
+    """
+    count = 0
+    for layout in nodes(graph, *LAYOUT):
+        moved = layout.outputs[0]
+        dequantize = producer(layout.inputs[0], DEQUANTIZE)
+        parameters = affine(dequantize) if dequantize is not None else None
+        if dequantize is None or parameters is None or not parameters.per_tensor or moved.is_graph_output():
+            continue
+        integers = dequantize.inputs[0]
+        if integers is None or integers.is_initializer():
+            continue  # weights
+        values = onnx_ir.Value(name=f"{moved.name}_dequantized", type=moved.type, shape=moved.shape)
+        moved.replace_all_uses_with(values)
+        layout.replace_input_with(0, integers)
+        moved.type = onnx_ir.TensorType(onnx_ir.DataType.from_numpy(parameters.zero_point.dtype))
+        inputs = [moved, *dequantize.inputs[1:]]
+        graph.insert_after(layout, onnx_ir.Node("", DEQUANTIZE, inputs, outputs=[values], name=values.name))
+        count += 1
+    return count
 
 
 def remove_redundant_clips(graph: onnx_ir.Graph) -> int:
@@ -258,7 +285,7 @@ def require_symmetric(graph: onnx_ir.Graph) -> None:
         )
 
 
-_FOR_PROCESSORS = (merge_requantization, clip_integers, remove_redundant_clips, pool_averages)
+_FOR_PROCESSORS = (move_layout_to_integers, merge_requantization, clip_integers, remove_redundant_clips, pool_averages)
 REWRITES: dict[Target, tuple[Callable[[onnx_ir.Graph], int], ...]] = {
     "x86": (make_activations_unsigned, *_FOR_PROCESSORS),
     "arm": _FOR_PROCESSORS,

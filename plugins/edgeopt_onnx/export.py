@@ -86,8 +86,7 @@ def export_onnx(
         program: one input and one float32 output whose first dimension, the batch, is dynamic.
         path: the `.onnx` file, written aside and renamed into place.
         card_json: text kept in the file's metadata under `CARD_KEY`.
-        opset: version of the ONNX operator set, 17 or later. From 21 on, ONNX Runtime 1.31 fails on some int8 attention
-            layers: it copies their QuantizeLinear nodes without the zero point.
+        opset: version of the ONNX operator set, 17 or later.
         dynamic_batch: whether the file takes any batch, or exactly one picture.
         target: whose fuser the quantized graph is written for, see `canonical`.
         precision: what the file computes in, see `precision` and `automatic`.

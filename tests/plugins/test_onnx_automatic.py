@@ -61,6 +61,20 @@ def test_dense_convolutions_stay_int8() -> None:
     assert onnx_ir.to_proto(model).SerializeToString(deterministic=True) == before
 
 
+def test_a_large_fully_connected_layer_stays_int8_though_it_gives_floats() -> None:
+    chain = Chain(2048).round(0.05, 0).add("Flatten").round(0.05, 0)
+    random = np.random.default_rng(0)
+    given = chain.value
+    integers = chain.constant(random.integers(-127, 128, (2048, 1000), dtype=np.int8))
+    scale = chain.constant(np.full(1000, 0.01, np.float32))
+    weights = chain.at(integers).add("DequantizeLinear", scale, axis=1).value
+    chain.at(given).add("MatMul", weights)
+    chain.add("Add", chain.constant(random.standard_normal(1000).astype(np.float32)))
+    model = sized(chain, 2048, 1)
+    assert keep_cheaper_in_float(model.graph) == ()
+    assert "DequantizeLinear" in kinds(model)
+
+
 def test_what_is_left_in_float_computes_the_same_without_the_rounding() -> None:
     """Finer steps round less: with very fine ones, the two files agree to within them."""
     chain = Chain(8).round(0.05, 0)

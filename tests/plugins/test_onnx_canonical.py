@@ -18,6 +18,7 @@ from edgeopt_onnx.canonical import (
     clip_integers,
     make_activations_unsigned,
     merge_requantization,
+    move_layout_to_integers,
     pool_averages,
     remove_redundant_clips,
     require_symmetric,
@@ -123,6 +124,21 @@ def test_clipping_integers_is_exact(
 def test_a_clip_between_different_scales_stays() -> None:
     count, _, before, after = changed(Chain().round(0.05, 0).clip(0, 6).round(0.02, -128), clip_integers)
     assert count == 0
+    assert np.array_equal(before, after)
+
+
+@FEW
+@given(scale=SCALES, zero_point=ZERO_POINTS, permutation=st.permutations(range(4)), again=st.booleans())
+def test_moving_integers_is_exact(scale: float, zero_point: int, permutation: list[int], again: bool) -> None:
+    chain = Chain().round(scale, zero_point).add("Transpose", perm=permutation).add("Flatten")
+    chain = chain.round(scale, zero_point) if again else chain.add("HardSwish")
+    count, model, before, after = changed(chain, move_layout_to_integers)
+    assert count == 2
+    assert [kind for kind in kinds(model) if kind != "DequantizeLinear"][:3] == [
+        "QuantizeLinear",
+        "Transpose",
+        "Flatten",
+    ]
     assert np.array_equal(before, after)
 
 
