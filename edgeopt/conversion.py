@@ -70,10 +70,10 @@ class ConversionResult:
     """
 
     path: Path
+    source_bytes: int
     runtime: str
     precision: str
     size_bytes: int
-    source_bytes: int
     pictures: int
     pictures_from: str
     max_difference: float
@@ -185,7 +185,6 @@ def convert(
             place(file, target)
         return ConversionResult(
             path=target,
-            runtime=conversion.exporter.plugin.runtime,
             source_bytes=_bytes_of(conversion.source),
             **_tuples(values),
         )

@@ -97,6 +97,7 @@ def _convert(conversion: Conversion, folder: Path, events: Events) -> None:
         seed=_SEED,
     )
     values = {
+        "runtime": made.exported.stand_in or conversion.exporter.plugin.runtime,
         "precision": made.precision,
         "size_bytes": made.path.stat().st_size,
         "pictures_from": conversion.dataset.plugin.name if conversion.dataset else "",

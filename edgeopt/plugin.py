@@ -63,7 +63,7 @@ class Plugin:
 
     `name` is a kebab-case noun, `summary` one line, `options` a pydantic model whose fields all have a description.
     `requires` names the distributions that the callables import, and `install` the requirement that brings them, as pip
-    takes it (`edgeopt[onnx]`).
+    takes it (`edgeopt[onnx]`). `optional` names those that change the result where they are installed.
     """
 
     kind: ClassVar[str]
@@ -72,6 +72,7 @@ class Plugin:
     summary: str
     options: type[Options]
     requires: tuple[str, ...] = field(default=(), kw_only=True)
+    optional: tuple[str, ...] = field(default=(), kw_only=True)
     install: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:

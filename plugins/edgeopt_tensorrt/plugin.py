@@ -210,6 +210,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime_modules=RUNTIME_MODULES,
         is_folder=True,
         requires=REQUIRES,
+        optional=("tensorrt",),
         install=INSTALL,
     )
     yield ExporterPlugin(
@@ -240,6 +241,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime_modules=RUNTIME_MODULES,
         is_folder=True,
         requires=REQUIRES,
+        optional=("tensorrt",),
         install=INSTALL,
     )
     yield ExporterPlugin(
