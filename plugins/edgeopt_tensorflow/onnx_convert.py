@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,21 @@ import numpy as np
 import onnxruntime
 
 from edgeopt.errors import ExportError, FunctionChangedError, Problem
-from edgeopt.exporting import quiet
+from edgeopt.exporting import OperatorPlace, quiet, unsupported
 from edgeopt.plugin import ExportContext
 from edgeopt.types import ExportResult, ModelState
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
 from edgeopt_tensorflow.onnx_model import OnnxModel
 from edgeopt_tensorflow.runtime import tf
 from edgeopt_tensorflow.saved_model import write_saved_model
-from edgeopt_tensorflow.tflite import write_tflite
+from edgeopt_tensorflow.tflite import require_single_pictures, write_tflite
 
 if TYPE_CHECKING:
     from edgeopt_tensorflow.plugin import ConvertedTfliteOptions
 
 _TOLERANCE = 1e-3  # of the range of the outputs: TensorFlow's kernels add in another order
 _PICTURES = 4
+_OPERATOR = re.compile(r"onnx2tf/ops/(\w+)\.py")  # in the trace that onnx2tf prints
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +55,9 @@ def export_tflite(state: ModelState, options: ConvertedTfliteOptions, context: E
     Raises `ExportError` for a quantized source and an operator that onnx2tf lacks, `FunctionChangedError` when TensorFlow
     would answer otherwise than ONNX Runtime.
     """
-    size = state.preprocessing.image_size
-    function = _convert(_source(state), size).traced(1, size)
+    source, size = _source(state), state.preprocessing.image_size
+    require_single_pictures(source.batch)
+    function = _convert(source, size).traced(1, size)
     return write_tflite(function, state, options, context)
 
 
@@ -87,10 +90,13 @@ def _convert(source: OnnxModel, size: int) -> _Converted:
             with quiet(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
                 network = _run(copy, Path(name) / "out", source)
         except (Exception, SystemExit) as error:  # onnx2tf ends the process where it cannot go on
+            reason = _reason(error, printed.getvalue())
+            if operators := _OPERATOR.findall(printed.getvalue()):
+                raise unsupported("TensorFlow", [OperatorPlace(f"onnx.{operators[-1]}", "")], reason) from error
             raise ExportError(
                 Problem(
-                    f"onnx2tf cannot convert {source.path.name}: {_reason(error, printed.getvalue())}",
-                    "replace the operator in the model, or convert it from the framework that it was made with",
+                    f"onnx2tf cannot convert {source.path.name}: {reason}",
+                    "convert it from the framework that it was made with",
                 )
             ) from error
     converted = _Converted(network)

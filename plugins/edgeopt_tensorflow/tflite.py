@@ -47,9 +47,17 @@ def export_state(state: ModelState, options: ConvertedTfliteOptions, context: Ex
     for and the file has another.
     """
     model = tensorflow_model(state)
-    if model.fixed_batch not in (None, 1):
-        raise ExportError(f"the model takes {model.fixed_batch} pictures at once, and a .tflite file takes one")
+    require_single_pictures(model.fixed_batch)
     return write_tflite(model.traced(1, state.preprocessing.image_size), state, options, context)
+
+
+def require_single_pictures(batch: int | None) -> None:
+    """Raises `ExportError` for a model that takes another batch than one and no other."""
+    if batch not in (None, 1):
+        raise ExportError(
+            f"the model takes {batch} pictures at once, and a .tflite file takes one",
+            hint="save the model with an open batch dimension",
+        )
 
 
 def write_tflite(

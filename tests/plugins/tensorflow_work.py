@@ -416,6 +416,13 @@ def onnx_sources(folder: Path) -> dict[str, Any]:
         wanted = plugin.ConvertedTfliteOptions(precision=precision)
         made = export(source, folder / "files", plugin.convert_onnx_to_tflite, wanted, f"onnx-{precision}.tflite")
         found[precision] = made.facts
+    proto = onnx.load(folder / "files/model.onnx")
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(proto, folder / "four.onnx")
+    found["four"] = message(
+        lambda: plugin.convert_onnx_to_tflite(plugin.read_onnx(folder / "four.onnx", options), wanted, None)  # type: ignore[arg-type]
+    )
     quantized = replace(source, precision="int8")
     found["quantized"] = message(
         lambda: export(quantized, folder / "files", plugin.convert_onnx_to_tflite, wanted, "no")

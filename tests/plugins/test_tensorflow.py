@@ -291,6 +291,7 @@ def test_onnx_becomes_tflite_and_a_saved_model(folder, found, logits):
     assert difference(folder, "onnx-int8.tflite", logits) < 0.08
     assert found["onnx"]["int8"]["layers_quantized"] == 5
     assert found["onnx"]["saved-model"] < 1e-4
+    assert "takes 4 pictures at once" in found["onnx"]["four"]
     assert "convert the float model" in found["onnx"]["quantized"]
 
 
