@@ -16,11 +16,6 @@ class TestTflite(ExporterContract):
     name = "tflite"
 
 
-class TestTflitePixels(ExporterContract):
-    name = "tflite"
-    options = {"input": {"kind": "uint8-nhwc"}}
-
-
 class TestTfliteFloat16(ExporterContract):
     name = "tflite"
     options = {"precision": "float16"}
