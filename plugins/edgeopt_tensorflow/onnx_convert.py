@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from edgeopt.errors import ExportError, FunctionChangedError, Problem
@@ -129,6 +130,33 @@ def _simplify(source: Path, target: Path) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(target)
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(target)
+    _pad_with_zeros(model)
+    onnx.save(model, target)
+
+
+def _pad_with_zeros(model: onnx.ModelProto) -> None:
+    """Pads with zeros before the largest of positive values is taken, which is the same.
+
+    onnx2tf pads with the lowest float: an int8 file would stretch its steps over that range, and LiteRT cannot open it.
+    """
+    graph = model.graph
+    positive = {output for node in graph.node if node.op_type in ("Relu", "Sigmoid") for output in node.output}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        pads = next((each for each in node.attribute if each.name == "pads"), None)
+        if node.op_type == "MaxPool" and node.input[0] in positive and pads is not None and len(pads.ints) == 4:
+            top, left, bottom, right = pads.ints
+            padded, sizes = f"{node.input[0]}_padded_for_{node.output[0]}", f"pads_for_{node.output[0]}"
+            values = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+            graph.initializer.append(onnx.numpy_helper.from_array(values, sizes))
+            nodes.append(onnx.helper.make_node("Pad", [node.input[0], sizes], [padded], name=padded))
+            node.input[0] = padded
+            node.attribute.remove(pads)
+        nodes.append(node)
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _noise() -> Any:

@@ -383,6 +383,36 @@ def missing_converters() -> list[str]:
     return missing_requirements(exporter)
 
 
+def padded() -> dict[str, Any]:
+    """A largest of padded, positive values before and after its padding is spelled out."""
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    from edgeopt_tensorflow.onnx_convert import _pad_with_zeros
+
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 0, 1, 1]),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", values[:1], values[1:]),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    given = {"x": np.random.default_rng(0).normal(size=(1, 2, 9, 9)).astype(np.float32)}
+
+    def answer() -> Any:
+        content = model.SerializeToString()
+        return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, given)[0]
+
+    before = answer()
+    _pad_with_zeros(model)
+    onnx.checker.check_model(model)
+    return {"same": bool(np.array_equal(before, answer())), "kinds": [node.op_type for node in model.graph.node]}
+
+
 def onnx_sources(folder: Path) -> dict[str, Any]:
     """ONNX as a source: read, and converted by onnx2tf."""
     import onnx
@@ -410,6 +440,7 @@ def onnx_sources(folder: Path) -> dict[str, Any]:
     for name in ("half.onnx", "two-inputs.onnx"):
         found[name] = message(lambda name=name: plugin.read_onnx(folder / name, options))  # type: ignore[misc]
 
+    found["padded"] = padded()
     if missing_converters():
         return found
     for precision in ("float32", "int8"):

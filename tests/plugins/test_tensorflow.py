@@ -285,6 +285,10 @@ def test_an_onnx_file_is_read_for_a_conversion(found):
     assert "has 2 inputs: a, b" in found["onnx"]["two-inputs.onnx"]
 
 
+def test_padding_before_a_largest_value_is_zeros(found):
+    assert found["onnx"]["padded"] == {"same": True, "kinds": ["Relu", "Pad", "MaxPool"]}
+
+
 @needs_onnx2tf
 def test_onnx_becomes_tflite_and_a_saved_model(folder, found, logits):
     assert difference(folder, "onnx-float32.tflite", logits) < 1e-4
