@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.errors import ExportError
-from edgeopt.fingerprint import versions_of
+from edgeopt.fingerprint import digest, file_digest, versions_of
 from edgeopt.plugin import ExportContext, ExporterPlugin, Use
 from edgeopt.settings import ExporterOptions
 from edgeopt.types import TORCH, Card, ExportResult, InputKind, Json, ModelState, Role
@@ -28,6 +28,22 @@ class Artifact:
     path: Path
     exported: ExportResult
     card: Card
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file and those that it cannot be opened without."""
+        return (self.path, *(self.path.with_name(name) for name in self.exported.companions))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.stat().st_size for file in self.files)
+
+    @property
+    def sha256(self) -> str:
+        """The file's SHA-256; with companions, that of the list of all of theirs."""
+        digests = [file_digest(file) for file in self.files]
+        return digest(digests) if len(digests) > 1 else digests[0]
 
     @property
     def precision(self) -> str:

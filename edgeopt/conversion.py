@@ -79,6 +79,7 @@ class ConversionResult:
     max_difference: float
     relative_difference: float
     agreement: float
+    companions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -182,6 +183,8 @@ def convert(
         if conversion.exporter.plugin.is_folder and target.suffix != ".zip":
             _unpack(file, target)
         else:
+            for name in values["companions"]:  # named inside the file
+                place(folder / name, target.with_name(name))
             place(file, target)
         return ConversionResult(
             path=target,

@@ -99,7 +99,8 @@ def _convert(conversion: Conversion, folder: Path, events: Events) -> None:
     values = {
         "runtime": made.exported.stand_in or conversion.exporter.plugin.runtime,
         "precision": made.precision,
-        "size_bytes": made.path.stat().st_size,
+        "size_bytes": made.size_bytes,
+        "companions": made.exported.companions,
         "pictures_from": conversion.dataset.plugin.name if conversion.dataset else "",
         "warnings": made.exported.warnings,
     }

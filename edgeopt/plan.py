@@ -577,7 +577,14 @@ def _keys(plan: Plan) -> Callable[..., str]:
         source = sources[origin.source] if origin.source else ""
         inner = [[each.plugin.name, *origin_of(each)] for each in references(use)]
         files = _files_of(use.plugin, use.options)
-        return [origin.name, origin.version, source, versions_of((*use.plugin.requires, *use.plugin.optional)), files, inner]
+        return [
+            origin.name,
+            origin.version,
+            source,
+            versions_of((*use.plugin.requires, *use.plugin.optional)),
+            files,
+            inner,
+        ]
 
     def key_of(use: Use[Any] | None, *parts: Json) -> str:
         return digest([core, [use.to_json(), origin_of(use)] if use else None, *parts])

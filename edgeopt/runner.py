@@ -332,10 +332,10 @@ class _Run:
         for planned in self.plan.exports:
             if planned.name in self.failures:
                 continue
-            export = self._result(planned.export_stage).folder
+            export = self._result(planned.export_stage)
             target = self.folder / planned.file
-            place(export / target.name, target)
-            place(export / "card.json", target.parent / "card.json")
+            for name in (target.name, *export.values["companions"], "card.json"):
+                place(export.folder / name, target.parent / name)
         for name in ("report.json", "report.html"):
             place(report / name, self.folder / name)
         self._write_lock()

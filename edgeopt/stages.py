@@ -21,7 +21,7 @@ from edgeopt.artifact import make_artifact
 from edgeopt.data import load_test, load_training, prepare
 from edgeopt.errors import PluginError
 from edgeopt.evaluate import feeder, file_logits, verify
-from edgeopt.fingerprint import digest, file_digest
+from edgeopt.fingerprint import digest
 from edgeopt.plan import Plan, PlannedExport, Stage, StageKind, card_recipe
 from edgeopt.plugin import PassContext
 from edgeopt.program import program_logits, to_program
@@ -193,9 +193,9 @@ def _make_export(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json
     )
     (folder / "card.json").write_text(made.card.to_json())
     return {
-        "sha256": file_digest(made.path),
-        "size_bytes": made.path.stat().st_size,
-        "compressed_bytes": _compressed_bytes(made.path),
+        "sha256": made.sha256,
+        "size_bytes": made.size_bytes,
+        "compressed_bytes": sum(map(_compressed_bytes, made.files)),
         **json.loads(json.dumps(asdict(made.exported))),
         "precision": made.precision,
     }

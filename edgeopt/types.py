@@ -294,7 +294,7 @@ class ExportResult:
 
     `not_run` says why this machine cannot run the file, which is then neither verified nor measured. `stand_in` names the
     runtime that answers in place of the file's own, which is not here: the file is verified in it, and not measured, because
-    a latency would be that of the stand-in.
+    a latency would be that of the stand-in. `companions` names files beside the file that it cannot be opened without.
     """
 
     input: TensorInfo
@@ -306,6 +306,7 @@ class ExportResult:
     precision: str = ""
     not_run: str = ""
     stand_in: str = ""
+    companions: tuple[str, ...] = ()
 
 
 class Predictor(Protocol):

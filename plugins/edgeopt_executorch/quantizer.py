@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
     XNNPACKQuantizer,
     get_symmetric_quantization_config,
 )
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+aten = torch.ops.aten
+_CLIPS = {aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default, aten.clamp_.default}
+_CLIPPED = {aten.conv2d.default, aten.linear.default, aten.add.Tensor, aten.batch_norm.default}
 
 
-def build_xnnpack(*, per_channel: bool, qat: bool) -> XNNPACKQuantizer:
+class XnnpackQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # ExecuTorch ships no types
+    """XNNPACK's quantizer, which rounds after a ReLU6 as it does after a ReLU, and not before.
+
+    Rounding before it gives half of the integers to values that the next operator clips away, and leaves that operator between
+    a layer and its integers, where no runtime fuses them.
+    """
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        model = super().annotate(model)
+        for node in model.graph.nodes:
+            if node.op != "call_function" or node.target not in _CLIPS:
+                continue
+            layer = node.args[0]
+            given = layer.meta.get(Q_ANNOTATION_KEY)
+            if layer.target not in _CLIPPED or len(layer.users) > 1 or given is None or given.output_qspec is None:
+                continue
+            node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=given.output_qspec, _annotated=True)
+            given.output_qspec = None
+        return model
+
+
+def build_xnnpack(*, per_channel: bool, qat: bool) -> XnnpackQuantizer:
     """Static int8 for every layer that XNNPACK runs in integers: symmetric weights, affine activations.
 
     `per_channel` gives each output channel of a weight a scale of its own. `qat` chooses observers that can be trained with.
     Source: https://docs.pytorch.org/executorch/stable/backends/xnnpack/xnnpack-quantization.html
     """
-    return XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=per_channel, is_qat=qat))
+    return XnnpackQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=per_channel, is_qat=qat))
 
 
 def build_xnnpack_dynamic() -> XNNPACKQuantizer:

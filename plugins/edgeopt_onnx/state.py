@@ -9,6 +9,7 @@ from edgeopt.exporting import input_of
 from edgeopt.plugin import ExportContext
 from edgeopt.types import ExportResult, ModelState, TensorInfo
 from edgeopt_onnx.export import INPUT_NAME, OUTPUT_NAME, OnnxReport, export_onnx
+from edgeopt_onnx.files import companion
 from edgeopt_onnx.precision import CONVERTED
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def export_state(state: ModelState, options: OnnxOptions, context: ExportContext
         precision=options.precision if options.precision in CONVERTED else "",
         outside=tuple(map(str, report.outside)),
         facts=_facts(report),
+        companions=tuple(file.name for file in [companion(context.path)] if file.exists()),
     )
 
 

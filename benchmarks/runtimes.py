@@ -1,0 +1,197 @@
+"""Each file of edgeopt against what its runtime's own toolchain makes of the same float model: latency and size, in one run.
+
+Random weights with real BatchNorm statistics, 224 px, 2 threads. The files of one runtime are opened in one process and
+called in turns; a figure is the smallest of all its calls, which a busy machine disturbs least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from bars import Bar, finish
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MODELS = ("mobilenet_v2", "mobilenet_v3_small", "resnet18")
+RUNTIMES: Mapping[str, str] = {"onnx": ".onnx", "tflite": ".tflite", "executorch": ".pte"}
+AUTO = ("onnx", "tflite")  # the exporters that can leave operators in float
+SIZE = 224
+THREADS = 2
+ROUNDS = 30
+CALLS = 10
+TOOLCHAIN_LIMIT = 1.05
+SIZE_LIMIT = 1.03
+
+
+def make(model: str, folder: Path) -> None:
+    """Writes every file of one model into `folder`."""
+    import toolchains
+    import torch
+
+    from edgeopt.plan import resolve
+    from edgeopt.plugin import ExporterPlugin
+    from edgeopt.registry import load_registry
+    from edgeopt.testing.exporter import export_file
+
+    torch.set_num_threads(2)
+    registry = load_registry()
+    module, pictures = _module(model), _pictures()
+    states = _states(module, pictures)
+    for exporter, suffix in RUNTIMES.items():
+        for name, precision in (("float", "program"), ("int8", "program"), ("auto", "auto")):
+            if precision == "auto" and exporter not in AUTO:
+                continue
+            use = resolve(ExporterPlugin, exporter, {"precision": precision}, registry)
+            with tempfile.TemporaryDirectory() as aside:
+                made, _ = export_file(use, states["float" if name == "float" else "int8"], Path(aside))
+                (folder / f"{name}{suffix}").write_bytes(made.read_bytes())
+    toolchains.onnx_static(folder / "float.onnx", pictures, folder / "toolchain.onnx")
+    toolchains.tflite_static(folder / "float.tflite", pictures, folder / "toolchain.tflite")
+    toolchains.xnnpack_plain(module, pictures, folder / "toolchain.pte")
+
+
+def race(exporter: str, folder: Path) -> dict[str, dict[str, float]]:
+    """Milliseconds and bytes of the files of one runtime, called in turns."""
+    from edgeopt.plan import resolve
+    from edgeopt.plugin import ExporterPlugin
+    from edgeopt.registry import load_registry
+
+    use = resolve(ExporterPlugin, exporter, {}, load_registry())
+    files = sorted(folder.glob(f"*{RUNTIMES[exporter]}"))
+    predict = {file.stem: use.plugin.open(file, THREADS).predict for file in files}
+    batch = _pictures()[0][:1]
+    best = dict.fromkeys(predict, float("inf"))
+    for _ in range(ROUNDS):
+        for name, call in predict.items():
+            best[name] = min(best[name], *(_milliseconds(call, batch) for _ in range(CALLS)))
+    return {file.stem: {"ms": best[file.stem], "bytes": file.stat().st_size} for file in files}
+
+
+def _milliseconds(call: Callable[[NDArray[np.float32]], object], batch: NDArray[np.float32]) -> float:
+    start = time.perf_counter()
+    call(batch)
+    return (time.perf_counter() - start) * 1e3
+
+
+def _module(model: str):
+    """A network of random weights whose BatchNorms know the statistics of their inputs, without which all logits are alike."""
+    import torch
+
+    from edgeopt_torchvision.compat import import_torchvision
+
+    torch.manual_seed(0)
+    module = getattr(import_torchvision().models, model)(weights=None).train()
+    for each in module.modules():
+        if isinstance(each, torch.nn.BatchNorm2d):
+            each.momentum = 0.3
+    with torch.no_grad():
+        for pictures in _pictures(count=6, seed=1):
+            module(torch.from_numpy(pictures))
+    return module.eval()
+
+
+def _pictures(count: int = 4, seed: int = 0) -> list[NDArray[np.float32]]:
+    """Batches of four, smooth as photographs are: float32 (4, 3, 224, 224)."""
+    random = np.random.default_rng(seed)
+    coarse = random.standard_normal((count, 4, 3, SIZE // 16, SIZE // 16)).astype(np.float32)
+    noise = random.standard_normal((count, 4, 3, SIZE, SIZE)).astype(np.float32)
+    return list(np.repeat(np.repeat(coarse, 16, axis=3), 16, axis=4) + 0.3 * noise)
+
+
+def _states(module, pictures: list[NDArray[np.float32]]):
+    """The float program and the one that `ptq` makes of it, as model states."""
+    import torch
+
+    from edgeopt.preprocessing import Preprocessing
+    from edgeopt.program import capture
+    from edgeopt.task import TASKS
+    from edgeopt.types import Form, ModelState
+    from edgeopt_executorch.quantizer import build_xnnpack
+    from edgeopt_torchao.convert import OPERATORS, convert
+    from edgeopt_torchao.prepare import calibrate, prepare_ptq
+
+    example = torch.from_numpy(pictures[0][:2])
+    program = capture(module, example, (1, 64))
+    prepared = prepare_ptq(program, build_xnnpack(per_channel=True, qat=False))
+    calibrate(prepared, [torch.from_numpy(each) for each in pictures])
+    quantized = capture(convert(prepared), example, (1, 64))
+    classes = tuple(str(index) for index in range(1000))
+    preprocessing = Preprocessing(SIZE, resize=SIZE, crop=SIZE)
+    task = TASKS["classification"]
+    return {
+        "float": ModelState(program, Form.PROGRAM, task, classes, preprocessing),
+        "int8": ModelState(quantized, Form.PROGRAM, task, classes, preprocessing, precision="int8", imports=OPERATORS),
+    }
+
+
+def _run(*arguments: str) -> str:
+    command = [sys.executable, __file__, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def main() -> None:
+    """Makes all files, races them and judges."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("step", nargs="?", choices=("make", "race"), help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="keep the files here, and take those that are there already")
+    parser.add_argument("--models", nargs="+", default=MODELS, help="models of torchvision")
+    given = parser.parse_args()
+    if given.step == "make":
+        return make(given.arguments[0], Path(given.arguments[1]))
+    if given.step == "race":
+        print(json.dumps(race(given.arguments[0], Path(given.arguments[1]))))
+        return None
+    with tempfile.TemporaryDirectory() as temporary:
+        bars = _compare(given.models, given.folder or Path(temporary))
+    return finish(*bars)
+
+
+def _compare(models: tuple[str, ...], root: Path) -> list[Bar]:
+    table = Table("model", "runtime", "file", "ms", "against float", "against toolchain", "bytes", "against toolchain")
+    bars = []
+    for model in models:
+        folder = root / model
+        if not (folder / "toolchain.pte").exists():  # the last that is written
+            folder.mkdir(parents=True, exist_ok=True)
+            _run("make", model, str(folder))
+    for model in models:
+        for exporter in RUNTIMES:
+            files = json.loads(_run("race", exporter, str(root / model)).splitlines()[-1])
+            ms = {name: each["ms"] for name, each in files.items()}
+            size = {name: each["bytes"] for name, each in files.items()}
+            for name in files:
+                table.add_row(
+                    model,
+                    exporter,
+                    name,
+                    f"{ms[name]:.2f}",
+                    f"{ms[name] / ms['float']:.2f}",
+                    f"{ms[name] / ms['toolchain']:.2f}",
+                    str(size[name]),
+                    f"{size[name] / size['toolchain']:.3f}",
+                )
+            shipped = min(("int8", "auto"), key=lambda name: ms.get(name, float("inf")))
+            bars += [
+                Bar(f"{exporter} {model} against its toolchain", ms[shipped] / ms["toolchain"], TOOLCHAIN_LIMIT),
+                Bar(f"{exporter} {model} against float", ms[shipped] / ms["float"], 1.0),
+                Bar(f"{exporter} {model} size against its toolchain", size["int8"] / size["toolchain"], SIZE_LIMIT),
+            ]
+    Console(width=140).print(table)
+    return bars
+
+
+if __name__ == "__main__":
+    main()
