@@ -395,7 +395,7 @@ def padded() -> dict[str, Any]:
         helper.make_node("Relu", ["x"], ["r"]),
         helper.make_node("MaxPool", ["r"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 0, 1, 1]),
     ]
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2, "h", "w"]) for name in "xy"]
     model = helper.make_model(
         helper.make_graph(nodes, "g", values[:1], values[1:]),
         opset_imports=[helper.make_opsetid("", 18)],
