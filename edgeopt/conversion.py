@@ -183,8 +183,8 @@ def convert(
         if conversion.exporter.plugin.is_folder and target.suffix != ".zip":
             _unpack(file, target)
         else:
-            for name in values["companions"]:  # named inside the file
-                place(folder / name, target.with_name(name))
+            for companion in values["companions"]:  # named inside the file
+                place(folder / companion, target.with_name(companion))
             place(file, target)
         return ConversionResult(
             path=target,

@@ -135,7 +135,8 @@ class QuantizerPlugin(Plugin):
     """A target's numerics. `build(options, qat)` returns a torchao PT2E `Quantizer`; `precision` names the result ("int8").
 
     `scheme` names the family of numerics, by which exporters say what they take: "int8-affine" where activations have zero
-    points, "int8-symmetric" where everything is symmetric.
+    points, "int8-symmetric" where everything is symmetric, "int8-symmetric-inputs" where besides only what enters a layer is
+    quantized.
     """
 
     kind: ClassVar[str] = "quantizer"

@@ -52,6 +52,13 @@ def build_xnnpack(options: XnnpackOptions, qat: bool) -> Quantizer:
     return quantizer.build_xnnpack(per_channel=options.per_channel, qat=qat)
 
 
+def build_symmetric(options: XnnpackOptions, qat: bool) -> Quantizer:
+    """XNNPACK's quantizer without zero points; see `edgeopt_executorch.quantizer`."""
+    from edgeopt_executorch import quantizer  # executorch is heavy
+
+    return quantizer.build_xnnpack(per_channel=options.per_channel, qat=qat, zero_points=False)
+
+
 def export(state: ModelState, options: ExecuTorchOptions, context: ExportContext) -> ExportResult:
     """Writes a `.pte` file; see `edgeopt_executorch.state`."""
     from edgeopt_executorch.state import export_state  # executorch is heavy
@@ -73,10 +80,10 @@ def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:
                 'leave the quantizing pass out, or take precision = "program"',
                 option="precision",
             )
-        if quantizer.scheme == "int8-symmetric":
+        if quantizer.scheme == "int8-symmetric-inputs":
             yield Problem(
                 f"quantizer {quantizer.name!r} leaves outputs in float, so that XNNPACK finds no layer to run in integers",
-                'for .pte files take quantizer = "xnnpack"',
+                'take quantizer = "xnnpack", or "xnnpack-symmetric" for one program that TensorRT takes as well',
             )
     if options.precision == "dynamic-int8" and options.backend != "xnnpack":
         yield Problem(f"backend {options.backend!r} has no dynamic int8", 'take backend = "xnnpack"', option="backend")
@@ -101,6 +108,15 @@ def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
         XnnpackOptions,
         build=build_xnnpack,
         scheme="int8-affine",
+        requires=REQUIRES,
+        install=INSTALL,
+    )
+    yield QuantizerPlugin(
+        "xnnpack-symmetric",
+        "Static int8 without zero points: one program for CPUs and for TensorRT.",
+        XnnpackOptions,
+        build=build_symmetric,
+        scheme="int8-symmetric",
         requires=REQUIRES,
         install=INSTALL,
     )

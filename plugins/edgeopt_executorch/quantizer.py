@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
     XNNPACKQuantizer,
@@ -37,13 +39,18 @@ class XnnpackQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # ExecuTorch sh
         return model
 
 
-def build_xnnpack(*, per_channel: bool, qat: bool) -> XnnpackQuantizer:
+def build_xnnpack(*, per_channel: bool, qat: bool, zero_points: bool = True) -> XnnpackQuantizer:
     """Static int8 for every layer that XNNPACK runs in integers: symmetric weights, affine activations.
 
     `per_channel` gives each output channel of a weight a scale of its own. `qat` chooses observers that can be trained with.
+    Without `zero_points` activations are symmetric as well, which TensorRT asks for: after a ReLU half of the integers are idle.
     Source: https://docs.pytorch.org/executorch/stable/backends/xnnpack/xnnpack-quantization.html
     """
-    return XnnpackQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=per_channel, is_qat=qat))
+    config = get_symmetric_quantization_config(is_per_channel=per_channel, is_qat=qat)
+    if not zero_points:
+        activation = replace(config.input_activation, qscheme=torch.per_tensor_symmetric)
+        config = replace(config, input_activation=activation, output_activation=activation)
+    return XnnpackQuantizer().set_global(config)
 
 
 def build_xnnpack_dynamic() -> XNNPACKQuantizer:

@@ -162,10 +162,12 @@ def _open(path: Path, module: str, threads: int) -> Predictor:
 def check(options: ProgramOptions, numerics: Numerics) -> Iterator[Problem]:
     """TensorRT takes symmetric int8 and nothing else, with scales that half precision does not hold."""
     for quantizer in numerics.quantizers:
-        if quantizer.scheme != SCHEME:
+        if not quantizer.scheme.startswith(SCHEME):
             gives = "gives zero points" if quantizer.scheme == "int8-affine" else f"does not say that it gives {SCHEME}"
             text = f"the quantizer {quantizer.name!r} {gives}, and TensorRT takes no zero points"
-            yield Problem(text, 'use quantizer = "tensorrt"')
+            yield Problem(
+                text, 'use quantizer = "tensorrt", or "xnnpack-symmetric" for one program that the others take as well'
+            )
     if numerics.quantizers and options.precision == "float16":
         # The scale of a convolution's sums, the product of two scales, is below what float16 can tell from zero.
         yield Problem(
@@ -188,7 +190,7 @@ def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
         "Static int8 for TensorRT: symmetric weights and activations, float bias.",
         TensorRtQuantizerOptions,
         build=build_quantizer,
-        scheme=SCHEME,
+        scheme=f"{SCHEME}-inputs",
         requires=("torchao",),
         install=INSTALL,
     )

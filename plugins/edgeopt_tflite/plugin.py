@@ -58,6 +58,12 @@ def baseline(options: TfliteOptions) -> TfliteOptions:
 def check(options: TfliteOptions, numerics: Numerics) -> Iterator[Problem]:
     """Options that do not fit the numerics of the recipe's program."""
     names = ", ".join(repr(quantizer.name) for quantizer in numerics.quantizers)
+    for quantizer in numerics.quantizers:
+        if quantizer.scheme == "int8-symmetric-inputs":
+            yield Problem(
+                f"quantizer {quantizer.name!r} leaves outputs in float, so that LiteRT finds no layer to run in integers",
+                'take quantizer = "xnnpack", or "xnnpack-symmetric" for one program that TensorRT takes as well',
+            )
     if options.precision in CONVERTED and numerics.quantizers:
         yield Problem(
             f"precision {options.precision!r} is made of a float program, and quantizer {names} quantizes this one",

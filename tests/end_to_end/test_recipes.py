@@ -39,6 +39,8 @@ def test_no_recipe_is_forgotten() -> None:
         "mobilenetv2_cifar10_ptq",
         "mobilenetv2_cifar10_qat",
         "stanford_dogs_mobilenetv3_qat_android",
+        "mobilenetv2_four_runtimes",
+        "keras_mobilenet_digits",  # run in tests/plugins/test_tensorflow_run.py
     }
 
 
@@ -46,6 +48,27 @@ def test_no_recipe_is_forgotten() -> None:
 def test_digits(name: str, tmp_path: Path) -> None:
     report = smoke(name, tmp_path)
     assert len(report["rows"]) == 4  # type: ignore[arg-type]
+
+
+def test_one_program_for_four_runtimes(tmp_path: Path) -> None:
+    """In a smaller form: half the channels. All four files hold the same int8 program, and no latency is claimed for TensorRT."""
+    result = edgeopt.run(
+        RECIPES / "mobilenetv2_four_runtimes.toml",
+        overrides=["dataset.image_size=32", "model.use='torchvision'", "model.arch='squeezenet1_1'", "baseline=false"],
+        smoke=True,
+        out=tmp_path,
+    )
+    assert not result.failures
+    rows = {row.export: row for row in result.report.rows}
+    assert set(rows) == {"executorch", "tflite", "onnx", "tensorrt"}
+    for name, row in rows.items():
+        assert row.precision == "int8"
+        assert row.facts["layers_quantized"] == rows["executorch"].facts["layers"]
+        assert row.agreement == 1.0
+        assert (row.latency_ms is None) == (name == "tensorrt")
+    assert rows["tensorrt"].stand_in == "onnxruntime"
+    assert any("no tensorrt" in sentence for sentence in result.report.verdicts)
+    assert (result.folder / rows["tensorrt"].file).exists()
 
 
 @pytest.mark.parametrize("method", ["ptq", "qat"])

@@ -2,10 +2,14 @@
 
 # ruff: noqa: RUF012 - a contract is set up by the attributes of its class
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import test_convert
+import test_tensorrt_contracts
+import test_tflite_contracts
 from PIL import Image
 
 from edgeopt.plan import resolve
@@ -21,6 +25,7 @@ from edgeopt.testing import (
     tiny_data,
     tiny_model,
 )
+from edgeopt.types import TORCH
 
 # ---- data sets ----------------------------------------------------------------------------------------------------------
 
@@ -149,6 +154,10 @@ class TestXnnpack(QuantizerContract):
     name = "xnnpack"
 
 
+class TestXnnpackSymmetric(QuantizerContract):
+    name = "xnnpack-symmetric"
+
+
 class TestXnnpackPerTensor(QuantizerContract):
     name = "xnnpack"
     options = {"per_channel": False}
@@ -210,10 +219,15 @@ class TestOnnxInt8(Int8):
 
 
 def test_every_plugin_is_here():
-    """A new plugin gets a contract test with it."""
+    """A new plugin gets a contract test with it; those of other frameworks are held to theirs in processes without torch."""
+    modules = (sys.modules[__name__], test_convert, test_tensorrt_contracts, test_tflite_contracts)
     tested = {
-        (each.kind.kind, each.name) for each in globals().values() if hasattr(each, "kind") and hasattr(each, "name")
+        (each.kind.kind, each.name)
+        for module in modules
+        for each in vars(module).values()
+        if hasattr(each, "kind") and hasattr(each, "name")
     }
-    own = {(entry.plugin.kind, entry.plugin.name) for entry in load_registry() if entry.origin.name == "edgeopt"}
+    plugins = [entry.plugin for entry in load_registry() if entry.origin.name == "edgeopt"]
+    own = {(plugin.kind, plugin.name) for plugin in plugins if getattr(plugin, "framework", TORCH) == TORCH}
     assert {kind for kind, _ in own} == {kind.kind for kind in PLUGIN_TYPES}
     assert own <= tested
