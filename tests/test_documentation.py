@@ -139,7 +139,17 @@ CONTRACTS = {
     "edgeopt_quantizers": ("QuantizerContract", "xnnpack-coarse", {"linear": False}),
     "edgeopt_passes": ("PassContract", "zero-small-weights", {"share": 0.3}),
     "edgeopt_exporters": ("ExporterContract", "torch-program", {}),
+    "edgeopt_readers": ("ReaderContract", "colour-weights", {}),
 }
+
+#: What a reader of the guide reads: a contract cannot know how such a file is made.
+WRITE = """
+    @classmethod
+    def write(cls, folder):
+        file = folder / "model.colours"
+        file.write_text('{"weights": [[1.0, 0.0, 0.5], [0.0, 1.0, -0.5]]}')
+        return file
+"""
 
 
 @pytest.mark.timeout(600)
@@ -155,6 +165,7 @@ def test_plugins_of_the_guide_keep_their_contracts(tmp_path):
         tests += [
             f"class Test_{hook}(kit.{contract}):",
             f"    name, options, plugin_files = {name!r}, {options!r}, (Path({str(file)!r}),)",
+            WRITE if contract == "ReaderContract" else "",
         ]
     (tmp_path / "test_guide.py").write_text("\n".join(tests) + "\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "test_guide.py"]
