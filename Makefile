@@ -5,13 +5,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format docs benchmarks clean
+.PHONY: demo test lint types format docs benchmarks test-arm64 clean
 
 demo: $(VENV)/.demo  ## the main job on real pictures, to a finished report
 	$(BIN)/edgeopt run recipes/mobilenetv3_qat_android.toml
 
 test: lint types $(VENV)/.dev  ## lint, types, import rules and all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-arm64: $(VENV)/.dev  ## the files of both mobile runtimes under emulated ARM64; see docs/arm64.md
+	$(BIN)/python tests/arm64
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -1,0 +1,47 @@
+"""Runs files on given inputs and keeps what they answer: `python answers.py JOB.json`.
+
+Runs in either architecture's Python, so it needs numpy and the two runtimes alone. The job is a list of
+`{"file", "inputs", "answers"}`, three paths: inputs is a `.npy` of pictures just as the file takes them, (n, ...), and answers
+the `.npy` of outputs that is written, (n, classes).
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def onnx(file: str) -> Callable[[Any], Any]:
+    import onnxruntime  # only where a file needs it: imports are slow under emulation
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # no warnings of devices that are not there
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda batch: session.run(None, {name: batch})[0]
+
+
+def tflite(file: str) -> Callable[[Any], Any]:
+    from ai_edge_litert.interpreter import Interpreter  # as above
+
+    interpreter = Interpreter(model_path=file, num_threads=1)
+    interpreter.allocate_tensors()
+    given, returned = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def run(batch: Any) -> Any:
+        interpreter.set_tensor(given, batch)
+        interpreter.invoke()
+        return interpreter.get_tensor(returned)
+
+    return run
+
+
+if __name__ == "__main__":
+    for each in json.loads(Path(sys.argv[1]).read_text()):
+        run = {".onnx": onnx, ".tflite": tflite}[Path(each["file"]).suffix](each["file"])
+        pictures = np.load(each["inputs"])
+        np.save(each["answers"], np.concatenate([run(pictures[index : index + 1]) for index in range(len(pictures))]))
