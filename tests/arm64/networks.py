@@ -74,15 +74,14 @@ def export(name: str, folder: Path) -> None:
 
 
 def mobile(data: TrainingData) -> ModelState:
-    """Three of MobileNetV3's blocks, in its widths: hard-swish, squeeze-and-excitation, both kernel sizes, no residual."""
+    """Two of MobileNetV3's blocks, in its widths: hard-swish, squeeze-and-excitation, both kernel sizes, no residual."""
     mobilenet = import_torchvision().models.mobilenetv3
     blocks = [
         mobilenet.InvertedResidualConfig(*sizes, width_mult=1.0)
         for sizes in (
             # channels in, kernel, expanded, out, squeeze-and-excitation, activation, stride, dilation
             (16, 3, 16, 16, True, "RE", 2, 1),
-            (16, 3, 72, 24, False, "RE", 2, 1),
-            (24, 5, 96, 40, True, "HS", 2, 1),
+            (16, 5, 96, 40, True, "HS", 2, 1),
         )
     ]
     return float_state(mobilenet.MobileNetV3(blocks, last_channel=64, num_classes=CLASSES), data, facts={})
