@@ -118,6 +118,7 @@ def _row(
         output=_tensor(export["output"]),
         facts=export["facts"],
         warnings=tuple(export["warnings"]),
+        converted=export["precision"] != program.precision,
         not_run=export["not_run"] or None,
         stand_in=export["stand_in"] or None,
     )

@@ -36,7 +36,7 @@ class ClassScore:
 class Row:
     """One file, opened in its own runtime and measured there. When it failed, `error` says why and its figures are None.
 
-    Where this machine cannot run the file, `not_run` says why and the figures of answers and latency are None; where another
+    `converted` says that the exporter changed the precision. Where this machine cannot run the file, `not_run` says why and the figures of answers and latency are None; where another
     runtime answered in its place, `stand_in` names it and there is no latency.
     """
 
@@ -64,6 +64,7 @@ class Row:
     per_class: tuple[ClassScore, ...] = ()
     error: str | None = None
     log: str | None = None
+    converted: bool = False
     not_run: str | None = None
     stand_in: str | None = None
 

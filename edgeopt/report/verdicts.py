@@ -115,7 +115,7 @@ def _doubts(row: Row) -> Iterator[str]:
     if row.agreement is not None and row.agreement < _LOW_AGREEMENT:
         yield (
             f"{name}: the file answers differently from its own program for {figures.percent(1 - row.agreement)} "
-            "of the test pictures: the export changed the model."
+            f"of the test pictures: {f'that is what {row.precision} costs' if row.converted else 'the export changed the model'}."
         )
     if row.outside:
         share = (

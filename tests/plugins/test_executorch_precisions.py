@@ -33,11 +33,6 @@ class TestDynamicInt8(ExporterContract):
     tolerance = 0.05
 
 
-class TestPixels(ExporterContract):
-    name = "executorch"
-    options: ClassVar = {"input": {"kind": "uint8-nhwc"}}
-
-
 @pytest.mark.parametrize("precision", ["float16", "dynamic-int8"])
 def test_a_converted_file_is_smaller_and_stays_in_the_delegate(precision, tmp_path):
     wide = nn.Sequential(

@@ -1,0 +1,129 @@
+"""What the core does for exporters: float files to compare with, refusals, files that cannot run here, other frameworks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY_PLUGIN, TINY_RECIPE
+
+import edgeopt
+from edgeopt.conversion import Request, convert
+from edgeopt.errors import ExportError, RecipeError
+from edgeopt.runner import RunResult
+from edgeopt.types import Role
+
+PLUGINS = [TINY_PLUGIN, TINY_PLUGIN.with_name("converting_plugin.py")]
+CONVERTING = TINY_RECIPE.replace('[[passes]]\nuse = "round-weights"\nsteps = 64\n', "").replace(
+    'use = "npz"', 'use = "halves"\nprecision = "float16"'
+)
+ABACUS = CONVERTING.replace('"linear"', '"abacus"').replace('[[passes]]\nuse = "fit-stripes"\n', "")
+ABACUS = ABACUS.replace('use = "halves"\nprecision = "float16"', 'use = "abacus-npz"')
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers find the module in which the abacus is saved."""
+    monkeypatch.setenv("PYTHONPATH", str(TINY_PLUGIN.parent))
+
+
+def run(text: str, folder: Path, *overrides: str) -> RunResult:
+    (folder / "recipe.toml").write_text(text)
+    return edgeopt.run(folder / "recipe.toml", overrides=overrides, out=folder / "runs", plugin_files=PLUGINS)
+
+
+def problems(text: str, folder: Path) -> list[str]:
+    (folder / "recipe.toml").write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        edgeopt.check(folder / "recipe.toml", plugin_files=PLUGINS)
+    return [str(problem).replace(str(folder), "") for problem in caught.value.problems]
+
+
+def test_an_exporter_that_converts_has_a_float_file_beside_it(tmp_path: Path) -> None:
+    """Without any pass that optimizes: both files come from one program."""
+    result = run(CONVERTING, tmp_path)
+    baseline, optimized = result.report.rows
+    assert (baseline.role, baseline.precision) == (Role.BASELINE, "float32")
+    assert (optimized.role, optimized.precision) == (Role.OPTIMIZED, "float16")
+    assert optimized.size_bytes < 0.8 * baseline.size_bytes
+    assert len(result.report.programs) == 1
+    card = json.loads((result.folder / "halves/optimized/card.json").read_text())
+    assert card["precision"] == "float16"
+    with np.load(result.folder / "halves/optimized/model.npz") as arrays:
+        assert arrays["seen"] > 0  # calibration pictures reach the exporter
+    assert any("smaller than float32" in sentence for sentence in result.report.verdicts)
+
+
+def test_without_a_baseline_there_is_one_file(tmp_path: Path) -> None:
+    result = run(CONVERTING, tmp_path, "baseline=false")
+    assert [row.role for row in result.report.rows] == [Role.OPTIMIZED]
+
+
+def test_files_that_belong_together_are_placed_together(tmp_path: Path) -> None:
+    result = run(CONVERTING, tmp_path, "exports.0.apart=true", "baseline=false")
+    (row,) = result.report.rows
+    folder = result.folder / "halves/optimized"
+    assert {file.name for file in folder.iterdir()} == {"model.npz", "model.bias.npy", "card.json"}
+    assert row.size_bytes == sum((folder / name).stat().st_size for name in ("model.npz", "model.bias.npy"))
+    assert row.agreement == 1.0  # it was opened with its companion
+
+
+def test_a_file_that_cannot_run_here_is_not_given_figures(tmp_path: Path) -> None:
+    result = run(CONVERTING, tmp_path, "exports.0.place='device'", "baseline=false", "gates.agreement=0.5")
+    (row,) = result.report.rows
+    assert row.not_run == "the abacus is at home"
+    assert row.size_bytes > 0
+    assert (row.test_accuracy, row.agreement, row.latency_ms) == (None, None, None)
+    assert any("made and not opened: the abacus is at home" in sentence for sentence in result.report.verdicts)
+    assert not result.gates_passed
+    assert "the abacus is at home" in result.report.gates[0].message
+    assert (result.folder / row.file).exists()
+    assert "the abacus is at home" in (result.folder / "report.html").read_text()
+
+
+def test_a_stand_in_answers_and_is_not_timed(tmp_path: Path) -> None:
+    result = run(CONVERTING, tmp_path, "exports.0.place='stand-in'", "baseline=false")
+    (row,) = result.report.rows
+    assert (row.stand_in, row.agreement, row.latency_ms) == ("fingers", 1.0, None)
+    assert any("verified in fingers instead" in sentence for sentence in result.report.verdicts)
+
+
+def test_an_exporter_refuses_a_quantizer_with_a_line(tmp_path: Path) -> None:
+    text = CONVERTING.replace('use = "fit-stripes"', 'use = "ptq"\nquantizer = "beads"')
+    (problem,) = problems(text, tmp_path)
+    line = text.splitlines().index('precision = "float16"') + 1
+    assert problem.startswith(f"/recipe.toml:{line}: halves cannot take beads")
+
+
+def test_frameworks_do_not_mix(tmp_path: Path) -> None:
+    found = problems(CONVERTING.replace('"linear"', '"abacus"'), tmp_path)
+    assert any(
+        "pass 'fit-stripes' takes models of torch, and model 'abacus' gives one of abacus" in each for each in found
+    )
+    assert any("exporter 'halves' takes models of torch" in each and "'abacus-npz'" in each for each in found)
+
+
+def test_a_model_of_another_framework_runs_to_a_report_without_torch(tmp_path: Path) -> None:
+    """Every callable of the abacus asserts that torch is not in its process."""
+    result = run(ABACUS, tmp_path)
+    assert not result.failures
+    (row,) = result.report.rows
+    assert (row.agreement, row.precision) == (1.0, "float32")
+    assert result.report.stages
+
+
+def test_conversion_runs_both_sides_and_refuses_another_function(tmp_path: Path) -> None:
+    source = tmp_path / "abacus"
+    source.mkdir()
+    np.save(source / "weight.npy", np.random.default_rng(0).standard_normal((4, 3 * 8 * 8)).astype(np.float32))
+    request = Request(str(source), "npz", plugin_files=tuple(map(str, PLUGINS)))
+    result = convert(request, tmp_path / "out.npz")
+    assert result.path.exists()
+    assert (result.agreement, result.relative_difference) == (1.0, 0.0)
+    lying = Request(str(source), "npz", overrides=("export.lie=true",), plugin_files=tuple(map(str, PLUGINS)))
+    with pytest.raises(ExportError, match="nothing was written") as caught:
+        convert(lying, tmp_path / "lie.npz")
+    assert "would differ" in str(caught.value)
+    assert not (tmp_path / "lie.npz").exists()
