@@ -98,7 +98,9 @@ def edgeopt_readers() -> Iterable[ReaderPlugin]:
     ```python
     @edgeopt.hookimpl
     def edgeopt_readers():
-        yield ReaderPlugin("my-file", "Models of my framework.", MyOptions, read=read, suffixes=(".mine",), framework="mine")
+        yield ReaderPlugin(
+            "my-file", "Models of my framework.", MyOptions, read=read, suffixes=(".mine",), framework="mine"
+        )
     ```
     """
     raise AssertionError("a specification is never called")
