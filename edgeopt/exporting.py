@@ -70,6 +70,15 @@ def pixels_or_values(info: TensorInfo) -> TensorInfo:
 
 
 @contextmanager
+def damaged_explained() -> Iterator[None]:
+    """Within, a `ValueError` of a predictor, whose file is damaged or of another runtime, becomes an `ExportError` with a hint."""
+    try:
+        yield
+    except ValueError as error:
+        raise ExportError(str(error), hint="export it again") from error
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Within, Python warnings and log records up to WARNING are dropped; errors still show."""
     disabled = logging.root.manager.disable

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from edgeopt.errors import ExportError, Problem
+from edgeopt.errors import Problem
+from edgeopt.exporting import damaged_explained
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics, Options, QuantizerPlugin
 from edgeopt.types import ExportResult, ModelState, Predictor
@@ -93,10 +94,8 @@ def open_file(path: Path, threads: int) -> Predictor:
     """Opens a `.pte` file in the ExecuTorch runtime."""
     from edgeopt_executorch.predictor import ExecuTorchPredictor  # torch is heavy
 
-    try:
+    with damaged_explained():
         return ExecuTorchPredictor(path, threads=threads)
-    except ValueError as error:  # damaged, or not a file of this runtime
-        raise ExportError(str(error), hint="export it again") from error
 
 
 @hookimpl

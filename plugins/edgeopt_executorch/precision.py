@@ -70,12 +70,9 @@ def _recaptured(module: nn.Module, program: ExportedProgram) -> ExportedProgram:
     """`module` captured for the batches that `program` takes."""
     (name,) = program.graph_signature.user_inputs
     value = next(node for node in program.graph.nodes if node.name == name).meta["val"]
-    ranges = [
-        bounds for size, bounds in program.range_constraints.items() if size == getattr(value.shape[0], "node", None)
-    ]
     shapes = None
     if not isinstance(value.shape[0], int):
-        bounds = ranges[0] if ranges else next(iter(program.range_constraints.values()))
+        (bounds,) = program.range_constraints.values()  # the batch alone is free
         shapes = ({0: torch.export.Dim("batch", min=int(bounds.lower), max=int(bounds.upper))},)
     with torch.no_grad():
         return torch.export.export(module, (example_of(program),), dynamic_shapes=shapes)

@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgeopt.errors import ExportError, Problem
+from edgeopt.errors import Problem
+from edgeopt.exporting import damaged_explained
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics
 from edgeopt.types import ExportResult, ModelState, Predictor
@@ -78,10 +79,8 @@ def open_file(path: Path, threads: int) -> Predictor:
     """Opens an `.onnx` file in ONNX Runtime."""
     from edgeopt_onnx.predictor import OnnxPredictor  # onnxruntime is heavy
 
-    try:
+    with damaged_explained():
         return OnnxPredictor(path, threads=threads)
-    except ValueError as error:  # damaged, or not a file of this runtime
-        raise ExportError(str(error), hint="export it again") from error
 
 
 @hookimpl

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgeopt.errors import CheckpointError, ExportError, Problem, did_you_mean
+from edgeopt.errors import CheckpointError, Problem, did_you_mean
+from edgeopt.exporting import damaged_explained
 from edgeopt.fingerprint import files_fingerprint
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import (
@@ -268,20 +269,16 @@ def open_tflite(path: Path, threads: int) -> Predictor:
     """Opens a `.tflite` file in LiteRT, without TensorFlow."""
     from edgeopt_tflite.predictor import TflitePredictor
 
-    try:
+    with damaged_explained():
         return TflitePredictor(path, threads=threads)
-    except ValueError as error:  # damaged, or not a file of this runtime
-        raise ExportError(str(error), hint="export it again") from error
 
 
 def open_onnx(path: Path, threads: int) -> Predictor:
     """Opens an `.onnx` file in ONNX Runtime, without TensorFlow."""
     from edgeopt_onnx.predictor import OnnxPredictor
 
-    try:
+    with damaged_explained():
         return OnnxPredictor(path, threads=threads)
-    except ValueError as error:  # damaged, or not a file of this runtime
-        raise ExportError(str(error), hint="export it again") from error
 
 
 def open_saved_model(path: Path, threads: int) -> Predictor:  # noqa: ARG001 - TensorFlow takes them from the environment

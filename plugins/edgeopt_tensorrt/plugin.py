@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from edgeopt.errors import ExportError, Problem
+from edgeopt.errors import Problem
+from edgeopt.exporting import damaged_explained
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics, Options, QuantizerPlugin
 from edgeopt.settings import PosixPath
@@ -153,10 +154,8 @@ def open_rtx_file(path: Path, threads: int) -> Predictor:
 def _open(path: Path, module: str, threads: int) -> Predictor:
     from edgeopt_tensorrt.predictor import open_bundle  # onnxruntime is heavy
 
-    try:
+    with damaged_explained():
         return open_bundle(path, module, threads)
-    except ValueError as error:  # damaged, or not a file of this runtime
-        raise ExportError(str(error), hint="export it again") from error
 
 
 def check(options: ProgramOptions, numerics: Numerics) -> Iterator[Problem]:

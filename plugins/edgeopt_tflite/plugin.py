@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgeopt.errors import ExportError, Problem
+from edgeopt.errors import Problem
+from edgeopt.exporting import damaged_explained
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics
 from edgeopt.types import ExportResult, ModelState, Predictor
@@ -44,10 +45,8 @@ def open_file(path: Path, threads: int) -> Predictor:
     """Opens a `.tflite` file in LiteRT."""
     from edgeopt_tflite.predictor import TflitePredictor  # LiteRT is heavy
 
-    try:
+    with damaged_explained():
         return TflitePredictor(path, threads=threads)
-    except ValueError as error:  # damaged, or not a file of this runtime
-        raise ExportError(str(error), hint="export it again") from error
 
 
 def baseline(options: TfliteOptions) -> TfliteOptions:
