@@ -1,22 +1,26 @@
 """Every classification model of torchvision, and timm's mobile ones, through `ptq` to ExecuTorch, ONNX Runtime and LiteRT.
 
-Each model has random weights, BatchNorm statistics of its inputs, and a last layer that was fitted to the digits in closed form,
-so that its answers mean something. Each step runs in a process of its own with a time limit. What was found is kept in
-`docs/model_matrix.json`, so that a run goes on where the last one ended; `docs/model_matrix.md` is written from it.
+Each model is trained for a moment on four kinds of generated pictures: the answers of random weights lie so close together that
+any rounding changes them. Each model, and each of its runtimes, has a process of its own with a time limit. What was
+found is kept in `docs/model_matrix.json`, so that a run goes on where the last one ended; `docs/model_matrix.md` is written from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import multiprocessing
+import os
 import platform
-import subprocess
-import sys
+import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from bars import Bar, finish
@@ -25,9 +29,13 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from edgeopt.types import Logits, ModelState
+
+Found = dict[str, Any]
 
 RESULTS = Path("docs/model_matrix.json")
 PAGE = Path("docs/model_matrix.md")
+HEAVY = ("edgeopt_torchao.prepare", *(f"edgeopt_{name}.state" for name in ("executorch", "onnx", "tflite")))
 RUNTIMES = {"executorch": "ExecuTorch", "onnx": "ONNX Runtime", "tflite": "LiteRT"}
 TIMM = (
     "mobilenetv3_small_050",
@@ -44,82 +52,98 @@ TIMM = (
     "tinynet_e",
 )
 FIXED_SIZE = {"vit": 224, "maxvit": 224, "inception": 128, "mobilevit": 128, "fastvit": 128}  # px; others take 64
-CLASSES = 10
+CLASSES = 4
+TRAIN_PICTURES = 400
 TEST_PICTURES = 100
 CALIBRATION_PICTURES = 32
+TRAIN_STEPS, TRAIN_BATCH, TRAIN_SECONDS = 80, 16, 300
 AGREEMENT = 0.98
 ROUNDS, CALLS = 5, 4
 
 
-# ---- the steps, each in a process of its own --------------------------------------------------------------------------
+# ---- one model ---------------------------------------------------------------------------------------------------------
 
 
-def prepare(model: str, folder: Path) -> dict[str, object]:
-    """Writes the float and the int8 state of a model, and what the int8 program answers."""
+@dataclass(frozen=True)
+class Prepared:
+    """The float and the int8 state of a model, and what the int8 program answers."""
+
+    states: Mapping[str, ModelState]
+    logits: Logits
+    facts: Found
+
+
+def try_model(model: str, runtimes: Sequence[str], limit_seconds: float) -> dict[str, Found]:
+    """What came of a model in each of `runtimes`; each gets a process that starts with the model at hand."""
+    prepared = prepare(model)
+    row = {"prepared": prepared.facts}
+    for runtime in runtimes:
+        child = Child(try_runtime, model, runtime, prepared)
+        child.process.join(limit_seconds)
+        row[runtime] = child.result(limit_seconds)
+    return row
+
+
+def prepare(model: str) -> Prepared:
+    """Makes the float and the int8 program of a model."""
     import torch
 
     from edgeopt.plan import resolve
     from edgeopt.plugin import PassPlugin
-    from edgeopt.program import program_logits, to_program
+    from edgeopt.program import program_logits, to_program, without_ancestry
     from edgeopt.progress import Silent
     from edgeopt.registry import load_registry
-    from edgeopt.states import save_state
+    from edgeopt.task import TASKS
     from edgeopt.testing import pass_context
     from edgeopt.types import Form, ModelState
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # processes are forked later, which a pool of threads would not survive
     torch.manual_seed(0)
     size = image_size(model)
     data, labels = _data(size)
     module = _module(model, size)
-    accuracy = _fit_last_layer(module, data, labels, size)
-    from edgeopt.task import TASKS
-
+    _train(module, data, labels)
     state = ModelState(module, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)
     quantize = resolve(PassPlugin, "ptq", {"batch_size": 8}, load_registry())
-    programs = {
-        "float": to_program(state, data.validation),
-        "int8": quantize.plugin.apply(state, quantize.options, pass_context(folder, data)),
-    }
-    for name, program in programs.items():
-        (folder / name).mkdir()
-        save_state(program, folder / name)
-    np.save(folder / "logits.npy", program_logits(programs["int8"], data.validation, Silent(), "program"))
+    with tempfile.TemporaryDirectory() as folder, without_ancestry():
+        states = {
+            "int8": quantize.plugin.apply(state, quantize.options, pass_context(Path(folder), data)),
+            "float": to_program(state, data.validation),
+        }
+    logits = program_logits(states["int8"], data.validation, Silent(), "program")
+    accuracy = float((logits.argmax(1) == data.validation.labels).mean())
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return {"accuracy": accuracy, "parameters": parameters, "image_size": size}
+    return Prepared(states, logits, {"int8_accuracy": accuracy, "parameters": parameters, "image_size": size})
 
 
-def try_runtime(model: str, exporter: str, folder: Path) -> dict[str, object]:
+def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
     """Exports both states, opens the files, compares answers and times both in turns."""
-    import torch
-
     from edgeopt.evaluate import feeder, file_logits
     from edgeopt.plan import resolve
     from edgeopt.plugin import ExporterPlugin
     from edgeopt.progress import Silent
     from edgeopt.registry import load_registry
-    from edgeopt.states import load_state
     from edgeopt.testing.exporter import export_file
 
-    torch.set_num_threads(2)
     use = resolve(ExporterPlugin, exporter, {}, load_registry())
     data, _ = _data(image_size(model))
     files, results, seconds = {}, {}, {}
-    for name in ("float", "int8"):
-        start = time.perf_counter()
-        (aside := folder / f"{name}-{exporter}").mkdir(exist_ok=True)
-        files[name], results[name] = export_file(use, load_state(folder / name), aside)
-        seconds[name] = time.perf_counter() - start
-    opened = {name: use.plugin.open(file, 1) for name, file in files.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, state in prepared.states.items():
+            start = time.perf_counter()
+            (aside := Path(folder) / name).mkdir()
+            files[name], results[name] = export_file(use, state, aside)
+            seconds[name] = time.perf_counter() - start
+        opened = {name: use.plugin.open(file, 1) for name, file in files.items()}
+        sizes = {name: file.stat().st_size for name, file in files.items()}
     feed = feeder("values", data.preprocessing)
     logits = file_logits(opened["int8"], data.validation, feed, Silent(), "file")
-    expected = np.load(folder / "logits.npy")
     batch = feed(data.validation.pixels(range(1)))
     best = dict.fromkeys(opened, float("inf"))
     for _ in range(ROUNDS):
         for name, predictor in opened.items():
             best[name] = min(best[name], *(_milliseconds(predictor.predict, batch) for _ in range(CALLS)))
-    sizes = {name: file.stat().st_size for name, file in files.items()}
+    expected = prepared.logits
     return {
         "agreement": float((logits.argmax(1) == expected.argmax(1)).mean()),
         "logit_difference": float(np.abs(logits - expected).max() / max(float(np.ptp(expected)), 1e-12)),
@@ -142,26 +166,40 @@ def _milliseconds(call: Callable[[NDArray[np.float32]], object], batch: NDArray[
 
 
 def _data(size: int):
-    """The digits as training data whose validation split is the test of this benchmark, and the labels of its training split."""
-    from sklearn.datasets import load_digits
-
+    """Training data whose validation split is the test of this benchmark, and the labels of its training split."""
     from edgeopt.preprocessing import Preprocessing
     from edgeopt.settings import Augmentation
     from edgeopt.testing import ArraySplit
     from edgeopt.types import TrainingData
 
-    digits = load_digits()
-    order = np.random.default_rng(0).permutation(len(digits.target))
-    images, labels = (digits.images[order] * 255 / 16).astype(np.uint8), digits.target[order].astype(np.int64)
+    images, labels = _stripes(CALIBRATION_PICTURES + TRAIN_PICTURES + TEST_PICTURES)
     preprocessing = Preprocessing(size, resize=size, crop=size)
 
-    def split(first: int, last: int) -> ArraySplit:
-        return ArraySplit(np.stack([preprocessing.pixels(image) for image in images[first:last]]), labels[first:last])
+    def split(first: int, count: int) -> ArraySplit:
+        chosen = slice(first, first + count)
+        return ArraySplit(np.stack([preprocessing.pixels(image) for image in images[chosen]]), labels[chosen])
 
     calibration = split(0, CALIBRATION_PICTURES)
-    train, test = split(100, 500), split(500, 500 + TEST_PICTURES)
-    names = tuple(str(digit) for digit in range(CLASSES))
-    return TrainingData(names, preprocessing, train, calibration, test, "digits", Augmentation()), train.labels
+    train = split(CALIBRATION_PICTURES, TRAIN_PICTURES)
+    test = split(CALIBRATION_PICTURES + TRAIN_PICTURES, TEST_PICTURES)
+    names = tuple(f"stripes-{kind}" for kind in range(CLASSES))
+    return TrainingData(names, preprocessing, train, calibration, test, "stripes", Augmentation()), train.labels
+
+
+def _stripes(count: int, edge: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Noisy stripes whose direction and colour tell their kind: uint8 (count, edge, edge, 3)."""
+    random = np.random.default_rng(0)
+    labels = random.permutation(np.arange(count) % CLASSES)
+    y, x = np.mgrid[0:edge, 0:edge] / edge
+    angle = np.pi * labels / CLASSES + random.normal(0, 0.05, count)
+    along = np.multiply.outer(np.cos(angle), x) + np.multiply.outer(np.sin(angle), y)
+    frequency, phase = random.uniform(3, 6, count), random.uniform(0, 1, count)
+    wave = 0.5 + 0.5 * np.sin(2 * np.pi * (frequency[:, None, None] * along + phase[:, None, None]))
+    hue = 2 * np.pi * labels / CLASSES
+    colour = np.stack([0.6 + 0.4 * np.cos(hue - 2 * np.pi * channel / 3) for channel in range(3)], axis=1)
+    images = 255 * (0.25 + 0.65 * wave[..., None] * colour[:, None, None, :])
+    images += random.normal(0, 20, images.shape)
+    return np.clip(images, 0, 255).astype(np.uint8), labels.astype(np.int64)
 
 
 def _architecture(model: str) -> str:
@@ -189,59 +227,38 @@ def _module(model: str, size: int) -> torch.nn.Module:
     return import_torchvision().models.get_model(architecture, weights=None, num_classes=CLASSES, **extra)
 
 
-def _fit_last_layer(module: torch.nn.Module, data, labels: NDArray[np.int64], size: int) -> float:
-    """BatchNorm statistics from the pictures, and the head by ridge regression; returns the accuracy on the test pictures."""
+def _train(module: torch.nn.Module, data, labels: NDArray[np.int64]) -> None:
+    """A few steps of AdamW, at most `TRAIN_SECONDS`; then BatchNorm statistics of the weights at the end."""
     import torch
 
-    from edgeopt.modules import find_head
+    def pictures(indices: Sequence[int]) -> torch.Tensor:
+        return torch.from_numpy(data.preprocessing.normalize(data.train.pixels(indices)))
 
-    def batches(split) -> Iterable[torch.Tensor]:
-        step = 8 if size > 128 else 40
-        for start in range(0, len(split), step):
-            pixels = split.pixels(range(start, min(start + step, len(split))))
-            yield torch.from_numpy(data.preprocessing.normalize(pixels))
-
+    module.train()
+    for each in module.modules():
+        if "drop" in type(each).__name__.lower() or "stochastic" in type(each).__name__.lower():
+            each.eval()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=TRAIN_STEPS)
+    random = np.random.default_rng(0)
+    until = time.monotonic() + TRAIN_SECONDS
+    for _ in range(TRAIN_STEPS):
+        chosen = random.choice(len(labels), TRAIN_BATCH, replace=False)
+        loss = torch.nn.functional.cross_entropy(module(pictures(chosen.tolist())), torch.from_numpy(labels[chosen]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if time.monotonic() > until:
+            break
     for each in module.modules():
         if isinstance(each, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the common base has no public name
             each.momentum = None  # the average over all batches
             each.reset_running_stats()
-    module.train()
-    dropouts = [each for each in module.modules() if "drop" in type(each).__name__.lower()]
-    for each in dropouts:
-        each.eval()
     with torch.no_grad():
-        for count, batch in enumerate(batches(data.train)):
-            if count < 3:
-                module(batch)
+        for start in range(0, len(labels) // 2, TRAIN_BATCH):
+            module(pictures(range(start, start + TRAIN_BATCH)))
     module.eval()
-    head = module.get_submodule(find_head(module, CLASSES))
-    seen: list[torch.Tensor] = []
-
-    def keep(_module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        features = given[0].detach().double()
-        seen.append(features.mean(dim=tuple(range(2, features.dim()))) if features.dim() > 2 else features)
-
-    def features(split) -> torch.Tensor:
-        seen.clear()
-        with torch.no_grad():
-            for batch in batches(split):
-                module(batch)
-        return torch.cat(seen)
-
-    handle = head.register_forward_pre_hook(keep)
-    known, asked = features(data.train), features(data.validation)
-    handle.remove()
-    mean, scale = known.mean(0), known.std(0) + 1e-3 * known.std() + 1e-12
-    design = torch.cat([(known - mean) / scale, torch.ones(len(known), 1, dtype=known.dtype)], 1)
-    wanted = 10 * (torch.nn.functional.one_hot(torch.from_numpy(labels), CLASSES).double() - 1 / CLASSES)
-    ridge = 0.1 * len(known) ** 0.5 * torch.eye(design.shape[1], dtype=design.dtype)
-    solution = torch.linalg.solve(design.T @ design + ridge, design.T @ wanted)
-    weight = solution[:-1] / scale[:, None]
-    with torch.no_grad():
-        head.weight.copy_(weight.T.reshape(head.weight.shape))
-        head.bias.copy_(solution[-1] - mean @ weight)
-    answers = (asked @ weight + head.bias.double()).argmax(1).numpy()
-    return float((answers == data.validation.labels).mean())
 
 
 # ---- the run ----------------------------------------------------------------------------------------------------------
@@ -262,42 +279,84 @@ def _family(model: str) -> str:
     return "".join(letter for letter in _architecture(model).split("_")[0] if not letter.isdigit())
 
 
-def run(chosen: Sequence[str], limit_seconds: float, until: float) -> None:
-    """Fills in what is missing, and writes the results after each step."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for model in chosen:
-        missing = [runtime for runtime in RUNTIMES if runtime not in results.get(model, {})]
-        if not missing:
-            continue
-        if time.time() > until:
-            print("time is up; the same command goes on from here")
-            return
-        with tempfile.TemporaryDirectory() as name:
-            prepared = _step(limit_seconds, "prepare", model, name)
-            row = {"prepared": prepared}
-            for runtime in missing:
-                row[runtime] = (
-                    prepared if "error" in prepared else _step(limit_seconds, "runtime", model, runtime, name)
-                )
-        results[model] = {**results.get(model, {}), **row}
-        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-        print(
-            model,
-            {name: each.get("error") or f"{each['agreement']:.2f}" for name, each in row.items() if name in RUNTIMES},
-        )
+class Child:
+    """A call in a forked process, which has everything imported that its parent has."""
 
+    def __init__(self, function: Callable[..., Found], *arguments: object) -> None:
+        fork = multiprocessing.get_context("fork")
+        self.answer, there = fork.Pipe(duplex=False)
+        self.process = fork.Process(target=_answer, args=(there, function, arguments))
+        self.process.start()
+        there.close()
+        self.started = time.monotonic()
 
-def _step(limit_seconds: float, *arguments: str) -> dict[str, object]:
-    command = [sys.executable, __file__, "--step", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_seconds, check=False)
-    except subprocess.TimeoutExpired:
-        return {"error": f"stopped after {limit_seconds:.0f} s"}
-    if done.returncode == 0:
-        found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    def result(self, limit_seconds: float) -> Found:
+        """What the call returned, or `{"error": ...}`; ends the process where it is still at work."""
+        if self.answer.poll():
+            found: Found = self.answer.recv()
+        elif self.process.is_alive():
+            found = {"error": f"stopped after {limit_seconds:.0f} s"}
+        else:
+            code = self.process.exitcode or 0
+            found = {"error": f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"}
+        self.process.kill()
+        self.process.join()
         return found
-    lines = [line for line in done.stderr.splitlines() if line and not line.startswith(" ")]
-    return {"error": lines[-1][:300] if lines else f"ended with code {done.returncode}"}
+
+
+def _answer(there: Connection, function: Callable[..., Found], arguments: tuple[object, ...]) -> None:
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    try:
+        there.send(function(*arguments))
+    except BaseException as error:
+        there.send({"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]})
+
+
+def run(chosen: Sequence[str], limit_seconds: float, until: float, jobs: int) -> None:
+    """Fills in what is missing, `jobs` models at a time, and writes the results after each."""
+    _import_heavy()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    waiting = {
+        model: missing
+        for model in chosen
+        if (missing := [runtime for runtime in RUNTIMES if runtime not in results.get(model, {})])
+    }
+    working: dict[str, Child] = {}
+    patience = limit_seconds * (1 + len(RUNTIMES))
+    while working or (waiting and time.time() < until):
+        while waiting and len(working) < jobs and time.time() < until:
+            model = next(iter(waiting))
+            working[model] = Child(try_model, model, waiting.pop(model), limit_seconds)
+        wait([child.answer for child in working.values()], timeout=10)
+        for model, child in list(working.items()):
+            late = time.monotonic() - child.started > patience
+            if not (late or child.answer.poll() or not child.process.is_alive()):
+                continue
+            row = working.pop(model).result(patience)
+            if "error" in row:
+                row = {runtime: {"error": row["error"]} for runtime in RUNTIMES}
+            results[model] = {**results.get(model, {}), **row}
+            RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+            PAGE.write_text(page(results))
+            _say(model, row)
+    if waiting:
+        print(f"time is up with {len(waiting)} models left; the same command goes on from here")
+
+
+def _say(model: str, row: Mapping[str, Found]) -> None:
+    cells = (f"{RUNTIMES[name]}: {_cell(each)}" for name, each in row.items() if name in RUNTIMES)
+    print(model, "; ".join(cells), flush=True)
+
+
+def _import_heavy() -> None:
+    """Imports once, for all processes that are forked later, what each of them needs."""
+    from edgeopt_torchvision.compat import import_torchvision
+
+    import_torchvision()
+    for name in HEAVY:
+        importlib.import_module(name)
 
 
 def page(results: dict[str, dict[str, dict]]) -> str:
@@ -306,8 +365,9 @@ def page(results: dict[str, dict[str, dict]]) -> str:
         "# Model matrix",
         "",
         "Written by `python benchmarks/model_matrix.py`; see its first lines for how. For each runtime: top-1 agreement of the int8 file",
-        "with its program on 100 test pictures, float size over int8 size, int8 latency over float latency (one thread), and the share",
-        f"of the operators that the delegate takes. {platform.machine()}, {platform.system()}.",
+        "with its program on 100 test pictures, the largest difference of a logit as a share of the logits' range, float size over int8",
+        "size, int8 latency over float latency (one thread), and the share of the operators that the delegate takes.",
+        f"{platform.machine()}, {platform.system()}.",
         "",
         "| model | " + " | ".join(RUNTIMES.values()) + " |",
         "|---|" + "---|" * len(RUNTIMES),
@@ -324,7 +384,7 @@ def _cell(found: dict | None) -> str:
     if "error" in found:
         return str(found["error"]).replace("|", "/")
     share = "" if found["delegated_share"] is None else f", {100 * found['delegated_share']:.0f} % inside"
-    return f"{100 * found['agreement']:.0f} %, {found['size_ratio']:.1f}×, {found['latency_ratio']:.2f}{share}"
+    return f"{100 * found['agreement']:.0f} %, ±{100 * found['logit_difference']:.1f} %, {found['size_ratio']:.1f}×, {found['latency_ratio']:.2f}{share}"
 
 
 def passing_share(results: dict[str, dict[str, dict]]) -> float:
@@ -337,20 +397,13 @@ def passing_share(results: dict[str, dict[str, dict]]) -> float:
 def main() -> None:
     """Runs what is missing and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--models", nargs="+", help="only these, as torchvision:NAME or timm:NAME")
-    parser.add_argument("--limit-seconds", type=float, default=1200, help="time limit of one step")
+    parser.add_argument("--limit-seconds", type=float, default=1200, help="time limit of a model in one runtime")
     parser.add_argument("--minutes", type=float, default=1e6, help="start no further model after this time")
+    parser.add_argument("--jobs", type=int, default=1, help="models at a time, one thread each")
     given = parser.parse_args()
-    if given.step:
-        step, *arguments = given.step
-        *names, folder = arguments
-        found = prepare(*names, Path(folder)) if step == "prepare" else try_runtime(*names, Path(folder))
-        print(json.dumps(found))
-        return
-    run(given.models or models(), given.limit_seconds, time.time() + 60 * given.minutes)
+    run(given.models or models(), given.limit_seconds, time.time() + 60 * given.minutes, given.jobs)
     results = json.loads(RESULTS.read_text())
-    PAGE.write_text(page(results))
     finish(Bar(f"{len(results)} models, share in all runtimes", passing_share(results), 0.95, at_least=True))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgeopt.errors import ExportError
 from edgeopt.fingerprint import digest, file_digest, versions_of
 from edgeopt.plugin import ExportContext, ExporterPlugin, Use
+from edgeopt.program import without_ancestry
 from edgeopt.settings import ExporterOptions
 from edgeopt.types import TORCH, Card, ExportResult, InputKind, Json, ModelState, Role
 
@@ -68,7 +70,8 @@ def make_artifact(
     """
     plugin = use.plugin
     path = folder / f"model{plugin.suffix}"
-    if state.framework == TORCH:
+    is_torch = state.framework == TORCH
+    if is_torch:
         state = _as_the_device_has_it(state, use)
     versions = versions_of((*_VERSIONS, *plugin.requires)) | {"python": platform.python_version()}
     card = Card(
@@ -80,7 +83,8 @@ def make_artifact(
         recipe=recipe,
         versions=versions,
     )
-    exported = plugin.export(state, use.options, ExportContext(path, card, progress, calibration, seed))
+    with without_ancestry() if is_torch else nullcontext():
+        exported = plugin.export(state, use.options, ExportContext(path, card, progress, calibration, seed))
     if not path.is_file() or path.stat().st_size == 0:
         raise ExportError(f"exporter {plugin.name!r} wrote no file")
     card = replace(card, precision=exported.precision or state.precision)
