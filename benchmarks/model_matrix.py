@@ -16,7 +16,7 @@ import platform
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -265,18 +265,17 @@ def _train(module: torch.nn.Module, data, labels: NDArray[np.int64]) -> None:
 
 
 def models() -> list[str]:
-    """All models: one of each family first, so that a short run says most."""
+    """All models, torchvision's from the smallest to the largest: a short run says most."""
     from edgeopt_torchvision.compat import import_torchvision
 
-    vision = import_torchvision()
-    names = [f"torchvision:{name}" for name in vision.models.list_models(module=vision.models)]
-    first = {_family(name): name for name in reversed(names)}
-    ordered = [*first.values()][::-1]
-    return [*ordered, *(f"timm:{name}" for name in TIMM), *(name for name in names if name not in ordered)]
+    vision = import_torchvision().models
 
+    def parameters(name: str) -> int:
+        count: int = vision.get_model_weights(name).DEFAULT.meta["num_params"]
+        return count
 
-def _family(model: str) -> str:
-    return "".join(letter for letter in _architecture(model).split("_")[0] if not letter.isdigit())
+    names = sorted(vision.list_models(module=vision), key=parameters)
+    return [*(f"torchvision:{name}" for name in names), *(f"timm:{name}" for name in TIMM)]
 
 
 class Child:

@@ -1,0 +1,35 @@
+"""The model matrix on a small subset: two models through three runtimes, and a second call that finds everything done."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "model_matrix.py"
+MODELS = ("torchvision:squeezenet1_1", "timm:tinynet_e")
+
+
+@pytest.mark.timeout(900)
+def test_a_subset_of_the_matrix_agrees_in_every_runtime_and_is_not_run_twice(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    command = [sys.executable, str(BENCHMARK), "--models", *MODELS]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    results = json.loads((tmp_path / "docs" / "model_matrix.json").read_text())
+
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert set(results) == set(MODELS)
+    for model in MODELS:
+        for runtime in ("executorch", "onnx", "tflite"):
+            found = results[model][runtime]
+            assert found["agreement"] >= 0.98, (model, runtime, found)
+            assert found["size_ratio"] > 2, (model, runtime, found)
+    assert "squeezenet1_1 (torchvision)" in (tmp_path / "docs" / "model_matrix.md").read_text()
+
+    written = (tmp_path / "docs" / "model_matrix.json").stat().st_mtime_ns
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert second.returncode == 0
+    assert (tmp_path / "docs" / "model_matrix.json").stat().st_mtime_ns == written
