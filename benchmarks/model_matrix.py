@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import signal
 import tempfile
 import time
@@ -265,7 +266,7 @@ def _train(module: torch.nn.Module, data, labels: NDArray[np.int64]) -> None:
 
 
 def models() -> list[str]:
-    """All models, torchvision's from the smallest to the largest: a short run says most."""
+    """All models: the smallest of each family of torchvision, timm's, and the others by size, so that a short run says most."""
     from edgeopt_torchvision.compat import import_torchvision
 
     vision = import_torchvision().models
@@ -275,7 +276,14 @@ def models() -> list[str]:
         return count
 
     names = sorted(vision.list_models(module=vision), key=parameters)
-    return [*(f"torchvision:{name}" for name in names), *(f"timm:{name}" for name in TIMM)]
+    smallest = {re.match(r"[a-z]+(_v\d)?", name)[0]: name for name in reversed(names)}.values()
+    families = [name for name in names if name in smallest]
+    others = [name for name in names if name not in smallest]
+    return [
+        *(f"torchvision:{name}" for name in families),
+        *(f"timm:{name}" for name in TIMM),
+        *(f"torchvision:{name}" for name in others),
+    ]
 
 
 class Child:
