@@ -29,7 +29,7 @@ MODELS = (
 LIMIT = 0.99
 
 
-def recipe(model: str, epochs: int) -> edgeopt.Recipe:
+def recipe(model: str, epochs: int, threads: int) -> edgeopt.Recipe:
     """Trains one model on the digits at 64 px and quantizes it after training."""
     rate = 3e-4 if model.startswith("squeezenet") else 3e-3  # it has no BatchNorm
     return parse_recipe(
@@ -44,6 +44,7 @@ def recipe(model: str, epochs: int) -> edgeopt.Recipe:
                 {"use": "ptq", "quantizer": "xnnpack"},
             ],
             "exports": [{"use": "executorch"}, {"use": "onnx"}, {"use": "tflite"}],
+            "trainer": {"threads": threads},
             "measure": {"runs": 20, "rounds": 2},
         }
     )
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS, help="models of torchvision")
     parser.add_argument("--epochs", type=int, default=6, help="epochs of training")
+    parser.add_argument("--threads", type=int, default=2, help="threads of training; 1 on a busy machine")
     parser.add_argument("--out", type=Path, help="keep the runs here; finished stages are not repeated")
     given = parser.parse_args(argv)
     table = Table("model", "runtime", "float program", "int8 file", "agreement")
@@ -61,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for model in given.models:
             result = edgeopt.run(
-                recipe(model, given.epochs), out=given.out or Path(temporary), console=Console(stderr=True)
+                recipe(model, given.epochs, given.threads),
+                out=given.out or Path(temporary),
+                console=Console(stderr=True),
             )
             for row in result.report.rows:
                 agreement = row.agreement or 0.0

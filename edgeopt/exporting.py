@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
+    from edgeopt.plugin import Numerics
     from edgeopt.types import Logits, ModelState, Pixels
 
 
@@ -51,6 +52,27 @@ def require_one_picture(program: ExportedProgram, runtime: str) -> None:
                     f"the model has {len(names)} {what}s: {', '.join(map(str, names))}",
                     f"edgeopt exports models of one picture and its logits to {runtime}; wrap the model so that it has one {what}",
                 )
+            )
+
+
+def float_programs_only(precision: str, numerics: Numerics) -> Iterator[Problem]:
+    """The problem of a precision that an exporter makes of a float program, in a recipe that quantizes; for `check`."""
+    if numerics.quantizers:
+        quantizer = numerics.quantizers[-1]
+        yield Problem(
+            f"precision {precision!r} is made of a float program, and quantizer {quantizer.name!r} makes it {quantizer.precision}",
+            'leave the quantizing pass out, or take precision = "program"',
+            option="precision",
+        )
+
+
+def outputs_in_integers(runtime: str, numerics: Numerics) -> Iterator[Problem]:
+    """The problem of a quantizer that leaves a layer's outputs in float, for a runtime that then finds nothing; for `check`."""
+    for quantizer in numerics.quantizers:
+        if quantizer.scheme == "int8-symmetric-inputs":
+            yield Problem(
+                f"quantizer {quantizer.name!r} leaves outputs in float, so that {runtime} finds no layer to run in integers",
+                'take quantizer = "xnnpack", or "xnnpack-symmetric" for one program that TensorRT takes as well',
             )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from edgeopt.errors import Problem
-from edgeopt.exporting import damaged_explained
+from edgeopt.exporting import damaged_explained, float_programs_only, outputs_in_integers
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics, Options, QuantizerPlugin
 from edgeopt.types import ExportResult, ModelState, Predictor
@@ -74,18 +74,9 @@ def float_options(options: ExecuTorchOptions) -> ExecuTorchOptions:
 
 def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:
     """What cannot work, before anything runs."""
-    for quantizer in numerics.quantizers:
-        if options.precision != "program":
-            yield Problem(
-                f"precision {options.precision!r} is for float programs, and quantizer {quantizer.name!r} gives {quantizer.precision}",
-                'leave the quantizing pass out, or take precision = "program"',
-                option="precision",
-            )
-        if quantizer.scheme == "int8-symmetric-inputs":
-            yield Problem(
-                f"quantizer {quantizer.name!r} leaves outputs in float, so that XNNPACK finds no layer to run in integers",
-                'take quantizer = "xnnpack", or "xnnpack-symmetric" for one program that TensorRT takes as well',
-            )
+    yield from outputs_in_integers("XNNPACK", numerics)
+    if options.precision != "program":
+        yield from float_programs_only(options.precision, numerics)
     if options.precision == "dynamic-int8" and options.backend != "xnnpack":
         yield Problem(f"backend {options.backend!r} has no dynamic int8", 'take backend = "xnnpack"', option="backend")
 

@@ -23,8 +23,8 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from edgeopt.errors import ExportError, Problem, UserError
-from edgeopt.exporting import OperatorPlace, quiet, unsupported
+from edgeopt.errors import UserError
+from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsupported
 from edgeopt.program import example_of, require_same_function
 from edgeopt_onnx.automatic import keep_cheaper_in_float
 from edgeopt_onnx.canonical import Target, canonicalize
@@ -99,7 +99,7 @@ def export_onnx(
         ValueError: the graph cannot be expressed in this opset.
 
     """
-    _require_one_input_and_output(program)
+    require_one_picture(program, "ONNX Runtime")
     with quiet():
         unfolded = _copied(program) if dynamic_batch else _with_batch_of_one(program)
         before = unfolded.module(check_guards=False)
@@ -143,18 +143,6 @@ def export_onnx(
         fused_operators=fusion.operators,
         outside=tuple(OperatorPlace(kinds[name], places.get(name, "")) for name in left),
     )
-
-
-def _require_one_input_and_output(program: ExportedProgram) -> None:
-    signature = program.graph_signature
-    for what, names in (("input", signature.user_inputs), ("output", signature.user_outputs)):
-        if len(names) != 1:
-            raise ExportError(
-                Problem(
-                    f"this program has {len(names)} {what}s ({', '.join(map(str, names))}), and a file has one",
-                    "wrap the model in a module that takes pictures and returns the logits alone",
-                )
-            )
 
 
 def fold_weights(program: ExportedProgram) -> ExportedProgram:

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgeopt.errors import Problem
-from edgeopt.exporting import damaged_explained
+from edgeopt.exporting import damaged_explained, float_programs_only
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics
 from edgeopt.types import ExportResult, ModelState, Predictor
@@ -47,14 +47,8 @@ def float_options(options: OnnxOptions) -> OnnxOptions:
 
 def check(options: OnnxOptions, numerics: Numerics) -> Iterator[Problem]:
     """What cannot work, known from the options and the recipe's quantizers."""
-    converted = options.precision not in ("program", "auto")
-    if converted and numerics.quantizers:
-        yield Problem(
-            f"precision {options.precision!r} is made from a float model, and quantizer {numerics.quantizers[-1].name!r} "
-            "makes this one int8",
-            "leave `precision` out, or take the quantizing pass out of the recipe",
-            option="precision",
-        )
+    if options.precision not in ("program", "auto"):
+        yield from float_programs_only(options.precision, numerics)
     if options.precision == "auto" and not numerics.quantizers:
         yield Problem(
             'precision "auto" leaves operators of an int8 model in float, and no pass of this recipe makes one',

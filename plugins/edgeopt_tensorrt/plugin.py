@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from edgeopt.errors import Problem
-from edgeopt.exporting import damaged_explained
+from edgeopt.exporting import damaged_explained, float_programs_only
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics, Options, QuantizerPlugin
 from edgeopt.settings import PosixPath
@@ -167,13 +167,9 @@ def check(options: ProgramOptions, numerics: Numerics) -> Iterator[Problem]:
             yield Problem(
                 text, 'use quantizer = "tensorrt", or "xnnpack-symmetric" for one program that the others take as well'
             )
-    if numerics.quantizers and options.precision == "float16":
-        # The scale of a convolution's sums, the product of two scales, is below what float16 can tell from zero.
-        yield Problem(
-            "float16 is for float programs: the scales of int8 layers are too small for it",
-            'leave out the quantizing pass, or use precision = "program"',
-            option="precision",
-        )
+    if options.precision == "float16":
+        # The scale of an int8 convolution's sums, the product of two scales, is below what float16 can tell from zero.
+        yield from float_programs_only(options.precision, numerics)
 
 
 def baseline(options: ProgramOptions) -> ProgramOptions:

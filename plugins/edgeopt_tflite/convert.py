@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edgeopt.errors import ExportError
-from edgeopt.exporting import OperatorPlace, quiet, unsupported
+from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsupported
 from edgeopt_tflite.audit import is_quantized, operator_name
 
 with quiet():  # importing litert-torch alone writes several warnings
@@ -56,12 +56,8 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
 
 
 def _sample(program: ExportedProgram, takes_pixels: bool) -> Tensor:
-    names, outputs = program.graph_signature.user_inputs, program.graph_signature.user_outputs
-    if len(names) != 1 or len(outputs) != 1:
-        raise ExportError(
-            f"the program has {len(names)} inputs and {len(outputs)} outputs, and a .tflite file here has one of each",
-            hint="wrap the model in a module that takes pictures and returns logits",
-        )
+    require_one_picture(program, "LiteRT")
+    names = program.graph_signature.user_inputs
     (node,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == names[0])
     value = node.meta["val"]
     _, *sizes = value.shape

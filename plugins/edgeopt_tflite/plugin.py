@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgeopt.errors import Problem
-from edgeopt.exporting import damaged_explained
+from edgeopt.exporting import damaged_explained, float_programs_only, outputs_in_integers
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics
 from edgeopt.types import ExportResult, ModelState, Predictor
@@ -56,19 +56,9 @@ def baseline(options: TfliteOptions) -> TfliteOptions:
 
 def check(options: TfliteOptions, numerics: Numerics) -> Iterator[Problem]:
     """Options that do not fit the numerics of the recipe's program."""
-    names = ", ".join(repr(quantizer.name) for quantizer in numerics.quantizers)
-    for quantizer in numerics.quantizers:
-        if quantizer.scheme == "int8-symmetric-inputs":
-            yield Problem(
-                f"quantizer {quantizer.name!r} leaves outputs in float, so that LiteRT finds no layer to run in integers",
-                'take quantizer = "xnnpack", or "xnnpack-symmetric" for one program that TensorRT takes as well',
-            )
-    if options.precision in CONVERTED and numerics.quantizers:
-        yield Problem(
-            f"precision {options.precision!r} is made of a float program, and quantizer {names} quantizes this one",
-            'use precision = "program", or leave the quantizing pass out',
-            option="precision",
-        )
+    yield from outputs_in_integers("LiteRT", numerics)
+    if options.precision in CONVERTED:
+        yield from float_programs_only(options.precision, numerics)
     if options.precision == "auto" and not numerics.quantizers:
         yield Problem(
             'precision "auto" chooses among the operators of an int8 program, and no pass quantizes this one',
