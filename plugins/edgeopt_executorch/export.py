@@ -16,6 +16,7 @@ from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsuppo
 from edgeopt.program import example_of, require_same_function
 from edgeopt.store import write_aside
 from edgeopt_executorch.backends import XNNPACK, partitioner_of
+from edgeopt_executorch.pads import settle_pads
 from edgeopt_executorch.precision import to_dynamic_int8, to_float16
 
 with quiet():  # importing ExecuTorch alone writes several warnings
@@ -103,6 +104,8 @@ def export_executorch(
         partitioner = partitioner_of(backend)
         before = unfolded.module(check_guards=False)
         program = fold_constants(unfolded)
+        settle_pads(program.graph)
+        program.graph_module.recompile()
         require_same_function(
             before, program.module(check_guards=False), example_of(program), "folding constants for ExecuTorch"
         )

@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 
 
+_ASIDES = ("[cpuinfo_utils.cpp", "[threadpool.cpp")
+"""What the runtime says of the processor at its first call, whatever comes of it."""
+
+
 @contextmanager
 def native_messages() -> Iterator[Callable[[], str]]:
     """Within, what C++ code writes to the standard error is kept; yields a function that returns it so far.
@@ -21,7 +25,7 @@ def native_messages() -> Iterator[Callable[[], str]]:
         def read() -> str:
             messages.flush()
             messages.seek(0)
-            return messages.read().strip()
+            return "\n".join(line for line in messages.read().strip().splitlines() if not line.startswith(_ASIDES))
 
         os.dup2(messages.fileno(), 2)
         try:

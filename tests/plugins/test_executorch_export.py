@@ -84,6 +84,36 @@ def test_one_file_takes_batches_up_to_its_bound_and_leaves_the_program_alone(
             assert np.abs(logits - expected[:size]).max() <= 0.1 * np.abs(expected).max()
 
 
+class Padded(torch.nn.Module):
+    """A padding between a layer and what is no convolution, as Swin transformers and focus layers have it."""
+
+    def __init__(self, amounts: tuple[int, ...]) -> None:
+        super().__init__()
+        self.amounts = amounts
+        self.stem = torch.nn.Conv2d(3, 8, 3, 2, 1)
+        self.add = torch.nn.Conv2d(8, 8, 1)
+        self.head = torch.nn.Linear(8, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = torch.nn.functional.pad(x + self.add(x), self.amounts)
+        x = x[:, :, ::2] + x[:, :, 1::2]
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("amounts", [(0, 0, 0, 0), (1, 1, 0, 2)])
+def test_an_int8_padding_before_something_else_than_a_convolution_loads(
+    tmp_path: Path, amounts: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    program = quantized(capture(Padded(amounts).eval()))
+    report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
+    batch = pictures(4)
+    expected = outputs(program, batch).numpy()
+    with ExecuTorchPredictor(report.path, threads=1) as predictor:
+        assert np.abs(predictor.predict(batch.numpy()) - expected).max() <= 0.1 * np.abs(expected).max()
+
+
 def test_what_stays_outside_the_delegate_is_named_with_its_module(tmp_path: Path) -> None:
     report = export_executorch(capture(odd_net("cumulative")), tmp_path / "model.pte", card_json=CARD)
     assert [(one.operator, one.module_path) for one in report.outside if "cumsum" in one.operator] == [
