@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 
-
 _ASIDES = ("[cpuinfo_utils.cpp", "[threadpool.cpp")
 """What the runtime says of the processor at its first call, whatever comes of it."""
 
