@@ -58,6 +58,7 @@ TRAIN_PICTURES = 400
 TEST_PICTURES = 100
 CALIBRATION_PICTURES = 32
 TRAIN_STEPS, TRAIN_BATCH, TRAIN_SECONDS = 80, 16, 300
+SMALL, STEPS_OF_SMALL = 8_000_000, 240  # parameters; small models learn more slowly, and their steps cost little
 AGREEMENT = 0.98
 ROUNDS, CALLS = 5, 4
 
@@ -239,11 +240,13 @@ def _train(module: torch.nn.Module, data, labels: NDArray[np.int64]) -> None:
     for each in module.modules():
         if "drop" in type(each).__name__.lower() or "stochastic" in type(each).__name__.lower():
             each.eval()
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    steps = STEPS_OF_SMALL if parameters < SMALL else TRAIN_STEPS
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=TRAIN_STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     random = np.random.default_rng(0)
     until = time.monotonic() + TRAIN_SECONDS
-    for _ in range(TRAIN_STEPS):
+    for _ in range(steps):
         chosen = random.choice(len(labels), TRAIN_BATCH, replace=False)
         loss = torch.nn.functional.cross_entropy(module(pictures(chosen.tolist())), torch.from_numpy(labels[chosen]))
         optimizer.zero_grad()
@@ -346,7 +349,7 @@ def run(chosen: Sequence[str], limit_seconds: float, until: float, jobs: int) ->
                 row = {runtime: {"error": row["error"]} for runtime in RUNTIMES}
             results[model] = {**results.get(model, {}), **row}
             RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-            PAGE.write_text(page(results))
+            PAGE.write_text(page(results, len(models())))
             _say(model, row)
     if waiting:
         print(f"time is up with {len(waiting)} models left; the same command goes on from here")
@@ -366,7 +369,7 @@ def _import_heavy() -> None:
         importlib.import_module(name)
 
 
-def page(results: dict[str, dict[str, dict]]) -> str:
+def page(results: dict[str, dict[str, dict]], total: int) -> str:
     """The results in Markdown."""
     lines = [
         "# Model matrix",
@@ -374,7 +377,7 @@ def page(results: dict[str, dict[str, dict]]) -> str:
         "Written by `python benchmarks/model_matrix.py`; see its first lines for how. For each runtime: top-1 agreement of the int8 file",
         "with its program on 100 test pictures, the largest difference of a logit as a share of the logits' range, float size over int8",
         "size, int8 latency over float latency (one thread), and the share of the operators that the delegate takes.",
-        f"{platform.machine()}, {platform.system()}.",
+        f"{platform.machine()}, {platform.system()}. {len(results)} of {total} models so far; the same command goes on from here.",
         "",
         "| model | " + " | ".join(RUNTIMES.values()) + " |",
         "|---|" + "---|" * len(RUNTIMES),
