@@ -47,6 +47,7 @@ def seconds(formats: Sequence[str], trunk: Path, *, baseline: bool) -> float:
         start = time.perf_counter()
         result = edgeopt.run(recipe(formats, baseline=baseline), out=out, console=Console(stderr=True))
         taken = time.perf_counter() - start
+    print(f"{', '.join(formats)}{' with float files' if baseline else ''}: {taken:.1f} s", flush=True)
     if result.failures:
         raise SystemExit(f"not all files were made: {result.failures}")
     return taken
