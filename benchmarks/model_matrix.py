@@ -210,24 +210,22 @@ def _architecture(model: str) -> str:
 
 
 def _module(model: str, size: int) -> torch.nn.Module:
+    from edgeopt_torchvision.compat import import_torchvision
+
+    torchvision = import_torchvision()
     source, _, architecture = model.partition(":")
     if source == "timm":
         import timm
 
-        from edgeopt_torchvision.compat import import_torchvision
-
-        import_torchvision()
         return timm.create_model(architecture, num_classes=CLASSES)
-    from edgeopt_torchvision.compat import import_torchvision
-
-    extra = {"init_weights": True} if architecture in ("googlenet", "inception_v3") else {}
+    extra: dict[str, Any] = {}
     if architecture in ("googlenet", "inception_v3"):
-        extra["aux_logits"] = False
+        extra |= {"init_weights": True, "aux_logits": False}
     if architecture.startswith("vit"):
         extra["image_size"] = size
     if architecture.startswith("maxvit"):
         extra["input_size"] = (size, size)
-    return import_torchvision().models.get_model(architecture, weights=None, num_classes=CLASSES, **extra)
+    return torchvision.models.get_model(architecture, weights=None, num_classes=CLASSES, **extra)
 
 
 def _trained(build: Callable[[], torch.nn.Module], data, labels: NDArray[np.int64]) -> torch.nn.Module:
@@ -348,13 +346,14 @@ def _answer(there: Connection, function: Callable[..., Found], arguments: tuple[
 
 def run(chosen: Sequence[str], limit_seconds: float, until: float, jobs: int) -> None:
     """Fills in what is missing, `jobs` models at a time, and writes the results after each."""
-    _import_heavy()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     waiting = {
         model: missing
         for model in chosen
         if (missing := [runtime for runtime in RUNTIMES if runtime not in results.get(model, {})])
     }
+    if waiting:
+        _import_heavy()
     working: dict[str, Child] = {}
     patience = limit_seconds * (1 + len(RUNTIMES))
     while working or (waiting and time.time() < until):
@@ -368,7 +367,7 @@ def run(chosen: Sequence[str], limit_seconds: float, until: float, jobs: int) ->
                 continue
             row = working.pop(model).result(patience)
             if "error" in row:
-                row = {runtime: {"error": row["error"]} for runtime in RUNTIMES}
+                row = {runtime: row for runtime in RUNTIMES if runtime not in results.get(model, {})}
             results[model] = {**results.get(model, {}), **row}
             RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
             PAGE.write_text(page(results, len(models())))

@@ -347,7 +347,7 @@ def test_a_quantizer_with_zero_points_is_refused_at_check(write_recipe: Callable
 
 def test_float16_is_refused_for_int8_programs(write_recipe: Callable[[str], Path]) -> None:
     recipe = RECIPE.format(quantizer="tensorrt", exporter="tensorrt", options='precision = "float16"')
-    with pytest.raises(RecipeError, match="made of a float program"):
+    with pytest.raises(RecipeError, match="precision 'float16' is made of a float program, and quantizer 'tensorrt'"):
         check(write_recipe(recipe))
 
 

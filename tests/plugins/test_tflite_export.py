@@ -278,7 +278,7 @@ class Twofold(torch.nn.Module):
 
 
 def test_several_outputs_are_refused() -> None:
-    with pytest.raises(ExportError, match="2 outputs: "):
+    with pytest.raises(ExportError, match="the model has 2 outputs: "):
         convert(torch.export.export(Twofold(), (pictures(1),)))
 
 
