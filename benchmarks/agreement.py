@@ -33,6 +33,8 @@ def recipe(model: str, epochs: int, threads: int) -> edgeopt.Recipe:
     """Trains one model on the digits at 64 px and quantizes it after training."""
     if model.startswith("squeezenet"):  # it has no BatchNorm: small steps, and more of them
         epochs, rate = 4 * epochs, 5e-4
+    elif model.startswith("efficientnet"):
+        epochs, rate = 2 * epochs, 3e-3
     else:
         rate = 3e-3
     return parse_recipe(

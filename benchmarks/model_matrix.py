@@ -59,7 +59,7 @@ TEST_PICTURES = 100
 CALIBRATION_PICTURES = 32
 TRAIN_STEPS, TRAIN_BATCH, TRAIN_SECONDS = 80, 16, 300
 RATES, KNOWS = (2e-3, 5e-4, 1e-4), 0.95
-SMALL, STEPS_OF_SMALL = 8_000_000, 240  # parameters; small models learn more slowly, and their steps cost little
+SMALL, STEPS_OF_SMALL = 8_000_000, 400  # parameters; small models learn more slowly, and their steps cost little
 AGREEMENT = 0.98
 MEANINGFUL = 0.9  # accuracy; whoever guesses alike agrees by chance
 ROUNDS, CALLS = 5, 4
@@ -94,7 +94,7 @@ def prepare(model: str) -> Prepared:
 
     from edgeopt.plan import resolve
     from edgeopt.plugin import PassPlugin
-    from edgeopt.program import program_logits, to_program, without_ancestry
+    from edgeopt.program import program_logits, quick_tracing, to_program
     from edgeopt.progress import Silent
     from edgeopt.registry import load_registry
     from edgeopt.task import TASKS
@@ -108,7 +108,7 @@ def prepare(model: str) -> Prepared:
     module = _trained(lambda: _module(model, size), data, labels)
     state = ModelState(module, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)
     quantize = resolve(PassPlugin, "ptq", {"batch_size": 8}, load_registry())
-    with tempfile.TemporaryDirectory() as folder, without_ancestry():
+    with tempfile.TemporaryDirectory() as folder, quick_tracing():
         states = {
             "int8": quantize.plugin.apply(state, quantize.options, pass_context(Path(folder), data)),
             "float": to_program(state, data.validation),
@@ -233,6 +233,8 @@ def _trained(build: Callable[[], torch.nn.Module], data, labels: NDArray[np.int6
     best, best_accuracy = None, -1.0
     for rate in RATES:
         module = build()
+        if rate == max(RATES) and not _has_batch_norm(module):
+            continue  # nothing holds their activations in range at this rate
         accuracy = _train(module, data, labels, rate)
         if accuracy > best_accuracy:
             best, best_accuracy = module, accuracy
@@ -240,6 +242,10 @@ def _trained(build: Callable[[], torch.nn.Module], data, labels: NDArray[np.int6
             break
     assert best is not None
     return best
+
+
+def _has_batch_norm(module: torch.nn.Module) -> bool:
+    return any("BatchNorm" in type(each).__name__ for each in module.modules())
 
 
 def _train(module: torch.nn.Module, data, labels: NDArray[np.int64], rate: float) -> float:
@@ -322,11 +328,12 @@ class Child:
 
     def result(self, limit_seconds: float) -> Found:
         """What the call returned, or `{"error": ...}`; ends the process where it is still at work."""
-        if self.answer.poll():
-            found: Found = self.answer.recv()
-        elif self.process.is_alive():
-            found = {"error": f"stopped after {limit_seconds:.0f} s"}
-        else:
+        try:
+            found: Found = (
+                self.answer.recv() if self.answer.poll() else {"error": f"stopped after {limit_seconds:.0f} s"}
+            )
+        except EOFError:  # it ended without a word
+            self.process.join()
             code = self.process.exitcode or 0
             found = {"error": f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"}
         self.process.kill()
@@ -340,7 +347,10 @@ def _answer(there: Connection, function: Callable[..., Found], arguments: tuple[
     os.dup2(quiet, 2)
     try:
         there.send(function(*arguments))
-    except BaseException as error:
+    except BaseException as raised:
+        error = raised
+        while error.__cause__ is not None:  # what wraps it says in which pass, not why
+            error = error.__cause__
         there.send({"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]})
 
 

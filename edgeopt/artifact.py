@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edgeopt.errors import ExportError
 from edgeopt.fingerprint import digest, file_digest, versions_of
 from edgeopt.plugin import ExportContext, ExporterPlugin, Use
-from edgeopt.program import without_ancestry
+from edgeopt.program import quick_tracing
 from edgeopt.settings import ExporterOptions
 from edgeopt.types import TORCH, Card, ExportResult, InputKind, Json, ModelState, Role
 
@@ -83,7 +83,7 @@ def make_artifact(
         recipe=recipe,
         versions=versions,
     )
-    with without_ancestry() if is_torch else nullcontext():
+    with quick_tracing() if is_torch else nullcontext():
         exported = plugin.export(state, use.options, ExportContext(path, card, progress, calibration, seed))
     if not path.is_file() or path.stat().st_size == 0:
         raise ExportError(f"exporter {plugin.name!r} wrote no file")

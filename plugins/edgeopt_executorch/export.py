@@ -16,7 +16,9 @@ from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsuppo
 from edgeopt.program import example_of, require_same_function
 from edgeopt.store import write_aside
 from edgeopt_executorch.backends import XNNPACK, partitioner_of
+from edgeopt_executorch.names import give_plain_names
 from edgeopt_executorch.pads import settle_pads
+from edgeopt_executorch.patterns import patterns_of
 from edgeopt_executorch.precision import to_dynamic_int8, to_float16
 
 with quiet():  # importing ExecuTorch alone writes several warnings
@@ -110,12 +112,13 @@ def export_executorch(
             before, program.module(check_guards=False), example_of(program), "folding constants for ExecuTorch"
         )
         try:
-            lowered = to_edge_transform_and_lower(
-                program,
-                transform_passes=ExportedProgramPassManager([_FoldConstants()]),
-                partitioner=[partitioner],
-                constant_methods={CARD_METHOD: card_json},
-            )
+            with patterns_of(program.graph):
+                lowered = to_edge_transform_and_lower(
+                    program,
+                    transform_passes=ExportedProgramPassManager([_FoldConstants()]),
+                    partitioner=[partitioner],
+                    constant_methods={CARD_METHOD: card_json},
+                )
             # Before the last step, which rewrites the nodes for the runtime.
             delegation = _delegation(lowered.exported_program())
             written = lowered.to_executorch()
@@ -159,6 +162,7 @@ def _with_batch(program: ExportedProgram, max_batch: int) -> ExportedProgram:
     # Training in channels-last leaves weights in that layout, and XNNPACK's layout pass wants each constant in one order.
     contiguous = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     module.load_state_dict(contiguous, assign=True)
+    give_plain_names(module)
     (user_input,) = (node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs)
     value = user_input.meta["val"]
     if max_batch == 1:

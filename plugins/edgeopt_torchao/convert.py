@@ -35,6 +35,7 @@ def convert(prepared: GraphModule) -> GraphModule:
     model.graph.eliminate_dead_code()
     model.recompile()
     converted = convert_pt2e(model, fold_quantize=False)
+    _remove_repeated_quantizers(converted)
     for name in ("train", "eval"):  # torch.export restores the mode of what it exports
         vars(converted).pop(name, None)
     return converted.eval()
@@ -101,3 +102,21 @@ def _remove_dropouts(model: GraphModule) -> None:
         if isinstance(called_module(model, node), DROPOUT_MODULES):
             node.replace_all_uses_with(node.args[0])
             model.graph.erase_node(node)
+
+
+def _remove_repeated_quantizers(model: GraphModule) -> None:
+    """Quantize what was just dequantized no second time with the same numbers, as a removed dropout leaves it; nothing changes.
+
+    It costs work, and XNNPACK (in ExecuTorch 1.4.1) makes tables of such pairs and frees one twice where a residual sum follows,
+    as in Swin: the process that closes the file is aborted.
+    """
+    quantized_decomposed = torch.ops.quantized_decomposed
+    for node in list(model.graph.nodes):
+        if node.target is not quantized_decomposed.quantize_per_tensor.default:
+            continue
+        before = node.args[0]
+        if before.target is quantized_decomposed.dequantize_per_tensor.default and before.args[1:] == node.args[1:]:
+            node.replace_all_uses_with(before.args[0])
+            model.graph.erase_node(node)
+    model.graph.eliminate_dead_code()
+    model.recompile()

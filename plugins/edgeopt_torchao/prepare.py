@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
@@ -24,7 +24,7 @@ _FOLDABLE = CONVOLUTIONS - _TRANSPOSED - {aten.convolution.default}  # their out
 
 
 def prepare_ptq(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
-    """A copy of `program` with BatchNorm folded and an observer wherever `quantizer` asks for one.
+    """A copy of `program` in evaluation mode, with BatchNorm folded and an observer wherever `quantizer` asks for one.
 
     Raises `NothingChangedError` when it asks for none.
     """
@@ -33,6 +33,7 @@ def prepare_ptq(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
     # What no convolution took in stays a module: torchao's conversion spends half a minute on any BatchNorm operator it sees.
     hide_batch_norms(prepared)
     restore_modules(prepared)
+    nn.Module.train(prepared, False)  # torchao's graphs refuse eval(); calibration must neither drop nor move anything
     return prepared
 
 

@@ -13,6 +13,7 @@ import torch
 from small_programs import CLASSES, SIZE, capture, float_net, odd_net, outputs, pictures, quantized
 from torch.export import ExportedProgram
 
+from edgeopt.program import quick_tracing
 from edgeopt_executorch.export import CARD_METHOD, ExecuTorchReport, export_executorch
 from edgeopt_executorch.predictor import ExecuTorchPredictor
 
@@ -112,6 +113,41 @@ def test_an_int8_padding_before_something_else_than_a_convolution_loads(
     expected = outputs(program, batch).numpy()
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         assert np.abs(predictor.predict(batch.numpy()) - expected).max() <= 0.1 * np.abs(expected).max()
+
+
+def test_names_that_are_no_names_in_a_graph_do_not_matter(tmp_path: Path) -> None:
+    """A RegNet calls its blocks `block1-0`, which XNNPACK's folding of BatchNorm does not take."""
+
+    def block() -> torch.nn.Sequential:
+        return torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.ReLU())
+
+    torch.manual_seed(0)
+    body = torch.nn.Sequential()
+    for name in ("block-0", "block_0", "block 0"):
+        body.add_module(name, block())
+    net = torch.nn.Sequential(body, torch.nn.Flatten(), torch.nn.LazyLinear(CLASSES))
+    net(pictures(4))
+    program = capture(net.eval())
+    before = set(program.state_dict)
+    report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
+    assert set(program.state_dict) == before
+    assert (report.delegated_share, report.weighted_layers) == (1.0, 4)
+    with ExecuTorchPredictor(report.path, threads=1) as predictor:
+        difference = predictor.predict(pictures(3).numpy()) - outputs(program, pictures(3)).numpy()
+    assert np.abs(difference).max() < 1e-5
+
+
+def test_quick_tracing_changes_nothing_but_debug_handles(
+    programs: dict[str, ExportedProgram], reports: dict[str, ExecuTorchReport], tmp_path: Path
+) -> None:
+    with quick_tracing():
+        quick = export_executorch(programs["int8"], tmp_path / "model.pte", card_json=CARD)
+    assert quick.size_bytes == reports["int8"].size_bytes
+    with (
+        ExecuTorchPredictor(quick.path, threads=1) as one,
+        ExecuTorchPredictor(reports["int8"].path, threads=1) as other,
+    ):
+        assert np.array_equal(one.predict(pictures(9).numpy()), other.predict(pictures(9).numpy()))
 
 
 def test_what_stays_outside_the_delegate_is_named_with_its_module(tmp_path: Path) -> None:

@@ -284,6 +284,48 @@ def test_one_weight_read_by_two_layers_still_converts() -> None:
     assert compare(prepared, convert(prepared), [images()]).relative_difference < 0.02
 
 
+def test_calibration_drops_nothing_and_moves_no_statistics() -> None:
+    program = capture(small_net(), images(), BATCHES)
+    prepared = prepare_ptq(program, build_xnnpack(per_channel=True, qat=False))
+    before = {name: value.clone() for name, value in prepared.state_dict().items() if "running" in name}
+    assert before, "there is no BatchNorm of its own left to test with"
+    expected = program.module()(images())
+    calibrate(prepared, [images()])
+    assert torch.allclose(prepared(images()), expected, atol=1e-5)
+    after = prepared.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_what_a_removed_dropout_leaves_is_quantized_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Swin: the layer before the dropout and the sum after it both ask for integers."""
+
+    class Residual(SmallNet):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            x = self.norm(self.pointwise(self.depthwise(self.stem(images)))).mean((2, 3))
+            return self.dropout(self.head(x)) + x.sum(1, keepdim=True)
+
+    torch.manual_seed(0)
+    prepared = prepare_ptq(
+        capture(with_statistics(Residual()), images(), BATCHES), build_xnnpack(per_channel=True, qat=False)
+    )
+    calibrate(prepared, [images()])
+    converted = convert(prepared)
+    twice = [
+        node
+        for node in converted.graph.nodes
+        if "quantize_per_tensor" in str(node.target)
+        and "dequantize_per_tensor" in str(node.args[0].target)
+        and node.args[1:] == node.args[0].args[1:]
+    ]
+    assert not twice
+    (total,) = (node for node in converted.graph.nodes if "add" in str(node.target))
+    assert all("dequantize_per_tensor" in str(operand.target) for operand in total.args)
+    monkeypatch.setattr("edgeopt_torchao.convert._remove_repeated_quantizers", lambda model: None)
+    left = convert(prepared)
+    assert len(left.graph.nodes) > len(converted.graph.nodes)
+    assert torch.equal(converted(images()), left(images()))
+
+
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_weights_per_tensor_and_per_channel_convert_to_what_was_trained(per_channel: bool) -> None:
     prepared = prepare_qat(capture(small_net(), images(), BATCHES), build_xnnpack(per_channel=per_channel, qat=True))

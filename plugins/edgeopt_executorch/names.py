@@ -1,0 +1,40 @@
+"""Names of tensors that XNNPACK's lowering can take for names in its own graph."""
+
+from __future__ import annotations
+
+import re
+from functools import reduce
+
+from torch import nn
+from torch.fx import GraphModule
+
+
+def give_plain_names(module: GraphModule) -> None:
+    """Moves each tensor whose name is none in a graph, such as `0.weight` or a RegNet's `block1-0.weight`, to one that is.
+
+    The lowering writes dots as underscores, and no two names may meet there.
+    """
+    targets = dict.fromkeys(node.target for node in module.graph.nodes if node.op == "get_attr")
+    taken = {target.replace(".", "_") for target in targets}
+    moved = {target: _move(module, target, taken) for target in targets if re.search(r"^\d|[^\w.]", target)}
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            node.target = moved.get(node.target, node.target)
+    if moved:
+        module.recompile()
+
+
+def _move(module: GraphModule, name: str, taken: set[str]) -> str:
+    *path, leaf = name.split(".")
+    owner: nn.Module = reduce(getattr, path, module)
+    tensor = getattr(owner, leaf)
+    delattr(owner, leaf)
+    plain = re.sub(r"^(?=\d)", "layer_", re.sub(r"\W", "_", name))
+    while plain in taken or hasattr(module, plain):
+        plain += "_"
+    taken.add(plain)
+    if isinstance(tensor, nn.Parameter):
+        module.register_parameter(plain, tensor)
+    else:
+        module.register_buffer(plain, tensor)
+    return plain
