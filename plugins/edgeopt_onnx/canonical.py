@@ -18,6 +18,7 @@ from edgeopt_onnx.quantization import (
     DEQUANTIZE,
     LAYOUT,
     QUANTIZE,
+    Affine,
     affine,
     constant,
     initializer,
@@ -89,6 +90,66 @@ def remove_redundant_clips(graph: onnx_ir.Graph) -> int:
         remove(graph, node, source)
         count += 1
     return count
+
+
+def clip_behind_quantization(graph: onnx_ir.Graph) -> int:
+    """Let each remaining Clip and Relu whose readers all quantize clip their integers, so that the layer before it can be fused.
+
+    It is what symmetric ranges need, whose negative half a ReLU cuts off. Exact: quantization is monotone, so clipping commutes
+    with it.
+    """
+    count = 0
+    for clip in nodes(graph, "Relu", "Clip"):
+        source, value = clip.inputs[0], clip.outputs[0]
+        after = readers(value)
+        bounds = _clip_bounds(clip)
+        if source is None or bounds is None or not after or value.is_graph_output():
+            continue
+        if any(each.op_type != QUANTIZE or each.outputs[0].is_graph_output() for each in after):
+            continue
+        parameters = [affine(each) for each in after]
+        if any(each is None or not each.per_tensor for each in parameters):
+            continue
+        for quantize, each in zip(after, parameters, strict=True):
+            assert each is not None
+            integers = quantize.outputs[0]
+            later = readers(integers)
+            clipped = _clip_of_integers(graph, quantize, integers, f"{integers.name}_clipped_behind", each, bounds)
+            for node in later:
+                for index, given in enumerate(node.inputs):
+                    if given is integers:
+                        node.replace_input_with(index, clipped)
+        remove(graph, clip, source)
+        count += 1
+    return count
+
+
+def _clip_of_integers(
+    graph: onnx_ir.Graph,
+    before: onnx_ir.Node,
+    integers: onnx_ir.Value,
+    name: str,
+    parameters: Affine,
+    bounds: tuple[float | None, float | None],
+) -> onnx_ir.Value:
+    """The integers between those that `bounds` become; a node for it comes after `before` where they are not all."""
+    dtype = parameters.zero_point.dtype
+    limits = np.iinfo(dtype)
+    low, high = (
+        limit if bound is None else int(parameters.quantize(bound).item())
+        for bound, limit in zip(bounds, (limits.min, limits.max), strict=True)
+    )
+    if (low, high) == (limits.min, limits.max):
+        return integers
+    clipped = onnx_ir.Value(
+        name=name,
+        type=onnx_ir.TensorType(onnx_ir.DataType.from_numpy(dtype)),
+        shape=integers.shape,
+    )
+    ends = [initializer(graph, f"{dtype}_{end}", np.array(end, dtype)) for end in (low, high)]
+    node = onnx_ir.Node("", "Clip", [integers, *ends], outputs=[clipped], name=name)
+    graph.insert_after(before, node)
+    return clipped
 
 
 def _clip_bounds(node: onnx_ir.Node) -> tuple[float | None, float | None] | None:
@@ -192,27 +253,10 @@ def clip_integers(graph: onnx_ir.Graph) -> int:
             or quantize.outputs[0].is_graph_output()
         ):
             continue
-        limits = np.iinfo(parameters.zero_point.dtype)
-        low, high = (
-            limit if bound is None else int(parameters.quantize(bound).item())
-            for bound, limit in zip(bounds, (limits.min, limits.max), strict=True)
-        )
         integers = dequantize.inputs[0]
         assert integers is not None  # the first input of DequantizeLinear is not optional
-        if (low, high) != (limits.min, limits.max):
-            dtype = parameters.zero_point.dtype
-            inputs = [
-                integers,
-                *(initializer(graph, f"{dtype}_{bound}", np.array(bound, dtype)) for bound in (low, high)),
-            ]
-            clipped = onnx_ir.Value(
-                name=f"{quantize.outputs[0].name}_clipped",
-                type=onnx_ir.TensorType(onnx_ir.DataType.from_numpy(dtype)),
-                shape=integers.shape,
-            )
-            node = onnx_ir.Node("", "Clip", inputs, outputs=[clipped], name=f"{clip.name}_integers")
-            graph.insert_before(quantize, node)
-            integers = clipped
+        name = f"{quantize.outputs[0].name}_clipped"
+        integers = _clip_of_integers(graph, clip, integers, name, parameters, bounds)
         remove(graph, quantize, integers)
         count += 1
     return count
@@ -285,7 +329,14 @@ def require_symmetric(graph: onnx_ir.Graph) -> None:
         )
 
 
-_FOR_PROCESSORS = (move_layout_to_integers, merge_requantization, clip_integers, remove_redundant_clips, pool_averages)
+_FOR_PROCESSORS = (
+    move_layout_to_integers,
+    merge_requantization,
+    clip_integers,
+    remove_redundant_clips,
+    clip_behind_quantization,
+    pool_averages,
+)
 REWRITES: dict[Target, tuple[Callable[[onnx_ir.Graph], int], ...]] = {
     "x86": (make_activations_unsigned, *_FOR_PROCESSORS),
     "arm": _FOR_PROCESSORS,

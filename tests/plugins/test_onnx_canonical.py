@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx_ir
@@ -15,6 +16,7 @@ from edgeopt.errors import ExportError
 from edgeopt_onnx.canonical import (
     REWRITES,
     canonicalize,
+    clip_behind_quantization,
     clip_integers,
     make_activations_unsigned,
     merge_requantization,
@@ -24,6 +26,7 @@ from edgeopt_onnx.canonical import (
     require_symmetric,
     restore_float_biases,
 )
+from edgeopt_onnx.fusion import fused
 
 SCALES = st.floats(1e-3, 0.2).map(lambda value: float(np.float32(value)))
 ZERO_POINTS = st.integers(-128, 127)
@@ -121,6 +124,35 @@ def test_clipping_integers_is_exact(
     assert np.array_equal(before, after)
 
 
+@FEW
+@given(scale=SCALES, zero_point=ZERO_POINTS, other=SCALES, low=BOUNDS, high=BOUNDS, unsigned=st.booleans())
+def test_clipping_behind_quantization_is_exact(
+    scale: float, zero_point: int, other: float, low: float | None, high: float | None, unsigned: bool
+) -> None:
+    """Also where two quantizers of other scales read the clipped values."""
+    if low is not None and high is not None and low > high:
+        low, high = high, low
+    dtype, zero_point = (np.uint8, zero_point + 128) if unsigned else (np.int8, zero_point)
+    chain = Chain().convolution(4).clip(low, high)
+    clipped = chain.value
+    left = chain.round(scale, zero_point, dtype).value
+    chain.at(clipped).round(other, zero_point, dtype).add("Add", left)
+    count, model, before, after = changed(chain, clip_behind_quantization)
+    assert count == 1
+    assert np.array_equal(before, after)
+    assert all(node.inputs[0].dtype != onnx_ir.DataType.FLOAT for node in model.graph if node.op_type == "Clip")
+
+
+def test_a_layer_with_relu_and_a_symmetric_range_is_fused(tmp_path: Path) -> None:
+    chain = Chain().round(0.05, 0).convolution(4).add("Relu").round(0.02, 0).convolution(4).clip(0, 6).round(0.05, 0)
+    model = chain.model()
+    before = run(model, pictures())
+    canonicalize(model, "x86")
+    assert np.array_equal(run(model, pictures()), before)
+    onnx_ir.save(model, tmp_path / "model.onnx")
+    assert fused(tmp_path / "model.onnx").operators["QLinearConv"] == 2
+
+
 def test_a_clip_between_different_scales_stays() -> None:
     count, _, before, after = changed(Chain().round(0.05, 0).clip(0, 6).round(0.02, -128), clip_integers)
     assert count == 0
@@ -204,7 +236,9 @@ def test_tensorrt_gets_no_uint8_no_integer_clip_and_no_int32() -> None:
 @given(
     target=st.sampled_from(["x86", "arm"]),
     layers=st.lists(
-        st.sampled_from(["conv", "relu", "clip", "round", "hardswish", "residual"]), min_size=2, max_size=7
+        st.sampled_from(["conv", "relu", "relu, symmetric", "clip", "round", "hardswish", "residual"]),
+        min_size=2,
+        max_size=7,
     ),
     zero_point=ZERO_POINTS,
 )
@@ -216,6 +250,8 @@ def test_the_canonical_form_is_exact(target: str, layers: list[str], zero_point:
             chain.convolution(4, 3).round(0.3, zero_point)
         elif layer == "relu":
             chain.add("Relu").round(0.1, -128)
+        elif layer == "relu, symmetric":
+            chain.add("Relu").round(0.05, 0)
         elif layer == "clip":
             chain.clip(0, 6).round(0.1, -128)
         elif layer == "hardswish":
