@@ -39,6 +39,8 @@ def _sentences(rows: Sequence[Row], passes: Sequence[PassRecord], smoke: bool) -
             yield from _against_baseline(row, rows)
     for row in rows:
         yield from _doubts(row)
+        if not smoke:
+            yield from _doubts_of_figures(row)
     for record in passes:
         yield from _about_pass(record)
 
@@ -112,24 +114,28 @@ def _doubts(row: Row) -> Iterator[str]:
             f"{name}: this machine has no {row.runtime}; the file was verified in {row.stand_in} instead, "
             f"and its latency is not known."
         )
-    if row.agreement is not None and row.agreement < _LOW_AGREEMENT:
-        yield (
-            f"{name}: the file answers differently from its own program for {figures.percent(1 - row.agreement)} "
-            f"of the test pictures: {f'that is what {row.precision} costs' if row.converted else 'the export changed the model'}."
-        )
     if row.outside:
         share = (
             "" if row.delegated_share is None else f"; {figures.percent(row.delegated_share)} of the nodes are inside"
         )
         yield f"{name}: {_listed(row.outside)} stayed outside the delegate{share}."
+    for warning in row.warnings:
+        yield f"{name}: {warning}"
+
+
+def _doubts_of_figures(row: Row) -> Iterator[str]:
+    name = f"{title(row)} ({row.role})"
+    if row.agreement is not None and row.agreement < _LOW_AGREEMENT:
+        yield (
+            f"{name}: the file answers differently from its own program for {figures.percent(1 - row.agreement)} "
+            f"of the test pictures: {f'that is what {row.precision} costs' if row.converted else 'the export changed the model'}."
+        )
     latency = row.latency_ms
     if latency and latency.std > NOISY_SHARE * latency.p50:
         yield (
             f"{name}: latency is noisy (standard deviation {figures.milliseconds(latency.std)} "
             f"against p50 {figures.milliseconds(latency.p50)}); measure again on a quiet machine."
         )
-    for warning in row.warnings:
-        yield f"{name}: {warning}"
 
 
 def _about_pass(record: PassRecord) -> Iterator[str]:

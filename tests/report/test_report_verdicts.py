@@ -125,6 +125,14 @@ def test_a_smoke_run_says_so_first() -> None:
     assert "figures mean nothing" in SMOKE
 
 
+def test_a_smoke_run_raises_no_doubt_about_figures_that_mean_nothing() -> None:
+    rows = pair(agreement=0.6, latency_ms=latency(2.0, std=1.0), outside=("a",))
+    text = told(rows, smoke=True)
+    assert "answers differently" not in text and "noisy" not in text
+    assert "a stayed outside the delegate" in text
+    assert "answers differently" in told(rows) and "noisy" in told(rows)
+
+
 # ---- gates ------------------------------------------------------------------------------------------------------------
 
 PROGRAMS = (ProgramScore(Role.BASELINE, "float32", 0.98, (0.96, 0.99)),)
