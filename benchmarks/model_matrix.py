@@ -59,6 +59,7 @@ TEST_PICTURES = 100
 CALIBRATION_PICTURES = 32
 TRAIN_STEPS, TRAIN_BATCH, TRAIN_SECONDS = 80, 16, 300
 RATES, KNOWS = (2e-3, 5e-4, 1e-4), 0.95
+ENOUGH = 0.05  # loss, averaged over ten steps
 SMALL, STEPS_OF_SMALL = 8_000_000, 400  # parameters; small models learn more slowly, and their steps cost little
 AGREEMENT = 0.98
 MEANINGFUL = 0.9  # accuracy; whoever guesses alike agrees by chance
@@ -268,6 +269,7 @@ def _train(module: torch.nn.Module, data, labels: NDArray[np.int64], rate: float
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     random = np.random.default_rng(0)
     until = time.monotonic() + TRAIN_SECONDS
+    recent_loss = np.log(CLASSES)
     for _ in range(steps):
         chosen = random.choice(len(labels), TRAIN_BATCH, replace=False)
         loss = torch.nn.functional.cross_entropy(module(pictures(chosen.tolist())), torch.from_numpy(labels[chosen]))
@@ -275,7 +277,8 @@ def _train(module: torch.nn.Module, data, labels: NDArray[np.int64], rate: float
         loss.backward()
         optimizer.step()
         schedule.step()
-        if time.monotonic() > until:
+        recent_loss = 0.9 * recent_loss + 0.1 * loss.item()
+        if recent_loss < ENOUGH or time.monotonic() > until:
             break
     for each in module.modules():
         if isinstance(each, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the common base has no public name
