@@ -231,22 +231,19 @@ def _module(model: str, size: int) -> torch.nn.Module:
 
 def _trained(build: Callable[[], torch.nn.Module], data, labels: NDArray[np.int64]) -> torch.nn.Module:
     """The first of a few rates of learning after which the model knows the pictures, else the best of them."""
-    best, best_accuracy = None, -1.0
-    for rate in RATES:
-        module = build()
-        if rate == max(RATES) and not _has_batch_norm(module):
-            continue  # nothing holds their activations in range at this rate
+    from edgeopt_lightning.batch_norm import collecting
+
+    module = best = build()
+    best_accuracy = -1.0
+    # without BatchNorm, nothing holds the activations in range at the highest rate
+    for rate in RATES if collecting(module) else RATES[1:]:
         accuracy = _train(module, data, labels, rate)
         if accuracy > best_accuracy:
             best, best_accuracy = module, accuracy
         if accuracy >= KNOWS:
             break
-    assert best is not None
+        module = build()
     return best
-
-
-def _has_batch_norm(module: torch.nn.Module) -> bool:
-    return any("BatchNorm" in type(each).__name__ for each in module.modules())
 
 
 def _train(module: torch.nn.Module, data, labels: NDArray[np.int64], rate: float) -> float:
@@ -255,6 +252,8 @@ def _train(module: torch.nn.Module, data, labels: NDArray[np.int64], rate: float
     Returns the accuracy on some of the training pictures.
     """
     import torch
+
+    from edgeopt_lightning.batch_norm import collecting, reestimate
 
     def pictures(indices: Sequence[int]) -> torch.Tensor:
         return torch.from_numpy(data.preprocessing.normalize(data.train.pixels(indices)))
@@ -280,14 +279,11 @@ def _train(module: torch.nn.Module, data, labels: NDArray[np.int64], rate: float
         recent_loss = 0.9 * recent_loss + 0.1 * loss.item()
         if recent_loss < ENOUGH or time.monotonic() > until:
             break
-    for each in module.modules():
-        if isinstance(each, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the common base has no public name
-            each.momentum = None  # the average over all batches
-            each.reset_running_stats()
+    moved = collecting(module)
+    module.eval()
+    starts = range(0, len(labels) // 2, TRAIN_BATCH)
+    reestimate(module, moved, (pictures(range(start, start + TRAIN_BATCH)) for start in starts))
     with torch.no_grad():
-        for start in range(0, len(labels) // 2, TRAIN_BATCH):
-            module(pictures(range(start, start + TRAIN_BATCH)))
-        module.eval()
         answers = torch.cat(
             [module(pictures(range(start, start + TRAIN_BATCH))) for start in range(0, 96, TRAIN_BATCH)]
         )

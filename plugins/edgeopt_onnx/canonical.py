@@ -113,12 +113,10 @@ def clip_behind_quantization(graph: onnx_ir.Graph) -> int:
         for quantize, each in zip(after, parameters, strict=True):
             assert each is not None
             integers = quantize.outputs[0]
-            later = readers(integers)
             clipped = _clip_of_integers(graph, quantize, integers, f"{integers.name}_clipped_behind", each, bounds)
-            for node in later:
-                for index, given in enumerate(node.inputs):
-                    if given is integers:
-                        node.replace_input_with(index, clipped)
+            if (node := clipped.producer()) is not None and clipped is not integers:
+                integers.replace_all_uses_with(clipped)
+                node.replace_input_with(0, integers)
         remove(graph, clip, source)
         count += 1
     return count
