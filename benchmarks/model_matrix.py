@@ -57,10 +57,9 @@ CLASSES = 4
 TRAIN_PICTURES = 400
 TEST_PICTURES = 100
 CALIBRATION_PICTURES = 32
-TRAIN_STEPS, TRAIN_BATCH, TRAIN_SECONDS = 80, 16, 300
-RATES, KNOWS = (2e-3, 5e-4, 1e-4), 0.95
+TRAIN_STEPS, TRAIN_BATCH, TRAIN_SECONDS, WARM_UP_STEPS = 500, 16, 500, 10
+RATES, KNOWS = (2e-3, 1e-3, 5e-4, 1e-4), 0.95
 ENOUGH = 0.05  # loss, averaged over ten steps
-SMALL, STEPS_OF_SMALL = 8_000_000, 400  # parameters; small models learn more slowly, and their steps cost little
 AGREEMENT = 0.98
 MEANINGFUL = 0.9  # accuracy; whoever guesses alike agrees by chance
 ROUNDS, CALLS = 5, 4
@@ -226,7 +225,10 @@ def _module(model: str, size: int) -> torch.nn.Module:
         extra["image_size"] = size
     if architecture.startswith("maxvit"):
         extra["input_size"] = (size, size)
-    return torchvision.models.get_model(architecture, weights=None, num_classes=CLASSES, **extra)
+    module = torchvision.models.get_model(architecture, weights=None, num_classes=CLASSES, **extra)
+    if architecture.startswith("squeezenet"):  # a ReLU follows the last convolution, under which a class can die
+        module.classifier[1].bias.data.fill_(1.0)
+    return module
 
 
 def _trained(build: Callable[[], torch.nn.Module], data, labels: NDArray[np.int64]) -> torch.nn.Module:
@@ -247,7 +249,7 @@ def _trained(build: Callable[[], torch.nn.Module], data, labels: NDArray[np.int6
 
 
 def _train(module: torch.nn.Module, data, labels: NDArray[np.int64], rate: float) -> float:
-    """A few steps of AdamW, at most `TRAIN_SECONDS`, then BatchNorm statistics of the weights at the end.
+    """Steps of AdamW until the model knows its pictures or the time is over, then BatchNorm statistics of the weights at the end.
 
     Returns the accuracy on some of the training pictures.
     """
@@ -262,22 +264,21 @@ def _train(module: torch.nn.Module, data, labels: NDArray[np.int64], rate: float
     for each in module.modules():
         if "drop" in type(each).__name__.lower() or "stochastic" in type(each).__name__.lower():
             each.eval()
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    steps = STEPS_OF_SMALL if parameters < SMALL else TRAIN_STEPS
     optimizer = torch.optim.AdamW(module.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     random = np.random.default_rng(0)
-    until = time.monotonic() + TRAIN_SECONDS
+    start = time.monotonic()
     recent_loss = np.log(CLASSES)
-    for _ in range(steps):
+    step = 0
+    while (done := max(step / TRAIN_STEPS, (time.monotonic() - start) / TRAIN_SECONDS)) < 1:
+        step += 1
+        optimizer.param_groups[0]["lr"] = rate * min(1.0, step / WARM_UP_STEPS, 2 * (1 - done))
         chosen = random.choice(len(labels), TRAIN_BATCH, replace=False)
         loss = torch.nn.functional.cross_entropy(module(pictures(chosen.tolist())), torch.from_numpy(labels[chosen]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        schedule.step()
         recent_loss = 0.9 * recent_loss + 0.1 * loss.item()
-        if recent_loss < ENOUGH or time.monotonic() > until:
+        if recent_loss < ENOUGH:
             break
     moved = collecting(module)
     module.eval()
