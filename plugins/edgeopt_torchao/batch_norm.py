@@ -1,4 +1,4 @@
-"""BatchNorm and Dropout as modules inside a captured graph.
+"""BatchNorm as a module inside a captured graph.
 
 torchao's own conv-BatchNorm fusion for training rebuilds each BatchNorm with `eps=1e-5` and `momentum=0.1`, whatever the
 model had. MobileNetV3 has `eps=1e-3` and `momentum=0.01`, and channels whose variance is far below 1e-3: those are scaled up
@@ -11,16 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
-
-_DROPOUTS = {
-    torch.ops.aten.dropout.default: nn.Dropout,
-    torch.ops.aten.dropout_.default: nn.Dropout,
-    torch.ops.aten.feature_dropout.default: nn.Dropout2d,
-    torch.ops.aten.feature_dropout_.default: nn.Dropout2d,
-    torch.ops.aten.alpha_dropout.default: nn.AlphaDropout,
-    torch.ops.aten.alpha_dropout_.default: nn.AlphaDropout,
-}
-DROPOUT_MODULES = tuple(set(_DROPOUTS.values()))
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the one base without a fixed dimension
@@ -64,7 +54,7 @@ def rounding_scale(weight: Tensor | None, running_variance: Tensor, eps: float) 
 def hide_batch_norms(graph_module: GraphModule) -> None:
     """Rename the BatchNorm operators, so that torchao's own fusion does not find them.
 
-    The nodes stay the same objects, as quantization annotations refer to them. `restore_modules` replaces them. A
+    The nodes stay the same objects, as quantization annotations refer to them. `restore_batch_norms` replaces them. A
     BatchNorm without running statistics always uses its batch, and stays an operator.
     """
     for node in graph_module.graph.nodes:
@@ -72,22 +62,18 @@ def hide_batch_norms(graph_module: GraphModule) -> None:
             node.target = _hidden_batch_norm
 
 
-def restore_modules(graph_module: GraphModule) -> None:
-    """Replace hidden BatchNorm and captured Dropout operators by modules, which `train()` and `eval()` reach.
+def restore_batch_norms(graph_module: GraphModule) -> None:
+    """Replace hidden BatchNorm operators by modules, which `train()` and `eval()` reach.
 
-    BatchNorm takes the place of the module that held its parameters, so that every name in the state dict stays.
+    Each takes the place of the module that held its parameters, so that every name in the state dict stays.
     """
     graph = graph_module.graph
     for node in list(graph.nodes):
-        if node.target is _hidden_batch_norm:
-            name = str(node.args[3].target).rpartition(".")[0]  # where the running mean is
-            if not isinstance(graph_module.get_submodule(name), BatchNorm):
-                graph_module.set_submodule(name, _batch_norm(graph_module, node))
-        elif node.target in _DROPOUTS:
-            name = f"{node.name}_module"
-            graph_module.add_submodule(name, _DROPOUTS[node.target](node.args[1]))
-        else:
+        if node.target is not _hidden_batch_norm:
             continue
+        name = str(node.args[3].target).rpartition(".")[0]  # where the running mean is
+        if not isinstance(graph_module.get_submodule(name), BatchNorm):
+            graph_module.set_submodule(name, _batch_norm(graph_module, node))
         with graph.inserting_after(node):
             call = graph.call_module(name, (node.args[0],))
         call.meta = node.meta
@@ -116,7 +102,7 @@ def named_tensor(graph_module: GraphModule, name: str) -> Tensor:
 
 
 def _hidden_batch_norm(*_: object) -> Tensor:
-    raise AssertionError("a hidden BatchNorm was run before restore_modules put a module in its place")
+    raise AssertionError("a hidden BatchNorm was run before restore_batch_norms put a module in its place")
 
 
 def _batch_norm(graph_module: GraphModule, node: Node) -> BatchNorm:

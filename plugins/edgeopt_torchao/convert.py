@@ -12,7 +12,8 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
 from edgeopt.errors import NothingChangedError
 from edgeopt.program import make_contiguous
-from edgeopt_torchao.batch_norm import DROPOUT_MODULES, BatchNorm, called_module, folding_scale, named_tensor
+from edgeopt_torchao.batch_norm import BatchNorm, called_module, folding_scale, named_tensor
+from edgeopt_torchao.dropout import remove_dropouts
 
 OPERATORS = ("torch.ao.quantization.fx._decomposed",)
 """Modules whose import registers the operators of a converted program; `torch.export.load` needs them."""
@@ -31,11 +32,10 @@ def convert(prepared: GraphModule) -> GraphModule:
     nn.Module.train(model, False)  # torchao forbids eval() on what prepare_pt2e returns
     _require_ranges(model)
     _fold_batch_norms(model)
-    _remove_dropouts(model)
+    remove_dropouts(model)
     model.graph.eliminate_dead_code()
     model.recompile()
     converted = convert_pt2e(model, fold_quantize=False)
-    _remove_repeated_quantizers(converted)
     for name in ("train", "eval"):  # torch.export restores the mode of what it exports
         vars(converted).pop(name, None)
     return converted.eval()
@@ -95,28 +95,3 @@ def _folded(batch_norm: BatchNorm, weight: Tensor, bias: Tensor | None) -> tuple
     if batch_norm.bias is not None:
         shift = shift + batch_norm.bias
     return weight * scale.view(-1, *[1] * (weight.dim() - 1)), shift
-
-
-def _remove_dropouts(model: GraphModule) -> None:
-    for node in list(model.graph.nodes):
-        if isinstance(called_module(model, node), DROPOUT_MODULES):
-            node.replace_all_uses_with(node.args[0])
-            model.graph.erase_node(node)
-
-
-def _remove_repeated_quantizers(model: GraphModule) -> None:
-    """Quantize what was just dequantized no second time with the same numbers, as a removed dropout leaves it; nothing changes.
-
-    It costs work, and XNNPACK (in ExecuTorch 1.4.1) makes tables of such pairs and frees one twice where a residual sum follows,
-    as in Swin: the process that closes the file is aborted.
-    """
-    quantized_decomposed = torch.ops.quantized_decomposed
-    for node in list(model.graph.nodes):
-        if node.target is not quantized_decomposed.quantize_per_tensor.default:
-            continue
-        before = node.args[0]
-        if before.target is quantized_decomposed.dequantize_per_tensor.default and before.args[1:] == node.args[1:]:
-            node.replace_all_uses_with(before.args[0])
-            model.graph.erase_node(node)
-    model.graph.eliminate_dead_code()
-    model.recompile()

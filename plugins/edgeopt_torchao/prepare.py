@@ -14,7 +14,8 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt
 from torchao.quantization.pt2e.quantizer import Quantizer
 
 from edgeopt.errors import NothingChangedError
-from edgeopt_torchao.batch_norm import BatchNorm, called_module, hide_batch_norms, restore_modules, rounding_scale
+from edgeopt_torchao.batch_norm import BatchNorm, called_module, hide_batch_norms, restore_batch_norms, rounding_scale
+from edgeopt_torchao.dropout import put_back_dropouts, take_out_dropouts
 from edgeopt_torchao.fake_quantize import FakeQuantizer, replace_fake_quantizers
 from edgeopt_torchao.layers import CONVOLUTIONS
 
@@ -28,12 +29,14 @@ def prepare_ptq(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
 
     Raises `NothingChangedError` when it asks for none.
     """
-    prepared = prepare_pt2e(copy.deepcopy(program.module()), quantizer)
+    module = copy.deepcopy(program.module())
+    take_out_dropouts(module)
+    prepared = prepare_pt2e(module, quantizer)
     _require_observers(prepared, quantizer)
     # What no convolution took in stays a module: torchao's conversion spends half a minute on any BatchNorm operator it sees.
     hide_batch_norms(prepared)
-    restore_modules(prepared)
-    nn.Module.train(prepared, False)  # torchao's graphs refuse eval(); calibration must neither drop nor move anything
+    restore_batch_norms(prepared)
+    nn.Module.train(prepared, False)  # torchao's graphs refuse eval(); calibration must not move anything
     return prepared
 
 
@@ -65,9 +68,12 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
 
     Raises `NothingChangedError` when the quantizer asks for nothing, `PluginError` for what cannot be trained.
     """
-    prepared = prepare_qat_pt2e(copy.deepcopy(program.module()), _BatchNormHider(quantizer))
+    module = copy.deepcopy(program.module())
+    dropouts = take_out_dropouts(module)
+    prepared = prepare_qat_pt2e(module, _BatchNormHider(quantizer))
     _require_observers(prepared, quantizer)
-    restore_modules(prepared)
+    put_back_dropouts(prepared, dropouts)
+    restore_batch_norms(prepared)
     prepared.load_state_dict(
         program.state_dict, strict=False
     )  # an evaluation-mode graph lost the count of batches seen
@@ -75,7 +81,7 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
     _observe_current_weights(prepared)
     _round_folded_weights(prepared)
     prepared.recompile()
-    # torchao shadows these two with functions that raise, for want of what `restore_modules` did.
+    # torchao shadows these two with functions that raise, for want of what `restore_batch_norms` did.
     for name in ("train", "eval"):
         vars(prepared).pop(name, None)
     return prepared.train()
