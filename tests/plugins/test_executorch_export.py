@@ -16,6 +16,9 @@ from torch.export import ExportedProgram
 from edgeopt.program import quick_tracing
 from edgeopt_executorch.export import CARD_METHOD, ExecuTorchReport, export_executorch
 from edgeopt_executorch.predictor import ExecuTorchPredictor
+from edgeopt_executorch.quantizer import build_xnnpack
+from edgeopt_torchao.convert import convert
+from edgeopt_torchao.prepare import prepare_ptq, prepare_qat
 
 CARD = '{"classes": ["käse", "b"]}'
 
@@ -135,6 +138,35 @@ def test_names_that_are_no_names_in_a_graph_do_not_matter(tmp_path: Path) -> Non
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         difference = predictor.predict(pictures(3).numpy()) - outputs(program, pictures(3)).numpy()
     assert np.abs(difference).max() < 1e-5
+
+
+@pytest.mark.parametrize("qat", [True, False])
+def test_a_dropout_before_a_reshape_or_a_sum_leaves_a_file_that_loads_and_closes(qat: bool, tmp_path: Path) -> None:
+    """The order of Inception, whose file XNNPACK refused, and of Swin, whose file aborted the process that closed it."""
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = torch.nn.Conv2d(3, 8, 3)
+            self.dropout = torch.nn.Dropout(0.5)
+            self.middle, self.head = torch.nn.Linear(8, 8), torch.nn.Linear(8, CLASSES)
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            x = torch.nn.functional.adaptive_avg_pool2d(self.convolution(batch), 1)
+            x = torch.flatten(self.dropout(x), 1)
+            return self.head(x + self.dropout(self.middle(x)))
+
+    torch.manual_seed(0)
+    prepared = (prepare_qat if qat else prepare_ptq)(capture(Net().eval()), build_xnnpack(per_channel=True, qat=qat))
+    for seed in range(4):
+        torch.manual_seed(seed)
+        prepared(pictures(16))
+    program = capture(convert(prepared))
+    report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
+    assert report.delegated_share == 1.0
+    with ExecuTorchPredictor(report.path, threads=1) as predictor:
+        expected = outputs(program, pictures(5)).numpy()
+        assert np.abs(predictor.predict(pictures(5).numpy()) - expected).max() <= 0.05 * np.abs(expected).max()
 
 
 def test_quick_tracing_changes_nothing_but_debug_handles(
