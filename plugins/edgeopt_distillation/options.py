@@ -1,0 +1,76 @@
+"""The options of `distill` and `earlier-run`; `TeacherOptions` is for every pass that can train with a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edgeopt.plugin import AsTable, ModelPlugin, Options, Use
+from edgeopt.settings import PosixPath, Share
+from edgeopt_lightning.options import FitOptions
+
+LayerPair = tuple[str, str]
+
+
+class TeacherOptions(Options):
+    """Learning from a teacher's logits: passes that train extend it."""
+
+    teacher: Annotated[Use[ModelPlugin] | None, AsTable] = Field(
+        None, description="trained model to learn from besides the labels: a model plugin with its own weights"
+    )
+    temperature: float = Field(
+        4.0, gt=0.0, le=100.0, description="divides the logits of both before they are compared; higher is softer"
+    )
+    alpha: Share = Field(0.9, description="share of the teacher in the loss, the labels have the rest")
+    alpha_schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="how alpha falls to alpha_end over the epochs"
+    )
+    alpha_end: Share | None = Field(None, description="alpha in the last epoch; 0 when left out, unless constant")
+
+    @model_validator(mode="after")
+    def _alpha_falls(self) -> TeacherOptions:
+        if self.alpha_end is not None and self.alpha_schedule == "constant":
+            raise ValueError('alpha_end needs alpha_schedule = "linear" or "cosine"')
+        if self.alpha_end is not None and self.alpha_end > self.alpha:
+            raise ValueError(f"alpha_end ({self.alpha_end:g}) is above alpha ({self.alpha:g})")
+        return self
+
+
+class DistillOptions(FitOptions, TeacherOptions):
+    """Training with a teacher."""
+
+    teacher: Annotated[Use[ModelPlugin], AsTable] = Field(
+        description="trained model to learn from besides the labels: a model plugin with its own weights, such as "
+        "earlier-run",
+        examples=[{"use": "torchvision", "arch": "resnet50", "weights": "DEFAULT"}],
+    )
+    features: tuple[LayerPair, ...] = Field(
+        (), description="pairs of a student's and a teacher's layer, by name, whose outputs shall be alike"
+    )
+    feature_weight: float = Field(1.0, gt=0.0, le=1e6, description="weight of the features in the loss")
+    attention: tuple[LayerPair, ...] = Field(
+        (), description="pairs of layers that shall look at the same places of a picture"
+    )
+    attention_weight: float = Field(1.0, gt=0.0, le=1e6, description="weight of the attention in the loss")
+    control: bool = Field(
+        True, description="train the same student without the teacher as well, for the report; doubles the time"
+    )
+
+    @model_validator(mode="after")
+    def _teacher_is_heard(self) -> DistillOptions:
+        if self.alpha == 0 and not self.features and not self.attention:
+            raise ValueError("alpha = 0 without features or attention leaves the teacher nothing to teach")
+        for weight, pairs in (("feature_weight", "features"), ("attention_weight", "attention")):
+            if getattr(self, weight) != type(self).model_fields[weight].default and not getattr(self, pairs):
+                raise ValueError(f"{weight} needs {pairs} to name layers")
+        return self
+
+
+class EarlierRunOptions(Options):
+    """Where the earlier run left its results."""
+
+    run: PosixPath = Field(
+        description="folder of the run, in which its report.json is", examples=[Path("runs/my-recipe")]
+    )

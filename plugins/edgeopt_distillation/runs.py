@@ -1,0 +1,73 @@
+"""Finds what an earlier run left in its store. Light: nothing of a model is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from edgeopt.errors import CheckpointError, Location, Problem, UserError
+from edgeopt.plugin import PassPlugin
+from edgeopt.registry import load_registry
+from edgeopt.report.schema import Report
+from edgeopt.runner import store_of
+from edgeopt.states import load_outline
+from edgeopt.types import TORCH, Form, Json, PassRecord
+
+_REPORT = "report.json"
+_STATE = "state.json"
+
+
+def find_float_model(run: Path) -> Path:
+    """The folder, named by its key, that holds the float model of a run: the state before its first optimizing pass.
+
+    A state is known by what was done to it, which the run's report says as well. Keys would not do: they change with every
+    version of edgeopt.
+
+    Raises `CheckpointError` when there is no report, or when the state is no longer in the run's store, and
+    `PluginError` when a pass of the run is not installed.
+    """
+    report = _read(run / _REPORT)
+    steps = [step["use"] for step in report.recipe.resolved.get("passes", ())]
+    wanted = _plain(report.passes[: len(report.passes) - len(steps) + _float_passes(steps)])
+    store = store_of(run.parent)
+    for file in sorted(store.root.glob(f"*/*/{_STATE}")):
+        if (found := store.find(file.parent.name)) is None:
+            continue  # made by halves
+        outline = load_outline(found.folder)
+        if outline.form is Form.MODULE and outline.framework == TORCH and _plain(outline.history) == wanted:
+            return found.folder
+    raise CheckpointError(
+        Problem(
+            f"the float model of run {run} is not in {store.root}",
+            "run its recipe again with --fresh; a run of Keras, or one whose folder was moved, has none",
+            option="run",
+        )
+    )
+
+
+def _read(file: Path) -> Report:
+    try:
+        return Report.from_json(file.read_bytes())
+    except OSError as error:
+        raise CheckpointError(
+            Problem(
+                f"there is no report {file}: {error.strerror}",
+                "run that recipe first, or give the folder that `edgeopt run` wrote",
+                option="run",
+            )
+        ) from error
+    except UserError as error:
+        raise error.at(lambda *_: Location(str(file))) from error
+
+
+def _float_passes(steps: list[str]) -> int:
+    """How many of the passes made the float model; raises `PluginError` for one that is not installed."""
+    registry = load_registry()
+    return next((index for index, name in enumerate(steps) if registry.get(PassPlugin, name).optimizes), len(steps))
+
+
+def _plain(history: tuple[PassRecord, ...]) -> Json:
+    """A history as JSON that can be compared: figures that are not finite are words, as in a report."""
+    from pydantic_core import to_json  # only where a run is looked for
+
+    return json.loads(to_json(history, inf_nan_mode="strings"))

@@ -1,0 +1,184 @@
+"""A teacher, and the loss with which a student learns from it: for `distill`, and for every pass that fits a model.
+
+```
+teacher = load_teacher(options.teacher, state.task, context)
+teaching = Teaching(teacher, state.task, options, epochs)
+fit(module, data, task, options, context, teaching.added_to(FitHooks(...)))
+```
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, log_softmax
+
+from edgeopt.errors import Problem, TrainingError
+from edgeopt.plugin import ModelPlugin, PassContext, Use
+from edgeopt.task import Score, Task
+from edgeopt.types import TORCH
+from edgeopt_distillation.options import TeacherOptions
+from edgeopt_lightning.data import Normalize, ordered_loader
+from edgeopt_lightning.fit import FitHooks
+
+_BATCH_SIZE = 64
+
+
+# ---- the teacher ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained module in evaluation mode, whose weights need no gradients, and its score on the validation split."""
+
+    module: nn.Module
+    name: str
+    score: Score
+    warnings: tuple[str, ...] = ()
+
+
+def load_teacher(use: Use[ModelPlugin], task: Task, context: PassContext) -> Teacher:
+    """Builds the model that a recipe names as a teacher and scores it on the validation split.
+
+    In a smoke run a teacher that knows nothing is a warning: there, no model was trained for more than a few batches.
+
+    Raises `TrainingError` when it is of another framework or no better than guessing, and what its plugin raises.
+    """
+    name = use.plugin.name
+    if use.plugin.framework != TORCH:
+        raise TrainingError(
+            Problem(
+                f"teacher {name!r} is a model of {use.plugin.framework}, and the student one of {TORCH}",
+                "name a model of PyTorch",
+                option="teacher",
+            )
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        built = use.plugin.build(use.options, context.data)
+    module = built.module.eval().requires_grad_(False)
+    score = validation_score(module, task, context)
+    warnings = tuple(f"teacher: {warning}" for record in built.history for warning in record.warnings)
+    if _is_guessing(score, context.data.validation.labels[: score.count], len(context.data.classes)):
+        problem = (
+            f"teacher {name!r} has an {task.metric} of {score.value:.1%} on {score.count} validation pictures of "
+            f"{len(context.data.classes)} classes, which is no better than guessing"
+        )
+        if context.budget.batches is None:
+            hint = "give it weights that were trained on these classes, or train it in a recipe and name that run"
+            raise TrainingError(Problem(problem, hint, option="teacher"))
+        warnings = (*warnings, problem)
+    return Teacher(module, name, score, warnings)
+
+
+@torch.no_grad()
+def validation_score(module: nn.Module, task: Task, context: PassContext) -> Score:
+    """The score of a module in evaluation mode on the validation split; the module ends on the CPU."""
+    device = torch.device("cuda" if _has_gpu(context) else "cpu")
+    module.to(device)
+    data = context.data
+    pictures = np.arange(validation_pictures(context, _BATCH_SIZE))
+    as_inputs = Normalize(data.preprocessing, context.trainer.channels_last)
+    logits = [
+        module(as_inputs(pixels.to(device))).cpu()
+        for pixels, _ in ordered_loader(data.validation, pictures, _BATCH_SIZE, context.trainer.loader_workers)
+    ]
+    module.to("cpu")
+    return task.score(torch.cat(logits).float().numpy(), data.validation.labels[pictures])
+
+
+def validation_pictures(context: PassContext, batch_size: int) -> int:
+    """How many pictures `fit` validates on with batches of this size."""
+    bound = context.budget.batches
+    return context.budget.of(None if bound is None else bound * batch_size, len(context.data.validation))
+
+
+def _has_gpu(context: PassContext) -> bool:
+    return context.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+
+
+def _is_guessing(score: Score, labels: NDArray[np.int64], classes: int) -> bool:
+    """Whether a score may be that of random answers, or is one that naming the most frequent class reaches as well."""
+    most_frequent = float(np.bincount(labels).max()) / len(labels)
+    return score.value <= most_frequent or score.interval[0] <= 1 / classes
+
+
+# ---- the loss ---------------------------------------------------------------------------------------------------------
+
+
+def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of the student's answers from the teacher's, both softened, times temperature squared.
+
+    Takes float logits (n, classes) and gives a scalar, the mean over the batch, float32. The factor keeps the gradients' size
+    whatever the temperature is.
+
+    Source: G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network", 2015.
+    """
+    student = log_softmax(logits.float() / temperature, dim=1)
+    teacher = log_softmax(teacher_logits.float() / temperature, dim=1)
+    return kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def alpha_at(options: TeacherOptions, epoch: int, epochs: int) -> float:
+    """The teacher's share of the loss in `epoch`, counted from 0, of `epochs`."""
+    end = options.alpha_end or 0.0
+    done = epoch / (epochs - 1) if epochs > 1 else 0.0
+    match options.alpha_schedule:
+        case "linear":
+            return options.alpha + (end - options.alpha) * done
+        case "cosine":
+            return end + (options.alpha - end) * (1 + math.cos(math.pi * done)) / 2
+        case _:
+            return options.alpha
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """The loss of a student with a teacher, in a training of `epochs`.
+
+    `label_smoothing` is that of the labels' part. `extra`, where it is given, is added as it is: the loss of features, which
+    both models computed for the same batch just before.
+    """
+
+    teacher: Teacher
+    task: Task
+    options: TeacherOptions
+    epochs: int
+    label_smoothing: float = 0.0
+    extra: Callable[[], Tensor] | None = None
+    # a tensor, because a compiled step would be compiled anew for each new number
+    _alpha: Tensor = field(default_factory=lambda: torch.tensor(0.0), repr=False)
+
+    def added_to(self, hooks: FitHooks) -> FitHooks:
+        """The hooks of a pass with this loss, and with what must be done before each epoch."""
+
+        def before_epoch(module: nn.Module, epoch: int) -> None:
+            if hooks.before_epoch is not None:
+                hooks.before_epoch(module, epoch)
+            self.before_epoch(module, epoch)
+
+        return replace(hooks, before_epoch=before_epoch, loss=self.loss)
+
+    def before_epoch(self, student: nn.Module, epoch: int) -> None:
+        """Sets alpha, and brings the teacher to the student's device."""
+        self._alpha.fill_(alpha_at(self.options, epoch, self.epochs))
+        place = next(student.parameters()).device
+        self.teacher.module.to(place)
+
+    def loss(self, inputs: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch, a scalar.
+
+        Takes normalized float32 `inputs` (n, 3, height, width), the student's `logits` (n, classes) and int64 `labels` (n,).
+        """
+        with torch.no_grad():
+            teacher_logits = self.teacher.module(inputs)
+        soft = soft_loss(logits, teacher_logits, self.options.temperature)
+        hard = self.task.loss(logits, labels, self.label_smoothing)
+        loss = self._alpha * soft + (1 - self._alpha) * hard
+        return loss if self.extra is None else loss + self.extra()
