@@ -63,7 +63,7 @@ def layers_of_file(graph: Graph) -> LayerCounts:
         source = producers.get(weight)
         if source is not None and graph.kind(source) == "DEQUANTIZE":
             weight = int(source.inputs[0])
-        if graph.kind(operator) == "BATCH_MATMUL" and graph.constant(weight) is None:
+        if graph.kind(operator) in ("BATCH_MATMUL", "FULLY_CONNECTED") and graph.constant(weight) is None:
             continue  # a product of two activations, as in attention
         types = graph.dtype(value), graph.dtype(weight)
         if types == ("int8", "int8"):

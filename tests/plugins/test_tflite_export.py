@@ -155,6 +155,42 @@ class Pooled(torch.nn.Module):
         return self.pool(self.activation(self.stem(x))).mean((2, 3))
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_product_of_two_activations_is_no_layer(heads: int, tmp_path: Path) -> None:
+    """Attention whose heads share their keys: LiteRT's converter makes a fully connected operator without weights of it."""
+
+    class Attention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key = torch.nn.Conv2d(3, 8 * heads, 3, 2), torch.nn.Conv2d(3, 8, 3, 2)
+            self.head = torch.nn.Linear(8 * heads, CLASSES)
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            key = self.key(batch).flatten(2)
+            query = self.query(batch).flatten(2)
+            places = key.shape[2]
+            query = query.reshape(-1, heads, 8, places).transpose(2, 3).reshape(-1, heads * places, 8)
+            values = (query @ key).softmax(-1) @ key.transpose(1, 2)
+            return self.head(values.reshape(-1, heads, places, 8).mean(2).flatten(1))
+
+    torch.manual_seed(0)
+    program = quantized(capture(Attention().eval()))
+    artifact = export(state_of(program, "int8"), tmp_path)
+    graph = Graph(artifact.path.read_bytes())
+    products = [
+        operator
+        for operator in graph.operators
+        if graph.kind(operator) in ("FULLY_CONNECTED", "BATCH_MATMUL")
+        and graph.constant(int(operator.inputs[1])) is None
+    ]
+    assert len(products) == 2
+    counts = audit.layers_of_file(graph)
+    assert (counts.int8, counts.layers) == (3, 3)
+    with TflitePredictor(artifact.path, threads=1) as predictor:
+        expected = outputs(program, pictures(5)).numpy()
+        assert np.abs(predictor.predict(pictures(5).numpy()) - expected).max() <= 0.05 * np.ptp(expected)
+
+
 @pytest.mark.parametrize("rectified", [True, False])
 def test_padding_before_a_pooling_stays_in_the_delegate_where_zero_is_the_least(
     tmp_path: Path, rectified: bool
