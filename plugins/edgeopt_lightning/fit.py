@@ -83,6 +83,11 @@ class FitHooks:
     the module itself, or its averaged weights, in evaluation mode.
     `set_training(module, training)` switches modes: graphs of `torch.export` have no `train()` and `eval()`.
     `loss(inputs, logits, labels)` replaces the task's loss.
+    `constrain(module, epochs)` holds in place what the weights must keep, such as zeros: before the first step of an epoch,
+    after every step, and on averaged weights before they are scored. `epochs` counts what is done, in steps of the optimizer:
+    2.25 after a quarter of the third epoch. It depends on the module's state and on `epochs` alone, so that a resumed training
+    goes on alike; what it must remember it keeps in buffers, which checkpoints and averages have too.
+    `first_epoch` is the first, counted from 0, that may be selected; at least the last one may.
     `reestimate_batch_norm` collects BatchNorm statistics anew for averaged weights and at the end.
     """
 
@@ -90,6 +95,8 @@ class FitHooks:
     scored: Callable[[nn.Module], Callable[[Tensor], Tensor]] | None = None
     set_training: Callable[[nn.Module, bool], None] = set_module_training
     loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    constrain: Callable[[nn.Module, float], None] | None = None
+    first_epoch: int = 0
     reestimate_batch_norm: bool = True
 
 
@@ -212,12 +219,15 @@ class _Training(LightningModule):  # type: ignore[misc]
         self._label = label
         self._seed = context.seed
         self._epochs = budget.of(budget.epochs, options.epochs)
+        self._first_epoch = min(hooks.first_epoch, self._epochs - 1)
         self._most_batches = budget.batches
         self._progress = context.progress if trainer.is_global_zero else Silent()
         self._shuffled = Shuffled(
             len(data.train), options.batch_size, context.seed, trainer.global_rank, trainer.world_size, budget.batches
         )
         self._require_batches()
+        self._steps_per_epoch = math.ceil(len(self._shuffled) / options.accumulate)
+        self._steps = 0
         self._file = context.work_dir / f"{label}.ckpt"
         shapes = [[name, list(each.shape)] for name, each in module.named_parameters()]
         self._fingerprint = digest(
@@ -244,8 +254,7 @@ class _Training(LightningModule):  # type: ignore[misc]
         """The optimizer; beside it the learning rate and the averaged weights."""
         fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
         self._optimizer = make_optimizer(self.module, self._options, fused=fused)
-        steps = math.ceil(len(self._shuffled) / self._options.accumulate)
-        self._learning_rate = LearningRate(self._optimizer, self._options, steps, self._epochs)
+        self._learning_rate = LearningRate(self._optimizer, self._options, self._steps_per_epoch, self._epochs)
         if self._options.averaging != "none":
             start = swa_start_epoch(self._options, self._epochs)
             self._averaging = Averaging(self._options.averaging, self.module, self._options.ema_decay, start)
@@ -276,6 +285,8 @@ class _Training(LightningModule):  # type: ignore[misc]
         self._hooks.set_training(self.module, True)
         if self._hooks.before_epoch is not None:
             self._hooks.before_epoch(self.module, self.history.epochs)
+        self._steps = self.history.epochs * self._steps_per_epoch
+        self._constrain(self.module)
         self.history.collecting = batch_norm.collecting(self.module)
         self.history.learning_rate.append(self._learning_rate.value)
         self._losses, self._checked = [], 0
@@ -296,6 +307,8 @@ class _Training(LightningModule):  # type: ignore[misc]
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step of the optimizer, and of all that follows it."""
         super().optimizer_step(*args, **kwargs)
+        self._steps += 1
+        self._constrain(self.module)
         self._learning_rate.after_step()
         if self._averaging is not None:
             self._averaging.after_step(self.module)
@@ -311,10 +324,12 @@ class _Training(LightningModule):  # type: ignore[misc]
         share_buffers(candidate)
         self._hooks.set_training(candidate, False)
         if averaged is not None:
+            self._constrain(candidate)
             self._reestimate(candidate)
         validation = self._validate(candidate)
         self._learning_rate.after_epoch(validation.loss)
-        if epoch == 0 or validation.rank > history.best.rank:
+        may_be_best = epoch >= self._first_epoch
+        if epoch == self._first_epoch or (may_be_best and validation.rank > history.best.rank):
             history.best_epoch, history.best_weights = epoch, _snapshot(candidate)
             history.best_is_average = averaged is not None
         history.training_loss.append(mean_over_devices(torch.stack(self._losses)))
@@ -322,7 +337,9 @@ class _Training(LightningModule):  # type: ignore[misc]
         history.validation_score.append(validation.score)
         if history.epochs == self._epochs:
             history.stopped = "all epochs done"
-        elif self._options.patience is not None and epoch - history.best_epoch >= self._options.patience:
+        elif (
+            may_be_best and self._options.patience is not None and epoch - history.best_epoch >= self._options.patience
+        ):
             history.stopped = f"no better epoch in {self._options.patience}"
         self.trainer.should_stop = bool(history.stopped)
         if self.trainer.is_global_zero:
@@ -411,6 +428,10 @@ class _Training(LightningModule):  # type: ignore[misc]
             return task.loss(logits, labels, smoothing) if replaced is None else replaced(inputs, logits, labels)
 
         return step
+
+    def _constrain(self, module: nn.Module) -> None:
+        if self._hooks.constrain is not None:
+            self._hooks.constrain(module, self._steps / self._steps_per_epoch)
 
     def _require_batches(self) -> None:
         if len(self._shuffled) == 0:

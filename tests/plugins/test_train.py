@@ -441,3 +441,43 @@ def test_hooks_can_replace_loss_and_see_every_epoch(tmp_path) -> None:
     result = fit(make_net(), context.data, Classification(), options, context, hooks, label="distil")
     assert seen == list(range(6)) and shapes == {((3, 12, 12), torch.float32, 3, torch.int64)}
     assert result.best_score > 0.8 and (tmp_path / "distil.ckpt").exists()
+
+
+def test_a_constraint_holds_after_every_step_and_on_averages(tmp_path) -> None:
+    constrained, seen = [], []
+
+    def constrain(module, epochs):
+        constrained.append(epochs)
+        with torch.no_grad():
+            module.head[1].weight[0] = 0.0 if epochs >= 1 else 1.0  # the average remembers what came before
+
+    def loss(inputs, logits, labels):
+        seen.append(constrained[-1])
+        return nn.functional.cross_entropy(logits, labels)
+
+    def scored(module):
+        assert not module.head[1].weight[0].any() and module.head[1].weight[1].all()
+        return module
+
+    context = make_context(tmp_path)
+    options = FitOptions(epochs=2, batch_size=16, accumulate=3, averaging="ema", optimizer="sgd", weight_decay=0.1)
+    hooks = FitHooks(constrain=constrain, loss=loss, scored=scored)
+    fit(make_net(), context.data, Classification(), options, context, hooks)
+    # 8 batches in 3 steps an epoch; its end comes once more for the average, and its start before the first step
+    thirds = [0, 1 / 3, 2 / 3, 1, 1, 1, 4 / 3, 5 / 3, 2, 2]
+    assert constrained == thirds
+    assert [round(3 * each) for each in seen] == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("first_epoch", "patience", "best", "run"), [(2, None, 5, 5), (2, 1, 3, 4), (9, 1, 5, 5), (0, 1, 1, 2)]
+)
+def test_epochs_before_the_first_that_counts_are_not_chosen(tmp_path, first_epoch, patience, best, run) -> None:
+    context = make_context(tmp_path)
+    scripted = Scripted(context.data, [45, 44, 20, 10, 30])
+    net = make_net()
+    hooks = FitHooks(scored=scripted, reestimate_batch_norm=False, first_epoch=first_epoch)
+    options = FitOptions(epochs=5, batch_size=16, patience=patience)
+    result = fit(net, context.data, Classification(), options, context, hooks)
+    assert (result.best_epoch, result.epochs_run) == (best, run)
+    assert weights_of(net) == scripted.seen[best - 1]
