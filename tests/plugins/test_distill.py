@@ -276,6 +276,16 @@ def test_a_compiled_step_teaches_alike(tmp_path, teacher, monkeypatch) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+def test_mixed_precision_teaches_as_well(tmp_path, teacher) -> None:
+    options = options_with(
+        teacher, epochs=4, control=False, features=[["features", "body"]], attention=[["features.0", "body.0"]]
+    )
+    record = distill(make_state(make_net()), options, make_context(tmp_path, precision="bf16-mixed")).history[-1]
+    assert record.facts["precision"] == "bf16-mixed" and not record.warnings
+    losses = next(curve.y for curve in record.curves if curve.name == "training loss")
+    assert losses[-1] < losses[0]
+
+
 # ---- killed and resumed -----------------------------------------------------------------------------------------------
 
 
