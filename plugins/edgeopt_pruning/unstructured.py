@@ -1,0 +1,149 @@
+"""The pass `prune-unstructured`: weights set to zero one by one, and training around the zeros."""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from edgeopt.errors import NothingChangedError, Problem
+from edgeopt.plugin import PassContext
+from edgeopt.types import Curve, Json, ModelState, PassRecord
+from edgeopt_lightning.fit import FitHooks, FitResult, fit
+from edgeopt_pruning.masks import (
+    Choice,
+    Pattern,
+    Scope,
+    attach_masks,
+    choose_layers,
+    choose_zeros,
+    detach_masks,
+    hold_zeros,
+    wanted_zeros,
+    weights_of,
+)
+from edgeopt_pruning.schedule import SparsitySchedule
+from edgeopt_pruning.unstructured_options import PruneUnstructuredOptions
+
+DENSE_KERNELS = (
+    "zeros alone make no file faster or smaller: runtimes multiply by them like by any other number and store them; "
+    "they shrink what is compressed, such as an app package"
+)
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """What the weights of a model keep while it trains. What is zero already is remembered in the model's own masks."""
+
+    layers: tuple[str, ...]
+    schedule: SparsitySchedule
+    scope: Scope
+    pattern: Pattern | None
+
+    def constrain(self, module: nn.Module, epochs: float) -> None:
+        """The zeros that are due when `epochs` are done."""
+        hold_zeros(module, self.layers, self.schedule.at(epochs), self.scope, self.pattern)
+
+
+def prune_unstructured(state: ModelState, options: PruneUnstructuredOptions, context: PassContext) -> ModelState:
+    """A state with a trained copy of the module in which the smallest weights are exactly 0; nothing else is left in it.
+
+    Masks hold after every step, also for averaged weights. The epoch is chosen among those that ended with all zeros in
+    place. Ranking by magnitude is that of S. Han et al., "Learning both weights and connections for efficient neural
+    networks", 2015.
+
+    Raises what `fit` raises, and `NothingChangedError` when no layer can be pruned, or no weight that is not zero already.
+    """
+    module = copy.deepcopy(state.module)
+    pattern = Pattern(*options.kept_of) if options.kept_of else None
+    choice = choose_layers(module, options.protect, pattern)
+    zeros = Zeros(choice.pruned, _schedule(options, context), options.scope, pattern)
+    _require_new_zeros(module, zeros)
+    attach_masks(module, zeros.layers)
+    hooks = FitHooks(constrain=zeros.constrain, first_epoch=zeros.schedule.first_full_epoch)
+    result = fit(module, context.data, state.task, options, context, hooks, label="prune-unstructured")
+    detach_masks(module, zeros.layers)
+
+    record = PassRecord(
+        "prune-unstructured",
+        {**result.facts, **_facts(state.module, module, options, choice)},
+        (*result.curves, _curve(zeros.schedule, result)),
+        (*result.warnings, *_warnings(module, zeros)),
+    )
+    return state.after(record, module)
+
+
+def _schedule(options: PruneUnstructuredOptions, context: PassContext) -> SparsitySchedule:
+    """The schedule that was asked for, run through faster where the budget has fewer epochs."""
+    pace = context.budget.of(context.budget.epochs, options.epochs) / options.epochs
+    begin, end = options.begin_epoch * pace, options.last_growth * pace
+    return SparsitySchedule(options.share_of_zeros, options.initial_sparsity, begin, end)
+
+
+def _require_new_zeros(module: nn.Module, zeros: Zeros) -> None:
+    weights = list(weights_of(module, zeros.layers).values())
+    count, share = sum(weight.numel() for weight in weights), zeros.schedule.final
+    if wanted_zeros(weights, share, zeros.scope) == 0:
+        raise NothingChangedError(
+            Problem(
+                f"a sparsity of {share:g} is less than one zero in the {count} weights that could be pruned",
+                f"ask for at least {1 / count:.2g}",
+                option="sparsity",
+            )
+        )
+    none = [torch.zeros_like(weight, dtype=torch.bool) for weight in weights]
+    chosen = choose_zeros(weights, none, share, zeros.scope, zeros.pattern)
+    if not any(weight[mask].any() for weight, mask in zip(weights, chosen, strict=True)):
+        already = sum(int((weight == 0).sum()) for weight in weights) / count
+        raise NothingChangedError(
+            Problem(
+                f"all weights that a sparsity of {share:g} chooses are 0 already: the share of zeros is {already:.3g}",
+                f"ask for more than {already:.3g}, or leave out this pass",
+                option="sparsity",
+            )
+        )
+
+
+def _facts(before: nn.Module, after: nn.Module, options: PruneUnstructuredOptions, choice: Choice) -> dict[str, Json]:
+    weights = weights_of(after, choice.pruned)
+    zeros = {name: int((weight == 0).sum()) for name, weight in weights.items()}
+    count = sum(weight.numel() for weight in weights.values())
+    parameters = sum(each.numel() for each in after.parameters())
+    return {
+        "sparsity": sum(zeros.values()) / count,
+        "sparsity_of_all_parameters": sum(int((each == 0).sum()) for each in after.parameters()) / parameters,
+        "zeros": sum(zeros.values()),
+        "weights": count,
+        "scope": options.scope,
+        "pattern": options.pattern,
+        "sparsity_schedule": options.sparsity_schedule,
+        "layers_pruned": len(weights),
+        "layer_sparsity": {name: zeros[name] / weights[name].numel() for name in weights},
+        "dense_layers": dict(choice.dense),
+        "weight_bytes": parameters * 4,
+        "compressed_weight_bytes_before": _compressed_bytes(before),
+        "compressed_weight_bytes": _compressed_bytes(after),
+    }
+
+
+def _warnings(module: nn.Module, zeros: Zeros) -> list[str]:
+    empty = [name for name, weight in weights_of(module, zeros.layers).items() if not weight.any()]
+    lost = [f"nothing is left of {', '.join(empty)}: protect such layers, or set scope to layer"] if empty else []
+    return [DENSE_KERNELS, *lost]
+
+
+def _curve(schedule: SparsitySchedule, result: FitResult) -> Curve:
+    epochs = tuple(float(epoch) for epoch in range(1, result.epochs_run + 1))
+    return Curve("sparsity", epochs, tuple(schedule.at(epoch) for epoch in epochs), y_label="share of zeros")
+
+
+def _compressed_bytes(module: nn.Module) -> int:
+    """Size of all parameters as float32 after DEFLATE, which app packages use."""
+    compressor = zlib.compressobj(level=6)
+    size = 0
+    for each in module.parameters():
+        size += len(compressor.compress(each.detach().cpu().float().contiguous().numpy().tobytes()))
+    return size + len(compressor.flush())
