@@ -154,9 +154,8 @@ class Choice:
 def choose_layers(module: nn.Module, protect: Sequence[str], pattern: Pattern | None = None) -> Choice:
     """The convolutions and linear layers that are pruned.
 
-    The first convolution and depthwise ones are among them: they have few and large weights, so that a ranking over all
-    layers spares them by itself, and whoever wants more says so with `protect`, which takes names and patterns of modules,
-    or "depthwise". Biases and normalization are never pruned. Of layers that share a weight, the first one counts.
+    The first convolution and depthwise ones are among them, so that the share of zeros is that of all layers unless
+    `protect` says otherwise, which takes names and patterns of modules, or "depthwise". Biases and normalization are never pruned. Of layers that share a weight, the first one counts.
 
     Raises `NothingChangedError` when `protect` names nothing, and when no layer is left.
     """

@@ -24,7 +24,9 @@ class PruneUnstructuredOptions(FitOptions):
         description="share of zeros in the weights of the pruned layers; when left out, what the pattern gives, else 0.5",
     )
     scope: Literal["global", "layer"] = Field(
-        "global", description="rank the weights of all layers together, or take the same share of zeros in each layer"
+        "layer",
+        description="take the same share of zeros in each layer, or rank the weights of all layers together, which can "
+        "empty layers whose weights are small",
     )
     pattern: str = Field(
         "free",

@@ -32,7 +32,9 @@ WEIGHTS = 216 + 1152 + 48  # of make_net's layers
 
 
 def options_of(**changes) -> PruneUnstructuredOptions:
-    return PruneUnstructuredOptions(**{"epochs": 3, "batch_size": 16, "learning_rate": 1e-2, **changes})
+    return PruneUnstructuredOptions(
+        **{"epochs": 3, "batch_size": 16, "learning_rate": 1e-2, "scope": "global", **changes}
+    )
 
 
 def zeros_of(module: nn.Module) -> dict[str, torch.Tensor]:
