@@ -90,6 +90,7 @@ def load_outline(folder: Path) -> Outline:
                 facts=record["facts"],
                 curves=tuple(Curve(**_tuples(curve)) for curve in record["curves"]),
                 warnings=tuple(record["warnings"]),
+                details=record.get("details", {}),
             )
             for record in meta["history"]
         ),

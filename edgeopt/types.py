@@ -141,12 +141,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass did, as it is shown in the report: counts and scores, and curves to draw."""
+    """What one pass did, as it is shown in the report: counts and scores, and curves to draw.
+
+    `details` stand in `report.json` alone, for a program to read: what would be too long to look at.
+    """
 
     name: str
     facts: Mapping[str, Json] = field(default_factory=dict)
     curves: tuple[Curve, ...] = ()
     warnings: tuple[str, ...] = ()
+    details: Mapping[str, Json] = field(default_factory=dict)
 
 
 class ForeignModel(Protocol):

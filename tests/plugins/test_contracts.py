@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import test_convert
+import test_distill
+import test_prune_structured
+import test_prune_unstructured
 import test_tensorrt_contracts
 import test_tflite_contracts
 from PIL import Image
@@ -220,7 +223,15 @@ class TestOnnxInt8(Int8):
 
 def test_every_plugin_is_here():
     """A new plugin gets a contract test with it; those of other frameworks are held to theirs in processes without torch."""
-    modules = (sys.modules[__name__], test_convert, test_tensorrt_contracts, test_tflite_contracts)
+    modules = (
+        sys.modules[__name__],
+        test_convert,
+        test_distill,
+        test_prune_structured,
+        test_prune_unstructured,
+        test_tensorrt_contracts,
+        test_tflite_contracts,
+    )
     tested = {
         (each.kind.kind, each.name)
         for module in modules

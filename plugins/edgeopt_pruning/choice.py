@@ -1,0 +1,87 @@
+"""Which channels go: the least important ones, as few as a budget allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeopt_pruning.groups import Group, Removal
+
+Ranking = Literal["local", "global", "isomorphic"]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A group and how important each of its units is, float (units,)."""
+
+    group: Group
+    importance: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How units compete: each group by itself, all with all, or groups of one shape with each other.
+
+    What is left of a group is rounded to a multiple of `round_to` channels and is at least a share of `least` of it.
+    """
+
+    ranking: Ranking
+    round_to: int
+    least: float
+
+
+def removal_of(share: float, ranked: Sequence[Ranked], rules: Rules) -> Removal:
+    """The removal of a share of all units, 0 to 1, before rounding."""
+    scopes: dict[str, list[Ranked]] = {}
+    for each in ranked:
+        scope = {"local": each.group.name, "global": "", "isomorphic": each.group.shape}[rules.ranking]
+        scopes.setdefault(scope, []).append(each)
+    removal: dict[str, tuple[int, ...]] = {}
+    for members in scopes.values():
+        owner = np.repeat(np.arange(len(members)), [each.group.units for each in members])
+        order = np.argsort(np.concatenate([each.importance for each in members]), kind="stable")
+        going = np.bincount(owner[order[: math.floor(share * len(order))]], minlength=len(members))
+        for each, count in zip(members, going.tolist(), strict=True):
+            kept = _rounded(each.group, each.group.units - count, rules)
+            units = np.argsort(each.importance, kind="stable")[: each.group.units - kept]
+            if len(units):
+                removal[each.group.name] = each.group.channels_of(units.tolist())
+    return removal
+
+
+def smallest_removal(
+    ranked: Sequence[Ranked], rules: Rules, cost: Callable[[Removal], float], most: float, evaluations: int
+) -> tuple[Removal, float]:
+    """The removal of the smallest share of units that brings the cost to `most`, and what it costs.
+
+    `cost` is asked `evaluations` times, halving the range of shares each time. Where even the largest removal costs more than
+    `most`, that one is returned with its cost.
+    """
+    low, high = 0.0, 1.0
+    best = removal_of(high, ranked, rules)
+    best_cost = cost(best)
+    if best_cost > most:
+        return best, best_cost
+    for _ in range(evaluations - 1):
+        middle = (low + high) / 2
+        candidate = removal_of(middle, ranked, rules)
+        candidate_cost = cost(candidate)
+        if candidate_cost <= most:
+            high, best, best_cost = middle, candidate, candidate_cost
+        else:
+            low = middle
+    return best, best_cost
+
+
+def _rounded(group: Group, kept: int, rules: Rules) -> int:
+    """How many units of `group` stay when about `kept` do."""
+    step = rules.round_to // math.gcd(rules.round_to, group.parts)
+    least = max(1, math.ceil(rules.least * group.units))
+    allowed = [*range(step, group.units, step), group.units]
+    chosen: int = min((count for count in allowed if count >= least), key=lambda count: (abs(count - kept), count))
+    return chosen

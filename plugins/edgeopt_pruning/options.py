@@ -1,0 +1,66 @@
+"""The options of `prune-structured`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edgeopt.plugin import AsTable, ExporterPlugin, Use
+from edgeopt_lightning.options import FitOptions, Schedule
+
+Cost = Literal["macs", "parameters", "bytes", "latency"]
+
+
+class PruneStructuredOptions(FitOptions):
+    """Removal of whole channels, and recovery training."""
+
+    cost: Cost = Field(
+        "macs",
+        description="what the budget counts: multiply-accumulate operations, parameters, or the bytes or the measured "
+        "latency of a file",
+    )
+    keep: float | None = Field(
+        None, gt=0.0, lt=1.0, description="the budget as a share of what the model costs now; 0.5 when left out"
+    )
+    budget: float | None = Field(
+        None, gt=0.0, description="the budget itself: operations for a picture, parameters, bytes, or ms"
+    )
+    runtime: Annotated[Use[ExporterPlugin], AsTable] = Field(
+        "onnx", description="the exporter whose float file is measured where cost is bytes or latency"
+    )
+    importance: Literal["l1", "l2", "taylor", "fpgm", "bn-scale", "random"] = Field(
+        "l2", description="what tells which channels matter least; random is a control"
+    )
+    ranking: Literal["local", "global", "isomorphic"] = Field(
+        "isomorphic",
+        description="whom a channel competes with: those of its group, of all groups, or of groups built alike",
+    )
+    round_to: int = Field(8, ge=1, le=1024, description="channels are left in multiples of this, which kernels want")
+    least: float = Field(0.2, gt=0.0, le=1.0, description="smallest share of its channels that any group keeps")
+    protect: tuple[str, ...] = Field(
+        (), description='layers that keep all outputs: module names or patterns such as "features.0.*"'
+    )
+    steps: int = Field(1, ge=1, le=100, description="rounds of removal, each followed by recovery training")
+    pictures: int = Field(256, ge=1, description="training pictures whose gradients taylor adds up")
+    replay: str | None = Field(
+        None, min_length=1, description="report.json of an earlier run: removes the channels that it removed"
+    )
+    epochs: int = Field(5, ge=1, le=100_000, description="most passes over the training pictures after each removal")
+    learning_rate: float = Field(1e-3, gt=0.0, le=100.0, description="highest learning rate of the schedule")
+    schedule: Schedule = Field("cosine", description="how the learning rate changes while training")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> PruneStructuredOptions:
+        if self.keep is not None and self.budget is not None:
+            raise ValueError("keep and budget are two ways to say the same: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _replay_decides(self) -> PruneStructuredOptions:
+        if self.replay is not None:
+            decided = ("cost", "keep", "budget", "importance", "ranking", "round_to", "least", "protect")
+            given = [name for name in (*decided, "steps", "pictures") if name in self.model_fields_set]
+            if given:
+                raise ValueError(f"replay repeats what an earlier run removed, so {given[0]} has no say")
+        return self
