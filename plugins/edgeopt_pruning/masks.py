@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from edgeopt.errors import NothingChangedError, Problem, did_you_mean
+from edgeopt.errors import NothingChangedError, Problem
+from edgeopt_pruning.protect import named
 
 DEPTHWISE = "depthwise"
 _MASK = "weight_is_zero"
@@ -166,7 +166,12 @@ def choose_layers(module: nn.Module, protect: Sequence[str], pattern: Pattern | 
             "the model has no convolution or linear layer whose weights can be pruned", hint="leave out this pass"
         )
     candidates = {name: layer for name, layer in layers.items() if name not in dense}
-    dense |= dict.fromkeys(_protected(candidates, protect), "protected")
+    depthwise = [
+        name
+        for name, layer in candidates.items()
+        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
+    ]
+    dense |= dict.fromkeys(named(candidates, protect, {DEPTHWISE: depthwise}), "protected")
     if len(dense) == len(layers):
         message = f"protect names all {len(candidates)} layers that could be pruned"
         raise NothingChangedError(Problem(message, "protect fewer", option="protect"))
@@ -179,21 +184,6 @@ def choose_layers(module: nn.Module, protect: Sequence[str], pattern: Pattern | 
     return Choice(
         tuple(name for name in layers if name not in dense), {name: dense[name] for name in layers if name in dense}
     )
-
-
-def _protected(layers: Mapping[str, Layer], protect: Sequence[str]) -> set[str]:
-    protected: set[str] = set()
-    problems = []
-    for text in protect:
-        fitting = {name for name, layer in layers.items() if _fits(name, layer, text)}
-        if not fitting:
-            known = {place for name in layers for place in _places(name)}
-            message = f"protect: no layer that could be pruned is named {text!r}"
-            problems.append(Problem(message, did_you_mean(text, known), option="protect"))
-        protected |= fitting
-    if problems:
-        raise NothingChangedError(*problems)
-    return protected
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, Layer]]:
@@ -220,19 +210,6 @@ def _uses_weight_as_it_is(layer: Layer) -> bool:
     bias = {} if layer.bias is None else {"bias": torch.zeros_like(layer.bias)}
     once, twice = (functional_call(layer, {"weight": factor * ramp, **bias}, (inputs,)) for factor in (1, 2))
     return torch.allclose(2 * once, twice, rtol=1e-3)
-
-
-def _fits(name: str, layer: Layer, text: str) -> bool:
-    if text == DEPTHWISE:
-        return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
-    return any(fnmatchcase(place, text) for place in _places(name))
-
-
-def _places(name: str) -> Iterator[str]:
-    """A layer's name and those of all modules around it: "a.b.c" gives "a", "a.b", "a.b.c"."""
-    parts = name.split(".")
-    for length in range(1, len(parts) + 1):
-        yield ".".join(parts[:length])
 
 
 def _weight(layer: nn.Module) -> Tensor:

@@ -40,6 +40,7 @@ def test_no_recipe_is_forgotten() -> None:
         "mobilenetv2_cifar10_qat",
         "stanford_dogs_mobilenetv3_qat_android",
         "mobilenetv2_four_runtimes",
+        "resnet18_pruned_digits",
         "keras_mobilenet_digits",  # run in tests/plugins/test_tensorflow_run.py
     }
 
@@ -53,6 +54,13 @@ def test_digits(tmp_path: Path) -> None:
 def test_digits_without_training_in_the_loop(tmp_path: Path) -> None:
     report = smoke("resnet18_digits_ptq", tmp_path, "baseline=false")
     assert len(report["rows"]) == 2  # type: ignore[arg-type]
+
+
+def test_pruned_digits(tmp_path: Path) -> None:
+    report = smoke("resnet18_pruned_digits", tmp_path, "baseline=false", "dataset.image_size=32")
+    (pruned,) = (record for record in report["passes"] if record["name"] == "prune-structured")
+    assert 0.4 < pruned["facts"]["macs_kept"] <= 0.5
+    assert pruned["details"]["removed_channels"]
 
 
 def test_one_program_for_four_runtimes(tmp_path: Path) -> None:
