@@ -197,6 +197,7 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
     passes = [planner.use(PassPlugin, step, ("passes", index)) for index, step in enumerate(recipe.passes)]
     exporters = [planner.use(ExporterPlugin, step, ("exports", index)) for index, step in enumerate(recipe.exports)]
     planner.check_order(passes)
+    planner.check_kept(passes)
     planner.check_folders(recipe.exports)
     planner.check_frameworks(model, passes, exporters)
     planner.check_exports(model, passes, exporters)
@@ -334,6 +335,23 @@ class _Planner:
                 )
                 return
             form, maker = plugin.produces, plugin.name
+
+    def check_kept(self, passes: list[Use[PassPlugin] | None]) -> None:
+        """Notes passes that take away again what one before them made."""
+        made: dict[str, str] = {}
+        for index, use in enumerate(passes):
+            if use is None:
+                continue
+            for what, maker in made.items():
+                if what not in use.plugin.keeps:
+                    self.problems.append(
+                        Problem(
+                            f"pass {use.plugin.name!r} does not keep the {what} that {maker!r} before it makes",
+                            f"put {use.plugin.name!r} before {maker!r}",
+                            self._locate("passes", index, "use"),
+                        )
+                    )
+            made |= dict.fromkeys(use.plugin.makes, use.plugin.name)
 
     def check_frameworks(
         self,

@@ -151,7 +151,8 @@ class PassPlugin(Plugin):
     """A step that turns one model state into another.
 
     `accepts` and `produces` say in which form; `optimizes` is False for passes such as `train` that make the float model
-    with which the optimized one is compared.
+    with which the optimized one is compared. `makes` names what it gives the weights and later passes may take away again, such
+    as "zeros"; `keeps` names what this one does not take away. A recipe in which a later pass does is refused.
     """
 
     kind: ClassVar[str] = "pass"
@@ -160,6 +161,8 @@ class PassPlugin(Plugin):
     accepts: Form = field(default=Form.MODULE, kw_only=True)
     produces: Form = field(default=Form.MODULE, kw_only=True)
     optimizes: bool = field(default=True, kw_only=True)
+    makes: tuple[str, ...] = field(default=(), kw_only=True)
+    keeps: tuple[str, ...] = field(default=(), kw_only=True)
     framework: str = field(default=TORCH, kw_only=True)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgeopt.errors import RecipeError, UserError
 from edgeopt.plan import make_plan
 from edgeopt.recipe import Recipe, Source, key_lines, parse_recipe, read_recipe
-from edgeopt.registry import Registry
+from edgeopt.registry import Registry, load_registry
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 
@@ -141,6 +141,27 @@ def test_a_pass_that_needs_a_module_after_one_that_makes_a_program(
         for each in found
     )
     assert any("put 'round-weights' before 'ptq'" in each for each in found)
+
+
+def test_passes_that_take_away_what_one_before_them_made(write_recipe: Callable[[str], Path]) -> None:
+    passes = [
+        '"prune-unstructured"\nsparsity = 0.5',
+        '"train"',
+        '"distill"\nteacher = { use = "torchvision", arch = "resnet18" }',
+        '"ptq"',
+    ]
+    text = "\n".join(
+        [
+            'schema = 1\nname = "order"\n[dataset]\nuse = "digits"\n[model]\nuse = "torchvision"\narch = "resnet18"',
+            *(f"[[passes]]\nuse = {each}" for each in passes),
+            '[[exports]]\nuse = "onnx"',
+        ]
+    )
+    found = problems(write_recipe(text), load_registry())
+    for name in ("train", "distill"):
+        expected = f"pass {name!r} does not keep the zeros that 'prune-unstructured' before it makes"
+        assert any(expected in each and f"put {name!r} before 'prune-unstructured'" in each for each in found)
+    assert len(found) == 2
 
 
 toml_values = st.recursive(

@@ -41,6 +41,8 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         "Sets the smallest weights to zero and trains around them.",
         PruneUnstructuredOptions,
         apply=unstructured,
+        makes=("zeros",),
+        keeps=("zeros",),
         requires=("lightning",),
         install="edgeopt[vision]",
     )

@@ -33,6 +33,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         PtqOptions,
         apply=ptq,
         produces=Form.PROGRAM,
+        keeps=("zeros",),
         requires=("torchao",),
         install="edgeopt[vision]",
     )
