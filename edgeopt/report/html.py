@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeopt.types import Pixels
 
 _PICTURE_SIDE = 128  # px; larger pictures are shown no larger, and would only make the page heavy
+_MOST_IN_A_LINE = 4  # entries of a fact that is a table; more get the whole width
 _FEW_CLASSES = 20
 _WORST_CLASSES = 14  # of more classes than a few, so many are shown in the confusion matrix
 
@@ -108,6 +109,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.tests["long_mapping"] = lambda value: isinstance(value, Mapping) and len(value) > _MOST_IN_A_LINE
     environment.filters.update(
         percent=figures.percent,
         interval=figures.interval,

@@ -76,7 +76,6 @@ def prune_structured(state: ModelState, options: PruneStructuredOptions, context
     record = PassRecord(
         NAME,
         {
-            **steps[-1].recovery.facts,
             **_cost_facts(before, steps[-1].cost),
             f"validation_{state.task.metric}_before": accuracy,
             f"validation_{state.task.metric}_before_recovery": steps[-1].accuracy_before_recovery,
@@ -84,6 +83,7 @@ def prune_structured(state: ModelState, options: PruneStructuredOptions, context
             "layers_changed": {
                 name: f"{widths[name]} to {width}" for name, width in _widths(module).items() if width != widths[name]
             },
+            **steps[-1].recovery.facts,
         },
         _curves(before, steps),
         tuple(dict.fromkeys(warning for step in steps for warning in step.recovery.warnings)),

@@ -282,6 +282,17 @@ def test_a_smoke_run_is_marked_once_and_at_the_top() -> None:
     assert "gate check" not in text
 
 
+def test_a_long_fact_is_a_list_of_its_own_and_details_stay_out(report: Report) -> None:
+    layers = {f"layer{number}<b>": f"{number + 1} to {number}" for number in range(7)}
+    record = PassRecord("prune", {"layers_changed": layers, "few": {"a": 1}}, details={"removed": ["not to be seen"]})
+    html = render_html(replace(report, passes=(record,)))
+    (items,) = re.findall(r'<div class="wide"><dt>layers changed</dt><dd><ul>(.*?)</ul>', html, re.DOTALL)
+    assert items.count("<li>") == 7
+    assert "layer3&lt;b&gt;" in items and "4 to 3" in items
+    assert "<dt>few</dt><dd>a 1</dd>" in html
+    assert "not to be seen" not in html
+
+
 def test_curves_of_any_kind_are_drawn() -> None:
     nan = float("nan")
     curves = (
