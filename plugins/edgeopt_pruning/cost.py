@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
-from edgeopt_pruning.groups import Group, Removal
+from edgeopt_pruning.groups import Group, Removal, watch
 
 Lost = Mapping[tuple[str, bool], int]
 """How many channels go, by the name of the layer and whether they are its outputs."""
@@ -75,17 +74,7 @@ def layers_of(module: nn.Module, example: Tensor) -> dict[str, Layer]:
         before = found.get(name)
         found[name] = seen if before is None else replace(seen, positions=seen.positions + before.positions)
 
-    hooks = [
-        layer.register_forward_hook(lambda layer, given, answer, name=name: see(name, layer, given[0], answer))
-        for name, layer in module.named_modules()
-        if _own_parameters(layer)
-    ]
-    try:
-        with torch.no_grad():
-            module.eval()(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watch(module, example, see, [name for name, layer in module.named_modules() if _own_parameters(layer)])
     unseen = {  # their weights are used without calling them
         name: Layer(0, 1, 1, count, 0)
         for name, layer in module.named_modules()

@@ -8,7 +8,7 @@ https://arxiv.org/abs/2301.12900); here its groups become values, and channels a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -64,43 +64,20 @@ class Dependencies:
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         self.module = module
-        self._example = example
         self._names = {each: name for name, each in module.named_modules()}
         with _quiet(), torch.enable_grad():  # dependencies are read off the graph of gradients
             self._graph = torch_pruning.DependencyGraph().build_dependency(module.eval(), example)
 
-    @staticmethod
-    def not_called(module: nn.Module, example: Tensor) -> list[str]:
-        """Layers with channels whose weights are used, if at all, without calling them: they cannot be followed."""
-        called: set[nn.Module] = set()
-        hooks = [each.register_forward_hook(lambda each, *_: called.add(each)) for each in module.modules()]
-        try:
-            with torch.no_grad():
-                module.eval()(example)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        inside = {id(part) for each in called if isinstance(each, nn.MultiheadAttention) for part in each.modules()}
-        return [
-            name
-            for name, each in module.named_modules()
-            if isinstance(each, nn.Linear | nn.modules.conv._ConvNd)  # noqa: SLF001 - the one base of all convolutions
-            and each not in called
-            and id(each) not in inside
-        ]
-
-    def groups(self, protect: Collection[str] = ()) -> list[tuple[Group, torch_pruning.Group]]:
+    def groups(self) -> list[tuple[Group, torch_pruning.Group]]:
         """The groups that can lose channels, each with torch-pruning's own, which its importance functions take.
 
-        Left out are those that the model's answer is made of, that would take outputs of a layer in `protect`, and that
-        run through attention or a parameter outside of any layer, where what stands in a channel is not its own business.
+        Left out are those that the model's answer is made of, and those that run through attention or a parameter outside of
+        any layer, where what stands in a channel is not its own business.
         """
         with _quiet():
             found = list(self._graph.get_all_groups())
         return [
-            (group, each)
-            for each in found
-            if not self._is_fixed(each, protect) and (group := self._group(each)) is not None
+            (group, each) for each in found if not self._is_fixed(each) and (group := self._group(each)) is not None
         ]
 
     def remove(self, removal: Removal) -> None:
@@ -112,14 +89,12 @@ class Dependencies:
             with _quiet():
                 self._graph.get_pruning_group(layer, prune, list(channels)).prune()
 
-    def _is_fixed(self, group: torch_pruning.Group, protect: Collection[str]) -> bool:
+    def _is_fixed(self, group: torch_pruning.Group) -> bool:
         for dependency, _ in group:
             target = dependency.target
             if not target.outputs and self._is_output(dependency):
                 return True  # its channels are the model's answer
             if target.type == OPTYPE.PARAMETER or isinstance(target.module, nn.MultiheadAttention):
-                return True
-            if self._is_output(dependency) and self._names.get(target.module) in protect:
                 return True
         return False
 
@@ -140,6 +115,43 @@ class Dependencies:
 
     def _is_output(self, dependency: torch_pruning.dependency.Dependency) -> bool:
         return bool(self._graph.is_out_channel_pruning_fn(dependency.handler))
+
+
+def watch(
+    module: nn.Module, example: Tensor, see: Callable[[str, nn.Module, Tensor, object], None], names: Iterable[str]
+) -> None:
+    """Runs `module` in evaluation mode, and tells `see` the name, the layer, its first input and its answer at each call of `names`."""
+    hooks = [
+        module.get_submodule(name).register_forward_hook(
+            lambda layer, given, answer, name=name: see(name, layer, given[0], answer)
+        )
+        for name in names
+    ]
+    try:
+        with torch.no_grad():
+            module.eval()(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def not_called(module: nn.Module, example: Tensor) -> list[str]:
+    """Layers with channels whose weights are used, if at all, without calling them: they cannot be followed."""
+    called: set[str] = set()
+    layers = {
+        name: each
+        for name, each in module.named_modules()
+        if isinstance(each, nn.Linear | nn.modules.conv._ConvNd | nn.MultiheadAttention)  # noqa: SLF001 - the one base of all convolutions
+    }
+    watch(module, example, lambda name, *_: called.add(name), layers)
+    inside = {
+        part for name in called for part in layers[name].modules() if isinstance(layers[name], nn.MultiheadAttention)
+    }
+    return [
+        name
+        for name, each in layers.items()
+        if name not in called and each not in inside and not isinstance(each, nn.MultiheadAttention)
+    ]
 
 
 def _parts(layer: object) -> int:

@@ -21,7 +21,7 @@ from edgeopt_lightning import batch_norm
 from edgeopt_lightning.fit import FitResult, fit
 from edgeopt_pruning.choice import Ranked, Rules, smallest_removal
 from edgeopt_pruning.cost import Cost, cost_of, layers_of, lost_channels
-from edgeopt_pruning.groups import Dependencies, Group, Removal
+from edgeopt_pruning.groups import Dependencies, Group, Removal, not_called
 from edgeopt_pruning.importance import collect_gradients, rank
 from edgeopt_pruning.measured import FileMeter, cost_in_file
 from edgeopt_pruning.options import PruneStructuredOptions
@@ -176,7 +176,7 @@ def _ranked(
     module: nn.Module, example: Tensor, state: ModelState, options: PruneStructuredOptions, context: PassContext
 ) -> list[Ranked]:
     hint = "prune-unstructured and quantization do not need to follow them"
-    if uncalled := Dependencies.not_called(module, example):
+    if uncalled := not_called(module, example):
         message = f"the channels of {type(module).__name__} cannot be followed: it never calls its layer {uncalled[0]}"
         raise UserError(Problem(message, hint))
     try:
