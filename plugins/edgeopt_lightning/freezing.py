@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgeopt.errors import NothingChangedError, Problem, did_you_mean
+from edgeopt.layer_names import places
 
 BACKBONE = "backbone"
 
@@ -49,7 +50,7 @@ def choose_frozen(
     Raises `NothingChangedError` for a pattern that fits nothing, and when nothing is left frozen, or to train.
     """
     weights = dict(_weights(module))
-    known = sorted({place for name in weights for place in _places(name)} - set(weights))
+    known = sorted({place for name in weights for place in places(name)} - set(weights))
     chosen: set[str] = set()
     problems = []
     for pattern in patterns:
@@ -86,15 +87,8 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, str]]:
             yield prefix + "running_mean", layer
 
 
-def _places(name: str) -> Iterator[str]:
-    """A parameter's name and those of all modules around it: "a.b.weight" gives "a", "a.b", "a.b.weight"."""
-    parts = name.split(".")
-    for length in range(1, len(parts) + 1):
-        yield ".".join(parts[:length])
-
-
 def _fitting(weights: dict[str, str], pattern: str) -> Iterator[str]:
-    return (name for name in weights if any(fnmatchcase(place, pattern) for place in _places(name)))
+    return (name for name in weights if any(fnmatchcase(place, pattern) for place in places(name)))
 
 
 def _backbone(module: nn.Module, weights: dict[str, str]) -> Iterator[str]:

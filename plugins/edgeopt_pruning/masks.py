@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from edgeopt.errors import NothingChangedError, Problem
-from edgeopt_pruning.protect import named
+from edgeopt.layer_names import named
 
 DEPTHWISE = "depthwise"
 _MASK = "weight_is_zero"
@@ -171,7 +171,8 @@ def choose_layers(module: nn.Module, protect: Sequence[str], pattern: Pattern | 
         for name, layer in candidates.items()
         if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
     ]
-    dense |= dict.fromkeys(named(candidates, protect, {DEPTHWISE: depthwise}), "protected")
+    fitting = named(candidates, protect, "protect", {DEPTHWISE: depthwise})
+    dense |= dict.fromkeys(set().union(*fitting.values()), "protected")
     if len(dense) == len(layers):
         message = f"protect names all {len(candidates)} layers that could be pruned"
         raise NothingChangedError(Problem(message, "protect fewer", option="protect"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgeopt.errors import NothingChangedError, Problem, UserError
+from edgeopt.layer_names import named
 from edgeopt.plugin import PassContext
 from edgeopt.store import write_aside
 from edgeopt.types import Curve, Json, ModelState, PassRecord, Split
@@ -25,7 +26,6 @@ from edgeopt_pruning.groups import Dependencies, Group, Removal, not_called
 from edgeopt_pruning.importance import collect_gradients, rank
 from edgeopt_pruning.measured import FileMeter, cost_in_file
 from edgeopt_pruning.options import PruneStructuredOptions
-from edgeopt_pruning.protect import named
 from edgeopt_pruning.replay import NAME, from_report, to_details
 
 _HALVINGS = 24  # of the range of shares: finer than one channel of any network
@@ -186,7 +186,7 @@ def _ranked(
         message = f"the channels of {type(module).__name__} cannot be followed: {type(error).__name__}: {error}"
         raise UserError(Problem(message, hint)) from error
     layers = {side.layer for group, _ in groups for side in group.sides if side.is_output}
-    protected = named(layers, options.protect)
+    protected = set().union(*named(layers, options.protect, "protect").values())
     groups = [
         (group, each)
         for group, each in groups

@@ -209,8 +209,8 @@ def test_layers_that_compute_their_weight_stay_dense() -> None:
 @pytest.mark.parametrize(
     ("protect", "pattern", "message", "hint"),
     [
-        (["feature"], None, "no layer that could be pruned is named 'feature'", "features"),
-        (["norm"], None, "no layer that could be pruned is named 'norm'", ""),
+        (["feature"], None, "no layer that it could concern is named 'feature'", "features"),
+        (["norm"], None, "no layer that it could concern is named 'norm'", ""),
         (["depthwise"], None, "named 'depthwise'", ""),
         (["features", "head"], None, "protect names all 3 layers", "protect fewer"),
         ((), Pattern(2, 7), "pattern 2:7 fits no layer", 'pattern = "free"'),
