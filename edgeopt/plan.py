@@ -611,8 +611,8 @@ def _keys(plan: Plan) -> Callable[..., str]:
 
 
 def _files_of(plugin: Plugin, options: Any) -> str:
-    """What tells the local files of a model from others, "" where it has none; raises `UserError` for a missing one."""
-    return plugin.fingerprint(options) if isinstance(plugin, ModelPlugin) and plugin.fingerprint else ""
+    """What tells the local files of a model or a pass from others, "" where it has none; raises `UserError` for a missing one."""
+    return plugin.fingerprint(options) if isinstance(plugin, ModelPlugin | PassPlugin) and plugin.fingerprint else ""
 
 
 def _core_source() -> dict[str, str]:

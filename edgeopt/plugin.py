@@ -153,6 +153,9 @@ class PassPlugin(Plugin):
     `accepts` and `produces` say in which form; `optimizes` is False for passes such as `train` that make the float model
     with which the optimized one is compared. `makes` names what it gives the weights and later passes may take away again, such
     as "zeros"; `keeps` names what this one does not take away. A recipe in which a later pass does is refused.
+
+    Where the options name local files, `fingerprint(options)` is a text that changes when what the pass reads in them does, and
+    raises a `UserError` when one is missing or cannot be read. Such files are small, so it goes by their contents.
     """
 
     kind: ClassVar[str] = "pass"
@@ -163,6 +166,7 @@ class PassPlugin(Plugin):
     optimizes: bool = field(default=True, kw_only=True)
     makes: tuple[str, ...] = field(default=(), kw_only=True)
     keeps: tuple[str, ...] = field(default=(), kw_only=True)
+    fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
     framework: str = field(default=TORCH, kw_only=True)
 
 

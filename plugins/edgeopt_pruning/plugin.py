@@ -25,6 +25,13 @@ def unstructured(state: ModelState, options: PruneUnstructuredOptions, context: 
     return prune_unstructured(state, options, context)
 
 
+def fingerprint_replay(options: PruneStructuredOptions) -> str:
+    """What the report that is replayed removed; raises `UserError` when there is none."""
+    from edgeopt_pruning.replay import fingerprint  # only where a recipe asks for it
+
+    return fingerprint(options.replay)
+
+
 @hookimpl
 def edgeopt_passes() -> Iterator[PassPlugin]:
     """The passes of this package."""
@@ -33,6 +40,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         "Removes the channels that matter least, in every layer that they run through, and trains what is left.",
         PruneStructuredOptions,
         apply=structured,
+        fingerprint=fingerprint_replay,
         requires=("torch-pruning", "lightning"),
         install="edgeopt[pruning]",
     )

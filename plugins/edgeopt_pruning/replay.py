@@ -1,14 +1,18 @@
-"""What was removed, written so that it can be removed again."""
+"""What was removed, written so that it can be removed again. Light: the plan reads a replay as well."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeopt.errors import Problem, UserError
+from edgeopt.fingerprint import digest
 from edgeopt.types import Json
-from edgeopt_pruning.groups import Removal
+
+if TYPE_CHECKING:
+    from edgeopt_pruning.groups import Removal  # imports torch, and `edgeopt check` reads a replay
 
 NAME = "prune-structured"
 KEY = "removed_channels"
@@ -42,3 +46,8 @@ def from_report(path: Path) -> list[Removal]:
         message = f"replay: the run of {path} removed no channels"
         raise UserError(Problem(message, f"give the report.json of a run with a {NAME} pass", option="replay"))
     return removals
+
+
+def fingerprint(replay: str | None) -> str:
+    """A text that changes with the channels that a report tells to remove, "" for none; raises what `from_report` does."""
+    return "" if replay is None else digest(to_details(from_report(Path(replay))))

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from torch import nn
 from training_samples import CLASSES, Steps, make_context, make_data, make_net, make_state, weights_of
 
-from edgeopt.errors import NothingChangedError, UserError
-from edgeopt.plan import resolve
+from edgeopt.errors import NothingChangedError, RecipeError, UserError
+from edgeopt.plan import make_plan, resolve
 from edgeopt.plugin import PassPlugin
+from edgeopt.recipe import Recipe, parse_recipe
 from edgeopt.registry import load_registry
 from edgeopt.testing import PassContract
 from edgeopt.types import ModelState
@@ -343,6 +344,40 @@ def prune_again(state: ModelState, tmp_path: Path, report: Path) -> ModelState:
     options = {"epochs": 1, "batch_size": 16, "replay": str(report)}
     use = resolve(PassPlugin, "prune-structured", options, load_registry())
     return use.plugin.apply(state, use.options, make_context(tmp_path / "again"))
+
+
+def test_a_report_that_changed_is_another_replay(tmp_path: Path) -> None:
+    """The stage's key follows what is removed; what else the report says, and its time, do not matter."""
+    report = tmp_path / "report.json"
+
+    def key(removed: object, **rest: object) -> str:
+        record = {"name": "prune-structured", "details": {"removed_channels": [removed]}}
+        report.write_text(json.dumps({"passes": [record], **rest}))
+        return make_plan(replaying(report), load_registry()).stages["pass-0-prune-structured"].key
+
+    first = key({"features.0": [1, 2]})
+    assert key({"features.0": [1, 2]}, started="later") == first
+    assert key({"features.0": [1, 3]}) != first
+
+
+def test_a_missing_replay_is_found_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"gone\.json cannot be read") as caught:
+        make_plan(replaying(tmp_path / "gone.json"), load_registry())
+    (problem,) = caught.value.problems
+    assert problem.hint == "give the report.json of a run"
+
+
+def replaying(report: Path) -> Recipe:
+    return parse_recipe(
+        {
+            "schema": 1,
+            "name": "again",
+            "dataset": {"use": "digits", "image_size": 32},
+            "model": {"use": "torchvision", "arch": "resnet18"},
+            "passes": [{"use": "prune-structured", "replay": str(report)}],
+            "exports": [{"use": "onnx"}],
+        }
+    )
 
 
 # ---- killed and resumed ----------------------------------------------------------------------------------------------------
