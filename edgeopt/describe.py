@@ -24,6 +24,7 @@ from edgeopt.plugin import (
     ModelPlugin,
     PassPlugin,
     Plugin,
+    ProbePlugin,
     QuantizerPlugin,
     ReaderPlugin,
 )
@@ -33,7 +34,8 @@ from edgeopt.settings import DatasetOptions, Gates, MeasureSettings, TrainerSett
 from edgeopt.types import Json
 
 #: The header under which a plugin of each kind stands in a recipe. A quantizer stands in the options of a pass; the options
-#: of a reader are given to `edgeopt convert` as `--set source.OPTION=VALUE`.
+#: of a reader are given to `edgeopt convert` as `--set source.OPTION=VALUE`, those of a probe to `edgeopt sensitivity` as
+#: `--set probe.OPTION=VALUE`.
 HEADERS: Mapping[type[Plugin], str] = {
     DatasetPlugin: "[dataset]",
     ModelPlugin: "[model]",
@@ -41,7 +43,10 @@ HEADERS: Mapping[type[Plugin], str] = {
     PassPlugin: "[[passes]]",
     ExporterPlugin: "[[exports]]",
     ReaderPlugin: "[source]",
+    ProbePlugin: "[probe]",
 }
+
+_NOT_IN_RECIPES = (ReaderPlugin, ProbePlugin)
 
 #: The tables of a recipe that belong to the core.
 CORE_TABLES: Mapping[str, type[BaseModel]] = {
@@ -117,10 +122,10 @@ def recipe_schema(registry: Registry) -> dict[str, Json]:
     schema = _schema_of(Recipe)
     definitions = schema["$defs"]
     del definitions["Step"], definitions["ExportStep"]
-    for plugin in (entry.plugin for entry in registry if not isinstance(entry.plugin, ReaderPlugin)):
+    for plugin in (entry.plugin for entry in registry if not isinstance(entry.plugin, _NOT_IN_RECIPES)):
         extra = _schema_of(ExportStep)["properties"]["name"] if isinstance(plugin, ExporterPlugin) else None
         definitions.update(_plugin_definitions(plugin, extra))
-    for kind in (each for each in PLUGIN_TYPES if each is not ReaderPlugin):
+    for kind in (each for each in PLUGIN_TYPES if each not in _NOT_IN_RECIPES):
         definitions[kind.kind] = _one_of([_definition_name(kind, name) for name in registry.names(kind)])
         names = {"enum": registry.names(kind), "description": f"name of a {kind.kind}"}
         definitions[f"{kind.kind}-reference"] = {"anyOf": [names, {"$ref": f"#/$defs/{kind.kind}"}]}
@@ -168,6 +173,7 @@ _PLURALS: Mapping[type[Plugin], str] = {
     PassPlugin: "Passes",
     ExporterPlugin: "Exporters",
     ReaderPlugin: "Readers",
+    ProbePlugin: "Probes",
 }
 
 
@@ -354,6 +360,9 @@ def _facts(plugin: Plugin) -> Iterable[str]:
             yield f"Runtime: {plugin.runtime}. Files end in `{plugin.suffix}`."
         case QuantizerPlugin():
             yield f"Precision: {plugin.precision}."
+        case ProbePlugin(levels=levels):
+            tried = ", ".join(f"{level:g}" for level in levels.default)
+            yield f"Levels: {levels.mildest:g} to {levels.harshest:g}; {tried} when none are named."
     if plugin.requires:
         yield f"Needs {', '.join(plugin.requires)}: `pip install '{plugin.install}'`."
 

@@ -16,7 +16,15 @@ from collections.abc import Iterable
 
 import pluggy
 
-from edgeopt.plugin import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin, QuantizerPlugin, ReaderPlugin
+from edgeopt.plugin import (
+    DatasetPlugin,
+    ExporterPlugin,
+    ModelPlugin,
+    PassPlugin,
+    ProbePlugin,
+    QuantizerPlugin,
+    ReaderPlugin,
+)
 
 GROUP = "edgeopt"
 
@@ -100,6 +108,21 @@ def edgeopt_readers() -> Iterable[ReaderPlugin]:
     def edgeopt_readers():
         yield ReaderPlugin(
             "my-file", "Models of my framework.", MyOptions, read=read, suffixes=(".mine",), framework="mine"
+        )
+    ```
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def edgeopt_probes() -> Iterable[ProbePlugin]:
+    """Kinds of compression whose effect on each layer is measured, selected by `edgeopt sensitivity RECIPE --of NAME`.
+
+    ```python
+    @edgeopt.hookimpl
+    def edgeopt_probes():
+        yield ProbePlugin(
+            "noise", "Weights with noise.", NoiseOptions, prepare=prepare, levels=Levels((0.1, 0.2), 0.01, 1.0, untouched=0.0)
         )
     ```
     """

@@ -25,15 +25,18 @@ from edgeopt.types import (
     Form,
     ModelState,
     Predictor,
+    Probe,
     RawDataset,
     Split,
     TrainingData,
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torchao.quantization.pt2e.quantizer import Quantizer
 
     from edgeopt.progress import Progress
+    from edgeopt.sensitivity.network import Network
 
 __all__ = [
     "AsTable",
@@ -43,12 +46,14 @@ __all__ = [
     "ExportContext",
     "ExporterOptions",
     "ExporterPlugin",
+    "Levels",
     "ModelPlugin",
     "Numerics",
     "Options",
     "PassContext",
     "PassPlugin",
     "Plugin",
+    "ProbePlugin",
     "QuantizerPlugin",
     "ReaderPlugin",
     "Use",
@@ -224,6 +229,52 @@ class ReaderPlugin(Plugin):
     framework: str = field(default=TORCH, kw_only=True)
 
 
+@dataclass(frozen=True)
+class Levels:
+    """The scale on which a probe changes a layer: `default` are the levels tried when none are named, the mildest first.
+
+    Levels lie from `mildest` to `harshest`, and are whole numbers where `whole` is set. `untouched` stands for a layer that
+    stays as it is, such as a sparsity of 0 or 32 bits.
+    """
+
+    default: tuple[float, ...]
+    mildest: float
+    harshest: float
+    untouched: float
+    whole: bool = False
+
+    def sorted(self, levels: Iterable[float]) -> tuple[float, ...]:
+        """`levels` without repeats, the mildest first."""
+        return tuple(sorted(set(levels), reverse=self.harshest < self.mildest))
+
+    def problem(self, level: float) -> str | None:
+        """Why `level` is not on the scale, or None."""
+        low, high = sorted((self.mildest, self.harshest))
+        if not low <= level <= high:
+            return f"{level:g} is not from {low:g} to {high:g}"
+        return f"{level:g} is not a whole number" if self.whole and level != int(level) else None
+
+
+@dataclass(frozen=True)
+class ProbePlugin(Plugin):
+    """A kind of compression whose effect on each layer `edgeopt sensitivity RECIPE --of NAME` measures.
+
+    `prepare(network, calibration, options)` makes it ready for a captured float program, whose layers and weights `network` knows. `calibration` calls for batches of
+    calibration pictures, float32 (n, 3, height, width), as often as they are needed. `levels` is its scale.
+    """
+
+    kind: ClassVar[str] = "probe"
+
+    prepare: Callable[[Network, Callable[[], Iterable[Tensor]], Any], Probe] = field(kw_only=True)
+    levels: Levels = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = self.levels.default
+        if not given or self.levels.sorted(given) != given or any(map(self.levels.problem, given)):
+            raise PluginError(f"probe {self.name!r}: its default levels are not on its scale, the mildest first")
+
+
 PLUGIN_TYPES: tuple[type[Plugin], ...] = (
     DatasetPlugin,
     ModelPlugin,
@@ -231,6 +282,7 @@ PLUGIN_TYPES: tuple[type[Plugin], ...] = (
     PassPlugin,
     ExporterPlugin,
     ReaderPlugin,
+    ProbePlugin,
 )
 
 P = TypeVar("P", bound=Plugin)

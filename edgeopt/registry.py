@@ -28,6 +28,7 @@ from edgeopt.plugin import (
     ModelPlugin,
     PassPlugin,
     Plugin,
+    ProbePlugin,
     QuantizerPlugin,
     ReaderPlugin,
 )
@@ -41,6 +42,7 @@ _HOOKS: Mapping[type[Plugin], str] = {
     PassPlugin: "edgeopt_passes",
     ExporterPlugin: "edgeopt_exporters",
     ReaderPlugin: "edgeopt_readers",
+    ProbePlugin: "edgeopt_probes",
 }
 
 

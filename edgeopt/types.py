@@ -10,7 +10,7 @@ Importing this module is light: arrays and modules appear in annotations only.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # numpy and torch are heavy, and only named here
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
 
     from edgeopt.preprocessing import Preprocessing
@@ -243,6 +243,34 @@ class ModelState:
             precision=precision or self.precision,
             history=(*self.history, record),
         )
+
+
+# ---- sensitivity ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What one level does to one layer of a captured program.
+
+    `weight` takes the place of the layer's own, in its shape and dtype; None leaves that. `input` is applied to what enters the
+    layer, float32 of any batch, and returns the same shape; it may not change what it is given, nor depend on other pictures.
+    """
+
+    weight: Tensor | None
+    input: Callable[[Tensor], Tensor] | None = None
+
+
+class Probe(Protocol):
+    """A kind of compression made ready for one captured program, to be tried on one layer at a time."""
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """Names of the layers that it can change, in the order in which the program runs them."""
+        ...
+
+    def change(self, layer: str, level: float) -> Change:
+        """What `level` does to `layer`; the same each time that it is asked."""
+        ...
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------

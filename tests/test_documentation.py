@@ -140,6 +140,7 @@ CONTRACTS = {
     "edgeopt_passes": ("PassContract", "zero-small-weights", {"share": 0.3}),
     "edgeopt_exporters": ("ExporterContract", "torch-program", {}),
     "edgeopt_readers": ("ReaderContract", "colour-weights", {}),
+    "edgeopt_probes": ("ProbeContract", "noise", {"seed": 3}),
 }
 
 #: What a reader of the guide reads: a contract cannot know how such a file is made.

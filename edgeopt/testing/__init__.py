@@ -19,6 +19,7 @@ from edgeopt.testing.dataset import DatasetContract
 from edgeopt.testing.exporter import ExporterContract
 from edgeopt.testing.model import ModelContract
 from edgeopt.testing.passes import PassContract
+from edgeopt.testing.probe import ProbeContract
 from edgeopt.testing.quantizer import QuantizerContract
 from edgeopt.testing.reader import ReaderContract
 from edgeopt.testing.values import ArraySplit, pass_context, tiny_data, tiny_model, tiny_program
@@ -30,6 +31,7 @@ __all__ = [
     "ModelContract",
     "PassContract",
     "PluginContract",
+    "ProbeContract",
     "QuantizerContract",
     "ReaderContract",
     "pass_context",

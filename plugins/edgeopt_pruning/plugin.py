@@ -1,14 +1,20 @@
-"""Declares the passes `prune-structured` and `prune-unstructured`."""
+"""Declares the passes `prune-structured` and `prune-unstructured`, and the probe `sparsity`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import PassContext, PassPlugin
-from edgeopt.types import ModelState
+from edgeopt.plugin import Levels, Options, PassContext, PassPlugin, ProbePlugin
+from edgeopt.types import ModelState, Probe
 from edgeopt_pruning.options import PruneStructuredOptions
 from edgeopt_pruning.unstructured_options import PruneUnstructuredOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgeopt.sensitivity.network import Network
 
 
 def structured(state: ModelState, options: PruneStructuredOptions, context: PassContext) -> ModelState:
@@ -30,6 +36,27 @@ def fingerprint_replay(options: PruneStructuredOptions) -> str:
     from edgeopt_pruning.replay import fingerprint  # only where a recipe asks for it
 
     return fingerprint(options.replay)
+
+
+def zeros_in(network: Network, calibration: Callable[[], Iterable[Tensor]], options: Options) -> Probe:  # noqa: ARG001 - zeros follow from weights
+    """Sets a share of a layer's weights to zero; see `edgeopt_pruning.probe`."""
+    from edgeopt_pruning.probe import SparsityProbe  # torch is heavy
+
+    return SparsityProbe(network)
+
+
+@hookimpl
+def edgeopt_probes() -> Iterator[ProbePlugin]:
+    """The probe of this package."""
+    yield ProbePlugin(
+        "sparsity",
+        "Share of zeros in a layer's weights, the smallest magnitudes first.",
+        Options,
+        prepare=zeros_in,
+        levels=Levels((0.5, 0.7, 0.9), mildest=0.01, harshest=0.99, untouched=0.0),
+        requires=("torch",),
+        install="edgeopt[vision]",
+    )
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""The options of `ptq` and `qat`."""
+"""The options of `ptq` and `qat`, and of the probe `bits`."""
 
 from __future__ import annotations
 
@@ -40,3 +40,14 @@ class QatOptions(FitOptions):
             if value is not None and value > self.epochs:
                 raise ValueError(f"{name} ({value}) is more than epochs ({self.epochs}): nothing would ever be frozen")
         return self
+
+
+class BitsProbeOptions(Options):
+    """What is rounded besides the weight."""
+
+    inputs: int | None = Field(
+        None,
+        ge=2,
+        le=32,
+        description="bits of what enters the layer, as many as the weight's when left out; 32 leaves it in float",
+    )

@@ -1,13 +1,19 @@
-"""Declares the passes `ptq` and `qat`."""
+"""Declares the passes `ptq` and `qat`, and the probes `bits` and `quantization`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import PassContext, PassPlugin
-from edgeopt.types import Form, ModelState
-from edgeopt_torchao.options import PtqOptions, QatOptions
+from edgeopt.plugin import Levels, Options, PassContext, PassPlugin, ProbePlugin
+from edgeopt.types import Form, ModelState, Probe
+from edgeopt_torchao.options import BitsProbeOptions, PtqOptions, QatOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgeopt.sensitivity.network import Network
 
 
 def ptq(state: ModelState, options: PtqOptions, context: PassContext) -> ModelState:
@@ -22,6 +28,43 @@ def qat(state: ModelState, options: QatOptions, context: PassContext) -> ModelSt
     from edgeopt_torchao.qat import train_quantized  # torch, torchao and Lightning are heavy
 
     return train_quantized(state, options, context)
+
+
+def bits(network: Network, calibration: Callable[[], Iterable[Tensor]], options: BitsProbeOptions) -> Probe:
+    """Rounds a layer's weight and what enters it to few bits; see `edgeopt_torchao.probes`."""
+    from edgeopt_torchao.probes import BitsProbe  # torch is heavy
+
+    return BitsProbe(network, calibration(), options.inputs)
+
+
+def quantization(network: Network, calibration: Callable[[], Iterable[Tensor]], options: Options) -> Probe:  # noqa: ARG001 - int8 is int8
+    """Rounds a layer's weight and what enters it to 8 bits; see `edgeopt_torchao.probes`."""
+    from edgeopt_torchao.probes import BitsProbe  # torch is heavy
+
+    return BitsProbe(network, calibration())
+
+
+@hookimpl
+def edgeopt_probes() -> Iterator[ProbePlugin]:
+    """The probes of this package."""
+    yield ProbePlugin(
+        "bits",
+        "Bits of a layer's weight and of what enters it.",
+        BitsProbeOptions,
+        prepare=bits,
+        levels=Levels((8, 6, 4), mildest=8, harshest=2, untouched=32, whole=True),
+        requires=("torch",),
+        install="edgeopt[vision]",
+    )
+    yield ProbePlugin(
+        "quantization",
+        "A layer in int8 instead of float: its weight and what enters it.",
+        Options,
+        prepare=quantization,
+        levels=Levels((8,), mildest=8, harshest=8, untouched=32, whole=True),
+        requires=("torch",),
+        install="edgeopt[vision]",
+    )
 
 
 @hookimpl

@@ -23,6 +23,7 @@ from edgeopt.testing import (
     ExporterContract,
     ModelContract,
     PassContract,
+    ProbeContract,
     QuantizerContract,
     pass_context,
     tiny_data,
@@ -164,6 +165,26 @@ class TestXnnpackSymmetric(QuantizerContract):
 class TestXnnpackPerTensor(QuantizerContract):
     name = "xnnpack"
     options = {"per_channel": False}
+
+
+# ---- probes -------------------------------------------------------------------------------------------------------------
+
+
+class TestSparsity(ProbeContract):
+    name = "sparsity"
+
+
+class TestBits(ProbeContract):
+    name = "bits"
+
+
+class TestBitsOfWeights(ProbeContract):
+    name = "bits"
+    options = {"inputs": 32}
+
+
+class TestQuantization(ProbeContract):
+    name = "quantization"
 
 
 # ---- exporters ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,169 @@
+"""A captured program that can start at any layer, with another weight or another input in that layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import Node
+from torch.fx.node import map_arg
+
+from edgeopt.sensitivity.calls import Call, Code, Values, calls_of
+from edgeopt.types import Change
+
+aten = torch.ops.aten
+
+#: Operators with a weight; their first argument is their input, the second the weight.
+LAYER_OPERATORS: Mapping[object, str] = {
+    aten.linear.default: "linear",
+    aten.conv1d.default: "convolution",
+    aten.conv1d.padding: "convolution",
+    aten.conv2d.default: "convolution",
+    aten.conv2d.padding: "convolution",
+    aten.conv3d.default: "convolution",
+    aten.conv3d.padding: "convolution",
+    aten.conv_transpose1d.default: "transposed convolution",
+    aten.conv_transpose2d.input: "transposed convolution",
+    aten.conv_transpose3d.input: "transposed convolution",
+}
+_INPUT, _WEIGHT = 0, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A convolution or linear layer, or several that share one weight.
+
+    `name` is the module's path, from the name of its weight. `weight` has its output channels on `channel_axis`. `is_parameter`
+    is False where the program computes the weight from its parameters, as a standardized one; it is the computed one then.
+    """
+
+    name: str
+    kind: str
+    weight: Tensor
+    is_parameter: bool
+    nodes: tuple[Node, ...]
+
+    @property
+    def channel_axis(self) -> int:
+        """The weight's axis of output channels."""
+        return 1 if self.kind == "transposed convolution" else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """What is known just before a layer is computed for one batch: all values that it and what follows still read."""
+
+    layer: Layer
+    start: int
+    values: Mapping[Node, Any]
+
+
+class Network:
+    """A captured float program by its layers.
+
+    It takes float32 (n, channels, height, width) and gives logits (n, classes); runs belong into `torch.inference_mode`. What
+    depends on no picture is computed once. Several threads may run it at once.
+
+    Raises `ExportError` for a program that does not return one tensor.
+    """
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self._code = calls_of(program)
+        self._places = {call.node: place for place, call in enumerate(self._code.calls)}
+        layers = _layers(self._code)
+        self.layers: Mapping[str, Layer] = {layer.name: layer for layer in layers}
+
+    def logits(self, batch: Tensor, changes: Mapping[str, Change] | None = None) -> Tensor:
+        """Logits (n, classes), with the named layers changed where `changes` are given."""
+        values: Values = {self._code.input: batch}
+        self._run(values, 0, len(self._code.calls), self._by_node(changes or {}))
+        return self._answer(values)
+
+    def logits_from(self, moment: Moment, change: Change) -> Tensor:
+        """Logits (n, classes) of the batch of `moment`, with its layer changed."""
+        values = dict(moment.values)
+        self._run(values, moment.start, len(self._code.calls), dict.fromkeys(moment.layer.nodes, change))
+        return self._answer(values)
+
+    def walk(self, batch: Tensor, names: Iterable[str]) -> Iterator[Moment]:
+        """Runs a batch up to the last of the named layers and stops just before each, in the order of the program."""
+        stops = sorted((self._places[layer.nodes[0]], layer.name) for layer in map(self.layers.__getitem__, names))
+        values: Values = {self._code.input: batch}
+        place = 0
+        for stop, name in stops:
+            self._run(values, place, stop, {})
+            place = stop
+            yield Moment(self.layers[name], stop, dict(values))
+
+    def watch(self, batches: Iterable[Tensor], see: Callable[[str, Tensor], None]) -> int:
+        """Calls `see(layer, input)` for all that enters each layer while `batches` run; returns how many pictures they hold."""
+        owners = {node: layer.name for layer in self.layers.values() for node in layer.nodes}
+        pictures = 0
+        with torch.inference_mode():
+            for batch in batches:
+                pictures += len(batch)
+                values: Values = {self._code.input: batch}
+                for place, call in enumerate(self._code.calls):
+                    if call.node in owners:
+                        see(owners[call.node], self._value(call.args[_INPUT], values))
+                    self._run(values, place, place + 1, {})
+        return pictures
+
+    def _by_node(self, changes: Mapping[str, Change]) -> Mapping[Node, Change]:
+        return {node: change for name, change in changes.items() for node in self.layers[name].nodes}
+
+    def _run(self, values: Values, start: int, stop: int, changes: Mapping[Node, Change]) -> None:
+        for call in self._code.calls[start:stop]:
+            args, kwargs = self._value(call.args, values), self._value(call.kwargs, values)
+            if change := changes.get(call.node):
+                entering = args[_INPUT] if change.input is None else change.input(args[_INPUT])
+                weight = args[_WEIGHT] if change.weight is None else change.weight
+                args = (entering, weight, *args[_WEIGHT + 1 :])
+            values[call.node] = call.operator(*args, **kwargs)
+            for node in call.done_with:
+                del values[node]
+
+    def _value(self, argument: Any, values: Values) -> Any:
+        constants = self._code.constants
+        return map_arg(argument, lambda node: values[node] if node in values else constants[node])
+
+    def _answer(self, values: Values) -> Tensor:
+        logits: Tensor = values[self._code.output]
+        return logits
+
+
+def _layers(code: Code) -> list[Layer]:
+    """Calls with a constant weight, in order; those that share one are one layer."""
+    users: dict[Node, list[Call]] = {}
+    for call in code.calls:
+        if call.operator in LAYER_OPERATORS and call.args[_WEIGHT] in code.constants:
+            users.setdefault(call.args[_WEIGHT], []).append(call)
+    return [
+        Layer(
+            name=_name_of(weight, calls[0].node),
+            kind=LAYER_OPERATORS[calls[0].operator],
+            weight=code.constants[weight],
+            is_parameter=weight.op == "get_attr",
+            nodes=tuple(call.node for call in calls),
+        )
+        for weight, calls in users.items()
+    ]
+
+
+def _name_of(weight: Node, user: Node) -> str:
+    """The module's path where the weight comes from one parameter called "weight", else the parameter's or the call's name."""
+    sources, found = [weight], set()
+    while sources:
+        node = sources.pop()
+        if node.op == "get_attr":
+            found.add(str(node.target))
+        sources += node.all_input_nodes
+    named = [name for name in found if name.rpartition(".")[2] == "weight"] or sorted(found)
+    if len(named) != 1:
+        return user.name
+    holder, _, attribute = named[0].rpartition(".")
+    return holder if attribute == "weight" and holder else named[0]

@@ -1,0 +1,136 @@
+"""What is counted for one layer at one level, and when that decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeopt.sensitivity.bounds import fewest_hits, most_hits
+from edgeopt.sensitivity.table import Measure, Verdict
+from edgeopt.types import Json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeopt.types import Labels, Logits
+
+_SLACK = 1e-9  # a threshold of 0.07 of 100 pictures is 7 pictures, whatever their product is in binary
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over the pictures that were run so far.
+
+    `right` and `wrong` count the float network's answers, `lost` and `gained` those of them that the change turned around.
+    `error` is the sum of squared differences of logits, `energy` that of the float network's squared logits.
+    """
+
+    right: int = 0
+    wrong: int = 0
+    lost: int = 0
+    gained: int = 0
+    error: float = 0.0
+    energy: float = 0.0
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures were run."""
+        return self.right + self.wrong
+
+    def plus(self, other: Tally) -> Tally:
+        """Both together."""
+        return Tally(
+            self.right + other.right,
+            self.wrong + other.wrong,
+            self.lost + other.lost,
+            self.gained + other.gained,
+            self.error + other.error,
+            self.energy + other.energy,
+        )
+
+    def to_json(self) -> Json:
+        """The sums as JSON values."""
+        return vars(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Json]) -> Tally:
+        """Reads what `to_json` gave."""
+        return Tally(**values)
+
+
+def tally(logits: Logits, reference: Logits, labels: Labels) -> Tally:
+    """Counts the answers of one batch: both logits float32 (n, classes), labels int64 (n,)."""
+    before, after = reference.argmax(axis=1) == labels, logits.argmax(axis=1) == labels
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = _sum_of_squares(logits.astype(np.float64) - reference)
+    return Tally(
+        right=int(before.sum()),
+        wrong=int((~before).sum()),
+        lost=int((before & ~after).sum()),
+        gained=int((~before & after).sum()),
+        error=error if math.isfinite(error) else math.inf,
+        energy=_sum_of_squares(reference.astype(np.float64)),
+    )
+
+
+def _sum_of_squares(values: NDArray[np.float64]) -> float:
+    return float(np.square(values).sum())
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Tells a score and its bounds from a tally, and when they decide.
+
+    `whole` is the tally of the float network with itself: all pictures. The pictures of a tally are drawn from these at random.
+    `error` is the probability of one wrong bound; with 0, bounds hold whatever the other pictures are.
+    """
+
+    measure: Measure
+    threshold: float | None
+    whole: Tally
+    error: float = 0.0
+
+    def score(self, seen: Tally) -> float:
+        """The score on the pictures that were run: unbiased for all pictures."""
+        if self.measure is Measure.LOGITS:
+            return seen.error / seen.energy if seen.energy else 0.0
+        return (seen.lost - seen.gained) / seen.pictures if seen.pictures else 0.0
+
+    def bounds(self, seen: Tally) -> tuple[float, float | None]:
+        """The least and the most that the score on all pictures can be; None for what has no bound."""
+        if self.measure is Measure.LOGITS:  # no picture takes anything from a sum of squares
+            least = seen.error / self.whole.energy if self.whole.energy else 0.0
+            return least, least if self._is_complete(seen) else None
+        fewest, most = self._lost_pictures(seen, self.error)
+        return fewest / self.whole.pictures, most / self.whole.pictures
+
+    def verdict(self, seen: Tally) -> Verdict:
+        """`PASSES` or `FAILS` as soon as it is certain, `NONE` before."""
+        if self.threshold is None:
+            return Verdict.NONE
+        if self.measure is Measure.LOGITS:
+            least, most = self.bounds(seen)
+            if least > self.threshold:
+                return Verdict.FAILS
+            return Verdict.NONE if most is None else Verdict.PASSES
+        allowed = math.floor(self.threshold * self.whole.pictures + _SLACK)
+        for error in dict.fromkeys((0.0, self.error)):  # the first costs nothing
+            fewest, most = self._lost_pictures(seen, error)
+            if fewest > allowed:
+                return Verdict.FAILS
+            if most <= allowed:
+                return Verdict.PASSES
+        return Verdict.NONE
+
+    def _lost_pictures(self, seen: Tally, error: float) -> tuple[int, int]:
+        """The fewest and the most answers that can be lost on all pictures, less those that are gained."""
+        lost = (self.whole.right, seen.right, seen.lost, error)
+        gained = (self.whole.wrong, seen.wrong, seen.gained, error)
+        return fewest_hits(*lost) - most_hits(*gained), most_hits(*lost) - fewest_hits(*gained)
+
+    def _is_complete(self, seen: Tally) -> bool:
+        return seen.pictures >= self.whole.pictures

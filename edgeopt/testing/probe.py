@@ -1,0 +1,95 @@
+"""What a probe must keep."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgeopt.plugin import Plugin, ProbePlugin, Use
+from edgeopt.sensitivity.network import Network
+from edgeopt.testing.contracts import PluginContract
+from edgeopt.testing.values import tiny_data, tiny_program
+from edgeopt.types import Probe, TrainingData
+
+
+class ProbeContract(PluginContract):
+    """Subclass it, set `name` and `options`; override `data` or `network` when the probe needs other ones."""
+
+    kind: ClassVar[type[Plugin]] = ProbePlugin
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def data(cls) -> TrainingData:
+        """Pictures to calibrate with."""
+        return tiny_data()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def network(cls, data: TrainingData) -> Network:
+        """The network whose layers are changed."""
+        return Network(tiny_program(data).program)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def batch(cls, data: TrainingData) -> Tensor:
+        """Calibration pictures as inputs."""
+        return torch.from_numpy(data.preprocessing.normalize(data.calibration.pixels(range(4))))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def probe(cls, use: Use[ProbePlugin], network: Network, batch: Tensor) -> Probe:
+        """The probe, ready for the network."""
+        return use.plugin.prepare(network, lambda: [batch], use.options)
+
+    def test_layers_are_the_networks_in_its_order(self, probe: Probe, network: Network) -> None:
+        assert probe.layers
+        assert list(probe.layers) == [name for name in network.layers if name in set(probe.layers)]
+
+    def test_a_change_fits_its_layer(self, use: Use[ProbePlugin], probe: Probe, network: Network) -> None:
+        for name in probe.layers:
+            weight = network.layers[name].weight
+            before = weight.clone()
+            for level in use.plugin.levels.default:
+                change = probe.change(name, level)
+                if change.weight is not None:
+                    assert change.weight.shape == weight.shape
+                    assert change.weight.dtype == weight.dtype
+                    assert change.weight.isfinite().all()
+            assert torch.equal(weight, before), f"the weight of {name} itself was changed"
+
+    def test_every_level_changes_something(
+        self, use: Use[ProbePlugin], probe: Probe, network: Network, batch: Tensor
+    ) -> None:
+        with torch.inference_mode():
+            logits = network.logits(batch)
+            for level in use.plugin.levels.default:
+                answers = [network.logits(batch, {name: probe.change(name, level)}) for name in probe.layers]
+                assert not all(torch.equal(answer, logits) for answer in answers), f"level {level:g} changes no layer"
+
+    def test_a_change_repeats_and_leaves_its_input_alone(
+        self, use: Use[ProbePlugin], probe: Probe, network: Network, batch: Tensor
+    ) -> None:
+        level = use.plugin.levels.default[-1]
+        entered: dict[str, Tensor] = {}
+
+        def keep(name: str, entering: Tensor) -> None:
+            entered[name] = entering.clone()
+
+        network.watch([batch], keep)
+        for name in probe.layers:
+            first, second = probe.change(name, level), probe.change(name, level)
+            assert (first.weight is None) == (second.weight is None)
+            if first.weight is not None and second.weight is not None:
+                assert torch.equal(first.weight, second.weight)
+            assert (first.input is None) == (second.input is None)
+            if first.input is not None and second.input is not None:
+                given = entered[name].clone()
+                together = first.input(given)
+                assert torch.equal(given, entered[name]), f"the input of {name} was written into"
+                assert together.shape == given.shape
+                assert torch.equal(together, second.input(given))
+                alone = torch.cat([first.input(each[None]) for each in given])
+                assert torch.equal(together, alone), f"the input of {name} depends on the other pictures of its batch"
