@@ -28,7 +28,7 @@ from edgeopt.pictures import UNREADABLE, unreadable
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.progress import Bar, Progress
 from edgeopt.settings import DatasetOptions
-from edgeopt.splits import SPLITS, Drawing, draw
+from edgeopt.splits import SPLITS, Drawing, Drawn, draw
 from edgeopt.types import DataBundle, Json, Pictures, RawDataset, Split, TrainingData
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ def prepare(
         "preprocessing": preprocessing.to_json(),
         "fingerprint": fingerprint,
         "splits": {name: each.facts(drawn.classes) for name, each in stored.items()},
+        "groups": _group_counts(raw, drawn),
         "bytes": sum(each.bytes for each in stored.values()),
         "skipped": reader.skipped,
         "duplicates": duplicates,
@@ -340,6 +341,15 @@ def _check_whole(stored: dict[str, _Stored], classes: tuple[str, ...], skipped: 
                     f"the first of them: {skipped[0]}" if skipped else None,
                 )
             )
+
+
+def _group_counts(raw: RawDataset, drawn: Drawn) -> dict[str, int]:
+    """How many groups each split has pictures of, where the data set names groups."""
+    return {
+        name: len({raw.groups[drawing.source][index] for index in drawing.indices})
+        for name, drawing in drawn.splits.items()
+        if drawing.source in raw.groups
+    }
 
 
 def _duplicates(stored: dict[str, _Stored]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeopt.errors import DataError, Problem, did_you_mean
+from edgeopt.grouping import draw_groups
 from edgeopt.settings import DatasetOptions
 from edgeopt.types import RawDataset
 
@@ -58,23 +59,28 @@ class Drawn:
 def draw(raw: RawDataset, options: DatasetOptions, pictures: int | None = None) -> Drawn:
     """Chooses classes and draws train, calibration, validation and test; no picture is in two of them.
 
-    Missing splits are taken from "train" by stratified shares, each class apart, at least one picture of each. `limit`
-    cuts a split evenly over the classes; calibration is then taken out of train. `pictures` is a second limit that is
-    raised, where it must be, so that every class stays.
+    Missing splits are taken from "train" by stratified shares, each class apart, at least one picture of each; where the data
+    set names groups, by whole groups. `limit` cuts a split evenly over the classes; calibration is then taken out of train,
+    and changed copies of what is trained on come to it. `pictures` is a second limit that is raised, where it must be, so that
+    every class stays.
 
     Raises `DataError` for an unknown class, a class without pictures, a class too small to be split, and an empty split.
     """
+    _check_companions(raw)
     classes = _choose(raw.classes, options.classes)
     given = {name: _given(raw, name, classes, options.shares.seed) for name in raw.splits}
     _require_pictures(given["train"], classes)
-    splits = _limited(_with_drawn(given, classes, options), classes, options.limit, pictures)
+    drawn = _drawn_by_groups if "train" in raw.groups else _with_drawn
+    splits = _limited(drawn(raw, given, classes, options), classes, options.limit, pictures)
     splits["calibration"], splits["train"] = _calibration(splits["train"], len(classes), options.shares.calibration)
+    splits["train"] = _with_copies(raw, splits["train"])
     if empty := [name for name in SPLITS if not len(splits[name])]:
         hint = "give the data set more pictures, or raise `limit` or the shares"
         if empty == ["calibration"]:
             hint = "it is taken out of train, which has one picture of each class: raise `limit`, or lower the other shares"
         raise DataError(Problem(f"the {empty[0]} split would be empty", hint))
-    return Drawn(classes, {name: _in_order(splits[name]) for name in SPLITS}, tuple(_warnings(splits, classes)))
+    warnings = (*_warnings(splits, classes), *_shared_groups(raw, splits))
+    return Drawn(classes, {name: _in_order(splits[name]) for name in SPLITS}, warnings)
 
 
 def _choose(known: tuple[str, ...], wanted: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -107,9 +113,10 @@ def _given(raw: RawDataset, name: str, classes: tuple[str, ...], seed: int) -> D
                 "an unlabelled split cannot be used; leave it out, and one is drawn from train",
             )
         )
+    originals = _originals(raw, name)
     order = []
     for label, class_name in enumerate(classes):
-        indices = np.flatnonzero(labels == raw.classes.index(class_name))
+        indices = np.flatnonzero(originals & (labels == raw.classes.index(class_name)))
         random = np.random.default_rng([seed, zlib.crc32(class_name.encode())])
         order.append((random.permutation(indices), np.full(len(indices), label, dtype=np.int64)))
     return Drawing(name, *(np.concatenate(parts) for parts in zip(*order, strict=True)))
@@ -126,7 +133,59 @@ def _require_pictures(train: Drawing, classes: tuple[str, ...]) -> None:
         )
 
 
-def _with_drawn(given: Mapping[str, Drawing], classes: tuple[str, ...], options: DatasetOptions) -> dict[str, Drawing]:
+def _check_companions(raw: RawDataset) -> None:
+    """Raises where groups or copies do not fit the pictures."""
+    for what, values in (("groups", raw.groups), ("copies", raw.copies)):
+        for name, each in values.items():
+            if name not in raw.splits or len(each) != len(raw.splits[name]):
+                pictures = len(raw.splits[name]) if name in raw.splits else 0
+                raise DataError(f"the {name} split has {pictures} pictures, and {what} name {len(each)}")
+
+
+def _originals(raw: RawDataset, name: str) -> NDArray[np.bool_]:
+    """Which pictures of a raw split are no changed copies, bool (n,)."""
+    if name not in raw.copies:
+        return np.ones(len(raw.splits[name]), dtype=bool)
+    return np.asarray(raw.copies[name]) < 0
+
+
+def _with_copies(raw: RawDataset, train: Drawing) -> Drawing:
+    """Train, and the changed copies of its pictures."""
+    if train.source not in raw.copies:
+        return train
+    copy_of = np.asarray(raw.copies[train.source])
+    label_of = np.full(len(copy_of), -1, dtype=np.int64)
+    label_of[train.indices] = train.labels
+    copies = np.flatnonzero((copy_of >= 0) & (label_of[copy_of] >= 0))
+    labels = np.concatenate([train.labels, label_of[copy_of[copies]]])
+    return replace(train, indices=np.concatenate([train.indices, copies]), labels=labels)
+
+
+def _drawn_by_groups(
+    raw: RawDataset, given: Mapping[str, Drawing], classes: tuple[str, ...], options: DatasetOptions
+) -> dict[str, Drawing]:
+    """The given splits, and those that are missing: whole groups out of train."""
+    splits = dict(given)
+    shares = {name: float(getattr(options.shares, name)) for name in _DRAWN if name not in splits}
+    if not shares:
+        return splits
+    groups = np.asarray(raw.groups["train"], dtype=str)
+    originals = _originals(raw, "train")
+    labels = np.asarray(raw.splits["train"].labels, dtype=np.int64)
+    needed = {raw.classes.index(name): name for name in classes}
+    taken = draw_groups(groups[originals].tolist(), labels[originals], needed, shares, options.shares.seed)
+    for name, chosen in taken.items():
+        inside = np.isin(groups[splits["train"].indices], sorted(chosen))
+        splits[name], splits["train"] = _subset(splits["train"], inside), _subset(splits["train"], ~inside)
+    return splits
+
+
+def _with_drawn(
+    raw: RawDataset,  # noqa: ARG001 - the pictures alone say nothing here
+    given: Mapping[str, Drawing],
+    classes: tuple[str, ...],
+    options: DatasetOptions,
+) -> dict[str, Drawing]:
     """The given splits, and those that are missing, taken out of train."""
     splits = dict(given)
     missing = [name for name in _DRAWN if name not in splits]
@@ -232,4 +291,21 @@ def _warnings(splits: Mapping[str, Drawing], classes: tuple[str, ...]) -> list[s
         absent = [classes[label] for label in np.flatnonzero(splits[name].per_class(len(classes)) == 0)]
         if absent:
             warnings.append(f"the {name} split has no picture of {', '.join(absent)}")
+    return warnings
+
+
+def _shared_groups(raw: RawDataset, splits: Mapping[str, Drawing]) -> list[str]:
+    """Groups that the data set itself has both in train and in a split that it comes with."""
+    if "train" not in raw.groups:
+        return []
+    trained = {raw.groups["train"][index] for name in ("train", "calibration") for index in splits[name].indices}
+    warnings = []
+    for name in _DRAWN:
+        source = splits[name].source
+        shared = trained & {raw.groups[source][index] for index in splits[name].indices} if source in raw.groups else ()
+        if shared:
+            first = sorted(shared)[0]
+            warnings.append(
+                f"{len(shared)} groups of the {name} split, such as {first!r}, are in train too, which flatters its score"
+            )
     return warnings

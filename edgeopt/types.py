@@ -83,10 +83,16 @@ class RawDataset:
 
     `splits` holds "train" and, where the data set comes with them, "validation" and "test". Missing ones are drawn from
     "train" by seeded, stratified shares.
+
+    `groups` names, for each picture of a split, what it belongs to, such as its speaker: a group is never divided. `copies`,
+    int64 (n,), holds for each picture of a split -1, or the place of the one that it is a changed copy of: a copy is trained on
+    when its original is, and is in no other split.
     """
 
     classes: tuple[str, ...]
     splits: Mapping[str, Pictures]
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    copies: Mapping[str, Labels] = field(default_factory=dict)
 
 
 class Split(Protocol):

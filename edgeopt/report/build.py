@@ -174,6 +174,7 @@ def _dataset(plan: Plan, values: Mapping[str, Json]) -> DatasetSummary:
         preprocessing=values["preprocessing"],
         per_class={name: tuple(split["per_class"].values()) for name, split in values["splits"].items()},
         skipped=len(values["skipped"]),
+        groups=values.get("groups", {}),  # a stage may be older than groups are
     )
 
 

@@ -155,7 +155,10 @@ class RecipeSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSummary:
-    """The data set after classes were chosen and splits drawn; `splits` counts the pictures of each."""
+    """The data set after classes were chosen and splits drawn; `splits` counts the pictures of each.
+
+    `groups` counts, where the data set names groups such as speakers, those that each split has pictures of.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -164,6 +167,7 @@ class DatasetSummary:
     preprocessing: Mapping[str, Json]
     per_class: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     skipped: int = 0
+    groups: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -327,3 +327,10 @@ def test_the_detailed_file_is_an_optimized_one_that_works() -> None:
     text = page_of(replace(base, samples=make_samples(rows, DIGITS))).text
     assert "Test split, as executorch int8 answers" in text
     assert "Test pictures as executorch int8 sees them" in text
+
+
+def test_groups_of_a_data_set_are_counted() -> None:
+    report = make_report()
+    assert "Groups, such as speakers" not in render_html(report)
+    spoken = replace(report, dataset=replace(report.dataset, groups={"train": 48, "test": 8}))
+    assert "pictures of: 48 in train, 8 in test." in render_html(spoken)
