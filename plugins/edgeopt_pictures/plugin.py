@@ -1,4 +1,4 @@
-"""Declares the data sets `digits` and `image-folder`."""
+"""Declares the data sets `digits`, `shapes` and `image-folder`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ from edgeopt_pictures.layout import find_layout
 
 class DigitsOptions(DatasetOptions):
     """Nothing but what every data set takes."""
+
+
+class ShapesOptions(DatasetOptions):
+    """How many pictures are drawn, and from which seed."""
+
+    pictures: int = Field(6000, ge=120, le=200_000, description="how many pictures, as many of each class as can be")
+    picture_size: int = Field(64, ge=16, le=512, description="edge of the pictures before they are resized, px")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the drawing")
 
 
 class ImageFolderOptions(DatasetOptions):
@@ -36,6 +44,18 @@ def load_digits(options: DigitsOptions) -> RawDataset:  # noqa: ARG001 - every d
 def fingerprint_digits(options: DigitsOptions) -> str:  # noqa: ARG001
     """The digits are part of scikit-learn."""
     return digest(["digits", versions_of(["scikit-learn"])])
+
+
+def load_shapes(options: ShapesOptions) -> RawDataset:
+    """Twelve shapes among clutter."""
+    from edgeopt_pictures.shapes import make_shapes  # numpy is heavy
+
+    return make_shapes(options.pictures, options.picture_size, options.seed)
+
+
+def fingerprint_shapes(options: ShapesOptions) -> str:  # noqa: ARG001 - the options are part of every key
+    """The pictures follow from the options, and from how numpy draws."""
+    return digest(["shapes", versions_of(["numpy"])])
 
 
 def load_folder(options: ImageFolderOptions) -> RawDataset:
@@ -61,6 +81,13 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         fingerprint=fingerprint_digits,
         requires=("scikit-learn",),
         install="edgeopt[vision]",
+    )
+    yield DatasetPlugin(
+        "shapes",
+        "Twelve shapes among clutter, generated from a seed: harder than digits; needs no network.",
+        ShapesOptions,
+        load=load_shapes,
+        fingerprint=fingerprint_shapes,
     )
     yield DatasetPlugin(
         "image-folder",

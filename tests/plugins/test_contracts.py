@@ -85,6 +85,39 @@ class TestImageFolderWithSplits(TestImageFolder):
             _write_pictures(folder / split, count)
 
 
+class TestShapes(DatasetContract):
+    name = "shapes"
+    options = {"image_size": 16, "picture_size": 32, "pictures": 300}
+
+
+class TestWavFolder(LocalPictures):
+    name = "wav-folder"
+    options = {"image_size": 16, "seconds": 0.1, "copies": {"count": 1}}
+    path_option = "path"
+
+    @classmethod
+    def write(cls, folder):
+        """Two words, said by twelve speakers."""
+        from scipy.io import wavfile
+
+        random = np.random.default_rng(0)
+        for word in ("yes", "no"):
+            (folder / word).mkdir()
+            for speaker in range(12):
+                samples = random.normal(0, 3000, 1600).astype(np.int16)
+                wavfile.write(folder / word / f"s{speaker}_nohash_0.wav", 16_000, samples)
+
+
+class TestSpokenDigits(LocalPictures):
+    name = "spoken-digits"
+    options = {"image_size": 16, "speakers": 8, "takes": 1}
+    path_option = "folder"
+
+    @classmethod
+    def write(cls, folder):
+        """Nothing: the synthesizer fills the folder when it is first asked for."""
+
+
 class TestHuggingFace(LocalPictures):
     name = "hugging-face"
     options = {"image_size": 16}

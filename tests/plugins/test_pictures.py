@@ -1,4 +1,4 @@
-"""The data sets `digits` and `image-folder`."""
+"""The data sets `digits`, `shapes` and `image-folder`."""
 
 import errno
 import os
@@ -16,11 +16,14 @@ from edgeopt.progress import Silent
 from edgeopt_pictures.plugin import (
     DigitsOptions,
     ImageFolderOptions,
+    ShapesOptions,
     fingerprint_digits,
     fingerprint_folder,
     load_digits,
     load_folder,
+    load_shapes,
 )
+from edgeopt_pictures.shapes import SHAPES
 
 
 def test_digits_are_real_and_stratified(tmp_path: Path) -> None:
@@ -39,6 +42,42 @@ def test_digits_are_real_and_stratified(tmp_path: Path) -> None:
     assert min(values["splits"]["test"]["per_class"].values()) >= 26
     assert load_data(tmp_path, options, lambda: raw).test.pixels([0]).shape == (1, 16, 16, 3)
     assert fingerprint_digits(options) == fingerprint_digits(DigitsOptions())
+
+
+def test_shapes_follow_from_their_seed() -> None:
+    options = ShapesOptions(image_size=32, pictures=250, picture_size=32)
+    raw = load_shapes(options)
+    images = raw.splits["train"].images
+    assert images.shape == (250, 32, 32, 3) and images.dtype == np.uint8
+    assert raw.classes == tuple(SHAPES) and len(SHAPES) == 12
+    assert set(np.bincount(raw.splits["train"].labels)) == {20, 21}
+    np.testing.assert_array_equal(load_shapes(options).splits["train"].images, images)
+    other = load_shapes(options.model_copy(update={"seed": 1})).splits["train"].images
+    assert len({picture.tobytes() for picture in (*images, *other)}) == 500
+    assert images.std(axis=(1, 2, 3)).min() > 5  # none is empty
+
+
+def test_shapes_have_the_area_of_their_name() -> None:
+    """In squares of their radius, counted on a fine grid."""
+    place = np.linspace(-1.5, 1.5, 601, dtype=np.float32)
+    x, y = place[None, None, :], place[None, :, None]
+    cell = float(place[1] - place[0]) ** 2
+    areas = {name: float((inside(x, y) < 0).sum()) * cell for name, inside in SHAPES.items()}
+    expected = {
+        **{
+            name: n / 2 * np.sin(2 * np.pi / n)
+            for n, name in ((3, "triangle"), (4, "square"), (5, "pentagon"), (6, "hexagon"))
+        },
+        "circle": np.pi * 0.9**2,
+        "ring": 2 * np.pi * 0.7 * 0.44,
+        "cross": 2 * 1.9 * 0.64 - 0.64**2,
+        "star": 5 * 0.5 * np.sin(np.pi / 5),
+    }
+    for name, area in expected.items():
+        assert areas[name] == pytest.approx(area, rel=0.02), name
+    assert 0.4 < areas["half"] / (np.pi * 0.95**2) < 0.6
+    assert areas["corner"] < areas["square"] and areas["crescent"] < areas["half"]
+    assert areas["heart"] > 1
 
 
 def write(file: Path, shade: int = 0, mode: str = "RGB", size: tuple[int, int] = (12, 9)) -> Path:
