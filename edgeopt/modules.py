@@ -48,6 +48,24 @@ def find_head(model: nn.Module, outputs: int) -> str:
     return heads[-1]
 
 
+def replace_head(model: nn.Module, before: int, after: int) -> str:
+    """Gives a model of `before` outputs a fresh head of `after`, drawn from torch's seeded generator; returns its name.
+
+    Raises `ValueError` when it has no head that can be replaced.
+    """
+    name = find_head(model, before)
+    head = model.get_submodule(name)
+    fresh: nn.Module
+    if isinstance(head, nn.Linear):
+        fresh = nn.Linear(head.in_features, after, head.bias is not None)
+    else:
+        assert isinstance(head, nn.Conv2d)  # what `find_head` finds besides
+        fresh = nn.Conv2d(head.in_channels, after, 1, bias=head.bias is not None)
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, fresh)
+    return name
+
+
 def set_batch_norm_momentum(model: nn.Module, momentum: float) -> int:
     """Sets the momentum of every BatchNorm and returns how many there are.
 

@@ -16,7 +16,7 @@ from edgeopt.task import wilson_interval
 from edgeopt.types import Curve, Json, ModelState, PassRecord
 from edgeopt_distillation.features import Matching
 from edgeopt_distillation.options import DistillOptions
-from edgeopt_distillation.teaching import Teacher, Teaching, load_teacher, validation_pictures
+from edgeopt_distillation.teaching import Teacher, Teaching, load_teacher
 from edgeopt_lightning.fit import FitHooks, FitResult, fit
 
 _CONTROL = "control"
@@ -53,7 +53,7 @@ def distill_model(state: ModelState, options: DistillOptions, context: PassConte
         control = fit(
             copy.deepcopy(state.module), context.data, state.task, options, context, FitHooks(), label=_CONTROL
         )
-        comparison = Comparison(result, control, validation_pictures(context, options.batch_size), state.task.metric)
+        comparison = Comparison(result, control, state.task.metric)
         facts |= comparison.facts()
         curves += comparison.curves()
         warnings += comparison.warnings(teacher)
@@ -79,11 +79,10 @@ def _matched(
 
 @dataclass(frozen=True)
 class Comparison:
-    """A training with a teacher and the same one without, on the same validation pictures, `count` of them."""
+    """A training with a teacher and the same one without, on the same validation pictures."""
 
     taught: FitResult
     control: FitResult
-    count: int
     metric: str
 
     @property
@@ -94,7 +93,7 @@ class Comparison:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the control's score."""
-        return wilson_interval(round(self.control.best_score * self.count), self.count)
+        return wilson_interval(round(self.control.best_score * self.control.pictures), self.control.pictures)
 
     @property
     def is_within_interval(self) -> bool:

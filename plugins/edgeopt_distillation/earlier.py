@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import nn
-
 from edgeopt.errors import CheckpointError, Problem
-from edgeopt.modules import find_head, float_state, normalization_warnings
+from edgeopt.modules import float_state, normalization_warnings, replace_head
 from edgeopt.states import load_state
 from edgeopt.types import Json, ModelState, TrainingData
 from edgeopt_distillation.options import EarlierRunOptions
@@ -31,28 +29,12 @@ def build(options: EarlierRunOptions, data: TrainingData) -> ModelState:
     module = earlier.module
     facts: dict[str, Json] = {"run": options.run.as_posix(), "classes_kept": earlier.classes == data.classes}
     if earlier.classes != data.classes:
-        facts["head"] = _replace_head(module, len(earlier.classes), len(data.classes))
+        try:
+            facts["head"] = replace_head(module, len(earlier.classes), len(data.classes))
+        except ValueError as error:
+            message = f"the earlier run's model cannot be given another head: {error}"
+            raise CheckpointError(Problem(message, "use the run's own classes")) from error
     preprocessing = earlier.preprocessing
     warnings = normalization_warnings(data.preprocessing, f"of {options.run}", preprocessing.mean, preprocessing.std)
     state = float_state(module, data, facts, warnings)
     return replace(state, imports=earlier.imports, task=earlier.task)
-
-
-def _replace_head(module: nn.Module, before: int, after: int) -> str:
-    """Gives the module a fresh head for `after` classes, drawn from torch's seeded generator; returns its name."""
-    try:
-        name = find_head(module, before)
-    except ValueError as error:
-        raise CheckpointError(
-            Problem(f"the earlier run's model cannot be given another head: {error}", "use the run's own classes")
-        ) from error
-    head = module.get_submodule(name)
-    fresh: nn.Module
-    if isinstance(head, nn.Linear):
-        fresh = nn.Linear(head.in_features, after, head.bias is not None)
-    else:
-        assert isinstance(head, nn.Conv2d)  # what `find_head` finds besides
-        fresh = nn.Conv2d(head.in_channels, after, 1, bias=head.bias is not None)
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, fresh)
-    return name

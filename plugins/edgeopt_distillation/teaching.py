@@ -24,11 +24,8 @@ from edgeopt.plugin import ModelPlugin, PassContext, Use
 from edgeopt.task import Score, Task
 from edgeopt.types import TORCH
 from edgeopt_distillation.options import TeacherOptions
-from edgeopt_lightning.data import Normalize, ordered_loader
 from edgeopt_lightning.fit import FitHooks
-
-_BATCH_SIZE = 64
-
+from edgeopt_lightning.validation import validation_score
 
 # ---- the teacher ------------------------------------------------------------------------------------------------------
 
@@ -75,32 +72,6 @@ def load_teacher(use: Use[ModelPlugin], task: Task, context: PassContext) -> Tea
             raise TrainingError(Problem(problem, hint, option="teacher"))
         warnings = (*warnings, problem)
     return Teacher(module, name, score, warnings)
-
-
-@torch.no_grad()
-def validation_score(module: nn.Module, task: Task, context: PassContext) -> Score:
-    """The score of a module in evaluation mode on the validation split; the module ends on the CPU."""
-    device = torch.device("cuda" if _has_gpu(context) else "cpu")
-    module.to(device)
-    data = context.data
-    pictures = np.arange(validation_pictures(context, _BATCH_SIZE))
-    as_inputs = Normalize(data.preprocessing, context.trainer.channels_last)
-    logits = [
-        module(as_inputs(pixels.to(device))).cpu()
-        for pixels, _ in ordered_loader(data.validation, pictures, _BATCH_SIZE, context.trainer.loader_workers)
-    ]
-    module.to("cpu")
-    return task.score(torch.cat(logits).float().numpy(), data.validation.labels[pictures])
-
-
-def validation_pictures(context: PassContext, batch_size: int) -> int:
-    """How many pictures `fit` validates on with batches of this size."""
-    bound = context.budget.batches
-    return context.budget.of(None if bound is None else bound * batch_size, len(context.data.validation))
-
-
-def _has_gpu(context: PassContext) -> bool:
-    return context.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
 
 
 def _is_guessing(score: Score, labels: NDArray[np.int64], classes: int) -> bool:

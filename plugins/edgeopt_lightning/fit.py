@@ -42,14 +42,13 @@ from edgeopt_lightning.averaging import Averaging
 from edgeopt_lightning.checkpoint import read_checkpoint, write_checkpoint
 from edgeopt_lightning.data import Normalize, Shuffled, derived_seed, ordered_loader, training_loader
 from edgeopt_lightning.devices import (
-    gather_rows,
     largest_over_devices,
     mean_over_devices,
     share_buffers,
-    share_of_device,
 )
 from edgeopt_lightning.optimizers import LearningRate, make_optimizer, swa_start_epoch
 from edgeopt_lightning.options import FitOptions
+from edgeopt_lightning.validation import validation_logits, validation_pictures
 
 if find_spec("torchvision"):
     # Lightning imports torchmetrics, and that torchvision, which beside some builds of torch only imports this way
@@ -104,12 +103,14 @@ class FitHooks:
 class FitResult:
     """What a training came to; epochs count from 1. `facts`, `curves` and `warnings` are for the pass's record.
 
-    `best_score` is the task's metric on the validation split, of the weights that the module was left with.
+    `best_score` is the task's metric on the validation split, on so many `pictures` of it, of the weights that the module was
+    left with.
     """
 
     best_epoch: int
     best_score: float
     best_loss: float
+    pictures: int
     epochs_run: int
     stopped: str
     curves: tuple[Curve, ...]
@@ -214,6 +215,7 @@ class _Training(LightningModule):  # type: ignore[misc]
         self._data = data
         self._task = task
         self._options = options
+        self._pass_context = context
         self._settings = settings
         self._hooks = hooks
         self._label = label
@@ -383,6 +385,7 @@ class _Training(LightningModule):  # type: ignore[misc]
             best_epoch=history.best_epoch + 1,
             best_score=final.score,
             best_loss=final.loss,
+            pictures=validation_pictures(self._data, self._pass_context, self._options.batch_size),
             epochs_run=history.epochs,
             stopped=history.stopped,
             curves=self._curves(),
@@ -480,13 +483,9 @@ class _Training(LightningModule):  # type: ignore[misc]
     def _validate(self, candidate: nn.Module) -> Validation:
         """Scores a module that is in evaluation mode; with several devices each takes a part and all get the whole."""
         function = candidate if self._hooks.scored is None else self._hooks.scored(candidate)
-        split = self._data.validation
-        count = len(split)
-        if self._most_batches is not None:
-            count = min(count, self._most_batches * self._options.batch_size)
-        mine = share_of_device(count)
-        logits = gather_rows([function(inputs).float().cpu() for inputs, _ in self._ordered(split, mine)], mine, count)
-        labels = split.labels[:count]
+        logits, labels = validation_logits(
+            function, self._data, self._pass_context, self._options.batch_size, self.device
+        )
         loss = self._task.loss(logits, torch.from_numpy(labels))
         return Validation(self._task.score(logits.numpy(), labels).value, float(loss))
 

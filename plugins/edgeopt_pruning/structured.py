@@ -20,6 +20,7 @@ from edgeopt.store import write_aside
 from edgeopt.types import Curve, Json, ModelState, PassRecord, Split
 from edgeopt_lightning import batch_norm
 from edgeopt_lightning.fit import FitResult, fit
+from edgeopt_lightning.validation import validation_score
 from edgeopt_pruning.choice import Ranked, Rules, smallest_removal
 from edgeopt_pruning.cost import Cost, cost_of, layers_of, lost_channels
 from edgeopt_pruning.groups import Dependencies, Group, Removal, not_called
@@ -31,7 +32,6 @@ from edgeopt_pruning.replay import NAME, from_report, to_details
 _HALVINGS = 24  # of the range of shares: finer than one channel of any network
 _HALVINGS_MEASURED = 7  # each exports and runs a file
 _BATCH_NORM_PICTURES = 2048
-_SCORED_TOGETHER = 64
 _SHARE_WHEN_LEFT_OUT = 0.5
 
 
@@ -68,7 +68,7 @@ def prune_structured(state: ModelState, options: PruneStructuredOptions, context
     example = _inputs(state, context.data.validation, range(1))
     before = cost_of(layers_of(module, example), {})
     widths = _widths(module)
-    accuracy = _accuracy(module, state, context)
+    accuracy = validation_score(module.eval(), state.task, context, options.batch_size).value
     steps = [
         _step(module, removal, number, state, options, context)
         for number, removal in enumerate(_removals(module, example, state, options, context), 1)
@@ -244,7 +244,7 @@ def _step(
     names = [name for name, layer in module.named_modules() if isinstance(layer, _BatchNorm)]
     pictures = _training_batches(state, _BATCH_NORM_PICTURES, options.batch_size, context)
     batch_norm.reestimate(module.eval(), names, (inputs for inputs, _ in pictures))
-    accuracy = _accuracy(module, state, context)
+    accuracy = validation_score(module.eval(), state.task, context, options.batch_size).value
     recovery = fit(module, context.data, state.task, options, context, label=f"{NAME}-{number}")
     return Step(removal, accuracy, cost_of(layers_of(module, example), {}), recovery)
 
@@ -262,18 +262,6 @@ def _remove(module: nn.Module, example: Tensor, removal: Removal) -> None:
     Dependencies(module, example).remove(removal)
     for each in module.parameters():  # what torch-pruning cut out are views of what was there
         each.data = each.data.clone(memory_format=torch.contiguous_format)
-
-
-@torch.no_grad()
-def _accuracy(module: nn.Module, state: ModelState, context: PassContext) -> float:
-    """The task's metric on the validation split, or on as much of it as the budget of a smoke run allows."""
-    split = context.data.validation
-    count = min(len(split), context.budget.of(context.budget.pictures, len(split)))
-    logits = [
-        module.eval()(_inputs(state, split, range(start, min(start + _SCORED_TOGETHER, count))))
-        for start in range(0, count, _SCORED_TOGETHER)
-    ]
-    return state.task.score(torch.cat(logits).numpy(), split.labels[:count]).value
 
 
 def _training_batches(
