@@ -32,6 +32,7 @@ from edgeopt.plugin import (
     QuantizerPlugin,
     Use,
     reference_kind,
+    reference_words,
 )
 from edgeopt.recipe import ExportStep, Key, Recipe, Source, Step, problems_of
 from edgeopt.registry import Registry, editable_source, missing_problem
@@ -291,6 +292,8 @@ class _Planner:
             kind = reference_kind(option.annotation)
             value = values.get(name, option.default)
             if kind is None or value is None or value is PydanticUndefined or isinstance(value, Use):
+                continue
+            if value in reference_words(option.annotation):
                 continue
             used = self._reference(kind, value, (*key, name))
             if used is None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -293,7 +293,8 @@ class Use(Generic[P]):
     """A plugin with its options: what `use = "..."` in a recipe becomes.
 
     Option models refer to other plugins with it, written in a recipe as a name, or as a table with `use` and that plugin's
-    options: `quantizer: Annotated[Use[QuantizerPlugin], AsTable] = Field("xnnpack", description="...")`.
+    options: `quantizer: Annotated[Use[QuantizerPlugin], AsTable] = Field("xnnpack", description="...")`. A `Literal` beside it
+    in the type takes words that name no plugin.
     """
 
     plugin: P
@@ -311,14 +312,21 @@ class _AsTable:
         written = core_schema.plain_serializer_function_ser_schema(
             lambda use: use.to_json() if isinstance(use, Use) else use  # a default is still the name in the recipe
         )
-        metadata = {"kind": reference_kind(source)}
-        given = core_schema.is_instance_schema(Use, serialization=written, metadata=metadata)
+        metadata: dict[str, Any] = {"kind": reference_kind(source)}
+        given: CoreSchema = core_schema.is_instance_schema(Use, serialization=written, metadata=metadata)
+        if words := reference_words(source):
+            metadata["words"] = words
+            given = core_schema.union_schema(
+                [core_schema.literal_schema(list(words)), given], serialization=written, metadata=metadata
+            )
         if type(None) in get_args(source):
             return core_schema.nullable_schema(given, serialization=written, metadata=metadata)
         return given
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"x-plugin": schema["metadata"]["kind"].kind}
+        plugin = {"x-plugin": schema["metadata"]["kind"].kind}
+        words = schema["metadata"].get("words", ())
+        return {"anyOf": [*({"const": word} for word in words), plugin]} if words else plugin
 
 
 #: Stands beside `Use[...]` in the annotation of every option that refers to another plugin.
@@ -331,6 +339,13 @@ def reference_kind(annotation: Any) -> type[Plugin] | None:
         (kind,) = get_args(annotation)
         return kind if isinstance(kind, type) else None
     return next((kind for inner in get_args(annotation) if (kind := reference_kind(inner))), None)
+
+
+def reference_words(annotation: Any) -> tuple[str, ...]:
+    """The words that an option takes instead of a reference, when its type is `Use[...] | Literal[...]`."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(word for inner in get_args(annotation) for word in reference_words(inner))
 
 
 @dataclass(frozen=True)
@@ -355,6 +370,7 @@ class PassContext:
     """What a pass works with besides the state and its options.
 
     `work_dir` outlives a killed run: a pass leaves checkpoints there and finds them again. `seed` is the pass's own.
+    `baseline()` gives the float state as it was before the first pass that optimizes; None for a pass that comes before that.
     """
 
     data: TrainingData
@@ -363,6 +379,7 @@ class PassContext:
     work_dir: Path
     progress: Progress
     budget: Budget = FULL_BUDGET
+    baseline: Callable[[], ModelState] | None = None
 
 
 @dataclass(frozen=True)

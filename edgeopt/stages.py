@@ -142,6 +142,7 @@ def _make_pass(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
         work_dir=bench.store.work_dir(stage.key),
         progress=bench.progress,
         budget=bench.plan.budget,
+        baseline=partial(bench.state, _float_stage(bench.plan)) if stage.index >= bench.plan.baseline_passes else None,
     )
     after = use.plugin.apply(before, use.options, context)
     if after.form is not use.plugin.produces:
@@ -155,6 +156,12 @@ def _make_pass(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:
     save_state(after, folder)
     bench.states = {stage.name: after}
     return {"record": asdict(after.history[-1])}
+
+
+def _float_stage(plan: Plan) -> str:
+    """The stage that ends with the float model with which the optimized one is compared."""
+    made = [stage.name for stage in plan.stages.values() if stage.kind in (StageKind.MODEL, StageKind.PASS)]
+    return made[plan.baseline_passes]
 
 
 def _make_program(bench: Workbench, stage: Stage, folder: Path) -> dict[str, Json]:

@@ -1,4 +1,4 @@
-"""The options of `distill` and `earlier-run`; `TeacherOptions` is for every pass that can train with a teacher."""
+"""The options of `distill` and `earlier-run`; `TaughtOptions` is for every pass that can train with a teacher."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from edgeopt.settings import PosixPath, Share
 from edgeopt_lightning.options import FitOptions
 
 LayerPair = tuple[str, str]
+FLOAT = "float"
 
 
 class TeacherOptions(Options):
-    """Learning from a teacher's logits: passes that train extend it."""
+    """Learning from a teacher's logits."""
 
-    teacher: Annotated[Use[ModelPlugin] | None, AsTable] = Field(
-        None, description="trained model to learn from besides the labels: a model plugin with its own weights"
+    teacher: Annotated[Use[ModelPlugin] | Literal["float"] | None, AsTable] = Field(
+        None,
+        description="trained model to learn from besides the labels: a model plugin with its own weights, such as "
+        'earlier-run, or "float" for this recipe\'s model as it was before the first pass that compresses it',
     )
     temperature: float = Field(
         4.0, gt=0.0, le=100.0, description="divides the logits of both before they are compared; higher is softer"
@@ -38,12 +41,36 @@ class TeacherOptions(Options):
         return self
 
 
-class DistillOptions(FitOptions, TeacherOptions):
+class TaughtOptions(FitOptions, TeacherOptions):
+    """What every pass takes that trains with a teacher where one is named; passes extend it."""
+
+    control: bool = Field(
+        True, description="train the same without the teacher as well, for the report; doubles the time"
+    )
+
+    @model_validator(mode="after")
+    def _teacher_is_heard(self) -> TaughtOptions:
+        if self.teacher is not None:
+            if self.alpha == 0 and not self._compares_layers():
+                raise ValueError("alpha = 0 leaves the teacher nothing to teach")
+            return self
+        fields = TaughtOptions.model_fields
+        for name in ("temperature", "alpha", "alpha_schedule", "alpha_end", "control"):
+            if getattr(self, name) != fields[name].default:
+                raise ValueError(f"{name} needs a teacher")
+        return self
+
+    def _compares_layers(self) -> bool:
+        """Whether the teacher is heard besides its logits."""
+        return False
+
+
+class DistillOptions(TaughtOptions):
     """Training with a teacher."""
 
-    teacher: Annotated[Use[ModelPlugin], AsTable] = Field(
+    teacher: Annotated[Use[ModelPlugin] | Literal["float"], AsTable] = Field(
         description="trained model to learn from besides the labels: a model plugin with its own weights, such as "
-        "earlier-run",
+        'earlier-run, or "float" for this recipe\'s model as it was before the first pass that compresses it',
         examples=[{"use": "torchvision", "arch": "resnet50", "weights": "DEFAULT"}],
     )
     features: tuple[LayerPair, ...] = Field(
@@ -54,14 +81,12 @@ class DistillOptions(FitOptions, TeacherOptions):
         (), description="pairs of layers that shall look at the same places of a picture"
     )
     attention_weight: float = Field(1.0, gt=0.0, le=1e6, description="weight of the attention in the loss")
-    control: bool = Field(
-        True, description="train the same student without the teacher as well, for the report; doubles the time"
-    )
+
+    def _compares_layers(self) -> bool:
+        return bool(self.features or self.attention)
 
     @model_validator(mode="after")
-    def _teacher_is_heard(self) -> DistillOptions:
-        if self.alpha == 0 and not self.features and not self.attention:
-            raise ValueError("alpha = 0 without features or attention leaves the teacher nothing to teach")
+    def _weights_weigh_something(self) -> DistillOptions:
         for weight, pairs in (("feature_weight", "features"), ("attention_weight", "attention")):
             if getattr(self, weight) != type(self).model_fields[weight].default and not getattr(self, pairs):
                 raise ValueError(f"{weight} needs {pairs} to name layers")

@@ -1,17 +1,12 @@
-"""A teacher, and the loss with which a student learns from it: for `distill`, and for every pass that fits a model.
-
-```
-teacher = load_teacher(options.teacher, state.task, context)
-teaching = Teaching(teacher, state.task, options, epochs)
-fit(module, data, task, options, context, teaching.added_to(FitHooks(...)))
-```
-"""
+"""A teacher, and the loss with which a student learns from it."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +17,7 @@ from torch.nn.functional import kl_div, log_softmax
 from edgeopt.errors import Problem, TrainingError
 from edgeopt.plugin import ModelPlugin, PassContext, Use
 from edgeopt.task import Score, Task
-from edgeopt.types import TORCH
+from edgeopt.types import TORCH, Json, ModelState
 from edgeopt_distillation.options import TeacherOptions
 from edgeopt_lightning.fit import FitHooks
 from edgeopt_lightning.validation import validation_score
@@ -39,32 +34,31 @@ class Teacher:
     score: Score
     warnings: tuple[str, ...] = ()
 
+    def facts(self, metric: str) -> dict[str, Json]:
+        """What the report says of it; `metric` names the score."""
+        return {
+            "teacher": self.name.strip("'"),
+            f"teacher_{metric}": self.score.value,
+            f"teacher_{metric}_interval": list(self.score.interval),
+        }
 
-def load_teacher(use: Use[ModelPlugin], task: Task, context: PassContext) -> Teacher:
+
+def load_teacher(teacher: Use[ModelPlugin] | Literal["float"], task: Task, context: PassContext) -> Teacher:
     """Builds the model that a recipe names as a teacher and scores it on the validation split.
 
     In a smoke run a teacher that knows nothing is a warning: there, no model was trained for more than a few batches.
 
-    Raises `TrainingError` when it is of another framework or no better than guessing, and what its plugin raises.
+    Raises `TrainingError` when it is of another framework, has other classes or is no better than guessing, when there is no
+    float model yet that "float" could mean, and what its plugin raises.
     """
-    name = use.plugin.name
-    if use.plugin.framework != TORCH:
-        raise TrainingError(
-            Problem(
-                f"teacher {name!r} is a model of {use.plugin.framework}, and the student one of {TORCH}",
-                "name a model of PyTorch",
-                option="teacher",
-            )
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(context.seed)
-        built = use.plugin.build(use.options, context.data)
+    name, built = _built(teacher, context)
     module = built.module.eval().requires_grad_(False)
+    _require_classes(name, module, built.classes, context)
     score = validation_score(module, task, context)
     warnings = tuple(f"teacher: {warning}" for record in built.history for warning in record.warnings)
     if _is_guessing(score, context.data.validation.labels[: score.count], len(context.data.classes)):
         problem = (
-            f"teacher {name!r} has an {task.metric} of {score.value:.1%} on {score.count} validation pictures of "
+            f"teacher {name} has an {task.metric} of {score.value:.1%} on {score.count} validation pictures of "
             f"{len(context.data.classes)} classes, which is no better than guessing"
         )
         if context.budget.batches is None:
@@ -72,6 +66,42 @@ def load_teacher(use: Use[ModelPlugin], task: Task, context: PassContext) -> Tea
             raise TrainingError(Problem(problem, hint, option="teacher"))
         warnings = (*warnings, problem)
     return Teacher(module, name, score, warnings)
+
+
+def _built(teacher: Use[ModelPlugin] | Literal["float"], context: PassContext) -> tuple[str, ModelState]:
+    """The teacher's name and a state of its own."""
+    if not isinstance(teacher, Use):
+        if context.baseline is None:
+            problem = (
+                'teacher "float" is the model before the first pass that compresses it, and none comes before this pass'
+            )
+            raise TrainingError(Problem(problem, "name a model, or put this pass after it", option="teacher"))
+        state = context.baseline()
+        return "this run's float model", replace(state, model=copy.deepcopy(state.module))
+    if teacher.plugin.framework != TORCH:
+        raise TrainingError(
+            Problem(
+                f"teacher {teacher.plugin.name!r} is a model of {teacher.plugin.framework}, and the student one of {TORCH}",
+                "name a model of PyTorch",
+                option="teacher",
+            )
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        return repr(teacher.plugin.name), teacher.plugin.build(teacher.options, context.data)
+
+
+@torch.no_grad()
+def _require_classes(name: str, module: nn.Module, classes: Sequence[str], context: PassContext) -> None:
+    """Raises `TrainingError` for a teacher that answers with other classes than the student's."""
+    data = context.data
+    outputs = module(torch.from_numpy(data.preprocessing.normalize(data.validation.pixels(range(1))))).shape[-1]
+    if tuple(classes) != data.classes or outputs != len(data.classes):
+        problem = f"teacher {name} tells {outputs} classes, and the data set has {len(data.classes)}"
+        if outputs == len(data.classes):
+            problem = f"teacher {name} knows other classes than the data set: {', '.join(classes)}"
+        hint = "train it on these classes in a recipe, and name that run as earlier-run"
+        raise TrainingError(Problem(problem, hint, option="teacher"))
 
 
 def _is_guessing(score: Score, labels: NDArray[np.int64], classes: int) -> bool:

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgeopt.plugin import AsTable, ExporterPlugin, Use
-from edgeopt_lightning.options import FitOptions, Schedule
+from edgeopt_distillation.options import TaughtOptions
+from edgeopt_lightning.options import Schedule
 
 Cost = Literal["macs", "parameters", "bytes", "latency"]
 
 
-class PruneStructuredOptions(FitOptions):
+class PruneStructuredOptions(TaughtOptions):
     """Removal of whole channels, and recovery training."""
 
     cost: Cost = Field(
@@ -60,7 +61,9 @@ class PruneStructuredOptions(FitOptions):
     def _replay_decides(self) -> PruneStructuredOptions:
         if self.replay is not None:
             decided = ("cost", "keep", "budget", "importance", "ranking", "round_to", "least", "protect")
-            given = [name for name in (*decided, "steps", "pictures") if name in self.model_fields_set]
+            fields = type(self).model_fields
+            # not `model_fields_set`: a lock writes every default out
+            given = [name for name in (*decided, "steps", "pictures") if getattr(self, name) != fields[name].default]
             if given:
                 raise ValueError(f"replay repeats what an earlier run removed, so {given[0]} has no say")
         return self

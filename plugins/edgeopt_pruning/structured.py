@@ -18,8 +18,10 @@ from edgeopt.layer_names import named
 from edgeopt.plugin import PassContext
 from edgeopt.store import write_aside
 from edgeopt.types import Curve, Json, ModelState, PassRecord, Split
+from edgeopt_distillation.taught import fit_taught, teacher_of
+from edgeopt_distillation.teaching import Teacher
 from edgeopt_lightning import batch_norm
-from edgeopt_lightning.fit import FitResult, fit
+from edgeopt_lightning.fit import FitResult
 from edgeopt_lightning.validation import validation_score
 from edgeopt_pruning.choice import Ranked, Rules, smallest_removal
 from edgeopt_pruning.cost import Cost, cost_of, layers_of, lost_channels
@@ -59,18 +61,21 @@ def prune_structured(state: ModelState, options: PruneStructuredOptions, context
     """A state with a trained copy of the module that lacks its least important channels, in every layer that they run through.
 
     The answer keeps its classes. With several steps, each removes its share of what is to go, so that the cost falls by the
-    same factor each time. A killed run goes on with the removals that it chose.
+    same factor each time. A killed run goes on with the removals that it chose. Beside a network that learns from a teacher, the
+    control loses the same channels.
 
-    Raises what `fit` raises, `NothingChangedError` when nothing can be removed, and `UserError` when the budget is out of reach
+    Raises what `teacher_of` and `fit` raise, `NothingChangedError` when nothing can be removed, and `UserError` when the budget is out of reach
     or the channels of the model cannot be followed.
     """
     module = copy.deepcopy(state.module)
+    teacher = teacher_of(options, state.task, context)
+    control = copy.deepcopy(module) if teacher is not None and options.control else None
     example = _inputs(state, context.data.validation, range(1))
     before = cost_of(layers_of(module, example), {})
     widths = _widths(module)
     accuracy = validation_score(module.eval(), state.task, context, options.batch_size).value
     steps = [
-        _step(module, removal, number, state, options, context)
+        _step(module, control, teacher, removal, number, state, options, context)
         for number, removal in enumerate(_removals(module, example, state, options, context), 1)
     ]
     record = PassRecord(
@@ -227,25 +232,29 @@ def _runs_without(module: nn.Module, example: Tensor, removal: Removal) -> bool:
 
 def _step(
     module: nn.Module,
+    control: nn.Module | None,
+    teacher: Teacher | None,
     removal: Removal,
     number: int,
     state: ModelState,
     options: PruneStructuredOptions,
     context: PassContext,
 ) -> Step:
-    """Removes channels from `module`, collects BatchNorm statistics anew, and trains it."""
+    """Removes channels from `module` and `control`, collects BatchNorm statistics anew, and trains both."""
     if not removal:
         raise NothingChangedError(
             f"step {number} of {options.steps} removes nothing: channels go {options.round_to} at a time",
             hint="lower round_to or steps, or the budget",
         )
     example = _inputs(state, context.data.validation, range(1))
-    _remove(module, example, removal)
-    names = [name for name, layer in module.named_modules() if isinstance(layer, _BatchNorm)]
-    pictures = _training_batches(state, _BATCH_NORM_PICTURES, options.batch_size, context)
-    batch_norm.reestimate(module.eval(), names, (inputs for inputs, _ in pictures))
-    accuracy = validation_score(module.eval(), state.task, context, options.batch_size).value
-    recovery = fit(module, context.data, state.task, options, context, label=f"{NAME}-{number}")
+    for each in (module, control):
+        if each is not None:
+            _remove(each, example, removal)
+            names = [name for name, layer in each.named_modules() if isinstance(layer, _BatchNorm)]
+            pictures = _training_batches(state, _BATCH_NORM_PICTURES, options.batch_size, context)
+            batch_norm.reestimate(each.eval(), names, (inputs for inputs, _ in pictures))
+    accuracy = validation_score(module, state.task, context, options.batch_size).value
+    recovery = fit_taught(module, teacher, state.task, options, context, label=f"{NAME}-{number}", control=control)
     return Step(removal, accuracy, cost_of(layers_of(module, example), {}), recovery)
 
 

@@ -12,7 +12,8 @@ from torch import nn
 from edgeopt.errors import NothingChangedError, Problem
 from edgeopt.plugin import PassContext
 from edgeopt.types import Curve, Json, ModelState, PassRecord
-from edgeopt_lightning.fit import FitHooks, FitResult, fit
+from edgeopt_distillation.taught import fit_taught, teacher_of
+from edgeopt_lightning.fit import FitHooks, FitResult
 from edgeopt_pruning.masks import (
     Choice,
     Pattern,
@@ -55,7 +56,7 @@ def prune_unstructured(state: ModelState, options: PruneUnstructuredOptions, con
     place. Ranking by magnitude is that of S. Han et al., "Learning both weights and connections for efficient neural
     networks", 2015.
 
-    Raises what `fit` raises, and `NothingChangedError` when no layer can be pruned, or no weight that is not zero already.
+    Raises what `teacher_of` and `fit` raise, and `NothingChangedError` when no layer can be pruned, or no weight that is not zero already.
     """
     module = copy.deepcopy(state.module)
     pattern = Pattern(*options.kept_of) if options.kept_of else None
@@ -64,7 +65,8 @@ def prune_unstructured(state: ModelState, options: PruneUnstructuredOptions, con
     _require_new_zeros(module, zeros)
     attach_masks(module, zeros.layers)
     hooks = FitHooks(constrain=zeros.constrain, first_epoch=zeros.schedule.first_full_epoch)
-    result = fit(module, context.data, state.task, options, context, hooks, label="prune-unstructured")
+    teacher = teacher_of(options, state.task, context)
+    result = fit_taught(module, teacher, state.task, options, context, hooks, label="prune-unstructured")
     detach_masks(module, zeros.layers)
 
     record = PassRecord(

@@ -7,14 +7,15 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from edgeopt_lightning.options import FitOptions, Schedule
+from edgeopt_distillation.options import TaughtOptions
+from edgeopt_lightning.options import Schedule
 
 _PATTERN = re.compile(r"([1-9][0-9]?):([1-9][0-9]?)")
 _HALF = 0.5
 _PATTERN_TOLERANCE = 0.005  # a sparsity of 0.33 is that of 2:3
 
 
-class PruneUnstructuredOptions(FitOptions):
+class PruneUnstructuredOptions(TaughtOptions):
     """Single weights set to zero by magnitude, and training around them."""
 
     sparsity: float | None = Field(

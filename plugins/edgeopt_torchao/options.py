@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from edgeopt.plugin import AsTable, Options, QuantizerPlugin, Use
-from edgeopt_lightning.options import FitOptions, Schedule
+from edgeopt_distillation.options import TaughtOptions
+from edgeopt_lightning.options import Schedule
 
 Quantizer = Annotated[Use[QuantizerPlugin], AsTable]
 
@@ -19,7 +20,7 @@ class PtqOptions(Options):
     batch_size: int = Field(32, ge=1, le=65_536, description="calibration pictures in a batch")
 
 
-class QatOptions(FitOptions):
+class QatOptions(TaughtOptions):
     """Training with the quantization in the loop."""
 
     quantizer: Quantizer = Field("xnnpack", description="the target's numerics: name of a quantizer, or a table")

@@ -13,7 +13,8 @@ from edgeopt.errors import FunctionChangedError
 from edgeopt.plugin import PassContext
 from edgeopt.program import capture
 from edgeopt.types import Json, ModelState, PassRecord
-from edgeopt_lightning.fit import FitHooks, fit
+from edgeopt_distillation.taught import fit_taught, teacher_of
+from edgeopt_lightning.fit import FitHooks
 from edgeopt_torchao.agreement import compare
 from edgeopt_torchao.convert import convert
 from edgeopt_torchao.freeze import freeze_batch_norm, freeze_observers
@@ -64,7 +65,7 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
 
     The epoch is chosen by the validation score of the *converted* model, which is what ships.
 
-    Raises what `fit` raises; `NothingChangedError` when nothing is quantized or frozen as asked; `FunctionChangedError` when
+    Raises what `teacher_of` and `fit` raise; `NothingChangedError` when nothing is quantized or frozen as asked; `FunctionChangedError` when
     conversion does not keep what was trained.
     """
     plugin = options.quantizer.plugin
@@ -76,7 +77,8 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
     hooks = FitHooks(before_epoch=freezing.apply, scored=_converted, reestimate_batch_norm=False)
     # fake quantizers need float32: their ranges overflow in half precision
     float32 = replace(context, trainer=context.trainer.model_copy(update={"precision": "32"}))
-    result = fit(prepared, context.data, state.task, options, float32, hooks, label="qat")
+    teacher = teacher_of(options, state.task, context)
+    result = fit_taught(prepared, teacher, state.task, options, float32, hooks, label="qat")
 
     converted = convert(prepared)
     difference = _check_conversion(prepared, converted, state, context)

@@ -57,10 +57,16 @@ def test_digits_without_training_in_the_loop(tmp_path: Path) -> None:
 
 
 def test_pruned_digits(tmp_path: Path) -> None:
-    report = smoke("resnet18_pruned_digits", tmp_path, "baseline=false", "dataset.image_size=32")
+    """The teacher in the last pass is the float model, two passes before."""
+    report = smoke(
+        "resnet18_pruned_digits", tmp_path, "baseline=false", "dataset.image_size=32", "passes.2.teacher=float"
+    )
     (pruned,) = (record for record in report["passes"] if record["name"] == "prune-structured")
     assert 0.4 < pruned["facts"]["macs_kept"] <= 0.5
     assert pruned["details"]["removed_channels"]
+    taught = report["passes"][-1]["facts"]  # type: ignore[index]
+    trained = report["passes"][-3]["facts"]  # type: ignore[index]
+    assert taught["teacher_accuracy"] == trained["validation_accuracy"] and "control_accuracy" in taught
 
 
 def test_one_program_for_four_runtimes(tmp_path: Path) -> None:

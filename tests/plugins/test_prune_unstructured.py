@@ -21,7 +21,7 @@ from edgeopt.plugin import Budget, PassPlugin
 from edgeopt.registry import load_registry
 from edgeopt.settings import Augmentation
 from edgeopt.testing import PassContract
-from edgeopt_pruning import unstructured
+from edgeopt_distillation import taught
 from edgeopt_pruning.masks import Pattern, choose_layers, choose_zeros, smallest
 from edgeopt_pruning.schedule import SparsitySchedule
 from edgeopt_pruning.unstructured import prune_unstructured
@@ -295,7 +295,7 @@ WAYS = {
 def test_zeros_hold_at_every_step_and_end_as_planned(tmp_path, monkeypatch, changes) -> None:
     """Looks at the module before each forward pass, whoever runs it: training, or validation of averaged weights."""
     schedules, seen = [], []
-    real = unstructured.fit
+    real = taught.fit
 
     def watched(module, data, task, options, context, hooks, label):
         schedules.append(hooks.constrain.__self__.schedule)
@@ -318,7 +318,7 @@ def test_zeros_hold_at_every_step_and_end_as_planned(tmp_path, monkeypatch, chan
         handle.remove()
         return result
 
-    monkeypatch.setattr(unstructured, "fit", watched)
+    monkeypatch.setattr(taught, "fit", watched)
     options = options_of(sparsity=0.7, epochs=4, **changes)
     after = prune_unstructured(make_state(make_net()), options, make_context(tmp_path))
     assert len(seen) == 4 * 8
