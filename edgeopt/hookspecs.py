@@ -122,7 +122,11 @@ def edgeopt_probes() -> Iterable[ProbePlugin]:
     @edgeopt.hookimpl
     def edgeopt_probes():
         yield ProbePlugin(
-            "noise", "Weights with noise.", NoiseOptions, prepare=prepare, levels=Levels((0.1, 0.2), 0.01, 1.0, untouched=0.0)
+            "noise",
+            "Weights with noise.",
+            NoiseOptions,
+            prepare=prepare,
+            levels=Levels((0.1, 0.2), 0.01, 1.0, untouched=0.0),
         )
     ```
     """
