@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
@@ -20,7 +18,7 @@ from edgeopt.task import Score, Task
 from edgeopt.types import TORCH, Json, ModelState
 from edgeopt_distillation.options import TeacherOptions
 from edgeopt_lightning.fit import FitHooks
-from edgeopt_lightning.validation import validation_score
+from edgeopt_lightning.validation import is_guessing, validation_score
 
 # ---- the teacher ------------------------------------------------------------------------------------------------------
 
@@ -56,7 +54,7 @@ def load_teacher(teacher: Use[ModelPlugin] | Literal["float"], task: Task, conte
     _require_classes(name, module, built.classes, context)
     score = validation_score(module, task, context)
     warnings = tuple(f"teacher: {warning}" for record in built.history for warning in record.warnings)
-    if _is_guessing(score, context.data.validation.labels[: score.count], len(context.data.classes)):
+    if is_guessing(score, context.data.validation.labels[: score.count], len(context.data.classes)):
         problem = (
             f"teacher {name} has an {task.metric} of {score.value:.1%} on {score.count} validation pictures of "
             f"{len(context.data.classes)} classes, which is no better than guessing"
@@ -102,12 +100,6 @@ def _require_classes(name: str, module: nn.Module, classes: Sequence[str], conte
             problem = f"teacher {name} knows other classes than the data set: {', '.join(classes)}"
         hint = "train it on these classes in a recipe, and name that run as earlier-run"
         raise TrainingError(Problem(problem, hint, option="teacher"))
-
-
-def _is_guessing(score: Score, labels: NDArray[np.int64], classes: int) -> bool:
-    """Whether a score may be that of random answers, or is one that naming the most frequent class reaches as well."""
-    most_frequent = float(np.bincount(labels).max()) / len(labels)
-    return score.value <= most_frequent or score.interval[0] <= 1 / classes
 
 
 # ---- the loss ---------------------------------------------------------------------------------------------------------

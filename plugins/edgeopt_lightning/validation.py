@@ -20,11 +20,16 @@ _BATCH_SIZE = 64
 
 def validation_score(module: nn.Module, task: Task, context: PassContext, batch_size: int = _BATCH_SIZE) -> Score:
     """The score of a module in evaluation mode, on the device that it would train on; it ends on the CPU."""
-    use_gpu = context.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
-    device = torch.device("cuda" if use_gpu else "cpu")
+    device = training_device(context)
     logits, labels = validation_logits(module.to(device), context.data, context, batch_size, device)
     module.to("cpu")
     return task.score(logits.numpy(), labels)
+
+
+def training_device(context: PassContext) -> torch.device:
+    """The device that a module would train on."""
+    use_gpu = context.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
 
 
 @torch.no_grad()
@@ -52,3 +57,9 @@ def validation_pictures(data: TrainingData, context: PassContext, batch_size: in
     """How many pictures are validated on: in a smoke run no more than its batches hold."""
     bound = context.budget.batches
     return context.budget.of(None if bound is None else bound * batch_size, len(data.validation))
+
+
+def is_guessing(score: Score, labels: NDArray[np.int64], classes: int) -> bool:
+    """Whether a score may be that of random answers, or is one that naming the most frequent class reaches as well."""
+    most_frequent = float(np.bincount(labels).max()) / len(labels)
+    return score.value <= most_frequent or score.interval[0] <= 1 / classes

@@ -22,6 +22,10 @@ class Ranked:
     group: Group
     importance: NDArray[np.float64]
 
+    def least_important(self, count: int) -> tuple[int, ...]:
+        """The channels of the `count` units that matter least, in order."""
+        return self.group.channels_of(np.argsort(self.importance, kind="stable")[:count].tolist())
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -47,10 +51,9 @@ def removal_of(share: float, ranked: Sequence[Ranked], rules: Rules) -> Removal:
         order = np.argsort(np.concatenate([each.importance for each in members]), kind="stable")
         going = np.bincount(owner[order[: math.floor(share * len(order))]], minlength=len(members))
         for each, count in zip(members, going.tolist(), strict=True):
-            kept = _rounded(each.group, each.group.units - count, rules)
-            units = np.argsort(each.importance, kind="stable")[: each.group.units - kept]
-            if len(units):
-                removal[each.group.name] = each.group.channels_of(units.tolist())
+            kept = rounded(each.group, each.group.units - count, rules)
+            if kept < each.group.units:
+                removal[each.group.name] = each.least_important(each.group.units - kept)
     return removal
 
 
@@ -78,8 +81,8 @@ def smallest_removal(
     return best, best_cost
 
 
-def _rounded(group: Group, kept: int, rules: Rules) -> int:
-    """How many units of `group` stay when about `kept` do."""
+def rounded(group: Group, kept: int, rules: Rules) -> int:
+    """How many units of `group` stay when about `kept` do: the nearest number that the rules allow."""
     step = rules.round_to // math.gcd(rules.round_to, group.parts)
     least = max(1, math.ceil(rules.least * group.units))
     allowed = [*range(step, group.units, step), group.units]

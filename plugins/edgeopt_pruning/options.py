@@ -1,4 +1,4 @@
-"""The options of `prune-structured`."""
+"""The options of `prune-structured` and `prune-search`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from edgeopt_lightning.options import Schedule
 Cost = Literal["macs", "parameters", "bytes", "latency"]
 
 
-class PruneStructuredOptions(TaughtOptions):
-    """Removal of whole channels, and recovery training."""
+class ChannelOptions(TaughtOptions):
+    """What both take: a budget, which channels may go, and the training after it."""
 
     cost: Cost = Field(
         "macs",
@@ -33,29 +33,34 @@ class PruneStructuredOptions(TaughtOptions):
     importance: Literal["l1", "l2", "taylor", "fpgm", "bn-scale", "random"] = Field(
         "l2", description="what tells which channels matter least; random is a control"
     )
-    ranking: Literal["local", "global", "isomorphic"] = Field(
-        "isomorphic",
-        description="whom a channel competes with: those of its group, of all groups, or of groups built alike",
-    )
     round_to: int = Field(8, ge=1, le=1024, description="channels are left in multiples of this, which kernels want")
     least: float = Field(0.2, gt=0.0, le=1.0, description="smallest share of its channels that any group keeps")
     protect: tuple[str, ...] = Field(
         (), description='layers that keep all outputs: module names or patterns such as "features.0.*"'
     )
-    steps: int = Field(1, ge=1, le=100, description="rounds of removal, each followed by recovery training")
     pictures: int = Field(256, ge=1, description="training pictures whose gradients taylor adds up")
-    replay: str | None = Field(
-        None, min_length=1, description="report.json of an earlier run: removes the channels that it removed"
-    )
     epochs: int = Field(5, ge=1, le=100_000, description="most passes over the training pictures after each removal")
     learning_rate: float = Field(1e-3, gt=0.0, le=100.0, description="highest learning rate of the schedule")
     schedule: Schedule = Field("cosine", description="how the learning rate changes while training")
 
     @model_validator(mode="after")
-    def _one_budget(self) -> PruneStructuredOptions:
+    def _one_budget(self) -> ChannelOptions:
         if self.keep is not None and self.budget is not None:
             raise ValueError("keep and budget are two ways to say the same: give one of them")
         return self
+
+
+class PruneStructuredOptions(ChannelOptions):
+    """Removal of whole channels, and recovery training."""
+
+    ranking: Literal["local", "global", "isomorphic"] = Field(
+        "isomorphic",
+        description="whom a channel competes with: those of its group, of all groups, or of groups built alike",
+    )
+    steps: int = Field(1, ge=1, le=100, description="rounds of removal, each followed by recovery training")
+    replay: str | None = Field(
+        None, min_length=1, description="report.json of an earlier run: removes the channels that it removed"
+    )
 
     @model_validator(mode="after")
     def _replay_decides(self) -> PruneStructuredOptions:
@@ -67,3 +72,21 @@ class PruneStructuredOptions(TaughtOptions):
             if given:
                 raise ValueError(f"replay repeats what an earlier run removed, so {given[0]} has no say")
         return self
+
+
+class PruneSearchOptions(ChannelOptions):
+    """A search for the widths of all layers, and fine-tuning."""
+
+    levels: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
+        (0.875, 0.75, 0.625, 0.5, 0.375, 0.25),
+        min_length=1,
+        description="shares of its channels that each group is tried with, one group at a time",
+    )
+    degradation: Literal["loss", "metric"] = Field(
+        "loss",
+        description="what tells how much the network minds, on the validation split: the rise of the loss, or the fall of the "
+        "accuracy, which is coarser",
+    )
+    statistics_pictures: int = Field(
+        256, ge=2, description="training pictures from which BatchNorm statistics are collected anew for each try"
+    )

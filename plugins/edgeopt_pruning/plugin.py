@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import Levels, Options, PassContext, PassPlugin, ProbePlugin
 from edgeopt.types import ModelState, Probe
-from edgeopt_pruning.options import PruneStructuredOptions
+from edgeopt_pruning.options import PruneSearchOptions, PruneStructuredOptions
 from edgeopt_pruning.unstructured_options import PruneUnstructuredOptions
 
 if TYPE_CHECKING:
@@ -22,6 +22,13 @@ def structured(state: ModelState, options: PruneStructuredOptions, context: Pass
     from edgeopt_pruning.structured import prune_structured  # torch, torch-pruning and Lightning are heavy
 
     return prune_structured(state, options, context)
+
+
+def search(state: ModelState, options: PruneSearchOptions, context: PassContext) -> ModelState:
+    """Searches the widths of all layers and trains what is left; see `edgeopt_pruning.search`."""
+    from edgeopt_pruning.search import prune_search  # torch, torch-pruning and Lightning are heavy
+
+    return prune_search(state, options, context)
 
 
 def unstructured(state: ModelState, options: PruneUnstructuredOptions, context: PassContext) -> ModelState:
@@ -68,6 +75,14 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         PruneStructuredOptions,
         apply=structured,
         fingerprint=fingerprint_replay,
+        requires=("torch-pruning", "lightning"),
+        install="edgeopt[pruning]",
+    )
+    yield PassPlugin(
+        "prune-search",
+        "Tries every group of channels at several widths, searches the widths that the network minds least, and trains it.",
+        PruneSearchOptions,
+        apply=search,
         requires=("torch-pruning", "lightning"),
         install="edgeopt[pruning]",
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgeopt_pruning.groups import Removal  # imports torch, and `edgeopt check` reads a replay
 
 NAME = "prune-structured"
+SEARCH = "prune-search"
 KEY = "removed_channels"
 
 
@@ -26,11 +27,13 @@ def to_details(removals: Sequence[Removal]) -> Mapping[str, Json]:
 def from_report(path: Path) -> list[Removal]:
     """The removals that the passes of a run made, from its `report.json`.
 
-    Raises `UserError` when there is no such file, or none of this pass in it.
+    Raises `UserError` when there is no such file, or no removal in it.
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        steps = [step for record in report["passes"] if record["name"] == NAME for step in record["details"][KEY]]
+        steps = [
+            step for record in report["passes"] if record["name"] in (NAME, SEARCH) for step in record["details"][KEY]
+        ]
         removals: list[Removal] = [
             {str(name): tuple(int(each) for each in step[name]) for name in step} for step in steps
         ]
@@ -40,11 +43,13 @@ def from_report(path: Path) -> list[Removal]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         message = f"replay: {path} is not the report of a run that removed channels"
         raise UserError(
-            Problem(message, f"give the report.json of a run with a {NAME} pass", option="replay")
+            Problem(message, f"give the report.json of a run with a {NAME} or {SEARCH} pass", option="replay")
         ) from error
     if not any(removals):
         message = f"replay: the run of {path} removed no channels"
-        raise UserError(Problem(message, f"give the report.json of a run with a {NAME} pass", option="replay"))
+        raise UserError(
+            Problem(message, f"give the report.json of a run with a {NAME} or {SEARCH} pass", option="replay")
+        )
     return removals
 
 

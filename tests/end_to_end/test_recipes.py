@@ -41,6 +41,7 @@ def test_no_recipe_is_forgotten() -> None:
         "stanford_dogs_mobilenetv3_qat_android",
         "mobilenetv2_four_runtimes",
         "resnet18_pruned_digits",
+        "mobilenetv2_search_digits",
         "keras_mobilenet_digits",  # run in tests/plugins/test_tensorflow_run.py
     }
 
@@ -67,6 +68,16 @@ def test_pruned_digits(tmp_path: Path) -> None:
     taught = report["passes"][-1]["facts"]  # type: ignore[index]
     trained = report["passes"][-3]["facts"]  # type: ignore[index]
     assert taught["teacher_accuracy"] == trained["validation_accuracy"] and "control_accuracy" in taught
+
+
+def test_searched_digits(tmp_path: Path) -> None:
+    """On a network with fewer groups, so that a smoke run stays one."""
+    report = smoke("mobilenetv2_search_digits", tmp_path, "baseline=false", "model.arch=squeezenet1_1")
+    (searched,) = (record for record in report["passes"] if record["name"] == "prune-search")  # type: ignore[attr-defined]
+    assert 0.3 < searched["facts"]["macs_kept"] <= 0.5
+    assert (
+        searched["facts"]["trials"] == searched["facts"]["groups"] == len(searched["details"]["sensitivity"]["groups"])
+    )
 
 
 def test_one_program_for_four_runtimes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import test_convert
 import test_distill
+import test_prune_search
 import test_prune_structured
 import test_prune_unstructured
 import test_tensorrt_contracts
@@ -281,6 +282,7 @@ def test_every_plugin_is_here():
         sys.modules[__name__],
         test_convert,
         test_distill,
+        test_prune_search,
         test_prune_structured,
         test_prune_unstructured,
         test_tensorrt_contracts,
