@@ -161,6 +161,16 @@ class Plan:
         return {stage.name: stage for stage in _stages(self)}
 
     @property
+    def float_stage(self) -> Stage:
+        """The stage that ends with the float model."""
+        last = [stage for stage in self.stages.values() if stage.kind in (StageKind.MODEL, StageKind.PASS)]
+        return last[self.baseline_passes]
+
+    def key_of(self, use: Use[Any] | None, *parts: Json) -> str:
+        """A key for a result that is made with a plugin, or with none, of all that it depends on."""
+        return _keys(self)(use, *parts)
+
+    @property
     def measure(self) -> MeasureSettings:
         """How latency is measured in this run; a smoke run only shows that it can be."""
         settings = self.recipe.measure

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,6 +99,50 @@ def run_folder(plan: Plan, out: Path) -> Path:
     return out / (f"{plan.recipe.name}-smoke" if plan.smoke else plan.recipe.name)
 
 
+def missing_stages(plan: Plan, ends: Iterable[Stage], found: Callable[[Stage], Result | None]) -> list[Stage]:
+    """The stages that must be made for `ends`, each after those it needs; what only a finished stage needs is not among them."""
+    wanted: set[str] = set()
+
+    def want(stage: Stage) -> None:
+        if stage.name in wanted or found(stage):
+            return
+        for name in stage.needs:
+            want(plan.stages[name])
+        wanted.add(stage.name)
+
+    for stage in ends:
+        want(stage)
+    return [stage for stage in plan.stages.values() if stage.name in wanted]
+
+
+def trunk_jobs(plan: Plan, stages: Sequence[Stage]) -> list[list[Stage]]:
+    """Stages by the process that does them: all in one, because importing torch and Lightning takes seconds.
+
+    A distributed training gets a process for itself, because its helpers repeat the whole of their process's job.
+    """
+    trainer = plan.recipe.trainer
+    is_distributed = trainer.devices not in (1, "auto") or trainer.num_nodes > 1
+    return [[stage] for stage in stages] if is_distributed else [list(stages)] if stages else []
+
+
+def job_of(plan: Plan, store: Store, plugin_files: Iterable[Path], stages: Iterable[Stage], log: str) -> Job:
+    """What a worker is told, to do `stages` of a plan."""
+    recipe = plan.recipe
+    return Job(
+        recipe=recipe.to_json(),
+        source_file=recipe.source.file,
+        source_text=recipe.source.text,
+        overrides=tuple(recipe.source.overrides.values()),
+        plugin_files=tuple(str(file) for file in plugin_files),
+        smoke=plan.smoke,
+        store=str(store.root),
+        not_before=store.not_before,
+        keys={stage.name: stage.key for stage in plan.stages.values()},
+        stages=tuple(stage.name for stage in stages),
+        log=log,
+    )
+
+
 def _overridden(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     given = tuple(overrides)
     return parse_recipe(recipe.to_json(), recipe.source, given) if given else recipe
@@ -155,27 +199,13 @@ class _Run:
     def _missing(self, kinds: Sequence[StageKind] = tuple(StageKind)) -> list[Stage]:
         """The stages that must be made, each after those it needs; what only a finished stage needs is not among them."""
         stages = self.plan.stages
-        wanted: dict[str, Stage] = {}
-
-        def want(stage: Stage) -> None:
-            if stage.name in wanted or self._found(stage):
-                return
-            for name in stage.needs:
-                want(stages[name])
-            wanted[stage.name] = stage
-
-        for stage in stages.values():
-            if stage.kind in (
-                StageKind.PROGRAM,
-                StageKind.EXPORT,
-                StageKind.VERIFY,
-                StageKind.MEASURE,
-                StageKind.REPORT,
-            ):
-                want(stage)
-        if any(stage.kind is not StageKind.REPORT for stage in wanted.values()):
-            want(stages["data"])
-        return [stage for stage in stages.values() if stage.name in wanted and stage.kind in kinds]
+        ends = [
+            stage for stage in stages.values() if stage.kind not in (StageKind.DATA, StageKind.MODEL, StageKind.PASS)
+        ]
+        wanted = missing_stages(self.plan, ends, self._found)
+        if any(stage.kind is not StageKind.REPORT for stage in wanted):
+            wanted = missing_stages(self.plan, [stages["data"], *ends], self._found)
+        return [stage for stage in wanted if stage.kind in kinds]
 
     # -- the work -------------------------------------------------------------------------------------------------------
 
@@ -201,34 +231,16 @@ class _Run:
             time.sleep(_WAIT_SECONDS)
 
     def _job(self, *stages: Stage, measure: int | None = None) -> Job:
-        recipe = self.plan.recipe
-        return Job(
-            recipe=recipe.to_json(),
-            source_file=recipe.source.file,
-            source_text=recipe.source.text,
-            overrides=tuple(recipe.source.overrides.values()),
-            plugin_files=tuple(str(file) for file in self.plugin_files),
-            smoke=self.plan.smoke,
-            store=str(self.store.root),
-            not_before=self.store.not_before,
-            keys={stage.name: stage.key for stage in self.plan.stages.values()},
-            stages=tuple(stage.name for stage in stages),
-            measure=measure,
-            failures={name: str(error) for name, error in self.failures.items()},
-            log=self.log.name,
-        )
+        failures = {name: str(error) for name, error in self.failures.items()}
+        job = job_of(self.plan, self.store, self.plugin_files, stages, self.log.name)
+        return replace(job, measure=measure, failures=failures)
 
     def _trunk(self, workers: Workers) -> None:
-        """Data, model, passes and programs, one after the other in one process.
-
-        A distributed training gets a process for itself, because its helpers repeat the whole of their process's job.
-        """
+        """Data, model, passes and programs, one after the other."""
         stages = self._missing(_TRUNK)
-        trainer = self.plan.recipe.trainer
-        is_distributed = trainer.devices not in (1, "auto") or trainer.num_nodes > 1
-        jobs = [[stage] for stage in stages] if is_distributed or self.locked else [stages] if stages else []
+        jobs = [[stage] for stage in stages] if self.locked else trunk_jobs(self.plan, stages)
         for job in jobs:
-            workers.run(self._job(*job), "run", trainer.threads)
+            workers.run(self._job(*job), "run", self.plan.recipe.trainer.threads)
             if self.locked and job[0].kind is StageKind.DATA:
                 lock.compare_data(self._lock, self._result("data").values["fingerprint"])
 

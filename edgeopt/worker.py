@@ -12,12 +12,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO, TYPE_CHECKING, ClassVar
 
 from edgeopt.errors import DataError, UserError
 from edgeopt.plan import Plan, make_plan
@@ -26,6 +26,9 @@ from edgeopt.recipe import Source, key_lines, parse_recipe
 from edgeopt.registry import load_registry
 from edgeopt.store import Store
 from edgeopt.types import Json
+
+if TYPE_CHECKING:
+    from edgeopt.stages import Workbench
 
 _INTERVAL_SECONDS = 0.1
 
@@ -60,7 +63,11 @@ class Job:
     @staticmethod
     def from_json(text: str) -> Job:
         """Reads what `to_json` wrote."""
-        values: dict[str, Json] = json.loads(text)
+        return Job.from_values(json.loads(text))
+
+    @staticmethod
+    def from_values(values: dict[str, Json]) -> Job:
+        """The job of its fields as JSON values."""
         return Job(**values | {name: tuple(values[name]) for name in ("overrides", "plugin_files", "stages")})
 
     def plan(self) -> Plan:
@@ -163,13 +170,18 @@ def _stages(job: Job, events: Events, *, is_main: bool) -> None:
     from edgeopt.stages import Workbench  # numpy and, with a stage, torch
 
     bench = Workbench(plan, Store(Path(job.store), job.not_before), events, is_main, job.failures, job.log)
-    for name in job.stages:
-        stage = plan.stages[name]
+    do_stages(bench, job.stages, events)
+
+
+def do_stages(bench: Workbench, names: Iterable[str], events: Events) -> None:
+    """Does stages in order; what a user did wrong is told with its place in the recipe."""
+    for name in names:
+        stage = bench.plan.stages[name]
         events.send({"event": "stage", "name": name, "label": stage.label})
         try:
             result = bench.do(stage)
         except UserError as error:
-            raise error.at(partial(plan.recipe.locate, *stage.recipe_key)) from error
+            raise error.at(partial(bench.plan.recipe.locate, *stage.recipe_key)) from error
         events.send({"event": "stage-end", "name": name, "seconds": result.seconds if result else 0.0})
 
 

@@ -117,6 +117,95 @@ def check(
 
 
 @app.command(cls=Command)
+def sensitivity(
+    recipe: RecipeArgument,
+    of: Annotated[
+        str,
+        typer.Option(
+            "--of",
+            metavar="PROBE",
+            autocompletion=complete.probes,
+            help="What to try on each layer: sparsity, bits, quantization or a plugin's.",
+        ),
+    ],
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            "--levels",
+            metavar="LEVELS",
+            help='Levels to try, as in "8 6 4"; the probe\'s own when left out.',
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            "--threshold", metavar="SHARE", help="Largest drop of accuracy, or error of the logits, that passes."
+        ),
+    ] = 0.01,
+    measure: Annotated[
+        str, typer.Option("--measure", metavar="MEASURE", help="accuracy, or logits: how far they move.")
+    ] = "accuracy",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a value of the recipe, or an option of the probe: probe.inputs=8.",
+        ),
+    ] = None,
+    *,
+    complete: Annotated[
+        bool,
+        typer.Option(
+            "--complete", help="Run every layer and level on all pictures, also where the verdict is certain."
+        ),
+    ] = False,
+    certainty: Annotated[
+        float,
+        typer.Option(
+            "--certainty",
+            metavar="SHARE",
+            help="Probability that all verdicts are those on all pictures; 1 guesses nothing.",
+        ),
+    ] = 0.99,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            help="Layers to run side by side; the machine's cores when left out.",
+            show_default=False,
+        ),
+    ] = None,
+    smoke: SmokeOption = False,
+    out: OutOption = Path("runs"),
+    plugin: PluginOption = None,
+) -> None:
+    """Measure how much each layer of a recipe's float model minds being pruned or rounded, and recommend a level for each.
+
+    Writes sensitivity.csv, sensitivity.html and allocation.toml, which passes read as allocation = "FILE".
+    """
+    with failures_shown():
+        from edgeopt.cli.sensitivity import show_sensitivity
+
+        show_sensitivity(
+            recipe,
+            of=of,
+            levels=levels,
+            threshold=threshold,
+            measure=measure,
+            complete=complete,
+            certainty=certainty,
+            workers=workers,
+            overrides=set_ or (),
+            smoke=smoke,
+            out=out,
+            plugin_files=plugin or (),
+        )
+
+
+@app.command(cls=Command)
 def convert(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A model file, or a SavedModel folder.")],
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="What to make of it, such as onnx or tflite.")],

@@ -31,6 +31,15 @@ def plugin_names(incomplete: str) -> list[tuple[str, str]]:
     return [(name, summary) for name, summary in sorted(named.items()) if name.startswith(incomplete)]
 
 
+def probes(incomplete: str) -> list[tuple[str, str]]:
+    """What `edgeopt sensitivity` can try on layers, with summaries."""
+    from edgeopt.plugin import ProbePlugin
+    from edgeopt.registry import load_registry
+
+    named = [entry.plugin for entry in load_registry() if isinstance(entry.plugin, ProbePlugin)]
+    return [(probe.name, probe.summary) for probe in named if probe.name.startswith(incomplete)]
+
+
 def _beginning_with(incomplete: str) -> Iterable[Path]:
     folder, _, start = incomplete.rpartition("/")
     root = Path(folder + "/" if incomplete.startswith("/") else folder or ".").expanduser()

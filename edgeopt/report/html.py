@@ -70,7 +70,7 @@ def render_html(report: Report, pictures: Mapping[int, Pixels] | None = None, re
     if len(scores) > _FEW_CLASSES:
         scores = tuple(sorted(scores, key=lambda score: (score.recall is None, score.recall)))
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -100,7 +100,7 @@ def render_html(report: Report, pictures: Mapping[int, Pixels] | None = None, re
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     """Templates beside this module; everything that they print is escaped, plots aside."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

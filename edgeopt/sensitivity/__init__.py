@@ -6,5 +6,5 @@ program ─▶ Network ─▶ Probe ─┐
 validation split ────────────┘
 ```
 
-`network`, `watch` and `scan` import torch; `table`, `allocation` and `bounds` are light.
+`calls`, `network` and `scan` import torch, `tally` numpy; `settings`, `table`, `allocation` and `bounds` are light.
 """

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from edgeopt.progress import Bar, Progress
 from edgeopt.sensitivity.network import Moment, Network
-from edgeopt.sensitivity.table import Cell, Measure, Scan, Verdict
+from edgeopt.sensitivity.settings import ScanSettings
+from edgeopt.sensitivity.table import Cell, Scan, Verdict
 from edgeopt.sensitivity.tally import Judge, Tally, tally
 from edgeopt.store import write_aside
 from edgeopt.types import Change, Json, Probe, Split
@@ -31,29 +32,12 @@ if TYPE_CHECKING:
     from edgeopt.preprocessing import Preprocessing
     from edgeopt.types import Labels, Logits
 
+__all__ = ["Pictures", "ScanSettings", "scan"]
+
 T = TypeVar("T")
 
 _BOUNDS = 4  # on lost and gained answers, below and above
 _LONGEST_ROUND = 8  # batches between two looks, after which a killed scan goes on
-
-
-@dataclass(frozen=True)
-class ScanSettings:
-    """How a scan measures and when it stops.
-
-    `threshold` is the largest score that passes; None measures without a verdict. `error` bounds the probability that any
-    verdict of the scan is not the one on all pictures; 0 stops only where no picture that is left could change it. Without
-    `stop_early` every layer and level sees all pictures. `pictures` takes so many at random instead of the whole split.
-    """
-
-    measure: Measure = Measure.ACCURACY
-    threshold: float | None = 0.01
-    error: float = 0.01
-    stop_early: bool = True
-    pictures: int | None = None
-    batch_size: int = 32
-    workers: int = 1
-    seed: int = 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +82,7 @@ def scan(
     Verdicts are the same with any number of workers. What is known is written to `checkpoint` now and then; a scan that finds
     it goes on from there, so it must be of a scan with the same arguments. `levels` and `untouched` are on the probe's scale.
     """
-    with _Workers(settings.workers) as workers, torch.inference_mode():
+    with _Workers(max(1, settings.workers)) as workers, torch.inference_mode():
         reference = _reference(network, pictures, workers, progress)
         self = _Scanner(network, probe, tuple(levels), pictures, settings, reference, workers)
         self.resume(checkpoint)
@@ -272,7 +256,6 @@ class _Workers:
     """Threads that each compute on one core, with a bound on the work that waits, as waiting work holds values."""
 
     def __init__(self, count: int) -> None:
-        self._count = count
         self._threads_before = torch.get_num_threads()
         self._room = threading.Semaphore(2 * count)
         self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))

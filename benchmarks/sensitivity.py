@@ -1,0 +1,184 @@
+"""What `edgeopt sensitivity` saves: its scan against running the whole validation split from the network's start for each layer
+and level, on the same trained network and the same pictures.
+
+Both change the same layers in the same way. The plain way runs the captured program, with all threads; the scan starts at the
+layer that changed, stops where the verdict is certain, and runs layers side by side. Their recommendations must be the same.
+
+    python benchmarks/sensitivity.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from bars import Bar, finish
+from rich.console import Console
+from rich.table import Table
+
+from edgeopt.data import load_training, prepare
+from edgeopt.plan import resolve
+from edgeopt.plugin import DatasetPlugin, ModelPlugin, PassContext, PassPlugin, ProbePlugin, TrainerSettings
+from edgeopt.program import to_program
+from edgeopt.progress import Silent
+from edgeopt.registry import load_registry
+from edgeopt.runner import cpu_count
+from edgeopt.sensitivity.network import Network
+from edgeopt.sensitivity.scan import Pictures, ScanSettings, scan
+from edgeopt.sensitivity.table import Scan
+from edgeopt.types import ModelState, TrainingData
+
+LEAST_FACTOR = 4.0
+BATCH_SIZE = 32
+SEED = 17
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A network, and what its layers are tried with."""
+
+    arch: str
+    probe: str
+    epochs: int
+    learning_rate: float
+
+
+EXPERIMENTS = (
+    Experiment("resnet18", "sparsity", 3, 2e-3),
+    Experiment("mobilenet_v3_small", "bits", 8, 3e-3),
+)
+
+
+def trained(experiment: Experiment, image_size: int, folder: Path) -> tuple[ModelState, TrainingData]:
+    """The network, trained on the digits, half of which are for validation."""
+    registry = load_registry()
+    options = {"image_size": image_size, "shares": {"validation": 0.5, "test": 0.1}}
+    dataset = resolve(DatasetPlugin, "digits", options, registry)
+    (folder / "data").mkdir(parents=True)
+    (folder / "work").mkdir()
+    prepare(dataset.plugin.load(dataset.options), dataset.options, folder / "data", Silent())
+    data = load_training(folder / "data", dataset.options, lambda: dataset.plugin.load(dataset.options))
+    torch.manual_seed(SEED)
+    model = resolve(ModelPlugin, "torchvision", {"arch": experiment.arch}, registry)
+    settings = {"epochs": experiment.epochs, "learning_rate": experiment.learning_rate, "schedule": "one-cycle"}
+    train = resolve(PassPlugin, "train", settings, registry)
+    context = PassContext(data, TrainerSettings(threads=cpu_count()), SEED, folder / "work", Silent())
+    return train.plugin.apply(model.plugin.build(model.options, data), train.options, context), data
+
+
+def whole_runs(
+    data: TrainingData, network: Network, changes: Mapping[tuple[str, float], object]
+) -> dict[tuple[str, float], float]:
+    """The drop of accuracy for each layer and level, each from its own run of the whole split from the start."""
+    split, labels = data.validation, np.asarray(data.validation.labels)
+
+    def batches() -> Iterator[torch.Tensor]:
+        for start in range(0, len(split), BATCH_SIZE):
+            pixels = split.pixels(range(start, min(start + BATCH_SIZE, len(split))))
+            yield torch.from_numpy(data.preprocessing.normalize(pixels))
+
+    def accuracy(changed: Mapping[str, object]) -> float:
+        answers = np.concatenate([network.logits(batch, changed).argmax(1).numpy() for batch in batches()])
+        return float((answers == labels).mean())
+
+    with torch.inference_mode():
+        before = accuracy({})
+        return {key: before - accuracy({key[0]: change}) for key, change in changes.items()}
+
+
+def recommended(drops: Mapping[tuple[str, float], float], levels: Sequence[float], untouched: float, threshold: float):
+    """The harshest level of each layer before which, and at which, no drop is above the threshold."""
+    chosen = {}
+    for layer in dict.fromkeys(layer for layer, _ in drops):
+        passing = [drops[layer, level] <= threshold + 1e-9 for level in levels] + [False]
+        count = passing.index(False)
+        chosen[layer] = levels[count - 1] if count else untouched
+    return chosen
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Seconds of both ways, and in how many layers they differ."""
+
+    layers: int
+    runs: int
+    plain_seconds: float
+    scan_seconds: float
+    share_of_pictures: float
+    differences: int
+
+
+def compare(experiment: Experiment, image_size: int, folder: Path) -> Outcome:
+    state, data = trained(experiment, image_size, folder)
+    use = resolve(ProbePlugin, experiment.probe, {}, load_registry())
+    network = Network(to_program(state, data.validation).program)
+    normalize, calibration = data.preprocessing.normalize, data.calibration
+    batch = torch.from_numpy(normalize(calibration.pixels(slice(None))))
+    probe = use.plugin.prepare(network, lambda: [batch], use.options)
+    levels = use.plugin.levels.default
+    changes = {(layer, level): probe.change(layer, level) for layer in probe.layers for level in levels}
+    settings = ScanSettings(batch_size=BATCH_SIZE, workers=cpu_count(), seed=SEED)
+
+    def plain() -> dict[str, float]:
+        drops = whole_runs(data, network, changes)
+        return recommended(drops, levels, use.plugin.levels.untouched, settings.threshold or 0.0)
+
+    def scanned() -> Scan:
+        pictures = Pictures.drawn(data.validation, data.preprocessing, settings)
+        return scan(network, probe, use.plugin.name, levels, use.plugin.levels.untouched, pictures, settings, Silent())
+
+    start = time.perf_counter()
+    found = scanned()
+    middle = time.perf_counter()
+    expected = plain()
+    end = time.perf_counter()
+    return Outcome(
+        layers=len(probe.layers),
+        runs=len(changes),
+        plain_seconds=end - middle,
+        scan_seconds=middle - start,
+        share_of_pictures=sum(cell.pictures for cell in found.cells) / (len(found.cells) * found.pictures),
+        differences=sum(found.recommended[layer] != level for layer, level in expected.items()),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image-size", type=int, default=64, help="edge of the digits, px")
+    given = parser.parse_args()
+    table = Table(
+        "network", "of", "layers", "runs", "plain, s", "scan, s", "pictures run", "factor", "layers that differ"
+    )
+    bars = []
+    with tempfile.TemporaryDirectory(prefix="edgeopt-sensitivity-") as temporary:
+        for experiment in EXPERIMENTS:
+            outcome = compare(experiment, given.image_size, Path(temporary) / experiment.arch)
+            factor = outcome.plain_seconds / outcome.scan_seconds
+            table.add_row(
+                experiment.arch,
+                experiment.probe,
+                str(outcome.layers),
+                str(outcome.runs),
+                f"{outcome.plain_seconds:.1f}",
+                f"{outcome.scan_seconds:.1f}",
+                f"{100 * outcome.share_of_pictures:.0f} %",
+                f"{factor:.1f}",
+                str(outcome.differences),
+            )
+            name = f"{experiment.arch}_{experiment.probe}"
+            bars += [
+                Bar(f"{name}_factor", factor, LEAST_FACTOR, at_least=True),
+                Bar(f"{name}_layers_that_differ", outcome.differences, 0),
+            ]
+    Console(width=120).print(table)
+    finish(*bars)
+
+
+if __name__ == "__main__":
+    main()
