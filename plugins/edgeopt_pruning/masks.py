@@ -23,6 +23,7 @@ _PROBE_SIDE = 16  # px; larger than the kernels of common networks
 
 Layer = nn.Conv2d | nn.Linear
 Scope = Literal["global", "layer"]
+Share = float | Sequence[float]  # of zeros: the same for all layers, or one for each
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def smallest(values: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def choose_zeros(
-    weights: Sequence[Tensor], zeros: Sequence[Tensor], share: float, scope: Scope, pattern: Pattern | None = None
+    weights: Sequence[Tensor], zeros: Sequence[Tensor], share: Share, scope: Scope, pattern: Pattern | None = None
 ) -> list[Tensor]:
     """Masks, bool in the weights' shapes, of the share of weights with the smallest magnitudes, to the nearest weight.
 
@@ -88,13 +89,11 @@ def choose_zeros(
         if pattern is not None:
             score = score.masked_fill(~pattern.droppable(score), torch.inf)
         scores.append(score.flatten())
+    counts = _counts(weights, share, scope)
     if scope == "layer":
-        chosen = [smallest(score, round(share * score.numel())) for score in scores]
+        chosen = [smallest(score, count) for score, count in zip(scores, counts, strict=True)]
     else:
-        together = torch.cat(scores)
-        chosen = list(
-            torch.split(smallest(together, round(share * together.numel())), [each.numel() for each in scores])
-        )
+        chosen = list(torch.split(smallest(torch.cat(scores), *counts), [each.numel() for each in scores]))
     return [mask.view(weight.shape) for mask, weight in zip(chosen, weights, strict=True)]
 
 
@@ -116,7 +115,7 @@ def detach_masks(module: nn.Module, names: Iterable[str]) -> None:
 
 @torch.no_grad()
 def hold_zeros(
-    module: nn.Module, names: Sequence[str], share: float, scope: Scope, pattern: Pattern | None = None
+    module: nn.Module, names: Sequence[str], share: Share, scope: Scope, pattern: Pattern | None = None
 ) -> None:
     """Grows the masks of the layers to a share, where they are below it, and sets what they cover to exactly 0."""
     layers = [module.get_submodule(name) for name in names]
@@ -134,10 +133,19 @@ def weights_of(module: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
     return {name: _weight(module.get_submodule(name)).detach() for name in names}
 
 
-def wanted_zeros(weights: Sequence[Tensor], share: float, scope: Scope) -> int:
+def wanted_zeros(weights: Sequence[Tensor], share: Share, scope: Scope) -> int:
     """How many zeros a share of the weights is."""
-    counts = [weight.numel() for weight in weights]
-    return sum(round(share * count) for count in (counts if scope == "layer" else [sum(counts)]))
+    return sum(_counts(weights, share, scope))
+
+
+def _counts(weights: Sequence[Tensor], share: Share, scope: Scope) -> list[int]:
+    """Zeros of each layer, or one number for all layers together."""
+    sizes = [weight.numel() for weight in weights]
+    if scope == "global":
+        assert isinstance(share, float | int)  # layers that are ranked together have no shares of their own
+        return [round(share * sum(sizes))]
+    shares = [share] * len(sizes) if isinstance(share, float | int) else share
+    return [round(each * size) for each, size in zip(shares, sizes, strict=True)]
 
 
 # ---- choosing layers --------------------------------------------------------------------------------------------------

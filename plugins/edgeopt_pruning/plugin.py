@@ -45,6 +45,13 @@ def fingerprint_replay(options: PruneStructuredOptions) -> str:
     return fingerprint(options.replay)
 
 
+def fingerprint_allocation(options: PruneUnstructuredOptions) -> str:
+    """What the allocation says, "" for none; raises `UserError` when it cannot be read."""
+    from edgeopt_pruning.allocated import read_shares  # only where a recipe asks for it
+
+    return "" if options.allocation is None else read_shares(options.allocation).fingerprint
+
+
 def zeros_in(network: Network, calibration: Callable[[], Iterable[Tensor]], options: Options) -> Probe:  # noqa: ARG001 - zeros follow from weights
     """Sets a share of a layer's weights to zero; see `edgeopt_pruning.probe`."""
     from edgeopt_pruning.probe import SparsityProbe  # torch is heavy
@@ -91,6 +98,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         "Sets the smallest weights to zero and trains around them.",
         PruneUnstructuredOptions,
         apply=unstructured,
+        fingerprint=fingerprint_allocation,
         makes=("zeros",),
         keeps=("zeros",),
         requires=("lightning",),

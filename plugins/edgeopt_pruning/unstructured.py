@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import copy
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgeopt.errors import NothingChangedError, Problem
 from edgeopt.plugin import PassContext
 from edgeopt.types import Curve, Json, ModelState, PassRecord
 from edgeopt_distillation.taught import fit_taught, teacher_of
 from edgeopt_lightning.fit import FitHooks, FitResult
+from edgeopt_pruning.allocated import OPTION, choose_allocated, read_shares
 from edgeopt_pruning.masks import (
     Choice,
     Pattern,
     Scope,
+    Share,
     attach_masks,
     choose_layers,
     choose_zeros,
@@ -37,16 +40,24 @@ DENSE_KERNELS = (
 
 @dataclass(frozen=True)
 class Zeros:
-    """What the weights of a model keep while it trains. What is zero already is remembered in the model's own masks."""
+    """What the weights of a model keep while it trains. What is zero already is remembered in the model's own masks.
+
+    Where `allocated` has a share for each layer, the schedule runs from 0 to 1 of it.
+    """
 
     layers: tuple[str, ...]
     schedule: SparsitySchedule
     scope: Scope
     pattern: Pattern | None
+    allocated: tuple[float, ...] | None = None
+
+    def share(self, grown: float) -> Share:
+        """The share of zeros at a value of the schedule: that of all layers, or of what each was allocated."""
+        return grown if self.allocated is None else [grown * share for share in self.allocated]
 
     def constrain(self, module: nn.Module, epochs: float) -> None:
         """The zeros that are due when `epochs` are done."""
-        hold_zeros(module, self.layers, self.schedule.at(epochs), self.scope, self.pattern)
+        hold_zeros(module, self.layers, self.share(self.schedule.at(epochs)), self.scope, self.pattern)
 
 
 def prune_unstructured(state: ModelState, options: PruneUnstructuredOptions, context: PassContext) -> ModelState:
@@ -60,8 +71,10 @@ def prune_unstructured(state: ModelState, options: PruneUnstructuredOptions, con
     """
     module = copy.deepcopy(state.module)
     pattern = Pattern(*options.kept_of) if options.kept_of else None
-    choice = choose_layers(module, options.protect, pattern)
-    zeros = Zeros(choice.pruned, _schedule(options, context), options.scope, pattern)
+    choice, allocated = choose_layers(module, options.protect, pattern), None
+    if options.allocation is not None:
+        choice, allocated = choose_allocated(choice, read_shares(options.allocation))
+    zeros = Zeros(choice.pruned, _schedule(options, context), options.scope, pattern, allocated)
     _require_new_zeros(module, zeros)
     attach_masks(module, zeros.layers)
     hooks = FitHooks(constrain=zeros.constrain, first_epoch=zeros.schedule.first_full_epoch)
@@ -72,7 +85,7 @@ def prune_unstructured(state: ModelState, options: PruneUnstructuredOptions, con
     record = PassRecord(
         "prune-unstructured",
         {**result.facts, **_facts(state.module, module, options, choice)},
-        (*result.curves, _curve(zeros.schedule, result)),
+        (*result.curves, _curve(module, zeros, result)),
         (*result.warnings, *_warnings(module, zeros)),
     )
     return state.after(record, module)
@@ -82,29 +95,33 @@ def _schedule(options: PruneUnstructuredOptions, context: PassContext) -> Sparsi
     """The schedule that was asked for, run through faster where the budget has fewer epochs."""
     pace = context.budget.of(context.budget.epochs, options.epochs) / options.epochs
     begin, end = options.begin_epoch * pace, options.last_growth * pace
-    return SparsitySchedule(options.share_of_zeros, options.initial_sparsity, begin, end)
+    final = options.share_of_zeros if options.allocation is None else 1.0
+    return SparsitySchedule(final, options.initial_sparsity, begin, end)
 
 
 def _require_new_zeros(module: nn.Module, zeros: Zeros) -> None:
     weights = list(weights_of(module, zeros.layers).values())
-    count, share = sum(weight.numel() for weight in weights), zeros.schedule.final
-    if wanted_zeros(weights, share, zeros.scope) == 0:
+    count, final = sum(weight.numel() for weight in weights), zeros.share(zeros.schedule.final)
+    share, option = zeros.schedule.final, "sparsity"
+    if zeros.allocated is not None:
+        share, option = _share_of_all(weights, zeros), OPTION
+    if wanted_zeros(weights, final, zeros.scope) == 0:
         raise NothingChangedError(
             Problem(
                 f"a sparsity of {share:g} is less than one zero in the {count} weights that could be pruned",
                 f"ask for at least {1 / count:.2g}",
-                option="sparsity",
+                option=option,
             )
         )
     none = [torch.zeros_like(weight, dtype=torch.bool) for weight in weights]
-    chosen = choose_zeros(weights, none, share, zeros.scope, zeros.pattern)
+    chosen = choose_zeros(weights, none, final, zeros.scope, zeros.pattern)
     if not any(weight[mask].any() for weight, mask in zip(weights, chosen, strict=True)):
         already = sum(int((weight == 0).sum()) for weight in weights) / count
         raise NothingChangedError(
             Problem(
                 f"all weights that a sparsity of {share:g} chooses are 0 already: the share of zeros is {already:.3g}",
                 f"ask for more than {already:.3g}, or leave out this pass",
-                option="sparsity",
+                option=option,
             )
         )
 
@@ -137,9 +154,19 @@ def _warnings(module: nn.Module, zeros: Zeros) -> list[str]:
     return [DENSE_KERNELS, *lost]
 
 
-def _curve(schedule: SparsitySchedule, result: FitResult) -> Curve:
+def _curve(module: nn.Module, zeros: Zeros, result: FitResult) -> Curve:
+    weights = list(weights_of(module, zeros.layers).values())
+    of_all = 1.0 if zeros.allocated is None else _share_of_all(weights, zeros)
     epochs = tuple(float(epoch) for epoch in range(1, result.epochs_run + 1))
-    return Curve("sparsity", epochs, tuple(schedule.at(epoch) for epoch in epochs), y_label="share of zeros")
+    return Curve(
+        "sparsity", epochs, tuple(of_all * zeros.schedule.at(epoch) for epoch in epochs), y_label="share of zeros"
+    )
+
+
+def _share_of_all(weights: Sequence[Tensor], zeros: Zeros) -> float:
+    """The share of zeros in all pruned layers when the schedule is through."""
+    wanted = wanted_zeros(weights, zeros.share(zeros.schedule.final), zeros.scope)
+    return wanted / sum(weight.numel() for weight in weights)
 
 
 def _compressed_bytes(module: nn.Module) -> int:

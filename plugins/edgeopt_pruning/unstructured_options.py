@@ -24,6 +24,12 @@ class PruneUnstructuredOptions(TaughtOptions):
         lt=1.0,
         description="share of zeros in the weights of the pruned layers; when left out, what the pattern gives, else 0.5",
     )
+    allocation: str | None = Field(
+        None,
+        description="a file with a share of zeros for each layer, as `edgeopt sensitivity RECIPE --of sparsity` writes it, in "
+        "place of sparsity; layers that it does not name stay dense",
+        examples=["runs/NAME/sensitivity-sparsity/allocation.toml"],
+    )
     scope: Literal["global", "layer"] = Field(
         "layer",
         description="take the same share of zeros in each layer, or rank the weights of all layers together, which can "
@@ -89,6 +95,20 @@ class PruneUnstructuredOptions(TaughtOptions):
             raise ValueError(
                 f"pattern {self.pattern} gives a sparsity of {self.share_of_zeros:.3g}, not {self.sparsity:g}: leave out sparsity"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _allocation_says_it_all(self) -> PruneUnstructuredOptions:
+        if self.allocation is None:
+            return self
+        others = {
+            "sparsity": self.sparsity is not None,
+            "pattern": self.kept_of is not None,
+            "scope": self.scope != "layer",
+            "initial_sparsity": self.initial_sparsity > 0,
+        }
+        for name in (name for name, given in others.items() if given):
+            raise ValueError(f"allocation has a share of zeros for each layer: leave out {name}")
         return self
 
     @model_validator(mode="after")

@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from torch import nn
 from training_samples import Steps, make_context, make_data, make_net, make_state, weights_of
 
-from edgeopt.errors import NothingChangedError
+from edgeopt.errors import NothingChangedError, RecipeError, UserError
 from edgeopt.plan import resolve
 from edgeopt.plugin import Budget, PassPlugin
 from edgeopt.registry import load_registry
 from edgeopt.settings import Augmentation
 from edgeopt.testing import PassContract
 from edgeopt_distillation import taught
+from edgeopt_pruning import unstructured
 from edgeopt_pruning.masks import Pattern, choose_layers, choose_zeros, smallest
 from edgeopt_pruning.schedule import SparsitySchedule
 from edgeopt_pruning.unstructured import prune_unstructured
@@ -460,3 +461,85 @@ def test_sparsity_follows_from_the_pattern() -> None:
     assert options_of(pattern="1:4").share_of_zeros == options_of(pattern="1:4", sparsity=0.75).share_of_zeros == 0.75
     assert options_of().share_of_zeros == 0.5 and options_of(sparsity=0.9).share_of_zeros == 0.9
     assert options_of(begin_epoch=1).last_growth == 2.0
+
+
+# ---- a share for each layer ---------------------------------------------------------------------------------------------
+
+
+def allocate(tmp_path, text, name="allocation.toml"):
+    path = tmp_path / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_an_allocation_gives_each_layer_its_own_share(tmp_path):
+    file = allocate(tmp_path, 'of = "sparsity"\n[layers]\n"features.3" = 0.75\n"head.1" = 0.5\n"features.0" = 0.0\n')
+    options = options_of(allocation=file, scope="layer")
+    seen = []
+
+    class Watched(unstructured.Zeros):
+        def constrain(self, module, epochs):
+            super().constrain(module, epochs)
+            seen.append({name: zeros.float().mean().item() for name, zeros in zeros_of(module).items()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unstructured, "Zeros", Watched)
+        after = prune_unstructured(make_state(make_net()), options, make_context(tmp_path))
+    shares = {name: zeros.float().mean().item() for name, zeros in zeros_of(after.module).items()}
+    assert shares == {"features.0": 0.0, "features.3": 0.75, "head.1": 0.5}
+    facts = after.history[-1].facts
+    assert facts["dense_layers"] == {"features.0": "no zeros allocated"}
+    assert facts["sparsity"] == pytest.approx((0.75 * 1152 + 0.5 * 48) / 1200)
+    (curve,) = [curve for curve in after.history[-1].curves if curve.name == "sparsity"]
+    assert curve.y[-1] == pytest.approx(facts["sparsity"])
+    growth = [step["features.3"] / 0.75 for step in seen]
+    assert growth == sorted(growth)
+    assert 0 < growth[len(growth) // 4] < 1, "zeros grow gradually in each layer"
+
+
+def test_a_scan_in_csv_is_an_allocation_too(tmp_path):
+    text = "layer,sparsity,score,recommended\nfeatures.3,0.5,0.0,yes\nfeatures.3,0.7,0.2,\nhead.1,0.5,0.3,\n"
+    file = allocate(tmp_path, text, "sensitivity.csv")
+    after = prune_unstructured(
+        make_state(make_net()), options_of(allocation=file, scope="layer", epochs=1), make_context(tmp_path)
+    )
+    assert {name: zeros.float().mean().item() for name, zeros in zeros_of(after.module).items()} == {
+        "features.0": 0.0,
+        "features.3": 0.5,
+        "head.1": 0.0,
+    }
+
+
+def test_layers_of_an_allocation_must_be_in_the_model(tmp_path):
+    file = allocate(tmp_path, 'of = "sparsity"\n[layers]\n"features.33" = 0.5\n')
+    with pytest.raises(UserError, match=r"no layer 'features\.33'") as raised:
+        prune_unstructured(make_state(make_net()), options_of(allocation=file, scope="layer"), make_context(tmp_path))
+    assert raised.value.problems[0].location.line == 3
+
+
+def test_an_allocation_of_no_zero_changes_nothing(tmp_path):
+    file = allocate(tmp_path, 'of = "sparsity"\n[layers]\n"features.3" = 0.0\n')
+    with pytest.raises(NothingChangedError, match="gives no layer a zero"):
+        prune_unstructured(make_state(make_net()), options_of(allocation=file, scope="layer"), make_context(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "others", [{"sparsity": 0.5}, {"pattern": "2:4"}, {"scope": "global"}, {"initial_sparsity": 0.1}]
+)
+def test_an_allocation_stands_alone(others):
+    with pytest.raises(ValidationError, match=f"leave out {next(iter(others))}"):
+        options_of(**{"scope": "layer", "allocation": "a.toml", **others})
+
+
+def test_an_allocation_is_part_of_the_key(tmp_path):
+    use = {"allocation": allocate(tmp_path, 'of = "sparsity"\n[layers]\n"features.3" = 0.5\n')}
+    registry = load_registry()
+    pass_ = resolve(PassPlugin, "prune-unstructured", use, registry)
+    before = pass_.plugin.fingerprint(pass_.options)
+    allocate(tmp_path, '# the same\nof = "sparsity"\n[layers]\n"features.3" = 0.5\n')
+    assert pass_.plugin.fingerprint(pass_.options) == before
+    allocate(tmp_path, 'of = "sparsity"\n[layers]\n"features.3" = 0.6\n')
+    assert pass_.plugin.fingerprint(pass_.options) != before
+    allocate(tmp_path, 'of = "bits"\n[layers]\n"features.3" = 6\n')
+    with pytest.raises(RecipeError, match="holds levels of 'bits', not of 'sparsity'"):
+        resolve(PassPlugin, "prune-unstructured", use, registry)
