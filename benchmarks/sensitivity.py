@@ -10,6 +10,7 @@ layer that changed, stops where the verdict is certain, and runs layers side by 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -160,6 +161,7 @@ def main() -> None:
         for experiment in EXPERIMENTS:
             outcome = compare(experiment, given.image_size, Path(temporary) / experiment.arch)
             factor = outcome.plain_seconds / outcome.scan_seconds
+            print(f"{experiment.arch}: {factor:.1f} times faster", file=sys.stderr, flush=True)
             table.add_row(
                 experiment.arch,
                 experiment.probe,

@@ -84,15 +84,22 @@ def scan(
     """
     with _Workers(max(1, settings.workers)) as workers, torch.inference_mode():
         reference = _reference(network, pictures, workers, progress)
-        self = _Scanner(network, probe, tuple(levels), pictures, settings, reference, workers)
-        self.resume(checkpoint)
-        with progress.bar(f"sensitivity to {of}", self.total) as bar:
-            bar.advance(self.total - self.left)
-            self.run(bar, checkpoint)
-    accuracy = self.judge.whole.right / self.judge.whole.pictures
-    measure, threshold = settings.measure, settings.threshold
-    error = settings.error if settings.stop_early else 0.0
-    return Scan(of, measure, threshold, error, untouched, self.judge.whole.pictures, accuracy, self.cells())
+        scanner = _Scanner(network, probe, tuple(levels), pictures, settings, reference, workers)
+        scanner.resume(checkpoint)
+        with progress.bar(f"sensitivity to {of}", scanner.total) as bar:
+            bar.advance(scanner.total - scanner.left)
+            scanner.run(bar, checkpoint)
+    whole = scanner.judge.whole
+    return Scan(
+        of=of,
+        measure=settings.measure,
+        threshold=settings.threshold,
+        error=settings.error if settings.stop_early else 0.0,
+        untouched=untouched,
+        pictures=whole.pictures,
+        accuracy=whole.right / whole.pictures,
+        cells=scanner.cells(),
+    )
 
 
 def _reference(network: Network, pictures: Pictures, workers: _Workers, progress: Progress) -> list[Logits]:
