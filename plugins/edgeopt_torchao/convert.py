@@ -14,6 +14,7 @@ from edgeopt.errors import NothingChangedError
 from edgeopt.program import make_contiguous
 from edgeopt_torchao.batch_norm import BatchNorm, called_module, folding_scale, named_tensor
 from edgeopt_torchao.dropout import remove_dropouts
+from edgeopt_torchao.learned_step import settle_steps
 
 OPERATORS = ("torch.ao.quantization.fx._decomposed",)
 """Modules whose import registers the operators of a converted program; `torch.export.load` needs them."""
@@ -30,6 +31,7 @@ def convert(prepared: GraphModule) -> GraphModule:
     model = copy.deepcopy(prepared)
     make_contiguous(model)
     nn.Module.train(model, False)  # torchao forbids eval() on what prepare_pt2e returns
+    settle_steps(model)
     _require_ranges(model)
     _fold_batch_norms(model)
     remove_dropouts(model)

@@ -21,7 +21,7 @@ from torchao.quantization.pt2e import (
 
 from edgeopt.errors import PluginError
 
-_SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
+SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
 _AFFINE = (torch.per_tensor_affine, torch.per_channel_affine)
 
 
@@ -75,8 +75,8 @@ class FakeQuantizer(FakeQuantize):
         whole = scale.numel() == 1 and channel_scale is None
         if input.device.type == "cpu" and whole:
             return _RoundOnCpu.apply(input, scale.item(), (1.0 / scale).item(), low, high, zero_point.item())
-        if input.device.type == "cpu" and self.qscheme in _SYMMETRIC:  # their zero point is 0
-            scale = _along(scale, axis, input.dim())
+        if input.device.type == "cpu" and self.qscheme in SYMMETRIC:  # their zero point is 0
+            scale = along(scale, axis, input.dim())
             return _RoundOnCpu.apply(input, scale, 1.0 / scale, low, high, 0)
         if not whole or self.is_per_channel:
             return torch.fake_quantize_per_channel_affine(input, scale, zero_point, axis, low, high)
@@ -121,7 +121,7 @@ def quantization_parameters(low: Tensor, high: Tensor, observer: ObserverBase) -
     """
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
     steps = float(observer.quant_max - observer.quant_min)
-    if observer.qscheme in _SYMMETRIC:
+    if observer.qscheme in SYMMETRIC:
         scale = torch.maximum(torch.maximum(-low, high) / (steps / 2), observer.eps)
         return scale, torch.zeros_like(scale, dtype=torch.int32)
     scale = torch.maximum((high - low) / steps, observer.eps)
@@ -145,7 +145,10 @@ def replace_fake_quantizers(graph_module: GraphModule) -> int:
             continue
         if id(module) not in replaced:
             _require_supported(module, node.target)
-            shape = node.args[0].meta["val"].shape
+            source = node.args[0]
+            while "val" not in source.meta:  # what is rounded twice comes from another fake quantizer
+                source = source.args[0]
+            shape = source.meta["val"].shape
             replaced[id(module)] = FakeQuantizer(module.activation_post_process, shape[max(module.ch_axis, 0)])
         graph_module.set_submodule(node.target, replaced[id(module)])
     return len(replaced)
@@ -154,7 +157,7 @@ def replace_fake_quantizers(graph_module: GraphModule) -> int:
 def _require_supported(module: FakeQuantizeBase, name: str) -> None:
     observer = getattr(module, "activation_post_process", None)
     known = isinstance(observer, (MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver))
-    if known and not observer.is_dynamic and observer.qscheme in _SYMMETRIC + _AFFINE:
+    if known and not observer.is_dynamic and observer.qscheme in SYMMETRIC + _AFFINE:
         return
     raise PluginError(
         f"{name} is a {type(module).__name__} with {type(observer).__name__}, which cannot be trained here",
@@ -172,8 +175,13 @@ def _round_in_plain_operators(
 ) -> Tensor:
     """The same rounding and gradient as torch's kernels, in operators that a compiler can fuse with their neighbours."""
     if scale.numel() > 1:
-        scale, zero_point = _along(scale, axis, input.dim()), _along(zero_point, axis, input.dim())
+        scale, zero_point = along(scale, axis, input.dim()), along(zero_point, axis, input.dim())
     return _Round.apply(input, scale, zero_point, low, high)
+
+
+def along(values: Tensor, axis: int, dimensions: int) -> Tensor:
+    """`values`, one for each index of `axis`, shaped to broadcast over a tensor of so many dimensions."""
+    return values.view([-1 if dimension == axis else 1 for dimension in range(dimensions)])
 
 
 class _Round(torch.autograd.Function):
@@ -187,11 +195,6 @@ class _Round(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (inside,) = ctx.saved_tensors
         return gradient * inside, None, None, None, None
-
-
-def _along(values: Tensor, axis: int, dimensions: int) -> Tensor:
-    """`values`, one for each index of `axis`, shaped to broadcast over a tensor of so many dimensions."""
-    return values.view([-1 if dimension == axis else 1 for dimension in range(dimensions)])
 
 
 class _RoundOnCpu(torch.autograd.Function):

@@ -9,10 +9,11 @@ from torch.fx import GraphModule
 from edgeopt.errors import NothingChangedError
 from edgeopt_torchao.batch_norm import batch_norms
 from edgeopt_torchao.fake_quantize import fake_quantizers
+from edgeopt_torchao.learned_step import LearnedStep
 
 
 def freeze_observers(prepared: nn.Module) -> int:
-    """Hold the range of every fake quantizer from now on; returns how many are held.
+    """Hold the range of every fake quantizer from now on; returns how many are held. Learned steps go on learning.
 
     Raises `NothingChangedError` when there is none.
     """
@@ -22,9 +23,10 @@ def freeze_observers(prepared: nn.Module) -> int:
             "there is no fake quantizer whose range could be frozen",
             hint="freeze observers on what prepare_qat returns",
         )
-    for quantizer in quantizers:
+    observing = [quantizer for quantizer in quantizers if not isinstance(quantizer, LearnedStep)]
+    for quantizer in observing:
         quantizer.disable_observer()
-    return len(quantizers)
+    return len(observing)
 
 
 def freeze_batch_norm(prepared: nn.Module) -> int:

@@ -2,25 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgeopt.plugin import AsTable, Options, QuantizerPlugin, Use
+from edgeopt.plugin import AsTable, ExporterPlugin, Options, QuantizerPlugin, Use
 from edgeopt_distillation.options import TaughtOptions
 from edgeopt_lightning.options import Schedule
 
 Quantizer = Annotated[Use[QuantizerPlugin], AsTable]
+LayerBits = Annotated[int, Field(ge=2, le=8)] | Literal["float"]
 
 
-class PtqOptions(Options):
+class BitOptions(Options):
+    """How many bits weights and activations take."""
+
+    weight_bits: int = Field(8, ge=2, le=8, description="bits of the weights of convolution and linear layers")
+    activation_bits: int = Field(8, ge=2, le=8, description="bits of what enters a convolution or linear layer")
+    edge_bits: int = Field(
+        8, ge=2, le=8, description="bits of the first and the last layer, where they are more than those of the rest"
+    )
+    layer_bits: dict[str, LayerBits] = Field(
+        {},
+        description='bits of the weights and inputs of single layers, by module name or pattern such as "layer1.*"; '
+        '"float" leaves a layer as it is',
+    )
+    average_bits: float | None = Field(
+        None,
+        ge=2.0,
+        le=8.0,
+        description="a budget for the weights of all layers: each takes one of bit_choices, by how much the logits mind it",
+    )
+    weight_bytes: int | None = Field(None, ge=1, description="the same budget in bytes")
+    bit_choices: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
+        (8, 6, 4), min_length=2, description="bits that a weight may take within a budget"
+    )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> BitOptions:
+        if self.average_bits is not None and self.weight_bytes is not None:
+            raise ValueError("average_bits and weight_bytes are two ways to say the same: give one of them")
+        if self.has_budget and "weight_bits" in self.model_fields_set:
+            raise ValueError("weight_bits has no say where a budget chooses the bits of each layer")
+        if not self.has_budget and "bit_choices" in self.model_fields_set:
+            raise ValueError("bit_choices needs average_bits or weight_bytes")
+        return self
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether each layer's bits are chosen within a budget."""
+        return self.average_bits is not None or self.weight_bytes is not None
+
+
+class PtqOptions(BitOptions):
     """Quantization after training."""
 
     quantizer: Quantizer = Field("xnnpack", description="the target's numerics: name of a quantizer, or a table")
     batch_size: int = Field(32, ge=1, le=65_536, description="calibration pictures in a batch")
+    equalize: bool = Field(
+        False, description="scale channels between layers that follow each other, so that one range fits more of them"
+    )
+    correct_bias: bool = Field(
+        False, description="take the mean error that rounding makes in each channel out of the biases"
+    )
+    rounding: Literal["nearest", "adaptive"] = Field(
+        "nearest",
+        description="round weights to the nearest integer, or up or down so that each layer's output changes least (AdaRound)",
+    )
+    rounding_steps: int = Field(
+        1000, ge=1, le=100_000, description="steps in which adaptive rounding learns the weights of a layer"
+    )
+    repair_pictures: int = Field(
+        128, ge=1, description="calibration pictures that adaptive rounding and bias correction look at"
+    )
+    max_accuracy_drop: float | None = Field(
+        None,
+        ge=0.0,
+        lt=1.0,
+        description="put layers back to float, those first that mind most, until validation accuracy falls by no more",
+    )
+    cost_runtime: Annotated[Use[ExporterPlugin], AsTable] = Field(
+        "onnx", description="the exporter whose files tell what a layer in float costs, with max_accuracy_drop"
+    )
 
 
-class QatOptions(TaughtOptions):
+class QatOptions(TaughtOptions, BitOptions):
     """Training with the quantization in the loop."""
 
     quantizer: Quantizer = Field("xnnpack", description="the target's numerics: name of a quantizer, or a table")
@@ -32,6 +98,19 @@ class QatOptions(TaughtOptions):
     )
     batch_norm_epochs: int | None = Field(
         None, ge=1, description="epochs in which BatchNorm statistics move, before they are frozen; half when left out"
+    )
+
+    steps: Literal["auto", "observed", "learned"] = Field(
+        "auto",
+        description="how the distance between two integers is found: from ranges observed in training, or learned like a "
+        "weight; auto learns it for four bits and below",
+    )
+    dampening: float = Field(
+        0.01,
+        ge=0.0,
+        le=1.0,
+        description="share of the way to the middle of their step that weights with learned steps are pulled in each step at "
+        "the end of the training, so that they settle; it rises from 0",
     )
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,26 @@ from edgeopt_torchao.batch_norm import BatchNorm, called_module, hide_batch_norm
 from edgeopt_torchao.dropout import put_back_dropouts, take_out_dropouts
 from edgeopt_torchao.fake_quantize import FakeQuantizer, replace_fake_quantizers
 from edgeopt_torchao.layers import CONVOLUTIONS
+from edgeopt_torchao.learned_step import learn_steps
 
 aten = torch.ops.aten
 _TRANSPOSED = {aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input}
 _FOLDABLE = CONVOLUTIONS - _TRANSPOSED - {aten.convolution.default}  # their output channels are the weight's first axis
 
 
-def prepare_ptq(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
+def prepare_ptq(
+    program: ExportedProgram, quantizer: Quantizer, change: Callable[[GraphModule], None] | None = None
+) -> GraphModule:
     """A copy of `program` in evaluation mode, with BatchNorm folded and an observer wherever `quantizer` asks for one.
+
+    `change` may do something to the float graph first.
 
     Raises `NothingChangedError` when it asks for none.
     """
     module = copy.deepcopy(program.module())
     take_out_dropouts(module)
+    if change is not None:
+        change(module)
     prepared = prepare_pt2e(module, quantizer)
     _require_observers(prepared, quantizer)
     # What no convolution took in stays a module: torchao's conversion spends half a minute on any BatchNorm operator it sees.
@@ -55,7 +62,7 @@ def calibrate(prepared: GraphModule, batches: Iterable[Tensor]) -> int:
     return samples
 
 
-def prepare_qat(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
+def prepare_qat(program: ExportedProgram, quantizer: Quantizer, learned_up_to_bits: int = 0) -> GraphModule:
     """A trainable copy of `program` that rounds weights and activations as `quantizer` asks, in training mode.
 
     The result is a module like any other: parameters under their old names, BatchNorm and Dropout that follow `train()` and
@@ -65,6 +72,8 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
     https://arxiv.org/abs/1712.05877), folded with the running variance (Krishnamoorthi, 2018, section 3.2.2,
     https://arxiv.org/abs/1806.08342). A weight's range is that of the current weight: moving averages are for activations,
     of which each batch shows a sample, while a weight is all there.
+
+    The steps of what has at most `learned_up_to_bits` are learned; `learned_step.start_steps` starts them.
 
     Raises `NothingChangedError` when the quantizer asks for nothing, `PluginError` for what cannot be trained.
     """
@@ -80,6 +89,7 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
     replace_fake_quantizers(prepared)
     _observe_current_weights(prepared)
     _round_folded_weights(prepared)
+    learn_steps(prepared, learned_up_to_bits)
     prepared.recompile()
     # torchao shadows these two with functions that raise, for want of what `restore_batch_norms` did.
     for name in ("train", "eval"):

@@ -16,8 +16,11 @@ from edgeopt.types import Json, ModelState, PassRecord
 from edgeopt_distillation.taught import fit_taught, teacher_of
 from edgeopt_lightning.fit import FitHooks
 from edgeopt_torchao.agreement import compare
+from edgeopt_torchao.bits import target_of
 from edgeopt_torchao.convert import convert
 from edgeopt_torchao.freeze import freeze_batch_norm, freeze_observers
+from edgeopt_torchao.learned_step import dampen, learned_steps, share_between_integers, start_steps
+from edgeopt_torchao.mixed import choose_bits
 from edgeopt_torchao.options import QatOptions
 from edgeopt_torchao.prepare import prepare_qat
 from edgeopt_torchao.result import batches, quantized_state
@@ -26,6 +29,10 @@ CONVERT_TOLERANCE = 0.1
 """Of the logits' range. Both round alike, but a sum that lies between two steps may fall to either side when it is added up in
 another order: that moved the logits of trained networks by up to 2 % of their range, and of untrained ones by 3 %. A conversion
 that is wrong moves them by more than the range."""
+
+
+_LEARNED_UP_TO_BITS = {"observed": 0, "auto": 4, "learned": 8}
+_STARTING_PICTURES = 512
 
 
 @dataclass
@@ -60,6 +67,41 @@ class Freezing:
         }
 
 
+@dataclass(frozen=True)
+class Learning:
+    """Steps that are learned: how they start, what is done to their weights in `epochs` of training, and what it came to."""
+
+    prepared: GraphModule
+    dampening: float
+    epochs: int
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return len(learned_steps(self.prepared))
+
+    def start(self, state: ModelState, batch_size: int, context: PassContext) -> None:
+        """Starts them, those of activations on the calibration split."""
+        if self.steps:
+            count = context.budget.of(context.budget.pictures, min(_STARTING_PICTURES, len(context.data.calibration)))
+            start_steps(self.prepared, batches(state, context.data.calibration, batch_size, count))
+
+    def constrain(self, module: nn.Module, epochs: float) -> None:
+        """Lets weights settle, the more the nearer the end."""
+        assert isinstance(module, GraphModule)  # what `prepare_qat` returned
+        if self.dampening:
+            dampen(module, self.dampening * (1 - math.cos(math.pi * min(1.0, epochs / self.epochs))) / 2)
+
+    def facts(self) -> dict[str, Json]:
+        """What the report shows."""
+        if not self.steps:
+            return {}
+        return {
+            "steps_learned": self.steps,
+            "weights_between_two_integers": round(share_between_integers(self.prepared), 4),
+        }
+
+
 def train_quantized(state: ModelState, options: QatOptions, context: PassContext) -> ModelState:
     """A state with the program of a module that was trained on with its quantization in the loop.
 
@@ -71,10 +113,19 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
     plugin = options.quantizer.plugin
     example = next(batches(state, context.data.validation, 2, 2))
     program = capture(state.module, example, state.batch_range)
-    prepared = prepare_qat(program, plugin.build(options.quantizer.options, True))
+    bits = choose_bits(program, state, options.quantizer, options, options.batch_size, context)
+    target = target_of(options.quantizer, bits, qat=True)
+    prepared = prepare_qat(program, target.quantizer, _LEARNED_UP_TO_BITS[options.steps])
+    learning = Learning(prepared, options.dampening, context.budget.of(context.budget.epochs, options.epochs))
+    learning.start(state, options.batch_size, context)
     half = math.ceil(options.epochs / 2)
     freezing = Freezing(options.observer_epochs or half, options.batch_norm_epochs or half)
-    hooks = FitHooks(before_epoch=freezing.apply, scored=_converted, reestimate_batch_norm=False)
+    hooks = FitHooks(
+        before_epoch=freezing.apply,
+        scored=_converted,
+        constrain=learning.constrain if learning.steps else None,
+        reestimate_batch_norm=False,
+    )
     # fake quantizers need float32: their ranges overflow in half precision
     float32 = replace(context, trainer=context.trainer.model_copy(update={"precision": "32"}))
     teacher = teacher_of(options, state.task, context)
@@ -82,12 +133,19 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
 
     converted = convert(prepared)
     difference = _check_conversion(prepared, converted, state, context)
-    facts = {"quantizer": plugin.name, **result.facts, **freezing.facts(), "conversion_logit_difference": difference}
+    facts = {
+        "quantizer": plugin.name,
+        **target.facts(),
+        **result.facts,
+        **freezing.facts(),
+        **learning.facts(),
+        "conversion_logit_difference": difference,
+    }
     warnings = list(result.warnings)
     if options.epochs == 1:
         warnings.append("one epoch leaves none in which ranges are frozen")
-    record = PassRecord("qat", facts, result.curves, tuple(warnings))
-    return quantized_state(state, converted, example, record, plugin.precision, context)
+    record = PassRecord("qat", facts, result.curves, tuple(warnings), target.details())
+    return quantized_state(state, converted, example, record, target.precision, context)
 
 
 def _converted(module: nn.Module) -> Callable[[Tensor], Tensor]:

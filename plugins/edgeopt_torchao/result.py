@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from edgeopt.plugin import PassContext
@@ -59,7 +60,10 @@ def quantized_state(
     if agreement.top1 < _LOW_AGREEMENT and not context.budget.pictures:
         text = f"the quantized model agrees with the float one on {agreement.top1:.1%} of {agreement.samples} validation pictures"
         warnings = (*warnings, text)
-    after = state.after(
-        replace(record, facts=facts, warnings=warnings), program, form=Form.PROGRAM, precision=precision
-    )
+    return program_state(state, program, replace(record, facts=facts, warnings=warnings), precision)
+
+
+def program_state(state: ModelState, program: ExportedProgram, record: PassRecord, precision: str) -> ModelState:
+    """The state with a quantized program, which needs its operators to be imported before it is read."""
+    after = state.after(record, program, form=Form.PROGRAM, precision=precision)
     return replace(after, imports=(*imports_of(program, state.imports), *OPERATORS))
