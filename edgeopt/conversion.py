@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.errors import ExportError, Problem, RecipeError, StorageError, UserError, did_you_mean
-from edgeopt.plan import references, resolve
-from edgeopt.plugin import DatasetPlugin, ExporterPlugin, Numerics, PassPlugin, QuantizerPlugin, ReaderPlugin, Use
+from edgeopt.plan import numerics_of, resolve
+from edgeopt.plugin import DatasetPlugin, ExporterPlugin, PassPlugin, ReaderPlugin, Use
 from edgeopt.processes import Workers
 from edgeopt.recipe import Source, overridden
 from edgeopt.registry import Registry, load_registry
@@ -242,14 +242,9 @@ def _misfits(conversion: Conversion) -> Iterable[Problem]:
             )
         elif conversion.dataset is None:
             yield Problem(f"--pass {use.plugin.name}: needs pictures", "name a data set with --dataset")
-    quantizers = tuple(
-        inner.plugin
-        for use in conversion.passes
-        for inner in references(use)
-        if isinstance(inner.plugin, QuantizerPlugin)
-    )
     if conversion.exporter.plugin.check:
-        yield from conversion.exporter.plugin.check(conversion.exporter.options, Numerics(quantizers, framework))
+        numerics = numerics_of(conversion.passes, framework)
+        yield from conversion.exporter.plugin.check(conversion.exporter.options, numerics)
 
 
 def _require_same(values: Mapping[str, Json], conversion: Conversion, target: Path) -> None:

@@ -22,6 +22,7 @@ from edgeopt.fingerprint import digest, source_digest, versions_of
 from edgeopt.plugin import (
     FULL_BUDGET,
     SMOKE_BUDGET,
+    Bits,
     Budget,
     DatasetPlugin,
     ExporterPlugin,
@@ -250,6 +251,16 @@ def resolve(
     return use
 
 
+def numerics_of(passes: Iterable[Use[PassPlugin]], framework: str) -> Numerics:
+    """What `passes` make of a model, as far as their options tell."""
+    passes = list(passes)
+    quantizers = [
+        inner.plugin for use in passes for inner in references(use) if isinstance(inner.plugin, QuantizerPlugin)
+    ]
+    asked = [use.plugin.bits(use.options) for use in passes if use.plugin.bits is not None]
+    return Numerics(tuple(quantizers), framework, asked[-1] if asked else Bits())
+
+
 def references(use: Use[Any]) -> Iterable[Use[Any]]:
     """The plugins that the options of `use` refer to, and theirs."""
     for name in type(use.options).model_fields:
@@ -408,14 +419,7 @@ class _Planner:
         """Notes exporters that cannot take what the passes give."""
         if model is None or None in passes:
             return
-        quantizers = tuple(
-            inner.plugin
-            for use in passes
-            if use is not None
-            for inner in references(use)
-            if isinstance(inner.plugin, QuantizerPlugin)
-        )
-        numerics = Numerics(quantizers, model.plugin.framework)
+        numerics = numerics_of([use for use in passes if use is not None], model.plugin.framework)
         for index, use in enumerate(exporters):
             if use is not None and use.plugin.check and use.plugin.framework == numerics.framework:
                 locate = partial(self._locate, "exports", index)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsTable",
+    "Bits",
     "Budget",
     "DatasetOptions",
     "DatasetPlugin",
@@ -152,12 +153,21 @@ class QuantizerPlugin(Plugin):
 
 
 @dataclass(frozen=True)
+class Bits:
+    """How many bits a pass gives the weights of a layer, and what enters it."""
+
+    weights: int = 8
+    activations: int = 8
+
+
+@dataclass(frozen=True)
 class PassPlugin(Plugin):
     """A step that turns one model state into another.
 
     `accepts` and `produces` say in which form; `optimizes` is False for passes such as `train` that make the float model
     with which the optimized one is compared. `makes` names what it gives the weights and later passes may take away again, such
-    as "zeros"; `keeps` names what this one does not take away. A recipe in which a later pass does is refused.
+    as "zeros"; `keeps` names what this one does not take away. A recipe in which a later pass does is refused. `bits(options)`
+    says what the options ask for where the pass can give fewer than eight, so that exporters can refuse them before anything runs.
 
     Where the options name local files, `fingerprint(options)` is a text that changes when what the pass reads in them does, and
     raises a `UserError` when one is missing or cannot be read. Such files are small, so it goes by their contents.
@@ -173,14 +183,19 @@ class PassPlugin(Plugin):
     keeps: tuple[str, ...] = field(default=(), kw_only=True)
     fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
     framework: str = field(default=TORCH, kw_only=True)
+    bits: Callable[[Any], Bits] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """What is known of an exporter's program before anything runs: the quantizers of the passes, in order."""
+    """What is known of an exporter's program before anything runs: the quantizers of the passes, in order, and the bits.
+
+    `bits` are those of the layers that no option names, 8 and 8 where no pass asks for fewer.
+    """
 
     quantizers: tuple[QuantizerPlugin, ...] = ()
     framework: str = TORCH
+    bits: Bits = field(default_factory=lambda: Bits())
 
 
 @dataclass(frozen=True)

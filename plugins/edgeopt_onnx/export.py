@@ -1,7 +1,7 @@
 """Write an exported program as an ONNX file; a quantized one keeps its QuantizeLinear and DequantizeLinear nodes.
 
-One way: fold the quantized weights, convert, rewrite for the target, change the precision where asked to, clean, add the card,
-write aside, open once in ONNX Runtime, rename.
+One way: fold the quantized weights, spell out saturation, convert, rewrite for the target, change the precision where asked
+to, pack weights of four bits, clean, add the card, write aside, open once in ONNX Runtime, rename.
 """
 
 import copy
@@ -23,13 +23,16 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from edgeopt.errors import UserError
+from edgeopt.bits import LayerBits, packed_layers, spell_out_saturation
+from edgeopt.errors import ExportError, UserError
 from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsupported
 from edgeopt.program import example_of, require_same_function
 from edgeopt_onnx.automatic import keep_cheaper_in_float
 from edgeopt_onnx.canonical import Target, canonicalize
 from edgeopt_onnx.files import ExternalData, write
+from edgeopt_onnx.narrow import store_narrow_weights
 from edgeopt_onnx.opset import LOWEST_CONVERTED, lowered
+from edgeopt_onnx.plugin import DEFAULT_OPSET, LOWEST_INT4_OPSET, no_packed_weights, opset_too_low
 from edgeopt_onnx.precision import Precision, quantize_on_the_run, quantize_weights, to_float16
 from edgeopt_onnx.quantization import LAYOUT, WEIGHTED
 
@@ -38,6 +41,7 @@ OUTPUT_NAME = "logits"
 CARD_KEY = "edgeopt_card"
 """Key of the card's JSON text in the file's `metadata_props`."""
 
+_AS_THE_PROGRAM = ("program", "auto")  # the precisions that keep the program's own integers
 _QUANTIZE = (
     torch.ops.quantized_decomposed.quantize_per_tensor.default,
     torch.ops.quantized_decomposed.quantize_per_channel.default,
@@ -53,6 +57,8 @@ class OnnxReport:
     opset: int
     dynamic_batch: bool
     nodes: int
+    int4_layers: int
+    """Nodes whose weights are stored in four bits."""
     quantize_nodes: int
     dequantize_nodes: int
     weighted_layers: int
@@ -72,7 +78,7 @@ def export_onnx(
     path: Path,
     *,
     card_json: str,
-    opset: int = 20,
+    opset: int | None = None,
     dynamic_batch: bool = True,
     target: Target = "x86",
     precision: Precision = "program",
@@ -86,24 +92,29 @@ def export_onnx(
         program: one input and one float32 output whose first dimension, the batch, is dynamic.
         path: the `.onnx` file, written aside and renamed into place.
         card_json: text kept in the file's metadata under `CARD_KEY`.
-        opset: version of the ONNX operator set, 17 or later.
+        opset: version of the ONNX operator set, 17 or later; when left out 20, or 21 where weights take four bits.
         dynamic_batch: whether the file takes any batch, or exactly one picture.
         target: whose fuser the quantized graph is written for, see `canonical`.
         precision: what the file computes in, see `precision` and `automatic`.
         external_data: whether weights stand in a file beside `path`: where they exceed 2 GB, or always.
 
     Raises:
-        ExportError: ONNX has no translation of an operator, ONNX Runtime no kernel for it, or the target refuses the numerics;
+        ExportError: weights take four bits, and this opset has none; ONNX has no translation of an operator, ONNX Runtime no kernel for it, or the target refuses the numerics;
             the program has several inputs or outputs.
         NothingChangedError: `precision` asks for a conversion, and there is nothing to convert.
         ValueError: the graph cannot be expressed in this opset.
 
     """
     require_one_picture(program, "ONNX Runtime")
+    packed = packed_layers(program) if precision in _AS_THE_PROGRAM else ()
+    if packed and target == "tensorrt":
+        raise ExportError(*no_packed_weights(min(each.weights or 0 for each in packed)))
+    opset = _opset(opset, packed)
     with quiet():
         unfolded = _copied(program) if dynamic_batch else _with_batch_of_one(program)
         before = unfolded.module(check_guards=False)
         program = fold_weights(unfolded)
+        spell_out_saturation(program)
         require_same_function(
             before, program.module(check_guards=False), example_of(program), "folding weights for ONNX"
         )
@@ -116,6 +127,8 @@ def export_onnx(
         canonicalize(model, target)
         if precision == "weight-only-int8":
             quantize_weights(model.graph, folded_at_load=target != "tensorrt")
+        if precision in _AS_THE_PROGRAM and target != "tensorrt":
+            store_narrow_weights(model.graph, int4_layers=len(packed))
         proto = _cleaned(model)
         if opset < LOWEST_CONVERTED:
             proto = lowered(proto, opset)
@@ -135,6 +148,7 @@ def export_onnx(
         opset=opset,
         dynamic_batch=dynamic_batch,
         nodes=len(proto.graph.node),
+        int4_layers=len(packed),
         quantize_nodes=counts["QuantizeLinear"],
         dequantize_nodes=counts["DequantizeLinear"],
         weighted_layers=sum(counts[kind] for kind in (*WEIGHTED, "MatMulInteger")),
@@ -143,6 +157,12 @@ def export_onnx(
         fused_operators=fusion.operators,
         outside=tuple(OperatorPlace(kinds[name], places.get(name, "")) for name in left),
     )
+
+
+def _opset(opset: int | None, packed: tuple[LayerBits, ...]) -> int:
+    if packed and opset is not None and opset < LOWEST_INT4_OPSET:
+        raise ExportError(opset_too_low(opset, min(each.weights or 0 for each in packed)))
+    return opset or (LOWEST_INT4_OPSET if packed else DEFAULT_OPSET)
 
 
 def fold_weights(program: ExportedProgram) -> ExportedProgram:

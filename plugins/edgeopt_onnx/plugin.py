@@ -8,17 +8,27 @@ from typing import Literal
 
 from pydantic import Field
 
+from edgeopt.bits import PACKED_BITS
 from edgeopt.errors import Problem
 from edgeopt.exporting import damaged_explained, float_programs_only
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics
 from edgeopt.types import ExportResult, ModelState, Predictor
 
+DEFAULT_OPSET = 20
+LOWEST_INT4_OPSET = 21
+"""The first operator set with integers of four bits."""
+
 
 class OnnxOptions(ExporterOptions):
     """An `.onnx` file."""
 
-    opset: int = Field(20, ge=17, le=23, description="version of the ONNX operator set")
+    opset: int | None = Field(
+        None,
+        ge=17,
+        le=23,
+        description="version of the ONNX operator set; when left out 20, or 21 where weights take four bits",
+    )
     dynamic_batch: bool = Field(True, description="take batches of any size, not single pictures alone")
     target: Literal["x86", "arm", "tensorrt"] = Field(
         "x86", description="for whose fusion a quantized graph is written; x86 has uint8 activations, the others int8"
@@ -45,6 +55,24 @@ def float_options(options: OnnxOptions) -> OnnxOptions:
     return options.model_copy(update={"precision": "program", "target": "x86"})
 
 
+def opset_too_low(opset: int | None, bits: int) -> Problem:
+    """The problem of weights of four bits or fewer in an operator set without such a type."""
+    return Problem(
+        f"ONNX opset {opset} has no integers of four bits, and weights of this program take {bits}",
+        f"leave `opset` out, or take {LOWEST_INT4_OPSET} or later",
+        option="opset",
+    )
+
+
+def no_packed_weights(bits: int) -> Iterator[Problem]:
+    """The problem of weights of four bits or fewer for TensorRT."""
+    if bits <= PACKED_BITS:
+        yield Problem(
+            f"TensorRT has no convolution with weights of {bits} bits: it takes INT4 in matrix products alone, scaled by blocks",
+            "give the weights 5 to 8 bits for TensorRT, or export these with `onnx` or `tflite`",
+        )
+
+
 def check(options: OnnxOptions, numerics: Numerics) -> Iterator[Problem]:
     """What cannot work, known from the options and the recipe's quantizers."""
     if options.precision not in ("program", "auto"):
@@ -61,6 +89,10 @@ def check(options: OnnxOptions, numerics: Numerics) -> Iterator[Problem]:
             'use precision = "program"',
             option="precision",
         )
+    if options.target == "tensorrt":
+        yield from no_packed_weights(numerics.bits.weights)
+    elif numerics.bits.weights <= PACKED_BITS and (options.opset or LOWEST_INT4_OPSET) < LOWEST_INT4_OPSET:
+        yield opset_too_low(options.opset, numerics.bits.weights)
     if options.target == "tensorrt" and any(each.scheme == "int8-affine" for each in numerics.quantizers):
         yield Problem(
             f"TensorRT takes symmetric int8 alone, and quantizer {numerics.quantizers[-1].name!r} has zero points",

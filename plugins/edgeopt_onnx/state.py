@@ -66,6 +66,7 @@ def _facts(report: OnnxReport) -> dict[str, int | dict[str, int]]:
         "dequantize_nodes": report.dequantize_nodes,
         "layers": report.weighted_layers,
         "layers_quantized": report.quantized_layers,
+        "layers_int4": report.int4_layers,
         "layers_fused": report.fused_layers,
         "operators_fused": report.fused_operators,
     }

@@ -14,6 +14,7 @@ from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics, Options, QuantizerPlugin
 from edgeopt.settings import PosixPath
 from edgeopt.types import ExportResult, ModelState, Predictor
+from edgeopt_onnx.plugin import no_packed_weights
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import Quantizer
@@ -167,6 +168,7 @@ def check(options: ProgramOptions, numerics: Numerics) -> Iterator[Problem]:
             yield Problem(
                 text, 'use quantizer = "tensorrt", or "xnnpack-symmetric" for one program that the others take as well'
             )
+    yield from no_packed_weights(numerics.bits.weights)
     if options.precision == "float16":
         # The scale of an int8 convolution's sums, the product of two scales, is below what float16 can tell from zero.
         yield from float_programs_only(options.precision, numerics)
