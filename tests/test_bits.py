@@ -113,3 +113,11 @@ def test_passes_say_what_bits_they_give() -> None:
     train = resolve(PassPlugin, "train", {}, load_registry())
     assert numerics_of([train], "torch").bits == Bits(8, 8)
     assert numerics_of([Use(plugin, Options()), train], "torch").bits == Bits(4, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "bits"),
+    [({}, Bits(8, 8)), ({"weight_bits": 4, "activation_bits": 6}, Bits(4, 6)), ({"average_bits": 5.0}, Bits(8, 8))],
+)
+def test_the_options_of_ptq_tell_their_bits(options: dict[str, float], bits: Bits) -> None:
+    assert numerics_of([resolve(PassPlugin, "ptq", options, load_registry())], "torch").bits == bits

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import Levels, Options, PassContext, PassPlugin, ProbePlugin
+from edgeopt.plugin import Bits, Levels, Options, PassContext, PassPlugin, ProbePlugin
 from edgeopt.types import Form, ModelState, Probe
-from edgeopt_torchao.options import BitsProbeOptions, PtqOptions, QatOptions
+from edgeopt_torchao.options import BitOptions, BitsProbeOptions, PtqOptions, QatOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +67,11 @@ def edgeopt_probes() -> Iterator[ProbePlugin]:
     )
 
 
+def bits_asked(options: BitOptions) -> Bits:
+    """What the options ask of the layers that they do not name; where a budget chooses the weights' bits, none are known."""
+    return Bits(Bits.weights if options.has_budget else options.weight_bits, options.activation_bits)
+
+
 @hookimpl
 def edgeopt_passes() -> Iterator[PassPlugin]:
     """The passes of this package."""
@@ -76,6 +81,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         PtqOptions,
         apply=ptq,
         produces=Form.PROGRAM,
+        bits=bits_asked,
         keeps=("zeros",),
         requires=("torchao",),
         install="edgeopt[vision]",
@@ -86,6 +92,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         QatOptions,
         apply=qat,
         produces=Form.PROGRAM,
+        bits=bits_asked,
         requires=("torchao", "lightning"),
         install="edgeopt[vision]",
     )
