@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeopt_pruning.groups import Group, Removal
+from edgeopt_pruning.lamp import lamp_scores
 
-Ranking = Literal["local", "global", "isomorphic"]
+Ranking = Literal["local", "global", "isomorphic", "lamp"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Rules:
-    """How units compete: each group by itself, all with all, or groups of one shape with each other.
+    """How units compete: each group by itself, all with all, or groups of one shape with each other; "lamp" is all with all,
+    by what a unit adds to those of its group that matter more.
 
     What is left of a group is rounded to a multiple of `round_to` channels and is at least a share of `least` of it.
     """
@@ -43,12 +45,13 @@ def removal_of(share: float, ranked: Sequence[Ranked], rules: Rules) -> Removal:
     """The removal of a share of all units, 0 to 1, before rounding."""
     scopes: dict[str, list[Ranked]] = {}
     for each in ranked:
-        scope = {"local": each.group.name, "global": "", "isomorphic": each.group.shape}[rules.ranking]
+        scope = {"local": each.group.name, "isomorphic": each.group.shape}.get(rules.ranking, "")
         scopes.setdefault(scope, []).append(each)
     removal: dict[str, tuple[int, ...]] = {}
     for members in scopes.values():
         owner = np.repeat(np.arange(len(members)), [each.group.units for each in members])
-        order = np.argsort(np.concatenate([each.importance for each in members]), kind="stable")
+        scores = [lamp_scores(each.importance) if rules.ranking == "lamp" else each.importance for each in members]
+        order = np.argsort(np.concatenate(scores), kind="stable")
         going = np.bincount(owner[order[: math.floor(share * len(order))]], minlength=len(members))
         for each, count in zip(members, going.tolist(), strict=True):
             kept = rounded(each.group, each.group.units - count, rules)

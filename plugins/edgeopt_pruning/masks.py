@@ -16,13 +16,14 @@ from torch.func import functional_call
 
 from edgeopt.errors import NothingChangedError, Problem
 from edgeopt.layer_names import named
+from edgeopt_pruning.lamp import lamp_scores
 
 DEPTHWISE = "depthwise"
 _MASK = "weight_is_zero"
 _PROBE_SIDE = 16  # px; larger than the kernels of common networks
 
 Layer = nn.Conv2d | nn.Linear
-Scope = Literal["global", "layer"]
+Scope = Literal["global", "layer", "lamp"]
 Share = float | Sequence[float]  # of zeros: the same for all layers, or one for each
 
 
@@ -80,14 +81,16 @@ def choose_zeros(
 ) -> list[Tensor]:
     """Masks, bool in the weights' shapes, of the share of weights with the smallest magnitudes, to the nearest weight.
 
-    `zeros` are the masks so far: what is zero stays zero. Magnitudes are ranked over all weights, or within each. With a
-    pattern, only weights that it drops are chosen; `share` is at most what it drops.
+    `zeros` are the masks so far: what is zero stays zero. Magnitudes are ranked within each weight, over all weights, or over all
+    by `lamp_scores`. With a pattern, only weights that it drops are chosen; `share` is at most what it drops.
     """
     scores = []
     for weight, mask in zip(weights, zeros, strict=True):
-        score = weight.abs().float().masked_fill(mask, -1.0)
+        magnitude = weight.abs().float().masked_fill(mask, -1.0)
+        score = _lamp(weight) if scope == "lamp" else magnitude
+        score = score.masked_fill(mask, -1.0)
         if pattern is not None:
-            score = score.masked_fill(~pattern.droppable(score), torch.inf)
+            score = score.masked_fill(~pattern.droppable(magnitude), torch.inf)
         scores.append(score.flatten())
     counts = _counts(weights, share, scope)
     if scope == "layer":
@@ -95,6 +98,12 @@ def choose_zeros(
     else:
         chosen = list(torch.split(smallest(torch.cat(scores), *counts), [each.numel() for each in scores]))
     return [mask.view(weight.shape) for mask, weight in zip(chosen, weights, strict=True)]
+
+
+def _lamp(weight: Tensor) -> Tensor:
+    """Scores of a weight's shape, float32 on its device."""
+    scores = lamp_scores(weight.detach().abs().flatten().cpu().double().numpy())
+    return torch.from_numpy(scores).float().view(weight.shape).to(weight.device)
 
 
 # ---- masks in a model -------------------------------------------------------------------------------------------------
@@ -141,7 +150,7 @@ def wanted_zeros(weights: Sequence[Tensor], share: Share, scope: Scope) -> int:
 def _counts(weights: Sequence[Tensor], share: Share, scope: Scope) -> list[int]:
     """Zeros of each layer, or one number for all layers together."""
     sizes = [weight.numel() for weight in weights]
-    if scope == "global":
+    if scope != "layer":
         assert isinstance(share, float | int)  # layers that are ranked together have no shares of their own
         return [round(share * sum(sizes))]
     shares = [share] * len(sizes) if isinstance(share, float | int) else share

@@ -53,9 +53,10 @@ class ChannelOptions(TaughtOptions):
 class PruneStructuredOptions(ChannelOptions):
     """Removal of whole channels, and recovery training."""
 
-    ranking: Literal["local", "global", "isomorphic"] = Field(
+    ranking: Literal["local", "global", "isomorphic", "lamp"] = Field(
         "isomorphic",
-        description="whom a channel competes with: those of its group, of all groups, or of groups built alike",
+        description="whom a channel competes with: those of its group, of all groups, or of groups built alike; lamp is all "
+        "groups, each on a scale of its own",
     )
     steps: int = Field(1, ge=1, le=100, description="rounds of removal, each followed by recovery training")
     replay: str | None = Field(

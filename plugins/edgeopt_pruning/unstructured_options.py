@@ -30,10 +30,10 @@ class PruneUnstructuredOptions(TaughtOptions):
         "place of sparsity; layers that it does not name stay dense",
         examples=["runs/NAME/sensitivity-sparsity/allocation.toml"],
     )
-    scope: Literal["global", "layer"] = Field(
+    scope: Literal["global", "layer", "lamp"] = Field(
         "layer",
-        description="take the same share of zeros in each layer, or rank the weights of all layers together, which can "
-        "empty layers whose weights are small",
+        description="take the same share of zeros in each layer, or rank the weights of all layers together: global by "
+        "magnitude, which can empty layers whose weights are small, lamp on a scale of each layer's own",
     )
     pattern: str = Field(
         "free",

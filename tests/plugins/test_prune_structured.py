@@ -130,7 +130,9 @@ def silence(module: nn.Module, dependencies: Dependencies, removal: dict[str, tu
 
 @settings(max_examples=25, deadline=None)
 @given(
-    share=st.floats(0.05, 1.0), seed=st.integers(0, 1000), ranking=st.sampled_from(["local", "global", "isomorphic"])
+    share=st.floats(0.05, 1.0),
+    seed=st.integers(0, 1000),
+    ranking=st.sampled_from(["local", "global", "isomorphic", "lamp"]),
 )
 def test_removing_channels_that_are_silent_changes_nothing(share: float, seed: int, ranking: str) -> None:
     module = tangled()
@@ -148,7 +150,7 @@ def test_removing_channels_that_are_silent_changes_nothing(share: float, seed: i
 
 
 @pytest.mark.parametrize("make", [tangled, ConvolutionHead, FlattensSeveral, make_net])
-@pytest.mark.parametrize("ranking", ["local", "global", "isomorphic"])
+@pytest.mark.parametrize("ranking", ["local", "global", "isomorphic", "lamp"])
 def test_the_cost_is_known_before_anything_is_removed(make: Callable[[], nn.Module], ranking: str) -> None:
     torch.manual_seed(0)
     module = make().eval()
@@ -212,7 +214,7 @@ def ranked_groups(draw: st.DrawFn) -> list[Ranked]:
 @given(
     ranked=st.composite(ranked_groups)(),
     shares=st.tuples(st.floats(0, 1), st.floats(0, 1)),
-    ranking=st.sampled_from(["local", "global", "isomorphic"]),
+    ranking=st.sampled_from(["local", "global", "isomorphic", "lamp"]),
     round_to=st.sampled_from([1, 2, 8]),
     least=st.floats(0.05, 1.0),
 )
@@ -232,6 +234,14 @@ def test_a_larger_share_removes_more_and_the_rules_hold(ranked, shares, ranking,
             kept = [each.importance[unit] for unit in range(group.units) if unit not in units]
             assert max(each.importance[unit] for unit in units) <= min(kept)
     assert removal_of(0.0, ranked, Rules(ranking, 1, least)) == {}
+
+
+@settings(max_examples=50, deadline=None)
+@given(ranked=st.composite(ranked_groups)(), share=st.floats(0, 1), scale=st.sampled_from([2.0**-10, 2.0**7]))
+def test_the_scale_of_a_group_does_not_matter_to_lamp(ranked, share: float, scale: float) -> None:
+    rules = Rules("lamp", 1, 0.01)
+    scaled = [Ranked(ranked[0].group, ranked[0].importance * scale), *ranked[1:]]
+    assert removal_of(share, scaled, rules) == removal_of(share, ranked, rules)
 
 
 @pytest.mark.parametrize("kind", ["l1", "l2", "taylor", "fpgm", "bn-scale", "random"])
@@ -446,6 +456,7 @@ class WeightsOnly(nn.Module):
         (make_net, {"keep": 0.01}, UserError, "when all goes that may"),
         (make_net, {"budget": 1e12}, NothingChangedError, "already costs"),
         (make_net, {"round_to": 64}, UserError, "when all goes that may"),
+        (make_net, {"keep": 0.9, "steps": 20}, NothingChangedError, "removes nothing"),
         (WeightsOnly, {}, UserError, "it never calls its layer head"),
     ],
 )

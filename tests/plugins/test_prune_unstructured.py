@@ -86,7 +86,7 @@ def test_exactly_as_many_as_asked_are_chosen_and_none_is_larger_than_one_left(dr
 
 
 @settings(deadline=None)
-@given(st.data(), st.floats(0, 1), st.floats(0, 1), st.sampled_from(["global", "layer"]))
+@given(st.data(), st.floats(0, 1), st.floats(0, 1), st.sampled_from(["global", "layer", "lamp"]))
 def test_shares_are_exact_and_zeros_stay(data, share, more, scope) -> None:
     weights = [data.draw(tensors(shape)) for shape in data.draw(st.lists(SHAPES, min_size=1, max_size=3))]
     none = [torch.zeros_like(weight, dtype=torch.bool) for weight in weights]
@@ -107,6 +107,22 @@ def test_shares_are_exact_and_zeros_stay(data, share, more, scope) -> None:
         assert zero.max() <= kept.min()
 
 
+def test_lamp_does_not_empty_a_layer_whose_weights_are_small() -> None:
+    random = torch.Generator().manual_seed(0)
+    weights = [torch.randn(shape, generator=random) for shape in ((16, 1, 3, 3), (32, 16), (8, 32))]
+    small = [weights[0] * 2**-8, *weights[1:]]
+    none = [torch.zeros_like(weight, dtype=torch.bool) for weight in weights]
+    assert choose_zeros(small, none, 0.6, "global")[0].all()
+    found, expected = choose_zeros(small, none, 0.6, "lamp"), choose_zeros(weights, none, 0.6, "lamp")
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    total = sum(weight.numel() for weight in weights)
+    most = choose_zeros(small, none, (total - len(weights)) / total, "lamp")
+    assert [int((~mask).sum()) for mask in most] == [1, 1, 1], "each keeps its largest weight to the end"
+    assert all(
+        weight.abs().argmax() == (~mask).flatten().int().argmax() for weight, mask in zip(small, most, strict=True)
+    )
+
+
 @settings(deadline=None)
 @given(st.data(), st.sampled_from([(1, 2), (2, 4), (1, 4), (3, 4), (2, 3)]), st.floats(0, 1))
 def test_a_pattern_holds_in_every_block_and_on_the_way_there(data, pattern, part) -> None:
@@ -116,7 +132,9 @@ def test_a_pattern_holds_in_every_block_and_on_the_way_there(data, pattern, part
     dropped = 1 - kept / of
     masks = [torch.zeros_like(weight, dtype=torch.bool)]
     for share in (part * dropped, dropped):
-        masks = choose_zeros([weight], masks, share, data.draw(st.sampled_from(["global", "layer"])), Pattern(kept, of))
+        masks = choose_zeros(
+            [weight], masks, share, data.draw(st.sampled_from(["global", "layer", "lamp"])), Pattern(kept, of)
+        )
         assert int(masks[0].sum()) == round(share * weight.numel())
         blocks = masks[0].movedim(1, -1).reshape(-1, of)
         assert int(blocks.sum(1).max()) <= of - kept
