@@ -42,9 +42,9 @@ class BitOptions(Options):
     def _one_budget(self) -> BitOptions:
         if self.average_bits is not None and self.weight_bytes is not None:
             raise ValueError("average_bits and weight_bytes are two ways to say the same: give one of them")
-        if self.has_budget and "weight_bits" in self.model_fields_set:
+        if self.has_budget and self.weight_bits != 8:
             raise ValueError("weight_bits has no say where a budget chooses the bits of each layer")
-        if not self.has_budget and "bit_choices" in self.model_fields_set:
+        if not self.has_budget and self.bit_choices != BitOptions.model_fields["bit_choices"].default:
             raise ValueError("bit_choices needs average_bits or weight_bytes")
         return self
 

@@ -1,0 +1,151 @@
+"""What each way of making a model smaller saves in shipped files, and what it costs in accuracy, on embedded data in one run.
+
+The recipes of a model share one store, so that its float training is done once. Everything is read from the reports: figures of
+files, each opened in its runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bars import Bar, finish
+from rich.console import Console
+from rich.table import Table
+
+import edgeopt
+from edgeopt.recipe import parse_recipe
+
+Pass = dict[str, Any]
+ONNX, EXECUTORCH = {"use": "onnx"}, {"use": "executorch"}
+INT4_ONNX = {"use": "onnx", "opset": 21}
+LATENCY_LIMITS = {"resnet18": 0.3, "mobilenet_v2": 0.5}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all recipes share."""
+
+    dataset: Mapping[str, Any]
+    epochs: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe: what follows the float training of a model."""
+
+    name: str
+    model: str
+    passes: tuple[Pass, ...]
+    exports: tuple[Pass, ...] = (ONNX,)
+    baseline: bool = False
+
+    def recipe(self, settings: Settings) -> edgeopt.Recipe:
+        """The whole recipe."""
+        train = {
+            "use": "train",
+            "epochs": settings.epochs,
+            "learning_rate": 3e-3,
+            "schedule": "one-cycle",
+        }
+        return parse_recipe(
+            {
+                "schema": 1,
+                "name": self.name,
+                "baseline": self.baseline,
+                "dataset": dict(settings.dataset),
+                "model": {"use": "torchvision", "arch": self.model},
+                "passes": [train, *self.passes],
+                "exports": list(self.exports),
+                "trainer": {"threads": settings.threads},
+                "measure": {"runs": 40, "rounds": 3, "threads": 1},
+            }
+        )
+
+
+def experiments(settings: Settings) -> Iterator[Experiment]:
+    """All of them."""
+    recovery = max(2, settings.epochs // 2)
+    int8 = {"use": "qat", "epochs": 2}
+    for model in LATENCY_LIMITS:
+        halved = {"use": "prune-structured", "keep": 0.5, "importance": "taylor", "round_to": 8, "epochs": recovery}
+        yield Experiment(f"{model}-half-int8", model, (halved, int8), (ONNX, EXECUTORCH), baseline=True)
+    yield Experiment("resnet18-int8", "resnet18", ({"use": "ptq"},), (INT4_ONNX,))
+    for bits in (8, 4):
+        low = {"use": "qat", "weight_bits": 4, "activation_bits": bits, "epochs": recovery, "learning_rate": 1e-3}
+        yield Experiment(f"resnet18-w4a{bits}", "resnet18", (low,), (INT4_ONNX,))
+    for model in ("mobilenet_v2", "mobilenet_v3_small"):
+        yield Experiment(f"{model}-equalized", model, ({"use": "ptq", "equalize": True},))
+        plain = {"use": "ptq", "weight_bits": 4}
+        yield Experiment(f"{model}-w4a8", model, (plain,), (INT4_ONNX,))
+        yield Experiment(f"{model}-w4a8-adaround", model, ({**plain, "rounding": "adaptive"},), (INT4_ONNX,))
+    taught = {"use": "qat", "teacher": "float", "epochs": recovery}
+    yield Experiment("mobilenet_v3_small-taught", "mobilenet_v3_small", (taught,))
+
+
+def judge(reports: Mapping[str, Any]) -> Iterator[Bar]:
+    """The bars, from the reports by name of the experiment."""
+
+    def accuracy(name: str) -> float:
+        return float(reports[name].programs[-1].test_accuracy)
+
+    floats = {name.partition("-")[0]: report.programs[0].test_accuracy for name, report in reports.items()}
+    for model, limit in LATENCY_LIMITS.items():
+        name = f"{model}-half-int8"
+        yield Bar(f"{model} half + int8, accuracy lost", floats[model] - accuracy(name), 0.01)
+        rows = {(row.export, row.role): row for row in reports[name].rows}
+        for export in ("onnx", "executorch"):
+            whole, small = rows[export, "baseline"], rows[export, "optimized"]
+            times = whole.size_bytes / small.size_bytes
+            yield Bar(f"{model} half + int8, {export}, times smaller", times, 7.0, at_least=True)
+            share = small.latency_ms.p50 / whole.latency_ms.p50
+            yield Bar(f"{model} half + int8, {export}, share of the latency", share, limit)
+    yield Bar("resnet18 w4a4, accuracy lost", floats["resnet18"] - accuracy("resnet18-w4a4"), 0.02)
+    yield Bar("resnet18 w4a8, accuracy lost", floats["resnet18"] - accuracy("resnet18-w4a8"), 0.005)
+    sizes = {name: reports[name].rows[-1].size_bytes for name in ("resnet18-int8", "resnet18-w4a8")}
+    yield Bar("resnet18 4 bits, share of the int8 file", sizes["resnet18-w4a8"] / sizes["resnet18-int8"], 0.6)
+    for model in ("mobilenet_v2", "mobilenet_v3_small"):
+        yield Bar(f"{model} int8 equalized, accuracy lost", floats[model] - accuracy(f"{model}-equalized"), 0.01)
+        plain, adaptive = accuracy(f"{model}-w4a8"), accuracy(f"{model}-w4a8-adaround")
+        if floats[model] - plain >= 0.05:
+            yield Bar(f"{model} w4a8, points that adaptive rounding wins", adaptive - plain, 0.05, at_least=True)
+    facts = reports["mobilenet_v3_small-taught"].passes[-1].facts
+    low, _ = next(value for name, value in facts.items() if name.startswith("control_") and name.endswith("_interval"))
+    control = next(value for name, value in facts.items() if f"{name}_interval" in facts)
+    yield Bar("mobilenet_v3_small qat, won by a teacher", facts["teacher_gain"], low - control, at_least=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the recipes, shows every file and judges."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", default="digits", help="an embedded data set: digits or shapes")
+    parser.add_argument("--image-size", type=int, default=32, help="edge of the pictures, px")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of the float training")
+    parser.add_argument("--threads", type=int, default=2, help="threads of training; 1 on a busy machine")
+    parser.add_argument("--only", nargs="+", default=[], help="experiments whose name contains one of these; no bars")
+    parser.add_argument("--out", type=Path, help="keep the runs here; finished stages are not repeated")
+    given = parser.parse_args(argv)
+    settings = Settings({"use": given.dataset, "image_size": given.image_size}, given.epochs, given.threads)
+    chosen = [each for each in experiments(settings) if not given.only or any(part in each.name for part in given.only)]
+    table = Table("experiment", "file", "role", "accuracy", "bytes", "p50 ms")
+    reports = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for experiment in chosen:
+            recipe = experiment.recipe(settings)
+            result = edgeopt.run(recipe, out=given.out or Path(temporary), console=Console(stderr=True))
+            reports[experiment.name] = result.report
+            for row in result.report.rows:
+                values = (f"{100 * row.test_accuracy:.1f} %", f"{row.size_bytes:,}", f"{row.latency_ms.p50:.3f}")
+                table.add_row(experiment.name, f"{row.export} {row.precision}", row.role, *values)
+    Console(width=120).print(table)
+    if not given.only:
+        finish(*judge(reports))
+
+
+if __name__ == "__main__":
+    main()
