@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format docs benchmarks model-matrix test-arm64 clean
+.PHONY: demo test lint types format docs benchmarks results model-matrix test-arm64 clean
 
 demo: $(VENV)/.demo  ## the main job on real pictures, to a finished report
 	$(BIN)/edgeopt run recipes/mobilenetv3_qat_android.toml
@@ -33,6 +33,9 @@ docs: $(VENV)/.dev  ## the pages that are generated from the code
 
 benchmarks: $(VENV)/.dev  ## every speed bar; exits 1 when one is missed
 	for name in startup overhead qat_step runtimes exports agreement; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+results: $(VENV)/.dev  ## docs/results.md, from the runs below runs/
+	$(BIN)/python benchmarks/results.py
 
 model-matrix: $(VENV)/.dev  ## every model of torchvision in three runtimes, see docs/model_matrix.md; hours, goes on where it ended
 	$(BIN)/python benchmarks/model_matrix.py

@@ -26,7 +26,7 @@ from edgeopt.plugin import (
 from edgeopt.recipe import parse_recipe
 from edgeopt.registry import Origin, Registered, Registry
 
-RECIPES = sorted(Path(__file__).parents[1].glob("recipes/*.toml"))
+RECIPES = sorted(Path(__file__).parents[1].glob("recipes/**/*.toml"))
 
 
 class Decay(Options):

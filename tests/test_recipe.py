@@ -16,7 +16,7 @@ from edgeopt.plan import make_plan
 from edgeopt.recipe import Recipe, Source, key_lines, parse_recipe, read_recipe
 from edgeopt.registry import Registry, load_registry
 
-RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
 
 
 def test_lines_of_keys() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -231,7 +232,22 @@ def _environment(plan: Plan) -> Environment:
         cores=os.cpu_count() or 1,
         memory_bytes=_memory_bytes(),
         versions=versions_of({"edgeopt", "numpy", "torch", *required}),
+        commit=_commit(),
     )
+
+
+def _commit() -> str | None:
+    """The commit of edgeopt's own checkout, with "+" where files differ from it; None where it is installed otherwise."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if changes.stdout.strip() else "")
 
 
 def _processor() -> str:

@@ -172,7 +172,7 @@ class DatasetSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """The machine and the versions behind the figures."""
+    """The machine and the versions behind the figures; `commit` is edgeopt's own where it runs from a checkout."""
 
     python: str
     platform: str
@@ -182,6 +182,7 @@ class Environment:
     memory_bytes: int | None = None
     accelerator: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    commit: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

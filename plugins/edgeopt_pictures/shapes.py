@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     Distance = Callable[[Field, Field], Field]
 
 _CHUNK = 96  # pictures drawn at once: each array of them fits a processor's cache
+_RADIUS = (0.28, 0.45)  # of the shape, as a share of the picture's edge
+_CONTRAST = (0.35, 0.9)  # between the colours of shape and ground
+_NOISE = (0.01, 0.06)
+_TURN = 0.7  # either way, in radians: whole turns would need many more pictures to learn from
+_SHEAR = 0.2
+_ASPECT = 0.25  # of the logarithm of the stretch in one direction, and the squeeze in the other
+_STRANGERS = 1  # pieces of shapes that are not asked for
+_COVERS = 1  # bars, and as many discs, before the shape
+_TEXTURE = (0.05, 0.35)  # of a surface: how far its second colour goes from its first
 _EDGES = 1.5  # px over which a shape fades into what is behind it
 
 
@@ -125,11 +134,11 @@ def _draw(labels: NDArray[np.int64], edge: int, random: np.random.Generator) -> 
     """Uint8 (n, edge, edge, 3)."""
     count = len(labels)
     ground = _textured(count, edge, random)
-    for _ in range(2):  # pieces of shapes that are not asked for, cut off by the picture's border
+    for _ in range(_STRANGERS):  # cut off by the picture's border
         others = random.integers(0, len(SHAPES), count)
         ground = _blend(ground, _textured(count, edge, random), _shape(others, edge, random, at_border=True))
     # colours of shape and ground are moved apart by a contrast that is sometimes low
-    contrast = _uniform(random, 0.18, 0.75, (count, 1, 1, 1))
+    contrast = _uniform(random, *_CONTRAST, (count, 1, 1, 1))
     shift = _unit(random.standard_normal((count, 1, 1, 3), dtype=np.float32))
     shape = _textured(count, edge, random)
     shape = (
@@ -140,22 +149,22 @@ def _draw(labels: NDArray[np.int64], edge: int, random: np.random.Generator) -> 
     pictures = _blend(ground, shape, _shape(labels, edge, random, at_border=False))
     pictures = _blend(pictures, _textured(count, edge, random), _bars(count, edge, random))
     light = 1 + _uniform(random, -0.35, 0.35, (count, 1, 1, 1)) * _slope(count, edge, random)[..., None]
-    noise = random.standard_normal(pictures.shape, dtype=np.float32) * _uniform(random, 0.02, 0.12, (count, 1, 1, 1))
+    noise = random.standard_normal(pictures.shape, dtype=np.float32) * _uniform(random, *_NOISE, (count, 1, 1, 1))
     return np.rint(255 * np.clip(pictures * light + noise, 0, 1)).astype(np.uint8)
 
 
 def _shape(labels: NDArray[np.int64], edge: int, random: np.random.Generator, *, at_border: bool) -> Field:
     """How much of each pixel the shape covers, 0 to 1, (n, edge, edge)."""
     count = len(labels)
-    radius = _uniform(random, 0.16, 0.36, (count, 1, 1))
+    radius = _uniform(random, *_RADIUS, (count, 1, 1))
     if at_border:
         angle = _uniform(random, 0, 2 * np.pi, (count, 1, 1))
         x, y = 0.5 + 0.62 * np.cos(angle), 0.5 + 0.62 * np.sin(angle)
         radius = radius * 0.8
     else:
         x, y = (_uniform(random, radius, 1 - radius) for _ in range(2))
-    turn, shear = _uniform(random, 0, 2 * np.pi, (count, 1, 1)), _uniform(random, -0.3, 0.3, (count, 1, 1))
-    aspect = np.exp(_uniform(random, -0.3, 0.3, (count, 1, 1)))
+    turn, shear = (_uniform(random, -most, most, (count, 1, 1)) for most in (_TURN, _SHEAR))
+    aspect = np.exp(_uniform(random, -_ASPECT, _ASPECT, (count, 1, 1)))
     rows, columns = _grid(edge)
     left, up = (columns - x) / radius, (rows - y) / radius
     across = (np.cos(turn) * left + np.sin(turn) * up) * aspect
@@ -173,7 +182,7 @@ def _textured(count: int, edge: int, random: np.random.Generator) -> Field:
     clouds = _clouds(count, edge, random)
     pattern = np.where(_uniform(random, 0, 1, (count, 1, 1)) < 0.5, waves, clouds)[..., None]
     colours = _uniform(random, 0.1, 0.9, (2, count, 1, 1, 3))
-    spread = _uniform(random, 0.1, 0.6, (count, 1, 1, 1))
+    spread = _uniform(random, *_TEXTURE, (count, 1, 1, 1))
     return colours[0] + spread * (colours[1] - colours[0]) * pattern
 
 
@@ -201,7 +210,7 @@ def _bars(count: int, edge: int, random: np.random.Generator) -> Field:
     """Strips and discs that lie before the shape, 0 to 1, (n, edge, edge)."""
     rows, columns = _grid(edge)
     covered = np.zeros((count, edge, edge), dtype=np.float32)
-    for _ in range(2):
+    for _ in range(_COVERS):
         turn = _uniform(random, 0, 2 * np.pi, (count, 1, 1))
         x, y = _uniform(random, 0.2, 0.8, (2, count, 1, 1))
         width = _uniform(random, 0.015, 0.045, (count, 1, 1))
