@@ -21,7 +21,7 @@ class DigitsOptions(DatasetOptions):
 class ShapesOptions(DatasetOptions):
     """How many pictures are drawn, and from which seed."""
 
-    pictures: int = Field(6000, ge=120, le=200_000, description="how many pictures, as many of each class as can be")
+    pictures: int = Field(8000, ge=120, le=200_000, description="how many pictures, as many of each class as can be")
     picture_size: int = Field(64, ge=16, le=512, description="edge of the pictures before they are resized, px")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the drawing")
 
