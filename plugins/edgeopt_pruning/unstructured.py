@@ -150,7 +150,9 @@ def _facts(before: nn.Module, after: nn.Module, options: PruneUnstructuredOption
 
 def _warnings(module: nn.Module, zeros: Zeros) -> list[str]:
     empty = [name for name, weight in weights_of(module, zeros.layers).items() if not weight.any()]
-    lost = [f"nothing is left of {', '.join(empty)}: protect such layers, or set scope to layer or lamp"] if empty else []
+    lost = (
+        [f"nothing is left of {', '.join(empty)}: protect such layers, or set scope to layer or lamp"] if empty else []
+    )
     return [DENSE_KERNELS, *lost]
 
 

@@ -15,6 +15,7 @@ from edgeopt.sensitivity.network import Network
 from edgeopt.sensitivity.scan import Pictures, ScanSettings, scan
 from edgeopt.sensitivity.table import Measure
 from edgeopt.types import ModelState
+from edgeopt_torchao.allocated import read_bits
 from edgeopt_torchao.bits import FLOAT, Bits, LayerBits, asked_bits, covered
 from edgeopt_torchao.options import BitOptions
 from edgeopt_torchao.probes import BitsProbe
@@ -31,16 +32,21 @@ def choose_bits(
     batch_size: int,
     context: PassContext,
 ) -> Bits:
-    """What each layer takes: as the options say, or chosen within their budget where they have one.
+    """What each layer takes: as the options or their allocation say, or chosen within their budget.
 
-    `program` is the captured float program. Raises `UserError` when the budget is too small.
+    `program` is the captured float program. Raises `UserError` when the budget is too small, or the allocation names a layer that is not there.
     """
     bits = asked_bits(options)
-    if not options.has_budget:
+    if not options.has_budget and options.allocation is None:
         return bits
     everything = covered(program.module(), quantizer, bits)
+    if options.allocation is not None:
+        allocation = read_bits(options.allocation)
+        allocation.require_layers(everything.chosen)
+        levels = {name: int(level) for name, level in allocation.levels.items()}
+        return bits.with_layers({name: LayerBits(level, level) for name, level in levels.items()})
     named = {name for name, given in everything.chosen.items() if given not in (bits.rest, LayerBits())}
-    sizes, levels = everything.sizes, tuple(set(options.bit_choices))
+    sizes, choices = everything.sizes, tuple(set(options.bit_choices))
     left = {name: size for name, size in sizes.items() if name not in named}
     spent = sum(sizes[name] * everything.chosen[name].weights for name in named)
     allowed = (
@@ -48,8 +54,8 @@ def choose_bits(
         if options.weight_bytes is not None
         else (options.average_bits or 0) * sum(sizes.values())
     )
-    scores = rate(program, state, left, levels, options.activation_bits, batch_size, context)
-    weights = allocate(left, scores, levels, (allowed - spent) / sum(left.values()))
+    scores = rate(program, state, left, choices, options.activation_bits, batch_size, context)
+    weights = allocate(left, scores, choices, (allowed - spent) / sum(left.values()))
     return bits.with_layers({name: LayerBits(chosen, options.activation_bits) for name, chosen in weights.items()})
 
 

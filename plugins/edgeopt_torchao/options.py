@@ -27,6 +27,12 @@ class BitOptions(Options):
         description='bits of the weights and inputs of single layers, by module name or pattern such as "layer1.*"; '
         '"float" leaves a layer as it is',
     )
+    allocation: str | None = Field(
+        None,
+        min_length=1,
+        description="bits of single layers from the file of `edgeopt sensitivity RECIPE --of bits`, or quantization, or your own",
+        examples=["runs/NAME/sensitivity-bits/allocation.toml"],
+    )
     average_bits: float | None = Field(
         None,
         ge=2.0,
@@ -42,6 +48,8 @@ class BitOptions(Options):
     def _one_budget(self) -> BitOptions:
         if self.average_bits is not None and self.weight_bytes is not None:
             raise ValueError("average_bits and weight_bytes are two ways to say the same: give one of them")
+        if self.has_budget and self.allocation is not None:
+            raise ValueError("an allocation says it all: leave the budget out")
         if self.has_budget and self.weight_bits != 8:
             raise ValueError("weight_bits has no say where a budget chooses the bits of each layer")
         if not self.has_budget and self.bit_choices != BitOptions.model_fields["bit_choices"].default:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import Bits, Levels, Options, PassContext, PassPlugin, ProbePlugin
 from edgeopt.types import Form, ModelState, Probe
+from edgeopt_torchao.allocated import fingerprint_allocation
 from edgeopt_torchao.options import BitOptions, BitsProbeOptions, PtqOptions, QatOptions
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         PtqOptions,
         apply=ptq,
         produces=Form.PROGRAM,
+        fingerprint=fingerprint_allocation,
         bits=bits_asked,
         keeps=("zeros",),
         requires=("torchao",),
@@ -92,6 +94,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         QatOptions,
         apply=qat,
         produces=Form.PROGRAM,
+        fingerprint=fingerprint_allocation,
         bits=bits_asked,
         requires=("torchao", "lightning"),
         install="edgeopt[vision]",

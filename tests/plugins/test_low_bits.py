@@ -396,6 +396,23 @@ def test_everything_at_once_after_training(trained: ModelState, tmp_path: Path) 
     assert accuracy(state, tmp_path) >= accuracy(trained, tmp_path) - 0.05
 
 
+def test_an_allocation_says_what_each_layer_takes(trained: ModelState, tmp_path: Path) -> None:
+    file = tmp_path / "allocation.toml"
+    file.write_text('of = "bits"\n[layers]\n"pointwise.0" = 4\n"last.0" = 32\n')
+    state = apply("ptq", trained, tmp_path, allocation=str(file))
+    bits = state.history[-1].details["bits"]
+    assert bits["pointwise.0"] == {"weights": 4, "activations": 4}
+    assert bits["last.0"]["weights"] == 32
+    assert bits["stem.0"] == bits["depthwise.0"] == {"weights": 8, "activations": 8}
+    assert "last.0" in state.history[-1].facts["layers_in_float"]
+    file.write_text('of = "bits"\n[layers]\n"lost.0" = 4\n')
+    with pytest.raises(UserError, match=r"the model has no layer 'lost.0'"):
+        apply("ptq", trained, tmp_path, allocation=str(file))
+    file.write_text('of = "bits"\n[layers]\n"last.0" = 12\n')
+    with pytest.raises(UserError, match="12 is neither of 2 to 8 bits nor 32"):
+        apply("ptq", trained, tmp_path, allocation=str(file))
+
+
 def test_accuracy_on_demand_puts_back_what_minds_and_says_what_that_costs(trained: ModelState, tmp_path: Path) -> None:
     bits = {"weight_bits": 2, "activation_bits": 2, "edge_bits": 2}
     whole = accuracy(trained, tmp_path)
