@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -33,12 +33,14 @@ class Rules:
     """How units compete: each group by itself, all with all, or groups of one shape with each other; "lamp" is all with all,
     by what a unit adds to those of its group that matter more.
 
-    What is left of a group is rounded to a multiple of `round_to` channels and is at least a share of `least` of it.
+    What is left of a group is rounded to a multiple of `round_to` channels and is at least a share of `least` of it, and at least
+    as many channels as `floors` has for its name.
     """
 
     ranking: Ranking
     round_to: int
     least: float
+    floors: Mapping[str, int] = field(default_factory=dict)
 
 
 def removal_of(share: float, ranked: Sequence[Ranked], rules: Rules) -> Removal:
@@ -87,7 +89,8 @@ def smallest_removal(
 def rounded(group: Group, kept: int, rules: Rules) -> int:
     """How many units of `group` stay when about `kept` do: the nearest number that the rules allow."""
     step = rules.round_to // math.gcd(rules.round_to, group.parts)
-    least = max(1, math.ceil(rules.least * group.units))
+    floor = math.ceil(rules.floors.get(group.name, 0) / group.parts)
+    least = min(max(1, math.ceil(rules.least * group.units), floor), group.units)
     allowed = [*range(step, group.units, step), group.units]
     chosen: int = min((count for count in allowed if count >= least), key=lambda count: (abs(count - kept), count))
     return chosen

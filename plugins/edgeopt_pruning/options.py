@@ -58,6 +58,13 @@ class PruneStructuredOptions(ChannelOptions):
         description="whom a channel competes with: those of its group, of all groups, or of groups built alike; lamp is all "
         "groups, each on a scale of its own",
     )
+    allocation: str | None = Field(
+        None,
+        min_length=1,
+        description="a file with the largest share of its channels that each layer may lose, as `edgeopt sensitivity RECIPE --of "
+        "sparsity` writes it; layers that it does not name keep all outputs",
+        examples=["runs/NAME/sensitivity-sparsity/allocation.toml"],
+    )
     steps: int = Field(1, ge=1, le=100, description="rounds of removal, each followed by recovery training")
     replay: str | None = Field(
         None, min_length=1, description="report.json of an earlier run: removes the channels that it removed"
@@ -66,7 +73,7 @@ class PruneStructuredOptions(ChannelOptions):
     @model_validator(mode="after")
     def _replay_decides(self) -> PruneStructuredOptions:
         if self.replay is not None:
-            decided = ("cost", "keep", "budget", "importance", "ranking", "round_to", "least", "protect")
+            decided = ("cost", "keep", "budget", "importance", "ranking", "round_to", "least", "protect", "allocation")
             fields = type(self).model_fields
             # not `model_fields_set`: a lock writes every default out
             given = [name for name in (*decided, "steps", "pictures") if getattr(self, name) != fields[name].default]

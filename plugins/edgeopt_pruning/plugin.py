@@ -38,14 +38,14 @@ def unstructured(state: ModelState, options: PruneUnstructuredOptions, context: 
     return prune_unstructured(state, options, context)
 
 
-def fingerprint_replay(options: PruneStructuredOptions) -> str:
-    """What the report that is replayed removed; raises `UserError` when there is none."""
+def fingerprint_structured(options: PruneStructuredOptions) -> str:
+    """What the report that is replayed removed, or what the allocation says; raises `UserError` when there is none."""
     from edgeopt_pruning.replay import fingerprint  # only where a recipe asks for it
 
-    return fingerprint(options.replay)
+    return fingerprint(options.replay) or fingerprint_allocation(options)
 
 
-def fingerprint_allocation(options: PruneUnstructuredOptions) -> str:
+def fingerprint_allocation(options: PruneStructuredOptions | PruneUnstructuredOptions) -> str:
     """What the allocation says, "" for none; raises `UserError` when it cannot be read."""
     from edgeopt_pruning.allocated import read_shares  # only where a recipe asks for it
 
@@ -81,7 +81,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         "Removes the channels that matter least, in every layer that they run through, and trains what is left.",
         PruneStructuredOptions,
         apply=structured,
-        fingerprint=fingerprint_replay,
+        fingerprint=fingerprint_structured,
         requires=("torch-pruning", "lightning"),
         install="edgeopt[pruning]",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from edgeopt.plugin import PassContext
 from edgeopt.store import write_aside
 from edgeopt.types import Curve, ModelState, PassRecord
 from edgeopt_lightning.validation import validation_score
+from edgeopt_pruning.allocated import read_shares
 from edgeopt_pruning.budget import Budget, budget_of, require_reached
 from edgeopt_pruning.channels import (
     Recovery,
@@ -28,9 +30,11 @@ from edgeopt_pruning.channels import (
 )
 from edgeopt_pruning.choice import Rules, smallest_removal
 from edgeopt_pruning.cost import Cost, cost_of, layers_of
-from edgeopt_pruning.groups import Removal
+from edgeopt_pruning.groups import Group, Removal
 from edgeopt_pruning.options import PruneStructuredOptions
 from edgeopt_pruning.replay import NAME, from_report, to_details
+
+_ROUNDING = 1e-9  # 0.3 of 10 channels are 3
 
 
 def prune_structured(state: ModelState, options: PruneStructuredOptions, context: PassContext) -> ModelState:
@@ -106,8 +110,9 @@ def _choose(
 ) -> Removal:
     """The least important channels, as few as bring the module within the budget."""
     candidates = ranked(module, removable(module, example, options), state, options, context)
-    rules = Rules(options.ranking, options.round_to, options.least)
-    cost = budget.cost(module, [each.group for each in candidates])
+    groups = [each.group for each in candidates]
+    rules = Rules(options.ranking, options.round_to, options.least, _floors(state.module, groups, options))
+    cost = budget.cost(module, groups)
     while True:
         removal, left = smallest_removal(candidates, rules, cost, budget.most, budget.halvings)
         broken = broken_without(module, example, removal)
@@ -116,6 +121,23 @@ def _choose(
         candidates = [each for each in candidates if each.group.name not in broken]
     require_reached(left, budget.most, len(candidates), options)
     return removal
+
+
+def _floors(module: nn.Module, groups: Sequence[Group], options: PruneStructuredOptions) -> dict[str, int]:
+    """The fewest channels that an allocation leaves of each group of `module`, as it was before the first step.
+
+    A group loses at most the smallest share among the layers whose outputs it holds.
+    """
+    if options.allocation is None:
+        return {}
+    allocation, widths = read_shares(options.allocation), widths_of(module)
+    allocation.require_layers(widths)
+    floors = {}
+    for group in groups:
+        layers = {side.layer for side in group.sides if side.is_output and side.layer in widths}
+        share = min((allocation.levels.get(layer, 0.0) for layer in layers), default=0.0)
+        floors[group.name] = math.ceil((1 - share) * widths.get(group.name, group.channels) - _ROUNDING)
+    return floors
 
 
 # ---- what is said of it --------------------------------------------------------------------------------------------------

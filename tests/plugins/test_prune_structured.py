@@ -217,9 +217,10 @@ def ranked_groups(draw: st.DrawFn) -> list[Ranked]:
     ranking=st.sampled_from(["local", "global", "isomorphic", "lamp"]),
     round_to=st.sampled_from([1, 2, 8]),
     least=st.floats(0.05, 1.0),
+    floor=st.integers(0, 30),
 )
-def test_a_larger_share_removes_more_and_the_rules_hold(ranked, shares, ranking, round_to, least) -> None:
-    rules = Rules(ranking, round_to, least)
+def test_a_larger_share_removes_more_and_the_rules_hold(ranked, shares, ranking, round_to, least, floor) -> None:
+    rules = Rules(ranking, round_to, least, {"layer0": floor})
     fewer, more = (removal_of(share, ranked, rules) for share in sorted(shares))
     for each in ranked:
         group = each.group
@@ -228,6 +229,7 @@ def test_a_larger_share_removes_more_and_the_rules_hold(ranked, shares, ranking,
         left = group.channels - len(gone)
         assert left >= max(least * group.channels - 1e-9, group.parts)
         assert left == group.channels or left % round_to == 0
+        assert left >= min(rules.floors.get(group.name, 0), group.channels)
         units = {channel % group.units for channel in gone}
         assert len(gone) == len(units) * group.parts
         if units:
@@ -306,6 +308,24 @@ def test_an_absolute_budget_and_protected_layers(tmp_path: Path) -> None:
     pruned = prune(state, tmp_path / "b", budget=0.8 * macs, protect=("features.0",))
     assert facts(pruned)["macs"] <= 0.8 * macs
     assert set(facts(pruned)["layers_changed"]) == {"features.3"}
+
+
+def test_an_allocation_bounds_what_each_layer_loses(tmp_path: Path) -> None:
+    file = tmp_path / "allocation.toml"
+    file.write_text('of = "sparsity"\n[layers]\n"features.0" = 0.25\n"features.3" = 0.75\n"head.1" = 0.9\n')
+    state = make_state(make_net())
+    for number, steps in enumerate((1, 2)):
+        options = {"allocation": str(file), "least": 0.01, "keep": 0.35, "cost": "parameters", "steps": steps}
+        pruned = prune(state, tmp_path / str(number), **options)
+        widths = [pruned.module.get_submodule(name).out_channels for name in ("features.0", "features.3")]
+        assert widths[0] >= 6 and widths[1] >= 4, "a quarter of 8 and three quarters of 16 channels may go at most"
+        assert widths[1] <= 6, "and the budget needs most of that"
+    file.write_text('of = "sparsity"\n[layers]\n"features.0" = 0.25\n')
+    with pytest.raises(UserError, match="more than the"):
+        prune(state, tmp_path / "c", allocation=str(file), keep=0.35)
+    file.write_text('of = "sparsity"\n[layers]\n"features.1" = 0.25\n')
+    with pytest.raises(UserError, match=r"no layer 'features\.1'"):
+        prune(state, tmp_path / "d", allocation=str(file))
 
 
 def test_the_answer_of_a_convolution_is_protected(tmp_path: Path) -> None:
