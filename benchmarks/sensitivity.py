@@ -59,7 +59,7 @@ EXPERIMENTS = (
 )
 
 
-def trained(experiment: Experiment, image_size: int, folder: Path) -> tuple[ModelState, TrainingData]:
+def trained(experiment: Experiment, image_size: int, threads: int, folder: Path) -> tuple[ModelState, TrainingData]:
     """The network, trained on the digits, half of which are for validation."""
     registry = load_registry()
     options = {"image_size": image_size, "shares": {"validation": 0.5, "test": 0.1}}
@@ -72,7 +72,7 @@ def trained(experiment: Experiment, image_size: int, folder: Path) -> tuple[Mode
     model = resolve(ModelPlugin, "torchvision", {"arch": experiment.arch}, registry)
     settings = {"epochs": experiment.epochs, "learning_rate": experiment.learning_rate, "schedule": "one-cycle"}
     train = resolve(PassPlugin, "train", settings, registry)
-    context = PassContext(data, TrainerSettings(threads=cpu_count()), SEED, folder / "work", Silent())
+    context = PassContext(data, TrainerSettings(threads=threads), SEED, folder / "work", Silent())
     return train.plugin.apply(model.plugin.build(model.options, data), train.options, context), data
 
 
@@ -135,8 +135,9 @@ class Outcome:
     differences: int
 
 
-def compare(experiment: Experiment, image_size: int, folder: Path) -> Outcome:
-    state, data = trained(experiment, image_size, folder)
+def compare(experiment: Experiment, image_size: int, threads: int, folder: Path) -> Outcome:
+    torch.set_num_threads(threads)
+    state, data = trained(experiment, image_size, threads, folder)
     use = resolve(ProbePlugin, experiment.probe, {}, load_registry())
     network = Network(to_program(state, data.validation).program)
     normalize, calibration = data.preprocessing.normalize, data.calibration
@@ -144,7 +145,7 @@ def compare(experiment: Experiment, image_size: int, folder: Path) -> Outcome:
     probe = use.plugin.prepare(network, lambda: [batch], use.options)
     levels = use.plugin.levels.default
     changes = {(layer, level): probe.change(layer, level) for layer in probe.layers for level in levels}
-    settings = ScanSettings(batch_size=BATCH_SIZE, workers=cpu_count(), seed=SEED)
+    settings = ScanSettings(batch_size=BATCH_SIZE, workers=threads, seed=SEED)
 
     def plain() -> dict[str, float]:
         drops = whole_runs(data, network, changes)
@@ -155,6 +156,7 @@ def compare(experiment: Experiment, image_size: int, folder: Path) -> Outcome:
         return scan(network, probe, use.plugin.name, levels, use.plugin.levels.untouched, pictures, settings, Silent())
 
     found, scan_seconds = timed(scanned)
+    print(f"{experiment.arch}: the scan took {scan_seconds} s", file=sys.stderr, flush=True)
     expected, plain_seconds = timed(plain)
     return Outcome(
         layers=len(probe.layers),
@@ -169,6 +171,8 @@ def compare(experiment: Experiment, image_size: int, folder: Path) -> Outcome:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image-size", type=int, default=64, help="edge of the digits, px")
+    parser.add_argument("--threads", type=int, default=cpu_count(), help="for both ways; 1 on a busy machine")
+    parser.add_argument("--networks", nargs="+", default=[each.arch for each in EXPERIMENTS], help="those to compare")
     given = parser.parse_args()
     table = Table(
         "network",
@@ -183,8 +187,8 @@ def main() -> None:
     )
     bars = []
     with tempfile.TemporaryDirectory(prefix="edgeopt-sensitivity-") as temporary:
-        for experiment in EXPERIMENTS:
-            outcome = compare(experiment, given.image_size, Path(temporary) / experiment.arch)
+        for experiment in (each for each in EXPERIMENTS if each.arch in given.networks):
+            outcome = compare(experiment, given.image_size, given.threads, Path(temporary) / experiment.arch)
             factor = outcome.plain.clock / outcome.scan.clock
             print(f"{experiment.arch}: {factor:.1f} times faster", file=sys.stderr, flush=True)
             table.add_row(
