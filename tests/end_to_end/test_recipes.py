@@ -162,6 +162,7 @@ def test_one_program_for_four_runtimes(tmp_path: Path) -> None:
 TINY = ("dataset.image_size=32", "baseline=false")
 
 
+@pytest.mark.timeout(1800)  # three runs, one after another
 def test_cifar10_and_what_starts_from_its_run(data: Path, tmp_path: Path) -> None:
     """A run on CIFAR-10, a student that has its float model as teacher, and a transfer of its features to digits."""
     out = tmp_path / "runs"
