@@ -29,6 +29,8 @@ CONVERT_TOLERANCE = 0.1
 """Of the logits' range. Both round alike, but a sum that lies between two steps may fall to either side when it is added up in
 another order: that moved the logits of trained networks by up to 2 % of their range, and of untrained ones by 3 %. A conversion
 that is wrong moves them by more than the range."""
+NARROW_TOLERANCE = 0.5
+"""The same below eight bits, where a step is wider: 16 % was seen in an untrained ResNet-18 with four bits."""
 
 
 _LEARNED_UP_TO_BITS = {"observed": 0, "auto": 4, "learned": 8}
@@ -132,7 +134,8 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
     result = fit_taught(prepared, teacher, state.task, options, float32, hooks, label="qat")
 
     converted = convert(prepared)
-    difference = _check_conversion(prepared, converted, state, context)
+    tolerance = CONVERT_TOLERANCE if target.precision == target.int8 else NARROW_TOLERANCE
+    difference = _check_conversion(prepared, converted, state, context, tolerance)
     facts = {
         "quantizer": plugin.name,
         **target.facts(),
@@ -154,12 +157,14 @@ def _converted(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return convert(module)
 
 
-def _check_conversion(prepared: GraphModule, converted: GraphModule, state: ModelState, context: PassContext) -> float:
+def _check_conversion(
+    prepared: GraphModule, converted: GraphModule, state: ModelState, context: PassContext, tolerance: float
+) -> float:
     """The largest difference that conversion made to a logit; raises `FunctionChangedError` when that is too much."""
     count = context.budget.of(context.budget.pictures, 64)
     prepared.eval()
     agreement = compare(prepared, converted, batches(state, context.data.validation, 32, count))
-    if not agreement.relative_difference <= CONVERT_TOLERANCE:  # written so that NaN fails too
+    if not agreement.relative_difference <= tolerance:  # written so that NaN fails too
         raise FunctionChangedError(
             f"conversion changed the logits by {agreement.max_logit_difference:.3g}, whose range is {agreement.logit_range:.3g}",
             hint="this is a bug in edgeopt or torchao: please report the model and the quantizer",

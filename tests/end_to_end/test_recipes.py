@@ -178,6 +178,13 @@ def test_cifar10_and_what_starts_from_its_run(data: Path, tmp_path: Path) -> Non
     assert trained["facts"]["frozen_layers"] > 0
 
 
+def test_four_bits_of_shapes(tmp_path: Path) -> None:
+    report = smoke("shapes/resnet18_qat_4bit", tmp_path, *TINY, "dataset.pictures=480", "baseline=false", int8=False)
+    (row,) = report["rows"]
+    assert row["precision"] == "w4a4"
+    assert row["size_bytes"] < 7e6, "eleven million weights, two to a byte"
+
+
 def test_sparse_shapes(tmp_path: Path) -> None:
     report = smoke("shapes/mobilenetv2_sparse_2_4", tmp_path, *TINY, "dataset.pictures=480", int8=False)
     (pruned,) = (record for record in report["passes"] if record["name"] == "prune-unstructured")
