@@ -6,12 +6,15 @@ One way: fix the batch, choose the precision, fold the quantized weights, lower 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.ao.quantization.fx._decomposed
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from edgeopt.bits import narrow_activations, packed_layers
+from edgeopt.errors import ExportError
 from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsupported
 from edgeopt.program import example_of, require_same_function
 from edgeopt.store import write_aside
@@ -19,6 +22,7 @@ from edgeopt_executorch.backends import XNNPACK, partitioner_of
 from edgeopt_executorch.names import give_plain_names
 from edgeopt_executorch.pads import settle_pads
 from edgeopt_executorch.patterns import patterns_of
+from edgeopt_executorch.plugin import no_int4_weights, no_narrow_activations
 from edgeopt_executorch.precision import to_dynamic_int8, to_float16
 
 with quiet():  # importing ExecuTorch alone writes several warnings
@@ -85,6 +89,7 @@ def export_executorch(
     max_batch: int = 1,
     precision: str = "program",
     backend: str = XNNPACK,
+    int4_weights: Literal["refuse", "int8"] = "refuse",
 ) -> ExecuTorchReport:
     """Lower a float or an unfolded quantized program to a backend and write it to `path`; the program stays as it is.
 
@@ -95,11 +100,16 @@ def export_executorch(
         max_batch: 1 gives a file for exactly one picture at a time, more a file for batches of 1 up to `max_batch`.
         precision: "program" as it is, or for a float program "float16" or "dynamic-int8".
         backend: "xnnpack", "coreml", "vulkan" or "qnn".
+        int4_weights: "refuse" weights of four bits or fewer, or store them as "int8".
 
     Raises:
-        ExportError: the program has several inputs or outputs, a backend's compiler is missing, or an operator is not in ExecuTorch's core set, or its runtime has no kernel for it.
+        ExportError: weights take four bits or fewer, and that is not allowed for; activations take fewer than eight; the program has several inputs or outputs, a backend's compiler is missing, or an operator is not in ExecuTorch's core set, or its runtime has no kernel for it.
 
     """
+    if int4_weights == "refuse" and (packed := packed_layers(program)):
+        raise ExportError(no_int4_weights(min(each.weights or 0 for each in packed), packed))
+    if narrow := narrow_activations(program):
+        raise ExportError(no_narrow_activations(min(each.bits for _, each in narrow)))
     with quiet():
         require_one_picture(program, "ExecuTorch")
         unfolded = _CONVERSIONS[precision](_with_batch(program, max_batch))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from edgeopt.bits import CONTAINER_BITS, PACKED_BITS, LayerBits
 from edgeopt.errors import Problem
 from edgeopt.exporting import damaged_explained, float_programs_only, outputs_in_integers
 from edgeopt.hookspecs import hookimpl
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 REQUIRES = ("executorch", "torchao")
 INSTALL = "edgeopt[executorch]"
+_NAMED = 5  # layers that an error names
 
 
 class XnnpackOptions(Options):
@@ -37,6 +39,11 @@ class ExecuTorchOptions(ExporterOptions):
     )
     backend: Literal["xnnpack", "coreml", "vulkan", "qnn"] = Field(
         "xnnpack", description="what runs the operators: the CPU, Apple's Neural Engine, a GPU, or Qualcomm's NPU"
+    )
+    int4_weights: Literal["refuse", "int8"] = Field(
+        "refuse",
+        description="what becomes of weights of four bits or fewer, for which XNNPACK has no kernel beside int8 activations: an "
+        "error, or int8, which is exact and takes twice the bytes",
     )
     max_batch: int = Field(
         1,
@@ -72,9 +79,32 @@ def float_options(options: ExecuTorchOptions) -> ExecuTorchOptions:
     return options.model_copy(update={"precision": "program"})
 
 
+def no_int4_weights(bits: int, layers: Sequence[LayerBits] = ()) -> Problem:
+    """The problem of weights of four bits or fewer, of all layers or of those named."""
+    names = ", ".join(each.name for each in layers[:_NAMED]) + (", …" if len(layers) > _NAMED else "")
+    where = f" in {len(layers)} layers ({names})" if layers else ""
+    return Problem(
+        f"XNNPACK has no kernel for weights of {bits} bits{where} with int8 activations, in ExecuTorch",
+        'export with `onnx` or `tflite`, which store them in four bits, or take int4_weights = "int8" for twice the bytes',
+        option="int4_weights",
+    )
+
+
+def no_narrow_activations(bits: int) -> Problem:
+    """The problem of activations of fewer than eight bits."""
+    return Problem(
+        f"XNNPACK's kernels saturate activations where int8 ends, and those of this program take {bits} bits",
+        "give the activations 8 bits for `executorch`, or export with `onnx`, which saturates any",
+    )
+
+
 def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:
     """What cannot work, before anything runs."""
     yield from outputs_in_integers("XNNPACK", numerics)
+    if options.int4_weights == "refuse" and numerics.bits.weights <= PACKED_BITS:
+        yield no_int4_weights(numerics.bits.weights)
+    if numerics.bits.activations < CONTAINER_BITS:
+        yield no_narrow_activations(numerics.bits.activations)
     if options.precision != "program":
         yield from float_programs_only(options.precision, numerics)
     if options.precision == "dynamic-int8" and options.backend != "xnnpack":

@@ -36,8 +36,9 @@ def export_state(state: ModelState, options: ExecuTorchOptions, context: ExportC
         max_batch=options.max_batch,
         precision=options.precision,
         backend=options.backend,
+        int4_weights=options.int4_weights,
     )
-    if "int8" in precision and report.quantized_layers == 0 and options.backend == XNNPACK:
+    if precision not in (FLOAT, "float16") and report.quantized_layers == 0 and options.backend == XNNPACK:
         raise NothingChangedError(f"{precision} was asked for, and no layer of the file is")
     outside = Counter(str(place) for place in report.outside)
     return ExportResult(

@@ -27,7 +27,7 @@ class LayerCounts:
     """Convolution and linear layers, by the types of their input and weight."""
 
     int8: int
-    """Both are int8."""
+    """Both are int8, or the weight has four bits."""
     weights: int
     """The weight alone is int8 or float16; the runtime computes in float, or takes the input's range by itself."""
     float32: int
@@ -66,7 +66,7 @@ def layers_of_file(graph: Graph) -> LayerCounts:
         if graph.kind(operator) in ("BATCH_MATMUL", "FULLY_CONNECTED") and graph.constant(weight) is None:
             continue  # a product of two activations, as in attention
         types = graph.dtype(value), graph.dtype(weight)
-        if types == ("int8", "int8"):
+        if types in (("int8", "int8"), ("int8", "int4")):
             int8 += 1
         elif types[1] in ("int8", "float16"):
             weights += 1

@@ -49,6 +49,21 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]  # generated code has no ty
         return end
 
 
+def packed_int4(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Integers from -8 to 7, two to a byte, the first in the lower half; the last byte of an odd number is half empty."""
+    halves = (values.ravel().astype(np.int8) & 0xF).astype(np.uint8)
+    halves = np.pad(halves, (0, len(halves) % 2))
+    content: NDArray[np.uint8] = halves[0::2] | (halves[1::2] << 4)
+    return content
+
+
+def unpacked(content: NDArray[np.uint8], count: int) -> NDArray[np.int8]:
+    """The first `count` integers that `packed_int4` made into bytes."""
+    halves = np.stack([content & 0xF, content >> 4], axis=1).ravel()[:count].astype(np.int8)
+    integers: NDArray[np.int8] = np.where(halves > 7, halves - 16, halves).astype(np.int8)
+    return integers
+
+
 class Graph:
     """The main subgraph of a model, with its constants; tensors are named by their index."""
 
@@ -96,12 +111,15 @@ class Graph:
         return float(parameters.scale[0]), int(parameters.zeroPoint[0])
 
     def constant(self, tensor: int) -> NDArray[Any] | None:
-        """The value of a constant as a flat array, None for what is computed."""
+        """The value of a constant as a flat array, None for what is computed; integers of four bits come as int8."""
         info = self.main.tensors[tensor]
         data = self.model.buffers[info.buffer].data
         if data is None or not len(data):
             return None
-        return np.asarray(data, np.uint8).view(self.dtype(tensor))
+        content = np.asarray(data, np.uint8)
+        if self.dtype(tensor) == "int4":
+            return unpacked(content, int(np.prod(self.shape(tensor))))
+        return content.view(self.dtype(tensor))
 
     def producers(self) -> dict[int, Any]:
         """The operator that computes each tensor."""
@@ -133,6 +151,17 @@ class Graph:
             tensor.quantization.zeroPoint = np.array(quantization[1:], np.int64)
         self.main.tensors.append(tensor)
         return len(self.main.tensors) - 1
+
+    def set_constant(self, tensor: int, values: NDArray[Any], dtype: str) -> None:
+        """Gives a constant another value, and a type; "int4" takes integers from -8 to 7."""
+        content = packed_int4(values) if dtype == "int4" else np.ascontiguousarray(values).view(np.uint8)
+        self.model.buffers.append(_Buffer(content))  # another tensor may share the old one
+        self.main.tensors[tensor].buffer = len(self.model.buffers) - 1
+        self.main.tensors[tensor].type = getattr(schema.TensorType, dtype.upper())
+
+    def require_version(self, operator: Any, version: int) -> None:
+        """Lets an operator be of this version of its kind, or of a later one that it is of already."""
+        operator.opcodeIndex = self._code(getattr(schema.BuiltinOperator, self.kind(operator)), version)
 
     def operator(self, kind: str, inputs: Sequence[int], outputs: Sequence[int], *, version: int = 1) -> Any:
         """A new operator without options, not yet in the graph."""

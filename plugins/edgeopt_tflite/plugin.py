@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from edgeopt.bits import CONTAINER_BITS
 from edgeopt.errors import Problem
 from edgeopt.exporting import damaged_explained, float_programs_only, outputs_in_integers
 from edgeopt.hookspecs import hookimpl
@@ -32,13 +33,18 @@ class TfliteOptions(ExporterOptions):
     quantized_io: TensorType = Field(
         "float32", description="type of the input and output of an int8 file; float32 keeps an app as it is"
     )
+    int4_weights: Literal["packed", "int8"] = Field(
+        "packed",
+        description="how weights of four bits or fewer are stored: two to a byte, whose convolutions XNNPACK does not take, or as "
+        "int8, which is fast and takes twice the bytes",
+    )
 
 
 def export(state: ModelState, options: TfliteOptions, context: ExportContext) -> ExportResult:
     """Writes a `.tflite` file; see `edgeopt_tflite.state`."""
     from edgeopt_tflite.state import export_state  # litert-torch is heavy
 
-    return export_state(state, options.precision, options.quantized_io, context)
+    return export_state(state, options, context)
 
 
 def open_file(path: Path, threads: int) -> Predictor:
@@ -49,6 +55,14 @@ def open_file(path: Path, threads: int) -> Predictor:
         return TflitePredictor(path, threads=threads)
 
 
+def no_narrow_activations(bits: int) -> Problem:
+    """The problem of activations of fewer than eight bits."""
+    return Problem(
+        f"LiteRT's kernels saturate activations where int8 ends, and those of this program take {bits} bits",
+        "give the activations 8 bits for `tflite`, or export with `onnx`, which saturates any",
+    )
+
+
 def baseline(options: TfliteOptions) -> TfliteOptions:
     """The options of the float32 file."""
     return options.model_copy(update={"precision": "program", "quantized_io": "float32"})
@@ -57,6 +71,8 @@ def baseline(options: TfliteOptions) -> TfliteOptions:
 def check(options: TfliteOptions, numerics: Numerics) -> Iterator[Problem]:
     """Options that do not fit the numerics of the recipe's program."""
     yield from outputs_in_integers("LiteRT", numerics)
+    if numerics.bits.activations < CONTAINER_BITS:
+        yield no_narrow_activations(numerics.bits.activations)
     if options.precision in CONVERTED:
         yield from float_programs_only(options.precision, numerics)
     if options.precision == "auto" and not numerics.quantizers:

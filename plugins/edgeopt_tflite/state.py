@@ -1,7 +1,7 @@
 """From a model state to a `.tflite` file, in the terms of edgeopt.
 
 ```
-program ─▶ litert-torch ─▶ audit ─▶ rewrites ─▶ precision, tensor types ─▶ metadata ─▶ opened once ─▶ file
+program ─▶ litert-torch ─▶ audit ─▶ rewrites ─▶ precision, tensor types, four bits ─▶ metadata ─▶ opened once ─▶ file
 ```
 """
 
@@ -19,29 +19,31 @@ from edgeopt_tflite.convert import convert
 from edgeopt_tflite.delegate import delegation
 from edgeopt_tflite.graph import Graph
 from edgeopt_tflite.metadata import METADATA_KEY, metadata_of, packed
-from edgeopt_tflite.plugin import CONVERTED, Precision, TensorType
+from edgeopt_tflite.narrow import Packed, pack_weights, require_whole_activations
+from edgeopt_tflite.plugin import CONVERTED, Precision, TensorType, TfliteOptions
 from edgeopt_tflite.variants import to_precision
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
 
 
-def export_state(
-    state: ModelState, precision: Precision, quantized_io: TensorType, context: ExportContext
-) -> ExportResult:
+def export_state(state: ModelState, options: TfliteOptions, context: ExportContext) -> ExportResult:
     """Writes the state's program to `context.path`.
 
     Raises `ExportError` naming the operator and its module when LiteRT cannot run it, or when the options do not fit the
     program; `NothingChangedError` when what was asked for did not come about.
     """
+    precision = options.precision
     if precision in CONVERTED and is_quantized(state.program):
         raise ExportError(
             f"precision {precision!r} is made of a float program, and this one is {state.precision}",
             hint='use precision = "program"',
         )
+    require_whole_activations(state.program)
     takes_pixels = state.input_kind is InputKind.UINT8_NHWC
     graph = Graph(convert(state.program, takes_pixels=takes_pixels))
-    made = _made(state, graph, precision, quantized_io)
+    made = _made(state, graph, precision, options.quantized_io)
+    packed_weights = pack_weights(state.program, graph) if options.int4_weights == "packed" else Packed()
     graph.compact(INPUT_NAME, OUTPUT_NAME)
     given, returned = _tensor(graph, graph.main.inputs[0]), _tensor(graph, graph.main.outputs[0])
     given = replace(given, layout="NHWC", holds="pixels" if takes_pixels else "values")
@@ -63,8 +65,10 @@ def export_state(
             "delegated_operators": taken.delegated,
             "layers": made.layers.layers,
             "layers_quantized": made.layers.int8 + made.layers.weights,
+            "layers_int4": packed_weights.layers,
             "operators_kept_float": made.kept_float,
         },
+        warnings=packed_weights.warnings,
     )
 
 
