@@ -64,6 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = random.integers(0, 255, (40 + index, 50, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / folder / f"{index}.jpg")
     (root / "pets/Cat/666.jpg").write_bytes(b"")  # as the published archive has it
+    (root / "allocation.toml").write_text('of = "sparsity"\n[layers]\n"features.1.conv.1" = 0.5\n')
     (root / "recordings").mkdir()
     for digit in range(10):
         for speaker in ("george", "jackson", "lucas", "nicolas", "theo", "yweweler"):
@@ -83,6 +84,8 @@ def test_recipes_fit_their_data_and_have_names_of_their_own(name: str, data: Pat
     overrides = local(name, data)
     if name.endswith("/mobilenetv2_distilled"):
         overrides.append("passes.1.teacher={use='torchvision', arch='resnet50', weights='DEFAULT'}")
+    if name.endswith("/mobilenetv2_sparse_by_layer"):
+        overrides.append(f"passes.1.allocation={data}/allocation.toml")
     if name == "digits/mobilenetv2_transfer":
         overrides.append("model={use='torchvision', arch='mobilenet_v2'}")
     plan = edgeopt.check(RECIPES / f"{name}.toml", overrides=overrides)
