@@ -56,7 +56,7 @@ class Experiment:
         return parse_recipe(
             {
                 "schema": 1,
-                "name": self.name,
+                "name": self.name.replace("_", "-"),
                 "baseline": self.baseline,
                 "dataset": dict(settings.dataset),
                 "model": {"use": "torchvision", "arch": self.model},

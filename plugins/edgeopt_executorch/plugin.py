@@ -42,7 +42,7 @@ class ExecuTorchOptions(ExporterOptions):
     )
     int4_weights: Literal["refuse", "int8"] = Field(
         "refuse",
-        description="what becomes of weights of four bits or fewer, for which XNNPACK has no kernel beside int8 activations: an "
+        description="what becomes of weights of four bits or fewer, which its XNNPACK backend does not pack for convolutions: an "
         "error, or int8, which is exact and takes twice the bytes",
     )
     max_batch: int = Field(
@@ -84,7 +84,7 @@ def no_int4_weights(bits: int, layers: Sequence[LayerBits] = ()) -> Problem:
     names = ", ".join(each.name for each in layers[:_NAMED]) + (", …" if len(layers) > _NAMED else "")
     where = f" in {len(layers)} layers ({names})" if layers else ""
     return Problem(
-        f"XNNPACK has no kernel for weights of {bits} bits{where} with int8 activations, in ExecuTorch",
+        f"ExecuTorch's XNNPACK backend does not pack weights of {bits} bits{where} with int8 activations",
         'export with `onnx` or `tflite`, which store them in four bits, or take int4_weights = "int8" for twice the bytes',
         option="int4_weights",
     )
