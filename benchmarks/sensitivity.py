@@ -97,12 +97,11 @@ def whole_runs(
 
 
 def recommended(drops: Mapping[tuple[str, float], float], levels: Sequence[float], untouched: float, threshold: float):
-    """The harshest level of each layer before which, and at which, no drop is above the threshold."""
+    """The harshest level of each layer whose drop is not above the threshold."""
     chosen = {}
     for layer in dict.fromkeys(layer for layer, _ in drops):
-        passing = [drops[layer, level] <= threshold + 1e-9 for level in levels] + [False]
-        count = passing.index(False)
-        chosen[layer] = levels[count - 1] if count else untouched
+        passing = [level for level in levels if drops[layer, level] <= threshold + 1e-9]
+        chosen[layer] = passing[-1] if passing else untouched
     return chosen
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -145,7 +145,7 @@ class _Scanner:
         self.judge = Judge(settings.measure, settings.threshold, whole, error)
         self._verdicts: dict[_Key, Verdict] = {}
         self._changes: dict[_Key, Change] = {}
-        self._done = 0  # batches
+        self._looks = dict.fromkeys(self._tallies, 0)  # rounds that each has run
         self._lock = threading.Lock()  # a bar is not made for several threads
 
     @property
@@ -156,22 +156,19 @@ class _Scanner:
     @property
     def left(self) -> int:
         """Pictures that are left to run, at most."""
-        return sum(self.judge.whole.pictures - self._tallies[key].pictures for key in self._open())
+        return sum(self.judge.whole.pictures - self._tallies[key].pictures for key in self._undecided())
 
     def run(self, bar: Bar, checkpoint: Path | None) -> None:
         """Runs round after round until everything is decided, or has seen all pictures."""
-        for batches in self._rounds:
-            if batches.stop <= self._done:
-                continue
-            open_keys = self._open()
-            if not open_keys:
-                break
+        while keys := self._active():
             left = self.left
-            for key, seen in self._seen(batches, open_keys, bar):
+            rounds = {key: self._rounds[self._looks[key]] for key in keys}
+            for key, seen in self._seen(rounds, bar):
                 self._tallies[key] = self._tallies[key].plus(seen)
-            self._done = batches.stop
-            self._decide(open_keys)
-            ran = len(open_keys) * sum(len(self._pictures.batches[batch]) for batch in batches)
+            for key in keys:
+                self._looks[key] += 1
+            self._decide(keys)
+            ran = sum(len(self._pictures.batches[batch]) for batches in rounds.values() for batch in batches)
             bar.advance(left - self.left - ran)  # what nobody has to run any more
             if checkpoint is not None:
                 write_aside(checkpoint, json.dumps(self._to_json()))
@@ -184,48 +181,64 @@ class _Scanner:
         """Goes on from what an earlier, killed scan wrote."""
         if checkpoint is None or not checkpoint.exists():
             return
-        values: dict[str, Json] = json.loads(checkpoint.read_text())
-        self._done = values["batches"]
-        for layer, level, seen, verdict in values["cells"]:
-            self._tallies[layer, level] = Tally.from_json(seen)
+        for layer, level, looks, seen, verdict in json.loads(checkpoint.read_text()):
+            self._tallies[layer, level], self._looks[layer, level] = Tally.from_json(seen), looks
             if verdict:
                 self._verdicts[layer, level] = Verdict(verdict)
 
     def _to_json(self) -> Json:
-        cells = [[*key, seen.to_json(), self._verdicts.get(key, Verdict.NONE)] for key, seen in self._tallies.items()]
-        return {"batches": self._done, "cells": cells}
+        return [
+            [*key, self._looks[key], seen.to_json(), self._verdicts.get(key, Verdict.NONE)]
+            for key, seen in self._tallies.items()
+        ]
 
-    def _open(self) -> list[_Key]:
-        """Layers and levels that still have to be run."""
-        if self._done >= len(self._pictures.batches):
-            return []
-        return [key for key in self._tallies if not (self._settings.stop_early and key in self._verdicts)]
+    def _undecided(self) -> list[_Key]:
+        """Layers and levels that may still have to be run."""
+        left = [key for key, looks in self._looks.items() if looks < len(self._rounds)]
+        return [key for key in left if not (self._settings.stop_early and key in self._verdicts)]
+
+    def _active(self) -> list[_Key]:
+        """What is run next: every level a first time, then of each layer the harshest that may still pass.
+
+        Milder ones only matter when that one fails.
+        """
+        keys = self._undecided()
+        if not self._settings.stop_early or self._settings.threshold is None:
+            return keys
+        harshest = dict(keys)  # of each layer the last, as levels are sorted
+        return [key for key in keys if self._looks[key] == 0 or harshest[key[0]] == key[1]]
 
     def _decide(self, keys: Sequence[_Key]) -> None:
-        """Notes the verdicts that are certain now; a level harsher than one that fails changes no recommendation."""
+        """Notes the verdicts that are certain now; a level milder than one that passes changes no recommendation."""
         for key in keys:
             verdict = self.judge.verdict(self._tallies[key])
             if verdict is not Verdict.NONE:
                 self._verdicts[key] = verdict
+        if not self._settings.stop_early:
+            return
         for layer in self._probe.layers:
-            verdicts = [self._verdicts.get((layer, level)) for level in self._levels]
-            if self._settings.stop_early and Verdict.FAILS in verdicts:
-                for level in self._levels[verdicts.index(Verdict.FAILS) + 1 :]:
-                    self._verdicts.setdefault((layer, level), Verdict.SKIPPED)
-        for key in [key for key in self._changes if key in self._verdicts and self._settings.stop_early]:
+            passes = [
+                place
+                for place, level in enumerate(self._levels)
+                if self._verdicts.get((layer, level)) is Verdict.PASSES
+            ]
+            for level in self._levels[: max(passes, default=0)]:
+                self._verdicts.setdefault((layer, level), Verdict.SKIPPED)
+        for key in [key for key in self._changes if key in self._verdicts]:
             del self._changes[key]
 
-    def _seen(self, batches: range, keys: Sequence[_Key], bar: Bar) -> Iterator[tuple[_Key, Tally]]:
+    def _seen(self, rounds: Mapping[_Key, range], bar: Bar) -> Iterator[tuple[_Key, Tally]]:
         """What each layer and level gives for some batches, in one order whatever finishes first."""
-        by_layer: dict[str, list[float]] = {}
-        for layer, level in keys:
-            by_layer.setdefault(layer, []).append(level)
         futures: list[tuple[_Key, Future[Tally]]] = []
-        for batch in batches:
+        for batch in sorted({batch for batches in rounds.values() for batch in batches}):
+            by_layer: dict[str, list[_Key]] = {}
+            for key in (key for key, batches in rounds.items() if batch in batches):
+                by_layer.setdefault(key[0], []).append(key)
             for moment in self._network.walk(self._pictures.inputs(batch), by_layer):
-                for level in by_layer[moment.layer.name]:
-                    key = moment.layer.name, level
-                    futures.append((key, self._workers.submit(self._task(moment, key, batch, bar))))
+                futures += [
+                    (key, self._workers.submit(self._task(moment, key, batch, bar)))
+                    for key in by_layer[moment.layer.name]
+                ]
                 del moment  # the last reference to a batch's values must be a task's
         for key, future in futures:
             yield key, future.result()

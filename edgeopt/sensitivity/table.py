@@ -28,7 +28,7 @@ class Verdict(StrEnum):
     PASSES = "passes"
     FAILS = "fails"
     SKIPPED = "skipped"
-    """Not run to the end, because a milder level of the layer fails."""
+    """Not run to the end, because a harsher level of the layer passes."""
     NONE = ""
     """There is no threshold."""
 
@@ -86,20 +86,16 @@ class Scan:
 
     @property
     def recommended(self) -> Mapping[str, float]:
-        """For each layer the harshest level that passes, and before which none fails; `untouched` where the mildest fails.
+        """For each layer the harshest level that passes; `untouched` where none does.
 
         Raises `ValueError` for a scan without a threshold.
         """
         if self.threshold is None:
             raise ValueError("a scan without a threshold recommends nothing")
-        chosen = {}
-        for layer, cells in self.layers.items():
-            chosen[layer] = self.untouched
-            for cell in cells:
-                if cell.verdict is not Verdict.PASSES:
-                    break
-                chosen[layer] = cell.level
-        return chosen
+        return {
+            layer: next((cell.level for cell in reversed(cells) if cell.verdict is Verdict.PASSES), self.untouched)
+            for layer, cells in self.layers.items()
+        }
 
     def to_json(self) -> str:
         """The table as JSON text."""

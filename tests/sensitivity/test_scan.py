@@ -1,6 +1,7 @@
 """A scan that stops early recommends what one that does not recommends, and nothing depends on who computes what when."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -99,6 +100,18 @@ def test_stopping_early_recommends_the_same(measure, threshold, error):
     assert sum(cell.pictures for cell in early.cells) < 300 * len(early.cells)
 
 
+def test_milder_levels_wait_until_harsher_ones_fail(measure):
+    early = measure(ScanSettings(batch_size=16, threshold=0.3))
+    waiting = [
+        cell
+        for cells in early.layers.values()
+        for cell, harsher in pairwise(cells)
+        if harsher.verdict in (Verdict.PASSES, Verdict.SKIPPED)
+    ]
+    assert waiting
+    assert {(cell.verdict, cell.pictures) for cell in waiting} == {(Verdict.SKIPPED, 16)}
+
+
 def test_stopping_early_on_logits_recommends_the_same(measure):
     settings = replace(FULL, measure=Measure.LOGITS, threshold=0.05)
     whole, early = measure(settings), measure(replace(settings, stop_early=True))
@@ -181,12 +194,14 @@ def cells(*verdicts):
     [
         (("passes", "passes", "passes"), 4),
         (("passes", "passes", "fails"), 6),
-        (("passes", "fails", "skipped"), 8),
-        (("passes", "fails", "passes"), 8),
-        (("fails", "skipped", "skipped"), 32),
+        (("skipped", "skipped", "passes"), 4),
+        (("skipped", "passes", "fails"), 6),
+        (("fails", "passes", "fails"), 6),
+        (("passes", "fails", "fails"), 8),
+        (("fails", "fails", "fails"), 32),
     ],
 )
-def test_recommended_is_the_harshest_level_before_one_fails(verdicts, expected):
+def test_recommended_is_the_harshest_level_that_passes(verdicts, expected):
     table = Scan("bits", Measure.ACCURACY, 0.01, 0.01, 32, 10, 0.9, cells(*map(Verdict, verdicts)))
     assert table.recommended == {"a": expected}
 
