@@ -101,6 +101,7 @@ def test_no_recipe_is_forgotten() -> None:
         "resnet18_digits_ptq",
         "stanford_dogs_mobilenetv3_qat_android",
         "mobilenetv2_four_runtimes",
+        "mobilenetv2_halved_four_runtimes",
         "resnet18_pruned_digits",
         "mobilenetv2_search_digits",
         "keras_mobilenet_digits",  # run in tests/plugins/test_tensorflow_run.py
@@ -142,10 +143,17 @@ def test_searched_digits(tmp_path: Path) -> None:
 
 
 def test_one_program_for_four_runtimes(tmp_path: Path) -> None:
-    """In a smaller form: half the channels. All four files hold the same int8 program, and no latency is claimed for TensorRT."""
+    """Pruned, distilled and quantized. All four files hold the same int8 program, and no latency is claimed for TensorRT."""
+    edgeopt.check(RECIPES / "mobilenetv2_four_runtimes.toml")  # the same files, without the passes between
     result = edgeopt.run(
-        RECIPES / "mobilenetv2_four_runtimes.toml",
-        overrides=["dataset.image_size=32", "model.use='torchvision'", "model.arch='squeezenet1_1'", "baseline=false"],
+        RECIPES / "mobilenetv2_halved_four_runtimes.toml",
+        overrides=[
+            "dataset.image_size=32",
+            "model.use='torchvision'",
+            "model.arch='squeezenet1_1'",
+            "passes.2.control=false",
+            "baseline=false",
+        ],
         smoke=True,
         out=tmp_path,
     )
@@ -155,9 +163,10 @@ def test_one_program_for_four_runtimes(tmp_path: Path) -> None:
     for name, row in rows.items():
         assert row.precision == "int8"
         assert row.facts["layers_quantized"] == rows["executorch"].facts["layers"]
-        assert row.agreement == 1.0
+        assert row.agreement >= 0.95, "two batches of training leave some answers on the edge"
         assert (row.latency_ms is None) == (name == "tensorrt")
     assert rows["tensorrt"].stand_in == "onnxruntime"
+    assert [record.name for record in result.report.passes] == ["model", "train", "prune-structured", "distill", "qat"]
     assert any("no tensorrt" in sentence for sentence in result.report.verdicts)
     assert (result.folder / rows["tensorrt"].file).exists()
 
