@@ -73,8 +73,9 @@ def experiments(settings: Settings) -> Iterator[Experiment]:
     recovery = max(2, settings.epochs // 2)
     int8 = {"use": "qat", "epochs": 2}
     for model in LATENCY_LIMITS:
-        halved = {"use": "prune-structured", "keep": 0.5, "importance": "taylor", "round_to": 8, "epochs": recovery}
-        yield Experiment(f"{model}-half-int8", model, (halved, int8), (ONNX, EXECUTORCH), baseline=True)
+        halved = {"use": "prune-structured", "keep": 0.5, "importance": "taylor", "round_to": 8, "learning_rate": 2e-3}
+        taught = {"epochs": 2 * settings.epochs, "teacher": "float", "control": False}
+        yield Experiment(f"{model}-half-int8", model, ({**halved, **taught}, int8), (ONNX, EXECUTORCH), baseline=True)
     yield Experiment("resnet18-int8", "resnet18", ({"use": "ptq"},), (INT4_ONNX,))
     for bits in (8, 4):
         low = {"use": "qat", "weight_bits": 4, "activation_bits": bits, "epochs": recovery, "learning_rate": 1e-3}
