@@ -26,7 +26,7 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from edgeopt.errors import NothingChangedError, UserError
 from edgeopt.layer_names import named
-from edgeopt.plugin import QuantizerPlugin, Use
+from edgeopt.plugin import Bits, QuantizerPlugin, Use
 from edgeopt.types import Json
 from edgeopt_torchao.batch_norm import named_tensor
 from edgeopt_torchao.layers import CONVOLUTIONS, LINEARS
@@ -37,43 +37,35 @@ FULL = 8
 FLOAT = 32
 
 
-@dataclass(frozen=True)
-class LayerBits:
-    """Bits of a layer's weight, and of what enters it."""
-
-    weights: int = FULL
-    activations: int = FULL
-
-    @property
-    def label(self) -> str:
-        """Short text, such as "w4a8"."""
-        return "float" if self.weights == FLOAT else f"w{self.weights}a{self.activations}"
+IN_FLOAT = Bits(FLOAT, FLOAT)
 
 
-IN_FLOAT = LayerBits(FLOAT, FLOAT)
+def label(bits: Bits) -> str:
+    """Short text, such as "w4a8"."""
+    return "float" if bits == IN_FLOAT else f"w{bits.weights}a{bits.activations}"
 
 
 @dataclass(frozen=True)
-class Bits:
+class BitRules:
     """How many bits the layers of a model take.
 
     `edges` are those of the layers that see the pictures themselves or make the logits, at least. `patterns` name layers that take
     other bits than the rest, and `layers` single ones, which no pattern changes; `IN_FLOAT` keeps a layer in float.
     """
 
-    rest: LayerBits = LayerBits()
+    rest: Bits = field(default_factory=Bits)
     edges: int = FULL
-    patterns: Mapping[str, LayerBits] = field(default_factory=dict)
-    layers: Mapping[str, LayerBits] = field(default_factory=dict)
+    patterns: Mapping[str, Bits] = field(default_factory=dict)
+    layers: Mapping[str, Bits] = field(default_factory=dict)
 
-    def with_layers(self, layers: Mapping[str, LayerBits]) -> Bits:
+    def with_layers(self, layers: Mapping[str, Bits]) -> BitRules:
         """The same, with more single layers."""
         return replace(self, layers={**self.layers, **layers})
 
     @property
     def changes_nothing(self) -> bool:
         """Whether the quantizer can be used as it is."""
-        return self.rest == LayerBits() and not self.patterns and not self.layers
+        return self.rest == Bits() and not self.patterns and not self.layers
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ def weighted_layers(model: GraphModule) -> list[Layer]:
     return found
 
 
-def bits_of_layers(layers: list[Layer], bits: Bits) -> dict[str, LayerBits]:
+def bits_of_layers(layers: list[Layer], bits: BitRules) -> dict[str, Bits]:
     """What each layer takes, by name.
 
     Raises `NothingChangedError` when a pattern names no layer, `UserError` when two patterns name one layer and do not agree.
@@ -119,8 +111,8 @@ def bits_of_layers(layers: list[Layer], bits: Bits) -> dict[str, LayerBits]:
     return chosen | dict(bits.layers)
 
 
-def _edge(bits: Bits) -> LayerBits:
-    return LayerBits(max(bits.rest.weights, bits.edges), max(bits.rest.activations, bits.edges))
+def _edge(bits: BitRules) -> Bits:
+    return Bits(max(bits.rest.weights, bits.edges), max(bits.rest.activations, bits.edges))
 
 
 def _edges(layers: list[Layer]) -> set[str]:
@@ -144,11 +136,11 @@ class NarrowingQuantizer(Quantizer):
     `sizes` are the numbers of their weights.
     """
 
-    def __init__(self, quantizer: Quantizer, bits: Bits) -> None:
+    def __init__(self, quantizer: Quantizer, bits: BitRules) -> None:
         super().__init__()
         self._quantizer = quantizer
         self._bits = bits
-        self.chosen: dict[str, LayerBits] = {}
+        self.chosen: dict[str, Bits] = {}
         self.sizes: dict[str, int] = {}
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
@@ -261,27 +253,27 @@ class Target:
     """A target's numerics, as a pass wants them: `quantizer` annotates; `facts` and `precision` know what it chose, afterwards."""
 
     quantizer: Quantizer
-    bits: Bits
+    bits: BitRules
     int8: str
 
     @property
-    def chosen(self) -> Mapping[str, LayerBits]:
+    def chosen(self) -> Mapping[str, Bits]:
         """What each layer takes, by name; empty where the quantizer was left as it is."""
         return self.quantizer.chosen if isinstance(self.quantizer, NarrowingQuantizer) else {}
 
     @property
     def precision(self) -> str:
         """Short name of the result: "int8", "w4a8", or "mixed" where layers were named."""
-        narrow = {bits for bits in self.chosen.values() if bits not in (LayerBits(), IN_FLOAT)}
+        narrow = {bits for bits in self.chosen.values() if bits not in (Bits(), IN_FLOAT)}
         if not narrow:
             return self.int8
-        return self.bits.rest.label if narrow <= {self.bits.rest, _edge(self.bits)} else "mixed"
+        return label(self.bits.rest) if narrow <= {self.bits.rest, _edge(self.bits)} else "mixed"
 
     def facts(self) -> dict[str, Json]:
         """What the report shows: how many layers take which bits, and the average over all weights."""
         if not isinstance(self.quantizer, NarrowingQuantizer):
             return {}
-        counts = Counter(bits.label for bits in self.chosen.values())
+        counts = Counter(label(bits) for bits in self.chosen.values())
         sizes = self.quantizer.sizes
         average = sum(sizes[name] * bits.weights for name, bits in self.chosen.items()) / sum(sizes.values())
         return {
@@ -294,22 +286,22 @@ class Target:
         return {"bits": {name: asdict(bits) for name, bits in self.chosen.items()}} if self.chosen else {}
 
 
-def asked_bits(options: BitOptions) -> Bits:
+def asked_bits(options: BitOptions) -> BitRules:
     """What a recipe's options say of each layer, without a budget."""
     layers = {
-        pattern: IN_FLOAT if bits == "float" else LayerBits(bits, bits) for pattern, bits in options.layer_bits.items()
+        pattern: IN_FLOAT if bits == "float" else Bits(bits, bits) for pattern, bits in options.layer_bits.items()
     }
-    return Bits(LayerBits(options.weight_bits, options.activation_bits), options.edge_bits, layers)
+    return BitRules(Bits(options.weight_bits, options.activation_bits), options.edge_bits, layers)
 
 
-def covered(model: GraphModule, use: Use[QuantizerPlugin], bits: Bits) -> NarrowingQuantizer:
+def covered(model: GraphModule, use: Use[QuantizerPlugin], bits: BitRules) -> NarrowingQuantizer:
     """What the quantizer and `bits` choose for the layers of a captured graph, which is left alone."""
     quantizer = NarrowingQuantizer(use.plugin.build(use.options, False), bits)
     quantizer.annotate(copy.deepcopy(model))
     return quantizer
 
 
-def target_of(use: Use[QuantizerPlugin], bits: Bits, *, qat: bool) -> Target:
+def target_of(use: Use[QuantizerPlugin], bits: BitRules, *, qat: bool) -> Target:
     """The quantizer that a recipe names, narrowed to `bits`."""
     quantizer = use.plugin.build(use.options, qat)
     narrowed = quantizer if bits.changes_nothing else NarrowingQuantizer(quantizer, bits)

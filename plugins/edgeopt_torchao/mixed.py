@@ -10,13 +10,13 @@ from itertools import pairwise
 from torch.export import ExportedProgram
 
 from edgeopt.errors import UserError
-from edgeopt.plugin import PassContext, QuantizerPlugin, Use
+from edgeopt.plugin import Bits, PassContext, QuantizerPlugin, Use
 from edgeopt.sensitivity.network import Network
 from edgeopt.sensitivity.scan import Pictures, ScanSettings, scan
 from edgeopt.sensitivity.table import Measure
 from edgeopt.types import ModelState
 from edgeopt_torchao.allocated import read_bits
-from edgeopt_torchao.bits import FLOAT, Bits, LayerBits, asked_bits, covered
+from edgeopt_torchao.bits import FLOAT, BitRules, asked_bits, covered
 from edgeopt_torchao.options import BitOptions
 from edgeopt_torchao.probes import BitsProbe
 from edgeopt_torchao.result import batches
@@ -31,7 +31,7 @@ def choose_bits(
     options: BitOptions,
     batch_size: int,
     context: PassContext,
-) -> Bits:
+) -> BitRules:
     """What each layer takes: as the options or their allocation say, or chosen within their budget.
 
     `program` is the captured float program. Raises `UserError` when the budget is too small, or the allocation names a layer that is not there.
@@ -44,8 +44,8 @@ def choose_bits(
         allocation = read_bits(options.allocation)
         allocation.require_layers(everything.chosen)
         levels = {name: int(level) for name, level in allocation.levels.items()}
-        return bits.with_layers({name: LayerBits(level, level) for name, level in levels.items()})
-    named = {name for name, given in everything.chosen.items() if given not in (bits.rest, LayerBits())}
+        return bits.with_layers({name: Bits(level, level) for name, level in levels.items()})
+    named = {name for name, given in everything.chosen.items() if given not in (bits.rest, Bits())}
     sizes, choices = everything.sizes, tuple(set(options.bit_choices))
     left = {name: size for name, size in sizes.items() if name not in named}
     spent = sum(sizes[name] * everything.chosen[name].weights for name in named)
@@ -56,7 +56,7 @@ def choose_bits(
     )
     scores = rate(program, state, left, choices, options.activation_bits, batch_size, context)
     weights = allocate(left, scores, choices, (allowed - spent) / sum(left.values()))
-    return bits.with_layers({name: LayerBits(chosen, options.activation_bits) for name, chosen in weights.items()})
+    return bits.with_layers({name: Bits(chosen, options.activation_bits) for name, chosen in weights.items()})
 
 
 def rate(

@@ -11,7 +11,7 @@ from edgeopt_distillation.options import TaughtOptions
 from edgeopt_lightning.options import Schedule
 
 Quantizer = Annotated[Use[QuantizerPlugin], AsTable]
-LayerBits = Annotated[int, Field(ge=2, le=8)] | Literal["float"]
+BitsOrFloat = Annotated[int, Field(ge=2, le=8)] | Literal["float"]
 
 
 class BitOptions(Options):
@@ -22,7 +22,7 @@ class BitOptions(Options):
     edge_bits: int = Field(
         8, ge=2, le=8, description="bits of the first and the last layer, where they are more than those of the rest"
     )
-    layer_bits: dict[str, LayerBits] = Field(
+    layer_bits: dict[str, BitsOrFloat] = Field(
         {},
         description='bits of the weights and inputs of single layers, by module name or pattern such as "layer1.*"; '
         '"float" leaves a layer as it is',

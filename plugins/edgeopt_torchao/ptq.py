@@ -15,7 +15,7 @@ from edgeopt.plugin import PassContext
 from edgeopt.program import capture, export_program
 from edgeopt.types import Json, ModelState, PassRecord
 from edgeopt_lightning.validation import validation_score
-from edgeopt_torchao.bits import IN_FLOAT, Bits, Target, covered, target_of
+from edgeopt_torchao.bits import IN_FLOAT, BitRules, Target, covered, target_of
 from edgeopt_torchao.convert import convert
 from edgeopt_torchao.equalization import equalize
 from edgeopt_torchao.mixed import choose_bits, rate
@@ -61,7 +61,7 @@ class _Work:
         self.example = next(batches(state, context.data.calibration, 2, 2))
         self.program: ExportedProgram = capture(state.module, self.example, state.batch_range)
 
-    def quantize(self, bits: Bits) -> _Quantized:
+    def quantize(self, bits: BitRules) -> _Quantized:
         """The converted model, with everything done to it that the options ask for."""
         options = self.options
         target = target_of(options.quantizer, bits, qat=False)
@@ -103,7 +103,7 @@ class _Work:
         return {"layers_repaired": repaired.layers, **moved, **biases}
 
 
-def _on_demand(work: _Work, bits: Bits, least: float) -> tuple[_Quantized, dict[str, Json]]:
+def _on_demand(work: _Work, bits: BitRules, least: float) -> tuple[_Quantized, dict[str, Json]]:
     """What is quantized with the accuracy `least` or more on validation, and which layers that leaves in float at what cost."""
     state, options, context = work.state, work.options, work.context
     layers = {

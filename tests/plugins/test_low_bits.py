@@ -14,14 +14,14 @@ from training_samples import make_context, make_data
 
 from edgeopt.errors import NothingChangedError, UserError
 from edgeopt.plan import resolve
-from edgeopt.plugin import PassContext, PassPlugin
+from edgeopt.plugin import Bits, PassContext, PassPlugin
 from edgeopt.program import capture
 from edgeopt.registry import load_registry
 from edgeopt.task import TASKS
 from edgeopt.types import Form, Json, ModelState
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_lightning.validation import validation_score
-from edgeopt_torchao.bits import Bits, LayerBits, NarrowingQuantizer, bits_of_layers, weighted_layers
+from edgeopt_torchao.bits import BitRules, NarrowingQuantizer, bits_of_layers, weighted_layers
 from edgeopt_torchao.convert import convert
 from edgeopt_torchao.equalization import equalize, find_pairs
 from edgeopt_torchao.learned_step import dampen, learned_steps, share_between_integers, start_steps
@@ -70,7 +70,7 @@ def new_net() -> nn.Module:
     return net.eval()
 
 
-def narrowed(bits: Bits, qat: bool = False, per_channel: bool = True) -> NarrowingQuantizer:
+def narrowed(bits: BitRules, qat: bool = False, per_channel: bool = True) -> NarrowingQuantizer:
     return NarrowingQuantizer(build_xnnpack(per_channel=per_channel, qat=qat), bits)
 
 
@@ -95,7 +95,7 @@ def net() -> nn.Module:
     return new_net()
 
 
-def quantized(net: nn.Module, bits: Bits, per_channel: bool = True) -> GraphModule:
+def quantized(net: nn.Module, bits: BitRules, per_channel: bool = True) -> GraphModule:
     prepared = prepare_ptq(capture(net, images(), BATCHES), narrowed(bits, per_channel=per_channel))
     calibrate(prepared, [images(16, seed) for seed in range(3)])
     return convert(prepared)
@@ -106,9 +106,9 @@ def quantized(net: nn.Module, bits: Bits, per_channel: bool = True) -> GraphModu
 
 def test_the_first_and_the_last_layer_keep_eight_bits(net: nn.Module) -> None:
     layers = weighted_layers(capture(net, images(), BATCHES).module())
-    chosen = bits_of_layers(layers, Bits(LayerBits(4, 4)))
-    assert {name for name, bits in chosen.items() if bits == LayerBits()} == {"stem.0", "head"}
-    assert {name for name, bits in chosen.items() if bits == LayerBits(4, 4)} == {
+    chosen = bits_of_layers(layers, BitRules(Bits(4, 4)))
+    assert {name for name, bits in chosen.items() if bits == Bits()} == {"stem.0", "head"}
+    assert {name for name, bits in chosen.items() if bits == Bits(4, 4)} == {
         "depthwise.0",
         "pointwise.0",
         "last.0",
@@ -117,18 +117,18 @@ def test_the_first_and_the_last_layer_keep_eight_bits(net: nn.Module) -> None:
 
 def test_layers_named_by_pattern_take_other_bits_and_two_patterns_may_not_differ(net: nn.Module) -> None:
     layers = weighted_layers(capture(net, images(), BATCHES).module())
-    chosen = bits_of_layers(layers, Bits(LayerBits(4, 8), patterns={"*wise": LayerBits(6, 6)}))
-    assert chosen["depthwise.0"] == chosen["pointwise.0"] == LayerBits(6, 6)
-    assert chosen["last.0"] == LayerBits(4, 8)
+    chosen = bits_of_layers(layers, BitRules(Bits(4, 8), patterns={"*wise": Bits(6, 6)}))
+    assert chosen["depthwise.0"] == chosen["pointwise.0"] == Bits(6, 6)
+    assert chosen["last.0"] == Bits(4, 8)
     with pytest.raises(UserError, match=r"'depthwise.0' is named by .* and by"):
-        bits_of_layers(layers, Bits(patterns={"*wise": LayerBits(6, 6), "depthwise": LayerBits(5, 5)}))
+        bits_of_layers(layers, BitRules(patterns={"*wise": Bits(6, 6), "depthwise": Bits(5, 5)}))
     with pytest.raises(NothingChangedError, match="no layer that it could concern is named 'steam'"):
-        bits_of_layers(layers, Bits(patterns={"steam": LayerBits(6, 6)}))
+        bits_of_layers(layers, BitRules(patterns={"steam": Bits(6, 6)}))
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6])
 def test_a_channel_takes_as_many_values_as_its_bits_allow(net: nn.Module, bits: int) -> None:
-    converted = quantized(net, Bits(LayerBits(bits, 8)))
+    converted = quantized(net, BitRules(Bits(bits, 8)))
     values = rounded_values(converted)
     assert max(values[name] for name in ("depthwise.0", "pointwise.0", "last.0")) <= 2**bits - 1
     first, *_ = rounded_layers(converted)
@@ -136,17 +136,17 @@ def test_a_channel_takes_as_many_values_as_its_bits_allow(net: nn.Module, bits: 
 
 
 def test_what_enters_layers_is_narrowed_and_what_is_added_is_not(net: nn.Module) -> None:
-    converted = quantized(net, Bits(LayerBits(8, 4)))
+    converted = quantized(net, BitRules(Bits(8, 4)))
     ranges = activation_ranges(converted)
     # depthwise's and pointwise's inputs, and what is pooled for the last layer: the sum before it as well, since nothing else reads it
     assert ranges[-8, 7] >= 3
     added = next(node for node in converted.graph.nodes if node.target is torch.ops.aten.add.Tensor)
     assert all(side.args[3:5] == (-128, 127) for side in added.args), "both sides of the sum keep eight bits"
-    assert activation_ranges(quantized(net, Bits()))[-8, 7] == 0
+    assert activation_ranges(quantized(net, BitRules()))[-8, 7] == 0
 
 
 def test_a_layer_can_stay_in_float(net: nn.Module) -> None:
-    converted = quantized(net, Bits(layers={"pointwise.0": LayerBits(32, 32)}))
+    converted = quantized(net, BitRules(layers={"pointwise.0": Bits(32, 32)}))
     assert set(rounded_values(converted)) == {"stem.0", "depthwise.0", "last.0", "head"}
 
 
@@ -180,7 +180,7 @@ def test_an_outlier_is_cut_off_at_four_bits() -> None:
 def learned(net: nn.Module) -> GraphModule:
     """Four bits throughout, with steps that were started and trained a little."""
     program = capture(net, images(), BATCHES)
-    prepared = prepare_qat(program, narrowed(Bits(LayerBits(4, 4)), qat=True), learned_up_to_bits=4)
+    prepared = prepare_qat(program, narrowed(BitRules(Bits(4, 4)), qat=True), learned_up_to_bits=4)
     start_steps(prepared, [images(16, seed) for seed in range(2)])
     before = [step.log_step.detach().clone() for step in learned_steps(prepared)]
     optimizer = torch.optim.AdamW(prepared.parameters(), lr=1e-3)
@@ -207,7 +207,7 @@ def test_conversion_ships_the_steps_that_were_learned(learned: GraphModule) -> N
 def test_any_numerics_convert_to_what_was_learned(net: nn.Module, per_channel: bool, zero_points: bool) -> None:
     quantizer = build_xnnpack(per_channel=per_channel, qat=True, zero_points=zero_points)
     prepared = prepare_qat(
-        capture(net, images(), BATCHES), NarrowingQuantizer(quantizer, Bits(LayerBits(3, 4))), learned_up_to_bits=4
+        capture(net, images(), BATCHES), NarrowingQuantizer(quantizer, BitRules(Bits(3, 4))), learned_up_to_bits=4
     )
     start_steps(prepared, [images(16)])
     prepared.train()(images(16))  # the ranges of what keeps eight bits
@@ -272,14 +272,14 @@ def test_nothing_to_equalize_is_an_error() -> None:
 # ---- adaptive rounding, and biases ------------------------------------------------------------------------------------
 
 
-def prepared_and_converted(net: nn.Module, bits: Bits) -> tuple[GraphModule, GraphModule]:
+def prepared_and_converted(net: nn.Module, bits: BitRules) -> tuple[GraphModule, GraphModule]:
     prepared = prepare_ptq(capture(net, images(), BATCHES), narrowed(bits))
     calibrate(prepared, [images(16, seed) for seed in range(3)])
     return prepared, convert(prepared)
 
 
 def test_adaptive_rounding_moves_no_weight_by_more_than_a_step_and_errs_less(net: nn.Module) -> None:
-    prepared, converted = prepared_and_converted(net, Bits(LayerBits(3, 8)))
+    prepared, converted = prepared_and_converted(net, BitRules(Bits(3, 8)))
     before = {
         layer.weight_name: converted.get_parameter(layer.weight_name).clone() for layer in rounded_layers(converted)
     }
@@ -298,7 +298,7 @@ def test_adaptive_rounding_moves_no_weight_by_more_than_a_step_and_errs_less(net
 
 
 def test_bias_correction_takes_the_mean_error_of_every_layer_away(net: nn.Module) -> None:
-    prepared, converted = prepared_and_converted(net, Bits(LayerBits(3, 8)))
+    prepared, converted = prepared_and_converted(net, BitRules(Bits(3, 8)))
     pictures = images(64, 5)
     off = (converted(pictures) - prepared(pictures)).mean(0).abs().max()
     repaired = repair(prepared, converted, pictures, Repairs(correct_bias=True), seed=0)
