@@ -57,7 +57,7 @@ def test_example_is_not_installed_here():
 def test_example_is_listed(example):
     environment, sources = example
     listed = environment.run("-m", "edgeopt", "plugins", cwd=sources)
-    for line in ("dataset  shapes", "pass  coarse-weights"):
+    for line in ("dataset  drawn-shapes", "pass  coarse-weights"):
         kind, name = line.split()
         assert [kind, name] in [row.split()[:2] for row in listed.splitlines()]
     assert "edgeopt-example-plugin 0.1.0" in listed

@@ -9,7 +9,7 @@ from edgeopt.testing import DatasetContract
 
 
 class TestShapes(DatasetContract):
-    name = "shapes"
+    name = "drawn-shapes"
     options = {"image_size": 32, "pictures": 24}
 
 

@@ -50,7 +50,7 @@ def coarsen(state: ModelState, options: CoarseWeightsOptions, _context: PassCont
 def edgeopt_datasets() -> Iterable[DatasetPlugin]:
     """The data sets of this package."""
     yield DatasetPlugin(
-        "shapes",
+        "drawn-shapes",
         "Drawn circles, crosses, squares and triangles on a noisy ground.",
         ShapesOptions,
         load=load_shapes,

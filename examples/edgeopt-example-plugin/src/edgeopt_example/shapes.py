@@ -1,4 +1,4 @@
-"""Draws the pictures of the data set `shapes`."""
+"""Draws the pictures of the data set `drawn-shapes`."""
 
 from __future__ import annotations
 
