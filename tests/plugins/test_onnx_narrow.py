@@ -44,11 +44,11 @@ def test_what_saturates_in_the_program_saturates_in_the_file(
     report = export_onnx(program, tmp_path / "model.onnx", card_json="{}", target=target)
     batch = pictures(16)
     expected = outputs(program, batch).numpy()
-    assert np.unique(expected).size > 10
+    assert np.unique(expected).size > 3  # the largest of many values, which is where each of them saturates
     assert np.array_equal(answers(report.path, batch.numpy()), expected)
-    assert report.int4_layers == (4 if weight_bits <= 4 else 0)
+    assert report.int4_layers == (5 if weight_bits <= 4 else 0)
     if target == "x86":
-        assert report.fused_layers == report.weighted_layers == 4
+        assert report.fused_layers == report.weighted_layers == 5  # one weight is read twice
 
 
 def test_four_bits_are_two_to_a_byte_and_at_most_sixteen_values(w4a4: ExportedProgram, tmp_path: Path) -> None:
