@@ -6,10 +6,7 @@ from pathlib import Path
 
 from edgeopt.errors import UserError
 from edgeopt.sensitivity.allocation import Allocation, read_allocation
-from edgeopt_torchao.options import BitOptions
-
-FLOAT = 32
-"""The level of a layer that stays in float, as the probes have it."""
+from edgeopt_torchao.options import FLOAT_BITS, BitOptions
 
 
 def read_bits(file: str) -> Allocation:
@@ -32,6 +29,6 @@ def fingerprint_allocation(options: BitOptions) -> str:
 
 
 def _problem(level: float) -> str | None:
-    if level == FLOAT or (level == int(level) and 2 <= level <= 8):
+    if level == FLOAT_BITS or (level == int(level) and 2 <= level <= 8):
         return None
-    return f"{level:g} is neither of 2 to 8 bits nor {FLOAT}, which stays in float"
+    return f"{level:g} is neither of 2 to 8 bits nor {FLOAT_BITS}, which stays in float"

@@ -30,14 +30,11 @@ from edgeopt.plugin import Bits, QuantizerPlugin, Use
 from edgeopt.types import Json
 from edgeopt_torchao.batch_norm import named_tensor
 from edgeopt_torchao.layers import CONVOLUTIONS, LINEARS
-from edgeopt_torchao.options import BitOptions
+from edgeopt_torchao.options import FLOAT_BITS, BitOptions
 from edgeopt_torchao.ranges import LeastErrorHistogramObserver, LeastErrorObserver, LeastErrorPerChannelObserver
 
 FULL = 8
-FLOAT = 32
-
-
-IN_FLOAT = Bits(FLOAT, FLOAT)
+IN_FLOAT = Bits(FLOAT_BITS, FLOAT_BITS)
 
 
 def label(bits: Bits) -> str:
@@ -161,7 +158,7 @@ class NarrowingQuantizer(Quantizer):
         for layer in layers:
             bits = self.chosen[layer.name]
             inputs = layer.node.meta[Q_ANNOTATION_KEY].input_qspec_map
-            if bits.weights == FLOAT:
+            if bits.weights == FLOAT_BITS:
                 inputs.clear()
                 continue
             inputs[layer.weight] = narrowed_weight(inputs[layer.weight], bits.weights)

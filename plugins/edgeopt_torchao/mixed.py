@@ -16,8 +16,8 @@ from edgeopt.sensitivity.scan import Pictures, ScanSettings, scan
 from edgeopt.sensitivity.table import Measure
 from edgeopt.types import ModelState
 from edgeopt_torchao.allocated import read_bits
-from edgeopt_torchao.bits import FLOAT, BitRules, asked_bits, covered
-from edgeopt_torchao.options import BitOptions
+from edgeopt_torchao.bits import BitRules, asked_bits, covered
+from edgeopt_torchao.options import FLOAT_BITS, BitOptions
 from edgeopt_torchao.probes import BitsProbe
 from edgeopt_torchao.result import batches
 
@@ -85,7 +85,7 @@ def rate(
     pictures = Pictures.drawn(context.data.validation, state.preprocessing, settings)
     probe = BitsProbe(network, batches(state, context.data.calibration, batch_size, count), inputs)
     order = sorted(levels, reverse=True)
-    found = scan(network, probe, "bits", order, FLOAT, pictures, settings, context.progress)
+    found = scan(network, probe, "bits", order, FLOAT_BITS, pictures, settings, context.progress)
     return {(name, level): found.score(name, level) for name in layers for level in order}
 
 

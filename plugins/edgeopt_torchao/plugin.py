@@ -9,7 +9,7 @@ from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import Bits, Levels, Options, PassContext, PassPlugin, ProbePlugin
 from edgeopt.types import Form, ModelState, Probe
 from edgeopt_torchao.allocated import fingerprint_allocation
-from edgeopt_torchao.options import BitOptions, BitsProbeOptions, PtqOptions, QatOptions
+from edgeopt_torchao.options import FLOAT_BITS, BitOptions, BitsProbeOptions, PtqOptions, QatOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ def edgeopt_probes() -> Iterator[ProbePlugin]:
         "Bits of a layer's weight and of what enters it.",
         BitsProbeOptions,
         prepare=bits,
-        levels=Levels((8, 6, 4), mildest=8, harshest=2, untouched=32, whole=True),
+        levels=Levels((8, 6, 4), mildest=8, harshest=2, untouched=FLOAT_BITS, whole=True),
         requires=("torch",),
         install="edgeopt[vision]",
     )
@@ -62,7 +62,7 @@ def edgeopt_probes() -> Iterator[ProbePlugin]:
         "A layer in int8 instead of float: its weight and what enters it.",
         Options,
         prepare=quantization,
-        levels=Levels((8,), mildest=8, harshest=8, untouched=32, whole=True),
+        levels=Levels((8,), mildest=8, harshest=8, untouched=FLOAT_BITS, whole=True),
         requires=("torch",),
         install="edgeopt[vision]",
     )

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from edgeopt.sensitivity.network import Network
 from edgeopt.types import Change
+from edgeopt_torchao.options import FLOAT_BITS
 
-_FLOAT_BITS = 32
 _SMALLEST_SCALE = 1e-12  # of a channel of zeros, which stay zeros
 
 
@@ -29,7 +29,7 @@ class BitsProbe:
         self._network = network
         self._inputs = inputs
         self._ranges: dict[str, tuple[float, float]] = {}
-        if inputs != _FLOAT_BITS:
+        if inputs != FLOAT_BITS:
             network.watch(calibration, self._observe)
         self.layers = tuple(network.layers)
 
@@ -39,7 +39,7 @@ class BitsProbe:
         known = self._network.layers[layer]
         weight = round_weight(known.weight, bits, known.channel_axis)
         entering = self._inputs or bits
-        if entering == _FLOAT_BITS:
+        if entering == FLOAT_BITS:
             return Change(weight)
         scale, zero_point = affine(*self._ranges[layer], entering)
         return Change(weight, partial(_round_input, scale=scale, zero_point=zero_point, most=2**entering - 1))

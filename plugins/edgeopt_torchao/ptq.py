@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -106,23 +107,25 @@ class _Work:
 def _on_demand(work: _Work, bits: BitRules, least: float) -> tuple[_Quantized, dict[str, Json]]:
     """What is quantized with the accuracy `least` or more on validation, and which layers that leaves in float at what cost."""
     state, options, context = work.state, work.options, work.context
-    layers = {
-        name: each
-        for name, each in covered(work.program.module(), options.quantizer, bits).chosen.items()
-        if each != IN_FLOAT
-    }
-    levels = {each.weights for each in layers.values()}
-    scores = rate(work.program, state, layers, levels, options.activation_bits, options.batch_size, context)
-    order = sorted(layers, key=lambda name: -scores[name, layers[name].weights])
 
+    @cache  # the first and the chosen trial are asked for again
     def make(names: frozenset[str]) -> _Quantized:
         return work.quantize(bits.with_layers(dict.fromkeys(names, IN_FLOAT)))
 
-    made, in_float = hold_accuracy(
-        make, order, lambda made: validation_score(made.converted, state.task, context).value, least
-    )
+    @cache
+    def accuracy(names: frozenset[str]) -> float:
+        return validation_score(make(names).converted, state.task, context).value
+
+    order: list[str] = []
+    if accuracy(frozenset()) < least:  # else nobody needs to know which layers mind
+        chosen = covered(work.program.module(), options.quantizer, bits).chosen
+        layers = {name: each for name, each in chosen.items() if each != IN_FLOAT}
+        levels = {each.weights for each in layers.values()}
+        scores = rate(work.program, state, layers, levels, options.activation_bits, options.batch_size, context)
+        order = sorted(layers, key=lambda name: -scores[name, layers[name].weights])
+    held, in_float = hold_accuracy(frozenset, order, accuracy, least)
     costs = costs_of(in_float, lambda names: work.to_state(make(names)), options.cost_runtime, context)
-    return made, {"layers_back_in_float": [f"{name}: {_cost(costs[name])}" for name in in_float]}
+    return make(held), {"layers_back_in_float": [f"{name}: {_cost(costs[name])}" for name in in_float]}
 
 
 def _cost(cost: Cost) -> str:

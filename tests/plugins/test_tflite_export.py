@@ -7,29 +7,25 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from small_programs import CLASSES, SIZE, capture, float_net, odd_net, outputs, pictures, quantized
+from tflite_files import export
 from torch.export import ExportedProgram
 
-from edgeopt.artifact import Artifact, make_artifact
+from edgeopt.artifact import Artifact
 from edgeopt.errors import ExportError, NothingChangedError
-from edgeopt.plugin import Use
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.progress import Silent
 from edgeopt.task import TASKS
-from edgeopt.testing import tiny_data
-from edgeopt.types import Form, ModelState, Role
+from edgeopt.types import Form, ModelState
 from edgeopt_tflite import audit, rewrite
 from edgeopt_tflite.convert import convert
 from edgeopt_tflite.delegate import delegation
 from edgeopt_tflite.graph import Graph
 from edgeopt_tflite.integrity import require_whole
 from edgeopt_tflite.metadata import read_metadata
-from edgeopt_tflite.plugin import TfliteOptions, edgeopt_exporters
 from edgeopt_tflite.predictor import TflitePredictor
 
 NAMES = tuple(f"käse {index}" for index in range(CLASSES))
@@ -44,20 +40,6 @@ def programs() -> dict[str, ExportedProgram]:
 def state_of(program: ExportedProgram, precision: str = "float32", classes: tuple[str, ...] = NAMES) -> ModelState:
     preprocessing = Preprocessing(SIZE, resize=SIZE, crop=SIZE)
     return ModelState(program, Form.PROGRAM, TASKS["classification"], classes, preprocessing, precision)
-
-
-def export(state: ModelState, folder: Path, **options: Any) -> Artifact:
-    (plugin,) = edgeopt_exporters()
-    return make_artifact(
-        Use(plugin, TfliteOptions(**options)),
-        state,
-        folder,
-        role=Role.OPTIMIZED,
-        recipe={"name": "small"},
-        calibration=tiny_data(CLASSES, SIZE).calibration,
-        progress=Silent(),
-        seed=0,
-    )
 
 
 @dataclass(frozen=True)

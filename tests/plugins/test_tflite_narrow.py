@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_programs import CLASSES, SIZE, capture, float_net, outputs, pictures, quantized
+from tflite_files import export
 from torch.export import ExportedProgram
 
-from edgeopt.artifact import Artifact, make_artifact
+from edgeopt.artifact import Artifact
 from edgeopt.errors import ExportError, NothingChangedError
 from edgeopt.plan import resolve
-from edgeopt.plugin import Bits, ExporterPlugin, Numerics, Use
+from edgeopt.plugin import Bits, ExporterPlugin, Numerics
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.progress import Silent
 from edgeopt.registry import load_registry
 from edgeopt.task import TASKS
-from edgeopt.testing import tiny_data
-from edgeopt.types import Form, ModelState, Role
+from edgeopt.types import Form, ModelState
 from edgeopt_tflite.graph import Graph, packed_int4, unpacked
 from edgeopt_tflite.narrow import pack_weights
-from edgeopt_tflite.plugin import TfliteOptions, edgeopt_exporters
 from edgeopt_tflite.predictor import TflitePredictor
 
 
@@ -33,26 +30,16 @@ def w4() -> ExportedProgram:
     return quantized(capture(float_net()), weight_bits=4)
 
 
-def export(program: ExportedProgram, folder: Path, **options: Any) -> Artifact:
-    (plugin,) = edgeopt_exporters()
-    classes = tuple(map(str, range(CLASSES)))
+def state_of(program: ExportedProgram) -> ModelState:
     preprocessing = Preprocessing(SIZE, resize=SIZE, crop=SIZE)
-    state = ModelState(program, Form.PROGRAM, TASKS["classification"], classes, preprocessing, "w4a8")
-    return make_artifact(
-        Use(plugin, TfliteOptions(**options)),
-        state,
-        folder,
-        role=Role.OPTIMIZED,
-        recipe={"name": "small"},
-        calibration=tiny_data(CLASSES, SIZE).calibration,
-        progress=Silent(),
-        seed=0,
+    return ModelState(
+        program, Form.PROGRAM, TASKS["classification"], tuple(map(str, range(CLASSES))), preprocessing, "w4a8"
     )
 
 
 @pytest.fixture(scope="module")
 def made(w4: ExportedProgram, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
-    return {each: export(w4, tmp_path_factory.mktemp(each), int4_weights=each) for each in ("packed", "int8")}
+    return {each: export(state_of(w4), tmp_path_factory.mktemp(each), int4_weights=each) for each in ("packed", "int8")}
 
 
 def weights(artifact: Artifact) -> list[tuple[str, np.ndarray, int]]:
@@ -105,7 +92,7 @@ def test_the_report_tells_what_four_bits_cost(made: dict[str, Artifact]) -> None
 def test_narrow_activations_are_refused(tmp_path: Path) -> None:
     narrow = quantized(capture(float_net()), activation_bits=5)
     with pytest.raises(ExportError, match="those of this program take 5 bits"):
-        export(narrow, tmp_path)
+        export(state_of(narrow), tmp_path)
     use = resolve(ExporterPlugin, "tflite", {}, load_registry())
     assert use.plugin.check is not None
     (problem,) = use.plugin.check(use.options, Numerics(bits=Bits(4, 6)))
