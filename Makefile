@@ -11,7 +11,7 @@ demo: $(VENV)/.demo  ## the main job on real pictures, to a finished report
 	$(BIN)/edgeopt run recipes/mobilenetv3_qat_android.toml
 
 test: lint types $(VENV)/.dev  ## lint, types, import rules and all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal  # threads of two processes would wait for one another
 
 test-arm64: $(VENV)/.dev  ## the files of both mobile runtimes under emulated ARM64; see docs/arm64.md
 	$(BIN)/python tests/arm64
