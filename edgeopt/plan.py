@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 import edgeopt
-from edgeopt.errors import Location, Problem, RecipeError, UserError
+from edgeopt.errors import Location, Problem, RecipeError, UserError, did_you_mean
 from edgeopt.fingerprint import digest, source_digest, versions_of
 from edgeopt.plugin import (
     FULL_BUDGET,
@@ -314,9 +314,10 @@ class _Planner:
             value = values.get(name, option.default)
             if kind is None or value is None or value is PydanticUndefined or isinstance(value, Use):
                 continue
-            if value in reference_words(option.annotation):
+            words = reference_words(option.annotation)
+            if value in words:
                 continue
-            used = self._reference(kind, value, (*key, name))
+            used = self._reference(kind, value, words, (*key, name))
             if used is None:
                 broken.add(name)
                 values.pop(name, None)
@@ -324,7 +325,12 @@ class _Planner:
                 values[name] = used
         return values, broken
 
-    def _reference(self, kind: type[P], value: Any, key: Key) -> Use[P] | None:
+    def _reference(self, kind: type[P], value: Any, words: Sequence[str], key: Key) -> Use[P] | None:
+        names = self.registry.names(kind)
+        if words and isinstance(value, str) and value not in names:
+            problem = Problem(f"there is no {kind.kind} {value!r}", did_you_mean(value, [*words, *names]))
+            self.problems.append(problem.at(partial(self._locate, *key)))
+            return None
         table = {"use": value} if isinstance(value, str) else value
         if isinstance(table, dict) and isinstance(table.get("use"), str):
             return self._use(kind, table["use"], {name: given for name, given in table.items() if name != "use"}, key)

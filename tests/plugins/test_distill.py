@@ -25,7 +25,8 @@ from training_samples import (
 )
 
 from edgeopt.errors import CheckpointError, NothingChangedError, TrainingError, UserError
-from edgeopt.plugin import Budget, ModelPlugin, Options, Use
+from edgeopt.plan import resolve
+from edgeopt.plugin import Budget, ModelPlugin, Options, PassPlugin, Use
 from edgeopt.report.schema import DatasetSummary, Environment, RecipeSummary, Report
 from edgeopt.settings import Augmentation
 from edgeopt.states import save_state
@@ -110,6 +111,13 @@ def test_declaring_is_light() -> None:
 def test_options_that_cannot_be(changes, message) -> None:
     with pytest.raises(ValidationError, match=message):
         options_with(make_net(), **changes)
+
+
+def test_a_misspelt_teacher_is_told_of_the_word_that_names_no_model(registry) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve(PassPlugin, "distill", {"teacher": "flaot"}, registry)
+    (problem,) = caught.value.problems
+    assert "did you mean 'float'" in str(problem)
 
 
 def test_a_teacher_is_optional_where_the_pass_does_not_live_of_it() -> None:
