@@ -60,6 +60,7 @@ CALIBRATION_PICTURES = 32
 TRAIN_STEPS, TRAIN_BATCH, WARM_UP_STEPS = 500, 16, 10
 TRAIN_SECONDS = 400  # of the processor, so that a busy machine trains no worse
 RATES, KNOWS = (2e-3, 1e-3, 5e-4, 1e-4), 0.95
+LARGE = 40e6  # parameters
 ENOUGH = 0.15  # loss, averaged over ten steps
 AGREEMENT = 0.98
 MEANINGFUL = 0.9  # accuracy; whoever guesses alike agrees by chance
@@ -238,8 +239,9 @@ def _trained(build: Callable[[], torch.nn.Module], data, labels: NDArray[np.int6
 
     module = best = build()
     best_accuracy = -1.0
-    # without BatchNorm, nothing holds the activations in range at the highest rate
-    for rate in RATES if collecting(module) else RATES[1:]:
+    # without BatchNorm, nothing holds the activations in range at the highest rate, and each try of a large network takes minutes
+    large = sum(parameter.numel() for parameter in module.parameters()) > LARGE
+    for rate in RATES[2:] if large else RATES if collecting(module) else RATES[1:]:
         accuracy = _train(module, data, labels, rate)
         if accuracy > best_accuracy:
             best, best_accuracy = module, accuracy
@@ -265,7 +267,7 @@ def _train(module: torch.nn.Module, data, labels: NDArray[np.int64], rate: float
     for each in module.modules():
         if "drop" in type(each).__name__.lower() or "stochastic" in type(each).__name__.lower():
             each.eval()
-    optimizer = torch.optim.AdamW(module.parameters(), lr=rate)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=rate, fused=True)  # a sixth of the time for VGG's weights
     random = np.random.default_rng(0)
     start = time.process_time()
     recent_loss = np.log(CLASSES)
