@@ -6,16 +6,15 @@ seventy times slower, and one with integers that nobody asked for.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from torch.export import ExportedProgram
-from torch.fx import Node
 
+from edgeopt.bits import layer_bits, operator_name
 from edgeopt.errors import ExportError, NothingChangedError
 from edgeopt_tflite.graph import Graph
 
-_LAYERS = ("aten.conv", "aten.linear", "aten.addmm", "aten.mm.")
-_LAYOUT = ("aten.t.", "aten.transpose", "aten.permute", "aten.view", "aten.reshape", "aten.unsqueeze", "aten.squeeze")
 _FILE_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D", "BATCH_MATMUL")
 #: How rounding to a grid looks where a converter spelled it out.
 _SPELLED_OUT = ("ROUND", "FAKE_QUANT")
@@ -40,13 +39,10 @@ class LayerCounts:
 
 def layers_of_program(program: ExportedProgram) -> LayerCounts:
     """Counts the layers of a program; a quantized one has quantize and dequantize nodes before input and weight."""
-    counts = {(True, True): 0, (False, True): 0, (True, False): 0, (False, False): 0}
-    for node in program.graph.nodes:
-        if operator_name(node).startswith(_LAYERS):
-            first = 1 if operator_name(node).startswith("aten.addmm") else 0  # addmm has its bias first
-            value, weight = node.args[first : first + 2]
-            counts[_is_dequantized(value), _is_dequantized(weight)] += 1
-    return LayerCounts(counts[True, True], counts[False, True], counts[True, False] + counts[False, False])
+    kinds = Counter(
+        (layer.activations is not None, layer.weights is not None) for layer in layer_bits(program)
+    )  # of each whether input and weight are integers
+    return LayerCounts(kinds[True, True], kinds[False, True], kinds[True, False] + kinds[False, False])
 
 
 def layers_of_file(graph: Graph) -> LayerCounts:
@@ -117,11 +113,6 @@ def require_converted(before: LayerCounts, graph: Graph, precision: str) -> Laye
     return found
 
 
-def operator_name(node: Node) -> str:
-    """For instance `aten.conv2d.default`; empty for what is not an operator."""
-    return str(node.target) if node.op == "call_function" else ""
-
-
 def is_quantized(program: ExportedProgram) -> bool:
     """Whether a program has quantize nodes."""
     return any(operator_name(node).startswith("quantized_decomposed.quantize") for node in program.graph.nodes)
@@ -135,9 +126,3 @@ def _refuse_spelled_out(program: ExportedProgram, graph: Graph) -> None:
             f"the file quantizes in float arithmetic: it has {len(found)} operators {' and '.join(sorted(set(found)))}",
             hint=_BUG,
         )
-
-
-def _is_dequantized(node: object) -> bool:
-    while isinstance(node, Node) and operator_name(node).startswith(_LAYOUT):
-        node = node.args[0]
-    return isinstance(node, Node) and operator_name(node).startswith("quantized_decomposed.dequantize")

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from edgeopt.bits import operator_name
 from edgeopt.errors import ExportError
 from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsupported
-from edgeopt_tflite.audit import is_quantized, operator_name
+from edgeopt_tflite.audit import is_quantized
 
 with quiet():  # importing litert-torch alone writes several warnings
     import litert_torch

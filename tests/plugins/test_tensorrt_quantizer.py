@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Node
 from edgeopt.errors import NothingChangedError
 from edgeopt.plan import resolve
 from edgeopt.plugin import PassPlugin
-from edgeopt.program import capture
+from edgeopt.program import capture, export_program
 from edgeopt.registry import load_registry
 from edgeopt.testing import pass_context, tiny_data, tiny_model
 from edgeopt_tensorrt.quantizer import build_tensorrt
@@ -42,7 +42,7 @@ def value(model: GraphModule, node: Node) -> torch.Tensor:
 
 
 def test_every_layer_is_quantized_on_both_sides(converted: GraphModule) -> None:
-    counts = count_quantized(converted)
+    counts = count_quantized(export_program(converted, batches(1)[0], (1, 64)))
     assert (counts.layers, counts.quantized, counts.float_layers) == (LAYERS, LAYERS, ())
 
 
