@@ -18,7 +18,7 @@ from typing import Any
 from edgeopt.errors import EdgeoptError
 from edgeopt.plan import resolve
 from edgeopt.plugin import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin, Plugin
-from edgeopt.recipe import read_recipe
+from edgeopt.recipe import Recipe, read_recipe
 from edgeopt.registry import Registry, load_registry
 from edgeopt.report.schema import Report, Row
 from edgeopt.settings import to_json
@@ -46,7 +46,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a system published of one experiment, and the recipes that repeat it."""
+    """What a system published of one experiment, and the recipes that repeat it: each as `edgeopt run` takes it, with its `--set`."""
 
     title: str
     published_on: str
@@ -103,12 +103,17 @@ def _figure(row: Row) -> Figure:
     )
 
 
-def differences(report: Report, recipe: Path, registry: Registry) -> Iterator[str]:
+def shipped_recipe(entry: str) -> Recipe:
+    """The recipe of an entry such as `shapes/resnet18_ptq_4bit --set passes.1.weight_bits=5`."""
+    path, *overrides = entry.split(" --set ")
+    return read_recipe(RECIPES / f"{path}.toml", overrides)
+
+
+def differences(report: Report, shipped: Recipe, registry: Registry) -> Iterator[str]:
     """What of a run is not as its recipe has it."""
     if report.smoke:
         yield "it is a smoke run"
         return
-    shipped = read_recipe(recipe)
     resolved = report.recipe.resolved
     yield from _differences("seed", shipped.seed, report.recipe.seed)
     yield from _step("dataset", DatasetPlugin, shipped.dataset, resolved["dataset"], registry)
@@ -137,8 +142,9 @@ def _differences(where: str, wanted: Json, ran: Json) -> Iterator[str]:
 
 
 def collect(folder: Path, recipes: Sequence[str], registry: Registry) -> dict[str, Run]:
-    """The whole runs of `recipes` below a folder, by the recipe's path without its ending."""
-    names = {read_recipe(RECIPES / f"{recipe}.toml").name: recipe for recipe in recipes}
+    """The whole runs of `recipes` below a folder, by the recipe's entry."""
+    shipped = {entry: shipped_recipe(entry) for entry in recipes}
+    names = {recipe.name: entry for entry, recipe in shipped.items()}
     found = {}
     for file in sorted(folder.glob("*/report.json")):
         try:
@@ -146,14 +152,14 @@ def collect(folder: Path, recipes: Sequence[str], registry: Registry) -> dict[st
         except EdgeoptError as error:
             print(f"{file} was not taken: {error}")
             continue
-        recipe = names.get(report.recipe.name)
-        if recipe is None:
+        entry = names.get(report.recipe.name)
+        if entry is None:
             continue
-        wrong = next(differences(report, RECIPES / f"{recipe}.toml", registry), None)
+        wrong = next(differences(report, shipped[entry], registry), None)
         if wrong:
             print(f"{file} was not taken: {wrong}")
         else:
-            found[recipe] = read_run(report)
+            found[entry] = read_run(report)
     return found
 
 
@@ -202,6 +208,7 @@ commit.
 What can be compared and what cannot: accuracy on one data set says nothing of another, and milliseconds of one machine nothing of another. A
 published row and one of ours are comparable where both name the same data. Rows of one run are always comparable with each other: ours are
 measured on a test split that no pass has seen, on the file that ships, in its own runtime. The interval is Wilson's, at 95 %.
+"With" stands for `--set`; the whole commands are in `benchmarks/published.toml`.
 """
 
 
@@ -226,7 +233,9 @@ def _experiment(experiment: Experiment, runs: Mapping[str, Run]) -> str:
     ]
     for recipe in experiment.recipes:
         run = runs.get(recipe)
-        link = f"[{recipe}](../recipes/{recipe}.toml)"
+        path, *overrides = recipe.split(" --set ")
+        changed = [f"`{each}`" for each in overrides if not each.startswith(("name=", "gates."))]
+        link = f"[{path}](../recipes/{path}.toml)" + (f" with {', '.join(changed)}" if changed else "")
         if run is None:
             lines.append(f"| **{link}** | not run | | | |")
             continue

@@ -80,6 +80,11 @@ def report_of(recipe: str) -> Report:
     )
 
 
+def _entries(results: Any) -> list[str]:
+    systems = results.read_published(results.PUBLISHED).values()
+    return [entry for experiments in systems for each in experiments for entry in each.recipes]
+
+
 def left(report: Report, folder: Path) -> Path:
     """A folder of results with this run."""
     run = folder / report.recipe.name
@@ -96,7 +101,8 @@ def test_the_shipped_page_is_what_the_command_writes(results: Any) -> None:
 def test_every_recipe_of_the_page_is_there_and_every_repeated_experiment_on_it(results: Any) -> None:
     experiments = [each for system in results.read_published(results.PUBLISHED).values() for each in system]
     named = {recipe for each in experiments for recipe in each.recipes}
-    assert all((ROOT / "recipes" / f"{recipe}.toml").exists() for recipe in named)
+    names = [results.shipped_recipe(entry).name for entry in named]
+    assert len(set(names)) == len(names)  # a run of one would overwrite that of the other
     mirrors = {
         file.relative_to(ROOT / "recipes").with_suffix("").as_posix() for file in (ROOT / "recipes").glob("*/*.toml")
     }
@@ -137,6 +143,17 @@ def test_a_run_that_was_cut_short_or_changed_is_not_taken(
     runs = left(changed(report_of(RECIPE)), tmp_path)
     assert results.collect(runs, [RECIPE], load_registry()) == {}
     assert f"was not taken: {said}" in capsys.readouterr().out
+
+
+def test_a_recipe_with_other_bits_is_an_entry_of_its_own(results: Any, tmp_path: Path) -> None:
+    (entry,) = [
+        each for each in _entries(results) if each.startswith("shapes/resnet18_ptq_4bit --set") and "=6" in each
+    ]
+    report = report_of(entry.partition(" ")[0])
+    renamed = replace(report, recipe=replace(report.recipe, name="resnet18-shapes-ptq-6bit"))
+    six = _with(renamed, "passes", 1, {"weight_bits": 6, "activation_bits": 6})
+    assert set(results.collect(left(six, tmp_path / "six"), _entries(results), load_registry())) == {entry}
+    assert results.collect(left(renamed, tmp_path / "four"), [entry], load_registry()) == {}
 
 
 def test_where_data_stands_changes_nothing(results: Any, tmp_path: Path) -> None:
