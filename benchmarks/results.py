@@ -3,6 +3,10 @@
 `python benchmarks/results.py` reads the report of every run below `--runs` that is one of a shipped recipe, keeps its
 figures in `docs/results.json`, and writes `docs/results.md` from that. A run counts when it was whole: no smoke run, and every
 option as the recipe has it, but for the place of its data. What has no run yet is shown as "not run".
+
+    python benchmarks/results.py --run "shapes/resnet18*"
+
+runs what has none yet of the recipes that the pattern names, one after another, and takes each as soon as it is there.
 """
 
 from __future__ import annotations
@@ -10,11 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+import edgeopt
 from edgeopt.errors import EdgeoptError
 from edgeopt.plan import resolve
 from edgeopt.plugin import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin, Plugin
@@ -163,6 +171,22 @@ def collect(folder: Path, recipes: Sequence[str], registry: Registry) -> dict[st
     return found
 
 
+def run_missing(pattern: str, entries: Sequence[str], kept: Collection[str], folder: Path) -> Iterator[str]:
+    """Runs the entries whose recipe's path matches and that nothing is kept of; gives each that ran, and says why others did not."""
+    chosen = [entry for entry in entries if fnmatch(entry.partition(" ")[0], pattern)]
+    if not chosen:
+        raise SystemExit(f"no recipe of {PUBLISHED} matches {pattern!r}")
+    for entry in chosen:
+        if entry in kept:
+            continue
+        try:
+            edgeopt.run(shipped_recipe(entry), out=folder, console=Console(stderr=True))
+        except EdgeoptError as error:
+            print(f"{entry} was not run: {error}", flush=True)
+        else:
+            yield entry
+
+
 # ---- what is kept ---------------------------------------------------------------------------------------------------------------
 
 
@@ -259,15 +283,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of results, as `edgeopt run --out` takes it"
     )
+    parser.add_argument("--run", metavar="PATTERN", help="run the recipes that it matches and that have no run yet")
     parser.add_argument("--kept", type=Path, default=KEPT, help="file in which figures are kept")
     parser.add_argument("--page", type=Path, default=PAGE, help="page that is written")
     given = parser.parse_args(arguments)
     systems = read_published(PUBLISHED)
-    recipes = sorted({recipe for experiments in systems.values() for each in experiments for recipe in each.recipes})
-    runs = {**read_kept(given.kept), **collect(given.runs, recipes, load_registry())}
-    write_kept(given.kept, runs)
-    given.page.write_text(page(systems, runs))
-    print(f"{len(runs)} of {len(recipes)} recipes are in {given.page}")
+    entries = [entry for experiments in systems.values() for each in experiments for entry in each.recipes]
+    entries = list(dict.fromkeys(entries))
+    registry = load_registry()
+    runs = {**read_kept(given.kept), **collect(given.runs, entries, registry)}
+
+    def write() -> None:
+        write_kept(given.kept, runs)
+        given.page.write_text(page(systems, runs))
+
+    write()
+    if given.run is not None:
+        for entry in run_missing(given.run, entries, set(runs), given.runs):
+            runs |= collect(given.runs, [entry], registry)
+            write()
+    print(f"{len(runs)} of {len(entries)} recipes are in {given.page}")
 
 
 if __name__ == "__main__":

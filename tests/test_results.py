@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from edgeopt.errors import UserError
 from edgeopt.plan import resolve
 from edgeopt.plugin import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
 from edgeopt.recipe import read_recipe
@@ -154,6 +155,33 @@ def test_a_recipe_with_other_bits_is_an_entry_of_its_own(results: Any, tmp_path:
     six = _with(renamed, "passes", 1, {"weight_bits": 6, "activation_bits": 6})
     assert set(results.collect(left(six, tmp_path / "six"), _entries(results), load_registry())) == {entry}
     assert results.collect(left(renamed, tmp_path / "four"), [entry], load_registry()) == {}
+
+
+def test_what_has_no_run_yet_is_run_and_taken_at_once(
+    results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pattern, runs = "shapes/mobilenetv2_sparse_[2h]*", tmp_path / "runs"
+    left(report_of(RECIPE), runs)
+    asked: list[str] = []
+    ran: list[str] = []
+
+    def run(recipe: Any, out: Path, console: Any) -> None:
+        page = (tmp_path / "page.md").read_text()
+        assert page.count("a processor") == 1 + len(ran), "each run is on the page before the next begins"
+        asked.append(recipe.name)
+        if recipe.name == "mobilenetv2-shapes-sparse-2-4":
+            raise UserError("no room")
+        ran.append(recipe.name)
+        left(report_of(recipe.name.replace("mobilenetv2-shapes-", "shapes/mobilenetv2_").replace("-", "_")), out)
+
+    monkeypatch.setattr(results.edgeopt, "run", run)
+    places = ["--kept", str(tmp_path / "kept.json"), "--page", str(tmp_path / "page.md")]
+    results.main(["--runs", str(runs), "--run", pattern, *places])
+    assert sorted(asked) == ["mobilenetv2-shapes-sparse-2-4", "mobilenetv2-shapes-sparse-27"], "half was there"
+    assert "was not run: no room" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "kept.json").read_text())) == 2
+    with pytest.raises(SystemExit, match="no recipe"):
+        results.main(["--runs", str(runs), "--run", "nothing/*", *places])
 
 
 def test_where_data_stands_changes_nothing(results: Any, tmp_path: Path) -> None:
