@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from bars import Bar, finish
+from stripes import CLASSES, stripes
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits, ModelState
+    from edgeopt.types import Logits, ModelState, TrainingData
 
 Found = dict[str, Any]
 
@@ -53,14 +54,13 @@ TIMM = (
     "tinynet_e",
 )
 FIXED_SIZE = {"vit": 224, "maxvit": 224, "inception": 128, "mobilevit": 128, "fastvit": 128}  # px; others take 64
-CLASSES = 4
 TRAIN_PICTURES = 400
 TEST_PICTURES = 100
 CALIBRATION_PICTURES = 32
 TRAIN_STEPS, TRAIN_BATCH, WARM_UP_STEPS = 500, 16, 10
 TRAIN_SECONDS = 400  # of the processor, so that a busy machine trains no worse
 RATES, KNOWS = (2e-3, 1e-3, 5e-4, 1e-4), 0.95
-LARGE = 40e6  # parameters
+LARGE = 25e6  # parameters
 ENOUGH = 0.15  # loss, averaged over ten steps
 AGREEMENT = 0.98
 MEANINGFUL = 0.9  # accuracy; whoever guesses alike agrees by chance
@@ -106,8 +106,8 @@ def prepare(model: str) -> Prepared:
     torch.set_num_threads(1)  # processes are forked later, which a pool of threads would not survive
     torch.manual_seed(0)
     size = image_size(model)
-    data, labels = _data(size)
-    module = _trained(lambda: _module(model, size), data, labels)
+    data = _data(size)
+    module = _trained(lambda: _module(model, size), data)
     state = ModelState(module, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)
     quantize = resolve(PassPlugin, "ptq", {"batch_size": 8}, load_registry())
     with tempfile.TemporaryDirectory() as folder, quick_tracing():
@@ -131,7 +131,7 @@ def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
     from edgeopt.testing.exporter import export_file
 
     use = resolve(ExporterPlugin, exporter, {}, load_registry())
-    data, _ = _data(image_size(model))
+    data = _data(image_size(model))
     files, results, seconds = {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for name, state in prepared.states.items():
@@ -170,41 +170,9 @@ def _milliseconds(call: Callable[[NDArray[np.float32]], object], batch: NDArray[
     return (time.perf_counter() - start) * 1e3
 
 
-def _data(size: int):
-    """Training data whose validation split is the test of this benchmark, and the labels of its training split."""
-    from edgeopt.preprocessing import Preprocessing
-    from edgeopt.settings import Augmentation
-    from edgeopt.testing import ArraySplit
-    from edgeopt.types import TrainingData
-
-    images, labels = _stripes(CALIBRATION_PICTURES + TRAIN_PICTURES + TEST_PICTURES)
-    preprocessing = Preprocessing(size, resize=size, crop=size)
-
-    def split(first: int, count: int) -> ArraySplit:
-        chosen = slice(first, first + count)
-        return ArraySplit(np.stack([preprocessing.pixels(image) for image in images[chosen]]), labels[chosen])
-
-    calibration = split(0, CALIBRATION_PICTURES)
-    train = split(CALIBRATION_PICTURES, TRAIN_PICTURES)
-    test = split(CALIBRATION_PICTURES + TRAIN_PICTURES, TEST_PICTURES)
-    names = tuple(f"stripes-{kind}" for kind in range(CLASSES))
-    return TrainingData(names, preprocessing, train, calibration, test, "stripes", Augmentation()), train.labels
-
-
-def _stripes(count: int, edge: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Noisy stripes whose direction and colour tell their kind: uint8 (count, edge, edge, 3)."""
-    random = np.random.default_rng(0)
-    labels = random.permutation(np.arange(count) % CLASSES)
-    y, x = np.mgrid[0:edge, 0:edge] / edge
-    angle = np.pi * labels / CLASSES + random.normal(0, 0.05, count)
-    along = np.multiply.outer(np.cos(angle), x) + np.multiply.outer(np.sin(angle), y)
-    frequency, phase = random.uniform(3, 6, count), random.uniform(0, 1, count)
-    wave = 0.5 + 0.5 * np.sin(2 * np.pi * (frequency[:, None, None] * along + phase[:, None, None]))
-    hue = 2 * np.pi * labels / CLASSES
-    colour = np.stack([0.6 + 0.4 * np.cos(hue - 2 * np.pi * channel / 3) for channel in range(3)], axis=1)
-    images = 255 * (0.25 + 0.65 * wave[..., None] * colour[:, None, None, :])
-    images += random.normal(0, 20, images.shape)
-    return np.clip(images, 0, 255).astype(np.uint8), labels.astype(np.int64)
+def _data(size: int) -> TrainingData:
+    """Training data whose validation split is the test of this benchmark."""
+    return stripes((CALIBRATION_PICTURES, TRAIN_PICTURES, TEST_PICTURES), size)
 
 
 def _architecture(model: str) -> str:
@@ -233,7 +201,7 @@ def _module(model: str, size: int) -> torch.nn.Module:
     return module
 
 
-def _trained(build: Callable[[], torch.nn.Module], data, labels: NDArray[np.int64]) -> torch.nn.Module:
+def _trained(build: Callable[[], torch.nn.Module], data: TrainingData) -> torch.nn.Module:
     """The first of a few rates of learning after which the model knows the pictures, else the best of them."""
     from edgeopt_lightning.batch_norm import collecting
 
@@ -242,7 +210,7 @@ def _trained(build: Callable[[], torch.nn.Module], data, labels: NDArray[np.int6
     # without BatchNorm, nothing holds the activations in range at the highest rate, and each try of a large network takes minutes
     large = sum(parameter.numel() for parameter in module.parameters()) > LARGE
     for rate in RATES[2:] if large else RATES if collecting(module) else RATES[1:]:
-        accuracy = _train(module, data, labels, rate)
+        accuracy = _train(module, data, rate)
         if accuracy > best_accuracy:
             best, best_accuracy = module, accuracy
         if accuracy >= KNOWS:
@@ -251,7 +219,7 @@ def _trained(build: Callable[[], torch.nn.Module], data, labels: NDArray[np.int6
     return best
 
 
-def _train(module: torch.nn.Module, data, labels: NDArray[np.int64], rate: float) -> float:
+def _train(module: torch.nn.Module, data: TrainingData, rate: float) -> float:
     """Steps of AdamW until the model knows its pictures or the time is over, then BatchNorm statistics of the weights at the end.
 
     Returns the accuracy on some of the training pictures.
@@ -263,6 +231,7 @@ def _train(module: torch.nn.Module, data, labels: NDArray[np.int64], rate: float
     def pictures(indices: Sequence[int]) -> torch.Tensor:
         return torch.from_numpy(data.preprocessing.normalize(data.train.pixels(indices)))
 
+    labels = data.train.labels
     module.train()
     for each in module.modules():
         if "drop" in type(each).__name__.lower() or "stochastic" in type(each).__name__.lower():
