@@ -111,9 +111,15 @@ def _figure(row: Row) -> Figure:
     )
 
 
-def shipped_recipe(entry: str) -> Recipe:
-    """The recipe of an entry such as `shapes/resnet18_ptq_4bit --set passes.1.weight_bits=5`."""
+def parts_of(entry: str) -> tuple[str, list[str]]:
+    """The recipe's path and the changes of an entry such as `shapes/resnet18_ptq_4bit --set passes.1.weight_bits=5`."""
     path, *overrides = entry.split(" --set ")
+    return path, overrides
+
+
+def shipped_recipe(entry: str) -> Recipe:
+    """The recipe of an entry."""
+    path, overrides = parts_of(entry)
     return read_recipe(RECIPES / f"{path}.toml", overrides)
 
 
@@ -173,7 +179,7 @@ def collect(folder: Path, recipes: Sequence[str], registry: Registry) -> dict[st
 
 def run_missing(pattern: str, entries: Sequence[str], kept: Collection[str], folder: Path) -> Iterator[str]:
     """Runs the entries whose recipe's path matches and that nothing is kept of; gives each that ran, and says why others did not."""
-    chosen = [entry for entry in entries if fnmatch(entry.partition(" ")[0], pattern)]
+    chosen = [entry for entry in entries if fnmatch(parts_of(entry)[0], pattern)]
     if not chosen:
         raise SystemExit(f"no recipe of {PUBLISHED} matches {pattern!r}")
     for entry in chosen:
@@ -257,7 +263,7 @@ def _experiment(experiment: Experiment, runs: Mapping[str, Run]) -> str:
     ]
     for recipe in experiment.recipes:
         run = runs.get(recipe)
-        path, *overrides = recipe.split(" --set ")
+        path, overrides = parts_of(recipe)
         changed = [f"`{each}`" for each in overrides if not each.startswith(("name=", "gates."))]
         link = f"[{path}](../recipes/{path}.toml)" + (f" with {', '.join(changed)}" if changed else "")
         if run is None:

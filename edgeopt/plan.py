@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 import edgeopt
-from edgeopt.errors import Location, Problem, RecipeError, UserError, did_you_mean
+from edgeopt.errors import Location, Problem, RecipeError, UserError
 from edgeopt.fingerprint import digest, source_digest, versions_of
 from edgeopt.plugin import (
     FULL_BUDGET,
@@ -285,9 +285,11 @@ class _Planner:
         """The plugin of a step with its options, or None after noting what is wrong."""
         return self._use(kind, step.use, step.options, key)
 
-    def _use(self, kind: type[P], name: str, options: dict[str, Any], key: Key) -> Use[P] | None:
+    def _use(
+        self, kind: type[P], name: str, options: dict[str, Any], key: Key, words: Sequence[str] = ()
+    ) -> Use[P] | None:
         try:
-            plugin = self.registry.get(kind, name)
+            plugin = self.registry.get(kind, name, words)
         except UserError as error:
             self.problems += error.at(partial(self._locate, *key, "use")).problems
             return None
@@ -326,14 +328,10 @@ class _Planner:
         return values, broken
 
     def _reference(self, kind: type[P], value: Any, words: Sequence[str], key: Key) -> Use[P] | None:
-        names = self.registry.names(kind)
-        if words and isinstance(value, str) and value not in names:
-            problem = Problem(f"there is no {kind.kind} {value!r}", did_you_mean(value, [*words, *names]))
-            self.problems.append(problem.at(partial(self._locate, *key)))
-            return None
-        table = {"use": value} if isinstance(value, str) else value
-        if isinstance(table, dict) and isinstance(table.get("use"), str):
-            return self._use(kind, table["use"], {name: given for name, given in table.items() if name != "use"}, key)
+        if isinstance(value, str):
+            return self._use(kind, value, {}, key, words)
+        if isinstance(value, dict) and isinstance(value.get("use"), str):
+            return self._use(kind, value["use"], {name: given for name, given in value.items() if name != "use"}, key)
         name = key[-1]
         where = ".".join(str(part) for part in key)
         hint = f'{name} = "NAME", or {name} = {{ use = "NAME", ... }}'

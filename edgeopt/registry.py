@@ -99,8 +99,8 @@ class Registry:
         """The names of one kind, sorted."""
         return sorted(self._by_kind[kind])
 
-    def get(self, kind: type[P], name: str) -> P:
-        """The plugin of that kind and name.
+    def get(self, kind: type[P], name: str, words: Iterable[str] = ()) -> P:
+        """The plugin of that kind and name; `words` could have stood in its place.
 
         Raises `PluginError`, with the closest names, when there is none or when two distributions declare it.
         """
@@ -112,7 +112,7 @@ class Registry:
             hint = (
                 f"{name!r} is {_with_article(others[0])}, not {_with_article(kind.kind)}"
                 if others
-                else did_you_mean(name, self._by_kind[kind])
+                else did_you_mean(name, [*words, *self._by_kind[kind]])
             )
             raise PluginError(Problem(f"there is no {kind.kind} {name!r}", hint or "see `edgeopt plugins`"))
         return cast("P", entry.plugin)

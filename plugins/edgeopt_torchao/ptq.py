@@ -108,9 +108,10 @@ def _on_demand(work: _Work, bits: BitRules, least: float) -> tuple[_Quantized, d
     """What is quantized with the accuracy `least` or more on validation, and which layers that leaves in float at what cost."""
     state, options, context = work.state, work.options, work.context
 
-    @cache  # the first and the chosen trial are asked for again
-    def make(names: frozenset[str]) -> _Quantized:
+    def quantize(names: frozenset[str]) -> _Quantized:
         return work.quantize(bits.with_layers(dict.fromkeys(names, IN_FLOAT)))
+
+    make = cache(quantize)  # the first and the chosen trial are asked for again
 
     @cache
     def accuracy(names: frozenset[str]) -> float:
@@ -124,7 +125,7 @@ def _on_demand(work: _Work, bits: BitRules, least: float) -> tuple[_Quantized, d
         scores = rate(work.program, state, layers, levels, options.activation_bits, options.batch_size, context)
         order = sorted(layers, key=lambda name: -scores[name, layers[name].weights])
     held, in_float = hold_accuracy(frozenset, order, accuracy, least)
-    costs = costs_of(in_float, lambda names: work.to_state(make(names)), options.cost_runtime, context)
+    costs = costs_of(in_float, lambda names: work.to_state(quantize(names)), options.cost_runtime, context)
     return make(held), {"layers_back_in_float": [f"{name}: {_cost(costs[name])}" for name in in_float]}
 
 
