@@ -19,13 +19,16 @@ from edgeopt.plugin import (
     DatasetPlugin,
     ExportContext,
     ExporterPlugin,
+    Levels,
     ModelPlugin,
     Options,
     PassContext,
     PassPlugin,
+    ProbePlugin,
 )
 from edgeopt.task import TASKS
 from edgeopt.types import (
+    Change,
     Curve,
     ExportResult,
     Form,
@@ -134,6 +137,24 @@ def round_weights(state: ModelState, options: RoundOptions, context: PassContext
     return state.after(PassRecord("round-weights", {"weights_rounded": count}), model)
 
 
+class DimOptions(Options):
+    seconds: float = Field(0.0, ge=0, description="time to take for each batch, so that tests can kill it")
+
+
+class DimProbe:
+    """Takes a share of the light from what enters a layer."""
+
+    def __init__(self, network: Any, seconds: float) -> None:
+        self.layers, self.seconds = list(network.layers), seconds
+
+    def change(self, layer: str, level: float) -> Change:
+        def dim(values: Any) -> Any:
+            time.sleep(self.seconds)
+            return values * (1 - level)
+
+        return Change(None, dim)
+
+
 class NpzOptions(Options):
     fail: Literal["", "user", "crash", "bug", "overflow"] = Field("", description="how to fail, for tests")
     only: Literal["", "baseline", "optimized"] = Field("", description="fail for this role only")
@@ -196,6 +217,17 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
 def edgeopt_passes() -> Iterator[PassPlugin]:
     yield PassPlugin("fit-stripes", "Gradient descent on all pictures.", FitOptions, apply=fit_stripes, optimizes=False)
     yield PassPlugin("round-weights", "Rounds weights to a grid.", RoundOptions, apply=round_weights)
+
+
+@hookimpl
+def edgeopt_probes() -> Iterator[ProbePlugin]:
+    yield ProbePlugin(
+        "light",
+        "Less light.",
+        DimOptions,
+        prepare=lambda network, calibration, options: DimProbe(network, options.seconds),
+        levels=Levels((0.5, 0.9), 0.01, 0.99, untouched=0.0),
+    )
 
 
 @hookimpl

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -187,9 +189,9 @@ def test_a_folder_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
 # ---- killed runs ------------------------------------------------------------------------------------------------------
 
 
-def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+def start(folder: Path, *overrides: str, command: Sequence[str] = ("run",)) -> subprocess.Popen[str]:
     sets = [part for override in overrides for part in ("--set", override)]
-    command = [sys.executable, "-m", "edgeopt", "run", "recipe.toml", "--plugin", str(TINY_PLUGIN), *sets]
+    command = [sys.executable, "-m", "edgeopt", *command, "recipe.toml", "--plugin", str(TINY_PLUGIN), *sets]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -202,9 +204,9 @@ def wait_for(condition: Iterator[object], seconds: float = 240) -> None:
     raise AssertionError("it never happened")
 
 
-def checkpoints(folder: Path) -> Iterator[object]:
+def checkpoints(folder: Path, name: str = "epoch.pt") -> Iterator[object]:
     while True:
-        yield list((folder / "runs/.store/work").glob("*/epoch.pt"))
+        yield list((folder / "runs/.store/work").glob(f"*/{name}"))
 
 
 def workers_of(folder: Path) -> list[int]:
@@ -215,7 +217,7 @@ def workers_of(folder: Path) -> list[int]:
             command = (process / "cmdline").read_bytes().decode()
         except OSError:
             continue
-        if "edgeopt.worker" in command and _is_below(process, folder):
+        if re.search(r"edgeopt\.(worker|sensitivity_worker)", command) and _is_below(process, folder):
             found.append(int(process.name))
     return found
 
@@ -247,6 +249,33 @@ def test_a_killed_run_goes_on_where_it_was(signal_number: signal.Signals, tmp_pa
     assert again.returncode == 0, err
     report = json.loads((tmp_path / "runs/tiny/report.json").read_text())
     assert report["passes"][0]["facts"]["resumed_at"] > 0
+
+
+def test_a_killed_scan_goes_on_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(TINY_RECIPE)
+    pictures = "dataset.pictures=12000"  # their validation split takes several rounds
+    slow = (pictures, "probe.seconds=0.3")
+    asked = ("sensitivity", "--of", "light", "--levels", "0.1", "--complete")
+    process = start(tmp_path, *slow, command=asked)
+    wait_for(checkpoints(tmp_path, "scan.json"))
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    wait_for(iter(lambda: not workers_of(tmp_path), None), 30)
+    assert not list((tmp_path / "runs").glob("tiny/sensitivity-light/*.csv"))
+    (checkpoint,) = (tmp_path / "runs/.store/work").glob("*/scan.json")
+    ((layer, level, looks, seen, verdict),) = json.loads(checkpoint.read_text())
+    before = seen["lost"]
+    seen["lost"] = seen["right"]  # a mark by which to know in the end that these pictures were not run again
+    checkpoint.write_text(json.dumps([[layer, level, looks, seen, verdict]]))
+
+    again = start(tmp_path, *slow, command=asked)
+    _out, err = again.communicate(timeout=500)
+    assert again.returncode == 0, err
+    assert not checkpoint.exists()
+    (row,) = csv.DictReader((tmp_path / "runs/tiny/sensitivity-light/sensitivity.csv").open())
+    lost = round(float(row["score"]) * int(row["pictures"]))
+    assert int(row["pictures"]) > seen["right"] + seen["wrong"]
+    assert lost >= seen["right"] - seen["gained"] > 2 * before, "what was known counts, and is not run again"
 
 
 def test_two_runs_at_once_on_one_store(tmp_path: Path) -> None:
