@@ -66,20 +66,26 @@ def _sample(program: ExportedProgram, takes_pixels: bool) -> Tensor:
     return torch.zeros(1, *shape, dtype=value.dtype)
 
 
+#: Where litert-torch's messages name an operator: of the model, of its decomposition, or of TFLite's dialect, where names are often the same.
+_NAMES = (
+    re.compile(r"Original traceback:.*torch\.ops\.(aten\.\w+)", re.DOTALL),
+    re.compile(r"Lowering not found: (aten\.\w+)"),
+    re.compile(r"While executing .*target=torch\.ops\.(aten\.\w+)"),
+    re.compile(r"failed to legalize operation '\w+\.(\w+)'"),
+)
+
+
 def _explained(error: Exception, program: ExportedProgram) -> ExportError:
     """The error that names the operator and its module, as far as litert-torch's message tells."""
     message = str(error)
     reason = next((line.strip() for line in message.splitlines() if line.strip()), type(error).__name__)
-    found = re.search(r"Lowering not found: ([\w.]+)", message)
-    if not found:
-        return ExportError(f"litert-torch cannot convert the program: {reason}", hint="choose another model")
-    packet = ".".join(found[1].split(".")[:2])
-    places = [
-        _place(node) for node in program.run_decompositions().graph.nodes if operator_name(node).startswith(packet)
-    ]
-    return unsupported(
-        "LiteRT", dict.fromkeys(places) or [OperatorPlace(found[1], "")], "litert-torch has no lowering of it"
-    )
+    for found in filter(None, (names.search(message) for names in _NAMES)):
+        packet = found[1] if found[1].startswith("aten.") else f"aten.{found[1]}"
+        for graph in (program.graph, program.run_decompositions().graph):
+            places = [_place(node) for node in graph.nodes if f"{operator_name(node)}.".startswith(f"{packet}.")]
+            if places:
+                return unsupported("LiteRT", dict.fromkeys(places), f"litert-torch says {reason!r}")
+    return ExportError(f"litert-torch cannot convert the program: {reason}", hint="choose another model")
 
 
 def _place(node: torch.fx.Node) -> OperatorPlace:

@@ -40,6 +40,10 @@ class Inner(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.kind == "fft":
             return torch.fft.rfft(x).abs()
+        if self.kind == "complex":
+            return torch.fft.fft2(x).real
+        if self.kind == "double":
+            return x.double().sin().float()
         if self.kind == "determinant":
             return x * torch.linalg.det(x)[:, :, None, None]
         if self.kind == "cumulative":

@@ -277,7 +277,10 @@ def test_options_that_do_not_fit_the_program_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("kind", "operator"), [("determinant", "_linalg_det"), ("bessel", "i0")])
+@pytest.mark.parametrize(
+    ("kind", "operator"),
+    [("determinant", "linalg_det"), ("bessel", "special_i0"), ("complex", "fft_fft2"), ("double", "sin")],
+)
 def test_an_operator_that_litert_lacks_is_named(tmp_path: Path, kind: str, operator: str) -> None:
     with pytest.raises(ExportError, match=rf"LiteRT cannot run aten\.{operator}.*\(in block\.odd\)"):
         export(state_of(capture(odd_net(kind)), classes=NAMES[:4]), tmp_path)
