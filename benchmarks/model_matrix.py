@@ -94,7 +94,7 @@ def prepare(model: str) -> Prepared:
     """Makes the float and the int8 program of a model."""
     import torch
 
-    from edgeopt.plan import resolve
+    from edgeopt.lookup import resolve
     from edgeopt.plugin import PassPlugin
     from edgeopt.program import program_logits, quick_tracing, to_program
     from edgeopt.progress import Silent
@@ -124,7 +124,7 @@ def prepare(model: str) -> Prepared:
 def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
     """Exports both states, opens the files, compares answers and times both in turns."""
     from edgeopt.evaluate import feeder, file_logits
-    from edgeopt.plan import resolve
+    from edgeopt.lookup import resolve
     from edgeopt.plugin import ExporterPlugin
     from edgeopt.progress import Silent
     from edgeopt.registry import load_registry

@@ -24,7 +24,7 @@ from rich.console import Console
 
 import edgeopt
 from edgeopt.errors import EdgeoptError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin, Plugin
 from edgeopt.recipe import Recipe, read_recipe
 from edgeopt.registry import Registry, load_registry

@@ -40,7 +40,7 @@ def make(model: str, folder: Path) -> None:
     import toolchains
     import torch
 
-    from edgeopt.plan import resolve
+    from edgeopt.lookup import resolve
     from edgeopt.plugin import ExporterPlugin
     from edgeopt.registry import load_registry
     from edgeopt.testing.exporter import export_file
@@ -64,7 +64,7 @@ def make(model: str, folder: Path) -> None:
 
 def race(exporter: str, folder: Path) -> dict[str, dict[str, float]]:
     """Milliseconds and bytes of the files of one runtime, called in turns."""
-    from edgeopt.plan import resolve
+    from edgeopt.lookup import resolve
     from edgeopt.plugin import ExporterPlugin
     from edgeopt.registry import load_registry
 

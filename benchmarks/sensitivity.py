@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from stripes import stripes
 
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import ModelPlugin, PassContext, PassPlugin, ProbePlugin, TrainerSettings
 from edgeopt.program import to_program
 from edgeopt.progress import Silent

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.errors import ExportError, Problem, RecipeError, StorageError, UserError, did_you_mean
-from edgeopt.plan import numerics_of, resolve
+from edgeopt.lookup import numerics_of, resolve
 from edgeopt.plugin import DatasetPlugin, ExporterPlugin, PassPlugin, ReaderPlugin, Use
 from edgeopt.processes import Workers
 from edgeopt.recipe import Source, overridden

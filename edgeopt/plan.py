@@ -6,41 +6,30 @@ Nothing heavy is imported and no picture is read here. `edgeopt check` is this m
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property, partial
-from pathlib import Path
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import PydanticUndefined
-
-import edgeopt
-from edgeopt.errors import Location, Problem, RecipeError, UserError
-from edgeopt.fingerprint import digest, source_digest, versions_of
+from edgeopt.errors import Problem, RecipeError
+from edgeopt.fingerprint import digest
+from edgeopt.keys import keys_of, report_source
+from edgeopt.lookup import Lookup, references
 from edgeopt.plugin import (
     FULL_BUDGET,
     SMOKE_BUDGET,
-    Bits,
     Budget,
     DatasetPlugin,
     ExporterPlugin,
     ModelPlugin,
-    Numerics,
     PassPlugin,
-    Plugin,
-    QuantizerPlugin,
     Use,
-    reference_kind,
-    reference_words,
 )
-from edgeopt.recipe import ExportStep, Key, Recipe, Source, Step, problems_of
-from edgeopt.registry import Registry, editable_source, missing_problem
+from edgeopt.recipe import Key, Recipe
+from edgeopt.registry import Registry
 from edgeopt.settings import MeasureSettings, to_json
-from edgeopt.types import Form, Json, Role
-
-P = TypeVar("P", bound=Plugin)
+from edgeopt.types import Json, Role
 
 
 class StageKind(StrEnum):
@@ -169,7 +158,7 @@ class Plan:
 
     def key_of(self, use: Use[Any] | None, *parts: Json) -> str:
         """A key for a result that is made with a plugin, or with none, of all that it depends on."""
-        return _keys(self)(use, *parts)
+        return keys_of(self.registry)(use, *parts)
 
     @property
     def measure(self) -> MeasureSettings:
@@ -203,19 +192,19 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
     Raises `RecipeError` with every problem: unknown plugins and options, values out of range, passes in an impossible
     order, two exports to one file, extras that are not installed, data that is not there.
     """
-    planner = _Planner(recipe.source, registry)
-    dataset = planner.use(DatasetPlugin, recipe.dataset, ("dataset",))
-    model = planner.use(ModelPlugin, recipe.model, ("model",))
-    passes = [planner.use(PassPlugin, step, ("passes", index)) for index, step in enumerate(recipe.passes)]
-    exporters = [planner.use(ExporterPlugin, step, ("exports", index)) for index, step in enumerate(recipe.exports)]
-    planner.check_order(passes)
-    planner.check_kept(passes)
-    planner.check_folders(recipe.exports)
-    planner.check_frameworks(model, passes, exporters)
-    planner.check_exports(model, passes, exporters)
-    fingerprint = planner.fingerprint(dataset)
-    if planner.problems or dataset is None or model is None:
-        unique = dict.fromkeys(planner.problems)
+    lookup = Lookup(recipe.source, registry)
+    dataset = lookup.use(DatasetPlugin, recipe.dataset, ("dataset",))
+    model = lookup.use(ModelPlugin, recipe.model, ("model",))
+    passes = [lookup.use(PassPlugin, step, ("passes", index)) for index, step in enumerate(recipe.passes)]
+    exporters = [lookup.use(ExporterPlugin, step, ("exports", index)) for index, step in enumerate(recipe.exports)]
+    lookup.check_order(passes)
+    lookup.check_kept(passes)
+    lookup.check_folders(recipe.exports)
+    lookup.check_frameworks(model, passes, exporters)
+    lookup.check_exports(model, passes, exporters)
+    fingerprint = lookup.fingerprint(dataset)
+    if lookup.problems or dataset is None or model is None:
+        unique = dict.fromkeys(lookup.problems)
         raise RecipeError(*sorted(unique, key=lambda problem: (problem.location is None, _line(problem))))
     done = tuple(use for use in passes if use is not None)
     plan = Plan(
@@ -230,230 +219,6 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
         data_fingerprint=fingerprint,
     )
     return _with_exports(plan, [use for use in exporters if use is not None])
-
-
-def resolve(
-    kind: type[P],
-    name: str,
-    options: Mapping[str, Json],
-    registry: Registry,
-    source: Source | None = None,
-    key: Key = (),
-) -> Use[P]:
-    """One plugin with its options, as a plan holds it, without a recipe around it; `key` is where they stand in `source`.
-
-    Raises `RecipeError` with every problem.
-    """
-    planner = _Planner(source or Source(), registry)
-    use = planner.use(kind, Step(use=name, **options), key)
-    if use is None or planner.problems:
-        raise RecipeError(*planner.problems)
-    return use
-
-
-def numerics_of(passes: Iterable[Use[PassPlugin]], framework: str) -> Numerics:
-    """What `passes` make of a model, as far as their options tell."""
-    passes = list(passes)
-    quantizers = [
-        inner.plugin for use in passes for inner in references(use) if isinstance(inner.plugin, QuantizerPlugin)
-    ]
-    asked = [use.plugin.bits(use.options) for use in passes if use.plugin.bits is not None]
-    return Numerics(tuple(quantizers), framework, asked[-1] if asked else Bits())
-
-
-def references(use: Use[Any]) -> Iterable[Use[Any]]:
-    """The plugins that the options of `use` refer to, and theirs."""
-    for name in type(use.options).model_fields:
-        value = getattr(use.options, name)
-        if isinstance(value, Use):
-            yield value
-            yield from references(value)
-
-
-class _Planner:
-    """Collects problems while the parts of a recipe are looked up."""
-
-    def __init__(self, source: Source, registry: Registry) -> None:
-        self.source = source
-        self.registry = registry
-        self.problems: list[Problem] = []
-
-    def _locate(self, *key: str | int) -> Location | None:
-        return self.source.locate(key)
-
-    def use(self, kind: type[P], step: Step, key: Key) -> Use[P] | None:
-        """The plugin of a step with its options, or None after noting what is wrong."""
-        return self._use(kind, step.use, step.options, key)
-
-    def _use(
-        self, kind: type[P], name: str, options: dict[str, Any], key: Key, words: Sequence[str] = ()
-    ) -> Use[P] | None:
-        try:
-            plugin = self.registry.get(kind, name, words)
-        except UserError as error:
-            self.problems += error.at(partial(self._locate, *key, "use")).problems
-            return None
-        if problem := missing_problem(plugin):
-            self.problems.append(problem.at(partial(self._locate, *key, "use")))
-        values, broken = self._with_references(plugin, options, key)
-        try:
-            validated = plugin.options.model_validate(values)
-        except ValidationError as error:
-            self.problems += problems_of(error, key, self.source, plugin.options, known_broken=broken)
-            return None
-        try:
-            _files_of(plugin, validated)
-        except UserError as error:
-            self.problems += error.at(partial(self._locate, *key)).problems
-        return None if broken else Use(plugin, validated)
-
-    def _with_references(self, plugin: Plugin, options: dict[str, Any], key: Key) -> tuple[dict[str, Any], set[str]]:
-        """The options with every reference to another plugin looked up, and the names of those that cannot be."""
-        values = dict(options)
-        broken = set()
-        for name, option in plugin.options.model_fields.items():
-            kind = reference_kind(option.annotation)
-            value = values.get(name, option.default)
-            if kind is None or value is None or value is PydanticUndefined or isinstance(value, Use):
-                continue
-            words = reference_words(option.annotation)
-            if value in words:
-                continue
-            used = self._reference(kind, value, words, (*key, name))
-            if used is None:
-                broken.add(name)
-                values.pop(name, None)
-            else:
-                values[name] = used
-        return values, broken
-
-    def _reference(self, kind: type[P], value: Any, words: Sequence[str], key: Key) -> Use[P] | None:
-        if isinstance(value, str):
-            return self._use(kind, value, {}, key, words)
-        if isinstance(value, dict) and isinstance(value.get("use"), str):
-            return self._use(kind, value["use"], {name: given for name, given in value.items() if name != "use"}, key)
-        name = key[-1]
-        where = ".".join(str(part) for part in key)
-        hint = f'{name} = "NAME", or {name} = {{ use = "NAME", ... }}'
-        self.problems.append(Problem(f"{where}: does not name a {kind.kind}", hint, self._locate(*key)))
-        return None
-
-    def check_order(self, passes: list[Use[PassPlugin] | None]) -> None:
-        """Notes passes that cannot take what the pass before them gives."""
-        form, maker = Form.MODULE, ""
-        for index, use in enumerate(passes):
-            if use is None:
-                return  # what comes after an unknown pass cannot be judged
-            plugin = use.plugin
-            if plugin.accepts is not form:
-                needs = "a trainable module" if plugin.accepts is Form.MODULE else "a captured program"
-                given = "a captured program" if form is Form.PROGRAM else "a trainable module"
-                hint = (
-                    f"put {plugin.name!r} before {maker!r}"
-                    if form is Form.PROGRAM
-                    else f"put a pass that makes a program, such as 'ptq' or 'qat', before {plugin.name!r}"
-                )
-                after = f" and {maker!r} before it leaves {given}" if maker else f" and the model starts as {given}"
-                self.problems.append(
-                    Problem(
-                        f"pass {plugin.name!r} needs {needs},{after}",
-                        hint,
-                        self._locate("passes", index, "use"),
-                    )
-                )
-                return
-            form, maker = plugin.produces, plugin.name
-
-    def check_kept(self, passes: list[Use[PassPlugin] | None]) -> None:
-        """Notes passes that take away again what one before them made."""
-        made: dict[str, str] = {}
-        for index, use in enumerate(passes):
-            if use is None:
-                continue
-            for what, maker in made.items():
-                if what not in use.plugin.keeps:
-                    self.problems.append(
-                        Problem(
-                            f"pass {use.plugin.name!r} does not keep the {what} that {maker!r} before it makes",
-                            f"put {use.plugin.name!r} before {maker!r}",
-                            self._locate("passes", index, "use"),
-                        )
-                    )
-            made |= dict.fromkeys(use.plugin.makes, use.plugin.name)
-
-    def check_frameworks(
-        self,
-        model: Use[ModelPlugin] | None,
-        passes: list[Use[PassPlugin] | None],
-        exporters: list[Use[ExporterPlugin] | None],
-    ) -> None:
-        """Notes passes and exporters that take models of another framework than the recipe's."""
-        if model is None:
-            return
-        framework = model.plugin.framework
-        for part, uses in (("passes", passes), ("exports", exporters)):
-            for index, use in enumerate(uses):
-                if use is None or use.plugin.framework == framework:
-                    continue
-                kind = type(use.plugin)
-                takers = [
-                    entry.plugin
-                    for entry in self.registry
-                    if isinstance(entry.plugin, kind) and entry.plugin.framework == framework
-                ]
-                same = [
-                    each.name for each in takers if getattr(each, "format", "") == getattr(use.plugin, "format", "")
-                ]
-                names = ", ".join(repr(name) for name in (same or [each.name for each in takers]))
-                self.problems.append(
-                    Problem(
-                        f"{kind.kind} {use.plugin.name!r} takes models of {use.plugin.framework}, "
-                        f"and model {model.plugin.name!r} gives one of {framework}",
-                        f"for {framework} there is {names}" if names else None,
-                        self._locate(part, index, "use"),
-                    )
-                )
-
-    def check_exports(
-        self,
-        model: Use[ModelPlugin] | None,
-        passes: list[Use[PassPlugin] | None],
-        exporters: list[Use[ExporterPlugin] | None],
-    ) -> None:
-        """Notes exporters that cannot take what the passes give."""
-        if model is None or None in passes:
-            return
-        numerics = numerics_of([use for use in passes if use is not None], model.plugin.framework)
-        for index, use in enumerate(exporters):
-            if use is not None and use.plugin.check and use.plugin.framework == numerics.framework:
-                locate = partial(self._locate, "exports", index)
-                self.problems += [problem.at(locate) for problem in use.plugin.check(use.options, numerics)]
-
-    def check_folders(self, steps: Sequence[ExportStep]) -> None:
-        """Notes exports that would write one file."""
-        seen: dict[str, int] = {}
-        for index, step in enumerate(steps):
-            if step.folder in seen:
-                first = self._locate("exports", seen[step.folder])
-                line = f" (the other is on line {first.line})" if first and first.line else ""
-                self.problems.append(
-                    Problem(
-                        f"two exports would write to {step.folder!r}{line}",
-                        'give one of them a name of its own, as in name = "other"',
-                        self._locate("exports", index),
-                    )
-                )
-            seen.setdefault(step.folder, index)
-
-    def fingerprint(self, dataset: Use[DatasetPlugin] | None) -> str:
-        """The data's fingerprint; notes data that is not there."""
-        if dataset is None or missing_problem(dataset.plugin):
-            return ""
-        try:
-            return dataset.plugin.fingerprint(dataset.options)
-        except UserError as error:
-            self.problems += error.at(partial(self._locate, "dataset")).problems
-            return ""
 
 
 def _line(problem: Problem) -> int:
@@ -488,7 +253,7 @@ def _file_roles(plan: Plan, *, is_converted: bool) -> tuple[Role, ...]:
 
 def _stages(plan: Plan) -> Iterable[Stage]:
     """The stages of a plan in an order in which they can run; each key covers all that its result depends on."""
-    key_of = _keys(plan)
+    key_of = keys_of(plan.registry)
     budget = [plan.budget.epochs, plan.budget.batches, plan.budget.pictures]
     trainer = to_json(plan.recipe.trainer)
     seed = plan.recipe.seed
@@ -587,7 +352,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         StageKind.REPORT,
         "report",
         "report",
-        key_of(None, [stage.key for stage in everything], plan.resolved(), plan.recipe.description, _report_source()),
+        key_of(None, [stage.key for stage in everything], plan.resolved(), plan.recipe.description, report_source()),
         tuple(stage.name for stage in everything),
         (),
     )
@@ -597,52 +362,3 @@ def card_recipe(plan: Plan) -> dict[str, Json]:
     """What a card says of the recipe: all that made the file, and nothing that only judges it."""
     resolved = plan.resolved()
     return {name: resolved[name] for name in ("schema", "name", "seed", "dataset", "model", "passes", "trainer")}
-
-
-def _keys(plan: Plan) -> Callable[..., str]:
-    """A function that makes a key of a plugin (or none), its origin, versions and options, and everything else given."""
-    core = {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "edgeopt": edgeopt.__version__,
-        **_core_source(),
-    }
-    sources: dict[Path, str] = {}
-
-    def origin_of(use: Use[Any]) -> Json:
-        origin = plan.registry.origin(use.plugin)
-        if origin.source and origin.source not in sources:
-            sources[origin.source] = source_digest(origin.source)
-        source = sources[origin.source] if origin.source else ""
-        inner = [[each.plugin.name, *origin_of(each)] for each in references(use)]
-        files = _files_of(use.plugin, use.options)
-        return [
-            origin.name,
-            origin.version,
-            source,
-            versions_of((*use.plugin.requires, *use.plugin.optional)),
-            files,
-            inner,
-        ]
-
-    def key_of(use: Use[Any] | None, *parts: Json) -> str:
-        return digest([core, [use.to_json(), origin_of(use)] if use else None, *parts])
-
-    return key_of
-
-
-def _files_of(plugin: Plugin, options: Any) -> str:
-    """What tells the local files of a model or a pass from others, "" where it has none; raises `UserError` for a missing one."""
-    return plugin.fingerprint(options) if isinstance(plugin, ModelPlugin | PassPlugin) and plugin.fingerprint else ""
-
-
-def _core_source() -> dict[str, str]:
-    """The core's own source when edgeopt is an editable install: its developers must not meet stale results."""
-    folder = editable_source("edgeopt")
-    return {"source": source_digest(folder, without=("cli", "report", "testing"))} if folder else {}
-
-
-def _report_source() -> str:
-    """The source of the report's room, which no other stage depends on."""
-    folder = editable_source("edgeopt")
-    return source_digest(folder / "report") if folder else "report"

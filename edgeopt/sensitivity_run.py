@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgeopt.errors import Problem, RecipeError, StorageError
-from edgeopt.plan import Plan, resolve
+from edgeopt.lookup import resolve
+from edgeopt.plan import Plan
 from edgeopt.plugin import ProbePlugin, Use
 from edgeopt.processes import Workers
 from edgeopt.recipe import Recipe, Source, overridden

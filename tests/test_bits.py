@@ -21,7 +21,7 @@ from edgeopt.bits import (
     saturating_activations,
     spell_out_saturation,
 )
-from edgeopt.plan import numerics_of, resolve
+from edgeopt.lookup import numerics_of, resolve
 from edgeopt.plugin import Bits, Options, PassPlugin, Use
 from edgeopt.registry import load_registry
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgeopt.errors import UserError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
 from edgeopt.recipe import read_recipe
 from edgeopt.registry import load_registry

@@ -14,7 +14,7 @@ import pytest
 
 from edgeopt.describe import Option, options_of, plugin_toml
 from edgeopt.errors import RecipeError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import Plugin, Use
 from edgeopt.registry import Registry, load_registry
 from edgeopt.settings import to_json

@@ -90,7 +90,7 @@ class DatasetContract(PluginContract):
         program = f"""
 import json
 from pathlib import Path
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import DatasetPlugin
 from edgeopt.registry import load_registry
 use = resolve(DatasetPlugin, {self.name!r}, json.loads({options!r}), load_registry(map(Path, {files!r})))

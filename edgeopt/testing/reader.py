@@ -69,7 +69,7 @@ class ReaderContract(PluginContract):
 import sys
 from pathlib import Path
 from edgeopt.errors import UserError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import ReaderPlugin
 from edgeopt.registry import load_registry
 use = resolve(ReaderPlugin, {self.name!r}, {dict(self.options)!r}, load_registry(map(Path, {files!r})))

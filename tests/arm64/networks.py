@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from edgeopt.artifact import make_artifact
+from edgeopt.lookup import resolve
 from edgeopt.modules import float_state
-from edgeopt.plan import resolve
 from edgeopt.plugin import ExporterPlugin, PassPlugin
 from edgeopt.program import to_program
 from edgeopt.progress import Silent

@@ -16,7 +16,7 @@ import test_tensorrt_contracts
 import test_tflite_contracts
 from PIL import Image
 
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import PLUGIN_TYPES, PassPlugin
 from edgeopt.registry import load_registry
 from edgeopt.testing import (

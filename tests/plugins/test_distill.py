@@ -25,7 +25,7 @@ from training_samples import (
 )
 
 from edgeopt.errors import CheckpointError, NothingChangedError, TrainingError, UserError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import Budget, ModelPlugin, Options, PassPlugin, Use
 from edgeopt.report.schema import DatasetSummary, Environment, RecipeSummary, Report
 from edgeopt.settings import Augmentation

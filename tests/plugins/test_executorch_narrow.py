@@ -10,7 +10,7 @@ from small_programs import capture, float_net, outputs, pictures, quantized
 from torch.export import ExportedProgram
 
 from edgeopt.errors import ExportError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import Bits, ExporterPlugin, Numerics
 from edgeopt.registry import load_registry
 from edgeopt_executorch.export import export_executorch

@@ -11,7 +11,7 @@ from torch import nn
 
 from edgeopt.device_input import take_pixels
 from edgeopt.errors import ExportError, NothingChangedError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import ExporterPlugin
 from edgeopt.registry import load_registry
 from edgeopt.testing import ExporterContract

@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 from training_samples import make_context, make_data
 
 from edgeopt.errors import NothingChangedError, UserError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import Bits, PassContext, PassPlugin
 from edgeopt.program import capture
 from edgeopt.registry import load_registry

@@ -16,7 +16,7 @@ from small_programs import capture, exact, float_net, outputs, pictures, quantiz
 from torch.export import ExportedProgram
 
 from edgeopt.errors import ExportError, NothingChangedError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import Bits, ExporterPlugin, Numerics
 from edgeopt.registry import load_registry
 from edgeopt_onnx.export import export_onnx

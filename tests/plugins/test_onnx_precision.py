@@ -16,7 +16,7 @@ from small_programs import pictures as small_pictures
 from torch.export import ExportedProgram, export
 
 from edgeopt.errors import ExportError, NothingChangedError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import ExporterPlugin, Numerics, QuantizerPlugin
 from edgeopt.registry import load_registry
 from edgeopt.testing import ExporterContract, tiny_program

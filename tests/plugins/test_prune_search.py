@@ -15,7 +15,7 @@ from torch import nn
 from training_samples import Steps, make_context, make_data, make_net, make_state, weights_of
 
 from edgeopt.errors import NothingChangedError, TrainingError, UserError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import FULL_BUDGET, SMOKE_BUDGET, PassPlugin
 from edgeopt.registry import load_registry
 from edgeopt.testing import PassContract

@@ -17,7 +17,8 @@ from torch import nn
 from training_samples import CLASSES, Steps, make_context, make_data, make_net, make_state, weights_of
 
 from edgeopt.errors import NothingChangedError, RecipeError, UserError
-from edgeopt.plan import make_plan, resolve
+from edgeopt.lookup import resolve
+from edgeopt.plan import make_plan
 from edgeopt.plugin import PassPlugin
 from edgeopt.recipe import Recipe, parse_recipe
 from edgeopt.registry import load_registry

@@ -16,7 +16,7 @@ from torch import nn
 from training_samples import Steps, make_context, make_data, make_net, make_state, weights_of
 
 from edgeopt.errors import NothingChangedError, RecipeError, UserError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import Budget, PassPlugin
 from edgeopt.registry import load_registry
 from edgeopt.settings import Augmentation

@@ -12,7 +12,8 @@ from torch import nn
 from training_samples import CLASSES, make_context, make_data, make_net, make_state, weights_of
 
 from edgeopt.errors import RecipeError, TrainingError
-from edgeopt.plan import make_plan, resolve
+from edgeopt.lookup import resolve
+from edgeopt.plan import make_plan
 from edgeopt.plugin import ModelPlugin, Options, PassContext, PassPlugin, Use
 from edgeopt.recipe import parse_recipe
 from edgeopt.registry import load_registry

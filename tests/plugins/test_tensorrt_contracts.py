@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import PassPlugin
 from edgeopt.registry import load_registry
 from edgeopt.testing import ExporterContract, QuantizerContract, pass_context, tiny_data, tiny_model

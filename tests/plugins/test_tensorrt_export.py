@@ -21,7 +21,7 @@ import pytest
 from tensorrt_programs import LAYERS, SIZE, as_state, quantized, small_resnet
 
 from edgeopt.errors import ExportError, NothingChangedError, RecipeError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import ExporterPlugin, Numerics, QuantizerPlugin
 from edgeopt.registry import load_registry
 from edgeopt.runner import check

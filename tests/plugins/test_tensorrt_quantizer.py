@@ -9,7 +9,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from edgeopt.errors import NothingChangedError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import PassPlugin
 from edgeopt.program import capture, export_program
 from edgeopt.registry import load_registry

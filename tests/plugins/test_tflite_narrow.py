@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 
 from edgeopt.artifact import Artifact
 from edgeopt.errors import ExportError, NothingChangedError
-from edgeopt.plan import resolve
+from edgeopt.lookup import resolve
 from edgeopt.plugin import Bits, ExporterPlugin, Numerics
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.registry import load_registry
