@@ -19,7 +19,8 @@ from edgeopt.task import Task, wilson_interval
 from edgeopt.types import Curve, Json
 from edgeopt_distillation.options import TaughtOptions
 from edgeopt_distillation.teaching import Teacher, Teaching, load_teacher
-from edgeopt_lightning.fit import FitHooks, FitResult, fit
+from edgeopt_lightning.fit import fit
+from edgeopt_lightning.hooks import FitHooks, FitResult
 
 _CONTROL = "control"
 

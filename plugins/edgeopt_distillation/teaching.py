@@ -17,7 +17,7 @@ from edgeopt.plugin import ModelPlugin, PassContext, Use
 from edgeopt.task import Score, Task
 from edgeopt.types import TORCH, Json, ModelState
 from edgeopt_distillation.options import TeacherOptions
-from edgeopt_lightning.fit import FitHooks
+from edgeopt_lightning.hooks import FitHooks
 from edgeopt_lightning.validation import is_guessing, validation_score
 
 # ---- the teacher ------------------------------------------------------------------------------------------------------

@@ -11,16 +11,12 @@ one to the byte.
 
 from __future__ import annotations
 
-import logging
 import math
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -34,9 +30,9 @@ from edgeopt.errors import DataError, Problem, TrainingError
 from edgeopt.fingerprint import digest
 from edgeopt.plugin import PassContext
 from edgeopt.progress import Bar, Silent
-from edgeopt.settings import TrainerSettings, to_json
+from edgeopt.settings import to_json
 from edgeopt.task import Task
-from edgeopt.types import Curve, Json, Split, TrainingData
+from edgeopt.types import Curve, Split, TrainingData
 from edgeopt_lightning import batch_norm
 from edgeopt_lightning.averaging import Averaging
 from edgeopt_lightning.checkpoint import read_checkpoint, write_checkpoint
@@ -46,117 +42,17 @@ from edgeopt_lightning.devices import (
     mean_over_devices,
     share_buffers,
 )
+from edgeopt_lightning.history import History, Validation
+from edgeopt_lightning.hooks import FitHooks, FitResult
+from edgeopt_lightning.lightning import LightningModule, Trainer
 from edgeopt_lightning.optimizers import LearningRate, make_optimizer, swa_start_epoch
 from edgeopt_lightning.options import FitOptions
+from edgeopt_lightning.trainer import make_trainer, quiet, torch_settings
 from edgeopt_lightning.validation import validation_logits, validation_pictures
-
-if find_spec("torchvision"):
-    # Lightning imports torchmetrics, and that torchvision, which beside some builds of torch only imports this way
-    from edgeopt_torchvision.compat import import_torchvision
-
-    import_torchvision()
-
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 STATISTICS_PICTURES = 4096  # enough for BatchNorm's means and variances, and bounded for large data sets
 _CHECK_STEPS = 16
 _SAY_SECONDS = 0.5
-
-
-# ---- what goes in and what comes out ----------------------------------------------------------------------------------
-
-
-def set_module_training(module: nn.Module, training: bool) -> None:
-    """`module.train()` or `module.eval()`."""
-    module.train(training)
-
-
-@dataclass(frozen=True)
-class FitHooks:
-    """What a pass does differently.
-
-    `before_epoch(module, epoch)` runs when the module is in training mode for `epoch`, counted from 0. It depends on the epoch
-    alone: a resumed training calls it for the epochs that are left. It may freeze parameters and layers.
-    `scored(module)` gives the function, float32 inputs to logits, whose validation score selects the epoch: by default
-    the module itself, or its averaged weights, in evaluation mode.
-    `set_training(module, training)` switches modes: graphs of `torch.export` have no `train()` and `eval()`.
-    `loss(inputs, logits, labels)` replaces the task's loss.
-    `constrain(module, epochs)` holds in place what the weights must keep, such as zeros: before the first step of an epoch,
-    after every step, and on averaged weights before they are scored. `epochs` counts what is done, in steps of the optimizer:
-    2.25 after a quarter of the third epoch. It depends on the module's state and on `epochs` alone, so that a resumed training
-    goes on alike; what it must remember it keeps in buffers, which checkpoints and averages have too.
-    `first_epoch` is the first, counted from 0, that may be selected; at least the last one may.
-    `reestimate_batch_norm` collects BatchNorm statistics anew for averaged weights and at the end.
-    """
-
-    before_epoch: Callable[[nn.Module, int], None] | None = None
-    scored: Callable[[nn.Module], Callable[[Tensor], Tensor]] | None = None
-    set_training: Callable[[nn.Module, bool], None] = set_module_training
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
-    constrain: Callable[[nn.Module, float], None] | None = None
-    first_epoch: int = 0
-    reestimate_batch_norm: bool = True
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a training came to; epochs count from 1. `facts`, `curves` and `warnings` are for the pass's record.
-
-    `best_score` is the task's metric on the validation split, on so many `pictures` of it, of the weights that the module was
-    left with.
-    """
-
-    best_epoch: int
-    best_score: float
-    best_loss: float
-    pictures: int
-    epochs_run: int
-    stopped: str
-    curves: tuple[Curve, ...]
-    facts: dict[str, Json]
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass
-class History:
-    """What a training has done so far, in plain values and tensors; lists hold a value for each epoch.
-
-    `collecting` names the BatchNorm layers whose statistics moved in the last epoch; `stopped` says why it ended, once it did.
-    """
-
-    training_loss: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    validation_score: list[float] = field(default_factory=list)
-    learning_rate: list[float] = field(default_factory=list)
-    best_epoch: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    best_is_average: bool = False
-    collecting: list[str] = field(default_factory=list)
-    stopped: str = ""
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs are done."""
-        return len(self.training_loss)
-
-    @property
-    def best(self) -> Validation:
-        """How the best epoch validated."""
-        return Validation(self.validation_score[self.best_epoch], self.validation_loss[self.best_epoch])
-
-
-@dataclass(frozen=True)
-class Validation:
-    """How a model did on the validation split; a higher score is better, and of equal scores the one with the lower loss."""
-
-    score: float
-    loss: float
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Larger is better."""
-        return (self.score, -self.loss if math.isfinite(self.loss) else -math.inf)
 
 
 def fit(
@@ -178,12 +74,12 @@ def fit(
     there are too few pictures.
     """
     with (
-        _quiet(),
-        _torch_settings(context.trainer.threads),
+        quiet(),
+        torch_settings(context.trainer.threads),
         torch.random.fork_rng(devices=[]),
         batch_norm.momentum(module, options.batch_norm_momentum),
     ):
-        trainer = _make_trainer(options, context)
+        trainer = make_trainer(options, context)
         training = _Training(module, data, task, options, context, hooks or FitHooks(), label, trainer)
         training.resume()
         if not training.history.stopped:
@@ -539,49 +435,6 @@ def _run(trainer: Trainer, training: _Training) -> None:
         ) from error
 
 
-def _make_trainer(options: FitOptions, context: PassContext) -> Trainer:
-    """Lightning's trainer for the devices that were asked for, silent.
-
-    Raises `TrainingError` when they are not there.
-    """
-    settings = context.trainer
-    alone = settings.strategy == "auto" and settings.devices == 1 and settings.num_nodes == 1
-    try:
-        return Trainer(
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            # passes freeze and unfreeze, so that not every parameter has a gradient in every step
-            strategy="auto" if alone else "ddp_find_unused_parameters_true",
-            num_nodes=settings.num_nodes,
-            precision=_precision(settings),
-            max_epochs=context.budget.of(context.budget.epochs, options.epochs),
-            accumulate_grad_batches=options.accumulate,
-            gradient_clip_val=options.gradient_clip,
-            # the same seed gives the same bytes, where the device has such kernels; a CPU has no others
-            deterministic="warn" if torch.cuda.is_available() and settings.accelerator != "cpu" else None,
-            limit_val_batches=0,  # validation is ours
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,  # `Shuffled` knows the devices
-            default_root_dir=context.work_dir,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-    except (MisconfigurationException, ValueError) as error:
-        raise TrainingError(
-            f"the devices of [trainer] cannot be used: {error}",
-            hint='accelerator = "auto" and devices = 1 run anywhere',
-        ) from error
-
-
-def _precision(settings: TrainerSettings) -> str:
-    if settings.precision != "auto":
-        return settings.precision
-    mixed = settings.accelerator in ("auto", "gpu") and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return "bf16-mixed" if mixed else "32"
-
-
 def _in_layout(module: nn.Module, layout: torch.memory_format) -> nn.Module:
     """The same module with its weights of four dimensions laid out so in memory."""
     return module.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
@@ -593,34 +446,3 @@ def _snapshot(module: nn.Module) -> dict[str, Tensor]:
         name: value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
         for name, value in module.state_dict().items()
     }
-
-
-@contextmanager
-def _torch_settings(threads: int | None) -> Iterator[None]:
-    """Within, torch uses `threads` CPU threads, None for as many as before; what Lightning sets is undone at the end."""
-    before = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    try:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        yield
-    finally:
-        torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Within, Lightning reports nothing: what it would say is in the progress, the record or an error."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(lightning|torch\.optim\.lr_scheduler)")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

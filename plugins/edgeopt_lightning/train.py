@@ -7,8 +7,9 @@ import copy
 from edgeopt.errors import NothingChangedError
 from edgeopt.plugin import PassContext
 from edgeopt.types import ModelState, PassRecord
-from edgeopt_lightning.fit import FitHooks, fit
+from edgeopt_lightning.fit import fit
 from edgeopt_lightning.freezing import Frozen, choose_frozen
+from edgeopt_lightning.hooks import FitHooks
 from edgeopt_lightning.options import TrainOptions
 
 

@@ -19,7 +19,7 @@ from edgeopt.types import Json, ModelState, Split
 from edgeopt_distillation.taught import fit_taught, teacher_of
 from edgeopt_distillation.teaching import Teacher
 from edgeopt_lightning import batch_norm
-from edgeopt_lightning.fit import FitResult
+from edgeopt_lightning.hooks import FitResult
 from edgeopt_lightning.validation import validation_score
 from edgeopt_pruning.choice import Ranked
 from edgeopt_pruning.cost import Cost, cost_of, layers_of

@@ -14,7 +14,7 @@ from edgeopt.errors import NothingChangedError, Problem
 from edgeopt.plugin import PassContext
 from edgeopt.types import Curve, Json, ModelState, PassRecord
 from edgeopt_distillation.taught import fit_taught, teacher_of
-from edgeopt_lightning.fit import FitHooks, FitResult
+from edgeopt_lightning.hooks import FitHooks, FitResult
 from edgeopt_pruning.allocated import OPTION, choose_allocated, read_shares
 from edgeopt_pruning.masks import (
     Choice,

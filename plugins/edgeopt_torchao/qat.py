@@ -14,7 +14,7 @@ from edgeopt.plugin import PassContext
 from edgeopt.program import capture
 from edgeopt.types import Json, ModelState, PassRecord
 from edgeopt_distillation.taught import fit_taught, teacher_of
-from edgeopt_lightning.fit import FitHooks
+from edgeopt_lightning.hooks import FitHooks
 from edgeopt_torchao.agreement import compare
 from edgeopt_torchao.bits import target_of
 from edgeopt_torchao.convert import convert

@@ -38,7 +38,7 @@ from edgeopt_distillation.features import Matching, attention_loss, feature_loss
 from edgeopt_distillation.options import DistillOptions, TeacherOptions
 from edgeopt_distillation.plugin import distill, edgeopt_models, edgeopt_passes
 from edgeopt_distillation.teaching import Teaching, alpha_at, load_teacher, soft_loss
-from edgeopt_lightning.fit import FitHooks
+from edgeopt_lightning.hooks import FitHooks
 from edgeopt_lightning.options import TrainOptions
 from edgeopt_lightning.plugin import train
 

@@ -18,7 +18,8 @@ from edgeopt.errors import DataError, NothingChangedError, TrainingError
 from edgeopt.plugin import Budget
 from edgeopt.settings import Augmentation
 from edgeopt.task import Classification
-from edgeopt_lightning.fit import FitHooks, fit
+from edgeopt_lightning.fit import fit
+from edgeopt_lightning.hooks import FitHooks
 from edgeopt_lightning.options import FitOptions, TrainOptions
 from edgeopt_lightning.plugin import edgeopt_passes, train
 

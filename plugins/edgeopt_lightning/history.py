@@ -1,0 +1,49 @@
+"""What a training remembers of its epochs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a model did on the validation split; a higher score is better, and of equal scores the one with the lower loss."""
+
+    score: float
+    loss: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Larger is better."""
+        return (self.score, -self.loss if math.isfinite(self.loss) else -math.inf)
+
+
+@dataclass
+class History:
+    """What a training has done so far, in plain values and tensors; lists hold a value for each epoch.
+
+    `collecting` names the BatchNorm layers whose statistics moved in the last epoch; `stopped` says why it ended, once it did.
+    """
+
+    training_loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_score: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best_is_average: bool = False
+    collecting: list[str] = field(default_factory=list)
+    stopped: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are done."""
+        return len(self.training_loss)
+
+    @property
+    def best(self) -> Validation:
+        """How the best epoch validated."""
+        return Validation(self.validation_score[self.best_epoch], self.validation_loss[self.best_epoch])
