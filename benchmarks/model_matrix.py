@@ -195,6 +195,8 @@ def _module(model: str, size: int) -> torch.nn.Module:
         extra["image_size"] = size
     if architecture.startswith("maxvit"):
         extra["input_size"] = (size, size)
+    if "resne" in architecture:  # ResNet, ResNeXt: blocks start as the identity, or deep ones magnify any rounding
+        extra["zero_init_residual"] = True
     module = torchvision.models.get_model(architecture, weights=None, num_classes=CLASSES, **extra)
     if architecture.startswith("squeezenet"):  # a ReLU follows the last convolution, under which a class can die
         module.classifier[1].bias.data.fill_(1.0)
