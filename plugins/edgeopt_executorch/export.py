@@ -23,6 +23,7 @@ from edgeopt_executorch.names import give_plain_names
 from edgeopt_executorch.pads import settle_pads
 from edgeopt_executorch.patterns import patterns_of
 from edgeopt_executorch.plugin import no_int4_weights, no_narrow_activations
+from edgeopt_executorch.pools import settle_pools
 from edgeopt_executorch.precision import to_dynamic_int8, to_float16
 
 with quiet():  # importing ExecuTorch alone writes several warnings
@@ -117,6 +118,7 @@ def export_executorch(
         before = unfolded.module(check_guards=False)
         program = fold_constants(unfolded)
         settle_pads(program.graph)
+        settle_pools(program.graph)
         program.graph_module.recompile()
         require_same_function(
             before, program.module(check_guards=False), example_of(program), "folding constants for ExecuTorch"

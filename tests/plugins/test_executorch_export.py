@@ -12,6 +12,7 @@ import pytest
 import torch
 from small_programs import CLASSES, SIZE, capture, float_net, odd_net, outputs, pictures, quantized
 from torch.export import ExportedProgram
+from torch.nn import functional
 
 from edgeopt.program import quick_tracing
 from edgeopt_executorch.export import CARD_METHOD, ExecuTorchReport, export_executorch
@@ -196,6 +197,27 @@ def test_an_operator_that_executorch_lacks_is_named(tmp_path: Path, kind: str) -
     with pytest.raises(match=rf"({operator}).*block\.odd"):
         export_executorch(capture(odd_net(kind)), tmp_path / "model.pte", card_json=CARD)
     assert list(tmp_path.iterdir()) == []
+
+
+class Pooled(torch.nn.Module):
+    """Poolings as people write them, without a stride."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, CLASSES, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.max_pool2d(functional.relu(self.conv(x)), 2)
+        return functional.avg_pool2d(x, 2).amax((2, 3))
+
+
+def test_a_pooling_without_a_stride_is_delegated(tmp_path: Path) -> None:
+    program = capture(Pooled().eval())
+    report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
+    assert {one.operator for one in report.outside} <= {"aten.amax.default"}
+    batch = pictures(2)
+    with ExecuTorchPredictor(report.path, threads=1) as predictor:
+        np.testing.assert_allclose(predictor.predict(batch.numpy()), outputs(program, batch).numpy(), atol=1e-5)
 
 
 def test_channels_last_weights_are_accepted(tmp_path: Path) -> None:
