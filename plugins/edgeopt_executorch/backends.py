@@ -10,6 +10,8 @@ from edgeopt.errors import ExportError
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
+    from torch.export import ExportedProgram
+    from torch.fx import Node
 
 XNNPACK = "xnnpack"
 
@@ -29,9 +31,18 @@ def partitioner_of(backend: str) -> Partitioner:
 
 
 def _xnnpack() -> Partitioner:
+    from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
+    from executorch.backends.xnnpack.partition.config.node_configs import MaxDimConfig
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
-    return XnnpackPartitioner()
+    class Maximum(MaxDimConfig):  # type: ignore[misc]  # ExecuTorch ships no types
+        """The partitioner takes a maximum over any dimension, and then the lowering fails but for height and width, kept."""
+
+        def check_constraints(self, node: Node, program: ExportedProgram) -> bool:
+            _source, dim, *keep = node.args
+            return dim in (2, 3) and any(keep) and super().check_constraints(node, program)
+
+    return XnnpackPartitioner([Maximum if each is MaxDimConfig else each for each in ALL_PARTITIONER_CONFIGS])
 
 
 def _coreml() -> Partitioner:

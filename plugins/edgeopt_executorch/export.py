@@ -19,6 +19,7 @@ from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsuppo
 from edgeopt.program import example_of, require_same_function
 from edgeopt.store import write_aside
 from edgeopt_executorch.backends import XNNPACK, partitioner_of
+from edgeopt_executorch.clips import settle_clips
 from edgeopt_executorch.names import give_plain_names
 from edgeopt_executorch.pads import settle_pads
 from edgeopt_executorch.patterns import patterns_of
@@ -119,15 +120,17 @@ def export_executorch(
         program = fold_constants(unfolded)
         settle_pads(program.graph)
         settle_pools(program.graph)
+        settle_clips(program.graph)
         program.graph_module.recompile()
         require_same_function(
             before, program.module(check_guards=False), example_of(program), "folding constants for ExecuTorch"
         )
+        constants = dict(program.constants)
         try:
             with patterns_of(program.graph):
                 lowered = to_edge_transform_and_lower(
                     program,
-                    transform_passes=ExportedProgramPassManager([_FoldConstants()]),
+                    transform_passes=ExportedProgramPassManager([_FoldConstants(), _OwnDequantize()]),
                     partitioner=[partitioner],
                     constant_methods={CARD_METHOD: card_json},
                 )
@@ -135,6 +138,7 @@ def export_executorch(
             delegation = _delegation(lowered.exported_program())
             written = lowered.to_executorch()
         except (SpecViolationError, RuntimeError) as error:
+            program.constants.update(constants)  # which the lowering took, and without which nothing is decomposed
             if places := _blamed(str(error), program):
                 raise unsupported("ExecuTorch", places, "it is not in its core operator set") from error
             raise
@@ -164,6 +168,25 @@ class _FoldConstants(ExportedProgramPassBase):  # type: ignore[misc]  # ExecuTor
 
     def call(self, exported_program: ExportedProgram) -> ExportedProgramPassResult:
         return ExportedProgramPassResult(constant_prop_pass(exported_program), True)
+
+
+class _OwnDequantize(ExportedProgramPassBase):  # type: ignore[misc]
+    """Give each user of dequantized values a dequantize node of its own.
+
+    Where XNNPACK runs one user and not another, its layout pass turns the values for both from NHWC to NCHW, and the runtime
+    refuses the shape. Before the lowering this would be in vain: it merges equal nodes.
+    """
+
+    def call(self, exported_program: ExportedProgram) -> ExportedProgramPassResult:
+        graph = exported_program.graph
+        for node in list(graph.nodes):
+            if node.op == "call_function" and _name(node) == "quantized_decomposed.dequantize_per_tensor.default":
+                for user in list(node.users)[1:]:
+                    with graph.inserting_after(node):
+                        own = graph.node_copy(node)
+                    user.replace_input_with(node, own)
+        exported_program.graph_module.recompile()
+        return ExportedProgramPassResult(exported_program, True)
 
 
 def _with_batch(program: ExportedProgram, max_batch: int) -> ExportedProgram:

@@ -13,8 +13,10 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from edgeopt_executorch.clips import CLAMPS, activation_of
+
 aten = torch.ops.aten
-_CLIPS = {aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default, aten.clamp_.default}
+_CLIPS = {aten.hardtanh.default, aten.hardtanh_.default, *CLAMPS}
 _CLIPPED = {aten.conv2d.default, aten.linear.default, aten.add.Tensor, aten.batch_norm.default}
 
 
@@ -30,6 +32,8 @@ class XnnpackQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # ExecuTorch sh
         for node in model.graph.nodes:
             if node.op != "call_function" or node.target not in _CLIPS:
                 continue
+            if node.target in CLAMPS and activation_of(node) is None:
+                continue  # stays outside of the layer
             layer = node.args[0]
             given = layer.meta.get(Q_ANNOTATION_KEY)
             if layer.target not in _CLIPPED or len(layer.users) > 1 or given is None or given.output_qspec is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,45 @@ def test_poolings_without_a_stride_and_means_are_delegated(tmp_path: Path, preci
         np.testing.assert_allclose(
             predictor.predict(batch.numpy()), expected, atol=1e-5 + steps * np.ptp(expected) / 255
         )
+
+
+class Activated(torch.nn.Module):
+    """A layer before an activation."""
+
+    def __init__(self, activation: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3)
+        self.second = torch.nn.Conv2d(8, CLASSES, 3)
+        self.activation = activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.activation(self.first(x))).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("activation", "delegated"),
+    [
+        (lambda x: x.clamp(0, 0.5), True),
+        (lambda x: x.clamp(min=0), True),
+        (lambda x: x.clamp(max=0.5), True),
+        (lambda x: x.max(1, keepdim=True)[0] * x, False),
+        (functional.softplus, False),  # in part
+        (functional.mish, False),
+    ],
+)
+def test_int8_activations_of_all_kinds_run(
+    tmp_path: Path, activation: Callable[[torch.Tensor], torch.Tensor], delegated: bool
+) -> None:
+    torch.manual_seed(0)
+    program = quantized(capture(Activated(activation).eval()))
+    report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
+    assert (report.outside == ()) is delegated
+    batch = pictures(2)
+    with ExecuTorchPredictor(report.path, threads=1) as predictor:
+        expected = outputs(program, batch).numpy()
+        np.testing.assert_allclose(
+            predictor.predict(batch.numpy()), expected, atol=0.12 * np.ptp(expected)
+        )  # a step of the output
 
 
 def test_channels_last_weights_are_accepted(tmp_path: Path) -> None:
