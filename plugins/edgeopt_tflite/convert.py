@@ -44,7 +44,7 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
     # In this mode alone do quantize and dequantize nodes become integer kernels; without it they become float arithmetic.
     quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config())
     numerics = QuantConfig(pt2e_quantizer=quantizer) if is_quantized(program) else None
-    module = _OnePicture(program.module(check_guards=False), takes_pixels)
+    module = _OnePicture(_without_views(program.module(check_guards=False)), takes_pixels)
     module.training = False  # `eval` refuses to go into an exported program, which has no modes
     litert_torch.config.show_progress = False
     with quiet():
@@ -54,6 +54,16 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
         except Exception as error:  # litert-torch, JAX and MLIR raise many types; all mean that it cannot be converted
             raise _explained(error, program) from error
     return content
+
+
+def _without_views(module: nn.Module) -> nn.Module:
+    """The same with reshapes: litert-torch runs the module on tensors that lie NHWC in memory, of which there is no such view."""
+    assert isinstance(module, torch.fx.GraphModule)
+    for node in module.graph.nodes:
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    module.recompile()
+    return module
 
 
 def _sample(program: ExportedProgram, takes_pixels: bool) -> Tensor:
@@ -72,6 +82,7 @@ _NAMES = (
     re.compile(r"Lowering not found: (aten\.\w+)"),
     re.compile(r"While executing .*target=torch\.ops\.(aten\.\w+)"),
     re.compile(r"failed to legalize operation '\w+\.(\w+)'"),
+    re.compile(r"error: '\w+\.(\w+)' op"),
 )
 
 
