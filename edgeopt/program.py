@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import ExportError, FunctionChangedError, Problem
+from edgeopt.pooling import spell_out_adaptive_maxima
 from edgeopt.types import TORCH, Form, ModelState, Split
 
 if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
@@ -120,7 +121,7 @@ def export_program(module: nn.Module, example_input: Tensor, batch_range: tuple[
     shapes = None if smallest == largest else ({0: Dim("batch", min=smallest, max=largest)},)
     try:
         with torch.no_grad():
-            return torch.export.export(module, (fit_batch(example_input, batch_range),), dynamic_shapes=shapes)
+            program = torch.export.export(module, (fit_batch(example_input, batch_range),), dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises many types; all mean that this forward cannot be captured
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ExportError(
@@ -129,6 +130,9 @@ def export_program(module: nn.Module, example_input: Tensor, batch_range: tuple[
                 "its forward may branch on the values of a tensor, or fix the batch size in a reshape",
             )
         ) from error
+    spell_out_adaptive_maxima(program.graph)
+    program.graph_module.recompile()
+    return program
 
 
 @contextmanager

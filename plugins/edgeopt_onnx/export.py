@@ -29,6 +29,7 @@ from edgeopt.bits import LayerBits, packed_layers, spell_out_saturation
 from edgeopt.errors import ExportError, UserError
 from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsupported
 from edgeopt.program import example_of, require_same_function
+from edgeopt_onnx.attention import give_heads
 from edgeopt_onnx.automatic import keep_cheaper_in_float
 from edgeopt_onnx.canonical import Target, canonicalize
 from edgeopt_onnx.files import ExternalData, write
@@ -117,6 +118,8 @@ def export_onnx(
         before = unfolded.module(check_guards=False)
         program = fold_weights(unfolded)
         spell_out_saturation(program)
+        give_heads(program.graph)
+        program.graph_module.recompile()
         require_same_function(
             before, program.module(check_guards=False), example_of(program), "folding weights for ONNX"
         )

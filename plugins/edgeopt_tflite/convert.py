@@ -57,7 +57,7 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
 
 
 def _without_views(module: nn.Module) -> nn.Module:
-    """The same with reshapes: litert-torch runs the module on tensors that lie NHWC in memory, of which there is no such view."""
+    """The same with reshapes for views: litert-torch runs it on tensors that lie NHWC in memory, which have no such views."""
     assert isinstance(module, torch.fx.GraphModule)
     for node in module.graph.nodes:
         if node.target is torch.ops.aten.view.default:
