@@ -157,6 +157,23 @@ def test_the_predictor_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_attention_without_heads_has_one(tmp_path: Path) -> None:
+    class OneHead(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = torch.nn.Conv2d(3, 3 * CLASSES, 8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            query, key, value = self.patches(x).flatten(2).transpose(1, 2).chunk(3, 2)
+            return torch.nn.functional.scaled_dot_product_attention(query, key, value)[:, 0]
+
+    program = capture(OneHead().eval())
+    report = export_onnx(program, tmp_path / "model.onnx", card_json=CARD)
+    batch = pictures(3)
+    logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())
+    np.testing.assert_allclose(logits, outputs(program, batch).numpy(), atol=1e-5)
+
+
 def test_an_int8_attention_layer_opens(tmp_path: Path) -> None:
     class Attention(torch.nn.Module):
         def __init__(self) -> None:
