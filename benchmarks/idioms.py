@@ -56,7 +56,7 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.body(functional.relu(self.stem(images)), *self.layers)
-        return self.head(functional.relu(self.last(features)).mean((2, 3)))  # type: ignore[no-any-return]
+        return self.head(functional.relu(self.last(features)).mean((2, 3)))
 
 
 class Tutorial(nn.Module):
@@ -71,7 +71,7 @@ class Tutorial(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = functional.max_pool2d(functional.relu(self.conv1(images)), 2)
         features = functional.max_pool2d(functional.relu(self.conv2(features)), 2)
-        return self.fc2(functional.relu(self.fc1(self.flat(features))))  # type: ignore[no-any-return]
+        return self.fc2(functional.relu(self.fc1(self.flat(features))))
 
 
 class Scaled(nn.Module):
@@ -87,7 +87,7 @@ class Scaled(nn.Module):
 
 def conv(inputs: int = CHANNELS, outputs: int = CHANNELS, size: int = 1, **options: int | str) -> nn.Conv2d:
     """A convolution, of one pixel where nothing else is said."""
-    return nn.Conv2d(inputs, outputs, size, **options)  # type: ignore[arg-type]
+    return nn.Conv2d(inputs, outputs, size, **options)
 
 
 def after_conv(activation: Body) -> Callable[[], nn.Module]:
