@@ -45,6 +45,7 @@ class LayerBits:
     weights: int | None
     activations: int | None
     is_linear: bool = False
+    is_transposed: bool = False
 
     @property
     def is_packed(self) -> bool:
@@ -80,6 +81,7 @@ def layer_bits(program: ExportedProgram) -> tuple[LayerBits, ...]:
             _bits_behind(weight),
             _bits_behind(value),
             is_linear=not operator_name(layer).startswith("aten.conv"),
+            is_transposed=operator_name(layer).startswith("aten.conv_transpose"),
         )
         for layer, value, weight in _layers(program)
     )

@@ -75,15 +75,24 @@ def require_int8(program: ExportedProgram, graph: Graph) -> LayerCounts:
     """Counts the layers of the file of an int8 program.
 
     Raises `NothingChangedError` when a layer that is int8 in the program is not in the file, `ExportError` when rounding is
-    spelled out in float operators.
+    spelled out in float operators, or for layers that the converter cannot have in int8.
     """
     wanted, found = layers_of_program(program), layers_of_file(graph)
     _refuse_spelled_out(program, graph)
+    if transposed := _transposed_in_float(program, graph):
+        raise ExportError(
+            f"litert-torch has no int8 transposed convolution, and would leave {', '.join(transposed)} in float",
+            hint=f"ask the pass for that: layer_bits = {{ {transposed[0]!r} = 'float' }}",
+        )
     # A grouped convolution may become several, so the file may have more layers than the program.
     if found.int8 < wanted.int8 or (wanted.layers == wanted.int8 and found.layers > found.int8):
         raise NothingChangedError(
             f"{wanted.int8} of {wanted.layers} layers of the program are int8, and {found.int8} of {found.layers} of the file",
             hint=_BUG,
+        )
+    if found.float32 < wanted.float32:
+        raise ExportError(
+            f"{wanted.float32} layers of the program are float, and {found.float32} of the file", hint=_BUG
         )
     if not wanted.int8:
         raise NothingChangedError("the program is said to be int8, and no layer of it is")
@@ -116,6 +125,17 @@ def require_converted(before: LayerCounts, graph: Graph, precision: str) -> Laye
 def is_quantized(program: ExportedProgram) -> bool:
     """Whether a program has quantize nodes."""
     return any(operator_name(node).startswith("quantized_decomposed.quantize") for node in program.graph.nodes)
+
+
+def _transposed_in_float(program: ExportedProgram, graph: Graph) -> list[str]:
+    """The program's int8 transposed convolutions, where the file has any in float that the program has not."""
+    transposed = [layer for layer in layer_bits(program) if layer.is_transposed]
+    floats = sum(
+        graph.kind(operator) == "TRANSPOSE_CONV" and graph.dtype(int(operator.inputs[1])) == "float32"
+        for operator in graph.operators
+    )
+    quantized = [layer.name for layer in transposed if layer.weights is not None]
+    return quantized if floats > len(transposed) - len(quantized) else []
 
 
 def _refuse_spelled_out(program: ExportedProgram, graph: Graph) -> None:

@@ -12,6 +12,8 @@ from edgeopt.bits import operator_name
 from edgeopt.errors import ExportError
 from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsupported
 from edgeopt_tflite.audit import is_quantized
+from edgeopt_tflite.float_layers import mark_float_layers, unmark_float_layers
+from edgeopt_tflite.graph import Graph
 
 with quiet():  # importing litert-torch alone writes several warnings
     import litert_torch
@@ -44,7 +46,9 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
     # In this mode alone do quantize and dequantize nodes become integer kernels; without it they become float arithmetic.
     quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config())
     numerics = QuantConfig(pt2e_quantizer=quantizer) if is_quantized(program) else None
-    module = _OnePicture(_without_views(program.module(check_guards=False)), takes_pixels)
+    plain = _without_views(program.module(check_guards=False))
+    marked = mark_float_layers(plain) if is_quantized(program) else 0
+    module = _OnePicture(plain, takes_pixels)
     module.training = False  # `eval` refuses to go into an exported program, which has no modes
     litert_torch.config.show_progress = False
     with quiet():
@@ -53,12 +57,15 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
             content: bytes = model.model_content()
         except Exception as error:  # litert-torch, JAX and MLIR raise many types; all mean that it cannot be converted
             raise _explained(error, program) from error
+    if marked:
+        graph = Graph(content)
+        unmark_float_layers(graph, marked)
+        content = graph.to_bytes()
     return content
 
 
-def _without_views(module: nn.Module) -> nn.Module:
+def _without_views(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
     """The same with reshapes for views: litert-torch runs it on tensors that lie NHWC in memory, which have no such views."""
-    assert isinstance(module, torch.fx.GraphModule)
     for node in module.graph.nodes:
         if node.target is torch.ops.aten.view.default:
             node.target = torch.ops.aten.reshape.default

@@ -20,6 +20,7 @@ from edgeopt.errors import ExportError, NothingChangedError
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.task import TASKS
 from edgeopt.types import Form, ModelState
+from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_tflite import audit, rewrite
 from edgeopt_tflite.convert import convert
 from edgeopt_tflite.delegate import delegation
@@ -27,6 +28,9 @@ from edgeopt_tflite.graph import Graph
 from edgeopt_tflite.integrity import require_whole
 from edgeopt_tflite.metadata import read_metadata
 from edgeopt_tflite.predictor import TflitePredictor
+from edgeopt_torchao.bits import IN_FLOAT, BitRules, NarrowingQuantizer
+from edgeopt_torchao.convert import convert as convert_quantized
+from edgeopt_torchao.prepare import calibrate, prepare_ptq
 
 NAMES = tuple(f"käse {index}" for index in range(CLASSES))
 
@@ -285,6 +289,43 @@ def test_an_operator_that_litert_lacks_is_named(tmp_path: Path, kind: str, opera
     with pytest.raises(ExportError, match=rf"LiteRT cannot run aten\.{operator}.*\(in block\.odd\)"):
         export(state_of(capture(odd_net(kind)), classes=NAMES[:4]), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def upsampling() -> torch.nn.Module:
+    net = torch.nn.Sequential()
+    net.add_module("stem", torch.nn.Conv2d(3, 4, 3))
+    net.add_module("up", torch.nn.ConvTranspose2d(4, 8, 2, 2))
+    net.add_module("last", torch.nn.Conv2d(8, len(NAMES), 3))
+    net.add_module("pool", torch.nn.AdaptiveAvgPool2d(1))
+    net.add_module("flat", torch.nn.Flatten())
+    return net.eval()
+
+
+def test_an_int8_layer_that_would_be_float_is_named(tmp_path: Path) -> None:
+    program = quantized(capture(upsampling()))
+    with pytest.raises(
+        ExportError, match=r"no int8 transposed convolution, and would leave up in float\n.*'up' = 'float'"
+    ):
+        export(state_of(program, "int8"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("layer", ["stem", "up", "last"])
+def test_a_layer_that_the_program_keeps_in_float_is_float_in_the_file(tmp_path: Path, layer: str) -> None:
+    kept = dict.fromkeys({layer, "up"}, IN_FLOAT)
+    quantizer = NarrowingQuantizer(build_xnnpack(per_channel=True, qat=False), BitRules(layers=kept))
+    prepared = prepare_ptq(capture(upsampling()), quantizer)
+    calibrate(prepared, [pictures(16)])
+    program = capture(convert_quantized(prepared))
+    artifact = export(state_of(program, "int8"), tmp_path)
+    assert artifact.exported.facts["layers_quantized"] == 3 - len(kept)
+    graph = Graph(artifact.path.read_bytes())
+    weights = [graph.dtype(int(each.inputs[1])) for each in graph.operators if "CONV" in graph.kind(each)]
+    assert weights.count("float32") == len(kept)
+    assert not {"SIN", "COS"} & set(graph.kinds())
+    predictor = TflitePredictor(artifact.path, threads=1)
+    expected = outputs(program, batch := pictures(3)).numpy()
+    np.testing.assert_allclose(predictor.predict(batch.numpy()), expected, atol=0.12 * np.ptp(expected))
 
 
 def test_a_file_that_litert_cannot_open_is_not_written(tmp_path: Path) -> None:

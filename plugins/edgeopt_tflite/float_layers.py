@@ -1,0 +1,68 @@
+"""Layers that a quantized program keeps in float.
+
+TensorFlow's converter makes integers of every layer that stands between integers, whether its weights are or not. A mark before the
+layer, of operators that have no integers, keeps it from that; it is taken out of the file again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.fx import GraphModule, Node
+
+from edgeopt.bits import operator_name
+from edgeopt_tflite.graph import Graph
+
+aten = torch.ops.aten
+
+_LAYERS = ("aten.conv", "aten.linear", "aten.addmm", "aten.mm")
+_MARK = (aten.sin.default, aten.cos.default)
+_MARK_IN_FILE = ("SIN", "COS")
+
+
+def mark_float_layers(module: GraphModule) -> int:
+    """Puts a mark before each layer whose weight is a float constant, in place; returns how many there are."""
+    marked = 0
+    for node in list(module.graph.nodes):
+        if not operator_name(node).startswith(_LAYERS):
+            continue
+        first = 1 if operator_name(node).startswith("aten.addmm") else 0  # addmm has its bias first
+        value, weight = node.args[first : first + 2]
+        if not _is_float_constant(weight):
+            continue
+        with module.graph.inserting_before(node):
+            mark = value
+            for operator in _MARK:
+                mark = module.graph.call_function(operator, (mark,))
+        node.replace_input_with(value, mark)
+        marked += 1
+    module.recompile()
+    return marked
+
+
+def unmark_float_layers(graph: Graph, marked: int) -> None:
+    """Takes the marks out of a file; raises `RuntimeError` where there are not as many as were put in."""
+    producers, consumers = graph.producers(), graph.consumers()
+    first, second = _MARK_IN_FILE
+    dropped = []
+    for operator in graph.operators:
+        before = producers.get(int(operator.inputs[0])) if len(operator.inputs) else None
+        if graph.kind(operator) != second or before is None or graph.kind(before) != first:
+            continue
+        for reader in consumers.get(int(operator.outputs[0]), []):
+            reader.inputs = np.where(reader.inputs == operator.outputs[0], before.inputs[0], reader.inputs)
+        dropped += [before, operator]
+    graph.operators = [operator for operator in graph.operators if all(operator is not each for each in dropped)]
+    if len(dropped) != len(_MARK) * marked:
+        raise RuntimeError(
+            f"{marked} layers are float, and {len(dropped) // len(_MARK)} of their marks are in the file"
+        )
+
+
+def _is_float_constant(weight: Node) -> bool:
+    """Whether a weight is a parameter, perhaps turned, and not dequantized."""
+    while weight.op != "get_attr" and len(weight.all_input_nodes) == 1:
+        if "dequantize" in operator_name(weight):
+            return False
+        (weight,) = weight.all_input_nodes
+    return weight.op == "get_attr"
