@@ -21,15 +21,18 @@ _MARK_IN_FILE = ("SIN", "COS")
 
 
 def mark_float_layers(module: GraphModule) -> int:
-    """Puts a mark before each layer whose weight is a float constant, in place; returns how many there are."""
+    """Puts a mark between integers and each layer whose weight is a float constant, in place; returns how many there are."""
     marked = 0
+    computed: set[Node] = set()  # from the picture; a mark before constants would be computed as well
     for node in list(module.graph.nodes):
+        if node.op == "placeholder" or not computed.isdisjoint(node.all_input_nodes):
+            computed.add(node)
         if not operator_name(node).startswith(_LAYERS):
             continue
         first = 1 if operator_name(node).startswith("aten.addmm") else 0  # addmm has its bias first
         value, weight = node.args[first : first + 2]
-        if not _is_float_constant(weight):
-            continue
+        if value not in computed or not _is_float_constant(weight) or not _is_dequantized(value):
+            continue  # between floats, layers stay what they are
         with module.graph.inserting_before(node):
             mark = value
             for operator in _MARK:
@@ -61,8 +64,18 @@ def unmark_float_layers(graph: Graph, marked: int) -> None:
 
 def _is_float_constant(weight: Node) -> bool:
     """Whether a weight is a parameter, perhaps turned, and not dequantized."""
-    while weight.op != "get_attr" and len(weight.all_input_nodes) == 1:
-        if "dequantize" in operator_name(weight):
-            return False
-        (weight,) = weight.all_input_nodes
-    return weight.op == "get_attr"
+    chain = _chain(weight)
+    return chain[-1].op == "get_attr" and not any("dequantize" in operator_name(node) for node in chain)
+
+
+def _is_dequantized(value: Node) -> bool:
+    """Whether a value, perhaps turned, comes from integers."""
+    return any("dequantize" in operator_name(node) for node in _chain(value))
+
+
+def _chain(node: Node) -> list[Node]:
+    """A node and those before it, up to one that has no input or several."""
+    chain = [node]
+    while len(chain[-1].all_input_nodes) == 1:
+        chain += chain[-1].all_input_nodes
+    return chain
