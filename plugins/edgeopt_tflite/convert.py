@@ -59,7 +59,7 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
             raise _explained(error, program) from error
     if marked:
         graph = Graph(content)
-        unmark_float_layers(graph, marked)
+        unmark_float_layers(graph)
         content = graph.to_bytes()
     return content
 
