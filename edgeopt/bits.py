@@ -87,6 +87,16 @@ def layer_bits(program: ExportedProgram) -> tuple[LayerBits, ...]:
     )
 
 
+def float_layers_of_integers(program: ExportedProgram) -> tuple[tuple[Node, Node], ...]:
+    """The layers of a quantized program that stay float on integers computed from the picture, each with that activation."""
+    constants = _constants(program)
+    return tuple(
+        (layer, value)
+        for layer, value, weight in _layers(program)
+        if _bits_behind(weight) is None and _bits_behind(value) is not None and not _is_constant(value, constants)
+    )
+
+
 def packed_layers(program: ExportedProgram) -> tuple[LayerBits, ...]:
     """The layers whose weights take four bits or fewer."""
     return tuple(each for each in layer_bits(program) if each.is_packed)

@@ -47,7 +47,7 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
     quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config())
     numerics = QuantConfig(pt2e_quantizer=quantizer) if is_quantized(program) else None
     plain = _without_views(program.module(check_guards=False))
-    marked = mark_float_layers(plain) if is_quantized(program) else 0
+    marked = mark_float_layers(program, plain) if is_quantized(program) else 0
     module = _OnePicture(plain, takes_pixels)
     module.training = False  # `eval` refuses to go into an exported program, which has no modes
     litert_torch.config.show_progress = False
