@@ -53,7 +53,7 @@ TIMM = (
     "edgenext_xx_small",
     "tinynet_e",
 )
-FIXED_SIZE = {"vit": 224, "maxvit": 224, "inception": 128, "mobilevit": 128, "fastvit": 128}  # px; others take 64
+SIZES = {"vit_b": 224, "vit_h": 112, "maxvit": 224, "inception": 128, "mobilevit": 128, "fastvit": 128}  # px; others take 64
 TRAIN_PICTURES = 400
 TEST_PICTURES = 100
 CALIBRATION_PICTURES = 32
@@ -161,7 +161,7 @@ def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
 
 def image_size(model: str) -> int:
     """Edge of the pictures for a model, px: as small as it takes them, to save time."""
-    return next((size for prefix, size in FIXED_SIZE.items() if _architecture(model).startswith(prefix)), 64)
+    return next((size for prefix, size in SIZES.items() if _architecture(model).startswith(prefix)), 64)
 
 
 def _milliseconds(call: Callable[[NDArray[np.float32]], object], batch: NDArray[np.float32]) -> float:
