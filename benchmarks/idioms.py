@@ -209,6 +209,9 @@ IDIOMS: Mapping[str, Callable[[], nn.Module]] = {
     "where": lambda: Network(lambda x, c: torch.where(c(x) > 0, x, -x), conv()),
     "dropout": lambda: Network(lambda x, c, d: d(c(x)), conv(), nn.Dropout(0.2)),
     "Conv1d over pixels": lambda: Network(lambda x, c: c(x.flatten(2)).reshape(x.shape), nn.Conv1d(8, 8, 3, padding=1)),
+    "one block, called twice": lambda: Network(
+        lambda x, block: x + block(block(x)), nn.Sequential(conv(), nn.BatchNorm2d(CHANNELS), nn.ReLU())
+    ),
     "unbind and stack": lambda: Network(lambda x, c: torch.stack(x.unbind(1), 1) + c(x), conv()),
     "log1p(exp(-|x|))": after_conv(lambda x: torch.log1p(torch.exp(-x.abs()))),
     "add_ and relu_": lambda: Network(lambda x, c: F.relu(c(x).add_(x), inplace=True), conv()),

@@ -53,7 +53,14 @@ TIMM = (
     "edgenext_xx_small",
     "tinynet_e",
 )
-SIZES = {"vit_b": 224, "vit_h": 112, "maxvit": 224, "inception": 128, "mobilevit": 128, "fastvit": 128}  # px; others take 64
+SIZES = {
+    "vit_b": 224,
+    "vit_h": 112,
+    "maxvit": 224,
+    "inception": 128,
+    "mobilevit": 128,
+    "fastvit": 128,
+}  # px; others take 64
 TRAIN_PICTURES = 400
 TEST_PICTURES = 100
 CALIBRATION_PICTURES = 32
@@ -180,6 +187,8 @@ def _architecture(model: str) -> str:
 
 
 def _module(model: str, size: int) -> torch.nn.Module:
+    import torch
+
     from edgeopt_torchvision.compat import import_torchvision
 
     torchvision = import_torchvision()
@@ -198,6 +207,10 @@ def _module(model: str, size: int) -> torch.nn.Module:
     if "resne" in architecture:  # ResNet, ResNeXt: blocks start as the identity, or deep ones magnify any rounding
         extra["zero_init_residual"] = True
     module = torchvision.models.get_model(architecture, weights=None, num_classes=CLASSES, **extra)
+    if architecture in ("efficientnet_b6", "efficientnet_b7"):  # the same, for which torchvision has no option here
+        blocks = (each for each in module.modules() if getattr(each, "use_res_connect", False))
+        for block in blocks:
+            torch.nn.init.zeros_(block.block[-1][1].weight)
     if architecture.startswith("squeezenet"):  # a ReLU follows the last convolution, under which a class can die
         module.classifier[1].bias.data.fill_(1.0)
     return module

@@ -32,6 +32,7 @@ from edgeopt_torchao.batch_norm import named_tensor
 from edgeopt_torchao.layers import CONVOLUTIONS, LINEARS
 from edgeopt_torchao.options import FLOAT_BITS, BitOptions
 from edgeopt_torchao.ranges import LeastErrorHistogramObserver, LeastErrorObserver, LeastErrorPerChannelObserver
+from edgeopt_torchao.repeated import name_without_call
 
 FULL = 8
 IN_FLOAT = Bits(FLOAT_BITS, FLOAT_BITS)
@@ -84,7 +85,7 @@ def weighted_layers(model: GraphModule) -> list[Layer]:
             if weight.op == "get_attr":
                 holder, _, attribute = str(weight.target).rpartition(".")
                 name = holder if attribute == "weight" else str(weight.target)
-                found.append(Layer(name, node, activation, weight))
+                found.append(Layer(name_without_call(name), node, activation, weight))
     return found
 
 

@@ -19,6 +19,7 @@ from edgeopt_torchao.dropout import put_back_dropouts, take_out_dropouts
 from edgeopt_torchao.fake_quantize import FakeQuantizer, replace_fake_quantizers
 from edgeopt_torchao.layers import CONVOLUTIONS
 from edgeopt_torchao.learned_step import learn_steps
+from edgeopt_torchao.repeated import separate_calls
 
 aten = torch.ops.aten
 _TRANSPOSED = {aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input}
@@ -36,6 +37,7 @@ def prepare_ptq(
     """
     module = copy.deepcopy(program.module())
     take_out_dropouts(module)
+    separate_calls(module, tied=False)
     if change is not None:
         change(module)
     prepared = prepare_pt2e(module, quantizer)
@@ -79,6 +81,7 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer, learned_up_to_bi
     """
     module = copy.deepcopy(program.module())
     dropouts = take_out_dropouts(module)
+    separate_calls(module, tied=True)
     prepared = prepare_qat_pt2e(module, _BatchNormHider(quantizer))
     _require_observers(prepared, quantizer)
     put_back_dropouts(prepared, dropouts)

@@ -243,10 +243,12 @@ def test_conversion_computes_what_was_trained(trained: tuple[nn.Module, nn.Modul
     before = copy.deepcopy(prepared.state_dict())
     converted = convert(prepared)
     assert all(torch.equal(value, before[name]) for name, value in prepared.state_dict().items())
-    agreement = compare(prepared, converted, [images(16, seed=9)])
-    # Rounding ties may fall either way after another order of additions: a step of one int8 value, here and there.
-    assert agreement.relative_difference < 0.02
-    assert agreement.top1 == 1.0
+    # Rounding ties may fall either way after another order of additions, which differs between processors: such a step of one int8
+    # value grows on its way through the network. Most pictures meet none.
+    by_picture = [compare(prepared, converted, [picture[None]]) for picture in images(16, seed=9)]
+    assert sum(each.relative_difference < 1e-5 for each in by_picture) >= 12
+    assert all(each.top1 == 1.0 for each in by_picture)
+    assert compare(prepared, converted, [images(16, seed=9)]).relative_difference < 0.1
 
     program = export_program(converted, images(), BATCHES)
     counts = count_quantized(program)

@@ -1,0 +1,69 @@
+"""A layer that a network calls several times, made into as many layers.
+
+Each call meets activations of its own and needs scales of its own. Quantizers of torchao call a weight done with its first reader and leave
+the other calls with float weights; folding a BatchNorm into a weight changes it for every call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from edgeopt_torchao.batch_norm import named_tensor
+from edgeopt_torchao.layers import CONVOLUTIONS, LINEARS
+
+_CALL = re.compile(r"#\d+(?=\.|$)")
+
+
+def separate_calls(model: GraphModule, *, tied: bool) -> None:
+    """Gives every call of a layer after the first a weight and a bias by a name of its own, in place.
+
+    `tied` leaves both names with one parameter, so that training moves them together; else each has a copy.
+    """
+    seen: set[Node] = set()
+    calls: Counter[str] = Counter()
+    for node in model.graph.nodes:
+        if node.op != "call_function" or node.target not in CONVOLUTIONS | LINEARS:
+            continue
+        for constant in [each for each in node.all_input_nodes if each.op == "get_attr"]:
+            if constant not in seen:
+                seen.add(constant)
+                continue
+            name = str(constant.target)
+            calls[name] += 1
+            other = _other_name(name, calls[name] + 1)
+            _register(model, other, named_tensor(model, name), tied=tied)
+            with model.graph.inserting_before(node):
+                own = model.graph.get_attr(other)
+            own.meta = dict(constant.meta)
+            node.replace_input_with(constant, own)
+    model.recompile()
+
+
+def name_without_call(name: str) -> str:
+    """The name that a layer or parameter has in the model, whichever of its calls is meant."""
+    return _CALL.sub("", name)
+
+
+def _other_name(name: str, call: int) -> str:
+    """What "block.conv.weight" is called for the second call: "block.conv#2.weight".
+
+    No attribute that a user writes has a # in its name; @ would mean something else to torch, which assigns to all calls at once.
+    """
+    holder, _, attribute = name.rpartition(".")
+    return f"{holder}#{call}.{attribute}" if holder else f"{attribute}#{call}"
+
+
+def _register(model: GraphModule, name: str, value: Tensor, *, tied: bool) -> None:
+    holder, _, attribute = name.rpartition(".")
+    if holder and holder not in dict(model.named_modules()):
+        model.add_submodule(holder, nn.Module())
+    owner = model.get_submodule(holder)
+    if isinstance(value, nn.Parameter):
+        own = value if tied else nn.Parameter(value.detach().clone(), value.requires_grad)
+        owner.register_parameter(attribute, own)
+    else:
+        owner.register_buffer(attribute, value if tied else value.clone())
