@@ -23,6 +23,7 @@ from rich.table import Table
 from stripes import CLASSES, stripes
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations
 
 from edgeopt.errors import UserError
 from edgeopt.evaluate import feeder, file_logits
@@ -74,6 +75,14 @@ class Tutorial(nn.Module):
         return self.fc2(functional.relu(self.fc1(self.flat(features))))
 
 
+class Standardized(nn.Conv2d):
+    """A weight computed from the parameter on every call, https://arxiv.org/abs/1903.10520."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        mean, spread = self.weight.mean((1, 2, 3), keepdim=True), self.weight.std((1, 2, 3), keepdim=True)
+        return functional.conv2d(features, (self.weight - mean) / (spread + 1e-5), self.bias, padding=1)
+
+
 class Scaled(nn.Module):
     """A factor for each channel, learned."""
 
@@ -120,6 +129,12 @@ def split_and_joined(x: Tensor, c: nn.Module) -> Tensor:
     """As ShuffleNet does."""
     first, second = x.chunk(2, 1)
     return functional.channel_shuffle(torch.cat([first, c(second)], 1), 2)
+
+
+def generalized_mean(x: Tensor) -> Tensor:
+    """Pooling between the mean and the maximum, https://arxiv.org/abs/1711.02512, as a gate."""
+    pooled = functional.avg_pool2d(x.clamp(min=1e-6).pow(3), x.shape[-2:])
+    return x * pooled.pow(1 / 3)
 
 
 def one_head(x: Tensor, c: nn.Module) -> Tensor:
@@ -209,6 +224,19 @@ IDIOMS: Mapping[str, Callable[[], nn.Module]] = {
     "where": lambda: Network(lambda x, c: torch.where(c(x) > 0, x, -x), conv()),
     "dropout": lambda: Network(lambda x, c, d: d(c(x)), conv(), nn.Dropout(0.2)),
     "Conv1d over pixels": lambda: Network(lambda x, c: c(x.flatten(2)).reshape(x.shape), nn.Conv1d(8, 8, 3, padding=1)),
+    "weight standardization": lambda: Network(lambda x, c: c(x), Standardized(CHANNELS, CHANNELS, 3)),
+    "weight_norm": lambda: Network(lambda x, c: c(x), parametrizations.weight_norm(conv())),
+    "spectral_norm": lambda: Network(lambda x, c: c(x), parametrizations.spectral_norm(conv())),
+    "generalized mean": after_conv(generalized_mean),
+    "a slice of channels": lambda: Network(lambda x, a, b: torch.cat([x, a(x)], 1)[:, 4:12] + b(x), conv(), conv()),
+    "channels last": lambda: Network(
+        lambda x, a, b: x + b(F.gelu(a(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2), nn.Linear(8, 16), nn.Linear(16, 8)
+    ),
+    "mixing of pixels": lambda: Network(lambda x, a: x + a(x.flatten(2)).reshape(x.shape), nn.Linear(256, 256)),
+    "RMSNorm": lambda: Network(lambda x, n: n(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), nn.RMSNorm(CHANNELS)),
+    "GRU over rows": lambda: Network(
+        lambda x, r: x * r(x.mean(3).transpose(1, 2))[0].transpose(1, 2).unsqueeze(3), nn.GRU(8, 8, batch_first=True)
+    ),
     "one block, called twice": lambda: Network(
         lambda x, block: x + block(block(x)), nn.Sequential(conv(), nn.BatchNorm2d(CHANNELS), nn.ReLU())
     ),

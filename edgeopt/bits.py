@@ -202,9 +202,15 @@ def _constants(program: ExportedProgram) -> set[str]:
 
 
 def _is_constant(node: Node, constants: set[str]) -> bool:
-    while node.op != "placeholder" and node.all_input_nodes:
-        node = node.all_input_nodes[0]
-    return node.name in constants
+    """Whether no picture has a part in it."""
+    seen, waiting = set(), [node]
+    while waiting:
+        reached = waiting.pop()
+        if not reached.all_input_nodes and reached.name not in constants:
+            return False
+        waiting += [each for each in reached.all_input_nodes if each not in seen]
+        seen.update(reached.all_input_nodes)
+    return True
 
 
 def _bits_behind(node: Node) -> int | None:

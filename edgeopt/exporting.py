@@ -93,11 +93,12 @@ def pixels_or_values(info: TensorInfo) -> TensorInfo:
 
 @contextmanager
 def damaged_explained() -> Iterator[None]:
-    """Within, a `ValueError` of a predictor, whose file is damaged or of another runtime, becomes an `ExportError` with a hint."""
+    """Within, a `ValueError` of a predictor, whose file its runtime does not open, becomes an `ExportError` with a hint."""
     try:
         yield
     except ValueError as error:
-        raise ExportError(str(error), hint="export it again") from error
+        hint = "a file that was just made has an operator that its runtime does not take: choose another model, or replace it; else export it again"
+        raise ExportError(str(error), hint=hint) from error
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from edgeopt.computed_weights import fold_computed_weights
 from edgeopt.errors import ExportError, FunctionChangedError, Problem
 from edgeopt.pooling import spell_out_adaptive_maxima
 from edgeopt.types import TORCH, Form, ModelState, Split
@@ -39,19 +40,14 @@ def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, in
 
     Raises `ExportError` when `torch.export` cannot capture the module, `FunctionChangedError` when the logits differ.
     """
-    import torch
-
     module = copy.deepcopy(module).cpu().eval()
     make_contiguous(module)
     program = export_program(module, example_input, batch_range)
     batch = fit_batch(example_input, batch_range)
-    with torch.no_grad():
-        logits = module(batch)
-    if logits.dim() != 2:
-        raise ExportError(
-            f"{type(module).__name__} returns {tuple(logits.shape)}, not logits (batch, classes)",
-            hint="wrap it in a module that returns the logits alone",
-        )
+    _require_logits(module, batch, smallest=batch_range[0])
+    graph_module = program.module(check_guards=False)
+    if fold_computed_weights(graph_module):
+        program = export_program(graph_module, example_input, batch_range)
     require_same_function(
         module,
         program.module(),
@@ -60,6 +56,22 @@ def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, in
         hint="look for a forward that is random in evaluation mode, or that depends on something besides its input",
     )
     return program
+
+
+def _require_logits(module: nn.Module, batch: Tensor, smallest: int) -> None:
+    """Raises `ExportError` where a module returns something else for `batch`, or for its first `smallest` pictures, than logits."""
+    import torch
+
+    for pictures in (batch, batch[:smallest]):
+        with torch.no_grad():
+            logits = module(pictures)
+        if logits.dim() != 2 or len(logits) != len(pictures):
+            raise ExportError(
+                f"{type(module).__name__} returns {tuple(logits.shape)} for {len(pictures)} pictures, not logits (batch, classes)",
+                hint="a squeeze() takes away the batch of one picture: use flatten(1)"
+                if len(pictures) == 1 and logits.dim() == 1
+                else "wrap it in a module that returns the logits alone",
+            )
 
 
 def require_same_function(
@@ -127,7 +139,7 @@ def export_program(module: nn.Module, example_input: Tensor, batch_range: tuple[
         raise ExportError(
             Problem(
                 f"{type(module).__name__} cannot be captured: {reason}",
-                "its forward may branch on the values of a tensor, or fix the batch size in a reshape",
+                "its forward may branch on the values of a tensor, or fix the batch size in a reshape, as len(x) does and x.shape[0] does not",
             )
         ) from error
     spell_out_adaptive_maxima(program.graph)

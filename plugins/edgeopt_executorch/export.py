@@ -20,8 +20,8 @@ from edgeopt.program import example_of, require_same_function
 from edgeopt.store import write_aside
 from edgeopt_executorch.backends import XNNPACK, partitioner_of
 from edgeopt_executorch.clips import settle_clips
+from edgeopt_executorch.moves import settle_moves
 from edgeopt_executorch.names import give_plain_names
-from edgeopt_executorch.pads import settle_pads
 from edgeopt_executorch.patterns import patterns_of
 from edgeopt_executorch.plugin import no_int4_weights, no_narrow_activations
 from edgeopt_executorch.pools import settle_pools
@@ -118,7 +118,7 @@ def export_executorch(
         partitioner = partitioner_of(backend)
         before = unfolded.module(check_guards=False)
         program = fold_constants(unfolded)
-        settle_pads(program.graph)
+        settle_moves(program.graph)
         settle_pools(program.graph)
         settle_clips(program.graph)
         program.graph_module.recompile()

@@ -1,46 +1,53 @@
-"""Paddings as XNNPACK takes them in an int8 program.
+"""Paddings and slices as XNNPACK takes them in an int8 program: integers go in, and the same integers come out.
 
-XNNPACK's lowering gives a padding that follows a dequantize node integers as its output. Unless a convolution comes next, its
-input stays float, and the runtime refuses the mixture when it loads the file.
+XNNPACK's lowering gives what follows a dequantize node or stands before a quantize node integers as its output. Where only one of the two is there, its
+input or its output stays float, and where both are, they may have other numbers. The runtime refuses all that when it loads the file.
 """
 
 from __future__ import annotations
 
 import torch
 from torch.fx import Graph, Node
+from torch.fx.node import Argument
 
 aten = torch.ops.aten
 quantized_decomposed = torch.ops.quantized_decomposed
 
 _PADS = (aten.pad.default, aten.constant_pad_nd.default)
+_SLICES = (aten.slice.Tensor,)
 _DEQUANTIZE = quantized_decomposed.dequantize_per_tensor.default
 _QUANTIZE = quantized_decomposed.quantize_per_tensor.default
 
 
-def settle_pads(graph: Graph) -> None:
-    """Removes paddings by nothing, and puts the quantizers of a padding's input behind it as well; neither changes a value.
+def settle_moves(graph: Graph) -> None:
+    """Removes paddings by nothing, and puts the quantizers on one side of a padding or slice on its other side as well; neither changes a value.
 
     Zero is among the values of an int8 scale, and padded zeros stay what they are.
     """
     for node in list(graph.nodes):
-        if node.target not in _PADS:
+        if node.target not in (*_PADS, *_SLICES):
             continue
-        source, amounts = node.args[:2]
-        if not any(amounts):
+        source = node.args[0]
+        quantizers = [user for user in node.users if user.target is _QUANTIZE]
+        if node.target in _PADS and not any(node.args[1]):
             node.replace_all_uses_with(source)
             graph.erase_node(node)
-        elif source.target is _DEQUANTIZE and not any(user.target is _QUANTIZE for user in node.users):
-            _quantize_behind(graph, node, source)
+        elif source.target is not _DEQUANTIZE:
+            if len({user.args[1:] for user in quantizers}) == 1:
+                node.replace_input_with(source, _rounded(graph, source, quantizers[0].args[1:]))
+        elif (not quantizers and node.target in _PADS) or any(user.args[1:] != source.args[1:] for user in quantizers):
+            users = list(node.users)
+            back = _rounded(graph, node, source.args[1:])
+            for user in users:
+                user.replace_input_with(node, back)
 
 
-def _quantize_behind(graph: Graph, node: Node, source: Node) -> None:
-    users = list(node.users)
-    numerics = source.args[1:]
+def _rounded(graph: Graph, node: Node, numerics: tuple[Argument, ...]) -> Node:
+    """A node's result, quantized and dequantized."""
     with graph.inserting_after(node):
         quantized = graph.call_function(_QUANTIZE, (node, *numerics))
     with graph.inserting_after(quantized):
         back = graph.call_function(_DEQUANTIZE, (quantized, *numerics))
-    quantized.meta = {**node.meta, "val": source.args[0].meta["val"].new_empty(node.meta["val"].shape)}
+    quantized.meta = {**node.meta, "val": node.meta["val"].to(numerics[-1])}
     back.meta = dict(node.meta)
-    for user in users:
-        user.replace_input_with(node, back)
+    return back

@@ -19,14 +19,20 @@ _CALL = re.compile(r"#\d+(?=\.|$)")
 
 
 def separate_calls(model: GraphModule, *, tied: bool) -> None:
-    """Gives every call of a layer after the first a weight and a bias by a name of its own, in place.
+    """Gives every call of a layer after the first a weight and a bias by a name of its own, in place. Calls on the same input become one.
 
     `tied` leaves both names with one parameter, so that training moves them together; else each has a copy.
     """
     seen: set[Node] = set()
     calls: Counter[str] = Counter()
-    for node in model.graph.nodes:
+    layers: dict[str, Node] = {}
+    for node in list(model.graph.nodes):
         if node.op != "call_function" or node.target not in CONVOLUTIONS | LINEARS:
+            continue
+        same = layers.setdefault(f"{node.target} {node.args} {node.kwargs}", node)
+        if same is not node:
+            node.replace_all_uses_with(same)
+            model.graph.erase_node(node)
             continue
         for constant in [each for each in node.all_input_nodes if each.op == "get_attr"]:
             if constant not in seen:

@@ -240,12 +240,23 @@ class Activated(torch.nn.Module):
         return self.second(self.activation(self.first(x))).mean((2, 3))
 
 
+@pytest.mark.parametrize("bounds", [(0.1, None), (-0.2, None), (None, 0.2), (0.1, 0.2)])
+def test_float_clamps_of_any_bounds_run(tmp_path: Path, bounds: tuple[float | None, float | None]) -> None:
+    torch.manual_seed(0)
+    program = capture(Activated(lambda x: x.clamp(*bounds)).eval())
+    report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
+    batch = pictures(2)
+    with ExecuTorchPredictor(report.path, threads=1) as predictor:
+        np.testing.assert_allclose(predictor.predict(batch.numpy()), outputs(program, batch).numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("activation", "delegated"),
     [
         (lambda x: x.clamp(0, 0.5), True),
         (lambda x: x.clamp(min=0), True),
         (lambda x: x.clamp(max=0.5), True),
+        (lambda x: torch.cat([x, x.neg()], 1)[:, 4:12] + x, True),
         (lambda x: x.max(1, keepdim=True)[0] * x, False),
         (functional.softplus, False),  # in part
         (functional.mish, False),

@@ -1,0 +1,95 @@
+"""Weights that a network computes from its parameters on every call, computed once.
+
+Weight normalization, spectral normalization and weight standardization do that. In a file the result is a constant like any other weight:
+quantizers know how to round it, and runtimes how to store it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.bits import operator_name
+
+if TYPE_CHECKING:  # torch is heavy: who has a graph has imported it already
+    from torch.fx import GraphModule, Node
+
+_LAYERS = ("aten.conv", "aten.linear")
+_ROLES = {1: "weight", 2: "bias"}  # by the place among a layer's arguments
+
+
+def fold_computed_weights(model: GraphModule) -> int:
+    """Computes, in place, each weight and bias of a captured graph's layers that depends on constants alone; returns how many there were."""
+    import torch
+
+    found = [
+        (layer, place, argument)
+        for layer in model.graph.nodes
+        if operator_name(layer).startswith(_LAYERS)
+        for place, argument in enumerate(layer.args)
+        if place in _ROLES and _is_computed(argument)
+    ]
+    with torch.no_grad():
+        values = [_value(model, argument) for _, _, argument in found]
+    for layer, place, _ in found:
+        layer.update_arg(place, None)
+    model.graph.eliminate_dead_code()
+    taken = {
+        str(node.target) for node in model.graph.nodes if node.op == "get_attr"
+    }  # other readers need what is there
+    for (layer, place, _), value in zip(found, values, strict=True):
+        name = _free_name(_module_of(layer), _ROLES[place], taken)
+        _register(model, name, value)
+        with model.graph.inserting_before(layer):
+            layer.update_arg(place, model.graph.get_attr(name))
+    model.recompile()
+    return len(found)
+
+
+def _is_computed(argument: object) -> bool:
+    """Whether it is the result of operators, and no picture goes into them."""
+    if operator_name(argument) == "":
+        return False
+    seen, waiting = set(), [argument]
+    while waiting:
+        node: Any = waiting.pop()
+        if node.op not in ("call_function", "get_attr"):
+            return False
+        waiting += [each for each in node.all_input_nodes if each not in seen]
+        seen.update(node.all_input_nodes)
+    return True
+
+
+def _value(model: GraphModule, node: Node) -> Any:
+    from torch.fx.node import map_arg
+
+    if node.op == "get_attr":
+        holder, _, attribute = str(node.target).rpartition(".")
+        return getattr(model.get_submodule(holder), attribute)
+    arguments, named = map_arg((node.args, node.kwargs), lambda each: _value(model, each))
+    return node.target(*arguments, **named)  # type: ignore[operator]  # an operator, as `_is_computed` has seen
+
+
+def _module_of(layer: Node) -> str:
+    """The path of the module that called the layer; empty where nothing says so."""
+    calls = list(layer.meta.get("nn_module_stack", {}).values())
+    return str(calls[-1][0]) if calls else ""
+
+
+def _free_name(module: str, role: str, taken: Collection[str]) -> str:
+    name = f"{module}.{role}" if module else role
+    while name in taken:
+        name += "_computed"
+    return name
+
+
+def _register(model: GraphModule, name: str, value: Any) -> None:
+    import torch
+
+    holder, _, attribute = name.rpartition(".")
+    if holder and holder not in dict(model.named_modules()):
+        model.add_submodule(holder, torch.nn.Module())
+    owner = model.get_submodule(holder)
+    if hasattr(owner, attribute):
+        delattr(owner, attribute)
+    owner.register_parameter(attribute, torch.nn.Parameter(value.contiguous()))
