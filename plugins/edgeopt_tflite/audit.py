@@ -16,6 +16,7 @@ from edgeopt.errors import ExportError, NothingChangedError
 from edgeopt_tflite.graph import Graph
 
 _FILE_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D", "BATCH_MATMUL")
+_RECURRENT = ("aten.gru", "aten.lstm", "aten.rnn")
 #: How rounding to a grid looks where a converter spelled it out.
 _SPELLED_OUT = ("ROUND", "FAKE_QUANT")
 _BUG = "this is a bug in edgeopt or in litert-torch: please report the model and the recipe"
@@ -86,6 +87,11 @@ def require_int8(program: ExportedProgram, graph: Graph) -> LayerCounts:
         )
     # A grouped convolution may become several, so the file may have more layers than the program.
     if found.int8 < wanted.int8 or (wanted.layers == wanted.int8 and found.layers > found.int8):
+        if found.int8 >= wanted.int8 and (recurrent := _recurrent(program)):
+            raise ExportError(
+                f"litert-torch writes {', '.join(recurrent)} out as many float layers, which cannot be told from layers that should be int8",
+                hint="use another runtime for recurrent layers, or a file in float",
+            )
         raise NothingChangedError(
             f"{wanted.int8} of {wanted.layers} layers of the program are int8, and {found.int8} of {found.layers} of the file",
             hint=_BUG,
@@ -125,6 +131,11 @@ def require_converted(before: LayerCounts, graph: Graph, precision: str) -> Laye
 def is_quantized(program: ExportedProgram) -> bool:
     """Whether a program has quantize nodes."""
     return any(operator_name(node).startswith("quantized_decomposed.quantize") for node in program.graph.nodes)
+
+
+def _recurrent(program: ExportedProgram) -> list[str]:
+    """The operators of a program that are recurrent layers."""
+    return sorted({name for node in program.graph.nodes if (name := operator_name(node)).startswith(_RECURRENT)})
 
 
 def _transposed_in_float(program: ExportedProgram, graph: Graph) -> list[str]:

@@ -21,6 +21,11 @@ with quiet():  # importing litert-torch alone writes several warnings
     from litert_torch.quantize.quant_config import QuantConfig
 
 
+aten = torch.ops.aten
+_EXPANDING = {aten.expand.default, aten.expand_as.default}
+_BROADCASTING = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor}
+
+
 class _OnePicture(nn.Module):
     """Takes a picture with its channels last, as TFLite's kernels and every app have it."""
 
@@ -46,7 +51,7 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
     # In this mode alone do quantize and dequantize nodes become integer kernels; without it they become float arithmetic.
     quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config())
     numerics = QuantConfig(pt2e_quantizer=quantizer) if is_quantized(program) else None
-    plain = _without_views(program.module(check_guards=False))
+    plain = _settled(program.module(check_guards=False))
     marked = mark_float_layers(program, plain) if is_quantized(program) else 0
     module = _OnePicture(plain, takes_pixels)
     module.training = False  # `eval` refuses to go into an exported program, which has no modes
@@ -64,13 +69,28 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
     return content
 
 
-def _without_views(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """The same with reshapes for views: litert-torch runs it on tensors that lie NHWC in memory, which have no such views."""
-    for node in module.graph.nodes:
-        if node.target is torch.ops.aten.view.default:
-            node.target = torch.ops.aten.reshape.default
+def _settled(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """The same function, in operators that litert-torch takes where values lie NHWC in memory, changed in place.
+
+    That layout has no views, and expands in the order of the other one; broadcasting does without.
+    """
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default
+        elif node.target in _EXPANDING and all(_broadcasts(user, node) for user in node.users):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
     module.recompile()
     return module
+
+
+def _broadcasts(reader: torch.fx.Node, expanded: torch.fx.Node) -> bool:
+    """Whether an operator's other operand has the shape that `expanded` was brought to."""
+    if reader.target not in _BROADCASTING:
+        return False
+    others = [each for each in reader.all_input_nodes if each is not expanded]
+    return any(each.meta["val"].shape == expanded.meta["val"].shape for each in others if "val" in each.meta)
 
 
 def _sample(program: ExportedProgram, takes_pixels: bool) -> Tensor:

@@ -301,6 +301,43 @@ def upsampling() -> torch.nn.Module:
     return net.eval()
 
 
+class Rows(torch.nn.Module):
+    """A recurrent layer over a picture's rows, between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 4, 3)
+        self.rows = torch.nn.GRU(4, 4, batch_first=True)
+        self.head = torch.nn.Linear(4, len(NAMES))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rows(self.stem(x).mean(3).transpose(1, 2))[0].mean(1))
+
+
+def test_an_int8_file_with_a_recurrent_layer_is_refused_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"writes aten\.gru\.input out as many float layers"):
+        export(state_of(quantized(capture(Rows().eval())), "int8"), tmp_path)
+
+
+class Normalized(torch.nn.Module):
+    """Features of length one, as `F.normalize` has them, between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 8, 3)
+        self.last = torch.nn.Conv2d(8, len(NAMES), 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.nn.functional.normalize(self.stem(x), dim=1)).mean((2, 3))
+
+
+def test_what_is_expanded_to_divide_by_it_converts(tmp_path: Path) -> None:
+    program = capture(Normalized().eval())
+    predictor = TflitePredictor(export(state_of(program), tmp_path).path, threads=1)
+    batch = pictures(3)
+    np.testing.assert_allclose(predictor.predict(batch.numpy()), outputs(program, batch).numpy(), atol=1e-5)
+
+
 def test_an_int8_layer_that_would_be_float_is_named(tmp_path: Path) -> None:
     program = quantized(capture(upsampling()))
     with pytest.raises(
