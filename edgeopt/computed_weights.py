@@ -47,13 +47,13 @@ def fold_computed_weights(model: GraphModule) -> int:
 
 
 def _is_computed(argument: object) -> bool:
-    """Whether it is the result of operators, and no picture goes into them."""
-    if operator_name(argument) == "":
+    """Whether it is the result of arithmetic, in which no picture has a part. Rounding to integers is not arithmetic: it has to be seen."""
+    if not operator_name(argument).startswith("aten."):
         return False
     seen, waiting = set(), [argument]
     while waiting:
         node: Any = waiting.pop()
-        if node.op not in ("call_function", "get_attr"):
+        if node.op != "get_attr" and not operator_name(node).startswith("aten."):
             return False
         waiting += [each for each in node.all_input_nodes if each not in seen]
         seen.update(node.all_input_nodes)

@@ -13,6 +13,9 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from edgeopt.bits import layer_bits
 from edgeopt.errors import ExportError
 from edgeopt.program import capture
+from edgeopt_executorch.quantizer import build_xnnpack
+from edgeopt_torchao.convert import convert
+from edgeopt_torchao.prepare import calibrate, prepare_ptq
 
 
 class Standardized(nn.Conv2d):
@@ -68,6 +71,13 @@ def test_weights_that_are_parameters_stay_as_they_are() -> None:
     assert {name: torch.equal(value, state[name]) for name, value in module.state_dict().items()} == dict.fromkeys(
         state, True
     )
+
+
+def test_the_rounding_of_weights_is_no_arithmetic() -> None:
+    quantizer = build_xnnpack(per_channel=True, qat=False)
+    prepared = prepare_ptq(capture(Network(Standardized(3, 3, 3)).eval(), pictures(), (4, 4)), quantizer)
+    calibrate(prepared, [pictures()])
+    assert {each.weights for each in layer_bits(capture(convert(prepared), pictures(), (4, 4)))} == {8}
 
 
 def test_a_parameter_that_something_else_reads_stays_beside_the_computed_weight() -> None:
