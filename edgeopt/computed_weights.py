@@ -19,7 +19,10 @@ _ROLES = {1: "weight", 2: "bias"}  # by the place among a layer's arguments
 
 
 def fold_computed_weights(model: GraphModule) -> int:
-    """Computes, in place, each weight and bias of a captured graph's layers that depends on constants alone; returns how many there were."""
+    """Computes, in place, each weight and bias of a captured graph's layers that depends on constants alone; returns how many there were.
+
+    The results are buffers: no parameter of the network has these values.
+    """
     import torch
 
     found = [
@@ -92,4 +95,4 @@ def _register(model: GraphModule, name: str, value: Any) -> None:
     owner = model.get_submodule(holder)
     if hasattr(owner, attribute):
         delattr(owner, attribute)
-    owner.register_parameter(attribute, torch.nn.Parameter(value.contiguous()))
+    owner.register_buffer(attribute, value.contiguous())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class Network:
     def __init__(self, program: ExportedProgram) -> None:
         self._code = calls_of(program)
         self._places = {call.node: place for place, call in enumerate(self._code.calls)}
-        layers = _layers(self._code)
+        layers = _layers(self._code, set(program.graph_signature.parameters))
         self.layers: Mapping[str, Layer] = {layer.name: layer for layer in layers}
 
     def logits(self, batch: Tensor, changes: Mapping[str, Change] | None = None) -> Tensor:
@@ -136,7 +136,7 @@ class Network:
         return logits
 
 
-def _layers(code: Code) -> list[Layer]:
+def _layers(code: Code, parameters: Collection[str]) -> list[Layer]:
     """Calls with a constant weight, in order; those that share one are one layer."""
     users: dict[Node, list[Call]] = {}
     for call in code.calls:
@@ -147,7 +147,7 @@ def _layers(code: Code) -> list[Layer]:
             name=_name_of(weight, calls[0].node),
             kind=LAYER_OPERATORS[calls[0].operator],
             weight=code.constants[weight],
-            is_parameter=weight.op == "get_attr",
+            is_parameter=weight.op == "get_attr" and str(weight.target) in parameters,
             nodes=tuple(call.node for call in calls),
         )
         for weight, calls in users.items()

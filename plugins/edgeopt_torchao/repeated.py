@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule, Node
 
 from edgeopt_torchao.batch_norm import named_tensor
@@ -19,9 +19,9 @@ _CALL = re.compile(r"#\d+(?=\.|$)")
 
 
 def separate_calls(model: GraphModule, *, tied: bool) -> None:
-    """Gives every call of a layer after the first a weight and a bias by a name of its own, in place. Calls on the same input become one.
+    """Gives every call of a layer after the first a weight and a bias by a name of its own, in place; all of them are parameters.
 
-    `tied` leaves both names with one parameter, so that training moves them together; else each has a copy.
+    Calls on the same input become one. `tied` leaves both names with one parameter, so that training moves them together; else each has a copy.
     """
     seen: set[Node] = set()
     calls: Counter[str] = Counter()
@@ -35,13 +35,14 @@ def separate_calls(model: GraphModule, *, tied: bool) -> None:
             model.graph.erase_node(node)
             continue
         for constant in [each for each in node.all_input_nodes if each.op == "get_attr"]:
+            name = str(constant.target)
+            value = _as_parameter(model, name)
             if constant not in seen:
                 seen.add(constant)
                 continue
-            name = str(constant.target)
             calls[name] += 1
             other = _other_name(name, calls[name] + 1)
-            _register(model, other, named_tensor(model, name), tied=tied)
+            _register(model, other, value, tied=tied)
             with model.graph.inserting_before(node):
                 own = model.graph.get_attr(other)
             own.meta = dict(constant.meta)
@@ -63,13 +64,22 @@ def _other_name(name: str, call: int) -> str:
     return f"{holder}#{call}.{attribute}" if holder else f"{attribute}#{call}"
 
 
-def _register(model: GraphModule, name: str, value: Tensor, *, tied: bool) -> None:
+def _register(model: GraphModule, name: str, value: nn.Parameter, *, tied: bool) -> None:
     holder, _, attribute = name.rpartition(".")
     if holder and holder not in dict(model.named_modules()):
         model.add_submodule(holder, nn.Module())
-    owner = model.get_submodule(holder)
+    own = value if tied else nn.Parameter(value.detach().clone(), value.requires_grad)
+    model.get_submodule(holder).register_parameter(attribute, own)
+
+
+def _as_parameter(model: GraphModule, name: str) -> nn.Parameter:
+    """The weight or bias of this name, which folding a BatchNorm and training take for a parameter, and which a computed one is not."""
+    value = named_tensor(model, name)
     if isinstance(value, nn.Parameter):
-        own = value if tied else nn.Parameter(value.detach().clone(), value.requires_grad)
-        owner.register_parameter(attribute, own)
-    else:
-        owner.register_buffer(attribute, value if tied else value.clone())
+        return value
+    holder, _, attribute = name.rpartition(".")
+    owner = model.get_submodule(holder)
+    delattr(owner, attribute)
+    parameter = nn.Parameter(value, requires_grad=value.is_floating_point())
+    owner.register_parameter(attribute, parameter)
+    return parameter

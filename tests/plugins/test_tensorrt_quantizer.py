@@ -109,7 +109,7 @@ def test_the_quantized_network_still_computes_the_function(converted: GraphModul
 
 
 class _Odd(nn.Module):
-    """A sum of a tensor with itself, a sum that is broadcast, and a convolution whose weight is computed."""
+    """A sum of a tensor with itself, a sum that is broadcast, and a convolution whose weight the picture has a part in."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class _Odd(nn.Module):
         out = self.conv(pictures)
         out = out + out
         out = out + out.mean((2, 3), keepdim=True)
-        return nn.functional.conv2d(out, self.weight * 2).mean((2, 3))
+        return nn.functional.conv2d(out, self.weight * pictures.mean()).mean((2, 3))
 
 
 def test_what_is_no_residual_and_no_plain_layer_stays_in_float() -> None:
