@@ -32,7 +32,7 @@ from edgeopt.worker import Events, work
 if TYPE_CHECKING:
     from torch import nn
 
-    from edgeopt.types import Labels, Pixels
+    from edgeopt.types import Labels, Logits, Pixels
 
 PICTURES = 64
 """How many pictures both sides answer, at most."""
@@ -122,10 +122,15 @@ def _answer(conversion: Conversion, folder: Path, events: Events) -> None:
     values = {
         "pictures": len(expected),
         "max_difference": difference,
-        "relative_difference": difference / max(float(np.ptp(expected)), 1e-12),
+        "relative_difference": difference / _span(expected),
         "agreement": TASKS[made.task].agreement(logits, expected),
     }
     (folder / "compared.json").write_text(json.dumps(values))
+
+
+def _span(logits: Logits) -> float:
+    """The range of logits; a tenth of the largest where they are closer together, as an untrained model's softmax: their rounding is no difference."""
+    return max(float(np.ptp(logits)), 0.1 * float(np.abs(logits).max()), 1e-12)
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,23 @@ def test_a_model_of_another_shape_is_described(module, said, tmp_path):
         read(write_pt2(tmp_path / "odd.pt2", module), Pt2Options())
 
 
+class Alike(nn.Module):
+    """Answers nearly the same whatever it sees, as an untrained model does."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = TinyNet(4)
+
+    def forward(self, pictures):
+        return (self.net(pictures) * 1e-7).softmax(1)
+
+
+def test_rounding_is_no_difference_where_answers_are_alike(tmp_path):
+    result = convert(Request(str(write_pt2(tmp_path / "alike.pt2", Alike())), "tflite"), tmp_path / "alike.tflite")
+    assert result.max_difference < 1e-6
+    assert result.relative_difference < 1e-4
+
+
 def test_nothing_is_written_when_the_file_would_compute_something_else(source, tmp_path, monkeypatch):
     from edgeopt import conversion
 
