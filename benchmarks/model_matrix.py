@@ -55,6 +55,7 @@ TIMM = (
 )
 SIZES = {
     "vit_b": 224,
+    "vit_l_32": 128,
     "vit_h": 112,
     "maxvit": 224,
     "inception": 128,
