@@ -6,12 +6,13 @@ quantizers know how to round it, and runtimes how to store it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.bits import operator_name
 
 if TYPE_CHECKING:  # torch is heavy: who has a graph has imported it already
+    from torch import Tensor
     from torch.fx import GraphModule, Node
 
 _LAYERS = ("aten.conv", "aten.linear")
@@ -34,19 +35,26 @@ def fold_computed_weights(model: GraphModule) -> int:
     ]
     with torch.no_grad():
         values = [_value(model, argument) for _, _, argument in found]
+    read_before = _constants_read(model)
     for layer, place, _ in found:
         layer.update_arg(place, None)
     model.graph.eliminate_dead_code()
-    taken = {
-        str(node.target) for node in model.graph.nodes if node.op == "get_attr"
-    }  # other readers need what is there
+    named: dict[str, Tensor | None] = dict.fromkeys(_constants_read(model))  # None for what others read
+    for name in read_before - set(named):  # the results take their place
+        holder, _, attribute = name.rpartition(".")
+        delattr(model.get_submodule(holder), attribute)
     for (layer, place, _), value in zip(found, values, strict=True):
-        name = _free_name(_module_of(layer), _ROLES[place], taken)
+        name = _free_name(_module_of(layer), _ROLES[place], value, named)
+        named[name] = value
         _register(model, name, value)
         with model.graph.inserting_before(layer):
             layer.update_arg(place, model.graph.get_attr(name))
     model.recompile()
     return len(found)
+
+
+def _constants_read(model: GraphModule) -> set[str]:
+    return {str(node.target) for node in model.graph.nodes if node.op == "get_attr"}
 
 
 def _is_computed(argument: object) -> bool:
@@ -79,11 +87,18 @@ def _module_of(layer: Node) -> str:
     return str(calls[-1][0]) if calls else ""
 
 
-def _free_name(module: str, role: str, taken: Collection[str]) -> str:
+def _free_name(module: str, role: str, value: Tensor, named: Mapping[str, Tensor | None]) -> str:
+    """A name that nothing else has; calls of one layer share theirs, and a module may multiply by several weights of its own."""
     name = f"{module}.{role}" if module else role
-    while name in taken:
+    while name in named and not _is_same(value, named[name]):
         name += "_computed"
     return name
+
+
+def _is_same(value: Tensor, other: Tensor | None) -> bool:
+    import torch
+
+    return other is not None and torch.equal(value, other)
 
 
 def _register(model: GraphModule, name: str, value: Any) -> None:

@@ -45,12 +45,13 @@ def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, in
     program = export_program(module, example_input, batch_range)
     batch = fit_batch(example_input, batch_range)
     _require_logits(module, batch, smallest=batch_range[0])
-    graph_module = program.module(check_guards=False)
-    if fold_computed_weights(graph_module):
-        program = export_program(graph_module, example_input, batch_range)
+    captured = program.module(check_guards=False)
+    if fold_computed_weights(captured):
+        program = export_program(captured, example_input, batch_range)
+        captured = program.module(check_guards=False)
     require_same_function(
         module,
-        program.module(),
+        captured,
         batch,
         f"capturing {type(module).__name__}",
         hint="look for a forward that is random in evaluation mode, or that depends on something besides its input",
@@ -62,7 +63,8 @@ def _require_logits(module: nn.Module, batch: Tensor, smallest: int) -> None:
     """Raises `ExportError` where a module returns something else for `batch`, or for its first `smallest` pictures, than logits."""
     import torch
 
-    for pictures in (batch, batch[:smallest]):
+    for count in sorted({smallest, len(batch)}):
+        pictures = batch[:count]
         with torch.no_grad():
             logits = module(pictures)
         if logits.dim() != 2 or len(logits) != len(pictures):

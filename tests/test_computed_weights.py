@@ -96,6 +96,23 @@ def test_a_parameter_that_something_else_reads_stays_beside_the_computed_weight(
     torch.testing.assert_close(program.module()(pictures()), module(pictures()))
 
 
+def test_two_computed_weights_of_one_module_stay_two() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = (nn.Parameter(torch.randn(3, 3, 1, 1)) for _ in range(2))
+
+        def forward(self, images: Tensor) -> Tensor:
+            features = functional.conv2d(images, self.first * 2)
+            return functional.conv2d(features, self.second * 3).mean((2, 3))
+
+    torch.manual_seed(0)
+    module = Two().eval()
+    program = capture(module, pictures(), (1, 8))
+    assert set(program.state_dict) == {"weight", "weight_computed"}
+    torch.testing.assert_close(program.module()(pictures()), module(pictures()))
+
+
 def test_a_batch_that_a_squeeze_takes_away_is_refused() -> None:
     class Squeezed(nn.Module):
         def __init__(self) -> None:

@@ -247,6 +247,7 @@ def test_conversion_computes_what_was_trained(trained: tuple[nn.Module, nn.Modul
     # value grows on its way through the network. Most pictures meet none.
     by_picture = [compare(prepared, converted, [picture[None]]) for picture in images(16, seed=9)]
     assert sum(each.relative_difference < 1e-5 for each in by_picture) >= 12
+    assert sum(each.relative_difference < 0.02 for each in by_picture) >= 15
     assert all(each.top1 == 1.0 for each in by_picture)
     assert compare(prepared, converted, [images(16, seed=9)]).relative_difference < 0.1
 
