@@ -155,6 +155,16 @@ def operator_name(node: object) -> str:
     return str(getattr(node, "target", "")) if getattr(node, "op", "") == "call_function" else ""
 
 
+def upstream(node: Node) -> Iterator[Node]:
+    """A node and all that it depends on, each once."""
+    seen, waiting = {node}, [node]
+    while waiting:
+        reached = waiting.pop()
+        yield reached
+        waiting += [each for each in reached.all_input_nodes if each not in seen]
+        seen.update(reached.all_input_nodes)
+
+
 def _is_within(node: Node, rounding: Rounding) -> bool:
     """Whether no value of `node` lies beyond the range of `rounding`, because it was rounded to it before."""
     while operator_name(node).startswith(_WITHIN):
@@ -203,14 +213,7 @@ def _constants(program: ExportedProgram) -> set[str]:
 
 def _is_constant(node: Node, constants: set[str]) -> bool:
     """Whether no picture has a part in it."""
-    seen, waiting = set(), [node]
-    while waiting:
-        reached = waiting.pop()
-        if not reached.all_input_nodes and reached.name not in constants:
-            return False
-        waiting += [each for each in reached.all_input_nodes if each not in seen]
-        seen.update(reached.all_input_nodes)
-    return True
+    return all(each.all_input_nodes or each.name in constants for each in upstream(node))
 
 
 def _bits_behind(node: Node) -> int | None:

@@ -7,9 +7,10 @@ quantizers know how to round it, and runtimes how to store it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.bits import operator_name
+from edgeopt.bits import operator_name, upstream
 
 if TYPE_CHECKING:  # torch is heavy: who has a graph has imported it already
     from torch import Tensor
@@ -59,24 +60,17 @@ def _constants_read(model: GraphModule) -> set[str]:
 
 def _is_computed(argument: object) -> bool:
     """Whether it is the result of arithmetic, in which no picture has a part. Rounding to integers is not arithmetic: it has to be seen."""
-    if not operator_name(argument).startswith("aten."):
-        return False
-    seen, waiting = set(), [argument]
-    while waiting:
-        node: Any = waiting.pop()
-        if node.op != "get_attr" and not operator_name(node).startswith("aten."):
-            return False
-        waiting += [each for each in node.all_input_nodes if each not in seen]
-        seen.update(node.all_input_nodes)
-    return True
+    return operator_name(argument).startswith("aten.") and all(
+        each.op == "get_attr" or operator_name(each).startswith("aten.")
+        for each in upstream(argument)  # type: ignore[arg-type]  # what has an operator's name is a node
+    )
 
 
 def _value(model: GraphModule, node: Node) -> Any:
     from torch.fx.node import map_arg
 
     if node.op == "get_attr":
-        holder, _, attribute = str(node.target).rpartition(".")
-        return getattr(model.get_submodule(holder), attribute)
+        return attrgetter(str(node.target))(model)
     arguments, named = map_arg((node.args, node.kwargs), lambda each: _value(model, each))
     return node.target(*arguments, **named)  # type: ignore[operator]  # an operator, as `_is_computed` has seen
 
