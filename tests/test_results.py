@@ -130,7 +130,7 @@ def test_a_whole_run_comes_onto_the_page_and_stays(results: Any, tmp_path: Path)
         (lambda report: replace(report, smoke=True), "it is a smoke run"),
         (
             lambda report: _with(report, "passes", 0, {"epochs": 1}),
-            "passes.0.epochs was 1, the recipe has 24",
+            "passes.0.epochs was 1, the recipe has 30",
         ),
         (lambda report: _with(report, "dataset", None, {"limit": 100}), "dataset.limit was 100, the recipe has None"),
         (lambda report: _with(report, "exports", 0, {"use": "tflite"}), "exports.0 uses tflite, the recipe onnx"),
