@@ -36,8 +36,8 @@ _EDGES = 1.5  # px over which a shape fades into what is behind it
 def make_shapes(pictures: int, edge: int, seed: int) -> RawDataset:
     """Pictures, uint8 (n, edge, edge, 3), of twelve classes in turn, all from the seed.
 
-    Shape and ground have a texture and a colour each, sometimes close to one another; the shape has any place, angle, size,
-    proportion and shear; bars and blobs lie before it, pieces of other shapes beside it, noise and uneven light over all.
+    Shape and ground have a texture and a colour each; the shape has any place, and a turn, size, proportion and shear of its own;
+    bars and blobs lie before it, pieces of other shapes beside it, noise and uneven light over all.
     """
     labels = np.arange(pictures, dtype=np.int64) % len(SHAPES)
 
@@ -137,7 +137,7 @@ def _draw(labels: NDArray[np.int64], edge: int, random: np.random.Generator) -> 
     for _ in range(_STRANGERS):  # cut off by the picture's border
         others = random.integers(0, len(SHAPES), count)
         ground = _blend(ground, _textured(count, edge, random), _shape(others, edge, random, at_border=True))
-    # colours of shape and ground are moved apart by a contrast that is sometimes low
+    # colours of shape and ground are moved apart by a contrast, so that one can be told from the other
     contrast = _uniform(random, *_CONTRAST, (count, 1, 1, 1))
     shift = _unit(random.standard_normal((count, 1, 1, 3), dtype=np.float32))
     shape = _textured(count, edge, random)
