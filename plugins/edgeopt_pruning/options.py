@@ -33,7 +33,9 @@ class ChannelOptions(TaughtOptions):
     importance: Literal["l1", "l2", "taylor", "fpgm", "bn-scale", "random"] = Field(
         "l2", description="what tells which channels matter least; random is a control"
     )
-    round_to: int = Field(8, ge=1, le=1024, description="channels are left in multiples of this, which kernels want")
+    round_to: int = Field(
+        8, ge=1, le=1024, description="channels are left in multiples of this: 16 fills the blocks of int8 kernels"
+    )
     least: float = Field(0.2, gt=0.0, le=1.0, description="smallest share of its channels that any group keeps")
     protect: tuple[str, ...] = Field(
         (), description='layers that keep all outputs: module names or patterns such as "features.0.*"'
