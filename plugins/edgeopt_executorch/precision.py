@@ -52,7 +52,10 @@ def to_dynamic_int8(program: ExportedProgram) -> ExportedProgram:
         prepared(example_of(program))  # the weights' ranges are seen here; those of activations are not kept
     converted = convert_pt2e(prepared, fold_quantize=True)
     if not any("choose_qparams" in str(node.target) for node in converted.graph.nodes):
-        raise NothingChangedError("no layer of this model can be quantized dynamically")
+        raise NothingChangedError(
+            "no layer of this model can be quantized dynamically",
+            hint="convolutions need a pass that calibrates, such as `ptq`",
+        )
     return _recaptured(converted, program)
 
 

@@ -47,7 +47,9 @@ def quantize_weights(graph: onnx_ir.Graph, *, folded_at_load: bool) -> int:
             del graph.initializers[str(weight.name)]
         count += 1
     if not count:
-        raise NothingChangedError("no layer of this model has constant weights to store as int8")
+        raise NothingChangedError(
+            "no layer of this model has constant weights to store as int8", hint='use precision = "program"'
+        )
     return count
 
 
@@ -71,7 +73,9 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     if not any(each.data_type == onnx.TensorProto.FLOAT for each in model.graph.initializer):
-        raise NothingChangedError("this model has no float32 weights to store as float16")
+        raise NothingChangedError(
+            "this model has no float32 weights to store as float16", hint='use precision = "program"'
+        )
     converted = onnx_ir.from_proto(convert_float_to_float16(model, keep_io_types=True))
     converted.graph.sort()  # casts are appended behind the nodes that read them
     return onnx_ir.to_proto(converted)
