@@ -17,6 +17,8 @@ from edgeopt.sensitivity.settings import ScanSettings
 from edgeopt.sensitivity.table import Measure, Scan
 from edgeopt.sensitivity_run import Request, SensitivityResult, measure_sensitivity
 
+_STYLES = {"hit": "green", "miss": "red", "skipped": "dim"}
+
 
 def show_sensitivity(
     recipe: Path,
@@ -95,7 +97,7 @@ def _table(scan: Scan) -> Table:
         table.add_column(f"{level:g}", justify="right", no_wrap=True)
     table.add_column("recommended", justify="right", no_wrap=True)
     for layer in shown.shown_layers(scan):
-        cells = [Text(cell.text, style="green" if cell.tone == "hit" else "red") for cell in layer.cells]
+        cells = [Text(cell.text, style=_STYLES[cell.tone]) for cell in layer.cells]
         table.add_row(Text(layer.name), *cells, Text(layer.recommended, style="bold"))
     return table
 
@@ -105,3 +107,4 @@ def _sentences(scan: Scan) -> Iterable[str]:
     yield shown.summary(scan)
     if (saved := shown.savings(scan)) > 0.005:
         yield f"{100 * saved:.0f} % of all runs were not needed: the verdicts were certain before (--complete runs them all)."
+        yield "≥ and ≤ bound such a figure; – is a level that was left out, because a harsher one passes."

@@ -18,7 +18,7 @@ _REDDEST = 100.0  # thresholds; a score beyond is no redder
 
 @dataclass(frozen=True)
 class ShownCell:
-    """A cell as a text, the class of its colour ("hit" or "miss"), and the strength of that, 0 to 1."""
+    """A cell as a text, the class of its colour ("hit", "miss" or "skipped"), and the strength of that, 0 to 1."""
 
     text: str
     tone: str
@@ -54,14 +54,14 @@ def threshold_text(scan: Scan) -> str:
 
 
 def cell_text(cell: Cell, scan: Scan) -> str:
-    """The score; one that was not run to the end is marked with what is certain of it, or with "~"."""
-    if cell.pictures >= scan.pictures or scan.threshold is None:
-        return _figure(cell.score, scan)
-    if cell.verdict is Verdict.FAILS:
+    """The score; of one that was not run to the end what is certain of it, if anything is."""
+    if cell.verdict is Verdict.SKIPPED:
+        return figures.MISSING
+    if cell.pictures < scan.pictures and cell.verdict is Verdict.FAILS:
         return f"≥ {_figure(cell.least, scan)}"
-    if cell.verdict is Verdict.PASSES and cell.most is not None:
+    if cell.pictures < scan.pictures and cell.verdict is Verdict.PASSES and cell.most is not None:
         return f"≤ {_figure(cell.most, scan)}"
-    return f"~ {_figure(cell.score, scan)}"
+    return _figure(cell.score, scan)
 
 
 def level_text(level: float, scan: Scan) -> str:
@@ -133,7 +133,9 @@ def _figure(value: float, scan: Scan) -> str:
 
 
 def _tone(cell: Cell, scan: Scan) -> tuple[str, float]:
-    """Green, the paler the closer to the threshold; above it red, the stronger the farther."""
+    """Green, the paler the closer to the threshold; above it red, the stronger the farther; neither where a harsher level passes."""
+    if cell.verdict is Verdict.SKIPPED:
+        return "skipped", 0.0
     if scan.threshold is None or scan.threshold <= 0:
         return ("miss" if cell.score > 0 else "hit"), min(max(cell.score, 0.0), 1.0)
     ratio = cell.score / scan.threshold

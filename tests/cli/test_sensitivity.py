@@ -108,10 +108,11 @@ def test_figures_say_what_is_certain():
     )
     first, second = shown.shown_layers(scan)
     assert [cell.text for cell in first.cells] == ["−0.4", "≤ 0.9", "≥ 12.0"]
-    assert [cell.text for cell in second.cells] == ["≥ 15.0", "~ 30.0", "70.0"]
+    assert [cell.text for cell in second.cells] == ["≥ 15.0", "–", "70.0"]
     assert [cell.chosen for cell in first.cells] == [False, True, False]
     assert (first.recommended, second.recommended) == ("0.7", "untouched")
     assert [cell.tone for cell in first.cells] == ["hit", "hit", "miss"]
+    assert [cell.tone for cell in second.cells] == ["miss", "skipped", "miss"], "what was not judged is no failure"
     assert first.cells[2].share > second.cells[0].share
     assert shown.summary(scan) == "Recommended: 0.7 for 1 layer, untouched for 1 layer."
     assert shown.savings(scan) == pytest.approx(1 - 340 / 600)
