@@ -70,6 +70,7 @@ def run(
     overrides: Iterable[str] = (),
     smoke: bool = False,
     fresh: bool = False,
+    measure_again: bool = False,
     locked: bool = False,
     out: Path | str = "runs",
     plugin_files: Iterable[Path] = (),
@@ -77,8 +78,8 @@ def run(
 ) -> RunResult:
     """Runs a recipe to its report: trains, optimizes, exports, opens every file and measures it.
 
-    `smoke` runs the whole of it on few batches, `fresh` uses no earlier result, `locked` refuses to run when anything is
-    not as `lock.toml` says. Results go to `out/NAME`, cached stages to `out/.store`. Nothing is shown without a `console`.
+    `smoke` runs the whole of it on few batches, `fresh` uses no earlier result, `measure_again` no earlier latency and
+    memory, `locked` refuses to run when anything is not as `lock.toml` says. Results go to `out/NAME`, cached stages to `out/.store`. Nothing is shown without a `console`.
 
     Raises `UserError` for mistakes, `WorkerError` for bugs and crashes before the first export; one that hits a single
     export fails its row and is among `RunResult.failures`.
@@ -86,7 +87,8 @@ def run(
     files = tuple(Path(file) for file in plugin_files)
     plan = check(recipe, overrides=overrides, smoke=smoke, plugin_files=files)
     store = store_of(Path(out), not_before=time.time() if fresh else 0.0)
-    return _Run(plan, store, run_folder(plan, Path(out)), files, locked=locked, console=console).run()
+    folder = run_folder(plan, Path(out))
+    return _Run(plan, store, folder, files, measure_again=measure_again, locked=locked, console=console).run()
 
 
 def store_of(out: Path, *, not_before: float = 0.0) -> Store:
@@ -156,6 +158,7 @@ class _Run:
     store: Store
     folder: Path
     plugin_files: tuple[Path, ...]
+    measure_again: bool
     locked: bool
     console: Console | None
     failures: dict[str, EdgeoptError] = field(default_factory=dict)
@@ -179,7 +182,7 @@ class _Run:
         if self.store.not_before:
             for stage in self.plan.stages.values():
                 self.store.forget_work(stage.key)
-        if self._missing():
+        if self.measure_again or self._missing():
             self._work()
         return self._finish()
 
@@ -272,6 +275,9 @@ class _Run:
     def _measure(self, workers: Workers, display: Display) -> None:
         """Latency and memory of each file, when nothing else of the run is working: one file at a time, in turns."""
         stage = self.plan.stages["measure"]
+        if self.measure_again:
+            for each in (self.plan.stages["report"], stage):  # a report never outlives its figures
+                self.store.forget(self._key(each))
         planned = [each for each in self.plan.exports if each.name not in self.failures]
         if not planned or self._found(stage):
             return

@@ -82,6 +82,15 @@ class Store:
             shutil.rmtree(self._work_folder(key), ignore_errors=True)
             return Result(key, folder, values, seconds)
 
+    def forget(self, key: str) -> None:
+        """Removes the result of `key`, if there is one, so that it is made again."""
+        folder, aside = self._folder(key), self.root / "pending" / uuid.uuid4().hex
+        with storage_errors(self.root), self._turn(key):
+            if folder.exists():
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                folder.rename(aside)  # first out of the way, so that nobody sees a part of it
+                shutil.rmtree(aside, ignore_errors=True)
+
     def forget_work(self, key: str) -> None:
         """Removes what a killed run left for `key`, so that nothing is resumed from it."""
         with storage_errors(self.root):

@@ -82,6 +82,9 @@ def run(
     *,
     smoke: SmokeOption = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every stage again, cached or not.")] = False,
+    measure_again: Annotated[
+        bool, typer.Option("--measure-again", help="Measure latency and memory again; all else is kept.")
+    ] = False,
     locked: Annotated[
         bool, typer.Option("--locked", help="Refuse to run when anything differs from the lock of the last run.")
     ] = False,
@@ -96,7 +99,14 @@ def run(
         from edgeopt.cli.run import run_recipe
 
         run_recipe(
-            recipe, overrides=set_ or (), smoke=smoke, fresh=fresh, locked=locked, out=out, plugin_files=plugin or ()
+            recipe,
+            overrides=set_ or (),
+            smoke=smoke,
+            fresh=fresh,
+            measure_again=measure_again,
+            locked=locked,
+            out=out,
+            plugin_files=plugin or (),
         )
 
 

@@ -134,7 +134,7 @@ def _doubts_of_figures(row: Row) -> Iterator[str]:
     if latency and latency.std > NOISY_SHARE * latency.p50:
         yield (
             f"{name}: latency is noisy (standard deviation {figures.milliseconds(latency.std)} "
-            f"against p50 {figures.milliseconds(latency.p50)}); measure again on a quiet machine."
+            f"against p50 {figures.milliseconds(latency.p50)}); measure again on a quiet machine, with --measure-again."
         )
 
 

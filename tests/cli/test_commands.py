@@ -74,6 +74,7 @@ def test_run_prints_the_report_and_where_it_is(cli, finished):
     report = make_report()
     given = finished(report)
     result = cli("run", "r.toml", "--set", "seed=3", "--smoke", "--fresh", "--out", "o", "--plugin", "p.py", "--locked")
+    assert not given["measure_again"]
     assert report.recipe.name in result.stdout
     assert "runs/sample/report.html" in result.stdout
     assert (given["recipe"], list(given["overrides"]), list(given["plugin_files"])) == (
@@ -82,6 +83,12 @@ def test_run_prints_the_report_and_where_it_is(cli, finished):
         [Path("p.py")],
     )
     assert given["smoke"] and given["fresh"] and given["locked"] and given["out"] == Path("o")
+
+
+def test_run_that_measures_again(cli, finished):
+    given = finished(make_report())
+    cli("run", "r.toml", "--measure-again")
+    assert given["measure_again"] and not given["fresh"]
 
 
 def test_run_with_a_missed_gate(cli, finished):

@@ -91,6 +91,19 @@ def test_the_same_recipe_gives_the_same_bytes(folder: Path, finished: RunResult)
     assert any(stage_folders(folder)[file] != changed for file, changed in old.items())
 
 
+def test_latency_alone_is_measured_again(folder: Path, finished: RunResult) -> None:
+    before = stage_folders(folder)
+    again = run(folder, measure_again=True)
+    after = stage_folders(folder)
+    changed = {file for file in before if after[file] != before[file]}
+    assert (len(changed), after.keys()) == (2, before.keys()), "the measurement and the report"
+    assert not list((folder / "runs/.store/pending").iterdir())
+    for new, old in zip(again.report.rows, finished.report.rows, strict=True):
+        assert new.latency_ms != old.latency_ms
+        assert (new.test_accuracy, new.size_bytes) == (old.test_accuracy, old.size_bytes)
+    assert run(folder).report == again.report
+
+
 def test_a_damaged_result_is_made_again(folder: Path, finished: RunResult) -> None:
     store = folder / "runs/.store"
     programs = list(store.glob("??/*/program.pt2"))
