@@ -23,6 +23,7 @@ _KINDS = {code: name for name, code in vars(schema.BuiltinOperator).items() if n
 _TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 _LAST_SHORT_CODE = 127  # PLACEHOLDER_FOR_GREATER_OP_CODES: what the old, one-byte field says of newer operators
 _LEFT_OUT = -1  # the index of an operand that an operator goes without
+_NOT_OUTSIDE = 1  # most that the schema lets stand where a constant's place in the file, behind the flatbuffer, would
 _ALIGNMENT = 16  # the schema's `force_align` of constants, which kernels read with vector loads
 
 
@@ -71,6 +72,9 @@ class Graph:
         """Read a model from the bytes of its file."""
         self.model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
         self.main: Any = self.model.subgraphs[0]
+        for buffer in self.model.buffers:
+            if buffer.offset > _NOT_OUTSIDE:
+                buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
 
     # ---- reading --------------------------------------------------------------------------------------------------------
 

@@ -97,6 +97,32 @@ def test_the_file_computes_what_the_program_computes(
     assert (logits.argmax(1) == expected.argmax(1)).mean() >= 0.97
 
 
+@pytest.fixture(scope="module")
+def heavy() -> ExportedProgram:
+    """Of 400,000 weights: ai-edge-quantizer puts those of all but tiny files behind the flatbuffer."""
+    torch.manual_seed(0)
+    convolutions = [torch.nn.Conv2d(3, 256, 1), torch.nn.ReLU(), torch.nn.Conv2d(256, 160, 3)]
+    pooling = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    return capture(torch.nn.Sequential(*convolutions, *pooling, torch.nn.Linear(160, CLASSES)))
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance", "bytes_each"),
+    [("float16", 0.01, 2), ("dynamic-int8", 0.05, 1), ("weight-only-int8", 0.05, 1)],
+)
+def test_weights_of_a_large_file_survive_a_smaller_precision(
+    heavy: ExportedProgram, tmp_path: Path, precision: str, tolerance: float, bytes_each: int
+) -> None:
+    batch = pictures(8)
+    expected = outputs(heavy, batch).numpy()
+    weights = sum(each.numel() for each in heavy.state_dict.values())
+    artifact = export(state_of(heavy), tmp_path, precision=precision)
+    assert bytes_each * weights < artifact.path.stat().st_size < 1.2 * bytes_each * weights
+    with TflitePredictor(artifact.path, threads=1) as predictor:
+        logits = predictor.predict(batch.numpy())
+    assert np.abs(logits - expected).max() <= tolerance * np.ptp(expected)
+
+
 def test_one_delegate_takes_everything(made: dict[str, Artifact]) -> None:
     """Hard-swish, hard-sigmoid and squeeze-and-excitation included, which cut int8 files into pieces."""
     for artifact in made.values():
