@@ -36,7 +36,10 @@ def _walk(content: mmap.mmap) -> None:
     codes = _count(model.OperatorCodesLength(), size)
     buffers = _count(model.BuffersLength(), size)
     for index in range(buffers):
-        _within(model.Buffers(index), "Data", size)
+        buffer = model.Buffers(index)
+        _within(buffer, "Data", size)
+        if buffer.Offset() + buffer.Size() > size:  # a constant behind the flatbuffer
+            raise IndexError("a constant ends after the file")
     for index in range(codes):
         model.OperatorCodes(index).BuiltinCode()
     if not _count(model.SubgraphsLength(), size):

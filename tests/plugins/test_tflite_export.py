@@ -28,6 +28,7 @@ from edgeopt_tflite.graph import Graph
 from edgeopt_tflite.integrity import require_whole
 from edgeopt_tflite.metadata import read_metadata
 from edgeopt_tflite.predictor import TflitePredictor
+from edgeopt_tflite.variants import to_precision
 from edgeopt_torchao.bits import IN_FLOAT, BitRules, NarrowingQuantizer
 from edgeopt_torchao.convert import convert as convert_quantized
 from edgeopt_torchao.prepare import calibrate, prepare_ptq
@@ -450,6 +451,15 @@ def test_a_damaged_file_is_explained(
     broken.write_bytes(damage(made["int8"].path.read_bytes()))
     with pytest.raises(ValueError, match=r"broken\.tflite"):
         require_whole(broken)
+
+
+def test_a_file_cut_off_behind_its_flatbuffer_never_reaches_native_code(heavy: ExportedProgram, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.tflite", tmp_path / "cut.tflite"
+    whole.write_bytes(to_precision(convert(heavy), "float16"))
+    require_whole(whole)
+    cut.write_bytes(whole.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"cut\.tflite is damaged.*a constant ends after the file"):
+        require_whole(cut)
 
 
 def test_a_wrong_batch_is_explained(made: dict[str, Artifact]) -> None:
