@@ -199,6 +199,19 @@ def test_a_broken_report_is_told_and_passed_over(
     assert "broken/report.json was not taken: not a report" in capsys.readouterr().out
 
 
+def test_a_run_whose_teacher_is_not_there_is_told_and_passed_over(
+    results: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = report_of(RECIPE)
+    passes = [report.recipe.resolved["passes"][0], {"use": "distill"}]
+    taught = _with(report, "passes", None, passes)
+    taught = replace(taught, recipe=replace(taught.recipe, name="mobilenetv2-shapes-distilled"))
+    assert results.collect(left(taught, tmp_path), ["shapes/mobilenetv2_distilled"], load_registry()) == {}
+    assert "was not taken: " in (told := capsys.readouterr().out)
+    assert "runs/resnet50-shapes-ptq" in told
+
+
 def _with(report: Report, table: str, index: int | None, values: Any) -> Report:
     """The report of a run with other options."""
     resolved = json.loads(json.dumps(report.recipe.resolved))
