@@ -30,6 +30,7 @@ from edgeopt.recipe import Recipe, read_recipe
 from edgeopt.registry import Registry, load_registry
 from edgeopt.report.schema import Report, Row
 from edgeopt.settings import to_json
+from edgeopt.types import Role
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes"
@@ -87,11 +88,18 @@ def read_run(report: Report) -> Run:
         + (f", {machine.accelerator}" if machine.accelerator else ""),
         commit=machine.commit or f"unknown, edgeopt {report.edgeopt}",
         finished=(report.finished or "")[:10],
-        figures=tuple(_figure(row) for row in report.rows),
+        figures=tuple(_figure(row, _stage(row, report.rows)) for row in report.rows),
     )
 
 
-def _figure(row: Row) -> Figure:
+def _stage(row: Row, rows: Sequence[Row]) -> str:
+    """Before or after the passes that compress, where a run has files of both."""
+    if len({each.role for each in rows if each.export == row.export}) == 1:
+        return ""
+    return ", before" if row.role is Role.BASELINE else ", after"
+
+
+def _figure(row: Row, stage: str) -> Figure:
     notes = []
     if row.accuracy_interval:
         low, high = row.accuracy_interval
@@ -103,7 +111,7 @@ def _figure(row: Row) -> Figure:
     if row.not_run or row.stand_in:
         notes.append(f"answered by {row.stand_in}" if row.stand_in else "not run on this machine")
     return Figure(
-        f"{row.export}, {row.precision}",
+        f"{row.export}, {row.precision}{stage}",
         row.test_accuracy,
         None if row.size_bytes is None else row.size_bytes / 1e6,
         None if row.latency_ms is None else row.latency_ms.p50,
