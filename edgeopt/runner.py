@@ -79,7 +79,8 @@ def run(
     """Runs a recipe to its report: trains, optimizes, exports, opens every file and measures it.
 
     `smoke` runs the whole of it on few batches, `fresh` uses no earlier result, `measure_again` no earlier latency and
-    memory, `locked` refuses to run when anything is not as `lock.toml` says. Results go to `out/NAME`, cached stages to `out/.store`. Nothing is shown without a `console`.
+    memory, `locked` refuses to run when anything is not as `lock.toml` says. Results go to `out/NAME`, cached stages to
+    `out/.store`. Nothing is shown without a `console`.
 
     Raises `UserError` for mistakes, `WorkerError` for bugs and crashes before the first export; one that hits a single
     export fails its row and is among `RunResult.failures`.

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     Distance = Callable[[Field, Field], Field]
 
 _CHUNK = 96  # pictures drawn at once: each array of them fits a processor's cache
-_RADIUS = (0.32, 0.45)
-_CONTRAST = (0.6, 1.0)
+_RADIUS = (0.32, 0.45)  # of the shape, as a share of the picture's edge
+_CONTRAST = (0.6, 1.0)  # between the colours of shape and ground
 _NOISE = (0.0, 0.04)
 _TURN = 0.35  # either way, in radians: whole turns would need many more pictures to learn from
 _SHEAR = 0.1
-_ASPECT = 0.12
+_ASPECT = 0.12  # of the logarithm of the stretch in one direction, and the squeeze in the other
 _STRANGERS = 1  # pieces of shapes that are not asked for
 _COVERS = 1  # bars, and as many discs, before the shape
-_TEXTURE = (0.0, 0.15)
+_TEXTURE = (0.0, 0.15)  # of a surface: how far its second colour goes from its first
 _EDGES = 1.5  # px over which a shape fades into what is behind it
 
 
