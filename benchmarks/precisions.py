@@ -20,6 +20,7 @@ from bars import Bar, finish
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from untrained import untrained
 
 from edgeopt.errors import UserError
 from edgeopt.lookup import resolve
@@ -30,7 +31,6 @@ from edgeopt.registry import load_registry
 from edgeopt.task import TASKS
 from edgeopt.testing.exporter import export_file
 from edgeopt.types import Form, ModelState
-from edgeopt_torchvision.compat import import_torchvision
 
 MODELS = (
     "mobilenet_v2",
@@ -75,14 +75,8 @@ class Cell:
 def network(arch: str) -> ModelState:
     """The network as a program, after some pictures that its BatchNorms collect the statistics of."""
     torch.manual_seed(0)
-    module = getattr(import_torchvision().models, arch)(weights=None).train()
-    for each in module.modules():
-        if isinstance(each, torch.nn.BatchNorm2d):
-            each.momentum = 0.3
-    with torch.no_grad():
-        for _ in range(6):
-            module(torch.randn(8, 3, SIZE, SIZE))
-    program = capture(module.eval(), torch.randn(2, 3, SIZE, SIZE), (1, 64))
+    module = untrained(arch, [torch.randn(8, 3, SIZE, SIZE) for _ in range(6)])
+    program = capture(module, torch.randn(2, 3, SIZE, SIZE), (1, 64))
     classes = tuple(map(str, range(1000)))
     preprocessing = Preprocessing(SIZE, resize=SIZE, crop=SIZE)
     return ModelState(program, Form.PROGRAM, TASKS["classification"], classes, preprocessing)

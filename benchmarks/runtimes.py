@@ -20,6 +20,7 @@ import numpy as np
 from bars import Bar, finish
 from rich.console import Console
 from rich.table import Table
+from untrained import untrained
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +48,8 @@ def make(model: str, folder: Path) -> None:
 
     torch.set_num_threads(2)
     registry = load_registry()
-    module, pictures = _module(model), _pictures()
+    pictures = _pictures()
+    module = untrained(model, map(torch.from_numpy, _pictures(count=6, seed=1)))
     states = _states(module, pictures)
     for exporter, suffix in RUNTIMES.items():
         for name, precision in (("float", "program"), ("int8", "program"), ("auto", "auto")):
@@ -83,23 +85,6 @@ def _milliseconds(call: Callable[[NDArray[np.float32]], object], batch: NDArray[
     start = time.perf_counter()
     call(batch)
     return (time.perf_counter() - start) * 1e3
-
-
-def _module(model: str):
-    """A network of random weights whose BatchNorms know the statistics of their inputs, without which all logits are alike."""
-    import torch
-
-    from edgeopt_torchvision.compat import import_torchvision
-
-    torch.manual_seed(0)
-    module = getattr(import_torchvision().models, model)(weights=None).train()
-    for each in module.modules():
-        if isinstance(each, torch.nn.BatchNorm2d):
-            each.momentum = 0.3
-    with torch.no_grad():
-        for pictures in _pictures(count=6, seed=1):
-            module(torch.from_numpy(pictures))
-    return module.eval()
 
 
 def _pictures(count: int = 4, seed: int = 0) -> list[NDArray[np.float32]]:

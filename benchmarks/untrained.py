@@ -1,0 +1,26 @@
+"""Networks of random weights whose BatchNorms know the statistics of their inputs, without which all logits are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # torch is heavy, and a process that only races files goes without
+    from torch import Tensor, nn
+
+
+def untrained(arch: str, batches: Iterable[Tensor]) -> nn.Module:
+    """A model of torchvision after a look at `batches`, each float32 (n, 3, height, width); the weights are always the same."""
+    import torch
+
+    from edgeopt_torchvision.compat import import_torchvision
+
+    torch.manual_seed(0)
+    module = getattr(import_torchvision().models, arch)(weights=None).train()
+    for each in module.modules():
+        if isinstance(each, torch.nn.BatchNorm2d):
+            each.momentum = 0.3
+    with torch.no_grad():
+        for batch in batches:
+            module(batch)
+    return module.eval()
