@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeopt.measure import summarize, turns
-from edgeopt.settings import MeasureSettings
+from edgeopt import measure
+from edgeopt.measure import serve, summarize, turns
+from edgeopt.plugin import ExporterPlugin
+from edgeopt.settings import MeasureSettings, Options
 
 
 @given(st.lists(st.floats(0.001, 1e4), min_size=2, max_size=300))
@@ -26,3 +31,57 @@ def test_turns_add_up(runs: int, rounds: int) -> None:
     assert sum(dealt) == runs
     assert len(dealt) == min(runs, rounds)
     assert max(dealt) - min(dealt) <= 1
+
+
+class _Runtime:
+    """A runtime and the clock that it runs by: a call takes 1 ms, the first after a pause five, and a thread spins for 40 ms after it."""
+
+    def __init__(self) -> None:
+        self.now = self.used = self.spins_until = 0.0
+        self.calls = 0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def process_time(self) -> float:
+        return self.used
+
+    def sleep(self, seconds: float) -> None:
+        self.used += min(seconds, max(0.0, self.spins_until - self.now))
+        self.now += seconds
+
+    def predict(self, batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        taken = 0.001 if self.spins_until > self.now else 0.005
+        self.now += taken
+        self.used += taken
+        self.spins_until = self.now + 0.04
+        self.calls += 1
+        return batch
+
+
+def test_a_file_is_warm_when_its_calls_count_and_has_come_to_rest_when_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runtime = _Runtime()
+    monkeypatch.setattr(measure, "time", runtime)
+    answers: list[dict[str, Any]] = []
+
+    def answer(event: dict[str, Any]) -> None:
+        assert runtime.now >= runtime.spins_until, "another file would be measured beside threads that still spin"
+        answers.append(event)
+        runtime.sleep(1.0)  # the others' turns
+
+    exporter = ExporterPlugin(
+        name="fake",
+        summary="A runtime by the clock.",
+        options=Options,
+        export=lambda *_: None,  # type: ignore[arg-type, return-value]
+        open=lambda *_: runtime,  # type: ignore[arg-type, return-value]
+        runtime="fake",
+        suffix=".fake",
+    )
+    serve(exporter, Path("model.fake"), np.zeros((1, 3, 8, 8), np.float32), 1, 10, iter(["20", "7", "end"]), answer)
+    assert [each["event"] for each in answers] == ["ready", "times", "times", "memory"]
+    assert answers[1]["times_ms"] == pytest.approx([1.0] * 20)
+    assert answers[2]["times_ms"] == pytest.approx([1.0] * 7)
+    assert runtime.calls > 10 + 27 + 2 * 10

@@ -9,7 +9,7 @@ from edgeopt.measure import Latency
 from edgeopt.report.schema import Row
 from edgeopt.types import Role
 
-NOISY_SHARE = 0.25  # a standard deviation above this share of p50: other work was on the machine
+NOISY_SHARE = 0.25  # a p90 further above p50 than this share of it: other work was on the machine
 
 
 @dataclass(frozen=True)

@@ -131,10 +131,10 @@ def _doubts_of_figures(row: Row) -> Iterator[str]:
             f"of the test pictures: {f'that is what {row.precision} costs' if row.converted else 'the export changed the model'}."
         )
     latency = row.latency_ms
-    if latency and latency.std > NOISY_SHARE * latency.p50:
+    if latency and latency.p90 - latency.p50 > NOISY_SHARE * latency.p50:
         yield (
-            f"{name}: latency is noisy (standard deviation {figures.milliseconds(latency.std)} "
-            f"against p50 {figures.milliseconds(latency.p50)}); measure again on a quiet machine, with --measure-again."
+            f"{name}: latency is noisy (p50 {figures.milliseconds(latency.p50)}, "
+            f"p90 {figures.milliseconds(latency.p90)}); measure again on a quiet machine, with --measure-again."
         )
 
 

@@ -57,10 +57,12 @@ def test_latencies_measured_differently_are_not_compared() -> None:
 
 
 def test_a_noisy_latency_is_doubted() -> None:
-    assert "latency is noisy (standard deviation 1.00 ms against p50 2.00 ms)" in told(
-        pair(latency_ms=latency(2.0, std=1.0))
-    )
+    assert "latency is noisy (p50 2.00 ms, p90 3.00 ms)" in told(pair(latency_ms=latency(2.0, spread=0.5)))
     assert "noisy" not in told(pair())
+
+
+def test_one_slow_call_of_a_hundred_is_no_doubt() -> None:
+    assert "noisy" not in told(pair(latency_ms=latency(2.0, std=1.0)))
 
 
 def test_a_real_loss_is_not_called_chance() -> None:
@@ -126,7 +128,7 @@ def test_a_smoke_run_says_so_first() -> None:
 
 
 def test_a_smoke_run_raises_no_doubt_about_figures_that_mean_nothing() -> None:
-    rows = pair(agreement=0.6, latency_ms=latency(2.0, std=1.0), outside=("a",))
+    rows = pair(agreement=0.6, latency_ms=latency(2.0, spread=0.5), outside=("a",))
     text = told(rows, smoke=True)
     assert "answers differently" not in text and "noisy" not in text
     assert "a stayed outside the delegate" in text
