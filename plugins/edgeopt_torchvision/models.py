@@ -55,6 +55,8 @@ def _arguments(options: TorchvisionOptions, image_size: int) -> dict[str, Any]:
     """What some architectures need to know besides the number of classes."""
     if options.arch.startswith("vit_"):
         return {"image_size": image_size}
+    if options.zero_init_residual:
+        return {"zero_init_residual": True}
     if options.arch == "maxvit_t":
         return {"input_size": (image_size, image_size)}
     if options.arch in ("inception_v3", "googlenet"):

@@ -18,6 +18,7 @@ from edgeopt_torchvision.names import CIFAR10_FILES, CIFAR10_FOLDER, WEIGHTS
 
 _REQUIRES = ("torchvision",)
 _INSTALL = "edgeopt[vision]"
+_RESIDUAL = ("resnet", "resnext", "wide_resnet")
 
 
 class TorchvisionOptions(Options):
@@ -38,6 +39,11 @@ class TorchvisionOptions(Options):
         description="share of a batch in BatchNorm's running statistics; some architectures come with 0.01, too slow for "
         "short runs",
     )
+    zero_init_residual: bool = Field(
+        False,
+        description="the last BatchNorm of each residual block starts at 0, so that a deep ResNet or ResNeXt without pretrained "
+        "weights learns from its first epochs on (Goyal et al. 2017, arXiv:1706.02677)",
+    )
 
     @field_validator("arch")
     @classmethod
@@ -52,6 +58,14 @@ class TorchvisionOptions(Options):
         if self.weights not in names and self.checkpoint is None:
             problem = f"{self.arch} has no weights {self.weights!r}, which is not the path of a checkpoint either"
             raise ValueError(_with_hint(problem, did_you_mean(self.weights, names)))
+        return self
+
+    @model_validator(mode="after")
+    def _zeros_have_an_effect(self) -> TorchvisionOptions:
+        if self.zero_init_residual and not self.arch.startswith(_RESIDUAL):
+            raise ValueError(f"{self.arch} has no zero_init_residual: leave it out; ResNet and ResNeXt have one")
+        if self.zero_init_residual and self.weights != "none":
+            raise ValueError("weights replace what zero_init_residual would set: leave one of them out")
         return self
 
     @property

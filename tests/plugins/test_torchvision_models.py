@@ -143,6 +143,18 @@ def test_batch_norm_momentum_is_set_everywhere() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arch", "blocks"), [("resnet18", 8), ("resnet50", 16), ("resnext50_32x4d", 16), ("wide_resnet50_2", 16)]
+)
+def test_residual_blocks_start_as_nothing(arch: str, blocks: int) -> None:
+    def silent(**options: Any) -> int:
+        norms = (each for each in build(arch, **options).model.modules() if isinstance(each, nn.BatchNorm2d))
+        return sum(not each.weight.any() for each in norms)
+
+    assert silent() == 0
+    assert silent(zero_init_residual=True) == blocks
+
+
+@pytest.mark.parametrize(
     ("arch", "size", "hint"),
     [
         ("alexnet", 32, "63 or more"),
@@ -168,6 +180,11 @@ def test_pictures_of_a_size_that_an_architecture_does_not_take(arch: str, size: 
         ({"arch": "resnet18", "weights": "IMAGENET1K_V2"}, ["resnet18 has no weights", "'IMAGENET1K_V1'"]),
         ({"arch": "resnet18", "weights": "default"}, ["resnet18 has no weights 'default'"]),
         ({"arch": "resnet18", "batch_norm_momentum": 0}, ["greater than 0"]),
+        ({"arch": "vgg11", "zero_init_residual": True}, ["vgg11 has no zero_init_residual", "ResNet"]),
+        (
+            {"arch": "resnet18", "weights": "DEFAULT", "zero_init_residual": True},
+            ["weights replace", "leave one of them out"],
+        ),
     ],
 )
 def test_wrong_options_are_found_by_check(options: dict[str, Any], parts: list[str]) -> None:
