@@ -7,10 +7,10 @@ quantizers know how to round it, and runtimes how to store it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.bits import operator_name, upstream
+from edgeopt.named_tensors import named_tensor, remove_named_tensor, set_named_tensor
 
 if TYPE_CHECKING:  # torch is heavy: who has a graph has imported it already
     from torch import Tensor
@@ -42,12 +42,11 @@ def fold_computed_weights(model: GraphModule) -> int:
     model.graph.eliminate_dead_code()
     named: dict[str, Tensor | None] = dict.fromkeys(_constants_read(model))  # None for what others read
     for name in read_before - set(named):  # the results take their place
-        holder, _, attribute = name.rpartition(".")
-        delattr(model.get_submodule(holder), attribute)
+        remove_named_tensor(model, name)
     for (layer, place, _), value in zip(found, values, strict=True):
         name = _free_name(_module_of(layer), _ROLES[place], value, named)
         named[name] = value
-        _register(model, name, value)
+        set_named_tensor(model, name, value.contiguous())
         with model.graph.inserting_before(layer):
             layer.update_arg(place, model.graph.get_attr(name))
     model.recompile()
@@ -70,7 +69,7 @@ def _value(model: GraphModule, node: Node) -> Any:
     from torch.fx.node import map_arg
 
     if node.op == "get_attr":
-        return attrgetter(str(node.target))(model)
+        return named_tensor(model, str(node.target))
     arguments, named = map_arg((node.args, node.kwargs), lambda each: _value(model, each))
     return node.target(*arguments, **named)  # type: ignore[operator]  # an operator, as `_is_computed` has seen
 
@@ -93,15 +92,3 @@ def _is_same(value: Tensor, other: Tensor | None) -> bool:
     import torch
 
     return other is not None and torch.equal(value, other)
-
-
-def _register(model: GraphModule, name: str, value: Any) -> None:
-    import torch
-
-    holder, _, attribute = name.rpartition(".")
-    if holder and holder not in dict(model.named_modules()):
-        model.add_submodule(holder, torch.nn.Module())
-    owner = model.get_submodule(holder)
-    if hasattr(owner, attribute):
-        delattr(owner, attribute)
-    owner.register_buffer(attribute, value.contiguous())

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from edgeopt.named_tensors import named_tensor
+
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the one base without a fixed dimension
     """BatchNorm over any number of dimensions whose statistics can be frozen for the rest of a training.
@@ -93,12 +95,6 @@ def called_module(graph_module: GraphModule, node: object) -> nn.Module | None:
     if not isinstance(node, Node) or node.op != "call_module":
         return None
     return graph_module.get_submodule(str(node.target))
-
-
-def named_tensor(graph_module: GraphModule, name: str) -> Tensor:
-    """The parameter or buffer of `graph_module` that a `get_attr` node calls `name`."""
-    holder, _, attribute = name.rpartition(".")
-    return getattr(graph_module.get_submodule(holder), attribute)
 
 
 def _hidden_batch_norm(*_: object) -> Tensor:

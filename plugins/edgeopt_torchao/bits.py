@@ -26,9 +26,9 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from edgeopt.errors import NothingChangedError, UserError
 from edgeopt.layer_names import named
+from edgeopt.named_tensors import named_tensor
 from edgeopt.plugin import Bits, QuantizerPlugin, Use
 from edgeopt.types import Json
-from edgeopt_torchao.batch_norm import named_tensor
 from edgeopt_torchao.layers import CONVOLUTIONS, LINEARS
 from edgeopt_torchao.options import FLOAT_BITS, BitOptions
 from edgeopt_torchao.ranges import LeastErrorHistogramObserver, LeastErrorObserver, LeastErrorPerChannelObserver

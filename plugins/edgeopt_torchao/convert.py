@@ -11,8 +11,9 @@ from torchao.quantization.pt2e import FakeQuantizeBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
 from edgeopt.errors import NothingChangedError
+from edgeopt.named_tensors import named_tensor, set_named_tensor
 from edgeopt.program import make_contiguous
-from edgeopt_torchao.batch_norm import BatchNorm, called_module, folding_scale, named_tensor
+from edgeopt_torchao.batch_norm import BatchNorm, called_module, folding_scale
 from edgeopt_torchao.dropout import remove_dropouts
 from edgeopt_torchao.learned_step import settle_steps
 
@@ -71,12 +72,12 @@ def _fold_batch_norms(model: GraphModule) -> None:
         bias_node = convolution.args[2] if len(convolution.args) > 2 else None
         bias = None if bias_node is None else named_tensor(model, str(bias_node.target))
         weight, bias = _folded(batch_norm, named_tensor(model, weight_name), bias)
-        holder_name, _, attribute = weight_name.rpartition(".")
-        holder = model.get_submodule(holder_name)
-        holder.register_parameter(attribute, nn.Parameter(weight))
-        holder.register_parameter("bias", nn.Parameter(bias))
+        holder, _, _ = weight_name.rpartition(".")
+        bias_name = f"{holder}.bias" if holder else "bias"
+        set_named_tensor(model, weight_name, nn.Parameter(weight))
+        set_named_tensor(model, bias_name, nn.Parameter(bias))
         with model.graph.inserting_before(convolution):
-            bias_node = model.graph.get_attr(f"{holder_name}.bias" if holder_name else "bias")
+            bias_node = model.graph.get_attr(bias_name)
         quantize.args = quantize.args[:1]
         convolution.args = (convolution.args[0], quantize, bias_node, *convolution.args[3:])
         node.replace_all_uses_with(convolution)

@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torchao.quantization.pt2e.utils import _fuse_conv_bn_, _fuse_linear_bn_
 
 from edgeopt.errors import NothingChangedError
-from edgeopt_torchao.batch_norm import named_tensor
+from edgeopt.named_tensors import named_tensor
 from edgeopt_torchao.bits import Layer, weighted_layers
 from edgeopt_torchao.layers import CONVOLUTIONS
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantize
 
-from edgeopt_torchao.batch_norm import called_module, named_tensor, rounding_scale
+from edgeopt.named_tensors import named_tensor
+from edgeopt_torchao.batch_norm import called_module, rounding_scale
 from edgeopt_torchao.fake_quantize import SYMMETRIC, FakeQuantizer, along, fake_quantizers
 from edgeopt_torchao.ranges import LeastErrorHistogramObserver, least_error_step
 

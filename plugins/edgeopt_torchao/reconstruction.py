@@ -22,7 +22,8 @@ from torch.fx.node import Argument, map_arg
 from torchao.quantization.pt2e import ObserverBase
 
 from edgeopt.errors import NothingChangedError
-from edgeopt_torchao.batch_norm import called_module, named_tensor
+from edgeopt.named_tensors import named_tensor, set_named_tensor
+from edgeopt_torchao.batch_norm import called_module
 from edgeopt_torchao.fake_quantize import along
 from edgeopt_torchao.layers import CONVOLUTIONS, LINEARS
 
@@ -235,8 +236,9 @@ def _correct_bias(model: GraphModule, layer: RoundedLayer, error: Tensor) -> Non
         parameter.sub_(shift)
         return
     holder, _, _ = layer.weight_name.rpartition(".")
-    model.get_submodule(holder).register_parameter("bias", nn.Parameter(-shift))
+    name = f"{holder}.bias" if holder else "bias"
+    set_named_tensor(model, name, nn.Parameter(-shift))
     with model.graph.inserting_before(layer.node):
-        bias = model.graph.get_attr(f"{holder}.bias" if holder else "bias")
+        bias = model.graph.get_attr(name)
     layer.node.args = (*layer.node.args[:2], bias, *layer.node.args[3:])
     model.recompile()

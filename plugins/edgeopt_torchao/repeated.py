@@ -12,7 +12,7 @@ from collections import Counter
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from edgeopt_torchao.batch_norm import named_tensor
+from edgeopt.named_tensors import named_tensor, set_named_tensor
 from edgeopt_torchao.layers import CONVOLUTIONS, LINEARS
 
 _CALL = re.compile(r"#\d+(?=\.|$)")
@@ -42,7 +42,8 @@ def separate_calls(model: GraphModule, *, tied: bool) -> None:
                 continue
             calls[name] += 1
             other = _other_name(name, calls[name] + 1)
-            _register(model, other, value, tied=tied)
+            own_value = value if tied else nn.Parameter(value.detach().clone(), value.requires_grad)
+            set_named_tensor(model, other, own_value)
             with model.graph.inserting_before(node):
                 own = model.graph.get_attr(other)
             own.meta = dict(constant.meta)
@@ -64,22 +65,11 @@ def _other_name(name: str, call: int) -> str:
     return f"{holder}#{call}.{attribute}" if holder else f"{attribute}#{call}"
 
 
-def _register(model: GraphModule, name: str, value: nn.Parameter, *, tied: bool) -> None:
-    holder, _, attribute = name.rpartition(".")
-    if holder and holder not in dict(model.named_modules()):
-        model.add_submodule(holder, nn.Module())
-    own = value if tied else nn.Parameter(value.detach().clone(), value.requires_grad)
-    model.get_submodule(holder).register_parameter(attribute, own)
-
-
 def _as_parameter(model: GraphModule, name: str) -> nn.Parameter:
     """The weight or bias of this name, which folding a BatchNorm and training take for a parameter, and which a computed one is not."""
     value = named_tensor(model, name)
     if isinstance(value, nn.Parameter):
         return value
-    holder, _, attribute = name.rpartition(".")
-    owner = model.get_submodule(holder)
-    delattr(owner, attribute)
     parameter = nn.Parameter(value, requires_grad=value.is_floating_point())
-    owner.register_parameter(attribute, parameter)
+    set_named_tensor(model, name, parameter)
     return parameter
