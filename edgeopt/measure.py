@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,10 @@ _MAX_WAIT_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Milliseconds of a call, over `runs` calls after `warmup` calls that do not count."""
+    """Milliseconds of a call, over `runs` calls after `warmup` calls that do not count.
+
+    `fastest_turn` and `slowest_turn` are p50 of a turn's calls: far apart, the machine did not keep its speed.
+    """
 
     p50: float
     p90: float
@@ -45,14 +49,18 @@ class Latency:
     runs: int
     batch_size: int = 1
     rounds: int = 1
+    fastest_turn: float | None = None
+    slowest_turn: float | None = None
 
     def to_json(self) -> dict[str, Json]:
         """The figures as JSON values."""
         return asdict(self)
 
 
-def summarize(times_ms: Sequence[float], settings: MeasureSettings) -> Latency:
-    """The figures of a list of times, ms; needs at least two."""
+def summarize(turns_ms: Sequence[Sequence[float]], settings: MeasureSettings) -> Latency:
+    """The figures of the times of each turn, ms; needs at least two times in all."""
+    times_ms = list(chain.from_iterable(turns_ms))
+    medians = [statistics.median(times) for times in turns_ms]
     deciles = statistics.quantiles(times_ms, n=10, method="inclusive")
     return Latency(
         p50=statistics.median(times_ms),
@@ -63,6 +71,8 @@ def summarize(times_ms: Sequence[float], settings: MeasureSettings) -> Latency:
         runs=len(times_ms),
         batch_size=settings.batch_size,
         rounds=settings.rounds,
+        fastest_turn=min(medians),
+        slowest_turn=max(medians),
     )
 
 

@@ -296,7 +296,7 @@ class _Run:
     ) -> dict[str, Json]:
         settings = self.plan.measure
         plan_of_turns = turns(settings.runs, settings.rounds)
-        times: dict[str, list[float]] = {each.name: [] for each in planned}
+        times: dict[str, list[list[float]]] = {each.name: [] for each in planned}
         memory: dict[str, int] = {}
         processes: dict[str, Worker] = {}
         display(stage.name, {"event": "bar", "label": stage.label, "total": len(planned) * (len(plan_of_turns) + 1)})
@@ -310,7 +310,7 @@ class _Run:
             for calls in plan_of_turns:
                 for name, worker in processes.items():
                     worker.ask(str(calls))
-                    times[name] += worker.event()["times_ms"]
+                    times[name].append(worker.event()["times_ms"])
                     display(stage.name, {"event": "advance", "steps": 1, "text": name})
             for name, worker in processes.items():
                 worker.ask("end")

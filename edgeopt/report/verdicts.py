@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgeopt.report import figures
-from edgeopt.report.compare import NOISY_SHARE, Comparison, compare, title
+from edgeopt.report.compare import Comparison, compare, noise, title
 from edgeopt.report.schema import Row
 from edgeopt.types import PassRecord, Role
 
@@ -40,7 +40,9 @@ def _sentences(rows: Sequence[Row], passes: Sequence[PassRecord], smoke: bool) -
     for row in rows:
         yield from _doubts(row)
         if not smoke:
-            yield from _doubts_of_figures(row)
+            yield from _doubt_of_answers(row)
+    if not smoke:
+        yield from _doubt_of_latencies(rows)
     for record in passes:
         yield from _about_pass(record)
 
@@ -123,18 +125,26 @@ def _doubts(row: Row) -> Iterator[str]:
         yield f"{name}: {warning}"
 
 
-def _doubts_of_figures(row: Row) -> Iterator[str]:
+def _doubt_of_answers(row: Row) -> Iterator[str]:
     name = f"{title(row)} ({row.role})"
     if row.agreement is not None and row.agreement < _LOW_AGREEMENT:
         yield (
             f"{name}: the file answers differently from its own program for {figures.percent(1 - row.agreement)} "
             f"of the test pictures: {f'that is what {row.precision} costs' if row.converted else 'the export changed the model'}."
         )
-    latency = row.latency_ms
-    if latency and latency.p90 - latency.p50 > NOISY_SHARE * latency.p50:
+
+
+def _doubt_of_latencies(rows: Sequence[Row]) -> Iterator[str]:
+    noisy = [
+        f"{title(row)} ({row.role}; {'; '.join(found)})"
+        for row in rows
+        if row.latency_ms and (found := noise(row.latency_ms))
+    ]
+    if noisy:
+        measured = sum(row.latency_ms is not None for row in rows)
         yield (
-            f"{name}: latency is noisy (p50 {figures.milliseconds(latency.p50)}, "
-            f"p90 {figures.milliseconds(latency.p90)}); measure again on a quiet machine, with --measure-again."
+            f"Latency is noisy in {len(noisy)} of {measured} files: {', '.join(noisy)}. "
+            f"Measure again on a quiet machine, with --measure-again."
         )
 
 

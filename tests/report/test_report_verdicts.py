@@ -50,6 +50,13 @@ def test_latencies_whose_spreads_overlap_are_not_called_faster() -> None:
     assert "faster" not in text
 
 
+def test_a_file_that_was_as_fast_in_one_turn_is_not_called_slower() -> None:
+    baseline, optimized = pair()
+    slow = replace(latency(4.0), fastest_turn=1.99, slowest_turn=4.1)
+    text = told((replace(baseline, latency_ms=slow), optimized))
+    assert "difference in latency is within the noise" in text and "turns from 1.99 ms to 4.10 ms" in text
+
+
 def test_latencies_measured_differently_are_not_compared() -> None:
     text = told(pair(latency_ms=replace(latency(1.0), threads=4)))
     assert "measured differently" in text
@@ -57,8 +64,17 @@ def test_latencies_measured_differently_are_not_compared() -> None:
 
 
 def test_a_noisy_latency_is_doubted() -> None:
-    assert "latency is noisy (p50 2.00 ms, p90 3.00 ms)" in told(pair(latency_ms=latency(2.0, spread=0.5)))
+    text = told(pair(latency_ms=latency(2.0, spread=0.5)))
+    assert (
+        "Latency is noisy in 1 of 2 files: executorch int8 (optimized; p50 2.00 ms, p90 3.00 ms). Measure again" in text
+    )
     assert "noisy" not in told(pair())
+
+
+def test_turns_far_apart_are_doubted() -> None:
+    drifted = replace(latency(2.0), fastest_turn=1.0, slowest_turn=2.02)
+    assert "(optimized; turns from 1.00 ms to 2.02 ms)" in told(pair(latency_ms=drifted))
+    assert "noisy" not in told(pair(latency_ms=replace(drifted, fastest_turn=1.9)))
 
 
 def test_one_slow_call_of_a_hundred_is_no_doubt() -> None:
