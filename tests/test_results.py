@@ -220,3 +220,19 @@ def _with(report: Report, table: str, index: int | None, values: Any) -> Report:
     else:
         (resolved[table] if index is None else resolved[table][index]).update(values)
     return replace(report, recipe=replace(report.recipe, resolved=resolved))
+
+
+def test_an_option_that_came_after_the_run_stands_at_its_default(
+    results: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def before_the_option(recipe: str) -> Report:
+        report = report_of(recipe)
+        model = {name: value for name, value in report.recipe.resolved["model"].items() if name != "zero_init_residual"}
+        resolved = {**report.recipe.resolved, "model": model}
+        return replace(report, recipe=replace(report.recipe, resolved=resolved))
+
+    unaware = left(before_the_option(RECIPE), tmp_path / "unaware")
+    assert set(results.collect(unaware, [RECIPE], load_registry())) == {RECIPE}
+    asked = "shapes/resnet50_ptq"
+    assert results.collect(left(before_the_option(asked), tmp_path / "asked"), [asked], load_registry()) == {}
+    assert "model.zero_init_residual was None, the recipe has True" in capsys.readouterr().out
