@@ -19,6 +19,7 @@ from rich.table import Table
 
 import edgeopt
 from edgeopt.recipe import parse_recipe
+from edgeopt.report.compare import Comparison
 
 Pass = dict[str, Any]
 ONNX, EXECUTORCH = {"use": "onnx"}, {"use": "executorch"}
@@ -105,7 +106,7 @@ def judge(reports: Mapping[str, Any]) -> Iterator[Bar]:
             whole, small = rows[export, "baseline"], rows[export, "optimized"]
             times = whole.size_bytes / small.size_bytes
             yield Bar(f"{model} half + int8, {export}, times smaller", times, 7.0, at_least=True)
-            share = small.latency_ms.p50 / whole.latency_ms.p50
+            share = 1 / Comparison(small, whole).latency_factor
             yield Bar(f"{model} half + int8, {export}, share of the latency", share, limit)
     yield Bar("resnet18 w4a4, accuracy lost", floats["resnet18"] - accuracy("resnet18-w4a4"), 0.02)
     yield Bar("resnet18 w4a8, accuracy lost", floats["resnet18"] - accuracy("resnet18-w4a8"), 0.005)

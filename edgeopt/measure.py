@@ -38,7 +38,8 @@ _MAX_WAIT_S = 0.5
 class Latency:
     """Milliseconds of a call, over `runs` calls after `warmup` calls that do not count.
 
-    `fastest_turn` and `slowest_turn` are p50 of a turn's calls: far apart, the machine did not keep its speed.
+    `turns` are p50 of the calls of each turn: far apart, the machine did not keep its speed. The same turn of the other files of a
+    run was made right before or after.
     """
 
     p50: float
@@ -49,18 +50,16 @@ class Latency:
     runs: int
     batch_size: int = 1
     rounds: int = 1
-    fastest_turn: float | None = None
-    slowest_turn: float | None = None
+    turns: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """The figures as JSON values."""
-        return asdict(self)
+        return {**asdict(self), "turns": list(self.turns)}
 
 
 def summarize(turns_ms: Sequence[Sequence[float]], settings: MeasureSettings) -> Latency:
     """The figures of the times of each turn, ms; needs at least two times in all."""
     times_ms = list(chain.from_iterable(turns_ms))
-    medians = [statistics.median(times) for times in turns_ms]
     deciles = statistics.quantiles(times_ms, n=10, method="inclusive")
     return Latency(
         p50=statistics.median(times_ms),
@@ -71,8 +70,7 @@ def summarize(turns_ms: Sequence[Sequence[float]], settings: MeasureSettings) ->
         runs=len(times_ms),
         batch_size=settings.batch_size,
         rounds=settings.rounds,
-        fastest_turn=min(medians),
-        slowest_turn=max(medians),
+        turns=tuple(statistics.median(times) for times in turns_ms),
     )
 
 

@@ -25,14 +25,20 @@ def set_named_tensor(model: GraphModule, name: str, tensor: Tensor) -> None:
         model.add_submodule(holder, torch.nn.Module())
     owner = model.get_submodule(holder)
     is_parameter = isinstance(tensor, torch.nn.Parameter)
-    if hasattr(owner, attribute) and isinstance(getattr(owner, attribute), torch.nn.Parameter) != is_parameter:
+    if isinstance(getattr(owner, attribute, tensor), torch.nn.Parameter) != is_parameter:
         delattr(
             owner, attribute
-        )  # a module takes no name for both; where it is the same, it keeps its place among the others
+        )  # a module takes no name for both; one of the same kind keeps its place among the others
     if isinstance(tensor, torch.nn.Parameter):
         owner.register_parameter(attribute, tensor)
     else:
         owner.register_buffer(attribute, tensor)
+
+
+def name_beside(name: str, attribute: str) -> str:
+    """The name of another tensor of the same module, such as the bias beside a weight."""
+    holder, _, _ = name.rpartition(".")
+    return f"{holder}.{attribute}" if holder else attribute
 
 
 def remove_named_tensor(model: GraphModule, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from edgeopt.report.schema import Row
 from edgeopt.types import Role
 
 _NOISY_SHARE = 0.25  # of p50: that far apart, figures of one file tell of other work on the machine
+_ENOUGH_TURNS = 3  # that fewer turns agree is a coin thrown twice
 
 
 def noise(latency: Latency) -> tuple[str, ...]:
@@ -18,9 +20,10 @@ def noise(latency: Latency) -> tuple[str, ...]:
     found = []
     if latency.p90 > (1 + _NOISY_SHARE) * latency.p50:
         found.append(f"p50 {figures.milliseconds(latency.p50)}, p90 {figures.milliseconds(latency.p90)}")
-    fastest, slowest = latency.fastest_turn, latency.slowest_turn
-    if fastest is not None and slowest is not None and slowest > (1 + _NOISY_SHARE) * fastest:
-        found.append(f"turns from {figures.milliseconds(fastest)} to {figures.milliseconds(slowest)}")
+    if latency.turns and max(latency.turns) > (1 + _NOISY_SHARE) * min(latency.turns):
+        found.append(
+            f"turns from {figures.milliseconds(min(latency.turns))} to {figures.milliseconds(max(latency.turns))}"
+        )
     return tuple(found)
 
 
@@ -47,16 +50,26 @@ class Comparison:
 
     @property
     def latency_factor(self) -> float | None:
-        """How many times faster the optimized file is, by p50; below 1 it is slower."""
-        return _ratio(self.latencies[0].p50, self.latencies[1].p50) if self.latencies else None
+        """How many times faster the optimized file is, in the median of its turns; below 1 it is slower.
+
+        A turn is compared with the other file's turn beside it, so that a machine that changes its speed in between changes both.
+        """
+        if self.latencies is None:
+            return None
+        before, after = self.latencies
+        factors = _turn_factors(before, after)
+        return statistics.median(factors) if factors else _ratio(before.p50, after.p50)
 
     @property
     def latency_within_noise(self) -> bool:
-        """Whether the faster file's p90 reaches the slower file's p50, or the slower file's fastest turn the faster file's p50."""
+        """Whether one turn contradicts the others; of too few turns, whether the faster file's p90 reaches the slower file's p50."""
         if self.latencies is None:
             return False
+        factors = _turn_factors(*self.latencies)
+        if len(factors) >= _ENOUGH_TURNS:
+            return min(factors) <= 1 <= max(factors)
         faster, slower = sorted(self.latencies, key=lambda latency: latency.p50)
-        return faster.p90 >= slower.p50 or (slower.fastest_turn is not None and slower.fastest_turn <= faster.p50)
+        return faster.p90 >= slower.p50
 
     @property
     def accuracy_change(self) -> float | None:
@@ -97,6 +110,12 @@ def comparisons(rows: Sequence[Row]) -> tuple[Comparison, ...]:
 def title(row: Row) -> str:
     """A short name of a file, as in "executorch int8"."""
     return f"{row.export} {row.precision}"
+
+
+def _turn_factors(before: Latency, after: Latency) -> tuple[float, ...]:
+    if len(before.turns) != len(after.turns):
+        return ()
+    return tuple(turn_before / turn_after for turn_before, turn_after in zip(before.turns, after.turns, strict=True))
 
 
 def _ratio(numerator: float | None, denominator: float | None) -> float | None:

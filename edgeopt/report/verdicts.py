@@ -80,8 +80,8 @@ def _latency(pair: Comparison) -> str:
         return f"; latency {reason}, so it is not compared"
     before, after = pair.latencies
     span = f"(p50 {figures.milliseconds(before.p50)} to {figures.milliseconds(after.p50)})"
-    ratio = before.p50 / after.p50 if after.p50 else float("inf")
-    if pair.latency_within_noise:
+    ratio = pair.latency_factor
+    if ratio is None or pair.latency_within_noise:
         return f"; the difference in latency is within the noise {span}"
     if ratio < 1:
         return f" but {figures.times(1 / ratio)} slower {span}"
@@ -144,7 +144,8 @@ def _doubt_of_latencies(rows: Sequence[Row]) -> Iterator[str]:
         measured = sum(row.latency_ms is not None for row in rows)
         yield (
             f"Latency is noisy in {len(noisy)} of {measured} files: {', '.join(noisy)}. "
-            f"Measure again on a quiet machine, with --measure-again."
+            f"How many times faster is judged turn by turn, side by side; for milliseconds, measure again on a quiet machine, "
+            f"with --measure-again."
         )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import reduce
 
-from torch import nn
 from torch.fx import GraphModule
+
+from edgeopt.named_tensors import named_tensor, remove_named_tensor, set_named_tensor
 
 
 def give_plain_names(module: GraphModule) -> None:
@@ -25,16 +25,10 @@ def give_plain_names(module: GraphModule) -> None:
 
 
 def _move(module: GraphModule, name: str, taken: set[str]) -> str:
-    *path, leaf = name.split(".")
-    owner: nn.Module = reduce(getattr, path, module)
-    tensor = getattr(owner, leaf)
-    delattr(owner, leaf)
     plain = re.sub(r"^(?=\d)", "layer_", re.sub(r"\W", "_", name))
     while plain in taken or hasattr(module, plain):
         plain += "_"
     taken.add(plain)
-    if isinstance(tensor, nn.Parameter):
-        module.register_parameter(plain, tensor)
-    else:
-        module.register_buffer(plain, tensor)
+    set_named_tensor(module, plain, named_tensor(module, name))
+    remove_named_tensor(module, name)
     return plain

@@ -11,7 +11,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
 from edgeopt.errors import NothingChangedError
-from edgeopt.named_tensors import named_tensor, set_named_tensor
+from edgeopt.named_tensors import name_beside, named_tensor, set_named_tensor
 from edgeopt.program import make_contiguous
 from edgeopt_torchao.batch_norm import BatchNorm, called_module, folding_scale
 from edgeopt_torchao.dropout import remove_dropouts
@@ -72,8 +72,7 @@ def _fold_batch_norms(model: GraphModule) -> None:
         bias_node = convolution.args[2] if len(convolution.args) > 2 else None
         bias = None if bias_node is None else named_tensor(model, str(bias_node.target))
         weight, bias = _folded(batch_norm, named_tensor(model, weight_name), bias)
-        holder, _, _ = weight_name.rpartition(".")
-        bias_name = f"{holder}.bias" if holder else "bias"
+        bias_name = name_beside(weight_name, "bias")
         set_named_tensor(model, weight_name, nn.Parameter(weight))
         set_named_tensor(model, bias_name, nn.Parameter(bias))
         with model.graph.inserting_before(convolution):

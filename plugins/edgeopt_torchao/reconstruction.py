@@ -22,7 +22,7 @@ from torch.fx.node import Argument, map_arg
 from torchao.quantization.pt2e import ObserverBase
 
 from edgeopt.errors import NothingChangedError
-from edgeopt.named_tensors import named_tensor, set_named_tensor
+from edgeopt.named_tensors import name_beside, named_tensor, set_named_tensor
 from edgeopt_torchao.batch_norm import called_module
 from edgeopt_torchao.fake_quantize import along
 from edgeopt_torchao.layers import CONVOLUTIONS, LINEARS
@@ -235,8 +235,7 @@ def _correct_bias(model: GraphModule, layer: RoundedLayer, error: Tensor) -> Non
         parameter = named_tensor(model, str(bias.target))
         parameter.sub_(shift)
         return
-    holder, _, _ = layer.weight_name.rpartition(".")
-    name = f"{holder}.bias" if holder else "bias"
+    name = name_beside(layer.weight_name, "bias")
     set_named_tensor(model, name, nn.Parameter(-shift))
     with model.graph.inserting_before(layer.node):
         bias = model.graph.get_attr(name)

@@ -222,6 +222,7 @@ def test_doctor_lists_what_edgeopt_stands_on(cli):
 
 
 def test_doctor_names_the_command_for_a_missing_extra(cli, monkeypatch):
+    import importlib
     import importlib.metadata
 
     def version(name, real=importlib.metadata.version):
@@ -229,7 +230,8 @@ def test_doctor_names_the_command_for_a_missing_extra(cli, monkeypatch):
             raise importlib.metadata.PackageNotFoundError(name)
         return "1.0" if name == "torchao" else real(name)
 
-    monkeypatch.setattr("edgeopt.cli.doctor.version", version)
+    # not by its dotted name: `edgeopt.cli.doctor` is the command, or the module, whichever came last
+    monkeypatch.setattr(importlib.import_module("edgeopt.cli.doctor"), "version", version)
     result = cli("doctor")
     assert result.exit_code == 0
     assert "the extra 'onnx' lacks onnxscript\n    pip install 'edgeopt[onnx]'\n" in result.stdout
@@ -238,6 +240,7 @@ def test_doctor_names_the_command_for_a_missing_extra(cli, monkeypatch):
 
 
 def test_doctor_fails_when_edgeopt_cannot_work(cli, monkeypatch):
+    import importlib
     import importlib.metadata
 
     def version(name, real=importlib.metadata.version):
@@ -245,7 +248,8 @@ def test_doctor_fails_when_edgeopt_cannot_work(cli, monkeypatch):
             raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
-    monkeypatch.setattr("edgeopt.cli.doctor.version", version)
+    # not by its dotted name: `edgeopt.cli.doctor` is the command, or the module, whichever came last
+    monkeypatch.setattr(importlib.import_module("edgeopt.cli.doctor"), "version", version)
     result = cli("doctor")
     assert result.exit_code == 2
     assert "cannot work without torch" in result.stderr
