@@ -12,6 +12,7 @@ from edgeopt.report.schema import Row
 from edgeopt.types import Role
 
 _NOISY_SHARE = 0.25  # of p50: that far apart, figures of one file tell of other work on the machine
+_SAME_LATENCY = 0.05  # twice what processes with the same file were apart, and what is written as 1.0 times
 _ENOUGH_TURNS = 3  # that fewer turns agree is a coin thrown twice
 
 
@@ -62,9 +63,14 @@ class Comparison:
 
     @property
     def latency_within_noise(self) -> bool:
-        """Whether one turn contradicts the others; of too few turns, whether the faster file's p90 reaches the slower file's p50."""
-        if self.latencies is None:
+        """Whether the files are as good as equal, or one turn contradicts the others.
+
+        Of too few turns, whether the faster file's p90 reaches the slower file's p50.
+        """
+        if self.latencies is None or self.latency_factor is None:
             return False
+        if 1 / (1 + _SAME_LATENCY) < self.latency_factor < 1 + _SAME_LATENCY:
+            return True
         factors = _turn_factors(*self.latencies)
         if len(factors) >= _ENOUGH_TURNS:
             return min(factors) <= 1 <= max(factors)

@@ -76,7 +76,12 @@ def test_two_turns_are_too_few_to_agree() -> None:
     rows = in_turns((2.0, 2.1), (1.9, 2.0))
     noisy = replace(rows[1], latency_ms=replace(rows[1].latency_ms, p90=2.2))
     assert "difference in latency is within the noise" in told((rows[0], noisy))
-    assert "faster" in told(in_turns((2.0, 2.1, 2.2), (1.9, 2.0, 2.1)))
+    assert "faster" in told(in_turns((2.0, 2.1, 2.2), (1.8, 1.9, 2.0)))
+
+
+def test_a_few_per_cent_are_not_called_faster() -> None:
+    text = told(in_turns((2.0, 2.0, 2.0), (1.92, 1.92, 1.92)))
+    assert "difference in latency is within the noise" in text and "faster (" not in text
 
 
 def test_latencies_measured_differently_are_not_compared() -> None:
