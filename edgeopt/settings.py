@@ -139,7 +139,12 @@ class TrainerSettings(Options):
 class MeasureSettings(Options):
     """How latency is measured: the `[measure]` table."""
 
-    threads: int = Field(2, ge=1, le=256, description="threads of each runtime")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="threads of each runtime; with more than one, latency also tells how far apart the machine's cores are",
+    )
     batch_size: int = Field(1, ge=1, le=1024, description="pictures in a call")
     warmup: int = Field(10, ge=1, le=10_000, description="calls before the first that counts, for each file")
     runs: int = Field(100, ge=5, le=100_000, description="calls that count, for each file")

@@ -141,11 +141,12 @@ def _doubt_of_latencies(rows: Sequence[Row]) -> Iterator[str]:
         if row.latency_ms and (found := noise(row.latency_ms))
     ]
     if noisy:
-        measured = sum(row.latency_ms is not None for row in rows)
+        latencies = [row.latency_ms for row in rows if row.latency_ms]
+        apart = " With measure.threads = 1 they do not depend on how far apart the machine's cores are."
         yield (
-            f"Latency is noisy in {len(noisy)} of {measured} files: {', '.join(noisy)}. "
+            f"Latency is noisy in {len(noisy)} of {len(latencies)} files: {', '.join(noisy)}. "
             f"How many times faster is judged turn by turn, side by side; for milliseconds, measure again on a quiet machine, "
-            f"with --measure-again."
+            f"with --measure-again.{apart if any(latency.threads > 1 for latency in latencies) else ''}"
         )
 
 

@@ -99,6 +99,15 @@ def test_a_noisy_latency_is_doubted() -> None:
     assert "noisy" not in told(pair())
 
 
+def test_a_noisy_latency_of_several_threads_is_told_what_threads_do() -> None:
+    noisy = latency(2.0, spread=0.5)
+    assert "With measure.threads = 1" in told(pair(latency_ms=noisy))
+    baseline, optimized = pair()
+    alone = tuple(replace(row, latency_ms=replace(noisy, threads=1)) for row in (baseline, optimized))
+    text = told((alone[0], alone[1]))
+    assert "noisy in 2 of 2" in text and "measure.threads" not in text
+
+
 def test_turns_far_apart_are_doubted() -> None:
     drifted = replace(latency(2.0), turns=(1.0, 2.0, 2.02))
     assert "(optimized; turns from 1.00 ms to 2.02 ms)" in told(pair(latency_ms=drifted))
