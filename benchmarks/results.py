@@ -250,8 +250,8 @@ commit.
 
 What can be compared and what cannot: accuracy on one data set says nothing of another, and milliseconds of one machine nothing of another. A
 published row and one of ours are comparable where both name the same data. Rows of one run are always comparable with each other: ours are
-measured on a test split that no pass has seen, on the file that ships, in its own runtime. The interval is Wilson's, at 95 %.
-"With" stands for `--set`; the whole commands are in `benchmarks/published.toml`.
+measured on a test split that no pass has seen, on the file that ships, in its own runtime, with one thread. The interval is Wilson's, at
+95 %. "With" stands for `--set`; the whole commands are in `benchmarks/published.toml`.
 """
 
 
