@@ -6,18 +6,90 @@ quantizers know how to round it, and runtimes how to store it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeopt.bits import operator_name, upstream
 from edgeopt.named_tensors import named_tensor, remove_named_tensor, set_named_tensor
 
 if TYPE_CHECKING:  # torch is heavy: who has a graph has imported it already
-    from torch import Tensor
+    from torch import Tensor, nn
     from torch.fx import GraphModule, Node
+
+M = TypeVar("M", bound="nn.Module")
 
 _LAYERS = ("aten.conv", "aten.linear")
 _ROLES = {1: "weight", 2: "bias"}  # by the place among a layer's arguments
+
+
+def copy_module(module: M) -> M:
+    """A deep copy that shares nothing, also where a layer still holds the weight that it computed in its last call, which torch refuses to copy."""
+    import torch
+    from torch.nn.utils import parametrize
+
+    held = [value for each in module.modules() for value in vars(each).values() if isinstance(value, torch.Tensor)]
+    copied = copy.deepcopy(module, {id(value): value.detach().clone() for value in held if not value.is_leaf})
+    for layer in copied.modules():
+        if parametrize.is_parametrized(
+            layer
+        ):  # copies share their generated class, and so does what is taken out of it
+            layer.__class__ = parametrize.type_before_parametrizations(layer)
+            give_parametrized_class(layer)
+    return copied
+
+
+def give_parametrized_class(layer: nn.Module) -> None:
+    """Generates the class through which a layer that has parametrizations computes its tensors; what the layer holds stays as it is."""
+    from torch.nn.utils import parametrize
+
+    # what `register_parametrization` does last; all of it would compute the tensors anew
+    parametrize._inject_new_class(layer)  # noqa: SLF001
+    for name in vars(layer)["_modules"]["parametrizations"]:
+        parametrize._inject_property(layer, name)  # noqa: SLF001
+
+
+def store_computed_weights(module: nn.Module) -> tuple[str, ...]:
+    """Makes, in place, each weight that a layer computes from other tensors a parameter of its present value; names the layers.
+
+    Weight and spectral normalization of both kinds, as a hook and as a parametrization, and every other parametrization. The module
+    computes what it did, in evaluation mode, and loses the normalization when it is trained on.
+    """
+    from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+    from torch.nn.utils.spectral_norm import SpectralNorm
+    from torch.nn.utils.weight_norm import WeightNorm
+
+    names = []
+    for name, layer in module.eval().named_modules():
+        hooks = list(layer._forward_pre_hooks.values())  # noqa: SLF001 - torch has no other way to ask
+        if parametrize.is_parametrized(layer):
+            for attribute in list(layer.parametrizations):
+                parametrize.remove_parametrizations(layer, attribute)
+            names.append(name)
+        for hook in hooks:
+            if isinstance(hook, WeightNorm):
+                remove_weight_norm(layer, hook.name)
+                names.append(name)
+            elif isinstance(hook, SpectralNorm):
+                remove_spectral_norm(layer, hook.name)
+                names.append(name)
+        if name in names:
+            _forget_loading_hooks(layer)
+    return tuple(dict.fromkeys(names))
+
+
+def _forget_loading_hooks(layer: nn.Module) -> None:
+    """Takes off what torch leaves behind: hooks that rewrite a state dict for the normalization that the layer had."""
+    hooks = layer._load_state_dict_pre_hooks  # noqa: SLF001 - torch has no other way to ask
+    for key, hook in list(hooks.items()):
+        if rewrites_state_dict(hook):
+            del hooks[key]
+
+
+def rewrites_state_dict(hook: object) -> bool:
+    """Whether a hook that runs before a state dict is loaded is torch's own, for weight or spectral normalization."""
+    inner = getattr(hook, "hook", hook)
+    return str(getattr(inner, "__module__", "")).startswith("torch.nn.utils.")
 
 
 def fold_computed_weights(model: GraphModule) -> int:

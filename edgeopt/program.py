@@ -5,13 +5,12 @@ Capture is one of the steps that must keep the function; it is checked here, eac
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.computed_weights import fold_computed_weights
+from edgeopt.computed_weights import copy_module, fold_computed_weights
 from edgeopt.errors import ExportError, FunctionChangedError, Problem
 from edgeopt.pooling import spell_out_adaptive_maxima
 from edgeopt.types import TORCH, Form, ModelState, Split
@@ -40,7 +39,7 @@ def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, in
 
     Raises `ExportError` when `torch.export` cannot capture the module, `FunctionChangedError` when the logits differ.
     """
-    module = copy.deepcopy(module).cpu().eval()
+    module = copy_module(module).cpu().eval()
     make_contiguous(module)
     program = export_program(module, example_input, batch_range)
     batch = fit_batch(example_input, batch_range)

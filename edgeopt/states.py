@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeopt.module_files import load_module, save_module
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.task import TASKS, Task
 from edgeopt.types import TORCH, Curve, ForeignModel, Form, InputKind, Json, ModelState, PassRecord
@@ -52,7 +53,7 @@ def _save_torch(state: ModelState, file: Path) -> None:
     import torch  # only where a model of it is at hand
 
     if state.form is Form.MODULE:
-        torch.save(state.module, file)
+        save_module(state.module, file)
     else:
         torch.export.save(state.program, file)
 
@@ -112,9 +113,7 @@ def _load_torch(outline: Outline, folder: Path) -> nn.Module | ExportedProgram:
     import torch  # only where a model of it is wanted
 
     file = folder / _FILES[outline.form]
-    model: nn.Module | ExportedProgram = (
-        torch.load(file, weights_only=False) if outline.form is Form.MODULE else torch.export.load(file)
-    )
+    model: nn.Module | ExportedProgram = load_module(file) if outline.form is Form.MODULE else torch.export.load(file)
     return model
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional, utils
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from edgeopt.bits import layer_bits
+from edgeopt.computed_weights import copy_module, store_computed_weights
 from edgeopt.errors import ExportError
+from edgeopt.module_files import load_module, save_module
 from edgeopt.program import capture
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_torchao.convert import convert
@@ -124,3 +128,69 @@ def test_a_batch_that_a_squeeze_takes_away_is_refused() -> None:
 
     with pytest.raises(ExportError, match=r"returns \(4,\) for 1 picture.*\n.*flatten\(1\)"):
         capture(Squeezed(), pictures(), (1, 8))
+
+
+NORMALIZED = pytest.mark.parametrize(
+    "normalized",
+    [
+        utils.weight_norm,
+        utils.spectral_norm,
+        weight_norm,
+        spectral_norm,
+    ],
+    ids=["weight-norm-hook", "spectral-norm-hook", "weight-norm", "spectral-norm"],
+)
+
+
+@NORMALIZED
+def test_a_module_is_copied_right_after_it_was_called(normalized: Callable[[nn.Module], nn.Module]) -> None:
+    module = Network(normalized(nn.Conv2d(3, 3, 3))).train()
+    module(pictures()).sum().backward()
+    copied = copy_module(module).eval()
+    before = module.eval()(pictures())
+    assert torch.equal(copied(pictures()), before)
+    other = copy_module(module)
+    store_computed_weights(other)
+    assert torch.equal(module(pictures()), before) and torch.equal(copied(pictures()), before), "copies share nothing"
+    copied(pictures()).sum().backward()
+    assert all(each.grad is not None for each in copied.parameters()), "the copy can be trained"
+
+
+@NORMALIZED
+def test_a_computed_weight_is_stored_and_the_function_stays(normalized: Callable[[nn.Module], nn.Module]) -> None:
+    torch.manual_seed(0)
+    module = Network(normalized(nn.Conv2d(3, 3, 3))).train()
+    module(pictures()).sum().backward()
+    before = module.eval()(pictures())
+    assert store_computed_weights(module) == ("layer",)
+    torch.testing.assert_close(module(pictures()), before, atol=1e-5, rtol=1e-5)
+    assert set(dict(module.layer.named_parameters())) == {"weight", "bias"}
+    assert type(module.layer) is nn.Conv2d
+    assert store_computed_weights(module) == ()
+    pickle.dumps(module)
+    assert module.load_state_dict(module.state_dict()) == torch.nn.modules.module._IncompatibleKeys([], [])
+
+
+@NORMALIZED
+@pytest.mark.parametrize("called", [False, True])
+def test_a_module_on_disk_is_the_same_and_can_be_trained(
+    normalized: Callable[[nn.Module], nn.Module], called: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    module = Network(normalized(nn.Conv2d(3, 3, 3))).train()
+    if called:
+        module(pictures()).sum().backward()
+    save_module(module, tmp_path / "module.pt")
+    read = load_module(tmp_path / "module.pt")
+    for each in (module, read):
+        assert each.training
+        each.zero_grad()
+        each(pictures()).sum().backward()
+    assert {name: each.shape for name, each in read.named_parameters()} == {
+        name: each.shape for name, each in module.named_parameters()
+    }
+    for (name, one), other in zip(module.named_parameters(), read.parameters(), strict=True):
+        assert torch.equal(one, other) and torch.equal(one.grad, other.grad), name
+    assert torch.equal(read.eval()(pictures()), module.eval()(pictures()))
+    save_module(read, tmp_path / "again.pt")
+    assert torch.equal(load_module(tmp_path / "again.pt")(pictures()), module(pictures()))

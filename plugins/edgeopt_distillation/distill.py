@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from edgeopt.computed_weights import copy_module
 from edgeopt.errors import NothingChangedError
 from edgeopt.plugin import PassContext
 from edgeopt.types import ModelState, PassRecord
@@ -31,7 +31,7 @@ def distill_model(state: ModelState, options: DistillOptions, context: PassConte
     if not any(each.requires_grad for each in state.module.parameters()):
         raise NothingChangedError("the model has no weights to train", hint="leave out this pass")
     teacher = load_teacher(options.teacher, state.task, context)
-    student, control = (copy.deepcopy(state.module).eval() for _ in range(2))
+    student, control = (copy_module(state.module).eval() for _ in range(2))
     with _matched(student, teacher, options, context) as (module, extra):
         result = fit_taught(
             module, teacher, state.task, options, context, label="distill", control=control, extra=extra

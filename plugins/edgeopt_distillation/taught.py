@@ -8,12 +8,12 @@ result = fit_taught(module, teacher, state.task, options, context, hooks, "recov
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from edgeopt.computed_weights import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.task import Task, wilson_interval
 from edgeopt.types import Curve, Json
@@ -52,7 +52,7 @@ def fit_taught(
     if teacher is None:
         return fit(module, context.data, task, options, context, hooks, label)
     if options.control and control is None:
-        control = copy.deepcopy(module)
+        control = copy_module(module)
     epochs = context.budget.of(context.budget.epochs, options.epochs)
     teaching = Teaching(teacher, task, options, epochs, options.label_smoothing, extra)
     result = fit(module, context.data, task, options, context, teaching.added_to(hooks), label)

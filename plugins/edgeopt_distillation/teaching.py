@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
+from edgeopt.computed_weights import copy_module
 from edgeopt.errors import Problem, TrainingError
 from edgeopt.plugin import ModelPlugin, PassContext, Use
 from edgeopt.task import Score, Task
@@ -75,7 +75,7 @@ def _built(teacher: Use[ModelPlugin] | Literal["float"], context: PassContext) -
             )
             raise TrainingError(Problem(problem, "name a model, or put this pass after it", option="teacher"))
         state = context.baseline()
-        return "this run's float model", replace(state, model=copy.deepcopy(state.module))
+        return "this run's float model", replace(state, model=copy_module(state.module))
     if teacher.plugin.framework != TORCH:
         raise TrainingError(
             Problem(

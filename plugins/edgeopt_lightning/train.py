@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-
+from edgeopt.computed_weights import copy_module
 from edgeopt.errors import NothingChangedError
 from edgeopt.plugin import PassContext
 from edgeopt.types import ModelState, PassRecord
@@ -18,7 +17,7 @@ def train_model(state: ModelState, options: TrainOptions, context: PassContext) 
 
     Raises what `fit` raises, and `NothingChangedError` when `freeze` names nothing or all of the model.
     """
-    module = copy.deepcopy(state.module)
+    module = copy_module(state.module)
     frozen = Frozen()
     if options.freeze:
         frozen = choose_frozen(module, options.freeze, options.unfreeze_last, options.unfreeze_epoch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import torch_pruning
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from edgeopt.computed_weights import copy_module
 from edgeopt.errors import NothingChangedError, Problem, UserError
 from edgeopt.layer_names import named
 from edgeopt.plugin import PassContext
@@ -92,7 +92,7 @@ def broken_without(module: nn.Module, example: Tensor, removal: Removal) -> set[
 
 
 def _runs_without(module: nn.Module, example: Tensor, removal: Removal) -> bool:
-    pruned = copy.deepcopy(module)
+    pruned = copy_module(module)
     with torch.no_grad():
         shape = module.eval()(example).shape
         try:
@@ -129,7 +129,7 @@ class Recovery:
     def of(state: ModelState, options: ChannelOptions, context: PassContext) -> Recovery:
         """With a control that still has all channels. Raises what `teacher_of` does."""
         teacher = teacher_of(options, state.task, context)
-        control = copy.deepcopy(state.module) if teacher is not None and options.control else None
+        control = copy_module(state.module) if teacher is not None and options.control else None
         return Recovery(state, options, context, teacher, control)
 
     def after(self, module: nn.Module, removal: Removal, label: str) -> Step:

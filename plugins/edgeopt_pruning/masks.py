@@ -205,13 +205,13 @@ def choose_layers(module: nn.Module, protect: Sequence[str], pattern: Pattern | 
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, Layer]]:
-    seen = set()
+    seen: dict[int, Tensor] = {}  # the tensors too, so that none computed later gets the id of one that has gone
     for name, layer in module.named_modules():
-        # a parametrized weight is computed and no parameter
-        if isinstance(layer, nn.Conv2d | nn.Linear) and isinstance(layer.weight, nn.Parameter):
-            if id(layer.weight) not in seen:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            weight = layer.weight
+            if id(weight) not in seen:
                 yield name, layer
-            seen.add(id(layer.weight))
+            seen[id(weight)] = weight
 
 
 @torch.no_grad()
@@ -220,6 +220,8 @@ def _uses_weight_as_it_is(layer: Layer) -> bool:
 
     In such a layer the output does not double when the weight does.
     """
+    if not isinstance(layer.weight, nn.Parameter):
+        return False
     if type(layer) in (nn.Conv2d, nn.Linear):
         return True
     shape = (layer.in_features,) if isinstance(layer, nn.Linear) else (layer.in_channels, _PROBE_SIDE, _PROBE_SIDE)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from edgeopt.computed_weights import copy_module
 from edgeopt.plugin import ExporterPlugin, PassContext, Use
 from edgeopt.trial_files import TrialFile, TrialFiles, latencies_ms
 from edgeopt.types import ModelState, PassRecord, Role
@@ -49,7 +49,7 @@ def cost_in_file(
     """What `measure` says of a copy of `module` without the channels of a removal."""
 
     def cost(removal: Removal) -> float:
-        pruned = copy.deepcopy(module)
+        pruned = copy_module(module)
         Dependencies(pruned, example).remove(removal)
         return measure(pruned)
 

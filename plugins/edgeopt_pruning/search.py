@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from edgeopt.computed_weights import copy_module
 from edgeopt.errors import NothingChangedError, Problem, TrainingError
 from edgeopt.plugin import PassContext
 from edgeopt.store import write_aside
@@ -34,6 +34,7 @@ from edgeopt_pruning.groups import Removal
 from edgeopt_pruning.options import PruneSearchOptions
 from edgeopt_pruning.replay import SEARCH, to_details
 from edgeopt_pruning.sensitivity import Candidate, Sensitivity, removal_at, smallest_threshold, thresholds_of
+from edgeopt_pruning.stored_weights import with_stored_weights
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,13 @@ def prune_search(state: ModelState, options: PruneSearchOptions, context: PassCo
     Raises what `teacher_of` and `fit` raise, `TrainingError` for a model that is no better than guessing, `NothingChangedError`
     when nothing can be removed, and `UserError` when the budget is out of reach.
     """
-    module = copy.deepcopy(state.module).eval()
+    state, stored = with_stored_weights(state)
+    module = copy_module(state.module).eval()
     recovery = Recovery.of(state, options, context)
     example = example_of(state, context)
     before, widths = cost_of(layers_of(module, example), {}), widths_of(module)
-    trial, score = _try(copy.deepcopy(module), 0, state, options, context)
-    warnings = _require_knowledge(score, state, context)
+    trial, score = _try(copy_module(module), 0, state, options, context)
+    warnings = (*stored, *_require_knowledge(score, state, context))
     found = _search(module, example, trial, state, options, context)
     step = recovery.after(module, found.removal, SEARCH)
     metric = state.task.metric
@@ -178,7 +180,7 @@ def _trials(
                 if not known and broken_without(module, example, removal):
                     wanted[name] = []
                     break
-                narrower = copy.deepcopy(module)
+                narrower = copy_module(module)
                 remove(narrower, example, removal)
                 trial, score = _try(narrower, units, state, options, context)
                 known.append([trial.units, trial.loss, trial.metric])

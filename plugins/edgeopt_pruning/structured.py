@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from edgeopt.computed_weights import copy_module
 from edgeopt.errors import NothingChangedError
 from edgeopt.plugin import PassContext
 from edgeopt.store import write_aside
@@ -33,6 +33,7 @@ from edgeopt_pruning.cost import Cost, cost_of, layers_of
 from edgeopt_pruning.groups import Group, Removal
 from edgeopt_pruning.options import PruneStructuredOptions
 from edgeopt_pruning.replay import NAME, from_report, to_details
+from edgeopt_pruning.stored_weights import with_stored_weights
 
 _ROUNDING = 1e-9  # 0.3 of 10 channels are 3
 
@@ -47,7 +48,8 @@ def prune_structured(state: ModelState, options: PruneStructuredOptions, context
     Raises what `teacher_of` and `fit` raise, `NothingChangedError` when nothing can be removed, and `UserError` when the budget is out of reach
     or the channels of the model cannot be followed.
     """
-    module = copy.deepcopy(state.module)
+    state, warnings = with_stored_weights(state)
+    module = copy_module(state.module)
     recovery = Recovery.of(state, options, context)
     example = example_of(state, context)
     before = cost_of(layers_of(module, example), {})
@@ -74,7 +76,7 @@ def prune_structured(state: ModelState, options: PruneStructuredOptions, context
             **steps[-1].recovery.facts,
         },
         _curves(before, steps),
-        tuple(dict.fromkeys(warning for step in steps for warning in step.recovery.warnings)),
+        (*warnings, *dict.fromkeys(warning for step in steps for warning in step.recovery.warnings)),
         to_details([step.removal for step in steps]),
     )
     return state.after(record, module)

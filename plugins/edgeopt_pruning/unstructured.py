@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from edgeopt.computed_weights import copy_module
 from edgeopt.errors import NothingChangedError, Problem
 from edgeopt.plugin import PassContext
 from edgeopt.types import Curve, Json, ModelState, PassRecord
@@ -30,6 +30,7 @@ from edgeopt_pruning.masks import (
     weights_of,
 )
 from edgeopt_pruning.schedule import SparsitySchedule
+from edgeopt_pruning.stored_weights import with_stored_weights
 from edgeopt_pruning.unstructured_options import PruneUnstructuredOptions
 
 DENSE_KERNELS = (
@@ -69,7 +70,8 @@ def prune_unstructured(state: ModelState, options: PruneUnstructuredOptions, con
 
     Raises what `teacher_of` and `fit` raise, and `NothingChangedError` when no layer can be pruned, or no weight that is not zero already.
     """
-    module = copy.deepcopy(state.module)
+    state, stored = with_stored_weights(state)
+    module = copy_module(state.module)
     pattern = Pattern(*options.kept_of) if options.kept_of else None
     choice, allocated = choose_layers(module, options.protect, pattern), None
     if options.allocation is not None:
@@ -86,7 +88,7 @@ def prune_unstructured(state: ModelState, options: PruneUnstructuredOptions, con
         "prune-unstructured",
         {**result.facts, **_facts(state.module, module, options, choice)},
         (*result.curves, _curve(module, zeros, result)),
-        (*result.warnings, *_warnings(module, zeros)),
+        (*stored, *result.warnings, *_warnings(module, zeros)),
     )
     return state.after(record, module)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from edgeopt.computed_weights import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.program import capture, export_program
 from edgeopt.types import Json, ModelState, PassRecord
@@ -39,7 +39,7 @@ def quantize(state: ModelState, options: PtqOptions, context: PassContext) -> Mo
     if options.max_accuracy_drop is None:
         made = work.quantize(bits)
     else:
-        accuracy = validation_score(copy.deepcopy(state.module).eval(), state.task, context).value
+        accuracy = validation_score(copy_module(state.module).eval(), state.task, context).value
         made, held = _on_demand(work, bits, accuracy - options.max_accuracy_drop)
     facts = {"quantizer": options.quantizer.plugin.name, **made.facts, **held, "calibration_pictures": work.count}
     record = PassRecord("ptq", facts, details=made.target.details())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from edgeopt.computed_weights import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.program import export_program, imports_of
 from edgeopt.types import Form, ModelState, PassRecord, Split
@@ -44,7 +44,7 @@ def quantized_state(
     program = export_program(converted, example, state.batch_range)
     counts = count_quantized(program)
     count = context.budget.of(context.budget.pictures, _COMPARED_PICTURES)
-    before = copy.deepcopy(state.module).cpu().eval()
+    before = copy_module(state.module).cpu().eval()
     agreement = compare(before, converted, batches(state, context.data.validation, 32, count))
     facts = {
         **record.facts,

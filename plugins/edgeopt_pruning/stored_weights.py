@@ -1,0 +1,22 @@
+"""Weights that can be removed: those that a layer holds, not those that it computes on every call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeopt.computed_weights import copy_module, store_computed_weights
+from edgeopt.types import ModelState
+
+
+def with_stored_weights(state: ModelState) -> tuple[ModelState, tuple[str, ...]]:
+    """The state, its layers holding the weights that they computed by a normalization until now, and what the report says of it."""
+    module = copy_module(state.module)
+    names = store_computed_weights(module)
+    if not names:
+        return state, ()
+    named = ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
+    warning = (
+        f"{len(names)} layers ({named}) computed their weights on every call, as weight normalization does; "
+        f"they hold them now, and are trained on without it"
+    )
+    return replace(state, model=module), (warning,)
