@@ -26,6 +26,7 @@ def to_float16(program: ExportedProgram) -> ExportedProgram:
     """
     module = copy.deepcopy(program.module(check_guards=False))  # the program's own weights stay as they are
     _spell_out_hard_activations(module)
+    _normalize_layers_in_float32(module)
     example = example_of(program)
     converted = _recaptured(_InHalfPrecision(module), program)
     answers = converted.module(check_guards=False)(example)
@@ -79,6 +80,26 @@ def _recaptured(module: nn.Module, program: ExportedProgram) -> ExportedProgram:
         shapes = ({0: torch.export.Dim("batch", min=int(bounds.lower), max=int(bounds.upper))},)
     with torch.no_grad():
         return torch.export.export(module, (example_of(program),), dynamic_shapes=shapes)
+
+
+def _normalize_layers_in_float32(module: GraphModule) -> None:
+    """LayerNorm between two casts, as autocast has it: ExecuTorch's kernel adds up in float16, and is far off from a few hundred values on."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.target is not aten.layer_norm.default:
+            continue
+        stack = {"nn_module_stack": node.meta.get("nn_module_stack", {})}
+        with graph.inserting_before(node):
+            for place, argument in enumerate(node.args):
+                if isinstance(argument, Node):
+                    cast = graph.call_function(aten.to.dtype, (argument, torch.float32))
+                    cast.meta.update(stack)
+                    node.update_arg(place, cast)
+        with graph.inserting_after(node):
+            halved = graph.call_function(aten.to.dtype, (node, torch.float16))
+        halved.meta.update(stack)
+        node.replace_all_uses_with(halved, delete_user_cb=lambda user, halved=halved: user is not halved)
+    module.recompile()
 
 
 def _spell_out_hard_activations(module: GraphModule) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from small_programs import SIZE, capture, float_net
@@ -19,6 +20,7 @@ from edgeopt.testing.exporter import export_file
 from edgeopt.testing.values import tiny_program
 from edgeopt_executorch.backends import partitioner_of
 from edgeopt_executorch.export import export_executorch
+from edgeopt_executorch.predictor import ExecuTorchPredictor
 
 
 class TestFloat16(ExporterContract):
@@ -52,6 +54,25 @@ def test_a_converted_file_is_smaller_and_stays_in_the_delegate(precision, tmp_pa
     # float16 is cast at both ends, and nowhere in between
     assert len(report.outside) == (2 if precision == "float16" else 0)
     assert (report.quantized_layers > 0) == (precision == "dynamic-int8")
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_wide_layer_norm_is_right_in_float16(affine, tmp_path):
+    """ExecuTorch's own kernel adds up in float16: of 384 values, logits were 48 times their range off."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 2, 3, padding=1),
+        nn.Flatten(),
+        nn.LayerNorm(2 * SIZE * SIZE, elementwise_affine=affine),
+        nn.GELU(),
+        nn.Linear(2 * SIZE * SIZE, 10),
+    ).eval()
+    export_executorch(capture(net), tmp_path / "x.pte", card_json="{}", precision="float16")
+    pictures = torch.randn(3, 3, SIZE, SIZE)
+    with torch.no_grad():
+        expected = net(pictures).numpy()
+    with ExecuTorchPredictor(tmp_path / "x.pte", threads=1) as predictor:
+        np.testing.assert_allclose(predictor.predict(pictures.numpy()), expected, atol=0.01 * np.ptp(expected))
 
 
 def test_values_that_float16_cannot_hold_are_an_error(tmp_path):
