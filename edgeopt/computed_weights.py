@@ -6,9 +6,8 @@ quantizers know how to round it, and runtimes how to store it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.bits import operator_name, upstream
 from edgeopt.named_tensors import named_tensor, remove_named_tensor, set_named_tensor
@@ -17,36 +16,8 @@ if TYPE_CHECKING:  # torch is heavy: who has a graph has imported it already
     from torch import Tensor, nn
     from torch.fx import GraphModule, Node
 
-M = TypeVar("M", bound="nn.Module")
-
 _LAYERS = ("aten.conv", "aten.linear")
 _ROLES = {1: "weight", 2: "bias"}  # by the place among a layer's arguments
-
-
-def copy_module(module: M) -> M:
-    """A deep copy that shares nothing, also where a layer still holds the weight that it computed in its last call, which torch refuses to copy."""
-    import torch
-    from torch.nn.utils import parametrize
-
-    held = [value for each in module.modules() for value in vars(each).values() if isinstance(value, torch.Tensor)]
-    copied = copy.deepcopy(module, {id(value): value.detach().clone() for value in held if not value.is_leaf})
-    for layer in copied.modules():
-        if parametrize.is_parametrized(
-            layer
-        ):  # copies share their generated class, and so does what is taken out of it
-            layer.__class__ = parametrize.type_before_parametrizations(layer)
-            give_parametrized_class(layer)
-    return copied
-
-
-def give_parametrized_class(layer: nn.Module) -> None:
-    """Generates the class through which a layer that has parametrizations computes its tensors; what the layer holds stays as it is."""
-    from torch.nn.utils import parametrize
-
-    # what `register_parametrization` does last; all of it would compute the tensors anew
-    parametrize._inject_new_class(layer)  # noqa: SLF001
-    for name in vars(layer)["_modules"]["parametrizations"]:
-        parametrize._inject_property(layer, name)  # noqa: SLF001
 
 
 def store_computed_weights(module: nn.Module) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.computed_weights import copy_module, fold_computed_weights
+from edgeopt.computed_weights import fold_computed_weights
 from edgeopt.errors import ExportError, FunctionChangedError, Problem
+from edgeopt.module_copies import copy_module
 from edgeopt.pooling import spell_out_adaptive_maxima
 from edgeopt.types import TORCH, Form, ModelState, Split
 

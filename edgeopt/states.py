@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.module_files import load_module, save_module
+from edgeopt.module_copies import load_module, save_module
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.task import TASKS, Task
 from edgeopt.types import TORCH, Curve, ForeignModel, Form, InputKind, Json, ModelState, PassRecord

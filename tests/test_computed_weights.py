@@ -13,9 +13,9 @@ from torch.nn import functional, utils
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from edgeopt.bits import layer_bits
-from edgeopt.computed_weights import copy_module, store_computed_weights
+from edgeopt.computed_weights import store_computed_weights
 from edgeopt.errors import ExportError
-from edgeopt.module_files import load_module, save_module
+from edgeopt.module_copies import copy_module, load_module, save_module
 from edgeopt.program import capture
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_torchao.convert import convert

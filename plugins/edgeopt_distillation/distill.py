@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from edgeopt.computed_weights import copy_module
 from edgeopt.errors import NothingChangedError
+from edgeopt.module_copies import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.types import ModelState, PassRecord
 from edgeopt_distillation.features import Matching

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from edgeopt.computed_weights import copy_module
+from edgeopt.module_copies import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.task import Task, wilson_interval
 from edgeopt.types import Curve, Json

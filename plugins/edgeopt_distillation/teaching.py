@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
-from edgeopt.computed_weights import copy_module
 from edgeopt.errors import Problem, TrainingError
+from edgeopt.module_copies import copy_module
 from edgeopt.plugin import ModelPlugin, PassContext, Use
 from edgeopt.task import Score, Task
 from edgeopt.types import TORCH, Json, ModelState

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeopt.computed_weights import copy_module
 from edgeopt.errors import NothingChangedError
+from edgeopt.module_copies import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.types import ModelState, PassRecord
 from edgeopt_lightning.fit import fit

@@ -11,9 +11,9 @@ import torch_pruning
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from edgeopt.computed_weights import copy_module
 from edgeopt.errors import NothingChangedError, Problem, UserError
 from edgeopt.layer_names import named
+from edgeopt.module_copies import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.types import Json, ModelState, Split
 from edgeopt_distillation.taught import fit_taught, teacher_of

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from edgeopt.computed_weights import copy_module
+from edgeopt.module_copies import copy_module
 from edgeopt.plugin import ExporterPlugin, PassContext, Use
 from edgeopt.trial_files import TrialFile, TrialFiles, latencies_ms
 from edgeopt.types import ModelState, PassRecord, Role

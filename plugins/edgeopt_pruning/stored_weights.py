@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeopt.computed_weights import copy_module, store_computed_weights
+from edgeopt.computed_weights import store_computed_weights
+from edgeopt.module_copies import copy_module
 from edgeopt.types import ModelState
 
 

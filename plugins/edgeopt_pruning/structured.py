@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from edgeopt.computed_weights import copy_module
 from edgeopt.errors import NothingChangedError
+from edgeopt.module_copies import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.store import write_aside
 from edgeopt.types import Curve, ModelState, PassRecord

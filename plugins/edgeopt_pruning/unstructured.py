@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgeopt.computed_weights import copy_module
 from edgeopt.errors import NothingChangedError, Problem
+from edgeopt.module_copies import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.types import Curve, Json, ModelState, PassRecord
 from edgeopt_distillation.taught import fit_taught, teacher_of

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from edgeopt.computed_weights import copy_module
+from edgeopt.module_copies import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.program import export_program, imports_of
 from edgeopt.types import Form, ModelState, PassRecord, Split
