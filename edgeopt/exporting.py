@@ -38,7 +38,9 @@ def unsupported(runtime: str, places: Iterable[OperatorPlace], reason: str) -> E
     """The error for operators that a runtime cannot run."""
     names = ", ".join(str(place) for place in places)
     return ExportError(
-        Problem(f"{runtime} cannot run {names}: {reason}", "choose another model, or replace the operator in it")
+        Problem(
+            f"{runtime} cannot run {names}: {reason}", "replace the operator in the model, or leave this export out"
+        )
     )
 
 
@@ -97,7 +99,7 @@ def damaged_explained() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        hint = "a file that was just made has an operator that its runtime does not take: choose another model, or replace it; else export it again"
+        hint = "a file that was just made has an operator that its runtime does not take: replace it in the model; else export it again"
         raise ExportError(str(error), hint=hint) from error
 
 

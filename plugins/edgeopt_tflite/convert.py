@@ -123,7 +123,10 @@ def _explained(error: Exception, program: ExportedProgram) -> ExportError:
             places = [_place(node) for node in graph.nodes if f"{operator_name(node)}.".startswith(f"{packet}.")]
             if places:
                 return unsupported("LiteRT", dict.fromkeys(places), f"litert-torch says {reason!r}")
-    return ExportError(f"litert-torch cannot convert the program: {reason}", hint="choose another model")
+    return ExportError(
+        f"litert-torch cannot convert the program: {reason}",
+        hint="replace what it names in the model, or leave this export out",
+    )
 
 
 def _place(node: torch.fx.Node) -> OperatorPlace:

@@ -41,7 +41,7 @@ def delegation(content: bytes) -> Delegation:
     except (RuntimeError, ValueError) as error:
         raise ExportError(
             f"LiteRT cannot open the file that was made: {error}",
-            hint="choose another model, or replace the operator in it",
+            hint="replace the operator in the model, or leave this export out",
         ) from error
     operators = interpreter._get_ops_details()  # noqa: SLF001 - the only way to see the delegates
     partitions = [operator for operator in operators if operator["op_name"] == _DELEGATE]
