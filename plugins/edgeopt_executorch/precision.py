@@ -16,6 +16,15 @@ from edgeopt_executorch.quantizer import build_xnnpack_dynamic
 
 aten = torch.ops.aten
 
+_LEAST_FLOAT16 = torch.finfo(torch.float16).tiny
+_GUARDS = (
+    aten.clamp_min.default,
+    aten.clamp.default,
+    aten.add.Tensor,
+    aten.add_.Tensor,
+    aten.cosine_similarity.default,
+)
+
 FLOAT16_TOLERANCE = 0.05  # of the logits' range: eleven bits of mantissa, added up over a deep network
 
 
@@ -27,11 +36,15 @@ def to_float16(program: ExportedProgram) -> ExportedProgram:
     module = copy.deepcopy(program.module(check_guards=False))  # the program's own weights stay as they are
     _spell_out_hard_activations(module)
     _normalize_layers_in_float32(module)
+    _raise_small_constants(module)
     example = example_of(program)
     converted = _recaptured(_InHalfPrecision(module), program)
     answers = converted.module(check_guards=False)(example)
     if not bool(torch.isfinite(answers).all()):
-        raise ExportError("a value of this model is too large for float16", hint='leave precision = "program"')
+        raise ExportError(
+            "a value of this model is too large for float16, or one that it divides by too small",
+            hint='leave precision = "program"',
+        )
     require_same_function(
         program.module(check_guards=False),
         converted.module(check_guards=False),
@@ -99,6 +112,19 @@ def _normalize_layers_in_float32(module: GraphModule) -> None:
             halved = graph.call_function(aten.to.dtype, (node, torch.float16))
         halved.meta.update(stack)
         node.replace_all_uses_with(halved, delete_user_cb=lambda user, halved=halved: user is not halved)
+    module.recompile()
+
+
+def _raise_small_constants(module: GraphModule) -> None:
+    """What keeps a divisor from zero, such as the 1e-12 of `functional.normalize`, is zero in float16: the least normal number does it too."""
+
+    def raised(value: object) -> object:
+        return _LEAST_FLOAT16 if isinstance(value, float) and 0 < value < _LEAST_FLOAT16 else value
+
+    for node in module.graph.nodes:
+        if node.target in _GUARDS:
+            node.args = tuple(map(raised, node.args))
+            node.kwargs = {name: raised(value) for name, value in node.kwargs.items()}
     module.recompile()
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_programs import SIZE, capture, float_net
 from torch import nn
+from torch.nn import functional
 
 from edgeopt.device_input import take_pixels
 from edgeopt.errors import ExportError, NothingChangedError
@@ -73,6 +74,27 @@ def test_a_wide_layer_norm_is_right_in_float16(affine, tmp_path):
         expected = net(pictures).numpy()
     with ExecuTorchPredictor(tmp_path / "x.pte", threads=1) as predictor:
         np.testing.assert_allclose(predictor.predict(pictures.numpy()), expected, atol=0.01 * np.ptp(expected))
+
+
+class Scaled(nn.Module):
+    """Divides vectors, many of which are zero, by their length and by their sum."""
+
+    def forward(self, images):
+        images = functional.relu(images - 1)
+        share = images / (images.sum(1, keepdim=True) + 1e-9)
+        return torch.cat([functional.normalize(images, dim=1), share], 1)
+
+
+def test_what_keeps_a_divisor_from_zero_does_so_in_float16(tmp_path):
+    """1e-12 is 0 in float16, and 0 / 0 no number."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Scaled(), nn.Conv2d(6, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)).eval()
+    export_executorch(capture(net), tmp_path / "x.pte", card_json="{}", precision="float16")
+    pictures = torch.randn(3, 3, SIZE, SIZE)
+    with torch.no_grad():
+        expected = net(pictures).numpy()
+    with ExecuTorchPredictor(tmp_path / "x.pte", threads=1) as predictor:
+        np.testing.assert_allclose(predictor.predict(pictures.numpy()), expected, atol=0.02 * np.ptp(expected))
 
 
 def test_values_that_float16_cannot_hold_are_an_error(tmp_path):
