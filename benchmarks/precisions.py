@@ -20,17 +20,15 @@ from bars import Bar, finish
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from untrained import untrained
+from untrained import untrained_program
 
 from edgeopt.errors import UserError
 from edgeopt.lookup import resolve
 from edgeopt.plugin import ExporterPlugin
-from edgeopt.preprocessing import Preprocessing
-from edgeopt.program import capture, quick_tracing
+from edgeopt.program import quick_tracing
 from edgeopt.registry import load_registry
-from edgeopt.task import TASKS
 from edgeopt.testing.exporter import export_file
-from edgeopt.types import Form, ModelState
+from edgeopt.types import ModelState
 
 MODELS = (
     "mobilenet_v2",
@@ -70,16 +68,6 @@ class Cell:
         if self.refused or self.bug:
             return "refused" if self.refused else "bug"
         return f"{100 * self.difference:.1f} % {self.smaller:.1f}x" + (" wrong" if self.is_wrong else "")
-
-
-def network(arch: str) -> ModelState:
-    """The network as a program, after some pictures that its BatchNorms collect the statistics of."""
-    torch.manual_seed(0)
-    module = untrained(arch, [torch.randn(8, 3, SIZE, SIZE) for _ in range(6)])
-    program = capture(module, torch.randn(2, 3, SIZE, SIZE), (1, 64))
-    classes = tuple(map(str, range(1000)))
-    preprocessing = Preprocessing(SIZE, resize=SIZE, crop=SIZE)
-    return ModelState(program, Form.PROGRAM, TASKS["classification"], classes, preprocessing)
 
 
 def try_precisions(state: ModelState, runtimes: Sequence[str]) -> Iterator[Cell]:
@@ -131,7 +119,7 @@ def main() -> None:
     found = {}
     with quick_tracing():
         for arch in track(given.models, "networks", console=Console(stderr=True)):
-            found[arch] = list(try_precisions(network(arch), given.runtimes))
+            found[arch] = list(try_precisions(untrained_program(arch, SIZE), given.runtimes))
     show(found)
     cells = [cell for each in found.values() for cell in each]
     finish(

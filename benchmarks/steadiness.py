@@ -13,35 +13,22 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from bars import Bar, finish
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from untrained import untrained
+from untrained import untrained_program
 
 from edgeopt.lookup import resolve
 from edgeopt.plugin import ExporterPlugin, Predictor
-from edgeopt.preprocessing import Preprocessing
-from edgeopt.program import capture, quick_tracing
+from edgeopt.program import quick_tracing
 from edgeopt.registry import load_registry
-from edgeopt.task import TASKS
 from edgeopt.testing.exporter import export_file
-from edgeopt.types import Form, ModelState
 
 RUNTIMES = {"executorch": "ExecuTorch", "onnx": "ONNX Runtime", "tflite": "LiteRT"}
 SIZE = 64
 TURN_S, REST_S = 0.05, 0.06  # rest: a runtime's threads go on spinning after a call
 STEADY = 1.25  # slowest tenth of the turns over the fastest tenth; a report calls more than that noise
-
-
-def network() -> ModelState:
-    """MobileNetV2 as a float program."""
-    module = untrained("mobilenet_v2", [torch.randn(8, 3, SIZE, SIZE) for _ in range(3)])
-    program = capture(module, torch.randn(2, 3, SIZE, SIZE), (1, 64))
-    classes = tuple(map(str, range(1000)))
-    preprocessing = Preprocessing(SIZE, resize=SIZE, crop=SIZE)
-    return ModelState(program, Form.PROGRAM, TASKS["classification"], classes, preprocessing)
 
 
 def turn_ms(predictor: Predictor, picture: np.ndarray) -> float:
@@ -64,14 +51,14 @@ def main() -> None:
     registry, picture = load_registry(), np.zeros((1, 3, SIZE, SIZE), np.float32)
     files: dict[tuple[str, int], Predictor] = {}
     with tempfile.TemporaryDirectory() as folder, quick_tracing():
+        state = untrained_program("mobilenet_v2", SIZE)
         for runtime in RUNTIMES:
             use = resolve(ExporterPlugin, runtime, {}, registry)
             (aside := Path(folder) / runtime).mkdir()
-            file, _result = export_file(use, network(), aside)
+            file, _result = export_file(use, state, aside)
             for threads in (1, given.threads):
-                if (
-                    threads == 1 or runtime != "executorch"
-                ):  # its pool of threads belongs to the process, not to the file
+                # ExecuTorch's pool of threads belongs to the process, not to the file
+                if threads == 1 or runtime != "executorch":
                     files[runtime, threads] = use.plugin.open(file, threads)
         turns: dict[tuple[str, int], list[float]] = {key: [] for key in files}
         for _ in track(range(given.turns), "turns", console=Console(stderr=True)):

@@ -26,9 +26,8 @@ def set_named_tensor(model: GraphModule, name: str, tensor: Tensor) -> None:
     owner = model.get_submodule(holder)
     is_parameter = isinstance(tensor, torch.nn.Parameter)
     if isinstance(getattr(owner, attribute, tensor), torch.nn.Parameter) != is_parameter:
-        delattr(
-            owner, attribute
-        )  # a module takes no name for both; one of the same kind keeps its place among the others
+        # a module takes no name for both; one of the same kind keeps its place among the others
+        delattr(owner, attribute)
     if isinstance(tensor, torch.nn.Parameter):
         owner.register_parameter(attribute, tensor)
     else:

@@ -57,6 +57,16 @@ def test_a_converted_file_is_smaller_and_stays_in_the_delegate(precision, tmp_pa
     assert (report.quantized_layers > 0) == (precision == "dynamic-int8")
 
 
+def assert_right_in_float16(net, tolerance, file):
+    """`tolerance` is a share of the range of the float network's logits."""
+    export_executorch(capture(net), file, card_json="{}", precision="float16")
+    pictures = torch.randn(3, 3, SIZE, SIZE)
+    with torch.no_grad():
+        expected = net(pictures).numpy()
+    with ExecuTorchPredictor(file, threads=1) as predictor:
+        np.testing.assert_allclose(predictor.predict(pictures.numpy()), expected, atol=tolerance * np.ptp(expected))
+
+
 @pytest.mark.parametrize("affine", [True, False])
 def test_a_wide_layer_norm_is_right_in_float16(affine, tmp_path):
     """ExecuTorch's own kernel adds up in float16: of 384 values, logits were 48 times their range off."""
@@ -68,12 +78,7 @@ def test_a_wide_layer_norm_is_right_in_float16(affine, tmp_path):
         nn.GELU(),
         nn.Linear(2 * SIZE * SIZE, 10),
     ).eval()
-    export_executorch(capture(net), tmp_path / "x.pte", card_json="{}", precision="float16")
-    pictures = torch.randn(3, 3, SIZE, SIZE)
-    with torch.no_grad():
-        expected = net(pictures).numpy()
-    with ExecuTorchPredictor(tmp_path / "x.pte", threads=1) as predictor:
-        np.testing.assert_allclose(predictor.predict(pictures.numpy()), expected, atol=0.01 * np.ptp(expected))
+    assert_right_in_float16(net, 0.01, tmp_path / "x.pte")
 
 
 class Scaled(nn.Module):
@@ -89,12 +94,7 @@ def test_what_keeps_a_divisor_from_zero_does_so_in_float16(tmp_path):
     """1e-12 is 0 in float16, and 0 / 0 no number."""
     torch.manual_seed(0)
     net = nn.Sequential(Scaled(), nn.Conv2d(6, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)).eval()
-    export_executorch(capture(net), tmp_path / "x.pte", card_json="{}", precision="float16")
-    pictures = torch.randn(3, 3, SIZE, SIZE)
-    with torch.no_grad():
-        expected = net(pictures).numpy()
-    with ExecuTorchPredictor(tmp_path / "x.pte", threads=1) as predictor:
-        np.testing.assert_allclose(predictor.predict(pictures.numpy()), expected, atol=0.02 * np.ptp(expected))
+    assert_right_in_float16(net, 0.02, tmp_path / "x.pte")
 
 
 def test_values_that_float16_cannot_hold_are_an_error(tmp_path):

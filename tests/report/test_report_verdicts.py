@@ -66,9 +66,8 @@ def test_a_file_that_was_slower_in_one_turn_is_not_called_faster() -> None:
 
 
 def test_a_machine_that_halves_its_speed_between_turns_does_not_change_how_much_faster_a_file_is() -> None:
-    text = told(
-        in_turns((2.0, 2.0, 4.0, 4.0, 4.0), (1.0, 1.0, 1.0, 2.0, 2.0))
-    )  # it slowed down before the third turn of the second
+    # it slowed down between the third turns: the one file's was slow, the other's was not
+    text = told(in_turns((2.0, 2.0, 4.0, 4.0, 4.0), (1.0, 1.0, 1.0, 2.0, 2.0)))
     assert "and 2.0 times faster (p50 4.00 ms to 1.00 ms)" in text
 
 
