@@ -25,10 +25,10 @@ from edgeopt.bits import layer_bits
 from edgeopt.exporting import FilePredictor
 from edgeopt.program import capture, export_program
 from edgeopt_executorch.quantizer import XnnpackQuantizer
-from edgeopt_onnx.export import export_onnx
+from edgeopt_onnx.conversion import export_onnx
 from edgeopt_onnx.predictor import OnnxPredictor
-from edgeopt_torchao.convert import convert
-from edgeopt_torchao.prepare import calibrate, prepare_ptq
+from edgeopt_torchao.quantize.convert import convert
+from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq
 from edgeopt_torchvision.compat import import_torchvision
 
 _LARGEST_RATIO = 0.6

@@ -37,7 +37,7 @@ Found = dict[str, Any]
 
 RESULTS = Path("docs/model_matrix.json")
 PAGE = Path("docs/model_matrix.md")
-HEAVY = ("edgeopt_torchao.prepare", *(f"edgeopt_{name}.state" for name in ("executorch", "onnx", "tflite")))
+HEAVY = ("edgeopt_torchao.quantize.prepare", *(f"edgeopt_{name}.exporter" for name in ("executorch", "onnx", "tflite")))
 RUNTIMES = {"executorch": "ExecuTorch", "onnx": "ONNX Runtime", "tflite": "LiteRT"}
 TIMM = (
     "mobilenetv3_small_050",
@@ -219,7 +219,7 @@ def _module(model: str, size: int) -> torch.nn.Module:
 
 def _trained(build: Callable[[], torch.nn.Module], data: TrainingData) -> torch.nn.Module:
     """The first of a few rates of learning after which the model knows the pictures, else the best of them."""
-    from edgeopt_lightning.batch_norm import collecting
+    from edgeopt_lightning.fit.batch_norm import collecting
 
     module = best = build()
     best_accuracy = -1.0
@@ -242,7 +242,7 @@ def _train(module: torch.nn.Module, data: TrainingData, rate: float) -> float:
     """
     import torch
 
-    from edgeopt_lightning.batch_norm import collecting, reestimate
+    from edgeopt_lightning.fit.batch_norm import collecting, reestimate
 
     def pictures(indices: Sequence[int]) -> torch.Tensor:
         return torch.from_numpy(data.preprocessing.normalize(data.train.pixels(indices)))

@@ -19,7 +19,7 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 
 from edgeopt.program import capture
 from edgeopt_executorch.quantizer import build_xnnpack
-from edgeopt_torchao.prepare import prepare_qat
+from edgeopt_torchao.quantize.prepare import prepare_qat
 from edgeopt_torchvision.compat import import_torchvision
 
 Step = Callable[[], None]

@@ -104,8 +104,8 @@ def _states(module, pictures: list[NDArray[np.float32]]):
     from edgeopt.task import TASKS
     from edgeopt.types import Form, ModelState
     from edgeopt_executorch.quantizer import build_xnnpack
-    from edgeopt_torchao.convert import OPERATORS, convert
-    from edgeopt_torchao.prepare import calibrate, prepare_ptq
+    from edgeopt_torchao.quantize.convert import OPERATORS, convert
+    from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq
 
     example = torch.from_numpy(pictures[0][:2])
     program = capture(module, example, (1, 64))

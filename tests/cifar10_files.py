@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt_torchvision.names import CIFAR10_FILES, CIFAR10_FOLDER
+from edgeopt_torchvision.options import CIFAR10_FILES, CIFAR10_FOLDER
 
 PER_FILE = 20
 

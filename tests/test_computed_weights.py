@@ -18,8 +18,8 @@ from edgeopt.errors import ExportError
 from edgeopt.module_copies import copy_module, load_module, save_module
 from edgeopt.program import capture
 from edgeopt_executorch.quantizer import build_xnnpack
-from edgeopt_torchao.convert import convert
-from edgeopt_torchao.prepare import calibrate, prepare_ptq
+from edgeopt_torchao.quantize.convert import convert
+from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq
 
 
 class Standardized(nn.Conv2d):

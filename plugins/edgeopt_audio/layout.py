@@ -1,4 +1,4 @@
-"""Which wav file is of which class, speaker and split, from its path alone; light, so that `edgeopt check` finds mistakes."""
+"""The class, speaker and split of a wav file, read from its path. Light, so that `edgeopt check` finds mistakes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _SHOWN = 3
 class Layout:
     """A pattern of paths such as "{class}/{speaker}_{any}.wav".
 
-    A field stands for one character or more, but no "/"; it takes as few as fit. Where {speaker} or {class} comes twice,
-    both must be the same.
+    A field stands for one character or more, but no "/"; it takes as few as fit. Where {speaker} or {class} comes
+    twice, both must be the same.
 
     Raises `ValueError` for a pattern that cannot be used.
     """
@@ -88,7 +88,7 @@ class Recording:
 
 
 def find_recordings(root: Path, layout: Layout) -> tuple[Recording, ...]:
-    """The wav files below `root`, in order of their path; hidden ones and folders whose name begins with "_" are left out.
+    """The wav files below `root`, in order of their path, without hidden ones and folders whose name begins with "_".
 
     Raises `DataError` when there is no such folder or file, and for files that do not fit the layout.
     """

@@ -62,7 +62,8 @@ class WavFolderOptions(SoundOptions):
     path: PosixPath = Field(description="folder that holds the wav files, in folders or not")
     layout: str = Field(
         "{class}/{speaker}_{any}.wav",
-        description="how a file's path below the folder reads: {class}, {speaker}, {split} (train, val or test) and {any}, such as "
+        description="how a file's path below the folder reads: {class}, {speaker}, {split} (train, val or test) and "
+        "{any}, such as "
         '"{class}_{speaker}_{any}.wav"',
     )
     split_by: Literal["speaker", "file"] = Field(

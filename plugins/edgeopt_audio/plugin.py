@@ -10,7 +10,7 @@ from edgeopt.plugin import DatasetPlugin
 from edgeopt.types import RawDataset
 from edgeopt_audio.layout import Layout, find_recordings, fingerprint_of
 from edgeopt_audio.options import SpokenDigitsOptions, WavFolderOptions
-from edgeopt_audio.spoken import LAYOUT, SYNTHESIZER, VERSION, recordings_folder
+from edgeopt_audio.spoken_digits import LAYOUT, SYNTHESIZER, VERSION, recordings_folder
 
 _INSTALL = "edgeopt[audio]"
 

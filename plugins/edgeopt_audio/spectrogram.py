@@ -51,8 +51,9 @@ def mel_filters(bands: int, n_fft: int, sample_rate: int) -> NDArray[np.float64]
     """Weights (bands, n_fft // 2 + 1) of triangles that stand evenly on the mel scale, from 0 Hz to half the rate.
 
     Raises `DataError` when a triangle is so narrow that no frequency of the transform is in it.
-    Source: S. S. Stevens, J. Volkmann and E. B. Newman, "A Scale for the Measurement of the Psychological Magnitude Pitch"
-    (1937), in D. O'Shaughnessy's formula (1987).
+
+    Source: S. S. Stevens, J. Volkmann and E. B. Newman, "A Scale for the Measurement of the Psychological Magnitude
+    Pitch" (1937), in D. O'Shaughnessy's formula (1987).
     """
     highest = 2595 * np.log10(1 + sample_rate / 2 / 700)
     corners = 700 * (10 ** (np.linspace(0, highest, bands + 2) / 2595) - 1)
@@ -64,7 +65,8 @@ def mel_filters(bands: int, n_fft: int, sample_rate: int) -> NDArray[np.float64]
     if len(empty):
         raise DataError(
             Problem(
-                f"{bands} mel bands are too many for n_fft = {n_fft} at {sample_rate} samples a second: band {empty[0]} holds no "
+                f"{bands} mel bands are too many for n_fft = {n_fft} at {sample_rate} samples a second: band "
+                f"{empty[0]} holds no "
                 "frequency",
                 "lower mel_bands or raise n_fft",
                 option="mel_bands",

@@ -1,7 +1,7 @@
 """`python -m edgeopt_audio.synthesis FOLDER SPEAKERS TAKES` writes the recordings of `spoken-digits`.
 
-It is a process of its own, because eSpeak NG keeps a state that each utterance moves on: only the same words in the same
-order, from the start, give the same bytes. It is also a program under the GPL, which nothing here is linked with.
+It is a process of its own, because eSpeak NG keeps a state that each utterance moves on: only the same words in the
+same order, from the start, give the same bytes. It is also a program under the GPL, which nothing here is linked with.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ class Synthesizer:
 
 
 def write_digits(folder: Path, speakers: int, takes: int) -> None:
-    """Writes `{digit}_{speaker}_{take}.wav`, 16-bit mono: each speaker has an accent, a pitch and a speed, and each take moves them.
+    """Writes `{digit}_{speaker}_{take}.wav`, 16-bit mono.
 
-    Place, loudness and noise differ as in recordings.
+    Each speaker has an accent, a pitch and a speed, and each take varies them. Where in the second the word stands, how
+    loud it is and how noisy differ as in recordings.
     """
     synthesizer = Synthesizer()
     for number, voice in enumerate(VOICES[:speakers]):
@@ -84,7 +85,7 @@ def write_digits(folder: Path, speakers: int, takes: int) -> None:
 
 
 def _recorded(sound: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The word as a microphone has it, int16: somewhere in a second, with noise 5 to 30 dB below it, and a loudness of its own."""
+    """The word as a microphone records it, int16: anywhere in a second, at any loudness, noise 5 to 30 dB below."""
     free = max(0, round(_SECONDS * SAMPLE_RATE) - len(sound))
     before = int(random.integers(free // 4, free - free // 4 + 1))
     power = float(np.mean(np.square(sound)))

@@ -1,4 +1,4 @@
-"""The speakers of `spoken-digits`: one variant of each of eSpeak NG's families of voices, without those meant as effects."""
+"""The speakers of `spoken-digits`: one variant of each family of eSpeak NG's voices, without those meant as effects."""
 
 VOICES = (
     *(

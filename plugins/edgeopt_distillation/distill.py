@@ -13,9 +13,9 @@ from edgeopt.module_copies import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.types import ModelState, PassRecord
 from edgeopt_distillation.features import Matching
+from edgeopt_distillation.fit_with_teacher import fit_taught
 from edgeopt_distillation.options import DistillOptions
-from edgeopt_distillation.taught import fit_taught
-from edgeopt_distillation.teaching import Teacher, load_teacher
+from edgeopt_distillation.teacher_loss import Teacher, load_teacher
 
 _EXAMPLES = 2  # pictures from which the shapes inside of both models are read
 
@@ -23,8 +23,8 @@ _EXAMPLES = 2  # pictures from which the shapes inside of both models are read
 def distill_model(state: ModelState, options: DistillOptions, context: PassContext) -> ModelState:
     """A state with a copy of the module that was trained with the labels and a teacher.
 
-    With `control` the same student, from the same start and with the same options, is trained without the teacher as well.
-    Both are in the record; the taught one goes on.
+    With `control` the same student, from the same start and with the same options, is trained without the teacher as
+    well. Both are in the record; the taught one goes on.
 
     Raises what `load_teacher`, `Matching` and `fit` raise, and `NothingChangedError` for a model without weights.
     """
@@ -48,7 +48,10 @@ def distill_model(state: ModelState, options: DistillOptions, context: PassConte
 def _matched(
     student: nn.Module, teacher: Teacher, options: DistillOptions, context: PassContext
 ) -> Iterator[tuple[nn.Module, Callable[[], Tensor] | None]]:
-    """Within, what to fit in place of the student and the loss of layers that are compared: with adapters where some are."""
+    """Within, what to fit in place of the student, and the loss of the layers that are compared.
+
+    Where no layers are compared that is the student itself and None, else the student with its adapters.
+    """
     if not options.features and not options.attention:
         yield student, None
         return

@@ -54,14 +54,14 @@ class AdaptedStudent(nn.Module):
 class Matching:
     """The loss of pairs of layers; `module` is what to fit in place of the student.
 
-    Where a pair of `features` differs in channels, an adapter brings the student's to the teacher's number: a 1x1 convolution for
-    maps (n, channels, height, width), a linear layer for (n, channels) and (n, tokens, channels). Maps of different sizes
-    are compared at the smaller one.
+    Where a pair of `features` differs in channels, an adapter brings the student's to the teacher's number: a 1x1
+    convolution for maps (n, channels, height, width), a linear layer for (n, channels) and (n, tokens, channels). Maps
+    of different sizes are compared at the smaller one.
 
     Raises `TrainingError` for layers that are not there and for outputs that cannot be compared.
 
-    Sources: A. Romero et al., "FitNets: hints for thin deep nets", ICLR 2015; S. Zagoruyko and N. Komodakis, "Paying more
-    attention to attention", ICLR 2017.
+    Sources: A. Romero et al., "FitNets: hints for thin deep nets", ICLR 2015; S. Zagoruyko and N. Komodakis, "Paying
+    more attention to attention", ICLR 2017.
     """
 
     def __init__(
@@ -127,7 +127,10 @@ class Matching:
 
 
 def feature_loss(adapter: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of two layers' outputs, the student's adapted, a scalar, float32; shapes as `Matching` says."""
+    """Mean squared difference of the adapted student's and the teacher's output, a scalar, float32.
+
+    Shapes are those that `Matching` takes.
+    """
     ours, theirs = _of_one_size(adapter(student).float(), teacher.float())
     return mse_loss(ours, theirs)
 
@@ -147,7 +150,7 @@ def _energy(features: Tensor) -> Tensor:
 
 
 def _of_one_size(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-    """Both maps at the smaller height and width, by the mean over areas; what are no maps have one size already."""
+    """Both maps at the smaller height and width, by the mean over areas; outputs that are not maps stay as they are."""
     if ours.shape[2:] == theirs.shape[2:] or ours.ndim != 4:
         return ours, theirs
     size = [min(pair) for pair in zip(ours.shape[2:], theirs.shape[2:], strict=True)]

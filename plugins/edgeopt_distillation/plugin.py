@@ -18,15 +18,15 @@ def distill(state: ModelState, options: DistillOptions, context: PassContext) ->
 
 
 def build_earlier(options: EarlierRunOptions, data: TrainingData) -> ModelState:
-    """The float model of an earlier run; see `edgeopt_distillation.earlier`."""
-    from edgeopt_distillation.earlier import build  # torch is heavy
+    """The float model of an earlier run; see `edgeopt_distillation.earlier_run`."""
+    from edgeopt_distillation.earlier_run import build  # torch is heavy
 
     return build(options, data)
 
 
 def fingerprint_earlier(options: EarlierRunOptions) -> str:
     """The key of the run's float model in its store; raises `CheckpointError` when it is not there."""
-    from edgeopt_distillation.runs import find_float_model  # only where a recipe asks for it
+    from edgeopt_distillation.earlier_run import find_float_model  # only where a recipe asks for it
 
     return find_float_model(options.run).name
 

@@ -36,7 +36,10 @@ def _xnnpack() -> Partitioner:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
     class Maximum(MaxDimConfig):  # type: ignore[misc]  # ExecuTorch ships no types
-        """The partitioner takes a maximum over any dimension, and then the lowering fails but for height and width, kept."""
+        """Takes a maximum over height or width only, its dimension kept.
+
+        XNNPACK's own configuration takes one over any dimension, and for all others the lowering then fails.
+        """
 
         def check_constraints(self, node: Node, program: ExportedProgram) -> bool:
             _source, dim, *keep = node.args
@@ -77,5 +80,6 @@ _HINTS: Mapping[str, str] = {
     XNNPACK: "pip install 'edgeopt[executorch]'",
     "coreml": "pip install coremltools",
     "vulkan": "take a wheel of ExecuTorch that carries the Vulkan backend",
-    "qnn": "install Qualcomm's AI Engine Direct SDK and set QNN_SDK_ROOT; see ExecuTorch's page on the Qualcomm backend",
+    "qnn": "install Qualcomm's AI Engine Direct SDK and set QNN_SDK_ROOT; see ExecuTorch's page on the Qualcomm "
+    "backend",
 }

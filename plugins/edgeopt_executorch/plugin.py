@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from edgeopt.bits import CONTAINER_BITS, PACKED_BITS, LayerBits
+from edgeopt.bits import CONTAINER_BITS, PACKED_BITS
 from edgeopt.errors import Problem
 from edgeopt.exporting import damaged_explained, float_programs_only, outputs_in_integers
 from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ExportContext, ExporterOptions, ExporterPlugin, Numerics, Options, QuantizerPlugin
+from edgeopt.plugin import ExportContext, ExporterPlugin, Numerics, QuantizerPlugin
 from edgeopt.types import ExportResult, ModelState, Predictor
+from edgeopt_executorch.options import (
+    ExecuTorchOptions,
+    XnnpackOptions,
+    no_int4_weights,
+    no_narrow_activations,
+)
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import Quantizer
 
+
 REQUIRES = ("executorch", "torchao")
 INSTALL = "edgeopt[executorch]"
-_NAMED = 5  # layers that an error names
-
-
-class XnnpackOptions(Options):
-    """The numerics of XNNPACK."""
-
-    per_channel: bool = Field(True, description="a scale for each output channel of a weight, not one for all")
-
-
-class ExecuTorchOptions(ExporterOptions):
-    """A `.pte` file."""
-
-    precision: Literal["program", "float16", "dynamic-int8"] = Field(
-        "program",
-        description="that of the program, or for a float program: float16 (convolution weights are stored in float32 even so), "
-        "or dynamic-int8 (activations are quantized by the range they have at run time)",
-    )
-    backend: Literal["xnnpack", "coreml", "vulkan", "qnn"] = Field(
-        "xnnpack", description="what runs the operators: the CPU, Apple's Neural Engine, a GPU, or Qualcomm's NPU"
-    )
-    int4_weights: Literal["refuse", "int8"] = Field(
-        "refuse",
-        description="what becomes of weights of four bits or fewer, which its XNNPACK backend does not pack for convolutions: an "
-        "error, or int8, which is exact and takes twice the bytes",
-    )
-    max_batch: int = Field(
-        1,
-        ge=1,
-        le=1024,
-        description="largest batch of one call; more than 1 costs a longer export and a second partition",
-    )
 
 
 def build_xnnpack(options: XnnpackOptions, qat: bool) -> Quantizer:
@@ -68,8 +42,8 @@ def build_symmetric(options: XnnpackOptions, qat: bool) -> Quantizer:
 
 
 def export(state: ModelState, options: ExecuTorchOptions, context: ExportContext) -> ExportResult:
-    """Writes a `.pte` file; see `edgeopt_executorch.state`."""
-    from edgeopt_executorch.state import export_state  # executorch is heavy
+    """Writes a `.pte` file; see `edgeopt_executorch.exporter`."""
+    from edgeopt_executorch.exporter import export_state  # executorch is heavy
 
     return export_state(state, options, context)
 
@@ -77,25 +51,6 @@ def export(state: ModelState, options: ExecuTorchOptions, context: ExportContext
 def float_options(options: ExecuTorchOptions) -> ExecuTorchOptions:
     """Those of the float file that a converted one is compared with."""
     return options.model_copy(update={"precision": "program"})
-
-
-def no_int4_weights(bits: int, layers: Sequence[LayerBits] = ()) -> Problem:
-    """The problem of weights of four bits or fewer, of all layers or of those named."""
-    names = ", ".join(each.name for each in layers[:_NAMED]) + (", …" if len(layers) > _NAMED else "")
-    where = f" in {len(layers)} layers ({names})" if layers else ""
-    return Problem(
-        f"ExecuTorch's XNNPACK backend does not pack weights of {bits} bits{where} with int8 activations",
-        'export with `onnx` or `tflite`, which store them in four bits, or take int4_weights = "int8" for twice the bytes',
-        option="int4_weights",
-    )
-
-
-def no_narrow_activations(bits: int) -> Problem:
-    """The problem of activations of fewer than eight bits."""
-    return Problem(
-        f"XNNPACK's kernels saturate activations where int8 ends, and those of this program take {bits} bits",
-        "give the activations 8 bits for `executorch`, or export with `onnx`, which saturates any",
-    )
 
 
 def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Precisions that an export gives a float program: float16, and int8 whose activation ranges are found while it runs."""
+"""Precisions that an export gives a float program: float16, and int8 with activation ranges found at run time."""
 
 from __future__ import annotations
 
@@ -96,7 +96,10 @@ def _recaptured(module: nn.Module, program: ExportedProgram) -> ExportedProgram:
 
 
 def _normalize_layers_in_float32(module: GraphModule) -> None:
-    """LayerNorm between two casts, as autocast has it: ExecuTorch's kernel adds up in float16, and is far off from a few hundred values on."""
+    """Casts to float32 before each LayerNorm and back after it, as autocast does.
+
+    ExecuTorch's kernel adds up in float16, which is far off from a few hundred values on.
+    """
     graph = module.graph
     for node in list(graph.nodes):
         if node.target is not aten.layer_norm.default:
@@ -116,7 +119,11 @@ def _normalize_layers_in_float32(module: GraphModule) -> None:
 
 
 def _raise_small_constants(module: GraphModule) -> None:
-    """What keeps a divisor from zero, such as the 1e-12 of `functional.normalize`, is zero in float16: the least normal number does it too."""
+    """Raises constants that are zero in float16 to its least normal number.
+
+    Such constants keep a divisor from zero, as the 1e-12 of `functional.normalize` does;
+    the larger number does so too.
+    """
 
     def raised(value: object) -> object:
         return _LEAST_FLOAT16 if isinstance(value, float) and 0 < value < _LEAST_FLOAT16 else value
@@ -129,7 +136,10 @@ def _raise_small_constants(module: GraphModule) -> None:
 
 
 def _spell_out_hard_activations(module: GraphModule) -> None:
-    """Hard-swish and hard-sigmoid as additions and clamps: torch decomposes them in float32, with a cast on either side."""
+    """Writes hard-swish and hard-sigmoid as additions and clamps.
+
+    torch's own decomposition computes in float32, with a cast on either side.
+    """
     graph = module.graph
     for node in list(graph.nodes):
         if node.target not in (

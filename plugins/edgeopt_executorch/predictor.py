@@ -14,7 +14,7 @@ from executorch.extension.pybindings import _portable_lib
 
 from edgeopt.exporting import FilePredictor, pixels_or_values
 from edgeopt.types import TensorInfo
-from edgeopt_executorch.native import native_messages
+from edgeopt_executorch.native_messages import native_messages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-from edgeopt_executorch.clips import CLAMPS, activation_of
+from edgeopt_executorch.rewrites.clamps import CLAMPS, activation_of
 
 aten = torch.ops.aten
 _CLIPS = {aten.hardtanh.default, aten.hardtanh_.default, *CLAMPS}
@@ -23,8 +23,8 @@ _CLIPPED = {aten.conv2d.default, aten.linear.default, aten.add.Tensor, aten.batc
 class XnnpackQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # ExecuTorch ships no types
     """XNNPACK's quantizer, which rounds after a ReLU6 as it does after a ReLU, and not before.
 
-    Rounding before it gives half of the integers to values that the next operator clips away, and leaves that operator between
-    a layer and its integers, where no runtime fuses them.
+    Rounding before it gives half of the integers to values that the next operator clips away, and leaves that operator
+    between a layer and its integers, where no runtime fuses them.
     """
 
     def annotate(self, model: GraphModule) -> GraphModule:
@@ -46,8 +46,10 @@ class XnnpackQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # ExecuTorch sh
 def build_xnnpack(*, per_channel: bool, qat: bool, zero_points: bool = True) -> XnnpackQuantizer:
     """Static int8 for every layer that XNNPACK runs in integers: symmetric weights, affine activations.
 
-    `per_channel` gives each output channel of a weight a scale of its own. `qat` chooses observers that can be trained with.
-    Without `zero_points` activations are symmetric as well, which TensorRT asks for: after a ReLU half of the integers are idle.
+    `per_channel` gives each output channel of a weight a scale of its own. `qat` chooses observers that can be trained
+    with. Without `zero_points` activations are symmetric as well, which TensorRT asks for: after a ReLU half of the
+    integers are idle.
+
     Source: https://docs.pytorch.org/executorch/stable/backends/xnnpack/xnnpack-quantization.html
     """
     config = get_symmetric_quantization_config(is_per_channel=per_channel, is_qat=qat)
@@ -58,5 +60,5 @@ def build_xnnpack(*, per_channel: bool, qat: bool, zero_points: bool = True) -> 
 
 
 def build_xnnpack_dynamic() -> XNNPACKQuantizer:
-    """Int8 weights with a scale for each output channel, and activations quantized by the range that they have at run time."""
+    """Int8 weights with a scale for each output channel, and activations quantized by their range at run time."""
     return XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))

@@ -17,7 +17,7 @@ from edgeopt.types import RawDataset
 
 if TYPE_CHECKING:
     from edgeopt.types import Labels
-    from edgeopt_huggingface.plugin import HuggingFaceOptions
+    from edgeopt_huggingface.options import HuggingFaceOptions
 
 _SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
 _NO_LABEL = -1

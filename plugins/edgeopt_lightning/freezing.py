@@ -17,14 +17,14 @@ BACKBONE = "backbone"
 
 @dataclass(frozen=True)
 class Frozen:
-    """Names of the parameters and of the layers that are frozen, and the epoch, counted from 0, from which they train."""
+    """Names of the frozen parameters and layers, and the epoch, counted from 0, from which they train."""
 
     parameters: frozenset[str] = frozenset()
     layers: frozenset[str] = frozenset()
     until_epoch: int | None = None
 
     def apply(self, module: nn.Module, epoch: int) -> None:
-        """Freezes, or lets go, in a module that is in training mode. Frozen BatchNorm layers keep their statistics too."""
+        """Freezes or unfreezes a module in training mode; frozen BatchNorm layers keep their statistics too."""
         freeze = self.until_epoch is None or epoch < self.until_epoch
         for name, parameter in module.named_parameters():
             if name in self.parameters:
@@ -77,7 +77,10 @@ def choose_frozen(
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of what can be frozen, each with its layer's: parameters, and statistics of BatchNorm layers without any."""
+    """Names of what can be frozen, each with the name of its layer.
+
+    That is each parameter, and the running mean of BatchNorm layers that have no parameters.
+    """
     for layer, each in module.named_modules():
         prefix = f"{layer}." if layer else ""
         for name, parameter in each.named_parameters(recurse=False):

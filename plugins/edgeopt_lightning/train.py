@@ -6,9 +6,9 @@ from edgeopt.errors import NothingChangedError
 from edgeopt.module_copies import copy_module
 from edgeopt.plugin import PassContext
 from edgeopt.types import ModelState, PassRecord
-from edgeopt_lightning.fit import fit
+from edgeopt_lightning.fit.hooks import FitHooks
+from edgeopt_lightning.fit.loop import fit
 from edgeopt_lightning.freezing import Frozen, choose_frozen
-from edgeopt_lightning.hooks import FitHooks
 from edgeopt_lightning.options import TrainOptions
 
 

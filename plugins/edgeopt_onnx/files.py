@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import onnx
 
 from edgeopt.store import storage_errors
 from edgeopt_onnx.fusion import Fusion, fused
-
-ExternalData: TypeAlias = Literal["auto", "always"]
+from edgeopt_onnx.options import ExternalData
 
 LARGEST_MESSAGE = 2**31 - 2**24
 """Bytes of weights that still fit into one file: protocol buffers end at 2 GB, some of which the graph needs."""
@@ -29,10 +27,10 @@ def weight_bytes(model: onnx.ModelProto) -> int:
 
 
 def write(model: onnx.ModelProto, path: Path, external_data: ExternalData) -> tuple[int, Fusion]:
-    """Write `model` aside, check it, open it in ONNX Runtime, and rename it into place with its companion, where it has one.
+    """Write `model` aside, check it, open it in ONNX Runtime, and rename it into place with its companion, if any.
 
-    The model's constants are emptied where they are written beside it. Returns the size in bytes of all that was written,
-    and what ONNX Runtime fuses.
+    Constants that are written into the companion are emptied in `model`. Returns the size in bytes of all that was
+    written, and what ONNX Runtime fuses.
 
     Raises whatever ONNX Runtime raises for a model that it cannot open.
     """

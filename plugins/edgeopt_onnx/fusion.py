@@ -11,6 +11,8 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
+from edgeopt_onnx.session import open_session
+
 # Integer operators of ONNX Runtime whose names do not begin with QLinear.
 _INTEGER = {"QGemm", "QAttention", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
 _CONVERTING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
@@ -21,7 +23,7 @@ class Fusion:
     """What ONNX Runtime runs in integers on this machine."""
 
     operators: dict[str, int]
-    """How many nodes of each integer operator, and of what converts between integers and floats, the optimized graph has."""
+    """Nodes of the optimized graph by operator: the integer ones, and those that convert from or to integers."""
     nodes: frozenset[str]
     """Names of the file's nodes that became integer operators."""
 
@@ -33,18 +35,14 @@ class Fusion:
 def fused(file: Path) -> Fusion:
     """Open a file in ONNX Runtime and count the integer operators of its optimized graph.
 
-    Layout optimization is left out: it renames nodes, and fuses nothing into integers.
+    The graph is optimized without changes of memory layout, which rename nodes and fuse nothing into integers.
 
     Raises whatever ONNX Runtime raises for a file that it cannot open.
     """
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimized.onnx"
-        options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        open_session(file, graph_optimization_level=level, optimized_model_filepath=str(path))
         optimized = onnx.load(path, load_external_data=False)
     integer = [node for node in optimized.graph.node if node.op_type.startswith("QLinear") or node.op_type in _INTEGER]
     converting = [node for node in optimized.graph.node if node.op_type in _CONVERTING]

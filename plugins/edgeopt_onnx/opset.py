@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import version_converter
 
 from edgeopt.errors import ExportError, FunctionChangedError, Problem
+from edgeopt_onnx.session import open_session
 
 LOWEST_CONVERTED = 18
 """The lowest operator set that PyTorch's converter reaches; below it, the file is converted down."""
@@ -18,7 +18,8 @@ _RELATIVE_TOLERANCE = 1e-5  # of the output's range
 def lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """The same model in a lower operator set, checked to be so by running both.
 
-    Raises `ExportError` naming the operator that the lower set cannot express, `FunctionChangedError` when the outputs differ.
+    Raises `ExportError` naming the operator that the lower set cannot express, and `FunctionChangedError` when the
+    outputs differ.
     """
     source = onnx.ModelProto()
     source.CopyFrom(model)
@@ -49,10 +50,7 @@ def lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 
 def _outputs(model: onnx.ModelProto) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(model.SerializeToString())
     (given,) = session.get_inputs()
     shape = [size if isinstance(size, int) else 1 for size in given.shape]
     random = np.random.default_rng(0)

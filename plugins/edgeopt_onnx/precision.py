@@ -1,10 +1,9 @@
-"""Convert a float file to smaller numbers: float16, int8 weights alone, or int8 fully connected layers scaled on the run."""
+"""Convert a float file to smaller numbers: float16, int8 weights alone, or int8 layers that scale inputs on the run."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -13,18 +12,14 @@ import onnx_ir
 from edgeopt.errors import NothingChangedError
 from edgeopt_onnx.quantization import WEIGHTED, constant, initializer, nodes, scaled
 
-Precision: TypeAlias = Literal["program", "auto", "float16", "dynamic-int8", "weight-only-int8"]
-CONVERTED: tuple[Precision, ...] = ("float16", "dynamic-int8", "weight-only-int8")
-"""Those that are made from a float program, when it is exported."""
-
 _LARGEST = 127  # of symmetric int8: -128 has no counterpart
 
 
 def quantize_weights(graph: onnx_ir.Graph, *, folded_at_load: bool) -> int:
     """Store the weights of each layer as int8, symmetric, a scale for each output channel; returns how many layers.
 
-    The arithmetic stays float32. `folded_at_load` writes the multiplication by the scales so that ONNX Runtime does it once,
-    see `quantization.scaled`; otherwise DequantizeLinear stands in the file.
+    The arithmetic stays float32. `folded_at_load` writes the multiplication by the scales so that ONNX Runtime does it
+    only once, see `quantization.scaled`; otherwise DequantizeLinear stands in the file.
 
     Raises `NothingChangedError` when no layer has constant weights.
     """
@@ -63,10 +58,11 @@ def _output_axis(layer: onnx_ir.Node, rank: int) -> int:
 
 
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store and compute in float16; input and output stay float32. Operators without a float16 kernel get casts around them.
+    """Store and compute in float16; input and output stay float32.
 
-    ONNX Runtime on a processor has few float16 kernels: it casts the weights back when it opens the file, which then is
-    half as large and as fast as before. Accelerators compute in float16.
+    Operators without a float16 kernel get casts around them. ONNX Runtime has few such kernels for processors: there it
+    casts the weights back when it opens the file, so that the file is half as large and no faster. Accelerators compute
+    in float16.
 
     Raises `NothingChangedError` when the model has no float32 constant.
     """
@@ -82,10 +78,10 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def quantize_on_the_run(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Let fully connected layers compute in int8: weights stored so, a scale for each output; activations scaled call by call.
+    """Let fully connected layers compute in int8: weights have a scale for each output, activations one for each call.
 
-    Convolutions stay float32: ONNX Runtime's ConvInteger takes 1.6 times a float convolution's time in ResNet-18 and 4.5
-    times in MobileNetV3-small (measured with version 1.31 on x86).
+    Convolutions stay float32: ONNX Runtime's ConvInteger takes 1.6 times as long as a float convolution in ResNet-18,
+    and 4.5 times as long in MobileNetV3-small (measured with version 1.31 on x86).
 
     Raises `NothingChangedError` when the model has no fully connected layer with constant weights.
     """

@@ -11,6 +11,7 @@ import onnxruntime
 
 from edgeopt.exporting import FilePredictor, pixels_or_values
 from edgeopt.types import TensorInfo
+from edgeopt_onnx.session import open_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,17 +32,13 @@ class OnnxPredictor(FilePredictor):
             threads: threads within one operator; the processors this process may use by default.
 
         Raises:
-            ValueError: ONNX Runtime cannot open the file, and the message says why in its own words; the file has several
+            ValueError: ONNX Runtime cannot open the file, for the reason that the message repeats; the file has several
                 inputs or outputs.
 
         """
         self.threads = threads or len(os.sched_getaffinity(0))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # failures reach the caller as exceptions
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = open_session(path, threads=self.threads, inter_op_num_threads=1)
         except Exception as error:  # onnxruntime's errors share no base class below Exception
             raise ValueError(f"ONNX Runtime cannot open {path}: {error}") from error
         given, returned = _only_one(path, self._session)

@@ -11,7 +11,8 @@ from edgeopt.types import RawDataset
 def read_digits() -> RawDataset:
     """1,797 digits, uint8 (n, 8, 8), classes "0" to "9", one split.
 
-    Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI repository (1998), its test part.
+    Source: the test part of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI repository
+    (1998).
     """
     from sklearn.datasets import load_digits  # heavy
 

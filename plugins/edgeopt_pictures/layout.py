@@ -39,8 +39,8 @@ class Layout:
 def find_layout(root: Path) -> Layout:
     """The pictures below `root`.
 
-    Raises `DataError` when the folder is missing, holds no class folders, a class folder holds no pictures, or the split
-    folders do not have the same classes.
+    Raises `DataError` when the folder is missing or holds no class folders, when a class folder holds no pictures, and
+    when the split folders do not have the same classes.
     """
     try:
         return _find(root)

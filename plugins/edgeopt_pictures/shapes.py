@@ -36,8 +36,9 @@ _EDGES = 1.5  # px over which a shape fades into what is behind it
 def make_shapes(pictures: int, edge: int, seed: int) -> RawDataset:
     """Pictures, uint8 (n, edge, edge, 3), of twelve classes in turn, all from the seed.
 
-    Shape and ground have a texture and a colour each; the shape has any place, and a turn, size, proportion and shear of its own;
-    bars and blobs lie before it, pieces of other shapes beside it, noise and uneven light over all.
+    Shape and ground have a texture and a colour each. The shape's place, turn, size, proportion and shear are drawn for
+    each picture. Bars and discs cover parts of it, pieces of other shapes lie beside it, noise and uneven light lie
+    over all.
     """
     labels = np.arange(pictures, dtype=np.int64) % len(SHAPES)
 
@@ -49,7 +50,7 @@ def make_shapes(pictures: int, edge: int, seed: int) -> RawDataset:
     return RawDataset(tuple(SHAPES), {"train": ArrayPictures(np.concatenate(chunks), labels)})
 
 
-# ---- shapes: a function of place that is below 0 inside, in units of the shape's radius ---------------------------------------
+# ---- shapes: a function of place that is below 0 inside, in units of the shape's radius ------------------------------
 
 
 def _polygon(corners: int) -> Distance:
@@ -127,7 +128,7 @@ SHAPES: dict[str, Distance] = {
 }
 
 
-# ---- pictures ---------------------------------------------------------------------------------------------------------------
+# ---- pictures --------------------------------------------------------------------------------------------------------
 
 
 def _draw(labels: NDArray[np.int64], edge: int, random: np.random.Generator) -> Pixels:

@@ -10,7 +10,7 @@ from edgeopt.errors import NothingChangedError, Problem
 from edgeopt.sensitivity.allocation import OPTION, Allocation, read_allocation
 
 if TYPE_CHECKING:
-    from edgeopt_pruning.masks import Choice  # imports torch
+    from edgeopt_pruning.unstructured.masks import Choice  # imports torch
 
 __all__ = ["OPTION", "choose_allocated", "read_shares"]
 
@@ -21,9 +21,12 @@ def read_shares(file: str) -> Allocation:
 
 
 def choose_allocated(choice: Choice, allocation: Allocation) -> tuple[Choice, tuple[float, ...]]:
-    """Those layers of a choice that get zeros, and the share of each; what is protected stays dense whatever the file says.
+    """The choice, reduced to the layers to which the file gives zeros, and the share of each of them.
 
-    Raises `UserError` for layers that the model does not have or cannot prune, `NothingChangedError` when none gets a zero.
+    Protected layers stay dense whatever the file says.
+
+    Raises `UserError` for layers that the model does not have or cannot prune, `NothingChangedError` when none gets a
+    zero.
     """
     allocation.require_layers([*choice.pruned, *(name for name, why in choice.dense.items() if why == "protected")])
     shares = {name: share for name in choice.pruned if (share := allocation.levels.get(name, 0.0)) > 0}

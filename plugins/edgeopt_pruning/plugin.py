@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import Levels, Options, PassContext, PassPlugin, ProbePlugin
 from edgeopt.types import ModelState, Probe
-from edgeopt_pruning.options import PruneSearchOptions, PruneStructuredOptions
-from edgeopt_pruning.unstructured_options import PruneUnstructuredOptions
+from edgeopt_pruning.options import PruneSearchOptions, PruneStructuredOptions, PruneUnstructuredOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,29 +17,29 @@ if TYPE_CHECKING:
 
 
 def structured(state: ModelState, options: PruneStructuredOptions, context: PassContext) -> ModelState:
-    """Removes whole channels and trains what is left; see `edgeopt_pruning.structured`."""
-    from edgeopt_pruning.structured import prune_structured  # torch, torch-pruning and Lightning are heavy
+    """Removes whole channels and trains what is left; see `edgeopt_pruning.structured.prune`."""
+    from edgeopt_pruning.structured.prune import prune_structured  # torch, torch-pruning and Lightning are heavy
 
     return prune_structured(state, options, context)
 
 
 def search(state: ModelState, options: PruneSearchOptions, context: PassContext) -> ModelState:
-    """Searches the widths of all layers and trains what is left; see `edgeopt_pruning.search`."""
-    from edgeopt_pruning.search import prune_search  # torch, torch-pruning and Lightning are heavy
+    """Searches the widths of all layers and trains what is left; see `edgeopt_pruning.structured.search`."""
+    from edgeopt_pruning.structured.search import prune_search  # torch, torch-pruning and Lightning are heavy
 
     return prune_search(state, options, context)
 
 
 def unstructured(state: ModelState, options: PruneUnstructuredOptions, context: PassContext) -> ModelState:
-    """Sets weights to zero and trains around them; see `edgeopt_pruning.unstructured`."""
-    from edgeopt_pruning.unstructured import prune_unstructured  # torch and Lightning are heavy
+    """Sets weights to zero and trains around them; see `edgeopt_pruning.unstructured.prune`."""
+    from edgeopt_pruning.unstructured.prune import prune_unstructured  # torch and Lightning are heavy
 
     return prune_unstructured(state, options, context)
 
 
 def fingerprint_structured(options: PruneStructuredOptions) -> str:
     """What the report that is replayed removed, or what the allocation says; raises `UserError` when there is none."""
-    from edgeopt_pruning.replay import fingerprint  # only where a recipe asks for it
+    from edgeopt_pruning.structured.replay import fingerprint  # only where a recipe asks for it
 
     return fingerprint(options.replay) or fingerprint_allocation(options)
 
@@ -52,9 +51,13 @@ def fingerprint_allocation(options: PruneStructuredOptions | PruneUnstructuredOp
     return "" if options.allocation is None else read_shares(options.allocation).fingerprint
 
 
-def zeros_in(network: Network, calibration: Callable[[], Iterable[Tensor]], options: Options) -> Probe:  # noqa: ARG001 - zeros follow from weights
-    """Sets a share of a layer's weights to zero; see `edgeopt_pruning.probe`."""
-    from edgeopt_pruning.probe import SparsityProbe  # torch is heavy
+def zeros_in(
+    network: Network,
+    calibration: Callable[[], Iterable[Tensor]],  # noqa: ARG001 - zeros follow from weights alone
+    options: Options,  # noqa: ARG001 - there are none
+) -> Probe:
+    """Sets a share of a layer's weights to zero; see `edgeopt_pruning.unstructured.probe`."""
+    from edgeopt_pruning.unstructured.probe import SparsityProbe  # torch is heavy
 
     return SparsityProbe(network)
 
@@ -87,7 +90,8 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
     )
     yield PassPlugin(
         "prune-search",
-        "Tries every group of channels at several widths, searches the widths that the network minds least, and trains it.",
+        "Tries every group of channels at several widths, searches the widths that the network minds least, and "
+        "trains it.",
         PruneSearchOptions,
         apply=search,
         requires=("torch-pruning", "lightning"),

@@ -1,4 +1,4 @@
-"""Weights that can be removed: those that a layer holds, not those that it computes on every call."""
+"""Stores the weights that layers compute on every call, because only stored weights can be removed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from edgeopt.types import ModelState
 
 
 def with_stored_weights(state: ModelState) -> tuple[ModelState, tuple[str, ...]]:
-    """The state, its layers holding the weights that they computed by a normalization until now, and what the report says of it."""
+    """The state with stored weights in place of weights that a normalization computed, and a warning for the report.
+
+    The state is the same, and there is no warning, where no layer computed its weights.
+    """
     module = copy_module(state.module)
     names = store_computed_weights(module)
     if not names:

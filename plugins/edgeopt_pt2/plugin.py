@@ -4,25 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
 
 from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import Options, ReaderPlugin
+from edgeopt.plugin import ReaderPlugin
 from edgeopt.types import ModelState
-
-
-class Pt2Options(Options):
-    """A `.pt2` file of `torch.export.save`."""
-
-    mean: tuple[float, float, float] = Field(
-        (0.485, 0.456, 0.406), description="per-channel mean that the model was trained with, of pixels scaled to 0..1"
-    )
-    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
-        (0.229, 0.224, 0.225), description="per-channel standard deviation of the same"
-    )
-    classes: tuple[str, ...] | None = Field(None, description='names of the outputs; "0", "1", … when left out')
+from edgeopt_pt2.options import Pt2Options
 
 
 def read(path: Path, options: Pt2Options) -> ModelState:

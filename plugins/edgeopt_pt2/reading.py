@@ -20,7 +20,7 @@ from edgeopt.task import TASKS
 from edgeopt.types import Form, ModelState
 
 if TYPE_CHECKING:
-    from edgeopt_pt2.plugin import Pt2Options
+    from edgeopt_pt2.options import Pt2Options
 
 _QUANTIZED = "quantized_decomposed"
 _LARGEST_BATCH = 1024

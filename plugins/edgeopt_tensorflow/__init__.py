@@ -1,1 +1,4 @@
-"""TensorFlow and Keras for edgeopt: models, fine-tuning, exporters and readers. TensorFlow never shares a process with PyTorch."""
+"""TensorFlow and Keras for edgeopt: models, fine-tuning, exporters and readers.
+
+TensorFlow never shares a process with PyTorch.
+"""

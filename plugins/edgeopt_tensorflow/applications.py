@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,17 +11,14 @@ from edgeopt.errors import CheckpointError, Problem, RecipeError
 from edgeopt.exporting import quiet
 from edgeopt.task import TASKS
 from edgeopt.types import Form, Json, ModelState, PassRecord, TrainingData
-from edgeopt_tensorflow.files import load_keras_file
+from edgeopt_tensorflow.architectures import ARCHITECTURES
 from edgeopt_tensorflow.heads import head_of, layers_of, rescaled
+from edgeopt_tensorflow.keras_files import load_keras_file
 from edgeopt_tensorflow.model import KerasModel
-from edgeopt_tensorflow.names import ARCHITECTURES
+from edgeopt_tensorflow.options import KERAS, ApplicationsOptions
 from edgeopt_tensorflow.runtime import keras
 from edgeopt_tensorflow.scaling import rescaling
 
-if TYPE_CHECKING:
-    from edgeopt_tensorflow.plugin import ApplicationsOptions
-
-FRAMEWORK = "keras"
 _IMAGENET_CLASSES = 1000
 
 
@@ -57,7 +54,7 @@ def build(options: ApplicationsOptions, data: TrainingData, seed: int) -> ModelS
         TASKS["classification"],
         data.classes,
         data.preprocessing,
-        framework=FRAMEWORK,
+        framework=KERAS,
         history=(PassRecord("model", facts),),
     )
 

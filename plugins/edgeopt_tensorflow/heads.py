@@ -1,4 +1,4 @@
-"""The two ends of a classifier: pictures on the scale that it expects, logits instead of probabilities, other classes."""
+"""Changes of both ends of a classifier: the scale of its pictures, logits instead of probabilities, other classes."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def head_of(network: keras.Model) -> keras.layers.Layer:
 def as_logits(network: keras.Model, image_size: int) -> tuple[keras.Model, str]:
     """The network with logits as its output, and a word on how that was done.
 
-    A softmax of the last layer is taken off, which is exact. Where probabilities come from elsewhere, their logarithm is
-    taken: the softmax of it gives the same probabilities.
+    A softmax of the last layer is taken off, which is exact. Where probabilities come from elsewhere, their logarithm
+    is taken: its softmax gives the same probabilities.
     """
     last = _last_layer(network)
     linear, softmax = keras.activations.linear, keras.activations.softmax

@@ -12,7 +12,7 @@ from edgeopt.exporting import input_of, quiet
 from edgeopt.plugin import ExportContext
 from edgeopt.store import write_aside
 from edgeopt.types import ExportResult, ModelState, TensorInfo
-from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, KerasModel, SavedModel, tensorflow_model
+from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, KerasModel, SavedModel
 from edgeopt_tensorflow.runtime import tf
 
 CARD_KEY = "edgeopt_card"
@@ -21,12 +21,11 @@ CARD_KEY = "edgeopt_card"
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
-def export_state(state: ModelState, opset: int, context: ExportContext) -> ExportResult:
-    """Writes the state's model to `context.path`: float32, NCHW, any batch.
+def write_onnx(model: KerasModel | SavedModel, state: ModelState, opset: int, context: ExportContext) -> ExportResult:
+    """Writes the state's model to `context.path`: float32, NCHW, any batch that the model takes.
 
     Raises `ExportError` where tf2onnx has no translation, or ONNX Runtime cannot open what it made.
     """
-    model = tensorflow_model(state)
     batch: int | str = model.fixed_batch or "batch"
     given = input_of(state, batch, INPUT_NAME)
     returned = TensorInfo(OUTPUT_NAME, "float32", (batch, len(state.classes)), "NC")
@@ -68,8 +67,8 @@ def _converted(model: KerasModel | SavedModel, size: int, opset: int) -> onnx.Mo
 def _ordered(model: onnx.ModelProto, batch: int | str) -> onnx.ModelProto:
     """The model with nodes in the order in which its output needs them, and constants named after their first reader.
 
-    tf2onnx numbers what it adds, and keeps one of several equal constants, in the order of Python's sets of strings, which
-    is another in each process.
+    tf2onnx numbers the nodes that it adds, and keeps one of several equal constants, in the order of Python's sets of
+    strings. That order is another in each process.
     """
     graph = model.graph
     producers = {output: node for node in graph.node for output in node.output}

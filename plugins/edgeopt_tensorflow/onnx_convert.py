@@ -9,7 +9,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,16 +17,10 @@ import onnxruntime
 
 from edgeopt.errors import ExportError, FunctionChangedError, Problem
 from edgeopt.exporting import OperatorPlace, quiet, unsupported
-from edgeopt.plugin import ExportContext
-from edgeopt.types import ExportResult, ModelState
+from edgeopt.types import ModelState
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
-from edgeopt_tensorflow.onnx_model import OnnxModel
+from edgeopt_tensorflow.onnx_reader import OnnxModel
 from edgeopt_tensorflow.runtime import tf
-from edgeopt_tensorflow.saved_model import write_saved_model
-from edgeopt_tensorflow.tflite import require_single_pictures, write_tflite
-
-if TYPE_CHECKING:
-    from edgeopt_tensorflow.plugin import ConvertedTfliteOptions
 
 _TOLERANCE = 1e-3  # of the range of the outputs: TensorFlow's kernels add in another order
 _PICTURES = 4
@@ -34,7 +28,7 @@ _OPERATOR = re.compile(r"onnx2tf/ops/(\w+)\.py")  # in the trace that onnx2tf pr
 
 
 @dataclass(frozen=True, eq=False)
-class _Converted:
+class Converted:
     """A network that onnx2tf built, NHWC; it returns logits."""
 
     network: Any
@@ -50,26 +44,8 @@ class _Converted:
         return tf.function(serve, input_signature=[spec]).get_concrete_function()
 
 
-def export_tflite(state: ModelState, options: ConvertedTfliteOptions, context: ExportContext) -> ExportResult:
-    """Writes an ONNX model as a `.tflite` file, for one picture at a time.
-
-    Raises `ExportError` for a quantized source and an operator that onnx2tf lacks, `FunctionChangedError` when TensorFlow
-    would answer otherwise than ONNX Runtime.
-    """
-    source, size = _source(state), state.preprocessing.image_size
-    require_single_pictures(source.batch)
-    function = _convert(source, size).traced(1, size)
-    return write_tflite(function, state, options, context)
-
-
-def export_saved_model(state: ModelState, context: ExportContext) -> ExportResult:
-    """Writes an ONNX model as the zip of a SavedModel. Raises what `export_tflite` raises."""
-    source, size = _source(state), state.preprocessing.image_size
-    function = _convert(source, size).traced(source.batch, size)
-    return write_saved_model(function, state, source.batch, context)
-
-
-def _source(state: ModelState) -> OnnxModel:
+def onnx_source(state: ModelState) -> OnnxModel:
+    """The state's ONNX file. Raises `ExportError` where it has none, or a quantized one."""
     model = state.foreign
     if not isinstance(model, OnnxModel):
         raise ExportError(f"a {type(model).__name__} is no ONNX model")
@@ -81,8 +57,12 @@ def _source(state: ModelState) -> OnnxModel:
     return model
 
 
-def _convert(source: OnnxModel, size: int) -> _Converted:
-    """The network, which computes what the file does."""
+def convert(source: OnnxModel, size: int) -> Converted:
+    """The file's network in TensorFlow.
+
+    Raises `ExportError` for an operator that onnx2tf lacks, and `FunctionChangedError` when TensorFlow's answers differ
+    from ONNX Runtime's.
+    """
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name) / "model.onnx"
         _simplify(source.path, copy)
@@ -100,7 +80,7 @@ def _convert(source: OnnxModel, size: int) -> _Converted:
                     "convert it from the framework that it was made with",
                 )
             ) from error
-    converted = _Converted(network)
+    converted = Converted(network)
     _require_same(source, converted, size)
     return converted
 
@@ -136,7 +116,7 @@ def _simplify(source: Path, target: Path) -> None:
 
 
 def _pad_with_zeros(model: onnx.ModelProto) -> None:
-    """Pads with zeros before the largest of positive values is taken, which is the same.
+    """Lets each MaxPool of values that are never negative pad with zeros, which does not change its result.
 
     onnx2tf pads with the lowest float: an int8 file would stretch its steps over that range, and LiteRT cannot open it.
     """
@@ -163,7 +143,7 @@ def _noise() -> Any:
     return np.random.default_rng(0).random((20, 128, 128, 3), dtype=np.float32)
 
 
-def _require_same(source: OnnxModel, converted: _Converted, size: int) -> None:
+def _require_same(source: OnnxModel, converted: Converted, size: int) -> None:
     count = source.batch or _PICTURES
     pictures = np.random.default_rng(0).normal(size=(count, 3, size, size)).astype(np.float32)
     expected = source.logits(pictures)

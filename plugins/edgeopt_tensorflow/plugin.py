@@ -4,181 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
-
-from edgeopt.errors import CheckpointError, Problem, did_you_mean
-from edgeopt.exporting import damaged_explained
+from edgeopt.errors import CheckpointError, Problem
 from edgeopt.fingerprint import files_fingerprint
 from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import (
-    ExportContext,
-    ExporterPlugin,
-    ModelPlugin,
-    Options,
-    PassContext,
-    PassPlugin,
-    ReaderPlugin,
-)
-from edgeopt.settings import PosixPath
-from edgeopt.types import ExportResult, ModelState, Predictor, TrainingData
+from edgeopt.plugin import ExporterPlugin, ModelPlugin, PassContext, PassPlugin, ReaderPlugin
+from edgeopt.types import ModelState, TrainingData
 from edgeopt.weights import require_checkpoint
-from edgeopt_tensorflow.names import ARCHITECTURES
+from edgeopt_tensorflow.exporter import (
+    convert_onnx_to_saved_model,
+    convert_onnx_to_tflite,
+    export_onnx,
+    export_saved_model,
+    export_tflite,
+    float32,
+    open_onnx,
+    open_saved_model,
+    open_tflite,
+)
+from edgeopt_tensorflow.options import (
+    KERAS,
+    ONNX,
+    ApplicationsOptions,
+    ConvertedTfliteOptions,
+    KerasFileOptions,
+    KerasOnnxOptions,
+    KerasReaderOptions,
+    KerasTrainOptions,
+    OnnxReaderOptions,
+    SavedModelOptions,
+)
 
-_KERAS = "keras"
-_ONNX = "onnx"
 _INSTALL = "edgeopt[tensorflow]"
 _TENSORFLOW = ("tensorflow", "keras")
 _TFLITE = (*_TENSORFLOW, "ai-edge-litert")
 _ONNX2TF = ("tensorflow", "onnx2tf", "tf-keras", "onnx-graphsurgeon", "sng4onnx", "psutil", "onnx", "onnxruntime")
 
-Positive = Annotated[float, Field(gt=0)]
-Scale = Literal["recipe", "pixels", "unit", "symmetric"]
-_SCALE = (
-    'pictures that the file expects: "recipe", as the data set normalizes them; "pixels", 0..255; "unit", 0..1; '
-    '"symmetric", -1..1'
-)
-
-
-# ---- options ------------------------------------------------------------------------------------------------------------
-
-
-class ApplicationsOptions(Options):
-    """Which network, and the weights that it starts from."""
-
-    arch: str = Field(
-        description="architecture, as Keras Applications names it", json_schema_extra={"enum": [*sorted(ARCHITECTURES)]}
-    )
-    weights: str = Field(
-        "none",
-        description='weights to start from: "none", "imagenet" (downloaded), or the path of a .weights.h5, .h5 or .keras file',
-    )
-    alpha: float = Field(
-        1.0, gt=0.0, le=4.0, description="width of the network as a factor, where the architecture has one"
-    )
-
-    @field_validator("arch")
-    @classmethod
-    def _known(cls, arch: str) -> str:
-        if arch not in ARCHITECTURES:
-            hint = did_you_mean(arch, ARCHITECTURES)
-            raise ValueError(f"Keras Applications has no architecture {arch!r}" + (f"; {hint}" if hint else ""))
-        return arch
-
-    @model_validator(mode="after")
-    def _fits(self) -> ApplicationsOptions:
-        if self.alpha != 1.0 and not ARCHITECTURES[self.arch].alpha:
-            names = ", ".join(sorted(name for name, each in ARCHITECTURES.items() if each.alpha))
-            raise ValueError(f"{self.arch} has no alpha; those that have one are {names}")
-        if self.weights not in ("none", "imagenet") and not self.weights.endswith((".h5", ".keras")):
-            raise ValueError(f'weights {self.weights!r} is not "none", "imagenet", or the path of a .h5 or .keras file')
-        return self
-
-
-class KerasFileOptions(Options):
-    """A model of one's own."""
-
-    path: PosixPath = Field(description="a .keras or .h5 file, or the folder of a SavedModel")
-    scale: Scale = Field("recipe", description=_SCALE)
-    replace_head: bool = Field(
-        False, description="start with a fresh last layer, for the classes of the data set; not for a SavedModel"
-    )
-
-
-class KerasTrainOptions(Options):
-    """Fine-tuning in Keras."""
-
-    epochs: int = Field(10, ge=1, le=100_000, description="most passes over the training pictures")
-    batch_size: int = Field(64, ge=2, le=65_536, description="pictures in a batch")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="how gradients move the weights")
-    learning_rate: float = Field(3e-3, gt=0.0, le=100.0, description="highest learning rate of the schedule")
-    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="momentum of sgd")
-    weight_decay: float = Field(
-        1e-2, ge=0.0, le=1.0, description="pull of the weights towards zero; biases and normalization are left out"
-    )
-    schedule: Literal["one-cycle", "cosine", "constant"] = Field(
-        "one-cycle", description="how the learning rate changes while training"
-    )
-    label_smoothing: float = Field(
-        0.0, ge=0.0, lt=1.0, description="share of each label that is spread over all classes"
-    )
-    freeze: Literal["none", "backbone"] = Field(
-        "none", description='"backbone" trains the last layer alone, the classifier'
-    )
-    patience: int | None = Field(
-        None, ge=1, description="stop after this many epochs without a better validation score; never when left out"
-    )
-    batch_norm_momentum: float | None = Field(
-        0.1,
-        gt=0.0,
-        lt=1.0,
-        description="weight of each batch in BatchNorm's running statistics (Keras counts the other way: 0.1 is its 0.9); "
-        "none keeps the network's own, which is too small for short trainings in Keras Applications",
-    )
-
-
-class ConvertedTfliteOptions(Options):
-    """A `.tflite` file that TensorFlow's own converter makes."""
-
-    precision: Literal["float32", "float16", "dynamic-int8", "int8"] = Field(
-        "float32",
-        description='"float16": weights in half precision; "dynamic-int8": int8 weights, ranges taken at run time; "int8": all '
-        "in int8, calibrated",
-    )
-    quantized_io: Literal["float32", "int8", "uint8"] = Field(
-        "float32", description="type of the input and output of an int8 file; float32 keeps an app as it is"
-    )
-    calibration_pictures: int = Field(
-        256, ge=1, le=4096, description="pictures of the calibration split that int8 takes its ranges from, at most"
-    )
-
-    @model_validator(mode="after")
-    def _integers_inside(self) -> ConvertedTfliteOptions:
-        if self.quantized_io != "float32" and self.precision != "int8":
-            raise ValueError(f'quantized_io = "{self.quantized_io}" needs precision = "int8"')
-        return self
-
-
-class KerasOnnxOptions(Options):
-    """An `.onnx` file of a Keras model."""
-
-    opset: int = Field(18, ge=13, le=18, description="version of the ONNX operator set")
-
-
-class SavedModelOptions(Options):
-    """A SavedModel folder, zipped."""
-
-
-class _ReaderOptions(Options):
-    image_size: int | None = Field(
-        None, ge=8, le=4096, description="edge of the square picture, px, where the file leaves it open"
-    )
-    mean: tuple[float, float, float] = Field(
-        (0.485, 0.456, 0.406), description="per-channel mean that the model was trained with, of pixels scaled to 0..1"
-    )
-    std: tuple[Positive, Positive, Positive] = Field(
-        (0.229, 0.224, 0.225), description="per-channel standard deviation of the same"
-    )
-    classes: tuple[str, ...] | None = Field(None, description='names of the outputs; "0", "1", … when left out')
-
-
-class KerasReaderOptions(_ReaderOptions):
-    """A `.keras` or `.h5` file, or a SavedModel folder."""
-
-    scale: Scale = Field("recipe", description=_SCALE)
-
-
-class OnnxReaderOptions(_ReaderOptions):
-    """An `.onnx` file."""
-
-
-# ---- callables: TensorFlow is heavy, and is imported by none of these names ------------------------------------------------
-
 
 def build_application(options: ApplicationsOptions, data: TrainingData) -> ModelState:
     """A network of Keras Applications for the classes of `data`."""
-    import numpy as np
+    import numpy as np  # heavy, as is TensorFlow
 
     from edgeopt_tensorflow.applications import build
 
@@ -196,9 +61,9 @@ def fingerprint_application(options: ApplicationsOptions) -> str:
 
 def build_file(options: KerasFileOptions, data: TrainingData) -> ModelState:
     """The model of a file for the classes of `data`."""
-    import numpy as np
+    import numpy as np  # heavy, as is TensorFlow
 
-    from edgeopt_tensorflow.files import build
+    from edgeopt_tensorflow.keras_files import build
     from edgeopt_tensorflow.runtime import keras
 
     keras.utils.set_random_seed(int(np.random.randint(2**31)))
@@ -217,97 +82,23 @@ def fingerprint_file(options: KerasFileOptions) -> str:
 
 def train(state: ModelState, options: KerasTrainOptions, context: PassContext) -> ModelState:
     """Trains a copy of the network on the training split; see `edgeopt_tensorflow.train`."""
-    from edgeopt_tensorflow.train import train_model
+    from edgeopt_tensorflow.train import train_model  # TensorFlow is heavy
 
     return train_model(state, options, context)
 
 
-def export_tflite(state: ModelState, options: ConvertedTfliteOptions, context: ExportContext) -> ExportResult:
-    """Writes a `.tflite` file; see `edgeopt_tensorflow.tflite`."""
-    from edgeopt_tensorflow.tflite import export_state
-
-    return export_state(state, options, context)
-
-
-def export_onnx(state: ModelState, options: KerasOnnxOptions, context: ExportContext) -> ExportResult:
-    """Writes an `.onnx` file; see `edgeopt_tensorflow.keras_onnx`."""
-    from edgeopt_tensorflow.keras_onnx import export_state
-
-    return export_state(state, options.opset, context)
-
-
-def export_saved_model(
-    state: ModelState,
-    options: SavedModelOptions,  # noqa: ARG001 - there are none
-    context: ExportContext,
-) -> ExportResult:
-    """Writes a zipped SavedModel; see `edgeopt_tensorflow.saved_model`."""
-    from edgeopt_tensorflow.saved_model import export_state
-
-    return export_state(state, context)
-
-
-def convert_onnx_to_tflite(state: ModelState, options: ConvertedTfliteOptions, context: ExportContext) -> ExportResult:
-    """Writes an ONNX model as a `.tflite` file; see `edgeopt_tensorflow.onnx_convert`."""
-    from edgeopt_tensorflow.onnx_convert import export_tflite
-
-    return export_tflite(state, options, context)
-
-
-def convert_onnx_to_saved_model(
-    state: ModelState,
-    options: SavedModelOptions,  # noqa: ARG001 - there are none
-    context: ExportContext,
-) -> ExportResult:
-    """Writes an ONNX model as a zipped SavedModel; see `edgeopt_tensorflow.onnx_convert`."""
-    from edgeopt_tensorflow.onnx_convert import export_saved_model
-
-    return export_saved_model(state, context)
-
-
-def open_tflite(path: Path, threads: int) -> Predictor:
-    """Opens a `.tflite` file in LiteRT, without TensorFlow."""
-    from edgeopt_tflite.predictor import TflitePredictor
-
-    with damaged_explained():
-        return TflitePredictor(path, threads=threads)
-
-
-def open_onnx(path: Path, threads: int) -> Predictor:
-    """Opens an `.onnx` file in ONNX Runtime, without TensorFlow."""
-    from edgeopt_onnx.predictor import OnnxPredictor
-
-    with damaged_explained():
-        return OnnxPredictor(path, threads=threads)
-
-
-def open_saved_model(path: Path, threads: int) -> Predictor:  # noqa: ARG001 - TensorFlow takes them from the environment
-    """Opens a zipped SavedModel in TensorFlow."""
-    from edgeopt_tensorflow.saved_model import SavedModelPredictor
-
-    return SavedModelPredictor(path)
-
-
 def read_keras(path: Path, options: KerasReaderOptions) -> ModelState:
-    """Opens a `.keras` or `.h5` file, or a SavedModel folder; see `edgeopt_tensorflow.files`."""
-    from edgeopt_tensorflow.files import read
+    """Opens a `.keras` or `.h5` file, or a SavedModel folder; see `edgeopt_tensorflow.keras_files`."""
+    from edgeopt_tensorflow.keras_files import read  # TensorFlow is heavy
 
     return read(path, options)
 
 
 def read_onnx(path: Path, options: OnnxReaderOptions) -> ModelState:
-    """Opens an `.onnx` file; see `edgeopt_tensorflow.onnx_model`."""
-    from edgeopt_tensorflow.onnx_model import read
+    """Opens an `.onnx` file; see `edgeopt_tensorflow.onnx_reader`."""
+    from edgeopt_tensorflow.onnx_reader import read  # onnx and ONNX Runtime are heavy
 
     return read(path, options)
-
-
-def float32(options: ConvertedTfliteOptions) -> ConvertedTfliteOptions:
-    """The options of the float file."""
-    return options.model_copy(update={"precision": "float32", "quantized_io": "float32"})
-
-
-# ---- declarations -------------------------------------------------------------------------------------------------------
 
 
 @hookimpl
@@ -319,7 +110,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         ApplicationsOptions,
         build=build_application,
         fingerprint=fingerprint_application,
-        framework=_KERAS,
+        framework=KERAS,
         requires=_TENSORFLOW,
         install=_INSTALL,
     )
@@ -329,7 +120,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         KerasFileOptions,
         build=build_file,
         fingerprint=fingerprint_file,
-        framework=_KERAS,
+        framework=KERAS,
         requires=_TENSORFLOW,
         install=_INSTALL,
     )
@@ -344,7 +135,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         KerasTrainOptions,
         apply=train,
         optimizes=False,
-        framework=_KERAS,
+        framework=KERAS,
         requires=_TENSORFLOW,
         install=_INSTALL,
     )
@@ -362,7 +153,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime="litert",
         suffix=".tflite",
         runtime_modules=("edgeopt_tflite.predictor",),
-        framework=_KERAS,
+        framework=KERAS,
         format="tflite",
         baseline=float32,
         requires=_TFLITE,
@@ -377,7 +168,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime="onnxruntime",
         suffix=".onnx",
         runtime_modules=("edgeopt_onnx.predictor",),
-        framework=_KERAS,
+        framework=KERAS,
         format="onnx",
         requires=(*_TENSORFLOW, "tf2onnx", "onnx", "onnxruntime"),
         install=_INSTALL,
@@ -391,7 +182,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime="tensorflow",
         suffix=".zip",
         runtime_modules=("edgeopt_tensorflow.saved_model",),
-        framework=_KERAS,
+        framework=KERAS,
         format="saved-model",
         is_folder=True,
         requires=_TENSORFLOW,
@@ -406,7 +197,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime="litert",
         suffix=".tflite",
         runtime_modules=("edgeopt_tflite.predictor",),
-        framework=_ONNX,
+        framework=ONNX,
         format="tflite",
         baseline=float32,
         requires=(*_ONNX2TF, "ai-edge-litert"),
@@ -421,7 +212,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime="tensorflow",
         suffix=".zip",
         runtime_modules=("edgeopt_tensorflow.saved_model",),
-        framework=_ONNX,
+        framework=ONNX,
         format="saved-model",
         is_folder=True,
         requires=_ONNX2TF,
@@ -438,7 +229,7 @@ def edgeopt_readers() -> Iterator[ReaderPlugin]:
         KerasReaderOptions,
         read=read_keras,
         suffixes=(".keras", ".h5"),
-        framework=_KERAS,
+        framework=KERAS,
         requires=_TENSORFLOW,
         install=_INSTALL,
     )
@@ -448,7 +239,7 @@ def edgeopt_readers() -> Iterator[ReaderPlugin]:
         KerasReaderOptions,
         read=read_keras,
         suffixes=("/",),
-        framework=_KERAS,
+        framework=KERAS,
         requires=_TENSORFLOW,
         install=_INSTALL,
     )
@@ -458,7 +249,7 @@ def edgeopt_readers() -> Iterator[ReaderPlugin]:
         OnnxReaderOptions,
         read=read_onnx,
         suffixes=(".onnx",),
-        framework=_ONNX,
+        framework=ONNX,
         requires=("onnx", "onnxruntime"),
         install="edgeopt[onnx]",
     )

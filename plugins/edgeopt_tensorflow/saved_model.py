@@ -15,7 +15,7 @@ from edgeopt.exporting import FilePredictor, quiet
 from edgeopt.plugin import ExportContext
 from edgeopt.store import storage_errors
 from edgeopt.types import Card, ExportResult, ModelState, TensorInfo
-from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, tensorflow_model
+from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
 from edgeopt_tensorflow.runtime import tf
 
 if TYPE_CHECKING:
@@ -26,17 +26,10 @@ if TYPE_CHECKING:
 CARD_FILE = "assets.extra/edgeopt_card.json"
 """The card within the folder; `assets.extra` is where the format keeps what is not the model's."""
 
-_LEFT_OUT = "fingerprint.pb"  # holds a random number, and nothing that is needed
+_LEFT_OUT = "fingerprint.pb"  # holds a random number, and nothing that a reader needs
 _NUMBERED = re.compile(r"(.+_)(\d+)")
 _ARGUMENT = "_user_specified_name"  # a note for error messages; of a variable, its number in this process
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can hold
-
-
-def export_state(state: ModelState, context: ExportContext) -> ExportResult:
-    """Writes the state's model to `context.path`."""
-    model = tensorflow_model(state)
-    function = model.traced(None, state.preprocessing.image_size)
-    return write_saved_model(function, state, model.fixed_batch, context)
 
 
 def write_saved_model(function: Any, state: ModelState, batch: int | None, context: ExportContext) -> ExportResult:
@@ -100,7 +93,7 @@ def _tensors(state: ModelState, batch: int | None) -> tuple[TensorInfo, TensorIn
 
 
 def _renumber(file: Path) -> None:
-    """Gives the functions of a SavedModel numbers that count from nothing: TensorFlow counts on through a whole process."""
+    """Numbers the functions of a SavedModel from 0 on: TensorFlow goes on counting through a whole process."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     proto = SavedModel()

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from edgeopt_tensorflow.architectures import Expects
+from edgeopt_tensorflow.options import Scale
 
-Scale: TypeAlias = Literal["recipe", "pixels", "unit", "symmetric", "imagenet", "caffe"]
-
-_CAFFE_MEAN = (
-    123.68,
-    116.779,
-    103.939,
-)  # of pixels, red first: what VGG's and ResNet's published weights had subtracted
+# of pixels, red first: subtracted in the training of VGG's and ResNet's published weights
+_CAFFE_MEAN = (123.68, 116.779, 103.939)
 _NOTHING = 1e-6
 
 
@@ -34,7 +30,7 @@ class Rescaling:
         )
 
 
-def rescaling(preprocessing: Preprocessing, expected: Scale) -> Rescaling:
+def rescaling(preprocessing: Preprocessing, expected: Scale | Expects) -> Rescaling:
     """What turns pictures that `preprocessing` normalized into the scale that a network expects."""
     if expected == "recipe":
         return Rescaling((1.0,) * 3, (0.0,) * 3)
@@ -44,7 +40,7 @@ def rescaling(preprocessing: Preprocessing, expected: Scale) -> Rescaling:
     return Rescaling(tuple(map(float, factor)), tuple(map(float, offset - factor * given_offset)))
 
 
-def _of_pixels(expected: Scale) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _of_pixels(expected: Scale | Expects) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Scale and offset, per channel, that turn pixels 0..255 into what is expected."""
     match expected:
         case "pixels":

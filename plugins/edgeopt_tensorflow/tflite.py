@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from edgeopt.exporting import OperatorPlace, quiet, unsupported
 from edgeopt.plugin import ExportContext
 from edgeopt.store import write_aside
 from edgeopt.types import ExportResult, ModelState, TensorInfo
-from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, tensorflow_model
+from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
 from edgeopt_tensorflow.runtime import tf
 from edgeopt_tflite.delegate import delegation
 from edgeopt_tflite.graph import Graph
@@ -23,9 +23,7 @@ from edgeopt_tflite.metadata import METADATA_KEY, metadata_of, packed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt_tensorflow.plugin import ConvertedTfliteOptions
-
-Precision: TypeAlias = Literal["float32", "float16", "dynamic-int8", "int8"]
+    from edgeopt_tensorflow.options import ConvertedTfliteOptions, Precision
 
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL")
 _TYPES = {"float32": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
@@ -38,17 +36,6 @@ class Conversion:
     precision: Precision
     io_type: str
     calibration: Callable[[], Iterator[NDArray[np.float32]]]
-
-
-def export_state(state: ModelState, options: ConvertedTfliteOptions, context: ExportContext) -> ExportResult:
-    """Writes a Keras network or a SavedModel to `context.path`, for one picture at a time.
-
-    Raises `ExportError` naming the operator that TensorFlow Lite lacks, `NothingChangedError` when a precision was asked
-    for and the file has another.
-    """
-    model = tensorflow_model(state)
-    require_single_pictures(model.fixed_batch)
-    return write_tflite(model.traced(1, state.preprocessing.image_size), state, options, context)
 
 
 def require_single_pictures(batch: int | None) -> None:
@@ -135,7 +122,7 @@ def _refused(error: Exception) -> ExportError:
 
 
 def _facts(graph: Graph) -> dict[str, int]:
-    """How many layers there are, and how many of them have quantized weights, quantized inputs, or half-precision weights."""
+    """How many layers there are, and how many are quantized, have int8 weights, or have float16 weights."""
     halves = {
         int(operator.outputs[0])
         for operator in graph.operators

@@ -1,6 +1,6 @@
-"""The pass `keras-train`: a Keras network, fitted on the training split, with the weights of the epoch that validated best.
+"""The pass `keras-train`: fits a Keras network on the training split, and keeps the epoch that validated best.
 
-A training that was killed goes on at its last whole epoch and ends with the same weights as one that was not.
+A training that was killed goes on at its last whole epoch and ends with the same weights as one that was not killed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from edgeopt_tensorflow.runtime import keras, tf
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt_tensorflow.plugin import KerasTrainOptions
+    from edgeopt_tensorflow.options import KerasTrainOptions
 
 _ONE_CYCLE_WARMUP = 0.3
 _ONE_CYCLE_START = 1 / 25  # of the highest learning rate
@@ -142,7 +142,7 @@ class _Training:
         )
         return PassRecord("keras-train", facts, curves)
 
-    # -- one epoch ------------------------------------------------------------------------------------------------------
+    # -- one epoch -----------------------------------------------------------------------------------------------------
 
     def _train_epoch(self, bar: Bar) -> None:
         history, epoch = self.history, self.history.epochs
@@ -205,14 +205,17 @@ class _Training:
         return highest * _cosine((step - warmup) / max(1, total - warmup))
 
     def _seed_dropout(self, epoch: int) -> None:
-        """Every draw of an epoch (dropout, stochastic depth) follows from its number, as the order of its batches does."""
+        """Makes every draw of an epoch (dropout, stochastic depth) follow from the seed and the epoch's number.
+
+        The order of its batches does so too.
+        """
         random = np.random.default_rng((self._context.seed, epoch))
         weights = {id(each) for each in self.network.weights}
         for each in self.network.variables:
             if id(each) not in weights and each.dtype.startswith("uint"):  # the state of a generator
                 each.assign(random.integers(0, 2**31, each.shape, dtype=np.uint32))
 
-    # -- going on after a kill ------------------------------------------------------------------------------------------
+    # -- going on after a kill -----------------------------------------------------------------------------------------
 
     def resume(self) -> None:
         """Takes over what a killed training left: weights, optimizer and history."""
@@ -285,9 +288,10 @@ def _optimizer(options: KerasTrainOptions, trainable: list[keras.Variable]) -> k
 
 
 def _freeze(network: keras.Model, is_wanted: bool) -> int:
-    """Keeps the weights of all but the last layer as they are, where wanted, and says of how many layers.
+    """Freezes all layers with weights but the last one, where wanted, and returns how many.
 
-    Otherwise what an earlier pass froze is freed: a network's own `trainable` does not reach layers that it was loaded with.
+    Otherwise frees what an earlier pass froze, layer by layer: setting the network's own `trainable` does not reach the
+    layers that it was loaded with.
     """
     layers = [layer for layer in layers_of(network) if layer.weights]
     kept = [layer for layer in layers if layer is not head_of(network)] if is_wanted else []
@@ -297,7 +301,7 @@ def _freeze(network: keras.Model, is_wanted: bool) -> int:
 
 
 def _set_momentum(network: keras.Model, share: float | None) -> int:
-    """Sets how much of each batch goes into BatchNorm's statistics, and says how many layers there are of it.
+    """Sets how much of each batch goes into BatchNorm's running statistics, and returns how many such layers there are.
 
     Keras Applications come with 0.01 and 0.001: a short training then evaluates with the statistics of the untrained
     network, near chance although it has learned.

@@ -1,1 +1,1 @@
-"""TensorRT for edgeopt: its numerics, a bundle that builds on the device, and ahead-of-time engines of TensorRT for RTX."""
+"""TensorRT for edgeopt: its numerics, a bundle that builds on the device, and engines of TensorRT for RTX."""

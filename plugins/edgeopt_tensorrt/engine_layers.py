@@ -1,7 +1,8 @@
 """What became int8 in an engine, read from the engine itself.
 
-TensorRT's own inspector needs a GPU, and even its builder falls back to float without a word. The plan that TensorRT for RTX
-writes holds its program as text: a line for each tensor with its type, and one for each operation with the tensors that it reads.
+TensorRT's own inspector needs a GPU, and even its builder falls back to float without a word. The plan that TensorRT
+for RTX writes holds its program as text: a line for each tensor with its type, and one for each operation with the
+tensors that it reads.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgeopt_tensorrt.check import Layer
+from edgeopt_tensorrt.graph_check import GraphLayer
 
 _TEXT = re.compile(rb"[\x20-\x7e]{16,}")
 _TENSOR = re.compile(rb'(?:sub_)?tensor=\{.* name="([^"]+)".* type=(\w+) \}')
@@ -23,19 +24,19 @@ _COPY = re.compile(r"_U\d+$")  # TensorRT's own suffix for a layer that it made 
 class EngineLayers:
     """The quantized layers of a graph by what an engine does with them; `unknown` ones were not found in its text."""
 
-    int8: tuple[Layer, ...]
-    in_float: tuple[Layer, ...]
-    unknown: tuple[Layer, ...]
+    int8: tuple[GraphLayer, ...]
+    in_float: tuple[GraphLayer, ...]
+    unknown: tuple[GraphLayer, ...]
 
 
-def read_layers(plan: bytes, layers: Iterable[Layer]) -> EngineLayers:
+def read_layers(plan: bytes, layers: Iterable[GraphLayer]) -> EngineLayers:
     """Looks up each of `layers` in a plan of TensorRT for RTX.
 
-    A layer is int8 where the first two tensors of its operation, the activation and the weight, are; in a plan for several
-    kinds of GPU, where they are in each of its programs.
+    A layer is int8 where the first two tensors of its operation, the activation and the weight, are int8. A plan for
+    several kinds of GPU holds several programs, and there they must be int8 in each.
     """
     operands = _operand_types(plan)
-    found: dict[bool | None, list[Layer]] = {True: [], False: [], None: []}
+    found: dict[bool | None, list[GraphLayer]] = {True: [], False: [], None: []}
     for layer in layers:
         types = operands.get(layer.node)
         found[None if types is None else types == {b"int8"}].append(layer)

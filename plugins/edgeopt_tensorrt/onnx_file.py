@@ -11,11 +11,11 @@ import onnx
 from edgeopt.errors import ExportError, NothingChangedError, Problem
 from edgeopt.exporting import input_of
 from edgeopt.types import ModelState, TensorInfo
+from edgeopt_onnx.options import OUTPUT_NAME
 from edgeopt_tensorrt.build_engine import ONNX_FILE
-from edgeopt_tensorrt.check import Layer, quantized_layers, require_tensorrt, weighted_layers
-from edgeopt_tensorrt.plugin import Precision
+from edgeopt_tensorrt.graph_check import GraphLayer, quantized_layers, require_tensorrt, weighted_layers
+from edgeopt_tensorrt.options import Precision
 
-OUTPUT_NAME = "logits"
 _TOO_LARGE = "the weights are more than 2 GB, and a bundle holds one file of less"
 
 
@@ -26,8 +26,8 @@ class OnnxFile:
     content: bytes
     input: TensorInfo
     output: TensorInfo
-    layers: tuple[Layer, ...]
-    quantized: tuple[Layer, ...]
+    layers: tuple[GraphLayer, ...]
+    quantized: tuple[GraphLayer, ...]
 
 
 def write_onnx(state: ModelState, card_json: str, opset: int, precision: Precision) -> OnnxFile:
@@ -35,10 +35,10 @@ def write_onnx(state: ModelState, card_json: str, opset: int, precision: Precisi
 
     TensorRT keeps the file's types, so "float16" is written into it; input and output stay as they are.
 
-    Raises `ExportError` naming each node that TensorRT would refuse or compute otherwise, `NothingChangedError` when the
-    program is quantized and no layer of the file is.
+    Raises `ExportError` naming each node that TensorRT would refuse or compute otherwise, and `NothingChangedError`
+    when the program is quantized and no layer of the file is.
     """
-    from edgeopt_onnx.export import export_onnx  # imports torch, which a file that is there already does without
+    from edgeopt_onnx.conversion import export_onnx  # imports torch, which a file that is there already does without
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ONNX_FILE
@@ -59,7 +59,8 @@ def write_onnx(state: ModelState, card_json: str, opset: int, precision: Precisi
 def read_onnx(state: ModelState) -> OnnxFile:
     """The ONNX file behind a state of the framework "onnx", as it is.
 
-    Raises `ExportError` naming each node that TensorRT would refuse or compute otherwise, or what is wrong with its pictures.
+    Raises `ExportError` naming each node that TensorRT would refuse or compute otherwise, or what is wrong with the
+    shape of its pictures.
     """
     with tempfile.TemporaryDirectory() as folder:
         state.foreign.save(Path(folder))

@@ -28,7 +28,8 @@ _LAYOUTS = {4: "NCHW", 2: "NC"}
 def open_bundle(path: Path, module: str, threads: int) -> FilePredictor:
     """Opens the engine with `module`, `tensorrt` or `tensorrt_rtx`, where the bundle has one and it can run here.
 
-    Everywhere else the ONNX file is opened in ONNX Runtime with so many `threads`: the same function, and no word on speed.
+    Everywhere else the ONNX file is opened in ONNX Runtime with so many `threads`: it gives the same answers, but its
+    speed says nothing of the engine's.
 
     Raises `ValueError` when the file is damaged, is no bundle, or holds what its runtime cannot open.
     """
@@ -53,7 +54,8 @@ class EnginePredictor(FilePredictor):
     def __init__(self, plan: bytes, tensorrt: Any, *, device: str = "cuda") -> None:
         """Opens a plan with the module that built it.
 
-        Raises `ValueError` when the plan is of another version or for another kind of GPU, or PyTorch cannot use the GPU.
+        Raises `ValueError` when the plan is of another version or for another kind of GPU, or when PyTorch cannot use
+        the GPU.
         """
         import torch  # heavy, and not needed where ONNX Runtime stands in
 

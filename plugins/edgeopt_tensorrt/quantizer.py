@@ -1,8 +1,9 @@
 """The numerics of TensorRT's explicit quantization, as a torchao quantizer.
 
-TensorRT takes signed int8 with the zero point 0 and nothing else: a scale for each output channel of a weight, one for a
-whole activation, and the bias in float. It fuses a layer into int8 when the layer's inputs come from DequantizeLinear, and the
-sum of a residual into the convolution before it when the other side of the sum is quantized as well.
+TensorRT takes signed int8 with the zero point 0 and nothing else: a scale for each output channel of a weight, one
+scale for a whole activation, and the bias in float. It fuses a layer into int8 when the layer's inputs come from
+DequantizeLinear, and the sum of a residual into the convolution before it when the other side of the sum is quantized
+as well.
 Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
 """
 
@@ -26,7 +27,8 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 Observer = Literal["histogram", "minmax"]
 
 aten = torch.ops.aten
-# Transposed convolutions have their output channels on the weight's second axis, where TensorRT takes no scale per channel.
+# Transposed convolutions are not here: their output channels are on the weight's second axis, where TensorRT takes no
+# scale per channel.
 _CONVOLUTIONS = frozenset(
     {
         aten.conv1d.default,
@@ -119,9 +121,10 @@ def _set_inputs(node: Node, specs: dict[Node, QuantizationSpec]) -> None:
 
 
 def _identity_of(node: Node) -> Node | None:
-    """The side of a sum to quantize: the one beside a convolution that nothing else reads; None where there is no such one.
+    """The side of a sum to quantize: the other one is a convolution that nothing else reads. None where neither is.
 
-    Where both sides are convolutions, as in a block that changes its size, the second is the shortcut by custom.
+    Where both are convolutions, as in a block that changes its size, the second side is quantized: by custom it is the
+    shortcut.
     """
     first, second = node.args[:2]
     if not isinstance(first, Node) or not isinstance(second, Node) or first is second or not _same_shape(first, second):

@@ -75,8 +75,8 @@ def layers_of_file(graph: Graph) -> LayerCounts:
 def require_int8(program: ExportedProgram, graph: Graph) -> LayerCounts:
     """Counts the layers of the file of an int8 program.
 
-    Raises `NothingChangedError` when a layer that is int8 in the program is not in the file, `ExportError` when rounding is
-    spelled out in float operators, or for layers that the converter cannot have in int8.
+    Raises `NothingChangedError` when a layer is int8 in the program and not in the file, `ExportError` when rounding is
+    spelled out in float operators, and for layers that the converter cannot make int8.
     """
     wanted, found = layers_of_program(program), layers_of_file(graph)
     _refuse_spelled_out(program, graph)
@@ -89,11 +89,13 @@ def require_int8(program: ExportedProgram, graph: Graph) -> LayerCounts:
     if found.int8 < wanted.int8 or (wanted.layers == wanted.int8 and found.layers > found.int8):
         if found.int8 >= wanted.int8 and (recurrent := _recurrent(program)):
             raise ExportError(
-                f"litert-torch writes {', '.join(recurrent)} out as many float layers, which cannot be told from layers that should be int8",
+                f"litert-torch writes {', '.join(recurrent)} out as many float layers, "
+                "which cannot be told from layers that should be int8",
                 hint="use another runtime for recurrent layers, or a file in float",
             )
         raise NothingChangedError(
-            f"{wanted.int8} of {wanted.layers} layers of the program are int8, and {found.int8} of {found.layers} of the file",
+            f"{wanted.int8} of {wanted.layers} layers of the program are int8, "
+            f"and {found.int8} of {found.layers} of the file",
             hint=_BUG,
         )
     if found.float32 < wanted.float32:

@@ -48,7 +48,7 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
     Raises `ExportError` when the program has several inputs or outputs, or an operator that litert-torch cannot lower.
     """
     sample = _sample(program, takes_pixels)
-    # In this mode alone do quantize and dequantize nodes become integer kernels; without it they become float arithmetic.
+    # Quantize and dequantize nodes become integer kernels in this mode alone; without it they become float arithmetic.
     quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config())
     numerics = QuantConfig(pt2e_quantizer=quantizer) if is_quantized(program) else None
     plain = _settled(program.module(check_guards=False))
@@ -72,7 +72,8 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
 def _settled(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
     """The same function, in operators that litert-torch takes where values lie NHWC in memory, changed in place.
 
-    That layout has no views, and expands in the order of the other one; broadcasting does without.
+    litert-torch has no views in that layout, and expands sizes in the order of NCHW. Reshaping takes the place of
+    views; operators that broadcast need no expanding.
     """
     graph = module.graph
     for node in list(graph.nodes):
@@ -103,7 +104,8 @@ def _sample(program: ExportedProgram, takes_pixels: bool) -> Tensor:
     return torch.zeros(1, *shape, dtype=value.dtype)
 
 
-#: Where litert-torch's messages name an operator: of the model, of its decomposition, or of TFLite's dialect, where names are often the same.
+#: Where litert-torch's messages name an operator: of the model, of its decomposition, or of TFLite's dialect, where
+#: names are often the same.
 _NAMES = (
     re.compile(r"Original traceback:.*torch\.ops\.(aten\.\w+)", re.DOTALL),
     re.compile(r"Lowering not found: (aten\.\w+)"),

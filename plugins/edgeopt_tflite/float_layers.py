@@ -1,7 +1,8 @@
 """Layers that a quantized program keeps in float.
 
-TensorFlow's converter makes integers of every layer that stands between integers, whether its weights are or not. A mark before the
-layer, of operators that have no integers, keeps it from that; it is taken out of the file again.
+TensorFlow's converter makes every layer int8 that stands between integers, even where its weights are float. A mark
+before such a layer keeps the converter from that: two operators that have no integer kernel. It is taken out of the
+file again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _MARK_IN_FILE = ("SIN", "COS")
 
 
 def mark_float_layers(program: ExportedProgram, module: GraphModule) -> int:
-    """Puts a mark between integers and each float layer, in place, in the module made of a program; returns how many there are."""
+    """Puts a mark between integers and each float layer, in place, in a program's module; returns how many."""
     nodes = {node.name: node for node in module.graph.nodes}
     marks: dict[Node, Node] = {}  # of each value one, as several layers may read it
     for layer, value in ((nodes[layer.name], nodes[value.name]) for layer, value in float_layers_of_integers(program)):
@@ -34,7 +35,7 @@ def mark_float_layers(program: ExportedProgram, module: GraphModule) -> int:
 
 
 def unmark_float_layers(graph: Graph) -> None:
-    """Takes the marks out of a file; that the layers behind them are float is for the audit to find."""
+    """Takes the marks out of a file; `audit` then checks that the layers behind them are float."""
     producers, consumers = graph.producers(), graph.consumers()
     first, second = _MARK_IN_FILE
     dropped = []

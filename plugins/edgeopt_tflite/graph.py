@@ -1,6 +1,7 @@
 """A `.tflite` file as a graph that can be read and edited.
 
-The format is a flatbuffer: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
+The format is a flatbuffer:
+https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _KINDS = {code: name for name, code in vars(schema.BuiltinOperator).items() if n
 _TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 _LAST_SHORT_CODE = 127  # PLACEHOLDER_FOR_GREATER_OP_CODES: what the old, one-byte field says of newer operators
 _LEFT_OUT = -1  # the index of an operand that an operator goes without
-_NOT_OUTSIDE = 1  # most that the schema lets stand where a constant's place in the file, behind the flatbuffer, would
+_NOT_OUTSIDE = 1  # a constant's offset is 0 or 1 when its data stands in the flatbuffer; larger ones point behind it
 _ALIGNMENT = 16  # the schema's `force_align` of constants, which kernels read with vector loads
 
 
@@ -51,7 +52,7 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]  # generated code has no ty
 
 
 def packed_int4(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Integers from -8 to 7, two to a byte, the first in the lower half; the last byte of an odd number is half empty."""
+    """Integers from -8 to 7, two to a byte, the first in the lower half; an odd count leaves half a byte empty."""
     halves = (values.ravel().astype(np.int8) & 0xF).astype(np.uint8)
     halves = np.pad(halves, (0, len(halves) % 2))
     content: NDArray[np.uint8] = halves[0::2] | (halves[1::2] << 4)
@@ -76,7 +77,7 @@ class Graph:
             if buffer.offset > _NOT_OUTSIDE:
                 buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
 
-    # ---- reading --------------------------------------------------------------------------------------------------------
+    # ---- reading -----------------------------------------------------------------------------------------------------
 
     @property
     def operators(self) -> list[Any]:
@@ -137,7 +138,7 @@ class Graph:
                 readers.setdefault(int(tensor), []).append(operator)
         return readers
 
-    # ---- editing --------------------------------------------------------------------------------------------------------
+    # ---- editing -----------------------------------------------------------------------------------------------------
 
     def add_tensor(
         self, shape: Sequence[int], dtype: str, quantization: tuple[float, int] | None = None, like: int | None = None
@@ -206,7 +207,7 @@ class Graph:
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1
 
-    # ---- writing --------------------------------------------------------------------------------------------------------
+    # ---- writing -----------------------------------------------------------------------------------------------------
 
     def to_bytes(self) -> bytes:
         """The bytes of the model's file."""
@@ -218,8 +219,8 @@ class Graph:
     def compact(self, input_name: str, output_name: str) -> None:
         """Drops what nothing reads, keeps equal constants once, and gives short names.
 
-        The converter names a tensor after the Python stack that it comes from: a tenth of a small file, and different for
-        the same program captured elsewhere.
+        The converter names a tensor after the Python stack that it comes from. These names are a tenth of a small file,
+        and differ for the same program captured elsewhere.
         """
         self.model.metadata = [
             entry for entry in self.model.metadata or [] if entry.name in (b"min_runtime_version", b"TFLITE_METADATA")

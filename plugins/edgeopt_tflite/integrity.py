@@ -1,4 +1,4 @@
-"""Whether a file is whole, before native code reads it: LiteRT trusts the offsets in a file and crashes on wrong ones."""
+"""Checks that a file is whole before native code reads it: LiteRT trusts its offsets, and crashes on wrong ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def require_whole(path: Path) -> None:
     Raises `ValueError` when the file is cut off, or is no TFLite model.
     """
     try:
-        if not path.stat().st_size:  # which cannot be mapped
+        if not path.stat().st_size:  # an empty file cannot be mapped
             raise ValueError(f"{path} is empty")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if len(content) < _SMALLEST or content[_IDENTIFIER_AT : _IDENTIFIER_AT + 4] != _IDENTIFIER:
@@ -75,7 +75,7 @@ def _count(length: int, size: int) -> int:
 
 
 def _within(table: Any, field: str, size: int) -> None:
-    """Reads the last element of a list: outside of the file, that raises."""
+    """Reads the last element of a list, which raises where it lies outside of the file."""
     length = _count(getattr(table, f"{field}Length")(), size)
     if length:
         getattr(table, field)(length - 1)

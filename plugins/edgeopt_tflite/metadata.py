@@ -1,7 +1,7 @@
 """What an app reads of a file without its card: TFLite metadata, and files packed behind the model.
 
-Android's and MediaPipe's image classifiers take labels and normalization from here. The metadata is a flatbuffer of its own,
-kept in the model under `TFLITE_METADATA`; the files are a zip archive that follows the model in the same file.
+Android's and MediaPipe's image classifiers take labels and normalization from here. The metadata is a flatbuffer of its
+own, kept in the model under `TFLITE_METADATA`; the files are a zip archive that follows the model in the same file.
 Source: https://github.com/tensorflow/tflite-support/blob/master/tensorflow_lite_support/metadata/metadata_schema.fbs
 """
 
@@ -114,7 +114,7 @@ def _normalization(card: Card, given: TensorInfo) -> tuple[list[float], list[flo
     return [255.0 * value for value in mean], [255.0 * value for value in std]
 
 
-# ---- writing tables ---------------------------------------------------------------------------------------------------------
+# ---- writing tables --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _associated(builder: flatbuffers.Builder, name: str, description: str, kind:
     return _table(builder, [builder.CreateString(name), builder.CreateString(description), _Byte(kind)])
 
 
-# ---- reading tables ---------------------------------------------------------------------------------------------------------
+# ---- reading tables --------------------------------------------------------------------------------------------------
 
 
 def _offset(table: Table, slot: int) -> int:

@@ -24,8 +24,8 @@ _CHANNELS = 3
 class TflitePredictor(FilePredictor):
     """A `.tflite` file opened in LiteRT on the processor, with XNNPACK.
 
-    `file_input` and `file_output` describe the file's own tensors. Normalized pictures (n, 3, height, width) are transposed and
-    quantized as these want it; a file that takes pixels gets them as they are.
+    `file_input` and `file_output` describe the file's own tensors. Normalized pictures (n, 3, height, width) are
+    transposed and quantized as these want it; a file that takes pixels gets them as they are.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:

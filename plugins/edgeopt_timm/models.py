@@ -17,7 +17,7 @@ from edgeopt.weights import checkpoint_path
 from edgeopt_torchvision.compat import import_torchvision
 
 if TYPE_CHECKING:
-    from edgeopt_timm.plugin import TimmOptions
+    from edgeopt_timm.options import TimmOptions
 
 
 def build(options: TimmOptions, data: TrainingData) -> ModelState:

@@ -34,14 +34,16 @@ class BitOptions(Options):
     allocation: str | None = Field(
         None,
         min_length=1,
-        description="bits of single layers from the file of `edgeopt sensitivity RECIPE --of bits`, or quantization, or your own",
+        description="bits of single layers from the file of `edgeopt sensitivity RECIPE --of bits`, or quantization, "
+        "or your own",
         examples=["runs/NAME/sensitivity-bits/allocation.toml"],
     )
     average_bits: float | None = Field(
         None,
         ge=2.0,
         le=8.0,
-        description="a budget for the weights of all layers: each takes one of bit_choices, by how much the logits mind it",
+        description="a budget for the weights of all layers: each takes one of bit_choices, by how much the logits "
+        "mind it",
     )
     weight_bytes: int | None = Field(None, ge=1, description="the same budget in bytes")
     bit_choices: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
@@ -79,7 +81,8 @@ class PtqOptions(BitOptions):
     )
     rounding: Literal["nearest", "adaptive"] = Field(
         "nearest",
-        description="round weights to the nearest integer, or up or down so that each layer's output changes least (AdaRound)",
+        description="round weights to the nearest integer, or up or down so that each layer's output changes least "
+        "(AdaRound)",
     )
     rounding_steps: int = Field(
         1000, ge=1, le=100_000, description="steps in which adaptive rounding learns the weights of a layer"
@@ -114,14 +117,16 @@ class QatOptions(TaughtOptions, BitOptions):
 
     steps: Literal["auto", "observed", "learned"] = Field(
         "auto",
-        description="how the distance between two integers is found: from ranges observed in training, or learned like a "
+        description="how the distance between two integers is found: from ranges observed in training, or learned "
+        "like a "
         "weight; auto learns it for four bits and below",
     )
     dampening: float = Field(
         0.01,
         ge=0.0,
         le=1.0,
-        description="share of the way to the middle of their step that weights with learned steps are pulled in each step at "
+        description="share of the way to the middle of their step that weights with learned steps are pulled in each "
+        "step at "
         "the end of the training, so that they settle; it rises from 0",
     )
 

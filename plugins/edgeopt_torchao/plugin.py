@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgeopt.hookspecs import hookimpl
 from edgeopt.plugin import Bits, Levels, Options, PassContext, PassPlugin, ProbePlugin
 from edgeopt.types import Form, ModelState, Probe
-from edgeopt_torchao.allocated import fingerprint_allocation
+from edgeopt_torchao.bits.allocated import fingerprint_allocation
 from edgeopt_torchao.options import FLOAT_BITS, BitOptions, BitsProbeOptions, PtqOptions, QatOptions
 
 if TYPE_CHECKING:
@@ -18,29 +18,33 @@ if TYPE_CHECKING:
 
 
 def ptq(state: ModelState, options: PtqOptions, context: PassContext) -> ModelState:
-    """Quantizes after training, from the calibration split; see `edgeopt_torchao.ptq`."""
-    from edgeopt_torchao.ptq import quantize  # torch and torchao are heavy
+    """Quantizes after training, from the calibration split; see `edgeopt_torchao.quantize.ptq`."""
+    from edgeopt_torchao.quantize.ptq import quantize  # torch and torchao are heavy
 
     return quantize(state, options, context)
 
 
 def qat(state: ModelState, options: QatOptions, context: PassContext) -> ModelState:
-    """Trains with the quantization in the loop; see `edgeopt_torchao.qat`."""
-    from edgeopt_torchao.qat import train_quantized  # torch, torchao and Lightning are heavy
+    """Trains with the quantization in the loop; see `edgeopt_torchao.quantize.qat`."""
+    from edgeopt_torchao.quantize.qat import train_quantized  # torch, torchao and Lightning are heavy
 
     return train_quantized(state, options, context)
 
 
 def bits(network: Network, calibration: Callable[[], Iterable[Tensor]], options: BitsProbeOptions) -> Probe:
-    """Rounds a layer's weight and what enters it to few bits; see `edgeopt_torchao.probes`."""
-    from edgeopt_torchao.probes import BitsProbe  # torch is heavy
+    """Rounds a layer's weight and what enters it to few bits; see `edgeopt_torchao.bits.probes`."""
+    from edgeopt_torchao.bits.probes import BitsProbe  # torch is heavy
 
     return BitsProbe(network, calibration(), options.inputs)
 
 
-def quantization(network: Network, calibration: Callable[[], Iterable[Tensor]], options: Options) -> Probe:  # noqa: ARG001 - int8 is int8
-    """Rounds a layer's weight and what enters it to 8 bits; see `edgeopt_torchao.probes`."""
-    from edgeopt_torchao.probes import BitsProbe  # torch is heavy
+def quantization(
+    network: Network,
+    calibration: Callable[[], Iterable[Tensor]],
+    options: Options,  # noqa: ARG001 - there are none
+) -> Probe:
+    """Rounds a layer's weight and what enters it to 8 bits; see `edgeopt_torchao.bits.probes`."""
+    from edgeopt_torchao.bits.probes import BitsProbe  # torch is heavy
 
     return BitsProbe(network, calibration())
 
@@ -69,7 +73,7 @@ def edgeopt_probes() -> Iterator[ProbePlugin]:
 
 
 def bits_asked(options: BitOptions) -> Bits:
-    """What the options ask of the layers that they do not name; where a budget chooses the weights' bits, none are known."""
+    """The bits of the layers that the options do not name; a budget's choice of weight bits is not known yet."""
     return Bits(Bits.weights if options.has_budget else options.weight_bits, options.activation_bits)
 
 

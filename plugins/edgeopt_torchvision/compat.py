@@ -1,8 +1,9 @@
 """Import torchvision beside a torch build that its compiled operators were not built for.
 
-The registry's torchvision wheel is compiled against the CUDA build of torch. Beside a CPU build its library does not load,
-its operators do not exist, and `import torchvision` stops at the first fake kernel it registers for one of them (`operator torchvision::nms does not
-exist`). Models, transforms and datasets need none of these operators, so here the import goes on without those registrations.
+The registry's torchvision wheel is compiled against the CUDA build of torch. Beside a CPU build its library does not
+load, its operators do not exist, and `import torchvision` stops at the first fake kernel it registers for one of them
+(`operator torchvision::nms does not exist`). Models, transforms and datasets need none of these operators, so here the
+import goes on without those registrations.
 """
 
 import importlib
@@ -16,15 +17,15 @@ from typing import Any
 import torch
 
 _OPERATOR_NAMESPACE = "torchvision::"
-# `torch.library.register_fake` is one for the whole process: two threads must not replace and restore it across each other.
+# `torch.library.register_fake` is one for the whole process: two threads must not replace and restore it at once
 _import_lock = threading.RLock()
 
 
 def import_torchvision() -> ModuleType:
     """Import torchvision and return it, also where its compiled operators do not load.
 
-    Where they do load, this is a plain import. Otherwise it warns once, `torchvision.ops.nms` and its relatives raise when called,
-    and `nms` of this module does their work.
+    Where they do load, this is a plain import. Otherwise it warns once, `torchvision.ops.nms` and its relatives raise
+    when called, and `nms` of this module takes the place of the first.
 
     Raises:
         ImportError: torchvision is not installed.
@@ -35,8 +36,9 @@ def import_torchvision() -> ModuleType:
             torchvision = importlib.import_module("torchvision")
         if skipped:
             warnings.warn(
-                f"torchvision {torchvision.__version__} was built for another torch than {torch.__version__}: its compiled operators "
-                "(NMS, RoI align, JPEG decoding) are missing. Models, transforms and datasets work without them.",
+                f"torchvision {torchvision.__version__} was built for another torch than {torch.__version__}: its "
+                "compiled operators (NMS, RoI align, JPEG decoding) are missing. Models, transforms and datasets work "
+                "without them.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -85,7 +87,7 @@ def _operator_exists(name: str) -> bool:
 
 @contextmanager
 def _missing_operators_skipped() -> Iterator[list[str]]:
-    """Within, fake kernels of absent `torchvision::` operators are not registered; yields the names that were skipped."""
+    """Skips, while active, the fake kernels of absent `torchvision::` operators; yields the names it skipped."""
     skipped: list[str] = []
     register_fake = torch.library.register_fake
 

@@ -17,7 +17,7 @@ from edgeopt_torchvision.compat import import_torchvision
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt_torchvision.plugin import Cifar10Options, FakeOptions
+    from edgeopt_torchvision.options import Cifar10Options, FakeOptions
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -1,4 +1,4 @@
-"""Importing this imports torchvision the way that always works: what a pickled network of torchvision's needs first."""
+"""Imports torchvision as `compat` does; a pickled network of torchvision needs this import before it is read."""
 
 from edgeopt_torchvision.compat import import_torchvision
 

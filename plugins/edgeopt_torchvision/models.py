@@ -18,7 +18,7 @@ from edgeopt.types import Json, ModelState, TrainingData
 from edgeopt_torchvision.compat import import_torchvision
 
 if TYPE_CHECKING:
-    from edgeopt_torchvision.plugin import TorchvisionOptions
+    from edgeopt_torchvision.options import TorchvisionOptions
 
 _FEATURES_ONLY = "IMAGENET1K_FEATURES"  # VGG-16 for detectors: its classifier is full of NaN
 _AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # heads that only helped training
@@ -28,7 +28,8 @@ _OLD_DENSENET_NAME = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.
 def build(options: TorchvisionOptions, data: TrainingData) -> ModelState:
     """A float network for the classes of `data`, its fresh layers drawn from torch's seeded generator.
 
-    Raises `CheckpointError` when its weights cannot be had or do not fit, `RecipeError` when it does not take the pictures.
+    Raises `CheckpointError` when its weights cannot be had or do not fit, `RecipeError` when it does not take the
+    pictures.
     """
     torchvision = import_torchvision()
     image_size = data.preprocessing.image_size

@@ -3,111 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from pydantic import Field, field_validator, model_validator
-
-from edgeopt.errors import DataError, Problem, did_you_mean
+from edgeopt.errors import DataError, Problem
 from edgeopt.fingerprint import digest, files_fingerprint, versions_of
 from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import DatasetOptions, DatasetPlugin, ModelPlugin
-from edgeopt.settings import Options, PosixPath
+from edgeopt.plugin import DatasetPlugin, ModelPlugin
 from edgeopt.types import ModelState, RawDataset, TrainingData
-from edgeopt.weights import checkpoint_fingerprint, checkpoint_path
-from edgeopt_torchvision.names import CIFAR10_FILES, CIFAR10_FOLDER, WEIGHTS
+from edgeopt.weights import checkpoint_fingerprint
+from edgeopt_torchvision.options import CIFAR10_FOLDER, Cifar10Options, FakeOptions, TorchvisionOptions
 
 _REQUIRES = ("torchvision",)
 _INSTALL = "edgeopt[vision]"
-_RESIDUAL = ("resnet", "resnext", "wide_resnet")
-
-
-class TorchvisionOptions(Options):
-    """Which network, and the weights that it starts from."""
-
-    arch: str = Field(
-        description="architecture, as torchvision names it", json_schema_extra={"enum": [*sorted(WEIGHTS)]}
-    )
-    weights: str = Field(
-        "none",
-        description='weights to start from: "none", "DEFAULT", another name that torchvision has for the architecture, '
-        "or the path of a state dict (.pth, .pt, .ckpt, .safetensors)",
-    )
-    batch_norm_momentum: float = Field(
-        0.1,
-        gt=0.0,
-        le=1.0,
-        description="share of a batch in BatchNorm's running statistics; some architectures come with 0.01, too slow for "
-        "short runs",
-    )
-    zero_init_residual: bool = Field(
-        False,
-        description="the last BatchNorm of each residual block starts at 0, so that a deep ResNet or ResNeXt without pretrained "
-        "weights learns from its first epochs on (Goyal et al. 2017, arXiv:1706.02677)",
-    )
-
-    @field_validator("arch")
-    @classmethod
-    def _known(cls, arch: str) -> str:
-        if arch not in WEIGHTS:
-            raise ValueError(_with_hint(f"torchvision has no architecture {arch!r}", did_you_mean(arch, WEIGHTS)))
-        return arch
-
-    @model_validator(mode="after")
-    def _weights_known(self) -> TorchvisionOptions:
-        names = ("none", "DEFAULT", *WEIGHTS[self.arch])
-        if self.weights not in names and self.checkpoint is None:
-            problem = f"{self.arch} has no weights {self.weights!r}, which is not the path of a checkpoint either"
-            raise ValueError(_with_hint(problem, did_you_mean(self.weights, names)))
-        return self
-
-    @model_validator(mode="after")
-    def _zeros_have_an_effect(self) -> TorchvisionOptions:
-        if self.zero_init_residual and not self.arch.startswith(_RESIDUAL):
-            raise ValueError(f"{self.arch} has no zero_init_residual: leave it out; ResNet and ResNeXt have one")
-        if self.zero_init_residual and self.weights != "none":
-            raise ValueError("weights replace what zero_init_residual would set: leave one of them out")
-        return self
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """The file to start from, where `weights` is a path."""
-        return checkpoint_path(self.weights)
-
-
-class Cifar10Options(DatasetOptions):
-    """Where the files are."""
-
-    root: PosixPath = Field(
-        Path("data"), description=f"folder that holds {CIFAR10_FOLDER}/, or into which it is downloaded"
-    )
-    download: bool = Field(False, description="download the files (170 MB) when they are not there")
-    verify: bool = Field(
-        True, description="compare the files with their published checksums; false for files of your own in this format"
-    )
-
-    @model_validator(mode="after")
-    def _download_verified(self) -> Cifar10Options:
-        if self.download and not self.verify:
-            raise ValueError("download = true needs verify = true")
-        return self
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The five training batches and the test batch."""
-        return tuple(self.root / CIFAR10_FOLDER / name for name in CIFAR10_FILES)
-
-
-class FakeOptions(DatasetOptions):
-    """How many pictures of noise."""
-
-    pictures: int = Field(256, ge=16, le=100_000, description="how many pictures")
-    class_count: int = Field(10, ge=2, le=1000, description="how many classes; a picture says nothing about its own")
-    picture_size: int = Field(64, ge=8, le=512, description="edge of the pictures before they are resized, px")
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of pictures and labels")
-
-
-def _with_hint(problem: str, hint: str | None) -> str:
-    return f"{problem}; {hint}" if hint else problem
 
 
 def build_model(options: TorchvisionOptions, data: TrainingData) -> ModelState:

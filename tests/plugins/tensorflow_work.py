@@ -27,7 +27,17 @@ from edgeopt.progress import Silent
 from edgeopt.registry import missing_requirements
 from edgeopt.settings import Augmentation, TrainerSettings
 from edgeopt.types import Card, ModelState, TrainingData
-from edgeopt_tensorflow import plugin
+from edgeopt_tensorflow import exporter, plugin
+from edgeopt_tensorflow.options import (
+    ApplicationsOptions,
+    ConvertedTfliteOptions,
+    KerasFileOptions,
+    KerasOnnxOptions,
+    KerasReaderOptions,
+    KerasTrainOptions,
+    OnnxReaderOptions,
+    SavedModelOptions,
+)
 
 SIZE, CLASSES = 24, ("left", "middle", "right")
 KILLED = 9
@@ -158,7 +168,7 @@ def make_files(folder: Path) -> None:
 
 
 def built(folder: Path, name: str = "net.keras", **options: Any) -> ModelState:
-    return plugin.build_file(plugin.KerasFileOptions(path=folder / name, **options), data())
+    return plugin.build_file(KerasFileOptions(path=folder / name, **options), data())
 
 
 def export(state: ModelState, folder: Path, make: Callable[..., Any], options: Any, name: str) -> Any:
@@ -169,14 +179,14 @@ def export(state: ModelState, folder: Path, make: Callable[..., Any], options: A
 
 def export_untrained(state: ModelState, folder: Path) -> None:
     """The files whose bytes are compared between processes."""
-    export(state, folder, plugin.export_tflite, plugin.ConvertedTfliteOptions(precision="int8"), "model.tflite")
-    export(state, folder, plugin.export_onnx, plugin.KerasOnnxOptions(), "model.onnx")
-    export(state, folder, plugin.export_saved_model, plugin.SavedModelOptions(), "model.zip")
+    export(state, folder, exporter.export_tflite, ConvertedTfliteOptions(precision="int8"), "model.tflite")
+    export(state, folder, exporter.export_onnx, KerasOnnxOptions(), "model.onnx")
+    export(state, folder, exporter.export_saved_model, SavedModelOptions(), "model.zip")
 
 
 def train(state: ModelState, folder: Path, progress: Any = None, **options: Any) -> ModelState:
     folder.mkdir(exist_ok=True)
-    wanted = plugin.KerasTrainOptions(**{"epochs": 3, "batch_size": 8, **options})
+    wanted = KerasTrainOptions(**{"epochs": 3, "batch_size": 8, **options})
     return plugin.train(state, wanted, PassContext(data(), TrainerSettings(), 5, folder, progress or Silent()))
 
 
@@ -223,12 +233,12 @@ def second(folder: Path) -> None:
     files: dict[str, Any] = {}
     for name, options in OPTIONS.items():
         made = export(
-            whole, folder / "files", plugin.export_tflite, plugin.ConvertedTfliteOptions(**options), f"{name}.tflite"
+            whole, folder / "files", exporter.export_tflite, ConvertedTfliteOptions(**options), f"{name}.tflite"
         )
         files[name] = {"precision": made.precision, "facts": made.facts, "delegated": made.delegated_share}
-    export(whole, folder / "files", plugin.export_onnx, plugin.KerasOnnxOptions(), "model.onnx")
-    export(whole, folder / "files", plugin.export_saved_model, plugin.SavedModelOptions(), "model.zip")
-    with plugin.open_saved_model(folder / "files/model.zip", 1) as opened:  # type: ignore[attr-defined]
+    export(whole, folder / "files", exporter.export_onnx, KerasOnnxOptions(), "model.onnx")
+    export(whole, folder / "files", exporter.export_saved_model, SavedModelOptions(), "model.zip")
+    with exporter.open_saved_model(folder / "files/model.zip", 1) as opened:  # type: ignore[attr-defined]
         files["saved-model"] = float(np.abs(opened.predict(pictures()) - trained.logits(pictures())).max())
     found["files"] = files
 
@@ -246,14 +256,14 @@ def second(folder: Path) -> None:
         for scale, expected in {"pixels": pixels, "unit": pixels / 255, "symmetric": pixels / 127.5 - 1}.items()
     }
     saved = built(folder, "net")
-    made = export(saved, folder / "files", plugin.export_tflite, plugin.ConvertedTfliteOptions(), "saved.tflite")
+    made = export(saved, folder / "files", exporter.export_tflite, ConvertedTfliteOptions(), "saved.tflite")
     np.save(folder / "saved-logits.npy", saved.foreign.logits(pictures()))
     found["preprocessing"] = preprocessing_gaps()
     found["applications"] = applications(folder)
     found["errors"] = errors(folder, saved)
 
     # conversions
-    options = plugin.KerasReaderOptions(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), classes=CLASSES)
+    options = KerasReaderOptions(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), classes=CLASSES)
     read = plugin.read_keras(folder / "net.h5", options)
     shown = read.preprocessing.normalize(patterns(SIZE).images)
     expected = np.asarray(keras.models.load_model(folder / "net.h5", compile=False)(shown.transpose(0, 2, 3, 1)))
@@ -298,7 +308,7 @@ def applications(folder: Path) -> dict[str, Any]:
     import inspect
 
     from edgeopt_tensorflow import applications as building
-    from edgeopt_tensorflow.names import ARCHITECTURES
+    from edgeopt_tensorflow.architectures import ARCHITECTURES
     from edgeopt_tensorflow.runtime import keras
 
     found: dict[str, Any] = {}
@@ -317,23 +327,23 @@ def applications(folder: Path) -> dict[str, Any]:
     np.random.seed(3)
     size = Preprocessing(32, 32, 32)
     given = TrainingData(CLASSES, size, *[split(6, 0)] * 3, "", Augmentation())  # type: ignore[misc]
-    efficient = plugin.build_application(plugin.ApplicationsOptions(arch="EfficientNetB0"), given)
+    efficient = plugin.build_application(ApplicationsOptions(arch="EfficientNetB0"), given)
     kinds = {type(layer).__name__ for layer in efficient.foreign.network.layers}  # type: ignore[attr-defined]
     found["efficientnet"] = sorted(kinds & {"Rescaling", "Normalization"})
     found["shape"] = list(efficient.foreign.logits(np.zeros((2, 3, 32, 32), np.float32)).shape)
 
     small: dict[str, Any] = {"arch": "MobileNet", "alpha": 0.25}
     five = TrainingData(("a", "b", "c", "d", "e"), size, *[split(6, 0)] * 3, "", Augmentation())  # type: ignore[misc]
-    source = plugin.build_application(plugin.ApplicationsOptions(**small), five)
+    source = plugin.build_application(ApplicationsOptions(**small), five)
     source.foreign.network.save_weights(folder / "five.weights.h5")  # type: ignore[attr-defined]
     source.foreign.network.save(folder / "five.keras")  # type: ignore[attr-defined]
     theirs = source.foreign.network.layers[1].get_weights()[0]  # type: ignore[attr-defined]
     for file in ("five.weights.h5", "five.keras"):
-        state = plugin.build_application(plugin.ApplicationsOptions(**small, weights=str(folder / file)), given)
+        state = plugin.build_application(ApplicationsOptions(**small, weights=str(folder / file)), given)
         ours = state.foreign.network.layers[1].get_weights()[0]  # type: ignore[attr-defined]
         finite = all(np.isfinite(each).all() for each in state.foreign.network.get_weights())  # type: ignore[attr-defined]
         found[file] = [state.history[-1].facts["loaded"], bool(np.array_equal(ours, theirs)), finite]
-    wider = plugin.ApplicationsOptions(arch="MobileNet", alpha=0.5, weights=str(folder / "five.weights.h5"))
+    wider = ApplicationsOptions(arch="MobileNet", alpha=0.5, weights=str(folder / "five.weights.h5"))
     found["wider"] = message(lambda: plugin.build_application(wider, given))
 
     first_layer = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
@@ -364,7 +374,7 @@ def errors(folder: Path, saved: ModelState) -> dict[str, str]:
     large = TrainingData(CLASSES, Preprocessing(32, 32, 32), given.train, given.train, given.train, "", Augmentation())
 
     def build(data: TrainingData, name: str = "net.keras", **options: Any) -> Callable[[], Any]:
-        return lambda: plugin.build_file(plugin.KerasFileOptions(path=folder / name, **options), data)
+        return lambda: plugin.build_file(KerasFileOptions(path=folder / name, **options), data)
 
     found["classes"] = message(build(two))
     found["classes of a SavedModel"] = message(build(two, "net"))
@@ -418,7 +428,7 @@ def onnx_sources(folder: Path) -> dict[str, Any]:
     import onnx
     from onnx import TensorProto, helper
 
-    options = plugin.OnnxReaderOptions()
+    options = OnnxReaderOptions()
     source = plugin.read_onnx(folder / "files/model.onnx", options)
     logits = source.foreign.logits(pictures())
     found: dict[str, Any] = {
@@ -428,7 +438,7 @@ def onnx_sources(folder: Path) -> dict[str, Any]:
     state = folder / "onnx-state"
     state.mkdir()
     source.foreign.save(state)
-    from edgeopt_tensorflow.onnx_model import load
+    from edgeopt_tensorflow.onnx_reader import load
 
     found["loaded_is_saved"] = bool(np.array_equal(load(state).logits(pictures()), logits))
 
@@ -444,23 +454,23 @@ def onnx_sources(folder: Path) -> dict[str, Any]:
     if missing_converters():
         return found
     for precision in ("float32", "int8"):
-        wanted = plugin.ConvertedTfliteOptions(precision=precision)
-        made = export(source, folder / "files", plugin.convert_onnx_to_tflite, wanted, f"onnx-{precision}.tflite")
+        wanted = ConvertedTfliteOptions(precision=precision)
+        made = export(source, folder / "files", exporter.convert_onnx_to_tflite, wanted, f"onnx-{precision}.tflite")
         found[precision] = made.facts
     proto = onnx.load(folder / "files/model.onnx")
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(proto, folder / "four.onnx")
     found["four"] = message(
-        lambda: plugin.convert_onnx_to_tflite(plugin.read_onnx(folder / "four.onnx", options), wanted, None)  # type: ignore[arg-type]
+        lambda: exporter.convert_onnx_to_tflite(plugin.read_onnx(folder / "four.onnx", options), wanted, None)  # type: ignore[arg-type]
     )
     quantized = replace(source, precision="int8")
     found["quantized"] = message(
-        lambda: export(quantized, folder / "files", plugin.convert_onnx_to_tflite, wanted, "no")
+        lambda: export(quantized, folder / "files", exporter.convert_onnx_to_tflite, wanted, "no")
     )
-    none = plugin.SavedModelOptions()
-    export(source, folder / "files", plugin.convert_onnx_to_saved_model, none, "onnx.zip")
-    with plugin.open_saved_model(folder / "files/onnx.zip", 1) as opened:  # type: ignore[attr-defined]
+    none = SavedModelOptions()
+    export(source, folder / "files", exporter.convert_onnx_to_saved_model, none, "onnx.zip")
+    with exporter.open_saved_model(folder / "files/onnx.zip", 1) as opened:  # type: ignore[attr-defined]
         found["saved-model"] = float(np.abs(opened.predict(pictures()) - logits).max())
     return found
 

@@ -11,8 +11,8 @@ from edgeopt.task import TASKS
 from edgeopt.testing import tiny_data
 from edgeopt.types import Form, ModelState
 from edgeopt_tensorrt.quantizer import build_tensorrt
-from edgeopt_torchao.convert import convert
-from edgeopt_torchao.prepare import calibrate, prepare_ptq, prepare_qat
+from edgeopt_torchao.quantize.convert import convert
+from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq, prepare_qat
 
 SIZE = 32
 DATA = tiny_data(image_size=SIZE)

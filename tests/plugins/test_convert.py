@@ -16,7 +16,8 @@ from edgeopt.errors import CheckpointError, ExportError, RecipeError, StorageErr
 from edgeopt.registry import load_registry
 from edgeopt.testing import ReaderContract
 from edgeopt.testing.network import TinyNet
-from edgeopt_pt2.plugin import Pt2Options, read
+from edgeopt_pt2.options import Pt2Options
+from edgeopt_pt2.plugin import read
 
 SIZE = 16
 

@@ -37,8 +37,8 @@ from edgeopt.types import PassRecord, TrainingData
 from edgeopt_distillation.features import Matching, attention_loss, feature_loss
 from edgeopt_distillation.options import DistillOptions, TeacherOptions
 from edgeopt_distillation.plugin import distill, edgeopt_models, edgeopt_passes
-from edgeopt_distillation.teaching import Teaching, alpha_at, load_teacher, soft_loss
-from edgeopt_lightning.hooks import FitHooks
+from edgeopt_distillation.teacher_loss import Teaching, alpha_at, load_teacher, soft_loss
+from edgeopt_lightning.fit.hooks import FitHooks
 from edgeopt_lightning.options import TrainOptions
 from edgeopt_lightning.plugin import train
 
@@ -84,7 +84,7 @@ def options_with(teacher: nn.Module, /, **changes: object) -> DistillOptions:
 
 def test_declaring_is_light() -> None:
     code = (
-        "import sys, edgeopt_distillation.plugin, edgeopt_distillation.runs;"
+        "import sys, edgeopt_distillation.plugin, edgeopt_distillation.earlier_run;"
         "print([n for n in ('torch', 'lightning', 'numpy') if n in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

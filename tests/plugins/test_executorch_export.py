@@ -16,11 +16,11 @@ from torch.export import ExportedProgram
 from torch.nn import functional
 
 from edgeopt.program import quick_tracing
-from edgeopt_executorch.export import CARD_METHOD, ExecuTorchReport, export_executorch
+from edgeopt_executorch.lowering import CARD_METHOD, ExecuTorchReport, export_executorch
 from edgeopt_executorch.predictor import ExecuTorchPredictor
 from edgeopt_executorch.quantizer import build_xnnpack
-from edgeopt_torchao.convert import convert
-from edgeopt_torchao.prepare import prepare_ptq, prepare_qat
+from edgeopt_torchao.quantize.convert import convert
+from edgeopt_torchao.quantize.prepare import prepare_ptq, prepare_qat
 
 CARD = '{"classes": ["käse", "b"]}'
 

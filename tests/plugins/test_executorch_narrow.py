@@ -13,7 +13,7 @@ from edgeopt.errors import ExportError
 from edgeopt.lookup import resolve
 from edgeopt.plugin import Bits, ExporterPlugin, Numerics
 from edgeopt.registry import load_registry
-from edgeopt_executorch.export import export_executorch
+from edgeopt_executorch.lowering import export_executorch
 from edgeopt_executorch.predictor import ExecuTorchPredictor
 
 

@@ -20,7 +20,7 @@ from edgeopt.testing import ExporterContract
 from edgeopt.testing.exporter import export_file
 from edgeopt.testing.values import tiny_program
 from edgeopt_executorch.backends import partitioner_of
-from edgeopt_executorch.export import export_executorch
+from edgeopt_executorch.lowering import export_executorch
 from edgeopt_executorch.predictor import ExecuTorchPredictor
 
 

@@ -14,7 +14,11 @@ from torchao.quantization.pt2e import (
 )
 
 from edgeopt.errors import PluginError
-from edgeopt_torchao.fake_quantize import FakeQuantizer, quantization_parameters, replace_fake_quantizers
+from edgeopt_torchao.quantize.fake_quantize import (
+    FakeQuantizer,
+    quantization_parameters,
+    replace_fake_quantizers,
+)
 
 ACTIVATION = {
     "observer": MovingAverageMinMaxObserver,

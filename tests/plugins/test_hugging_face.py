@@ -17,7 +17,8 @@ from PIL import Image
 from edgeopt.data import load_data, prepare
 from edgeopt.errors import DataError
 from edgeopt.progress import Silent
-from edgeopt_huggingface.plugin import HuggingFaceOptions, SplitNames, fingerprint, load
+from edgeopt_huggingface.options import HuggingFaceOptions, SplitNames
+from edgeopt_huggingface.plugin import fingerprint, load
 
 CLASSES = ("cat", "dog", "owl")
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)

@@ -20,16 +20,16 @@ from edgeopt.registry import load_registry
 from edgeopt.task import TASKS
 from edgeopt.types import Form, Json, ModelState
 from edgeopt_executorch.quantizer import build_xnnpack
-from edgeopt_lightning.validation import validation_score
-from edgeopt_torchao.bits import BitRules, NarrowingQuantizer, bits_of_layers, weighted_layers
-from edgeopt_torchao.convert import convert
-from edgeopt_torchao.equalization import equalize, find_pairs
-from edgeopt_torchao.learned_step import dampen, learned_steps, share_between_integers, start_steps
-from edgeopt_torchao.mixed import allocate
-from edgeopt_torchao.on_demand import hold_accuracy
-from edgeopt_torchao.prepare import calibrate, prepare_ptq, prepare_qat
-from edgeopt_torchao.ranges import least_error_step
-from edgeopt_torchao.reconstruction import Repairs, repair, rounded_layers
+from edgeopt_lightning.fit.validation import validation_score
+from edgeopt_torchao.bits.learned_step import dampen, learned_steps, share_between_integers, start_steps
+from edgeopt_torchao.bits.least_error_ranges import least_error_step
+from edgeopt_torchao.bits.mixed import allocate
+from edgeopt_torchao.bits.on_demand import hold_accuracy
+from edgeopt_torchao.bits.rules import BitRules, NarrowingQuantizer, bits_of_layers, weighted_layers
+from edgeopt_torchao.quantize.convert import convert
+from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq, prepare_qat
+from edgeopt_torchao.repair.equalization import equalize, find_pairs
+from edgeopt_torchao.repair.reconstruction import Repairs, repair, rounded_layers
 
 BATCHES = (1, 16)
 
@@ -217,7 +217,7 @@ def test_any_numerics_convert_to_what_was_learned(net: nn.Module, per_channel: b
 
 
 def test_the_gradient_of_a_step_is_that_of_the_paper() -> None:
-    from edgeopt_torchao.learned_step import _RoundToLearnedStep
+    from edgeopt_torchao.bits.learned_step import _RoundToLearnedStep
 
     values = torch.tensor([-9.0, -0.6, 0.2, 2.4, 50.0], requires_grad=True)
     step = torch.tensor([1.0], requires_grad=True)

@@ -10,9 +10,9 @@ import onnx_ir
 import pytest
 from qdq_graphs import Chain, kinds, pictures, run
 
-from edgeopt_onnx.automatic import keep_cheaper_in_float
-from edgeopt_onnx.canonical import canonicalize
-from edgeopt_onnx.costs import COSTS, Cost
+from edgeopt_onnx.auto.choice import keep_cheaper_in_float
+from edgeopt_onnx.auto.costs import COSTS, OperatorCost
+from edgeopt_onnx.rewrites import canonicalize
 
 
 def mobile_block(channels: int, edge: int) -> onnx_ir.Model:
@@ -100,12 +100,12 @@ def test_the_cut_is_the_cheapest_choice(seed: int, monkeypatch: pytest.MonkeyPat
     """Against all choices, tried one by one on a chain of four convolutions with costs drawn at random."""
     random = np.random.default_rng(seed)
     costs = {
-        kind: (Cost(int(random.integers(1, 100_000)), 0.0), Cost(int(random.integers(1, 100_000)), 0.0))
+        kind: (OperatorCost(int(random.integers(1, 100_000)), 0.0), OperatorCost(int(random.integers(1, 100_000)), 0.0))
         for kind in COSTS
     }
-    conversion = Cost(int(random.integers(1, 60_000)), 0.0)
+    conversion = OperatorCost(int(random.integers(1, 60_000)), 0.0)
     costs["conversion"] = (conversion, conversion)
-    monkeypatch.setattr("edgeopt_onnx.automatic.COSTS", costs)
+    monkeypatch.setattr("edgeopt_onnx.auto.choice.COSTS", costs)
     chain = Chain(16).round(0.05, 0)
     layers = [("pointwise", 1, 1), ("depthwise", 3, 16), ("dense", 3, 1), ("pointwise", 1, 1)]
     for _, kernel, group in layers:

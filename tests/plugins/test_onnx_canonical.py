@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from qdq_graphs import Chain, kinds, pictures, run
 
 from edgeopt.errors import ExportError
-from edgeopt_onnx.canonical import (
+from edgeopt_onnx.fusion import fused
+from edgeopt_onnx.rewrites import (
     REWRITES,
     canonicalize,
     clip_behind_quantization,
@@ -26,7 +27,6 @@ from edgeopt_onnx.canonical import (
     require_symmetric,
     restore_float_biases,
 )
-from edgeopt_onnx.fusion import fused
 
 SCALES = st.floats(1e-3, 0.2).map(lambda value: float(np.float32(value)))
 ZERO_POINTS = st.integers(-128, 127)

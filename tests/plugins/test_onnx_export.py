@@ -14,7 +14,8 @@ from onnx import numpy_helper
 from small_programs import CLASSES, SIZE, capture, float_net, odd_net, outputs, pictures, quantized
 from torch.export import ExportedProgram
 
-from edgeopt_onnx.export import CARD_KEY, _copied, export_onnx, fold_weights
+from edgeopt_onnx.conversion import _copied, export_onnx, fold_weights
+from edgeopt_onnx.options import CARD_KEY
 from edgeopt_onnx.predictor import OnnxPredictor
 
 CARD = '{"classes": ["käse", "b"]}'

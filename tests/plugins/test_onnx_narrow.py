@@ -19,8 +19,8 @@ from edgeopt.errors import ExportError, NothingChangedError
 from edgeopt.lookup import resolve
 from edgeopt.plugin import Bits, ExporterPlugin, Numerics
 from edgeopt.registry import load_registry
-from edgeopt_onnx.export import export_onnx
-from edgeopt_onnx.narrow import store_narrow_weights
+from edgeopt_onnx.conversion import export_onnx
+from edgeopt_onnx.int4 import store_narrow_weights
 from edgeopt_onnx.predictor import OnnxPredictor
 
 

@@ -13,10 +13,8 @@ from pydantic import ValidationError
 from edgeopt.data import load_data, prepare
 from edgeopt.errors import DataError
 from edgeopt.progress import Silent
+from edgeopt_pictures.options import DigitsOptions, ImageFolderOptions, ShapesOptions
 from edgeopt_pictures.plugin import (
-    DigitsOptions,
-    ImageFolderOptions,
-    ShapesOptions,
     fingerprint_digits,
     fingerprint_folder,
     load_digits,

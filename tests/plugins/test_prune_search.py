@@ -22,9 +22,15 @@ from edgeopt.testing import PassContract
 from edgeopt.types import ModelState, TrainingData
 from edgeopt_lightning.options import TrainOptions
 from edgeopt_lightning.plugin import train
-from edgeopt_pruning.choice import Ranked, Rules
-from edgeopt_pruning.groups import Group
-from edgeopt_pruning.sensitivity import Candidate, Sensitivity, removal_at, smallest_threshold, thresholds_of
+from edgeopt_pruning.structured.choice import Ranked, Rules
+from edgeopt_pruning.structured.groups import Group
+from edgeopt_pruning.structured.width_sensitivity import (
+    Candidate,
+    Sensitivity,
+    removal_at,
+    smallest_threshold,
+    thresholds_of,
+)
 
 LEVELS = (0.75, 0.5)
 
@@ -158,7 +164,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("at", [1, 4, 9])
 def test_a_killed_search_goes_on_to_the_same_bytes(at: int, trained: ModelState, tmp_path: Path, monkeypatch) -> None:
     """Killed in the map of six trials, and in the training after it; what was tried is not tried again."""
-    from edgeopt_pruning import search as module
+    from edgeopt_pruning.structured import search as module
 
     tried = []
     real = module._try

@@ -24,10 +24,10 @@ from edgeopt.recipe import Recipe, parse_recipe
 from edgeopt.registry import load_registry
 from edgeopt.testing import PassContract
 from edgeopt.types import ModelState
-from edgeopt_pruning.choice import Ranked, Rules, removal_of, smallest_removal
-from edgeopt_pruning.cost import cost_of, layers_of, lost_channels
-from edgeopt_pruning.groups import Dependencies, Group
-from edgeopt_pruning.importance import collect_gradients, rank
+from edgeopt_pruning.structured.choice import Ranked, Rules, removal_of, smallest_removal
+from edgeopt_pruning.structured.cost import cost_of, layers_of, lost_channels
+from edgeopt_pruning.structured.groups import Dependencies, Group
+from edgeopt_pruning.structured.importance import collect_gradients, rank
 from edgeopt_torchvision.compat import import_torchvision
 
 EXAMPLE = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))

@@ -21,12 +21,12 @@ from edgeopt.plugin import Budget, PassPlugin
 from edgeopt.registry import load_registry
 from edgeopt.settings import Augmentation
 from edgeopt.testing import PassContract
-from edgeopt_distillation import taught
-from edgeopt_pruning import unstructured
-from edgeopt_pruning.masks import Pattern, choose_layers, choose_zeros, smallest
-from edgeopt_pruning.schedule import SparsitySchedule
-from edgeopt_pruning.unstructured import prune_unstructured
-from edgeopt_pruning.unstructured_options import PruneUnstructuredOptions
+from edgeopt_distillation import fit_with_teacher
+from edgeopt_pruning.options import PruneUnstructuredOptions
+from edgeopt_pruning.unstructured import prune as unstructured
+from edgeopt_pruning.unstructured.masks import Pattern, choose_layers, choose_zeros, smallest
+from edgeopt_pruning.unstructured.prune import prune_unstructured
+from edgeopt_pruning.unstructured.schedule import SparsitySchedule
 
 LAYERS = ("features.0", "features.3", "head.1")
 WEIGHTS = 216 + 1152 + 48  # of make_net's layers
@@ -314,7 +314,7 @@ WAYS = {
 def test_zeros_hold_at_every_step_and_end_as_planned(tmp_path, monkeypatch, changes) -> None:
     """Looks at the module before each forward pass, whoever runs it: training, or validation of averaged weights."""
     schedules, seen = [], []
-    real = taught.fit
+    real = fit_with_teacher.fit
 
     def watched(module, data, task, options, context, hooks, label):
         schedules.append(hooks.constrain.__self__.schedule)
@@ -337,7 +337,7 @@ def test_zeros_hold_at_every_step_and_end_as_planned(tmp_path, monkeypatch, chan
         handle.remove()
         return result
 
-    monkeypatch.setattr(taught, "fit", watched)
+    monkeypatch.setattr(fit_with_teacher, "fit", watched)
     options = options_of(sparsity=0.7, epochs=4, **changes)
     after = prune_unstructured(make_state(make_net()), options, make_context(tmp_path))
     assert len(seen) == 4 * 8

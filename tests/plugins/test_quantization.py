@@ -14,13 +14,13 @@ from torch.export import ExportedProgram
 from edgeopt.errors import ExportError, FunctionChangedError, NothingChangedError
 from edgeopt.program import capture, export_program
 from edgeopt_executorch.quantizer import build_xnnpack
-from edgeopt_torchao.agreement import compare
-from edgeopt_torchao.batch_norm import BatchNorm
-from edgeopt_torchao.convert import OPERATORS, convert
-from edgeopt_torchao.dropout import put_back_dropouts, take_out_dropouts
-from edgeopt_torchao.freeze import freeze_batch_norm, freeze_observers
-from edgeopt_torchao.layers import count_quantized
-from edgeopt_torchao.prepare import calibrate, prepare_ptq, prepare_qat
+from edgeopt_torchao.graph.batch_norm import BatchNorm
+from edgeopt_torchao.graph.dropout import put_back_dropouts, take_out_dropouts
+from edgeopt_torchao.graph.layers import count_quantized
+from edgeopt_torchao.quantize.agreement import compare
+from edgeopt_torchao.quantize.convert import OPERATORS, convert
+from edgeopt_torchao.quantize.freeze import freeze_batch_norm, freeze_observers
+from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq, prepare_qat
 from edgeopt_torchvision.compat import import_torchvision
 
 BATCHES = (1, 16)

@@ -8,13 +8,13 @@ from torch.export import ExportedProgram
 from edgeopt.plugin import Bits
 from edgeopt.program import capture, export_program
 from edgeopt_executorch.quantizer import build_xnnpack
-from edgeopt_torchao.agreement import compare
-from edgeopt_torchao.bits import BitRules, NarrowingQuantizer
-from edgeopt_torchao.convert import convert
-from edgeopt_torchao.equalization import equalize
-from edgeopt_torchao.layers import count_quantized
-from edgeopt_torchao.prepare import calibrate, prepare_ptq, prepare_qat
-from edgeopt_torchao.reconstruction import Repairs, repair
+from edgeopt_torchao.bits.rules import BitRules, NarrowingQuantizer
+from edgeopt_torchao.graph.layers import count_quantized
+from edgeopt_torchao.quantize.agreement import compare
+from edgeopt_torchao.quantize.convert import convert
+from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq, prepare_qat
+from edgeopt_torchao.repair.equalization import equalize
+from edgeopt_torchao.repair.reconstruction import Repairs, repair
 
 BATCHES = (1, 16)
 

@@ -17,9 +17,13 @@ from pydantic import ValidationError
 from tensorflow_work import CLASSES, KILLED, OPTIONS, PRECISIONS, SIZE, missing_converters, pictures
 
 from edgeopt.errors import ExportError
-from edgeopt_tensorflow import plugin
+from edgeopt_tensorflow import exporter
+from edgeopt_tensorflow.architectures import ARCHITECTURES
 from edgeopt_tensorflow.augment import augment
-from edgeopt_tensorflow.names import ARCHITECTURES
+from edgeopt_tensorflow.options import (
+    ApplicationsOptions,
+    ConvertedTfliteOptions,
+)
 from edgeopt_tflite.metadata import read_metadata
 
 needs_onnx2tf = pytest.mark.skipif(bool(missing_converters()), reason=f"not installed: {missing_converters()}")
@@ -58,7 +62,7 @@ def logits(folder: Path) -> Any:
 
 def difference(folder: Path, name: str, expected: Any) -> float:
     """Of a file in LiteRT, as a share of the range of what is expected."""
-    with plugin.open_tflite(folder / "files" / name, 1) as opened:  # type: ignore[attr-defined]
+    with exporter.open_tflite(folder / "files" / name, 1) as opened:  # type: ignore[attr-defined]
         got = opened.predict(pictures())
     assert got.dtype == np.float32
     return float(np.abs(got - expected).max() / np.ptp(expected))
@@ -147,7 +151,7 @@ def test_tflite_carries_its_card(folder):
 
 
 def test_onnx_takes_any_batch_and_carries_its_card(folder, logits):
-    with plugin.open_onnx(folder / "files/model.onnx", 1) as opened:  # type: ignore[attr-defined]
+    with exporter.open_onnx(folder / "files/model.onnx", 1) as opened:  # type: ignore[attr-defined]
         assert opened.input_info.shape == ("batch", 3, SIZE, SIZE)
         for count in (1, 5, 24):
             assert np.abs(opened.predict(pictures()[:count]) - logits[:count]).max() < 1e-4
@@ -169,7 +173,7 @@ def test_another_process_writes_the_same_bytes(name, folder, found):
     assert (folder / "first" / name).read_bytes() == (folder / "second" / name).read_bytes()
 
 
-@pytest.mark.parametrize(("name", "opens"), [("model.onnx", plugin.open_onnx), ("int8.tflite", plugin.open_tflite)])
+@pytest.mark.parametrize(("name", "opens"), [("model.onnx", exporter.open_onnx), ("int8.tflite", exporter.open_tflite)])
 def test_half_a_file_is_refused(name, opens, folder, found, tmp_path):
     content = (folder / "files" / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) // 2])
@@ -255,10 +259,10 @@ def test_mistakes_are_explained(name, text, found):
 @pytest.mark.parametrize(
     ("options", "values", "text"),
     [
-        (plugin.ApplicationsOptions, {"arch": "MobileNetV9"}, "did you mean 'MobileNet"),
-        (plugin.ApplicationsOptions, {"arch": "ResNet50", "alpha": 0.5}, "ResNet50 has no alpha"),
-        (plugin.ApplicationsOptions, {"arch": "ResNet50", "weights": "best"}, "is not"),
-        (plugin.ConvertedTfliteOptions, {"quantized_io": "int8"}, 'needs precision = "int8"'),
+        (ApplicationsOptions, {"arch": "MobileNetV9"}, "did you mean 'MobileNet"),
+        (ApplicationsOptions, {"arch": "ResNet50", "alpha": 0.5}, "ResNet50 has no alpha"),
+        (ApplicationsOptions, {"arch": "ResNet50", "weights": "best"}, "is not"),
+        (ConvertedTfliteOptions, {"quantized_io": "int8"}, 'needs precision = "int8"'),
     ],
 )
 def test_options_that_do_not_fit(options, values, text):
@@ -267,7 +271,7 @@ def test_options_that_do_not_fit(options, values, text):
 
 
 def test_every_architecture_is_offered():
-    schema = plugin.ApplicationsOptions.model_json_schema()
+    schema = ApplicationsOptions.model_json_schema()
     assert schema["properties"]["arch"]["enum"] == sorted(ARCHITECTURES)
 
 

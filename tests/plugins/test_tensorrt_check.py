@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeopt.errors import ExportError
 from edgeopt_tensorrt.build_engine import BuildError, EngineSettings, build_engine
-from edgeopt_tensorrt.check import find_problems, quantized_layers, require_tensorrt, weighted_layers
 from edgeopt_tensorrt.engine_layers import read_layers
+from edgeopt_tensorrt.graph_check import find_problems, quantized_layers, require_tensorrt, weighted_layers
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx")
 

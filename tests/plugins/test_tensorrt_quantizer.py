@@ -15,8 +15,8 @@ from edgeopt.program import capture, export_program
 from edgeopt.registry import load_registry
 from edgeopt.testing import pass_context, tiny_data, tiny_model
 from edgeopt_tensorrt.quantizer import build_tensorrt
-from edgeopt_torchao.layers import count_quantized
-from edgeopt_torchao.prepare import prepare_ptq
+from edgeopt_torchao.graph.layers import count_quantized
+from edgeopt_torchao.quantize.prepare import prepare_ptq
 
 aten = torch.ops.aten
 operators = torch.ops.quantized_decomposed

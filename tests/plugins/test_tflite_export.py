@@ -21,17 +21,17 @@ from edgeopt.preprocessing import Preprocessing
 from edgeopt.task import TASKS
 from edgeopt.types import Form, ModelState
 from edgeopt_executorch.quantizer import build_xnnpack
-from edgeopt_tflite import audit, rewrite
+from edgeopt_tflite import audit, rewrites
 from edgeopt_tflite.convert import convert
 from edgeopt_tflite.delegate import delegation
 from edgeopt_tflite.graph import Graph
 from edgeopt_tflite.integrity import require_whole
 from edgeopt_tflite.metadata import read_metadata
+from edgeopt_tflite.precision import to_precision
 from edgeopt_tflite.predictor import TflitePredictor
-from edgeopt_tflite.variants import to_precision
-from edgeopt_torchao.bits import IN_FLOAT, BitRules, NarrowingQuantizer
-from edgeopt_torchao.convert import convert as convert_quantized
-from edgeopt_torchao.prepare import calibrate, prepare_ptq
+from edgeopt_torchao.bits.rules import IN_FLOAT, BitRules, NarrowingQuantizer
+from edgeopt_torchao.quantize.convert import convert as convert_quantized
+from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq
 
 NAMES = tuple(f"käse {index}" for index in range(CLASSES))
 
@@ -66,7 +66,7 @@ def both(programs: dict[str, ExportedProgram], tmp_path_factory: pytest.TempPath
             return converted[precision]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("edgeopt_tflite.state.convert", recording)
+            patch.setattr("edgeopt_tflite.exporter.convert", recording)
             artifacts[precision] = export(state_of(program, precision), tmp_path_factory.mktemp(precision))
     return Made(artifacts, converted)
 
@@ -150,9 +150,9 @@ def test_hard_swish_runs_in_float_inside_the_delegate(
 ) -> None:
     graph = Graph(converted["int8"])
     assert delegation(converted["int8"]).outside == ("HARD_SWISH",)
-    assert rewrite.float_operators(graph) == 1
+    assert rewrites.float_operators(graph) == 1
     assert delegation(graph.to_bytes()).outside == ()
-    assert rewrite.float_operators(Graph(converted["float32"])) == 0
+    assert rewrites.float_operators(Graph(converted["float32"])) == 0
 
 
 class Pooled(torch.nn.Module):
@@ -213,7 +213,7 @@ def test_padding_before_a_pooling_stays_in_the_delegate_where_zero_is_the_least(
     before = convert(program)
     graph = Graph(before)
     assert graph.kinds()["PADV2"] == 1
-    assert rewrite.plain_padding(graph) == int(rectified)
+    assert rewrites.plain_padding(graph) == int(rectified)
     batch = pictures(3) - 5  # far below zero where nothing cuts it off
     np.testing.assert_array_equal(run(graph.to_bytes(), tmp_path, batch), run(before, tmp_path, batch))
     np.testing.assert_allclose(run(graph.to_bytes(), tmp_path, batch), outputs(program, batch).numpy(), atol=1e-4)
@@ -257,7 +257,7 @@ def test_auto_leaves_lonely_operators_in_float(
     graph.replace_output(given[3])
     batch = pictures(1).clip(max=1) - 1
     before = run(graph.to_bytes(), tmp_path, batch)
-    assert rewrite.float_islands(graph) == kept_float
+    assert rewrites.float_islands(graph) == kept_float
     graph.compact("input", "logits")
     assert ("QUANTIZE" in graph.kinds()) == (not kept_float)
     after = run(graph.to_bytes(), tmp_path, batch)

@@ -21,7 +21,7 @@ from edgeopt.registry import load_registry
 from edgeopt.task import TASKS
 from edgeopt.types import Form, ModelState
 from edgeopt_tflite.graph import Graph, packed_int4, unpacked
-from edgeopt_tflite.narrow import pack_weights
+from edgeopt_tflite.int4 import pack_weights
 from edgeopt_tflite.predictor import TflitePredictor
 
 

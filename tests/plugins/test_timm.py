@@ -14,7 +14,8 @@ from edgeopt.preprocessing import Preprocessing
 from edgeopt.settings import Augmentation
 from edgeopt.types import ModelState, TrainingData
 from edgeopt_timm.models import _import_timm
-from edgeopt_timm.plugin import TimmOptions, build_model, fingerprint_model
+from edgeopt_timm.options import TimmOptions
+from edgeopt_timm.plugin import build_model, fingerprint_model
 
 
 def data(image_size: int = 64, classes: int = 7, **preprocessing: Any) -> TrainingData:

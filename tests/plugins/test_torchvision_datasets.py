@@ -20,15 +20,8 @@ from edgeopt.errors import DataError
 from edgeopt.progress import Silent
 from edgeopt_torchvision.compat import import_torchvision
 from edgeopt_torchvision.datasets import CIFAR10_CLASSES
-from edgeopt_torchvision.names import CIFAR10_FILES, CIFAR10_FOLDER
-from edgeopt_torchvision.plugin import (
-    Cifar10Options,
-    FakeOptions,
-    fingerprint_cifar10,
-    fingerprint_fake,
-    load_cifar10,
-    load_fake,
-)
+from edgeopt_torchvision.options import CIFAR10_FILES, CIFAR10_FOLDER, Cifar10Options, FakeOptions
+from edgeopt_torchvision.plugin import fingerprint_cifar10, fingerprint_fake, load_cifar10, load_fake
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])

@@ -22,8 +22,9 @@ from edgeopt.settings import Augmentation
 from edgeopt.types import Form, ModelState, TrainingData
 from edgeopt_torchvision.compat import import_torchvision
 from edgeopt_torchvision.models import _adapted
-from edgeopt_torchvision.names import WEIGHTS
-from edgeopt_torchvision.plugin import TorchvisionOptions, build_model, fingerprint_model
+from edgeopt_torchvision.options import TorchvisionOptions
+from edgeopt_torchvision.plugin import build_model, fingerprint_model
+from edgeopt_torchvision.weights_names import WEIGHTS
 
 #: One of each family, the smallest: shapes of these are computed through and through.
 FAMILIES = [

@@ -18,8 +18,8 @@ from edgeopt.errors import DataError, NothingChangedError, TrainingError
 from edgeopt.plugin import Budget
 from edgeopt.settings import Augmentation
 from edgeopt.task import Classification
-from edgeopt_lightning.fit import fit
-from edgeopt_lightning.hooks import FitHooks
+from edgeopt_lightning.fit.hooks import FitHooks
+from edgeopt_lightning.fit.loop import fit
 from edgeopt_lightning.options import FitOptions, TrainOptions
 from edgeopt_lightning.plugin import edgeopt_passes, train
 
@@ -337,11 +337,11 @@ def test_an_interrupt_comes_through_and_the_next_one_is_heard(tmp_path) -> None:
 def test_two_processes_train_one_model_and_the_first_one_writes(tmp_path) -> None:
     code = """
         import hashlib, json
-        from edgeopt_lightning import fit
+        from edgeopt_lightning.fit import loop
         rank = os.environ.get("LOCAL_RANK", "0")
         written = []
-        original = fit.write_checkpoint
-        fit.write_checkpoint = lambda *values: (written.append(1), original(*values))
+        original = loop.write_checkpoint
+        loop.write_checkpoint = lambda *values: (written.append(1), original(*values))
         steps = Steps()
         options = options.model_copy(update={"freeze": ("features",), "unfreeze_epoch": 1})
         for label in ("first", "second"):  # two trainings in one process, as in a recipe with train and qat

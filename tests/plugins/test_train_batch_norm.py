@@ -4,8 +4,8 @@ import pytest
 import torch
 from training_samples import make_net
 
-from edgeopt_lightning import batch_norm
-from edgeopt_lightning.averaging import Averaging
+from edgeopt_lightning.fit import batch_norm
+from edgeopt_lightning.fit.averaging import Averaging
 
 
 @pytest.fixture

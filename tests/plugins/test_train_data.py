@@ -7,7 +7,7 @@ from training_samples import PREPROCESSING, make_split
 
 from edgeopt.data import CachedSplit
 from edgeopt.settings import Augmentation
-from edgeopt_lightning.data import Normalize, Shuffled, ordered_loader, training_loader
+from edgeopt_lightning.fit.data import Normalize, Shuffled, ordered_loader, training_loader
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from training_samples import make_net
 
-from edgeopt_lightning.optimizers import LearningRate, make_optimizer
+from edgeopt_lightning.fit.optimizers import LearningRate, make_optimizer
 from edgeopt_lightning.options import FitOptions
 
 

@@ -12,7 +12,8 @@ from edgeopt.plugin import Use
 from edgeopt.progress import Silent
 from edgeopt.testing import tiny_data
 from edgeopt.types import ModelState, Role
-from edgeopt_tflite.plugin import TfliteOptions, edgeopt_exporters
+from edgeopt_tflite.options import TfliteOptions
+from edgeopt_tflite.plugin import edgeopt_exporters
 
 
 def export(state: ModelState, folder: Path, **options: Any) -> Artifact:

@@ -1,0 +1,127 @@
+"""Training with a teacher, and the same training without one beside it: for `distill`, and for every pass that trains.
+
+```
+teacher = teacher_of(options, state.task, context)
+result = fit_taught(module, teacher, state.task, options, context, hooks, "recovery")
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from edgeopt.module_copies import copy_module
+from edgeopt.plugin import PassContext
+from edgeopt.task import Task, wilson_interval
+from edgeopt.types import Curve, Json
+from edgeopt_distillation.options import TaughtOptions
+from edgeopt_distillation.teacher_loss import Teacher, Teaching, load_teacher
+from edgeopt_lightning.fit.hooks import FitHooks, FitResult
+from edgeopt_lightning.fit.loop import fit
+
+_CONTROL = "control"
+
+
+def teacher_of(options: TaughtOptions, task: Task, context: PassContext) -> Teacher | None:
+    """The teacher that the options name, None where they name none; raises what `load_teacher` does."""
+    return None if options.teacher is None else load_teacher(options.teacher, task, context)
+
+
+def fit_taught(
+    module: nn.Module,
+    teacher: Teacher | None,
+    task: Task,
+    options: TaughtOptions,
+    context: PassContext,
+    hooks: FitHooks | None = None,
+    label: str = "train",
+    *,
+    control: nn.Module | None = None,
+    extra: Callable[[], Tensor] | None = None,
+) -> FitResult:
+    """`fit`, with a teacher where there is one, and then the control: the same training without the teacher.
+
+    The control is trained where `options.control` asks for it: `control` in place, or a copy of `module` as it was. Its
+    figures join those of the result. Both trainings use `hooks`, so these must depend on nothing but the module they
+    are given. `extra` is added to the loss of the training with the teacher.
+    """
+    hooks = hooks or FitHooks()
+    if teacher is None:
+        return fit(module, context.data, task, options, context, hooks, label)
+    if options.control and control is None:
+        control = copy_module(module)
+    epochs = context.budget.of(context.budget.epochs, options.epochs)
+    teaching = Teaching(teacher, task, options, epochs, options.label_smoothing, extra)
+    result = fit(module, context.data, task, options, context, teaching.added_to(hooks), label)
+    result = replace(
+        result,
+        facts={**result.facts, **teacher.facts(task.metric)},
+        warnings=(*teacher.warnings, *result.warnings),
+    )
+    if not options.control or control is None:
+        return result
+    without = fit(control, context.data, task, options, context, hooks, f"{label}, {_CONTROL}")
+    comparison = Comparison(result, without, task.metric)
+    return replace(
+        result,
+        facts={**result.facts, **comparison.facts()},
+        curves=(*result.curves, *comparison.curves()),
+        warnings=(*result.warnings, *comparison.warnings(teacher)),
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A training with a teacher and the same one without, on the same validation pictures."""
+
+    taught: FitResult
+    control: FitResult
+    metric: str
+
+    @property
+    def gain(self) -> float:
+        """What the teacher brought, in the task's metric."""
+        return self.taught.best_score - self.control.best_score
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the control's score."""
+        return wilson_interval(round(self.control.best_score * self.control.pictures), self.control.pictures)
+
+    @property
+    def is_within_interval(self) -> bool:
+        """Whether the taught score lies in the control's interval: then chance may have made the difference."""
+        low, high = self.interval
+        return low <= self.taught.best_score <= high
+
+    def facts(self) -> dict[str, Json]:
+        """The control's row, and the difference."""
+        return {
+            f"{_CONTROL}_{self.metric}": self.control.best_score,
+            f"{_CONTROL}_{self.metric}_interval": list(self.interval),
+            f"{_CONTROL}_loss": self.control.best_loss,
+            f"{_CONTROL}_best_epoch": self.control.best_epoch,
+            f"{_CONTROL}_epochs_run": self.control.epochs_run,
+            "teacher_gain": self.gain,
+            "teacher_gain_within_interval": self.is_within_interval,
+        }
+
+    def curves(self) -> tuple[Curve, ...]:
+        """The control's curves but for its learning rate, which is the taught one's."""
+        curves = (each for each in self.control.curves if each.name != "learning rate")
+        return tuple(replace(each, name=f"{each.name}, {_CONTROL}") for each in curves)
+
+    def warnings(self, teacher: Teacher) -> tuple[str, ...]:
+        """What to say when the teacher brought nothing."""
+        if self.gain > 0:
+            return ()
+        within = "within" if self.is_within_interval else "beyond"
+        message = (
+            f"the teacher did not help: {self.metric} on validation is {self.taught.best_score:.1%} with it and "
+            f"{self.control.best_score:.1%} without, a difference {within} the 95 % interval; the teacher itself has "
+            f"{teacher.score.value:.1%}"
+        )
+        return (message,)

@@ -1,0 +1,179 @@
+"""A teacher, and the loss with which a student learns from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, log_softmax
+
+from edgeopt.errors import Problem, TrainingError
+from edgeopt.module_copies import copy_module
+from edgeopt.plugin import ModelPlugin, PassContext, Use
+from edgeopt.task import Score, Task
+from edgeopt.types import TORCH, Json, ModelState
+from edgeopt_distillation.options import TeacherOptions
+from edgeopt_lightning.fit.hooks import FitHooks
+from edgeopt_lightning.fit.validation import is_guessing, validation_score
+
+# ---- the teacher -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained module in evaluation mode, whose weights need no gradients, and its score on the validation split."""
+
+    module: nn.Module
+    name: str
+    score: Score
+    warnings: tuple[str, ...] = ()
+
+    def facts(self, metric: str) -> dict[str, Json]:
+        """What the report says of it; `metric` names the score."""
+        return {
+            "teacher": self.name.strip("'"),
+            f"teacher_{metric}": self.score.value,
+            f"teacher_{metric}_interval": list(self.score.interval),
+        }
+
+
+def load_teacher(teacher: Use[ModelPlugin] | Literal["float"], task: Task, context: PassContext) -> Teacher:
+    """Builds the model that a recipe names as a teacher and scores it on the validation split.
+
+    In a smoke run a teacher that knows nothing is a warning: there, no model was trained for more than a few batches.
+
+    Raises `TrainingError` when it is of another framework, has other classes or is no better than guessing, when there
+    is no float model yet that "float" could mean, and what its plugin raises.
+    """
+    name, built = _built(teacher, context)
+    module = built.module.eval().requires_grad_(False)
+    _require_classes(name, module, built.classes, context)
+    score = validation_score(module, task, context)
+    warnings = tuple(f"teacher: {warning}" for record in built.history for warning in record.warnings)
+    if is_guessing(score, context.data.validation.labels[: score.count], len(context.data.classes)):
+        problem = (
+            f"teacher {name} has an {task.metric} of {score.value:.1%} on {score.count} validation pictures of "
+            f"{len(context.data.classes)} classes, which is no better than guessing"
+        )
+        if context.budget.batches is None:
+            hint = "give it weights that were trained on these classes, or train it in a recipe and name that run"
+            raise TrainingError(Problem(problem, hint, option="teacher"))
+        warnings = (*warnings, problem)
+    return Teacher(module, name, score, warnings)
+
+
+def _built(teacher: Use[ModelPlugin] | Literal["float"], context: PassContext) -> tuple[str, ModelState]:
+    """The teacher's name and a state of its own."""
+    if not isinstance(teacher, Use):
+        if context.baseline is None:
+            problem = (
+                'teacher "float" is the model before the first pass that compresses it, and none comes before this pass'
+            )
+            raise TrainingError(Problem(problem, "name a model, or put this pass after it", option="teacher"))
+        state = context.baseline()
+        return "this run's float model", replace(state, model=copy_module(state.module))
+    if teacher.plugin.framework != TORCH:
+        raise TrainingError(
+            Problem(
+                f"teacher {teacher.plugin.name!r} is a model of {teacher.plugin.framework}, "
+                f"and the student one of {TORCH}",
+                "name a model of PyTorch",
+                option="teacher",
+            )
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        return repr(teacher.plugin.name), teacher.plugin.build(teacher.options, context.data)
+
+
+@torch.no_grad()
+def _require_classes(name: str, module: nn.Module, classes: Sequence[str], context: PassContext) -> None:
+    """Raises `TrainingError` for a teacher that answers with other classes than the student's."""
+    data = context.data
+    outputs = module(torch.from_numpy(data.preprocessing.normalize(data.validation.pixels(range(1))))).shape[-1]
+    if tuple(classes) != data.classes or outputs != len(data.classes):
+        problem = f"teacher {name} tells {outputs} classes, and the data set has {len(data.classes)}"
+        if outputs == len(data.classes):
+            problem = f"teacher {name} knows other classes than the data set: {', '.join(classes)}"
+        hint = "train it on these classes in a recipe, and name that run as earlier-run"
+        raise TrainingError(Problem(problem, hint, option="teacher"))
+
+
+# ---- the loss --------------------------------------------------------------------------------------------------------
+
+
+def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence between student's and teacher's softened answers, times the temperature squared.
+
+    Takes float logits (n, classes) and gives a scalar, the mean over the batch, float32. The factor keeps the
+    gradients' size whatever the temperature is.
+
+    Source: G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network", 2015.
+    """
+    student = log_softmax(logits.float() / temperature, dim=1)
+    teacher = log_softmax(teacher_logits.float() / temperature, dim=1)
+    return kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def alpha_at(options: TeacherOptions, epoch: int, epochs: int) -> float:
+    """The teacher's share of the loss in `epoch`, counted from 0, of `epochs`."""
+    end = options.alpha_end or 0.0
+    done = epoch / (epochs - 1) if epochs > 1 else 0.0
+    match options.alpha_schedule:
+        case "linear":
+            return options.alpha + (end - options.alpha) * done
+        case "cosine":
+            return end + (options.alpha - end) * (1 + math.cos(math.pi * done)) / 2
+        case _:
+            return options.alpha
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """The loss of a student with a teacher, in a training of `epochs`.
+
+    `label_smoothing` is that of the labels' part. `extra`, where it is given, is added as it is: the loss of features,
+    which both models computed for the same batch just before.
+    """
+
+    teacher: Teacher
+    task: Task
+    options: TeacherOptions
+    epochs: int
+    label_smoothing: float = 0.0
+    extra: Callable[[], Tensor] | None = None
+    # a tensor, because a compiled step would be compiled anew for each new number
+    _alpha: Tensor = field(default_factory=lambda: torch.tensor(0.0), repr=False)
+
+    def added_to(self, hooks: FitHooks) -> FitHooks:
+        """The hooks of a pass with this loss, and with what must be done before each epoch."""
+
+        def before_epoch(module: nn.Module, epoch: int) -> None:
+            if hooks.before_epoch is not None:
+                hooks.before_epoch(module, epoch)
+            self.before_epoch(module, epoch)
+
+        return replace(hooks, before_epoch=before_epoch, loss=self.loss)
+
+    def before_epoch(self, student: nn.Module, epoch: int) -> None:
+        """Sets alpha, and brings the teacher to the student's device."""
+        self._alpha.fill_(alpha_at(self.options, epoch, self.epochs))
+        place = next(student.parameters()).device
+        self.teacher.module.to(place)
+
+    def loss(self, inputs: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch, a scalar.
+
+        Takes normalized float32 `inputs` (n, 3, height, width), the student's `logits` (n, classes) and int64 `labels`
+        (n,).
+        """
+        with torch.no_grad():
+            teacher_logits = self.teacher.module(inputs)
+        soft = soft_loss(logits, teacher_logits, self.options.temperature)
+        hard = self.task.loss(logits, labels, self.label_smoothing)
+        loss = self._alpha * soft + (1 - self._alpha) * hard
+        return loss if self.extra is None else loss + self.extra()

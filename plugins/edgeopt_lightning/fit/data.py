@@ -1,0 +1,134 @@
+"""Batches of a split as tensors: which pictures, in which order, on which device of several.
+
+What a batch holds depends on the seed, the epoch and the batch's number alone, so a training that resumes at an epoch
+sees the batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from edgeopt.data import CachedSplit
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.settings import Augmentation
+from edgeopt.types import Split
+
+
+def derived_seed(*parts: int) -> int:
+    """One seed from several, int64 and non-negative; different parts give unrelated seeds."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """`Preprocessing.normalize` for tensors: the same arithmetic in the same order, so the same floats.
+
+    Takes uint8 (n, 3, height, width) and returns float32 of that shape, channels-last in memory where asked.
+    """
+
+    preprocessing: Preprocessing
+    channels_last: bool
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        scale, offset = (
+            torch.tensor(values, dtype=torch.float32, device=pixels.device).reshape(1, 3, 1, 1)
+            for values in self.preprocessing.scale_and_offset()
+        )
+        return pixels.to(torch.float32, memory_format=layout).mul_(scale).add_(offset)
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """One batch that a loader is asked for; `seed` is that of its augmentation."""
+
+    indices: NDArray[np.int64]
+    seed: int = 0
+
+
+@dataclass
+class Shuffled(Sampler[BatchRequest]):
+    """The training batches of one epoch after another, of one device among `devices`.
+
+    Each step takes `batch_size` pictures a device from a seeded order. What is left at the end is shared evenly; a
+    batch of one picture is left out, because BatchNorm cannot train on it. `most` bounds the batches of an epoch.
+    """
+
+    pictures: int
+    batch_size: int
+    seed: int
+    device: int = 0
+    devices: int = 1
+    most: int | None = None
+    epoch: int = field(default=0, init=False)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch to draw next; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.pictures, self.batch_size * self.devices)
+        batches = whole + (rest // self.devices >= 2)
+        return batches if self.most is None else min(batches, self.most)
+
+    def __iter__(self) -> Iterator[BatchRequest]:
+        seed = derived_seed(self.seed, self.epoch)
+        order = np.random.default_rng(seed).permutation(self.pictures)
+        step = self.batch_size * self.devices
+        for number in range(len(self)):
+            together = order[number * step : (number + 1) * step]
+            share = len(together) // self.devices
+            mine = together[self.device * share : (self.device + 1) * share]
+            yield BatchRequest(mine, derived_seed(seed, number, self.device))
+
+
+@dataclass(frozen=True)
+class Batches(Dataset[tuple[Tensor, Tensor]]):
+    """Answers requests with pixels, uint8 (n, 3, height, width) and channels-last, and labels, int64 (n,)."""
+
+    split: Split
+    augmentation: Augmentation | None = None
+
+    def __getitem__(self, request: BatchRequest) -> tuple[Tensor, Tensor]:
+        pixels = torch.from_numpy(self.split.pixels(request.indices.tolist())).permute(0, 3, 1, 2)
+        if self.augmentation is not None:
+            from edgeopt.augment import augment  # only where asked for
+
+            pixels = augment(pixels, self.augmentation, torch.Generator().manual_seed(request.seed))
+        return pixels, torch.from_numpy(self.split.labels[request.indices])
+
+
+def training_loader(
+    split: Split, shuffled: Shuffled, augmentation: Augmentation, workers: int, *, pin_memory: bool = False
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Loads the batches of `shuffled`, augmented; `workers` processes read pictures that are not cached."""
+    changed = None if augmentation == Augmentation() else augmentation
+    return _loader(Batches(split, changed), shuffled, workers, pin_memory=pin_memory)
+
+
+def ordered_loader(
+    split: Split, indices: NDArray[np.int64], batch_size: int, workers: int
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Loads the pictures `indices` in their order, as they are."""
+    requests = [BatchRequest(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size)]
+    return _loader(Batches(split), requests, workers)
+
+
+def _loader(
+    batches: Batches, requests: Shuffled | list[BatchRequest], workers: int, *, pin_memory: bool = False
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    return DataLoader(
+        batches,
+        sampler=requests,
+        batch_size=None,
+        num_workers=0 if isinstance(batches.split, CachedSplit) else workers,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # a loader draws a seed for its workers: not from everybody's generator
+    )

@@ -1,0 +1,63 @@
+"""What a training remembers of its epochs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from edgeopt.types import Curve
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a model did on the validation split: a higher score is better, then a lower loss."""
+
+    score: float
+    loss: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Larger is better."""
+        return (self.score, -self.loss if math.isfinite(self.loss) else -math.inf)
+
+
+@dataclass
+class History:
+    """What a training has done so far, in plain values and tensors; lists hold a value for each epoch.
+
+    `collecting` names the BatchNorm layers whose statistics moved in the last epoch; `stopped` says why it ended, once
+    it did.
+    """
+
+    training_loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_score: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best_is_average: bool = False
+    collecting: list[str] = field(default_factory=list)
+    stopped: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are done."""
+        return len(self.training_loss)
+
+    @property
+    def best(self) -> Validation:
+        """How the best epoch validated."""
+        return Validation(self.validation_score[self.best_epoch], self.validation_loss[self.best_epoch])
+
+    def curves(self, metric: str) -> tuple[Curve, ...]:
+        """For the report; `metric` names the score."""
+        epochs = tuple(float(epoch) for epoch in range(1, self.epochs + 1))
+        named = {
+            "training loss": (self.training_loss, "loss"),
+            "validation loss": (self.validation_loss, "loss"),
+            f"validation {metric}": (self.validation_score, metric),
+            "learning rate": (self.learning_rate, "learning rate"),
+        }
+        return tuple(Curve(name, epochs, tuple(values), y_label=label) for name, (values, label) in named.items())

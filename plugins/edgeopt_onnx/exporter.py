@@ -1,0 +1,72 @@
+"""From a model state to an `.onnx` file, in the terms of edgeopt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeopt.errors import ExportError, NothingChangedError, Problem
+from edgeopt.exporting import input_of
+from edgeopt.plugin import ExportContext
+from edgeopt.types import ExportResult, ModelState, TensorInfo
+from edgeopt_onnx.conversion import OnnxReport, export_onnx
+from edgeopt_onnx.files import companion
+from edgeopt_onnx.options import CONVERTED, INPUT_NAME, OUTPUT_NAME
+
+if TYPE_CHECKING:
+    from edgeopt_onnx.options import OnnxOptions
+
+
+def export_state(state: ModelState, options: OnnxOptions, context: ExportContext) -> ExportResult:
+    """Writes the state's program to `context.path`.
+
+    Raises `ExportError` naming the operator and its module when ONNX or ONNX Runtime cannot run it.
+    """
+    if options.precision in CONVERTED and state.precision != "float32":
+        raise ExportError(
+            Problem(
+                f"precision {options.precision!r} is made from a float model, and this program is {state.precision}",
+                "leave `precision` out, or export a model that no pass has quantized",
+                option="precision",
+            )
+        )
+    batch: int | str = "batch" if options.dynamic_batch else 1
+    given = input_of(state, batch, INPUT_NAME)
+    returned = TensorInfo(OUTPUT_NAME, "float32", (batch, len(state.classes)), "NC")
+    card = context.card.with_tensors(given, returned)
+    try:
+        report = export_onnx(
+            state.program,
+            context.path,
+            card_json=card.to_json(),
+            opset=options.opset,
+            dynamic_batch=options.dynamic_batch,
+            target=options.target,
+            precision=options.precision,
+            external_data=options.external_data,
+        )
+    except ValueError as error:
+        raise ExportError(Problem(str(error), "choose another opset")) from error
+    if state.precision != "float32" and options.precision == "program" and report.quantized_layers == 0:
+        raise NothingChangedError(f"the program is {state.precision}, and no layer of the file is")
+    return ExportResult(
+        input=given,
+        output=returned,
+        precision=options.precision if options.precision in CONVERTED else "",
+        outside=tuple(map(str, report.outside)),
+        facts=_facts(report),
+        companions=tuple(file.name for file in [companion(context.path)] if file.exists()),
+    )
+
+
+def _facts(report: OnnxReport) -> dict[str, int | dict[str, int]]:
+    return {
+        "opset": report.opset,
+        "nodes": report.nodes,
+        "quantize_nodes": report.quantize_nodes,
+        "dequantize_nodes": report.dequantize_nodes,
+        "layers": report.weighted_layers,
+        "layers_quantized": report.quantized_layers,
+        "layers_int4": report.int4_layers,
+        "layers_fused": report.fused_layers,
+        "operators_fused": report.fused_operators,
+    }

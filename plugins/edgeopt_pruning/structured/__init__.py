@@ -1,0 +1,1 @@
+"""The passes `prune-structured` and `prune-search`, which remove whole channels."""

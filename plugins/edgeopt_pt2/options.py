@@ -1,0 +1,24 @@
+"""The options of the reader `pt2`."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from edgeopt.plugin import Options
+from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+
+Positive: TypeAlias = Annotated[float, Field(gt=0)]
+
+
+class Pt2Options(Options):
+    """A `.pt2` file of `torch.export.save`."""
+
+    mean: tuple[float, float, float] = Field(
+        IMAGENET_MEAN, description="per-channel mean that the model was trained with, of pixels scaled to 0..1"
+    )
+    std: tuple[Positive, Positive, Positive] = Field(
+        IMAGENET_STD, description="per-channel standard deviation of the same"
+    )
+    classes: tuple[str, ...] | None = Field(None, description='names of the outputs; "0", "1", … when left out')

@@ -1,0 +1,302 @@
+"""Opens `.keras`, `.h5` and SavedModel files of anybody. Nothing in a file is executed as Python code.
+
+A SavedModel is a graph of TensorFlow's operators; those that touch files, or call back into Python, are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeopt.errors import CheckpointError, Problem, RecipeError
+from edgeopt.exporting import quiet
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.task import TASKS
+from edgeopt.types import Form, Json, ModelState, PassRecord, TrainingData
+from edgeopt_tensorflow.heads import as_logits, rescaled, with_head
+from edgeopt_tensorflow.model import KerasModel, SavedModel, SavedModelNotes, are_probabilities
+from edgeopt_tensorflow.options import KERAS, KerasFileOptions, KerasReaderOptions, Scale
+from edgeopt_tensorflow.runtime import keras, tf
+from edgeopt_tensorflow.scaling import rescaling
+
+_CODE = ("Lambda", "__lambda__", "function", "TFSMLayer")
+_FORBIDDEN = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles"}
+_ONE = "edgeopt takes models of one picture input and one output"
+
+
+def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
+    """The file's model for the classes of `data`.
+
+    Raises `CheckpointError` for a file that cannot be read safely, `RecipeError` where it does not fit the data.
+    """
+    path, size, classes = Path(options.path).expanduser(), data.preprocessing.image_size, len(data.classes)
+    if path.is_dir():
+        saved = open_saved_model(path, data.preprocessing, options.scale, size)
+        count = _classes_of(saved, size)
+        if count != classes:
+            raise _other_classes(count, classes, "a SavedModel's last layer cannot be replaced; give a .keras file")
+        return _state(saved, data.classes, data.preprocessing, {"file": path.name, "trainable": False})
+    network = load_keras_file(path, "path")
+    _require_one(network, path)
+    _require_size(network, path, size)
+    fresh = options.replace_head
+    network, note = (with_head(network, classes), "replaced") if fresh else as_logits(network, size)
+    count = network.output_shape[-1]
+    if count != classes:
+        raise _other_classes(count, classes, "set replace_head = true to start with a fresh last layer")
+    facts: dict[str, Json] = {"file": path.name, "head": note, "scale": options.scale}
+    model = KerasModel(_on_scale(network, data.preprocessing, options.scale, size))
+    return _state(model, data.classes, data.preprocessing, facts | {"parameters": model.parameter_count})
+
+
+def read(path: Path, options: KerasReaderOptions) -> ModelState:
+    """The file's model for a conversion. Raises `CheckpointError`."""
+    if path.is_dir():
+        size = options.image_size or _size_of_signature(path)
+        preprocessing = Preprocessing(size, size, size, options.mean, options.std)
+        model: KerasModel | SavedModel = open_saved_model(path, preprocessing, options.scale, size)
+    else:
+        network = load_keras_file(path)
+        _require_one(network, path)
+        size = options.image_size or _size_of(network, path)
+        _require_size(network, path, size)
+        preprocessing = Preprocessing(size, size, size, options.mean, options.std)
+        network, _ = as_logits(network, size)
+        model = KerasModel(_on_scale(network, preprocessing, options.scale, size))
+    count = _classes_of(model, size)
+    names = options.classes or tuple(str(index) for index in range(count))
+    if len(names) != count:
+        raise CheckpointError(Problem(f"{path}: has {count} outputs, and source.classes names {len(names)}"))
+    return replace(_state(model, names, preprocessing, {}), form=Form.PROGRAM, history=())
+
+
+# ---- Keras's own files -----------------------------------------------------------------------------------------------
+
+
+def load_keras_file(path: Path, option: str | None = None) -> keras.Model:
+    """The model of a `.keras` or `.h5` file.
+
+    Raises `CheckpointError` for a damaged file, one of weights alone, and layers that are code.
+    """
+    if not path.is_file():
+        raise CheckpointError(Problem(f"{path} does not exist", "give the path of a .keras or .h5 file", option=option))
+    try:
+        config = _config(path)
+    except Exception as error:  # zipfile, h5py and json raise many types for a damaged file
+        raise _unreadable(path, error, option) from error
+    if config is None:
+        raise CheckpointError(
+            Problem(
+                f"{path} holds weights and no description of the network",
+                "save the whole model, with model.save(...)",
+                option=option,
+            )
+        )
+    for name, why in _refusals(config):
+        raise CheckpointError(
+            Problem(
+                f"{path}: layer {name!r} {why}, which edgeopt does not run from a file",
+                "build the network of Keras's own layers, or save it as a SavedModel",
+                option=option,
+            )
+        )
+    try:
+        with quiet():
+            network = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises many types
+        raise _unreadable(path, error, option) from error
+    if not isinstance(network, keras.Model):
+        raise CheckpointError(Problem(f"{path} holds a {type(network).__name__}, not a model", option=option))
+    return network
+
+
+def _config(path: Path) -> Json:
+    """The network's description, None where a file has none."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("config.json"))
+    import h5py  # comes with Keras
+
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config")
+        return None if text is None else json.loads(text)
+
+
+def _refusals(config: Json, name: str = "") -> Iterator[tuple[str, str]]:
+    """Layers of a description that are code, or are defined outside Keras, each with what is wrong."""
+    if isinstance(config, list):
+        for each in config:
+            yield from _refusals(each, name)
+    if not isinstance(config, dict):
+        return
+    inner = config.get("config")
+    if "class_name" in config:
+        name = inner["name"] if isinstance(inner, dict) and isinstance(inner.get("name"), str) else name
+        kind, module = config["class_name"], config.get("module")
+        if kind in _CODE:
+            yield name, f"is code ({kind})"
+        elif module and module.split(".")[0] not in ("keras", "builtins"):
+            yield name, f"is defined in {module}"
+    for each in config.values():
+        yield from _refusals(each, name)
+
+
+def _unreadable(path: Path, error: Exception, option: str | None) -> CheckpointError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return CheckpointError(
+        Problem(
+            f"{path} cannot be read as a Keras model: {lines[0]}", "save it again, with model.save(...)", option=option
+        )
+    )
+
+
+def _require_one(network: keras.Model, path: Path) -> None:
+    if not getattr(network, "inputs", None):
+        raise CheckpointError(f"{path}: the model does not know its input", hint="call it once before it is saved")
+    for what, tensors, dimensions in (("inputs", network.inputs, 4), ("outputs", network.outputs, 2)):
+        if len(tensors) != 1:
+            names = ", ".join(tensor.name for tensor in tensors)
+            raise CheckpointError(f"{path}: has {len(tensors)} {what}: {names}", hint=_ONE)
+        shape = tuple(tensors[0].shape)
+        if len(shape) != dimensions or (dimensions == 4 and shape[-1] != 3):
+            wanted = "pictures (n, height, width, 3)" if dimensions == 4 else "one value a class, (n, classes)"
+            raise CheckpointError(f"{path}: its {what[:-1]} {tensors[0].name} is {shape}, not {wanted}", hint=_ONE)
+
+
+def _size_of(network: keras.Model, path: Path) -> int:
+    _, height, width, _ = network.inputs[0].shape
+    return _square(height, width, path)
+
+
+def _square(height: int | None, width: int | None, path: Path) -> int:
+    if height is None or width is None:
+        raise CheckpointError(
+            f"{path}: takes pictures of any size", hint="choose one, with --set source.image_size=224"
+        )
+    if height != width:
+        raise CheckpointError(f"{path}: takes pictures of {height} x {width} px", hint="edgeopt takes square ones")
+    return int(height)
+
+
+def _require_size(network: keras.Model, path: Path, size: int) -> None:
+    _, height, width, _ = network.inputs[0].shape
+    if (height or size, width or size) != (size, size):
+        raise RecipeError(
+            Problem(f"{path} takes pictures of {height} x {width} px, not {size} px", f"set image_size to {height}")
+        )
+
+
+def _on_scale(network: keras.Model, preprocessing: Preprocessing, scale: Scale, size: int) -> keras.Model:
+    change = rescaling(preprocessing, scale)
+    return network if change.is_identity else rescaled(network, change, size)
+
+
+# ---- SavedModel ------------------------------------------------------------------------------------------------------
+
+
+def open_saved_model(path: Path, preprocessing: Preprocessing, scale: Scale, size: int) -> SavedModel:
+    """A SavedModel that answers pictures normalized by `preprocessing`; probabilities become logits.
+
+    Raises `CheckpointError` for a damaged folder, dangerous operators, and a signature of another shape.
+    """
+    signature, name, spec, output = _signature(path)
+    batch, height, width, channels = spec.shape
+    if channels != 3 or (height or size, width or size) != (size, size):
+        raise CheckpointError(
+            f"{path}: its input {name} is {tuple(spec.shape)}, not pictures (n, {size}, {size}, 3)", hint=_ONE
+        )
+    change = rescaling(preprocessing, scale)
+    notes = SavedModelNotes(signature, name, output, batch, change.scale, change.offset, gives_probabilities=False)
+    model = SavedModel(path, notes)
+    pictures = np.random.default_rng(0).normal(size=(batch or 4, 3, size, size)).astype(np.float32)
+    logits = model.logits(pictures)
+    if logits.ndim != 2:
+        raise CheckpointError(f"{path}: its output {output} is {logits.shape}, not one value a class", hint=_ONE)
+    return SavedModel(path, replace(notes, gives_probabilities=are_probabilities(logits)))
+
+
+def _signature(path: Path) -> tuple[str, str, tf.TensorSpec, str]:
+    """The signature to call: its name, its input's name and shape, its output's name."""
+    _require_tame(path)
+    try:
+        loaded = tf.saved_model.load(str(path))
+        signatures = dict(loaded.signatures)
+    except Exception as error:  # TensorFlow raises many types
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} cannot be read as a SavedModel: {reason}", hint=_SAVE) from error
+    if not signatures:
+        raise CheckpointError(f"{path}: has no signature", hint=_SAVE)
+    name = "serving_default" if "serving_default" in signatures else sorted(signatures)[0]
+    given = signatures[name].structured_input_signature[1]
+    returned = signatures[name].structured_outputs
+    for what, names in (("inputs", sorted(given)), ("outputs", sorted(returned))):
+        if len(names) != 1:
+            raise CheckpointError(f"{path}: signature {name!r} has {len(names)} {what}: {', '.join(names)}", hint=_ONE)
+    ((input_name, spec),) = given.items()
+    if spec.dtype != tf.float32 or spec.shape.rank != 4:
+        raise CheckpointError(
+            f"{path}: its input {input_name} is {spec.dtype.name} {spec.shape}, not float32 pictures", hint=_ONE
+        )
+    return name, input_name, spec, next(iter(returned))
+
+
+def _size_of_signature(path: Path) -> int:
+    _, _, spec, _ = _signature(path)
+    return _square(spec.shape[1], spec.shape[2], path)
+
+
+def _require_tame(path: Path) -> None:
+    """Refuses graphs with operators that touch files or call Python."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
+
+    file = path / "saved_model.pb"
+    if not file.is_file():
+        raise CheckpointError(f"{path} holds no saved_model.pb", hint=_SAVE)
+    proto = SavedModelProto()
+    try:
+        proto.ParseFromString(file.read_bytes())
+    except Exception as error:  # the parser's own type moved between versions
+        raise CheckpointError(f"{file} is damaged", hint=_SAVE) from error
+    for meta in proto.meta_graphs:
+        nodes = [*meta.graph_def.node, *(node for each in meta.graph_def.library.function for node in each.node_def)]
+        for node in nodes:
+            if node.op in _FORBIDDEN:
+                raise CheckpointError(
+                    f"{path}: operator {node.op} ({node.name}) reaches outside the model, which edgeopt does not run"
+                )
+
+
+_SAVE = "write it again, with model.export(folder) of Keras or tf.saved_model.save(model, folder, signatures=...)"
+
+
+# ---- both ------------------------------------------------------------------------------------------------------------
+
+
+def _classes_of(model: KerasModel | SavedModel, size: int) -> int:
+    return int(model.logits(np.zeros((1, 3, size, size), np.float32)).shape[1])
+
+
+def _other_classes(count: int, classes: int, hint: str) -> RecipeError:
+    return RecipeError(
+        Problem(f"the file's model has {count} classes, and the data set {classes}", hint, option="path")
+    )
+
+
+def _state(
+    model: KerasModel | SavedModel, classes: tuple[str, ...], preprocessing: Preprocessing, facts: dict[str, Json]
+) -> ModelState:
+    return ModelState(
+        model,
+        Form.MODULE,
+        TASKS["classification"],
+        classes,
+        preprocessing,
+        framework=KERAS,
+        batch_range=(1, getattr(model, "fixed_batch", None) or 1024),
+        history=(PassRecord("model", facts),),
+    )

@@ -1,0 +1,117 @@
+"""The options of TensorRT's quantizer and exporters, and the problems that the options alone show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from edgeopt.errors import Problem
+from edgeopt.exporting import float_programs_only
+from edgeopt.plugin import ExporterOptions, Numerics, Options
+from edgeopt.settings import PosixPath
+from edgeopt_onnx.options import no_packed_weights
+
+SCHEME = "int8-symmetric"
+
+Precision = Literal["program", "float16"]
+Opset = Literal[17, 18, 19, 20, 21, 22, 23]
+
+
+class TensorRtQuantizerOptions(Options):
+    """The numerics of TensorRT."""
+
+    observer: Literal["histogram", "minmax"] = Field(
+        "histogram",
+        description="how `ptq` finds the range of an activation: with rare large values cut off, or of all values",
+    )
+    residual: bool = Field(
+        True, description="quantize the other side of a sum with a convolution, which TensorRT then fuses into it"
+    )
+
+
+class BatchProfile(Options):
+    """The batches that an engine takes."""
+
+    min: int = Field(1, ge=1, le=1024, description="smallest batch")
+    opt: int = Field(1, ge=1, le=1024, description="the batch that the engine is tuned for")
+    max: int = Field(1, ge=1, le=1024, description="largest batch")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> BatchProfile:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError(f"min, opt and max are {self.min}, {self.opt} and {self.max}, not in that order")
+        return self
+
+
+class BundleOptions(Options):
+    """What to build on the device."""
+
+    batch: BatchProfile = Field(default_factory=BatchProfile, description="the batches that the engine takes")
+    workspace_mib: int | None = Field(
+        None, ge=1, le=1 << 20, description="largest scratch memory of a layer, MiB; all there is when left out"
+    )
+    timing_cache: PosixPath | None = Field(
+        None, description="file that keeps TensorRT's timings from one build to the next, where a GPU is here"
+    )
+
+
+class RtxOptions(Options):
+    """What to build ahead of time."""
+
+    batch: int = Field(1, ge=1, le=1024, description="pictures in a call, exactly; of a range, no two builds are alike")
+    compute_capabilities: tuple[Literal["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"], ...] = Field(
+        (), description="kinds of GPU to build for; every one from 8.0 on when left out"
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> RtxOptions:
+        if len(set(self.compute_capabilities)) != len(self.compute_capabilities):
+            raise ValueError("compute_capabilities names one twice")
+        return self
+
+
+class ProgramOptions(ExporterOptions):
+    """What is made of a program of PyTorch."""
+
+    precision: Precision = Field(
+        "program", description='"float16" for half of the bits of a float program; "program" for what the passes gave'
+    )
+    opset: Opset = Field(19, description="version of the ONNX operator set; an older TensorRT wants a lower one")
+
+
+class TensorRtOptions(ProgramOptions, BundleOptions):
+    """A `.zip` that builds on the device."""
+
+
+class TensorRtRtxOptions(ProgramOptions, RtxOptions):
+    """A `.zip` with an engine for TensorRT for RTX."""
+
+
+class OnnxTensorRtOptions(BundleOptions):
+    """A `.zip` that builds on the device, of an ONNX file."""
+
+
+class OnnxTensorRtRtxOptions(RtxOptions):
+    """A `.zip` with an engine for TensorRT for RTX, of an ONNX file."""
+
+
+def check(options: ProgramOptions, numerics: Numerics) -> Iterator[Problem]:
+    """TensorRT takes symmetric int8 and nothing else, with scales that half precision does not hold."""
+    for quantizer in numerics.quantizers:
+        if not quantizer.scheme.startswith(SCHEME):
+            gives = "gives zero points" if quantizer.scheme == "int8-affine" else f"does not say that it gives {SCHEME}"
+            text = f"the quantizer {quantizer.name!r} {gives}, and TensorRT takes no zero points"
+            yield Problem(
+                text, 'use quantizer = "tensorrt", or "xnnpack-symmetric" for one program that the others take as well'
+            )
+    yield from no_packed_weights(numerics.bits.weights)
+    if options.precision == "float16":
+        # The scale of an int8 convolution's sums, the product of two scales, is below what float16 can tell from zero.
+        yield from float_programs_only(options.precision, numerics)
+
+
+def baseline(options: ProgramOptions) -> ProgramOptions:
+    """The options of the float32 file."""
+    return options.model_copy(update={"precision": "program"})

@@ -1,0 +1,72 @@
+"""The options of the exporter `tflite`, and the problems that the options alone show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from edgeopt.bits import CONTAINER_BITS
+from edgeopt.errors import Problem
+from edgeopt.exporting import float_programs_only, outputs_in_integers
+from edgeopt.plugin import ExporterOptions, Numerics
+
+Precision = Literal["program", "auto", "float16", "dynamic-int8", "weight-only-int8"]
+TensorType = Literal["float32", "int8", "uint8"]
+
+#: Precisions that the exporter makes of a float program by itself.
+CONVERTED = ("float16", "dynamic-int8", "weight-only-int8")
+
+
+class TfliteOptions(ExporterOptions):
+    """A `.tflite` file."""
+
+    precision: Precision = Field(
+        "program",
+        description='"program": as the passes left it; "auto": the same, but int8 operators that no int8 layer touches '
+        'stay float; of a float model: "float16", "dynamic-int8" (int8 layers, ranges taken at run time) or '
+        '"weight-only-int8"',
+    )
+    quantized_io: TensorType = Field(
+        "float32", description="type of the input and output of an int8 file; float32 keeps an app as it is"
+    )
+    int4_weights: Literal["packed", "int8"] = Field(
+        "packed",
+        description="how weights of four bits or fewer are stored: two to a byte, whose convolutions XNNPACK does not "
+        "take, or as int8, which is fast and takes twice the bytes",
+    )
+
+
+def no_narrow_activations(bits: int) -> Problem:
+    """The problem of activations of fewer than eight bits."""
+    return Problem(
+        f"LiteRT's kernels saturate activations where int8 ends, and those of this program take {bits} bits",
+        "give the activations 8 bits for `tflite`, or export with `onnx`, which saturates any",
+    )
+
+
+def baseline(options: TfliteOptions) -> TfliteOptions:
+    """The options of the float32 file."""
+    return options.model_copy(update={"precision": "program", "quantized_io": "float32"})
+
+
+def check(options: TfliteOptions, numerics: Numerics) -> Iterator[Problem]:
+    """Options that do not fit the numerics of the recipe's program."""
+    yield from outputs_in_integers("LiteRT", numerics)
+    if numerics.bits.activations < CONTAINER_BITS:
+        yield no_narrow_activations(numerics.bits.activations)
+    if options.precision in CONVERTED:
+        yield from float_programs_only(options.precision, numerics)
+    if options.precision == "auto" and not numerics.quantizers:
+        yield Problem(
+            'precision "auto" chooses among the operators of an int8 program, and no pass quantizes this one',
+            'add a pass such as "ptq", or use precision = "program"',
+            option="precision",
+        )
+    if options.quantized_io != "float32" and not numerics.quantizers:
+        yield Problem(
+            f"quantized_io = {options.quantized_io!r} needs an int8 program, and no pass quantizes this one",
+            'add a pass such as "ptq", or use quantized_io = "float32"',
+            option="quantized_io",
+        )

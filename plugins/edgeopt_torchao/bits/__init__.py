@@ -1,0 +1,1 @@
+"""How many bits each layer takes, and what few bits need: ranges that saturate, and steps that are learned."""

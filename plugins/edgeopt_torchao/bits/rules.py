@@ -1,0 +1,316 @@
+"""Fewer than eight bits, for any target's quantizer.
+
+A layer is a convolution or linear layer with a weight of its own. `activation_bits` concern what enters a layer. What
+is only added or multiplied keeps eight bits, and so do the pictures and the logits. A result that enters both a layer
+and a sum is rounded to eight bits, and once more in front of the layer.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e.quantizer import (
+    QuantizationSpec,
+    QuantizationSpecBase,
+    Quantizer,
+    SharedQuantizationSpec,
+)
+from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+from edgeopt.errors import NothingChangedError, UserError
+from edgeopt.layer_names import named
+from edgeopt.named_tensors import named_tensor
+from edgeopt.plugin import Bits, QuantizerPlugin, Use
+from edgeopt.types import Json
+from edgeopt_torchao.bits.least_error_ranges import (
+    LeastErrorHistogramObserver,
+    LeastErrorObserver,
+    LeastErrorPerChannelObserver,
+)
+from edgeopt_torchao.graph.layers import CONVOLUTIONS, LINEARS
+from edgeopt_torchao.graph.repeated_calls import name_without_call
+from edgeopt_torchao.options import FLOAT_BITS, BitOptions
+
+FULL = 8
+IN_FLOAT = Bits(FLOAT_BITS, FLOAT_BITS)
+
+
+def label(bits: Bits) -> str:
+    """Short text, such as "w4a8"."""
+    return "float" if bits == IN_FLOAT else f"w{bits.weights}a{bits.activations}"
+
+
+@dataclass(frozen=True)
+class BitRules:
+    """How many bits the layers of a model take.
+
+    `rest` are the bits of all layers that nothing below names. `edges` are the fewest bits of the layers that see the
+    pictures themselves or make the logits. `patterns` name layers that take other bits than the rest. `layers` name
+    single layers, and have the last word. `IN_FLOAT` keeps a layer in float.
+    """
+
+    rest: Bits = field(default_factory=Bits)
+    edges: int = FULL
+    patterns: Mapping[str, Bits] = field(default_factory=dict)
+    layers: Mapping[str, Bits] = field(default_factory=dict)
+
+    def with_layers(self, layers: Mapping[str, Bits]) -> BitRules:
+        """The same, with more single layers."""
+        return replace(self, layers={**self.layers, **layers})
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the quantizer can be used as it is."""
+        return self.rest == Bits() and not self.patterns and not self.layers
+
+
+@dataclass(frozen=True)
+class QuantizableLayer:
+    """A layer of a captured graph: its name in the model, its node, and the nodes of what it multiplies."""
+
+    name: str
+    node: Node
+    activation: Node
+    weight: Node
+
+
+def weighted_layers(model: GraphModule) -> list[QuantizableLayer]:
+    """The convolution and linear layers of a captured graph with a constant weight, in the order in which they run."""
+    found = []
+    for node in model.graph.nodes:
+        if node.op == "call_function" and node.target in CONVOLUTIONS | LINEARS:
+            activation, weight = node.args[:2]
+            if weight.op == "get_attr":
+                holder, _, attribute = str(weight.target).rpartition(".")
+                name = holder if attribute == "weight" else str(weight.target)
+                found.append(QuantizableLayer(name_without_call(name), node, activation, weight))
+    return found
+
+
+def bits_of_layers(layers: list[QuantizableLayer], bits: BitRules) -> dict[str, Bits]:
+    """What each layer takes, by name.
+
+    Raises `NothingChangedError` when a pattern names no layer, `UserError` when two patterns name one layer and do not
+    agree.
+    """
+    chosen = dict.fromkeys((layer.name for layer in layers), bits.rest)
+    chosen |= dict.fromkeys(_edges(layers), _edge(bits))
+    given: dict[str, str] = {}
+    for pattern, names in named(chosen, bits.patterns, "layer_bits").items():
+        for name in names:
+            other = given.setdefault(name, pattern)
+            if bits.patterns[other] != bits.patterns[pattern]:
+                raise UserError(
+                    f"layer_bits: {name!r} is named by {other!r} and by {pattern!r}, with other bits",
+                    hint="let each layer be named once",
+                )
+            chosen[name] = bits.patterns[pattern]
+    return chosen | dict(bits.layers)
+
+
+def _edge(bits: BitRules) -> Bits:
+    return Bits(max(bits.rest.weights, bits.edges), max(bits.rest.activations, bits.edges))
+
+
+def _edges(layers: list[QuantizableLayer]) -> set[str]:
+    """Names of the layers with no layer before them, and of those with no layer after them."""
+    by_node = {layer.node: layer.name for layer in layers}
+    behind: dict[Node, bool] = {}
+    inner = set()
+    for node in next(iter(by_node)).graph.nodes if by_node else ():
+        behind[node] = any(behind[each] or each in by_node for each in node.all_input_nodes)
+    ahead: dict[Node, bool] = {}
+    for node in reversed(list(behind)):
+        ahead[node] = any(ahead[each] or each in by_node for each in node.users)
+        if node in by_node and behind[node] and ahead[node]:
+            inner.add(by_node[node])
+    return set(by_node.values()) - inner
+
+
+class NarrowingQuantizer(Quantizer):
+    """`quantizer`, with the layers narrowed to `bits`.
+
+    Once it has annotated a graph, `chosen` says what bits each layer takes, and `sizes` how many weights it has.
+    """
+
+    def __init__(self, quantizer: Quantizer, bits: BitRules) -> None:
+        super().__init__()
+        self._quantizer = quantizer
+        self._bits = bits
+        self.chosen: dict[str, Bits] = {}
+        self.sizes: dict[str, int] = {}
+
+    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+        return self._quantizer.transform_for_annotation(model)
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        model = self._quantizer.annotate(model)
+        layers = [
+            layer for layer in weighted_layers(model) if isinstance(_spec(layer.node, layer.weight), QuantizationSpec)
+        ]
+        if not layers:
+            raise NothingChangedError(
+                f"{type(self._quantizer).__name__} quantizes no layer whose bits could be chosen",
+                hint="use a quantizer that covers the layers of this model",
+            )
+        self.chosen = bits_of_layers(layers, self._bits)
+        self.sizes = {layer.name: named_tensor(model, str(layer.weight.target)).numel() for layer in layers}
+        for layer in layers:
+            bits = self.chosen[layer.name]
+            inputs = layer.node.meta[Q_ANNOTATION_KEY].input_qspec_map
+            if bits.weights == FLOAT_BITS:
+                inputs.clear()
+                continue
+            inputs[layer.weight] = narrowed_weight(inputs[layer.weight], bits.weights)
+            if isinstance(given := inputs.get(layer.activation), QuantizationSpec):
+                inputs[layer.activation] = narrowed_activation(given, bits.activations)
+        _narrow_producers(model)
+        return model
+
+    def validate(self, model: GraphModule) -> None:
+        self._quantizer.validate(model)
+
+    def prepare_obs_or_fq_callback(self, model: GraphModule, edge_or_node_to_obs_or_fq: Any) -> None:
+        self._quantizer.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
+
+
+def _spec(node: Node, source: Node | None = None) -> QuantizationSpecBase | None:
+    """How a node's result is quantized or, with `source`, what it reads from there."""
+    annotation = node.meta.get(Q_ANNOTATION_KEY)
+    if annotation is None:
+        return None
+    spec: QuantizationSpecBase | None = (
+        annotation.output_qspec if source is None else annotation.input_qspec_map.get(source)
+    )
+    return spec
+
+
+def _narrow_producers(model: GraphModule) -> None:
+    """Rounds each result to the bits that its readers take, where all of them agree, so that it is not rounded twice.
+
+    Operators that only move values around, whose output shares its input's numbers, pass on what their own readers
+    want.
+    """
+    wanted: dict[Node, int] = {}
+    for node in reversed(list(model.graph.nodes)):
+        wanted[node] = max((_wanted_by(user, node, wanted) for user in node.users), default=FULL)
+        if wanted[node] == FULL:
+            continue
+        annotation = node.meta.get(Q_ANNOTATION_KEY)
+        if annotation is None or annotation.output_qspec is None:
+            continue
+        if isinstance(annotation.output_qspec, QuantizationSpec):
+            annotation.output_qspec = narrowed_activation(annotation.output_qspec, wanted[node])
+        else:
+            for source, given in annotation.input_qspec_map.items():
+                if isinstance(given, QuantizationSpec):
+                    annotation.input_qspec_map[source] = narrowed_activation(given, wanted[node])
+
+
+def _wanted_by(reader: Node, node: Node, wanted: Mapping[Node, int]) -> int:
+    if isinstance(_spec(reader), SharedQuantizationSpec):
+        return wanted[reader]
+    given = _spec(reader, node)
+    if not isinstance(given, QuantizationSpec) or given.quant_min is None or given.quant_max is None:
+        return FULL
+    return (given.quant_max - given.quant_min).bit_length()
+
+
+def narrowed_weight(spec: QuantizationSpec, bits: int) -> QuantizationSpec:
+    """`spec` for integers of so many bits around zero: -7 to 7 for four bits.
+
+    The range is symmetric so that folding a negative scale into the weight changes nothing.
+    """
+    if bits == FULL:
+        return spec
+    limit = 2 ** (bits - 1) - 1
+    per_channel = spec.qscheme in (torch.per_channel_symmetric, torch.per_channel_affine)
+    least_error = LeastErrorPerChannelObserver if per_channel else LeastErrorObserver
+    observer = _observer(spec, {MinMaxObserver: least_error, PerChannelMinMaxObserver: least_error})
+    return replace(spec, quant_min=-limit, quant_max=limit, observer_or_fake_quant_ctr=observer)
+
+
+def narrowed_activation(spec: QuantizationSpec, bits: int) -> QuantizationSpec:
+    """`spec` for integers of so many bits: -8 to 7 for four."""
+    if bits == FULL:
+        return spec
+    observer = _observer(spec, {HistogramObserver: LeastErrorHistogramObserver})
+    limit = 2 ** (bits - 1)
+    return replace(spec, quant_min=-limit, quant_max=limit - 1, observer_or_fake_quant_ctr=observer)
+
+
+def _observer(spec: QuantizationSpec, better: Mapping[type, type]) -> Any:
+    """The observer of `spec`, or the one that knows how to saturate in its place, made with the same arguments."""
+    given: Any = spec.observer_or_fake_quant_ctr
+    partial = getattr(given, "p", None)
+    kind = given if partial is None else partial.func
+    if kind not in better:
+        return given
+    return better[kind].with_args(**({} if partial is None else partial.keywords))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target's quantizer; once it has annotated a graph, `precision`, `facts` and `details` say what it chose."""
+
+    quantizer: Quantizer
+    bits: BitRules
+    int8: str
+
+    @property
+    def chosen(self) -> Mapping[str, Bits]:
+        """What each layer takes, by name; empty where the quantizer was left as it is."""
+        return self.quantizer.chosen if isinstance(self.quantizer, NarrowingQuantizer) else {}
+
+    @property
+    def precision(self) -> str:
+        """Short name of the result: "int8", "w4a8", or "mixed" where layers were named."""
+        narrow = {bits for bits in self.chosen.values() if bits not in (Bits(), IN_FLOAT)}
+        if not narrow:
+            return self.int8
+        return label(self.bits.rest) if narrow <= {self.bits.rest, _edge(self.bits)} else "mixed"
+
+    def facts(self) -> dict[str, Json]:
+        """What the report shows: how many layers take which bits, and the average over all weights."""
+        if not isinstance(self.quantizer, NarrowingQuantizer):
+            return {}
+        counts = Counter(label(bits) for bits in self.chosen.values())
+        sizes = self.quantizer.sizes
+        average = sum(sizes[name] * bits.weights for name, bits in self.chosen.items()) / sum(sizes.values())
+        return {
+            "bits": ", ".join(f"{label}: {count} layers" for label, count in counts.most_common()),
+            "average_weight_bits": round(average, 3),
+        }
+
+    def details(self) -> dict[str, Json]:
+        """The bits of each layer."""
+        return {"bits": {name: asdict(bits) for name, bits in self.chosen.items()}} if self.chosen else {}
+
+
+def asked_bits(options: BitOptions) -> BitRules:
+    """What a recipe's options say of each layer, without a budget."""
+    layers = {
+        pattern: IN_FLOAT if bits == "float" else Bits(bits, bits) for pattern, bits in options.layer_bits.items()
+    }
+    return BitRules(Bits(options.weight_bits, options.activation_bits), options.edge_bits, layers)
+
+
+def covered(model: GraphModule, use: Use[QuantizerPlugin], bits: BitRules) -> NarrowingQuantizer:
+    """What the quantizer and `bits` choose for the layers of a captured graph, which is left alone."""
+    quantizer = NarrowingQuantizer(use.plugin.build(use.options, False), bits)
+    quantizer.annotate(copy.deepcopy(model))
+    return quantizer
+
+
+def target_of(use: Use[QuantizerPlugin], bits: BitRules, *, qat: bool) -> Target:
+    """The quantizer that a recipe names, narrowed to `bits`."""
+    quantizer = use.plugin.build(use.options, qat)
+    narrowed = quantizer if bits.changes_nothing else NarrowingQuantizer(quantizer, bits)
+    return Target(narrowed, bits, use.plugin.precision)

@@ -1,0 +1,1 @@
+"""Parts of a captured graph: layers, layers that are called several times, BatchNorm, Dropout."""

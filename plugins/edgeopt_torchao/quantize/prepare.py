@@ -1,0 +1,166 @@
+"""Make a captured program ready for calibration or for quantization-aware training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
+from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
+from torchao.quantization.pt2e.quantizer import Quantizer
+
+from edgeopt.errors import NothingChangedError
+from edgeopt_torchao.bits.learned_step import learn_steps
+from edgeopt_torchao.graph.batch_norm import (
+    BatchNorm,
+    called_module,
+    hide_batch_norms,
+    restore_batch_norms,
+    rounding_scale,
+)
+from edgeopt_torchao.graph.dropout import put_back_dropouts, take_out_dropouts
+from edgeopt_torchao.graph.layers import CONVOLUTIONS
+from edgeopt_torchao.graph.repeated_calls import separate_calls
+from edgeopt_torchao.quantize.fake_quantize import FakeQuantizer, replace_fake_quantizers
+
+aten = torch.ops.aten
+_TRANSPOSED = {aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input}
+_FOLDABLE = CONVOLUTIONS - _TRANSPOSED - {aten.convolution.default}  # their output channels are the weight's first axis
+
+
+def prepare_ptq(
+    program: ExportedProgram, quantizer: Quantizer, change: Callable[[GraphModule], None] | None = None
+) -> GraphModule:
+    """A copy of `program` in evaluation mode, with BatchNorm folded and an observer wherever `quantizer` asks for one.
+
+    `change` may do something to the float graph first.
+
+    Raises `NothingChangedError` when the quantizer asks for none.
+    """
+    module = copy.deepcopy(program.module())
+    take_out_dropouts(module)
+    separate_calls(module, tied=False)
+    if change is not None:
+        change(module)
+    prepared = prepare_pt2e(module, quantizer)
+    _require_observers(prepared, quantizer)
+    # A BatchNorm that was not folded becomes a module: torchao's conversion spends half a minute on a BatchNorm
+    # operator.
+    hide_batch_norms(prepared)
+    restore_batch_norms(prepared)
+    nn.Module.train(prepared, False)  # torchao's graphs refuse eval(); calibration must not move anything
+    return prepared
+
+
+@torch.no_grad()
+def calibrate(prepared: GraphModule, batches: Iterable[Tensor]) -> int:
+    """Run `batches`, float32 (n, channels, height, width), through the observers; returns how many samples they saw.
+
+    Raises `ValueError` when there is no batch.
+    """
+    samples = 0
+    for batch in batches:
+        prepared(batch)
+        samples += len(batch)
+    if not samples:
+        raise ValueError("there is no picture to calibrate with")
+    return samples
+
+
+def prepare_qat(program: ExportedProgram, quantizer: Quantizer, learned_up_to_bits: int = 0) -> GraphModule:
+    """A trainable copy of `program` that rounds weights and activations as `quantizer` asks, in training mode.
+
+    The result is a module like any other: parameters under their old names, BatchNorm and Dropout that follow `train()`
+    and `eval()`, ranges that move in training mode only.
+
+    A convolution followed by BatchNorm rounds the weight that folding will give (Jacob et al., 2018, section 3.2,
+    https://arxiv.org/abs/1712.05877), folded with the running variance (Krishnamoorthi, 2018, section 3.2.2,
+    https://arxiv.org/abs/1806.08342). A weight's range is that of the current weight: moving averages are for
+    activations, of which each batch shows a sample, while a weight is all there.
+
+    The steps of what has at most `learned_up_to_bits` are learned; `learned_step.start_steps` starts them.
+
+    Raises `NothingChangedError` when the quantizer asks for nothing, `PluginError` for what cannot be trained.
+    """
+    module = copy.deepcopy(program.module())
+    dropouts = take_out_dropouts(module)
+    separate_calls(module, tied=True)
+    prepared = prepare_qat_pt2e(module, _BatchNormHider(quantizer))
+    _require_observers(prepared, quantizer)
+    put_back_dropouts(prepared, dropouts)
+    restore_batch_norms(prepared)
+    prepared.load_state_dict(
+        program.state_dict, strict=False
+    )  # an evaluation-mode graph lost the count of batches seen
+    replace_fake_quantizers(prepared)
+    _observe_current_weights(prepared)
+    _round_folded_weights(prepared)
+    learn_steps(prepared, learned_up_to_bits)
+    prepared.recompile()
+    # torchao shadows these two with functions that raise, for want of what `restore_batch_norms` did.
+    for name in ("train", "eval"):
+        vars(prepared).pop(name, None)
+    return prepared.train()
+
+
+class _BatchNormHider(Quantizer):
+    """`quantizer`, with BatchNorm hidden from torchao's fusion as soon as the annotations are made."""
+
+    def __init__(self, quantizer: Quantizer) -> None:
+        super().__init__()
+        self._quantizer = quantizer
+
+    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+        return self._quantizer.transform_for_annotation(model)
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        return self._quantizer.annotate(model)
+
+    def validate(self, model: GraphModule) -> None:
+        self._quantizer.validate(model)
+        hide_batch_norms(model)
+
+    def prepare_obs_or_fq_callback(self, model, edge_or_node_to_obs_or_fq) -> None:
+        self._quantizer.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
+
+
+def _require_observers(prepared: GraphModule, quantizer: Quantizer) -> None:
+    if not any(isinstance(module, (ObserverBase, FakeQuantizeBase)) for module in prepared.modules()):
+        raise NothingChangedError(
+            f"{type(quantizer).__name__} found nothing to quantize in this model",
+            hint="the model may have no layer that this quantizer knows, or the quantizer's options exclude them all",
+        )
+
+
+def _observe_current_weights(prepared: GraphModule) -> None:
+    for node in prepared.graph.nodes:
+        quantizer = called_module(prepared, node)
+        if isinstance(quantizer, FakeQuantizer) and node.args[0].op == "get_attr":
+            quantizer.activation_post_process.averaging_constant = 1.0
+
+
+def _round_folded_weights(prepared: GraphModule) -> None:
+    """Round the weight of each convolution that only a BatchNorm reads in the units that folding will bring it to."""
+    graph = prepared.graph
+    for node in list(graph.nodes):
+        batch_norm = called_module(prepared, node)
+        if not isinstance(batch_norm, BatchNorm):
+            continue
+        convolution = node.args[0]
+        if convolution.target not in _FOLDABLE or len(convolution.users) > 1:
+            continue
+        quantize = convolution.args[1]
+        if not isinstance(called_module(prepared, quantize), FakeQuantizer):
+            continue
+        weight = quantize.args[0]
+        if weight.op != "get_attr" or len(weight.users) > 1 or len(quantize.users) > 1:
+            continue  # one weight read by two layers cannot carry two scales
+        with graph.inserting_before(quantize):
+            gain = graph.get_attr(f"{node.target}.weight") if batch_norm.weight is not None else None
+            variance = graph.get_attr(f"{node.target}.running_var")
+            scale = graph.call_function(rounding_scale, (gain, variance, batch_norm.eps))
+        quantize.args = (weight, scale)

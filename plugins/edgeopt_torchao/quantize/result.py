@@ -1,0 +1,72 @@
+"""From a converted model to the state that `ptq` and `qat` return, with the counts that the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
+from edgeopt.module_copies import copy_module
+from edgeopt.plugin import PassContext
+from edgeopt.program import export_program, imports_of
+from edgeopt.types import Form, ModelState, PassRecord, Split
+from edgeopt_torchao.graph.layers import count_quantized
+from edgeopt_torchao.quantize.agreement import compare
+from edgeopt_torchao.quantize.convert import OPERATORS
+
+_COMPARED_PICTURES = 256
+_LOW_AGREEMENT = 0.9
+
+
+def batches(state: ModelState, split: Split, batch_size: int, count: int) -> Iterator[Tensor]:
+    """The first `count` pictures of a split as inputs of the model, float32 (n, 3, height, width)."""
+    for start in range(0, min(count, len(split)), batch_size):
+        pixels = split.pixels(range(start, min(start + batch_size, count, len(split))))
+        yield torch.from_numpy(state.preprocessing.normalize(pixels))
+
+
+def quantized_state(
+    state: ModelState,
+    converted: GraphModule,
+    example: Tensor,
+    record: PassRecord,
+    precision: str,
+    context: PassContext,
+) -> ModelState:
+    """The state after quantization: the canonical, unfolded program, and what became of the layers.
+
+    Raises `NothingChangedError` when no layer is quantized.
+    """
+    program = export_program(converted, example, state.batch_range)
+    counts = count_quantized(program)
+    count = context.budget.of(context.budget.pictures, _COMPARED_PICTURES)
+    before = copy_module(state.module).cpu().eval()
+    agreement = compare(before, converted, batches(state, context.data.validation, 32, count))
+    facts = {
+        **record.facts,
+        "layers": counts.layers,
+        "layers_quantized": counts.quantized,
+        "weights_quantized": counts.quantized_weights,
+        "activations_quantized": counts.quantized_activations,
+        "layers_in_float": list(counts.float_layers),
+        "agreement_with_float": agreement.top1,
+        "max_logit_difference_to_float": agreement.max_logit_difference,
+    }
+    warnings = record.warnings
+    if agreement.top1 < _LOW_AGREEMENT and not context.budget.pictures:
+        text = (
+            f"the quantized model agrees with the float one on {agreement.top1:.1%} of {agreement.samples} validation "
+            "pictures"
+        )
+        warnings = (*warnings, text)
+    return program_state(state, program, replace(record, facts=facts, warnings=warnings), precision)
+
+
+def program_state(state: ModelState, program: ExportedProgram, record: PassRecord, precision: str) -> ModelState:
+    """The state with a quantized program, which needs its operators to be imported before it is read."""
+    after = state.after(record, program, form=Form.PROGRAM, precision=precision)
+    return replace(after, imports=(*imports_of(program, state.imports), *OPERATORS))

@@ -1,0 +1,1 @@
+"""Changes to weights and biases that give back accuracy after rounding, without training."""
