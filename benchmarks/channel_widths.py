@@ -19,11 +19,11 @@ from rich.table import Table
 from stripes import CLASSES, stripes
 from torch import Tensor, nn
 
-from edgeopt.lookup import resolve
-from edgeopt.plugin import ExporterPlugin, PassPlugin, Predictor
-from edgeopt.program import quick_tracing
-from edgeopt.registry import load_registry
-from edgeopt.task import TASKS
+from edgeopt.networks.capture import quick_tracing
+from edgeopt.plugins.declarations import ExporterPlugin, PassPlugin, Predictor
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
+from edgeopt.tasks import TASKS
 from edgeopt.testing import pass_context
 from edgeopt.testing.exporter import export_file
 from edgeopt.types import Form, ModelState, TrainingData

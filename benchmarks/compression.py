@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import edgeopt
-from edgeopt.recipe import parse_recipe
+from edgeopt.recipe.read import parse_recipe
 from edgeopt.report.compare import Comparison
 
 Pass = dict[str, Any]

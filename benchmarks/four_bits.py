@@ -21,9 +21,9 @@ import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import get_symmetric_quantization_config
 from torch.export import ExportedProgram
 
-from edgeopt.bits import layer_bits
-from edgeopt.exporting import FilePredictor
-from edgeopt.program import capture, export_program
+from edgeopt.export.predictor import FilePredictor
+from edgeopt.networks.bits import layer_bits
+from edgeopt.networks.capture import capture, export_program
 from edgeopt_executorch.quantizer import XnnpackQuantizer
 from edgeopt_onnx.conversion import export_onnx
 from edgeopt_onnx.predictor import OnnxPredictor

@@ -26,13 +26,13 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from edgeopt.errors import UserError
-from edgeopt.evaluate import feeder, file_logits
-from edgeopt.lookup import resolve
-from edgeopt.plugin import ExporterPlugin, PassPlugin
-from edgeopt.program import program_logits, quick_tracing, to_program
+from edgeopt.measure.answers import feeder, file_logits
+from edgeopt.networks.capture import program_logits, quick_tracing, to_program
+from edgeopt.plugins.declarations import ExporterPlugin, PassPlugin
+from edgeopt.plugins.registry import load_registry
 from edgeopt.progress import Silent
-from edgeopt.registry import load_registry
-from edgeopt.task import TASKS
+from edgeopt.recipe.lookup import resolve
+from edgeopt.tasks import TASKS
 from edgeopt.testing import pass_context
 from edgeopt.testing.exporter import export_file
 from edgeopt.types import Form, ModelState, TrainingData

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits, ModelState, TrainingData
+    from edgeopt.arrays import Logits
+    from edgeopt.types import ModelState, TrainingData
 
 Found = dict[str, Any]
 
@@ -102,12 +103,12 @@ def prepare(model: str) -> Prepared:
     """Makes the float and the int8 program of a model."""
     import torch
 
-    from edgeopt.lookup import resolve
-    from edgeopt.plugin import PassPlugin
-    from edgeopt.program import program_logits, quick_tracing, to_program
+    from edgeopt.networks.capture import program_logits, quick_tracing, to_program
+    from edgeopt.plugins.declarations import PassPlugin
+    from edgeopt.plugins.registry import load_registry
     from edgeopt.progress import Silent
-    from edgeopt.registry import load_registry
-    from edgeopt.task import TASKS
+    from edgeopt.recipe.lookup import resolve
+    from edgeopt.tasks import TASKS
     from edgeopt.testing import pass_context
     from edgeopt.types import Form, ModelState
 
@@ -131,11 +132,11 @@ def prepare(model: str) -> Prepared:
 
 def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
     """Exports both states, opens the files, compares answers and times both in turns."""
-    from edgeopt.evaluate import feeder, file_logits
-    from edgeopt.lookup import resolve
-    from edgeopt.plugin import ExporterPlugin
+    from edgeopt.measure.answers import feeder, file_logits
+    from edgeopt.plugins.declarations import ExporterPlugin
+    from edgeopt.plugins.registry import load_registry
     from edgeopt.progress import Silent
-    from edgeopt.registry import load_registry
+    from edgeopt.recipe.lookup import resolve
     from edgeopt.testing.exporter import export_file
 
     use = resolve(ExporterPlugin, exporter, {}, load_registry())

@@ -23,10 +23,10 @@ from rich.table import Table
 from untrained import untrained_program
 
 from edgeopt.errors import UserError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import ExporterPlugin
-from edgeopt.program import quick_tracing
-from edgeopt.registry import load_registry
+from edgeopt.networks.capture import quick_tracing
+from edgeopt.plugins.declarations import ExporterPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing.exporter import export_file
 from edgeopt.types import ModelState
 

@@ -17,7 +17,7 @@ from torch import nn
 from torchao.quantization.pt2e import move_exported_model_to_train
 from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 
-from edgeopt.program import capture
+from edgeopt.networks.capture import capture
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_torchao.quantize.prepare import prepare_qat
 from edgeopt_torchvision.compat import import_torchvision

@@ -24,12 +24,12 @@ from rich.console import Console
 
 import edgeopt
 from edgeopt.errors import EdgeoptError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin, Plugin
-from edgeopt.recipe import Recipe, read_recipe
-from edgeopt.registry import Registry, load_registry
+from edgeopt.options import to_json
+from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin, Plugin
+from edgeopt.plugins.registry import Registry, load_registry
+from edgeopt.recipe.lookup import resolve
+from edgeopt.recipe.read import Recipe, read_recipe
 from edgeopt.report.schema import Report, Row
-from edgeopt.settings import to_json
 from edgeopt.types import Role
 
 ROOT = Path(__file__).parents[1]

@@ -41,9 +41,9 @@ def make(model: str, folder: Path) -> None:
     import toolchains
     import torch
 
-    from edgeopt.lookup import resolve
-    from edgeopt.plugin import ExporterPlugin
-    from edgeopt.registry import load_registry
+    from edgeopt.plugins.declarations import ExporterPlugin
+    from edgeopt.plugins.registry import load_registry
+    from edgeopt.recipe.lookup import resolve
     from edgeopt.testing.exporter import export_file
 
     torch.set_num_threads(2)
@@ -66,9 +66,9 @@ def make(model: str, folder: Path) -> None:
 
 def race(exporter: str, folder: Path) -> dict[str, dict[str, float]]:
     """Milliseconds and bytes of the files of one runtime, called in turns."""
-    from edgeopt.lookup import resolve
-    from edgeopt.plugin import ExporterPlugin
-    from edgeopt.registry import load_registry
+    from edgeopt.plugins.declarations import ExporterPlugin
+    from edgeopt.plugins.registry import load_registry
+    from edgeopt.recipe.lookup import resolve
 
     use = resolve(ExporterPlugin, exporter, {}, load_registry())
     files = sorted(folder.glob(f"*{RUNTIMES[exporter]}"))
@@ -99,9 +99,9 @@ def _states(module, pictures: list[NDArray[np.float32]]):
     """The float program and the one that `ptq` makes of it, as model states."""
     import torch
 
+    from edgeopt.networks.capture import capture
     from edgeopt.preprocessing import Preprocessing
-    from edgeopt.program import capture
-    from edgeopt.task import TASKS
+    from edgeopt.tasks import TASKS
     from edgeopt.types import Form, ModelState
     from edgeopt_executorch.quantizer import build_xnnpack
     from edgeopt_torchao.quantize.convert import OPERATORS, convert

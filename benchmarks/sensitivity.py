@@ -25,12 +25,13 @@ from rich.console import Console
 from rich.table import Table
 from stripes import stripes
 
-from edgeopt.lookup import resolve
-from edgeopt.plugin import ModelPlugin, PassContext, PassPlugin, ProbePlugin, TrainerSettings
-from edgeopt.program import to_program
+from edgeopt.networks.capture import to_program
+from edgeopt.pipeline.runner import cpu_count
+from edgeopt.plugins.contexts import PassContext
+from edgeopt.plugins.declarations import ModelPlugin, PassPlugin, ProbePlugin, TrainerSettings
+from edgeopt.plugins.registry import load_registry
 from edgeopt.progress import Silent
-from edgeopt.registry import load_registry
-from edgeopt.runner import cpu_count
+from edgeopt.recipe.lookup import resolve
 from edgeopt.sensitivity.network import Network
 from edgeopt.sensitivity.scan import Pictures, ScanSettings, scan
 from edgeopt.sensitivity.table import Scan

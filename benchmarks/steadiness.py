@@ -19,10 +19,10 @@ from rich.progress import track
 from rich.table import Table
 from untrained import untrained_program
 
-from edgeopt.lookup import resolve
-from edgeopt.plugin import ExporterPlugin, Predictor
-from edgeopt.program import quick_tracing
-from edgeopt.registry import load_registry
+from edgeopt.networks.capture import quick_tracing
+from edgeopt.plugins.declarations import ExporterPlugin, Predictor
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing.exporter import export_file
 
 RUNTIMES = {"executorch": "ExecuTorch", "onnx": "ONNX Runtime", "tflite": "LiteRT"}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeopt.options import Augmentation
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.settings import Augmentation
 from edgeopt.testing import ArraySplit
 from edgeopt.types import TrainingData
 

@@ -32,9 +32,9 @@ def untrained_program(arch: str, image_size: int) -> ModelState:
     """The same as a float program for pictures of `image_size` px, after some batches of noise."""
     import torch
 
+    from edgeopt.networks.capture import capture
     from edgeopt.preprocessing import Preprocessing
-    from edgeopt.program import capture
-    from edgeopt.task import TASKS
+    from edgeopt.tasks import TASKS
     from edgeopt.types import Form, ModelState
 
     torch.manual_seed(0)

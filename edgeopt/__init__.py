@@ -1,34 +1,51 @@
 """edgeopt: one recipe, every edge runtime, numbers you can trust.
 
-The public names are loaded when they are first used, so that `edgeopt --help` stays fast.
+These are the names for people who use edgeopt from Python; those for authors of plugins are in `edgeopt.plugins`. Names
+are loaded when they are first used, so that `edgeopt --help` stays fast.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from edgeopt._version import __version__
 
 if TYPE_CHECKING:
-    from edgeopt.hookspecs import hookimpl as hookimpl
-    from edgeopt.plan import Plan as Plan
-    from edgeopt.recipe import Recipe as Recipe
-    from edgeopt.recipe import read_recipe as read_recipe
-    from edgeopt.runner import RunResult as RunResult
-    from edgeopt.runner import check as check
-    from edgeopt.runner import run as run
+    from edgeopt.conversion.plan import ConversionRequest as ConversionRequest
+    from edgeopt.conversion.plan import ConversionResult as ConversionResult
+    from edgeopt.conversion.plan import convert as convert
+    from edgeopt.errors import UserError as UserError
+    from edgeopt.pipeline.runner import RunResult as RunResult
+    from edgeopt.pipeline.runner import check as check
+    from edgeopt.pipeline.runner import run as run
+    from edgeopt.plugins.hookspecs import hookimpl as hookimpl
+    from edgeopt.recipe.plan import Plan as Plan
+    from edgeopt.recipe.read import Recipe as Recipe
+    from edgeopt.recipe.read import read_recipe as read_recipe
+    from edgeopt.report.schema import Report as Report
+    from edgeopt.sensitivity.run import SensitivityRequest as SensitivityRequest
+    from edgeopt.sensitivity.run import SensitivityResult as SensitivityResult
+    from edgeopt.sensitivity.run import measure_sensitivity as measure_sensitivity
 
 _WHERE = {
-    "hookimpl": "edgeopt.hookspecs",
-    "Plan": "edgeopt.plan",
-    "Recipe": "edgeopt.recipe",
-    "read_recipe": "edgeopt.recipe",
-    "RunResult": "edgeopt.runner",
-    "check": "edgeopt.runner",
-    "run": "edgeopt.runner",
+    "ConversionRequest": "edgeopt.conversion.plan",
+    "ConversionResult": "edgeopt.conversion.plan",
+    "Plan": "edgeopt.recipe.plan",
+    "Recipe": "edgeopt.recipe.read",
+    "Report": "edgeopt.report.schema",
+    "RunResult": "edgeopt.pipeline.runner",
+    "SensitivityRequest": "edgeopt.sensitivity.run",
+    "SensitivityResult": "edgeopt.sensitivity.run",
+    "UserError": "edgeopt.errors",
+    "check": "edgeopt.pipeline.runner",
+    "convert": "edgeopt.conversion.plan",
+    "hookimpl": "edgeopt.plugins.hookspecs",
+    "measure_sensitivity": "edgeopt.sensitivity.run",
+    "read_recipe": "edgeopt.recipe.read",
+    "run": "edgeopt.pipeline.runner",
 }
 
-__all__ = ["Plan", "Recipe", "RunResult", "__version__", "check", "hookimpl", "read_recipe", "run"]
+__all__ = [*_WHERE, "__version__"]  # noqa: PLE0604 -- the same names, once
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """What goes wrong, said so that the reader knows what, where and what to do.
 
-A `UserError` is somebody's mistake and never shows a traceback; it carries every problem that was found, not only the first.
-Anything else that escapes is a bug in edgeopt or in a plugin.
+A `UserError` is somebody's mistake and never shows a traceback; it carries every problem that was found, not only the
+first. Anything else that escapes is a bug in edgeopt or in a plugin.
 """
 
 from __future__ import annotations

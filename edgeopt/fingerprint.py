@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from edgeopt.types import Json
+from edgeopt.arrays import Json
 
 _SOURCES = {".py", ".j2", ".css"}
 
@@ -50,7 +50,9 @@ def versions_of(distributions: Iterable[str]) -> dict[str, str]:
 
 @cache
 def installed_version(distribution: str) -> str | None:
-    """Installed version of a distribution, None where it is not installed; looked up once, as that reads its metadata."""
+    """Installed version of a distribution, None where it is not installed; looked up once, as that
+    reads its metadata.
+    """
     try:
         return version(distribution)
     except PackageNotFoundError:

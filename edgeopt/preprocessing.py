@@ -1,8 +1,8 @@
 """The one description of how a picture becomes a model's input.
 
-Training, calibration, evaluation, serving and the app on the device all follow this description; it is written into each
-artifact's card. It has two halves, split where a device splits them: `pixels` (decode, resize, crop: still uint8) and
-`normalize` (uint8 to float).
+Training, calibration, evaluation, serving and the app on the device all follow this description; it is written into
+each artifact's card. It has two halves, split where a device splits them: `pixels` (decode, resize, crop: still uint8)
+and `normalize` (uint8 to float).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgeopt.types import Pixels
+    from edgeopt.arrays import Pixels
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
@@ -25,7 +25,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize the shorter side to `resize` px, cut the `crop`-px square in the middle, scale to 0..1, subtract `mean`, divide by `std`."""
+    """Resize the shorter side to `resize` px, cut the `crop`-px square in the middle, scale to 0..1, subtract `mean`,
+    divide by `std`.
+    """
 
     image_size: int
     resize: int

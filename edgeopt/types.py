@@ -10,10 +10,12 @@ Importing this module is light: arrays and modules appear in annotations only.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+
+from edgeopt.arrays import InputKind, Json
 
 if TYPE_CHECKING:  # numpy and torch are heavy, and only named here
     from pathlib import Path
@@ -23,15 +25,10 @@ if TYPE_CHECKING:  # numpy and torch are heavy, and only named here
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
+    from edgeopt.arrays import Labels, Logits, Pixels
+    from edgeopt.options import Augmentation
     from edgeopt.preprocessing import Preprocessing
-    from edgeopt.settings import Augmentation
-    from edgeopt.task import Task
-
-    Pixels: TypeAlias = NDArray[np.uint8]
-    Labels: TypeAlias = NDArray[np.int64]
-    Logits: TypeAlias = NDArray[np.float32]
-
-Json: TypeAlias = Any  # a value that `json` writes: str, int, float, bool, None, list, dict
+    from edgeopt.tasks.base import Task
 
 
 class Form(StrEnum):
@@ -41,13 +38,6 @@ class Form(StrEnum):
     PROGRAM = "program"
 
 
-class InputKind(StrEnum):
-    """What a file takes for a picture: normalized floats, channels first, or pixels as a camera has them."""
-
-    FLOAT_NCHW = "float-nchw"
-    UINT8_NHWC = "uint8-nhwc"
-
-
 class Role(StrEnum):
     """Whether a file holds the float model that everything is compared with, or the optimized one."""
 
@@ -55,7 +45,7 @@ class Role(StrEnum):
     OPTIMIZED = "optimized"
 
 
-# ---- data -------------------------------------------------------------------------------------------------------------
+# ---- data ----------------------------------------------------------------------------------------------------------
 
 
 @runtime_checkable
@@ -84,9 +74,9 @@ class RawDataset:
     `splits` holds "train" and, where the data set comes with them, "validation" and "test". Missing ones are drawn from
     "train" by seeded, stratified shares.
 
-    `groups` names, for each picture of a split, what it belongs to, such as its speaker: a group is never divided. `copies`,
-    int64 (n,), holds for each picture of a split -1, or the place of the one that it is a changed copy of: a copy is trained on
-    when its original is, and is in no other split.
+    `groups` names, for each picture of a split, what it belongs to, such as its speaker: a group is never divided.
+    `copies`, int64 (n,), holds for each picture of a split -1, or the place of the one that it is a changed copy of: a
+    copy is trained on when its original is, and is in no other split.
     """
 
     classes: tuple[str, ...]
@@ -131,7 +121,7 @@ class DataBundle:
     test: Split
 
 
-# ---- the model --------------------------------------------------------------------------------------------------------
+# ---- the model -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -188,11 +178,11 @@ TORCH = "torch"
 class ModelState:
     """A model on its way through the passes. A pass returns a new one and leaves its input alone.
 
-    `model` is an `nn.Module` or an `ExportedProgram`, as `form` says. It takes float32 (batch, 3, image_size, image_size),
-    normalized by `preprocessing`, and returns logits (batch, len(classes)); `batch_range` bounds the batch of a program.
-    `imports` names modules that must be imported before a saved model is read, because they define its classes or operators.
-    Where `framework` is not "torch", `model` is a `ForeignModel`. `input_kind` says what a program takes: the above, or the
-    pixels of `edgeopt.settings.FileInput`.
+    `model` is an `nn.Module` or an `ExportedProgram`, as `form` says. It takes float32 (batch, 3, image_size,
+    image_size), normalized by `preprocessing`, and returns logits (batch, len(classes)); `batch_range` bounds the batch
+    of a program. `imports` names modules that must be imported before a saved model is read, because they define its
+    classes or operators. Where `framework` is not "torch", `model` is a `ForeignModel`. `input_kind` says what a
+    program takes: the above, or the pixels of `edgeopt.options.FileInput`.
     """
 
     model: nn.Module | ExportedProgram | ForeignModel
@@ -251,19 +241,56 @@ class ModelState:
         )
 
 
-# ---- sensitivity ------------------------------------------------------------------------------------------------------
+# ---- sensitivity ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
     """What one level does to one layer of a captured program.
 
-    `weight` takes the place of the layer's own, in its shape and dtype; None leaves that. `input` is applied to what enters the
-    layer, float32 of any batch, and returns the same shape; it may not change what it is given, nor depend on other pictures.
+    `weight` takes the place of the layer's own, in its shape and dtype; None leaves that. `input` is applied to what
+    enters the layer, float32 of any batch, and returns the same shape; it may not change what it is given, nor depend
+    on other pictures.
     """
 
     weight: Tensor | None
     input: Callable[[Tensor], Tensor] | None = None
+
+
+class ProbedLayer(Protocol):
+    """A convolution or linear layer of a captured program, or several that share one weight.
+
+    `name` is the module's path. `weight` has its output channels on `channel_axis`. `is_parameter` is False where the
+    program computes the weight from its parameters; `weight` is the computed one then.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def weight(self) -> Tensor: ...
+
+    @property
+    def is_parameter(self) -> bool: ...
+
+    @property
+    def channel_axis(self) -> int: ...
+
+
+class ProbedNetwork(Protocol):
+    """A captured float program by its layers, as a probe sees it."""
+
+    @property
+    def layers(self) -> Mapping[str, ProbedLayer]:
+        """The layers by name, in the order in which the program runs them."""
+        ...
+
+    def watch(self, batches: Iterable[Tensor], see: Callable[[str, Tensor], None]) -> int:
+        """Runs batches and calls `see(name, input)` for each call of each layer; returns how many images there were."""
+        ...
 
 
 class Probe(Protocol):
@@ -279,15 +306,15 @@ class Probe(Protocol):
         ...
 
 
-# ---- files ------------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class TensorInfo:
     """One input or output of a file.
 
-    `holds` is "values", numbers that stand for themselves or, with `scale` and `zero_point` where their type is an integer,
-    for quantized ones; or "pixels", 0 to 255 as a camera gives them, which the file normalizes itself.
+    `holds` is "values", numbers that stand for themselves or, with `scale` and `zero_point` where their type is an
+    integer, for quantized ones; or "pixels", 0 to 255 as a camera gives them, which the file normalizes itself.
     """
 
     name: str
@@ -327,12 +354,14 @@ class Card:
 class ExportResult:
     """What an exporter says of the file it wrote.
 
-    `precision` is the file's where the exporter converted it, and empty where it is the program's. `delegated_share` is the share of compute nodes that the runtime's fast path takes, 0 to 1, or None where the runtime
-    has no delegate. `outside` names what stayed out of it.
+    `precision` is the file's where the exporter converted it, and empty where it is the program's. `delegated_share` is
+    the share of compute nodes that the runtime's fast path takes, 0 to 1, or None where the runtime has no delegate.
+    `outside` names what stayed out of it.
 
-    `not_run` says why this machine cannot run the file, which is then neither verified nor measured. `stand_in` names the
-    runtime that answers in place of the file's own, which is not here: the file is verified in it, and not measured, because
-    a latency would be that of the stand-in. `companions` names files beside the file that it cannot be opened without.
+    `not_run` says why this machine cannot run the file, which is then neither verified nor measured. `stand_in` names
+    the runtime that answers in place of the file's own, which is not here: the file is verified in it, and not
+    measured, because a latency would be that of the stand-in. `companions` names files beside the file that it cannot
+    be opened without.
     """
 
     input: TensorInfo
@@ -351,7 +380,8 @@ class Predictor(Protocol):
     """A file opened in its own runtime."""
 
     def predict(self, batch: NDArray[np.float32] | Pixels) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width), whatever the file's own types are.
+        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width), whatever the file's own
+        types are.
 
         A file whose input holds pixels takes them as they are: uint8 (n, height, width, 3).
         """

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np  # heavy on purpose: this declaration module is what `test_declaration_is_light` must find
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgeopt.data.images import ArrayPictures
 from edgeopt.errors import UserError
-from edgeopt.hookspecs import hookimpl
-from edgeopt.pictures import ArrayPictures
-from edgeopt.plugin import DatasetOptions, DatasetPlugin, ExporterPlugin, ModelPlugin, Options, PassPlugin
-from edgeopt.task import TASKS
+from edgeopt.options import DatasetOptions, Options
+from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
+from edgeopt.plugins.hookspecs import hookimpl
+from edgeopt.tasks import TASKS
 from edgeopt.types import ExportResult, Form, ModelState, PassRecord, RawDataset, TensorInfo
 
 COUNTER = itertools.count()

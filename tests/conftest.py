@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from edgeopt.registry import Registry, load_registry
+from edgeopt.plugins.registry import Registry, load_registry
 
 settings.register_profile("edgeopt", deadline=None)  # the machine's load is not a property of the code
 settings.load_profile("edgeopt")

@@ -11,19 +11,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from edgeopt.errors import Problem
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import (
-    ExportContext,
-    ExporterOptions,
-    ExporterPlugin,
-    ModelPlugin,
-    Numerics,
-    Options,
-    QuantizerPlugin,
-    ReaderPlugin,
-)
+from edgeopt.options import ExporterOptions, Options
+from edgeopt.plugins.contexts import ExportContext
+from edgeopt.plugins.declarations import ExporterPlugin, ModelPlugin, Numerics, QuantizerPlugin, ReaderPlugin
+from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.task import TASKS
+from edgeopt.tasks import TASKS
 from edgeopt.types import ExportResult, Form, ModelState, TensorInfo, TrainingData
 
 

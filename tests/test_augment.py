@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeopt.augment import augment
-from edgeopt.settings import Augmentation
+from edgeopt.data.augment import augment
+from edgeopt.options import Augmentation
 
 EVERYTHING = Augmentation(
     horizontal_flip=True,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.export import export
 
-from edgeopt.bits import (
+from edgeopt.networks.bits import (
     LayerBits,
     Rounding,
     layer_bits,
@@ -21,9 +21,11 @@ from edgeopt.bits import (
     saturating_activations,
     spell_out_saturation,
 )
-from edgeopt.lookup import numerics_of, resolve
-from edgeopt.plugin import Bits, Options, PassPlugin, Use
-from edgeopt.registry import load_registry
+from edgeopt.options import Options
+from edgeopt.plugins.declarations import Bits, PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.plugins.use import Use
+from edgeopt.recipe.lookup import numerics_of, resolve
 
 operators = torch.ops.quantized_decomposed
 

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from edgeopt.checkpoints import load_checkpoint, read_checkpoint
 from edgeopt.errors import CheckpointError, RecipeError
-from edgeopt.modules import find_head, require_input, set_batch_norm_momentum
-from edgeopt.weights import checkpoint_fingerprint, checkpoint_path
+from edgeopt.networks.checkpoints import load_checkpoint, read_checkpoint
+from edgeopt.networks.heads import find_head, require_input, set_batch_norm_momentum
+from edgeopt.networks.weights_option import checkpoint_fingerprint, checkpoint_path
 
 
 class Net(nn.Sequential):

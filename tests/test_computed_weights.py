@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional, utils
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from edgeopt.bits import layer_bits
-from edgeopt.computed_weights import store_computed_weights
 from edgeopt.errors import ExportError
-from edgeopt.module_copies import copy_module, load_module, save_module
-from edgeopt.program import capture
+from edgeopt.networks.bits import layer_bits
+from edgeopt.networks.capture import capture
+from edgeopt.networks.computed_weights import store_computed_weights
+from edgeopt.networks.copies import copy_module, load_module, save_module
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_torchao.quantize.convert import convert
 from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from edgeopt.data import StreamedSplit, load_data, load_split, load_training, prepare, preprocessing_of
+from edgeopt.data.cache import StreamedSplit, load_data, load_split, load_training
+from edgeopt.data.images import ArrayPictures, FilePictures, open_picture
+from edgeopt.data.prepare import prepare, preprocessing_of
+from edgeopt.data.splits import SPLITS, apportion, draw, evenly
 from edgeopt.errors import DataError
-from edgeopt.pictures import ArrayPictures, FilePictures, open_picture
+from edgeopt.options import Augmentation, DatasetOptions, SplitShares
 from edgeopt.progress import Silent
-from edgeopt.settings import Augmentation, DatasetOptions, SplitShares
-from edgeopt.splits import SPLITS, apportion, draw, evenly
 from edgeopt.types import RawDataset, Split
 
 OPTIONS = DatasetOptions(image_size=8)
@@ -340,7 +341,7 @@ def test_streamed_data_that_changed_is_noticed(tmp_path: Path) -> None:
 def test_reading_needs_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
     prepare(raw_of_test(), OPTIONS, tmp_path, Silent())
     code = (
-        "import sys; from pathlib import Path; from edgeopt.data import load_split\n"
+        "import sys; from pathlib import Path; from edgeopt.data.prepare import load_split\n"
         f"assert len(load_split(Path({str(tmp_path)!r}), 'test', None).pixels([0]))\n"
         "assert not {'torch', 'sklearn', 'pandas', 'lightning'} & set(sys.modules)"
     )

@@ -9,22 +9,23 @@ import jsonschema
 import pytest
 from pydantic import Field
 
-from edgeopt.describe import CORE_TABLES, options_of, plugin_toml, recipe_schema, reference_page, table_toml
-from edgeopt.plan import make_plan
-from edgeopt.plugin import (
+from edgeopt.describe.json_schema import recipe_schema
+from edgeopt.describe.options import CORE_TABLES, options_of
+from edgeopt.describe.reference import reference_page
+from edgeopt.describe.toml import plugin_toml, table_toml
+from edgeopt.options import DatasetOptions, Options
+from edgeopt.plugins.declarations import (
     PLUGIN_TYPES,
-    AsTable,
-    DatasetOptions,
     DatasetPlugin,
     ExporterPlugin,
     ModelPlugin,
-    Options,
     PassPlugin,
     QuantizerPlugin,
-    Use,
 )
-from edgeopt.recipe import parse_recipe
-from edgeopt.registry import Origin, Registered, Registry
+from edgeopt.plugins.registry import Origin, Registered, Registry
+from edgeopt.plugins.use import AsTable, Use
+from edgeopt.recipe.plan import make_plan
+from edgeopt.recipe.read import parse_recipe
 
 RECIPES = sorted(Path(__file__).parents[1].glob("recipes/**/*.toml"))
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from edgeopt import describe, hookspecs
+from edgeopt import describe
 from edgeopt.cli import app
-from edgeopt.plan import make_plan
-from edgeopt.plugin import PLUGIN_TYPES
-from edgeopt.recipe import Recipe, parse_recipe
-from edgeopt.registry import load_registry
+from edgeopt.plugins import hookspecs
+from edgeopt.plugins.declarations import PLUGIN_TYPES
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.plan import make_plan
+from edgeopt.recipe.read import Recipe, parse_recipe
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.registry import load_registry
+from edgeopt.plugins.registry import load_registry
 from edgeopt.scaffold import write_plugin_package
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "edgeopt-example-plugin"

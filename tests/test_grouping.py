@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeopt.data import prepare
+from edgeopt.data.images import ArrayPictures
+from edgeopt.data.prepare import prepare
+from edgeopt.data.splits import SPLITS, Drawn, draw
 from edgeopt.errors import DataError
-from edgeopt.pictures import ArrayPictures
+from edgeopt.options import DatasetOptions, SplitShares
 from edgeopt.progress import Silent
-from edgeopt.settings import DatasetOptions, SplitShares
-from edgeopt.splits import SPLITS, Drawn, draw
 from edgeopt.types import RawDataset
 
 OPTIONS = DatasetOptions(image_size=8)

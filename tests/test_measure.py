@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeopt import measure
-from edgeopt.measure import serve, summarize, turns
-from edgeopt.plugin import ExporterPlugin
-from edgeopt.settings import MeasureSettings, Options
+from edgeopt.measure import latency as measure
+from edgeopt.measure.latency import serve, summarize, turns
+from edgeopt.options import MeasureSettings, Options
+from edgeopt.plugins.declarations import ExporterPlugin
 
 
 @given(st.lists(st.floats(0.001, 1e4), min_size=2, max_size=300))

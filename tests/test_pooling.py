@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeopt.program import export_program
+from edgeopt.networks.capture import export_program
 
 aten = torch.ops.aten
 

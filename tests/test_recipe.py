@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeopt.errors import RecipeError, UserError
-from edgeopt.plan import make_plan
-from edgeopt.recipe import Recipe, Source, key_lines, parse_recipe, read_recipe
-from edgeopt.registry import Registry, load_registry
+from edgeopt.plugins.registry import Registry, load_registry
+from edgeopt.recipe.plan import make_plan
+from edgeopt.recipe.read import Recipe, Source, key_lines, parse_recipe, read_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
 

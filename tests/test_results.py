@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from edgeopt.errors import UserError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
-from edgeopt.recipe import read_recipe
-from edgeopt.registry import load_registry
+from edgeopt.options import to_json
+from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
+from edgeopt.recipe.read import read_recipe
 from edgeopt.report.schema import DatasetSummary, Environment, RecipeSummary, Report, Row
-from edgeopt.settings import to_json
 from edgeopt.types import Role
 
 ROOT = Path(__file__).parents[1]

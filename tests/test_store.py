@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from edgeopt.errors import StorageError
-from edgeopt.store import Store, place, storage_errors, write_aside
+from edgeopt.files import place, storage_errors, write_aside
+from edgeopt.workers.store import Store
 
 KEY = "ab" + "0" * 62
 
@@ -125,7 +126,7 @@ def test_the_systems_errors_say_what_to_do(number: int, message: str, tmp_path: 
 def test_a_writer_that_does_not_say_why_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError), storage_errors(tmp_path):
         raise RuntimeError("PytorchStreamWriter failed writing file")
-    monkeypatch.setattr("edgeopt.store._free_bytes", lambda path: 0)
+    monkeypatch.setattr("edgeopt.workers.store._free_bytes", lambda path: 0)
     with pytest.raises(StorageError, match="disk is full"), storage_errors(tmp_path):
         raise RuntimeError("PytorchStreamWriter failed writing file")
 

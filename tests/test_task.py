@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeopt.task import TASKS, softmax, wilson_interval
+from edgeopt.tasks import TASKS
+from edgeopt.tasks.classification import softmax, wilson_interval
 
 TASK = TASKS["classification"]
 

@@ -13,20 +13,18 @@ from typing import Any, Literal
 from pydantic import Field
 
 from edgeopt.errors import ExportError, NothingChangedError
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import (
-    DatasetOptions,
+from edgeopt.options import DatasetOptions, Options
+from edgeopt.plugins.contexts import ExportContext, PassContext
+from edgeopt.plugins.declarations import (
     DatasetPlugin,
-    ExportContext,
     ExporterPlugin,
     Levels,
     ModelPlugin,
-    Options,
-    PassContext,
     PassPlugin,
     ProbePlugin,
 )
-from edgeopt.task import TASKS
+from edgeopt.plugins.hookspecs import hookimpl
+from edgeopt.tasks import TASKS
 from edgeopt.types import (
     Change,
     Curve,

@@ -53,7 +53,7 @@ def main() -> None:
 
 def _show_version(*, wanted: bool) -> None:
     if wanted:
-        from edgeopt import __version__
+        from edgeopt._version import __version__
 
         typer.echo(f"edgeopt {__version__}")
         raise typer.Exit
@@ -192,7 +192,8 @@ def sensitivity(
     out: OutOption = Path("runs"),
     plugin: PluginOption = None,
 ) -> None:
-    """Measure how much each layer of a recipe's float model minds being pruned or rounded, and recommend a level for each.
+    """Measure how much each layer of a recipe's float model minds being pruned or rounded, and recommend a level for
+    each.
 
     Writes sensitivity.csv, sensitivity.html and allocation.toml, which passes read as allocation = "FILE".
     """
@@ -250,9 +251,9 @@ def convert(
     """Convert one model file to another format, and show how far the two are apart on the same pictures."""
     with failures_shown():
         from edgeopt.cli.convert import convert_file
-        from edgeopt.conversion import Request
+        from edgeopt.conversion.plan import ConversionRequest
 
-        request = Request(
+        request = ConversionRequest(
             source=str(source),
             format=to,
             passes=tuple(pass_ or ()),

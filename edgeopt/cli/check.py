@@ -7,8 +7,8 @@ from pathlib import Path
 
 import typer
 
-from edgeopt import runner
 from edgeopt.cli.help import colour
+from edgeopt.pipeline import runner
 
 
 def check_recipe(

@@ -18,14 +18,14 @@ def runs(incomplete: str) -> list[str]:
 
 def plugin_kinds(incomplete: str) -> list[str]:
     """The kinds of plugins."""
-    from edgeopt.plugin import PLUGIN_TYPES  # pydantic, only when somebody asks
+    from edgeopt.plugins.declarations import PLUGIN_TYPES  # pydantic, only when somebody asks
 
     return [kind.kind for kind in PLUGIN_TYPES if kind.kind.startswith(incomplete)]
 
 
 def plugin_names(incomplete: str) -> list[tuple[str, str]]:
     """The names of all plugins, with their summaries."""
-    from edgeopt.registry import load_registry  # pydantic and pluggy, only when somebody asks
+    from edgeopt.plugins.registry import load_registry  # pydantic and pluggy, only when somebody asks
 
     named = {entry.plugin.name: entry.plugin.summary for entry in load_registry()}
     return [(name, summary) for name, summary in sorted(named.items()) if name.startswith(incomplete)]
@@ -33,8 +33,8 @@ def plugin_names(incomplete: str) -> list[tuple[str, str]]:
 
 def probes(incomplete: str) -> list[tuple[str, str]]:
     """What `edgeopt sensitivity` can try on layers, with summaries."""
-    from edgeopt.plugin import ProbePlugin
-    from edgeopt.registry import load_registry
+    from edgeopt.plugins.declarations import ProbePlugin
+    from edgeopt.plugins.registry import load_registry
 
     named = [entry.plugin for entry in load_registry() if isinstance(entry.plugin, ProbePlugin)]
     return [(probe.name, probe.summary) for probe in named if probe.name.startswith(incomplete)]

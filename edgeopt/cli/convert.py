@@ -8,11 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeopt.cli.consoles import stderr, stdout
-from edgeopt.conversion import ConversionResult, Request, convert
+from edgeopt.conversion.plan import ConversionRequest, ConversionResult, convert
 from edgeopt.report.figures import percent, size
 
 
-def convert_file(request: Request, out: Path | None, *, force: bool) -> None:
+def convert_file(request: ConversionRequest, out: Path | None, *, force: bool) -> None:
     """Converts a model file and prints how far the two sides are apart."""
     result = convert(request, out, force=force, console=stderr())
     console = stdout()
@@ -21,7 +21,7 @@ def convert_file(request: Request, out: Path | None, *, force: bool) -> None:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
 
 
-def _table(request: Request, result: ConversionResult) -> Table:
+def _table(request: ConversionRequest, result: ConversionResult) -> Table:
     pictures = (
         f"{result.pictures} {'pictures of ' + result.pictures_from if result.pictures_from else 'generated pictures'}"
     )

@@ -16,11 +16,11 @@ from packaging.requirements import Requirement
 from rich.table import Table
 from rich.text import Text
 
-from edgeopt import __version__
+from edgeopt._version import __version__
 from edgeopt.cli.consoles import stdout
 from edgeopt.errors import MissingExtraError, Problem
-from edgeopt.registry import load_registry
-from edgeopt.runner import cpu_count
+from edgeopt.pipeline.runner import cpu_count
+from edgeopt.plugins.registry import load_registry
 
 _NOT_FOR_USERS = {"all", "dev"}
 _LOW_DISK_BYTES = 5 * 10**9  # a run of a large data set with its cached stages
@@ -152,7 +152,7 @@ def _find_flatc() -> Path | None:
     return Path(found) if found else None
 
 
-# ---- advice -------------------------------------------------------------------------------------------------------------
+# ---- advice --------------------------------------------------------------------------------------------------------
 
 
 def _missing_extras(packages: Iterable[Package]) -> Iterable[Problem]:

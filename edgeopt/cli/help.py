@@ -1,7 +1,7 @@
 """Help pages from typer's own records.
 
-typer's rich pages import Markdown and traceback renderers, and rich itself is a third of the time that `--help` may take;
-this is a page of two columns, in the colours that the rest of the command line has.
+typer's rich pages import Markdown and traceback renderers, and rich itself is a third of the time that `--help` may
+take; this is a page of two columns, in the colours that the rest of the command line has.
 """
 
 from __future__ import annotations

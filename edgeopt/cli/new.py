@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgeopt import scaffold
 from edgeopt.cli.consoles import stdout
-from edgeopt.registry import load_registry
+from edgeopt.plugins.registry import load_registry
 
 
 def write_plugin_package(name: str, out: Path) -> None:

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeopt.cli.consoles import stderr, stdout
-from edgeopt.describe import plugin_toml
+from edgeopt.describe.toml import plugin_toml
 from edgeopt.errors import PluginError, Problem, did_you_mean
-from edgeopt.plugin import PLUGIN_TYPES
-from edgeopt.registry import Registered, Registry, load_registry, missing_problem
+from edgeopt.plugins.declarations import PLUGIN_TYPES
+from edgeopt.plugins.registry import Registered, Registry, load_registry, missing_problem
 
 
 def list_plugins(kind: str | None, plugin_files: Iterable[Path]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgeopt import runner
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.errors import EdgeoptError, GateError, UserError
+from edgeopt.pipeline import runner
 from edgeopt.report import terminal
 
 

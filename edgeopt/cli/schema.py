@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgeopt.describe import recipe_schema
-from edgeopt.registry import load_registry
-from edgeopt.store import write_aside
+from edgeopt.describe.json_schema import recipe_schema
+from edgeopt.files import write_aside
+from edgeopt.plugins.registry import load_registry
 
 
 def write_schema(output: Path | None, plugin_files: Iterable[Path]) -> None:

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.errors import Problem, UserError, did_you_mean
-from edgeopt.report import sensitivity as shown
-from edgeopt.sensitivity.settings import ScanSettings
+from edgeopt.sensitivity import page as shown
+from edgeopt.sensitivity.run import SensitivityRequest, SensitivityResult, measure_sensitivity
+from edgeopt.sensitivity.scan_settings import ScanSettings
 from edgeopt.sensitivity.table import Measure, Scan
-from edgeopt.sensitivity_run import Request, SensitivityResult, measure_sensitivity
 
 _STYLES = {"hit": "green", "miss": "red", "skipped": "dim"}
 
@@ -59,7 +59,7 @@ def show_sensitivity(
     )
     result = measure_sensitivity(
         recipe,
-        Request(of, _numbers(levels or ""), (), settings),
+        SensitivityRequest(of, _numbers(levels or ""), (), settings),
         overrides=overrides,
         smoke=smoke,
         out=out,
@@ -103,8 +103,9 @@ def _table(scan: Scan) -> Table:
 
 
 def _sentences(scan: Scan) -> Iterable[str]:
-    yield f"{shown.title(scan)}, on {scan.pictures} validation pictures; threshold {shown.threshold_text(scan)}".capitalize()
+    text = f"{shown.title(scan)}, on {scan.pictures} validation pictures; threshold {shown.threshold_text(scan)}"
+    yield text.capitalize()
     yield shown.summary(scan)
     if (saved := shown.savings(scan)) > 0.005:
-        yield f"{100 * saved:.0f} % of all runs were not needed: the verdicts were certain before (--complete runs them all)."
+        yield f"{100 * saved:.0f} % of all runs were not needed: verdicts were certain before. --complete runs them all."
         yield "≥ and ≤ bound such a figure; – is a level that was left out, because a harsher one passes."

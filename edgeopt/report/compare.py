@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeopt.measure import Latency
+from edgeopt.measure.latency import Latency
 from edgeopt.report import figures
 from edgeopt.report.schema import Row
 from edgeopt.types import Role
@@ -17,7 +17,9 @@ _ENOUGH_TURNS = 3  # that fewer turns agree is a coin thrown twice
 
 
 def noise(latency: Latency) -> tuple[str, ...]:
-    """What of a latency is further apart than a quiet machine lets it be: p90 and p50, or its turns; empty when nothing is."""
+    """What of a latency is further apart than a quiet machine lets it be: p90 and p50, or its turns; empty when nothing
+    is.
+    """
     found = []
     if latency.p90 > (1 + _NOISY_SHARE) * latency.p50:
         found.append(f"p50 {figures.milliseconds(latency.p50)}, p90 {figures.milliseconds(latency.p90)}")
@@ -53,7 +55,8 @@ class Comparison:
     def latency_factor(self) -> float | None:
         """How many times faster the optimized file is, in the median of its turns; below 1 it is slower.
 
-        A turn is compared with the other file's turn beside it, so that a machine that changes its speed in between changes both.
+        A turn is compared with the other file's turn beside it, so that a machine that changes its speed in between
+        changes both.
         """
         if self.latencies is None:
             return None

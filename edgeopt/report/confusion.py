@@ -10,7 +10,9 @@ OTHER = "other classes"
 
 @dataclass(frozen=True)
 class Condensed:
-    """Counts `[true][predicted]` of the classes of `names`; `hidden` classes that fare better are summed in a last column."""
+    """Counts `[true][predicted]` of the classes of `names`; `hidden` classes that fare better are summed in a last
+    column.
+    """
 
     names: tuple[str, ...]
     columns: tuple[str, ...]

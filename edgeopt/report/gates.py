@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from edgeopt.options import Gates
 from edgeopt.report.compare import baseline_of, compare
 from edgeopt.report.schema import GATES_FROM_ABOVE, GateResult, ProgramScore, Row
-from edgeopt.settings import Gates
 from edgeopt.types import Role
 
 _TOLERANCE = 1e-9  # 0.98 - 0.96 is a little more than 0.02 in binary
@@ -17,9 +17,9 @@ def judge(
 ) -> tuple[GateResult, ...]:
     """Each gate of the recipe on each file it is about; none in a smoke run, whose figures mean nothing.
 
-    `accuracy`, `accuracy_drop`, `size_ratio` and `latency_ratio` are about the files that ship: the optimized ones, or the
-    float ones where the recipe does not optimize. `agreement` is about every file. A figure that could not be had misses
-    its gate.
+    `accuracy`, `accuracy_drop`, `size_ratio` and `latency_ratio` are about the files that ship: the optimized ones, or
+    the float ones where the recipe does not optimize. `agreement` is about every file. A figure that could not be had
+    misses its gate.
     """
     if smoke:
         return ()
@@ -49,7 +49,9 @@ def _judged(name: str, limit: float, figure: float | None, row: Row) -> GateResu
 
 
 def _drop(row: Row, rows: Sequence[Row], programs: Sequence[ProgramScore]) -> float | None:
-    """How much lower the file scores than the float program in PyTorch, or than the float file where that is unknown."""
+    """How much lower the file scores than the float program in PyTorch, or than the float file
+    where that is unknown.
+    """
     program = next((score for score in programs if score.role is Role.BASELINE), None)
     baseline = baseline_of(row, rows)
     before = program.test_accuracy if program else baseline.test_accuracy if baseline else None

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from edgeopt.arrays import Json
 from edgeopt.report import figures, plots
 from edgeopt.report.compare import Comparison, compare, comparisons, title
 from edgeopt.report.confusion import condense, worst_pairs
 from edgeopt.report.schema import Report, Row, Sample
 from edgeopt.report.verdicts import SMOKE
-from edgeopt.types import Json, PassRecord, Role
+from edgeopt.types import PassRecord, Role
 
 if TYPE_CHECKING:
-    from edgeopt.types import Pixels
+    from edgeopt.arrays import Pixels
 
 _PICTURE_SIDE = 128  # px; larger pictures are shown no larger, and would only make the page heavy
 _MOST_IN_A_LINE = 4  # entries of a fact that is a table; more get the whole width
@@ -41,7 +42,9 @@ class _Bars:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A test picture beside what a file took it for; `source` is a data URI, or None where the picture is not at hand."""
+    """A test picture beside what a file took it for; `source` is a data URI, or None where the
+    picture is not at hand.
+    """
 
     source: str | None
     truth: str
@@ -75,7 +78,7 @@ def render_html(report: Report, pictures: Mapping[int, Pixels] | None = None, re
         .render(
             report=report,
             title=title,
-            style=Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8")),  # noqa: S704 -- our own file
+            style=style_sheet(),
             notices=[sentence for sentence in report.verdicts if sentence == SMOKE],
             sentences=[sentence for sentence in report.verdicts if sentence != SMOKE],
             finished=_moment(report.finished),
@@ -100,10 +103,15 @@ def render_html(report: Report, pictures: Mapping[int, Pixels] | None = None, re
     )
 
 
-def environment() -> Environment:
-    """Templates beside this module; everything that they print is escaped, plots aside."""
+def style_sheet() -> Markup:
+    """The style of every page."""
+    return Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8"))  # noqa: S704 -- our own file
+
+
+def environment(*folders: Path) -> Environment:
+    """Templates in `folders` and beside this module; everything that they print is escaped, plots aside."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -74,7 +74,9 @@ class Plot:
 
 
 def trade_off(rows: Sequence[Row], pairs: Sequence[Comparison]) -> Plot | None:
-    """Accuracy against latency, a bubble's area for the file's bytes, an arrow from each float file to the optimized one."""
+    """Accuracy against latency, a bubble's area for the file's bytes, an arrow from each float file to the optimized
+    one.
+    """
     drawn = [row for row in rows if _place(row)]
     if len(drawn) < 2:
         return None  # there is nothing to trade
@@ -103,7 +105,9 @@ def trade_off(rows: Sequence[Row], pairs: Sequence[Comparison]) -> Plot | None:
 
 
 def training_curves(record: PassRecord, number: int) -> tuple[Plot, ...]:
-    """A plot for each quantity that a pass recorded, such as loss; several where it has more series than one can hold."""
+    """A plot for each quantity that a pass recorded, such as loss; several where it has more series
+    than one can hold.
+    """
     groups: dict[tuple[str, str], list[Curve]] = {}
     for curve in record.curves:
         if curve.x:
@@ -137,7 +141,7 @@ def _curve_plot(owner: str, y_label: str, x_label: str, curves: Sequence[Curve],
     return Plot(svg, title, f"{owner}, {y_label} by {x_label}: {ends}")
 
 
-# ---- the trade-off plot -----------------------------------------------------------------------------------------------
+# ---- the trade-off plot --------------------------------------------------------------------------------------------
 
 
 def _place(row: Row) -> tuple[float, float] | None:
@@ -227,7 +231,7 @@ def _distance(one: _Box, other: _Box) -> float:
     return float((across**2 + up**2) ** 0.5)
 
 
-# ---- SVG --------------------------------------------------------------------------------------------------------------
+# ---- SVG -----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -247,7 +251,9 @@ def _axes(inches: tuple[float, float], left: float) -> tuple[Axes, Figure]:
 
 
 def _svg(figure: Figure, identity: str) -> str:
-    """The figure as an SVG element that lives inside a page: no prologue, own identifiers, the page's colours and fonts."""
+    """The figure as an SVG element that lives inside a page: no prologue, own identifiers, the page's colours and
+    fonts.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 
 def choose_samples(labels: Sequence[int], predicted: Sequence[int], limit: int = 24) -> tuple[int, ...]:
-    """Indices of at most `limit` pictures, wrong answers first and at most two thirds of them, spread over the classes."""
+    """Indices of at most `limit` pictures, wrong answers first and at most two thirds of them,
+    spread over the classes.
+    """
     wrong = _in_turns([index for index, label in enumerate(labels) if predicted[index] != label], labels)
     right = _in_turns([index for index, label in enumerate(labels) if predicted[index] == label], labels)
     room_for_wrong = max(limit - len(right), -(-2 * limit // 3))

@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgeopt.arrays import Json
 from edgeopt.errors import UserError
-from edgeopt.measure import Latency
+from edgeopt.measure.latency import Latency
 from edgeopt.report.figures import MISSING
-from edgeopt.types import Json, PassRecord, Role, TensorInfo
+from edgeopt.types import PassRecord, Role, TensorInfo
 
 SCHEMA = 1
 
@@ -34,10 +35,12 @@ class ClassScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One file, opened in its own runtime and measured there. When it failed, `error` says why and its figures are None.
+    """One file, opened in its own runtime and measured there. When it failed, `error` says why and its figures are
+    None.
 
-    `converted` says that the exporter changed the precision. Where this machine cannot run the file, `not_run` says why and the figures of answers and latency are None; where another
-    runtime answered in its place, `stand_in` names it and there is no latency.
+    `converted` says that the exporter changed the precision. Where this machine cannot run the file, `not_run` says why
+    and the figures of answers and latency are None; where another runtime answered in its place, `stand_in` names it
+    and there is no latency.
     """
 
     runtime: str
@@ -187,7 +190,10 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that a run found."""
+    """All that a run found.
+
+    `float_model` is the key of the float model in the run's store, empty for a model of another framework than PyTorch.
+    """
 
     edgeopt: str
     recipe: RecipeSummary
@@ -202,6 +208,7 @@ class Report:
     stages: tuple[StageRecord, ...] = ()
     smoke: bool = False
     finished: str | None = None
+    float_model: str = ""
     schema: int = SCHEMA
 
     def to_json(self) -> str:

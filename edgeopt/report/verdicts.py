@@ -128,9 +128,10 @@ def _doubts(row: Row) -> Iterator[str]:
 def _doubt_of_answers(row: Row) -> Iterator[str]:
     name = f"{title(row)} ({row.role})"
     if row.agreement is not None and row.agreement < _LOW_AGREEMENT:
+        cause = f"that is what {row.precision} costs" if row.converted else "the export changed the model"
         yield (
             f"{name}: the file answers differently from its own program for {figures.percent(1 - row.agreement)} "
-            f"of the test pictures: {f'that is what {row.precision} costs' if row.converted else 'the export changed the model'}."
+            f"of the test pictures: {cause}."
         )
 
 
@@ -145,7 +146,8 @@ def _doubt_of_latencies(rows: Sequence[Row]) -> Iterator[str]:
         apart = " With measure.threads = 1 they do not depend on how far apart the machine's cores are."
         yield (
             f"Latency is noisy in {len(noisy)} of {len(latencies)} files: {', '.join(noisy)}. "
-            f"How many times faster is judged turn by turn, side by side; for milliseconds, measure again on a quiet machine, "
+            f"How many times faster is judged turn by turn, side by side; for milliseconds, measure again on a quiet "
+            f"machine, "
             f"with --measure-again.{apart if any(latency.threads > 1 for latency in latencies) else ''}"
         )
 

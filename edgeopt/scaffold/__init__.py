@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from edgeopt.errors import PluginError, Problem, StorageError
-from edgeopt.registry import Registry
-from edgeopt.store import storage_errors
+from edgeopt.errors import StorageError
+from edgeopt.files import storage_errors
+from edgeopt.plugins import PluginError, Problem
+from edgeopt.plugins.registry import Registry
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TEMPLATES: Mapping[str, str] = {

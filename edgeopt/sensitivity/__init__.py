@@ -1,4 +1,5 @@
-"""How much each layer of a network minds being compressed: `edgeopt sensitivity`, and the engine behind it as a library.
+"""How much each layer of a network minds being compressed: `edgeopt sensitivity`, and the engine behind it as a
+library.
 
 ```
 program ─▶ Network ─▶ Probe ─┐

@@ -1,4 +1,5 @@
-"""Levels by layer, in a file that `edgeopt sensitivity` writes, or a person, and that passes read: `allocation = "FILE"`.
+"""Levels by layer, in a file that `edgeopt sensitivity` writes, or a person, and that passes read: `allocation =
+"FILE"`.
 
 As TOML:
 
@@ -10,8 +11,8 @@ of = "sparsity"
 "classifier.1" = 0.9
 ```
 
-As CSV, with a column `layer` and one that is named after the kind of level; where there is a column `recommended`, as in the
-`sensitivity.csv` of a scan, only the rows with "yes" in it count:
+As CSV, with a column `layer` and one that is named after the kind of level; where there is a column `recommended`, as
+in the `sensitivity.csv` of a scan, only the rows with "yes" in it count:
 
 ```csv
 layer,sparsity
@@ -31,10 +32,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, UserError, did_you_mean
 from edgeopt.fingerprint import digest
-from edgeopt.recipe import key_lines
-from edgeopt.types import Json
+from edgeopt.recipe.read import key_lines
 
 OPTION = "allocation"
 _CHOSEN = "recommended"

@@ -9,11 +9,12 @@ _NEGLIGIBLE = 1e-12
 
 
 def most_hits(population: int, seen: int, hits: int, error: float) -> int:
-    """An upper bound on the hits in a population of which `seen` were drawn at random without replacement and `hits` counted.
+    """An upper bound on the hits in a population of which `seen` were drawn at random without replacement and `hits`
+    counted.
 
-    It is too low with a probability of at most `error`; with an error of 0 it is the number that would be reached if all that
-    was not seen were a hit. This is the exact test of the hypergeometric distribution turned around (H. Chung and D. DeLury,
-    "Confidence limits for the hypergeometric distribution", 1950).
+    It is too low with a probability of at most `error`; with an error of 0 it is the number that would be reached if
+    all that was not seen were a hit. This is the exact test of the hypergeometric distribution turned around (H. Chung
+    and D. DeLury, "Confidence limits for the hypergeometric distribution", 1950).
     """
     low, high = hits, hits + population - seen  # the first cannot be excluded, all above the second are impossible
     if error <= 0.0:
@@ -53,7 +54,9 @@ def _at_most(hits: int, population: int, successes: int, drawn: int) -> float:
 
 
 def _sum_of_terms(term: float, ratios: Iterable[float]) -> float:
-    """The sum of a term and those that follow, each a ratio times the one before; ratios fall, so small terms end it."""
+    """The sum of a term and those that follow, each a ratio times the one before; ratios fall, so
+    small terms end it.
+    """
     total = term
     for ratio in ratios:
         term *= ratio

@@ -1,7 +1,7 @@
 """A captured program as a list of functional calls.
 
-An operator that writes into its argument is replaced by its twin that returns a new tensor, so that what one run computes never
-reaches another, and many can run at once from the same values.
+An operator that writes into its argument is replaced by its twin that returns a new tensor, so that what one run
+computes never reaches another, and many can run at once from the same values.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """All calls in order, the value that they start from, the one that they end with, and what is known without a picture."""
+    """All calls in order, the value that they start from, the one that they end with, and what is known without a
+    picture.
+    """
 
     input: Node
     output: Node
@@ -97,7 +99,7 @@ def calls_of(program: ExportedProgram) -> Code:
     if len(inputs) != 1 or len(outputs) != 1:
         raise ExportError(
             f"the program turns {len(inputs)} tensors into {len(outputs)}, not one into one",
-            hint="capture it with `edgeopt.program.capture`",
+            hint="capture it with `edgeopt.networks.capture.capture`",
         )
     return Code(inputs[0], outputs[0], _with_lifetimes(calls, outputs[0]), constants)
 
@@ -122,11 +124,13 @@ def _with_lifetimes(calls: list[Call], output: Node) -> tuple[Call, ...]:
     return tuple(replace(call, done_with=tuple(nodes)) for call, nodes in zip(calls, done, strict=True))
 
 
-# ---- operators that write into their argument ---------------------------------------------------------------------------
+# ---- operators that write into their argument ----------------------------------------------------------------------
 
 
 def _twin(operator: Any) -> OpOverload | None:
-    """What computes the same as an operator that writes into its first argument, and leaves that alone; None for others."""
+    """What computes the same as an operator that writes into its first argument, and leaves that alone; None for
+    others.
+    """
     if not isinstance(operator, OpOverload) or not operator._schema.is_mutable:  # noqa: SLF001 - it has no public door
         return None
     namespace, _, name = operator._schema.name.partition("::")  # noqa: SLF001
@@ -152,7 +156,9 @@ def _writes_can_be_replaced(nodes: Iterable[Node]) -> bool:
 
 
 def _connected(node: Node, link: Callable[[Node], bool]) -> set[Node]:
-    """`node` and all that hangs together with it where `link` says of a value that it is its first argument in another guise."""
+    """`node` and all that hangs together with it where `link` says of a value that it is its first argument in another
+    guise.
+    """
     found: set[Node] = set()
     waiting = [node]
     while waiting:

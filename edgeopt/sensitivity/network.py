@@ -37,8 +37,9 @@ _INPUT, _WEIGHT = 0, 1
 class Layer:
     """A convolution or linear layer, or several that share one weight.
 
-    `name` is the module's path, from the name of its weight. `weight` has its output channels on `channel_axis`. `is_parameter`
-    is False where the program computes the weight from its parameters, as a standardized one; it is the computed one then.
+    `name` is the module's path, from the name of its weight. `weight` has its output channels on `channel_axis`.
+    `is_parameter` is False where the program computes the weight from its parameters, as a standardized one; it is the
+    computed one then.
     """
 
     name: str
@@ -65,8 +66,8 @@ class Moment:
 class Network:
     """A captured float program by its layers.
 
-    It takes float32 (n, channels, height, width) and gives logits (n, classes); runs belong into `torch.inference_mode`. What
-    depends on no picture is computed once. Several threads may run it at once.
+    It takes float32 (n, channels, height, width) and gives logits (n, classes); runs belong into
+    `torch.inference_mode`. What depends on no picture is computed once. Several threads may run it at once.
 
     Raises `ExportError` for a program that does not return one tensor.
     """
@@ -100,7 +101,9 @@ class Network:
             yield Moment(self.layers[name], stop, dict(values))
 
     def watch(self, batches: Iterable[Tensor], see: Callable[[str, Tensor], None]) -> int:
-        """Calls `see(layer, input)` for all that enters each layer while `batches` run; returns how many pictures they hold."""
+        """Calls `see(layer, input)` for all that enters each layer while `batches` run; returns how many pictures they
+        hold.
+        """
         owners = {node: layer.name for layer in self.layers.values() for node in layer.nodes}
         pictures = 0
         with torch.inference_mode():
@@ -155,7 +158,9 @@ def _layers(code: Code, parameters: Collection[str]) -> list[Layer]:
 
 
 def _name_of(weight: Node, user: Node) -> str:
-    """The module's path where the weight comes from one parameter called "weight", else the parameter's or the call's name."""
+    """The module's path where the weight comes from one parameter called "weight", else the parameter's or the call's
+    name.
+    """
     sources, found = [weight], set()
     while sources:
         node = sources.pop()

@@ -1,8 +1,8 @@
 """The engine: every layer at every level, from the layer on instead of from the start, until the verdict is certain.
 
-For each batch the float network runs once; just before a layer, what is live is handed to one task a level, which runs the
-rest of the network with the layer changed. Tasks run side by side, each on one thread, so the figures do not depend on how many
-there are.
+For each batch the float network runs once; just before a layer, what is live is handed to one task a level, which runs
+the rest of the network with the layer changed. Tasks run side by side, each on one thread, so the figures do not depend
+on how many there are.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgeopt.arrays import Json
+from edgeopt.files import write_aside
 from edgeopt.progress import Bar, Progress
 from edgeopt.sensitivity.network import Moment, Network
-from edgeopt.sensitivity.settings import ScanSettings
+from edgeopt.sensitivity.scan_settings import ScanSettings
 from edgeopt.sensitivity.table import Cell, Scan, Verdict
 from edgeopt.sensitivity.tally import Judge, Tally, tally
-from edgeopt.store import write_aside
-from edgeopt.types import Change, Json, Probe, Split
+from edgeopt.types import Change, Probe, Split
 
 if TYPE_CHECKING:
+    from edgeopt.arrays import Labels, Logits
     from edgeopt.preprocessing import Preprocessing
-    from edgeopt.types import Labels, Logits
 
 __all__ = ["Pictures", "ScanSettings", "scan"]
 
@@ -79,8 +80,9 @@ def scan(
 ) -> Scan:
     """Measures each layer of `probe` at each of `levels`, which are sorted, the mildest first.
 
-    Verdicts are the same with any number of workers. What is known is written to `checkpoint` now and then; a scan that finds
-    it goes on from there, so it must be of a scan with the same arguments. `levels` and `untouched` are on the probe's scale.
+    Verdicts are the same with any number of workers. What is known is written to `checkpoint` now and then; a scan that
+    finds it goes on from there, so it must be of a scan with the same arguments. `levels` and `untouched` are on the
+    probe's scale.
     """
     with _Workers(max(1, settings.workers)) as workers, torch.inference_mode():
         reference = _reference(network, pictures, workers, progress)

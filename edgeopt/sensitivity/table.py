@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from edgeopt.types import Json
+from edgeopt.arrays import Json
 
 
 class Measure(StrEnum):
@@ -37,8 +37,8 @@ class Verdict(StrEnum):
 class Cell:
     """One layer at one level.
 
-    `score` is that on the `pictures` that were run; `least` and `most` bound the one on all pictures, and `most` is None where
-    nothing does.
+    `score` is that on the `pictures` that were run; `least` and `most` bound the one on all pictures, and `most` is
+    None where nothing does.
     """
 
     layer: str
@@ -54,8 +54,8 @@ class Cell:
 class Scan:
     """The cells of all layers, in the order of the program, each with its levels from the mildest to the harshest.
 
-    `of` names the probe, `untouched` its level that changes nothing; `pictures` is how many there are, and `accuracy` that of the
-    float network on them. `error` bounds the probability that any verdict is not that on all pictures.
+    `of` names the probe, `untouched` its level that changes nothing; `pictures` is how many there are, and `accuracy`
+    that of the float network on them. `error` bounds the probability that any verdict is not that on all pictures.
     """
 
     of: str

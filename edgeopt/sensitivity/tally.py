@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeopt.arrays import Json
 from edgeopt.sensitivity.bounds import fewest_hits, most_hits
 from edgeopt.sensitivity.table import Measure, Verdict
-from edgeopt.types import Json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Labels, Logits
+    from edgeopt.arrays import Labels, Logits
 
 _SLACK = 1e-9  # a threshold of 0.07 of 100 pictures is 7 pictures, whatever their product is in binary
 
@@ -25,8 +25,8 @@ _SLACK = 1e-9  # a threshold of 0.07 of 100 pictures is 7 pictures, whatever the
 class Tally:
     """Sums over the pictures that were run so far.
 
-    `right` and `wrong` count the float network's answers, `lost` and `gained` those of them that the change turned around.
-    `error` is the sum of squared differences of logits, `energy` that of the float network's squared logits.
+    `right` and `wrong` count the float network's answers, `lost` and `gained` those of them that the change turned
+    around. `error` is the sum of squared differences of logits, `energy` that of the float network's squared logits.
     """
 
     right: int = 0
@@ -85,8 +85,8 @@ def _sum_of_squares(values: NDArray[np.float64]) -> float:
 class Judge:
     """Tells a score and its bounds from a tally, and when they decide.
 
-    `whole` is the tally of the float network with itself: all pictures. The pictures of a tally are drawn from these at random.
-    `error` is the probability of one wrong bound; with 0, bounds hold whatever the other pictures are.
+    `whole` is the tally of the float network with itself: all pictures. The pictures of a tally are drawn from these at
+    random. `error` is the probability of one wrong bound; with 0, bounds hold whatever the other pictures are.
     """
 
     measure: Measure

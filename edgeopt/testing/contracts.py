@@ -12,13 +12,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from edgeopt.describe import Option, options_of, plugin_toml
+from edgeopt.arrays import Json
+from edgeopt.describe.options import Option, options_of
+from edgeopt.describe.toml import plugin_toml
 from edgeopt.errors import RecipeError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import Plugin, Use
-from edgeopt.registry import Registry, load_registry
-from edgeopt.settings import to_json
-from edgeopt.types import Json
+from edgeopt.options import to_json
+from edgeopt.plugins.declarations import Plugin
+from edgeopt.plugins.registry import Registry, load_registry
+from edgeopt.plugins.use import Use
+from edgeopt.recipe.lookup import resolve
 
 #: Import packages that no declaration module may load: each takes from a tenth of a second to several.
 HEAVY = (

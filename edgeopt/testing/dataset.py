@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edgeopt.data import load_data, prepare, preprocessing_of
-from edgeopt.plugin import DatasetPlugin, Plugin, Use
+from edgeopt.data.cache import load_data
+from edgeopt.data.prepare import prepare, preprocessing_of
+from edgeopt.options import to_json
+from edgeopt.plugins.declarations import DatasetPlugin, Plugin
+from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
-from edgeopt.settings import to_json
 from edgeopt.testing.contracts import PluginContract, modules_after
 from edgeopt.types import RawDataset
 
@@ -84,7 +86,9 @@ class DatasetContract(PluginContract):
         assert use.plugin.fingerprint(use.options) == first
 
     def test_fingerprint_is_light(self, use: Use[DatasetPlugin]) -> None:
-        """`edgeopt check` asks for it: it may look at names, sizes and times of files, and not import what reads them."""
+        """`edgeopt check` asks for it: it may look at names, sizes and times of files, and not
+        import what reads them.
+        """
         options = json.dumps(to_json(use.options))
         files = [str(file) for file in self.plugin_files]
         program = f"""
@@ -110,7 +114,7 @@ use.plugin.fingerprint(use.options)
             "test": bundle.test,
         }
         for name, split in splits.items():
-            assert len(split) == facts["splits"][name]["count"] > 0
+            assert len(split) == facts.splits[name].count > 0
             assert split.pixels([0]).dtype == np.uint8
         assert set(bundle.training.train.labels.tolist()) == set(range(len(bundle.training.classes)))
 

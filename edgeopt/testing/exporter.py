@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 
-from edgeopt.artifact import make_artifact
-from edgeopt.evaluate import feeder
-from edgeopt.plugin import ExporterPlugin, Plugin, Use
-from edgeopt.program import program_logits
+from edgeopt.export.make import make_artifact
+from edgeopt.measure.answers import feeder
+from edgeopt.networks.capture import program_logits
+from edgeopt.plugins.declarations import ExporterPlugin, Plugin
+from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
 from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.states import weights_digest
@@ -25,7 +26,7 @@ from edgeopt.types import ExportResult, ModelState, Role, TensorInfo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgeopt.types import Logits, Pixels
+    from edgeopt.arrays import Logits, Pixels
 
 _PICTURES = 7
 
@@ -33,8 +34,8 @@ _PICTURES = 7
 class ExporterContract(PluginContract):
     """Subclass it, set `name` and `options`; override `state` to export another program, such as a quantized one.
 
-    `tolerance` bounds the largest difference between file and program, as a share of the logits' range; int8 kernels round
-    in other places than PyTorch's arithmetic does, so a quantized program needs a larger one.
+    `tolerance` bounds the largest difference between file and program, as a share of the logits' range; int8 kernels
+    round in other places than PyTorch's arithmetic does, so a quantized program needs a larger one.
     """
 
     kind: ClassVar[type[Plugin]] = ExporterPlugin

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgeopt.plugin import ModelPlugin, Plugin, Use
-from edgeopt.program import to_program
-from edgeopt.states import load_state, save_state
+from edgeopt.networks.capture import to_program
+from edgeopt.networks.saved import load_state, save_state
+from edgeopt.plugins.declarations import ModelPlugin, Plugin
+from edgeopt.plugins.use import Use
 from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.states import check_logits, logits_of, weights_digest
 from edgeopt.testing.values import tiny_data

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgeopt.plugin import PassContext, PassPlugin, Plugin, Use
-from edgeopt.states import load_state, save_state
+from edgeopt.networks.saved import load_state, save_state
+from edgeopt.plugins.contexts import PassContext
+from edgeopt.plugins.declarations import PassPlugin, Plugin
+from edgeopt.plugins.use import Use
 from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.states import check_logits, logits_of, weights_digest
 from edgeopt.testing.values import pass_context, tiny_data, tiny_model, tiny_program

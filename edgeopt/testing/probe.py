@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeopt.plugin import Plugin, ProbePlugin, Use
+from edgeopt.plugins.declarations import Plugin, ProbePlugin
+from edgeopt.plugins.use import Use
 from edgeopt.sensitivity.network import Network
 from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.values import tiny_data, tiny_program

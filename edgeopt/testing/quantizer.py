@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgeopt.plugin import Plugin, QuantizerPlugin, Use
-from edgeopt.program import export_program
+from edgeopt.networks.capture import export_program
+from edgeopt.plugins.declarations import Plugin, QuantizerPlugin
+from edgeopt.plugins.use import Use
 from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.values import tiny_data, tiny_model
 

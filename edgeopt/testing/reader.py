@@ -10,8 +10,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from edgeopt.plugin import Plugin, ReaderPlugin, Use
-from edgeopt.program import program_logits
+from edgeopt.networks.capture import program_logits
+from edgeopt.plugins.declarations import Plugin, ReaderPlugin
+from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
 from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.values import ArraySplit

@@ -11,7 +11,7 @@ import torch
 from edgeopt.types import Form, ModelState, Split
 
 if TYPE_CHECKING:
-    from edgeopt.types import Logits
+    from edgeopt.arrays import Logits
 
 
 def weights_digest(state: ModelState) -> str:
@@ -29,7 +29,9 @@ def weights_digest(state: ModelState) -> str:
 
 
 def logits_of(state: ModelState, split: Split, count: int = 4) -> Logits:
-    """Logits of the first pictures of a split, float32 (n, classes), in evaluation mode; the state is left as it was."""
+    """Logits of the first pictures of a split, float32 (n, classes), in evaluation mode; the state
+    is left as it was.
+    """
     model: Any = state.model
     batch = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(count, len(split))))))
     with torch.no_grad():

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from edgeopt.plugin import Budget, PassContext
+from edgeopt.networks.capture import to_program
+from edgeopt.options import Augmentation, TrainerSettings
+from edgeopt.plugins.contexts import Budget, PassContext
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.program import to_program
 from edgeopt.progress import Silent
-from edgeopt.settings import Augmentation, TrainerSettings
-from edgeopt.task import TASKS
+from edgeopt.tasks import TASKS
 from edgeopt.testing.network import TinyNet
 from edgeopt.types import Form, ModelState, TrainingData
 
 if TYPE_CHECKING:
-    from edgeopt.types import Labels, Pixels
+    from edgeopt.arrays import Labels, Pixels
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from edgeopt.errors import DataError, Problem
-from edgeopt.fingerprint import digest
+from edgeopt.plugins import DataError, Problem, digest
 
 _FIELDS = ("class", "speaker", "split", "any")
 _SPLITS = {

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgeopt.plugin import DatasetOptions
-from edgeopt.settings import Options, PosixPath
+from edgeopt.plugins import DatasetOptions, Options, PosixPath
 from edgeopt_audio.layout import Layout
 from edgeopt_audio.voices import VOICES
 

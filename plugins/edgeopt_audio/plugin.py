@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeopt.fingerprint import digest, versions_of
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import DatasetPlugin
-from edgeopt.types import RawDataset
+from edgeopt.plugins import DatasetPlugin, RawDataset, digest, hookimpl, versions_of
 from edgeopt_audio.layout import Layout, find_recordings, fingerprint_of
 from edgeopt_audio.options import SpokenDigitsOptions, WavFolderOptions
 from edgeopt_audio.spoken_digits import LAYOUT, SYNTHESIZER, VERSION, recordings_folder

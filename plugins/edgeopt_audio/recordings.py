@@ -5,18 +5,17 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeopt.types import RawDataset
+from edgeopt.plugins import TYPE_CHECKING, RawDataset
 from edgeopt_audio.spectrogram import mel_filters, picture
 from edgeopt_audio.wav import read_wav, resampled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Labels, Pixels
+    from edgeopt.plugins import Labels, Pixels
     from edgeopt_audio.layout import Recording
     from edgeopt_audio.options import SoundCopies, SoundOptions
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from edgeopt.errors import DataError, Problem
+from edgeopt.plugins import TYPE_CHECKING, DataError, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Pixels
+    from edgeopt.plugins import Pixels
     from edgeopt_audio.options import SoundOptions
 
     Samples = NDArray[np.float32]

@@ -9,8 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edgeopt.errors import DataError, Problem
-from edgeopt.fingerprint import installed_version
+from edgeopt.plugins import DataError, Problem, installed_version
 from edgeopt_audio.voices import WORDS
 
 LAYOUT = "{class}_{speaker}_{any}.wav"

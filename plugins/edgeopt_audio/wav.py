@@ -7,13 +7,13 @@ import struct
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from scipy.io import wavfile
 from scipy.signal import firwin, resample_poly
 
-from edgeopt.errors import DataError, Problem
+from edgeopt.plugins import TYPE_CHECKING, DataError, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

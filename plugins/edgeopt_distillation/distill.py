@@ -8,10 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from edgeopt.errors import NothingChangedError
-from edgeopt.module_copies import copy_module
-from edgeopt.plugin import PassContext
-from edgeopt.types import ModelState, PassRecord
+from edgeopt.networks.copies import copy_module
+from edgeopt.plugins import ModelState, NothingChangedError, PassContext, PassRecord
 from edgeopt_distillation.features import Matching
 from edgeopt_distillation.fit_with_teacher import fit_taught
 from edgeopt_distillation.options import DistillOptions

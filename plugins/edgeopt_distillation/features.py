@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, mse_loss, normalize
 from torch.utils.hooks import RemovableHandle
 
-from edgeopt.errors import Problem, TrainingError, did_you_mean
+from edgeopt.plugins import Problem, TrainingError, did_you_mean
 from edgeopt_distillation.options import DistillOptions, LayerPair
 
 

@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from edgeopt.module_copies import copy_module
-from edgeopt.plugin import PassContext
-from edgeopt.task import Task, wilson_interval
-from edgeopt.types import Curve, Json
+from edgeopt.networks.copies import copy_module
+from edgeopt.plugins import Curve, Json, PassContext, Task, wilson_interval
 from edgeopt_distillation.options import TaughtOptions
 from edgeopt_distillation.teacher_loss import Teacher, Teaching, load_teacher
 from edgeopt_lightning.fit.hooks import FitHooks, FitResult

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgeopt.plugin import AsTable, ModelPlugin, Options, Use
-from edgeopt.settings import PosixPath, Share
+from edgeopt.plugins import AsTable, ModelPlugin, Options, PosixPath, Share, Use
 from edgeopt_lightning.options import FitOptions
 
 LayerPair = tuple[str, str]

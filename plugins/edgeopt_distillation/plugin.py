@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ModelPlugin, PassContext, PassPlugin
-from edgeopt.types import ModelState, TrainingData
+from edgeopt.plugins import ModelPlugin, ModelState, PassContext, PassPlugin, TrainingData, hookimpl
 from edgeopt_distillation.options import DistillOptions, EarlierRunOptions
 
 
@@ -26,9 +24,9 @@ def build_earlier(options: EarlierRunOptions, data: TrainingData) -> ModelState:
 
 def fingerprint_earlier(options: EarlierRunOptions) -> str:
     """The key of the run's float model in its store; raises `CheckpointError` when it is not there."""
-    from edgeopt_distillation.earlier_run import find_float_model  # only where a recipe asks for it
+    from edgeopt.pipeline.earlier import float_model_folder  # only where a recipe asks for it
 
-    return find_float_model(options.run).name
+    return float_model_folder(options.run).name
 
 
 @hookimpl

@@ -11,11 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
-from edgeopt.errors import Problem, TrainingError
-from edgeopt.module_copies import copy_module
-from edgeopt.plugin import ModelPlugin, PassContext, Use
-from edgeopt.task import Score, Task
-from edgeopt.types import TORCH, Json, ModelState
+from edgeopt.networks.copies import copy_module
+from edgeopt.plugins import TORCH, Json, ModelPlugin, ModelState, PassContext, Problem, Score, Task, TrainingError, Use
 from edgeopt_distillation.options import TeacherOptions
 from edgeopt_lightning.fit.hooks import FitHooks
 from edgeopt_lightning.fit.validation import is_guessing, validation_score

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
-from edgeopt.errors import ExportError
+from edgeopt.plugins import TYPE_CHECKING, ExportError
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner

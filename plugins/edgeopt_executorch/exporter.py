@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from edgeopt.errors import NothingChangedError
-from edgeopt.exporting import input_of
-from edgeopt.plugin import ExportContext
-from edgeopt.types import ExportResult, ModelState, TensorInfo
+from edgeopt.export.predictor import input_of
+from edgeopt.plugins import ExportContext, ExportResult, ModelState, NothingChangedError, TensorInfo
 from edgeopt_executorch.backends import XNNPACK
 from edgeopt_executorch.lowering import export_executorch
 from edgeopt_executorch.options import ExecuTorchOptions

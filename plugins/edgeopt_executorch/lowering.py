@@ -14,11 +14,12 @@ import torch.ao.quantization.fx._decomposed
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from edgeopt.bits import narrow_activations, packed_layers
-from edgeopt.errors import ExportError
-from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsupported
-from edgeopt.program import example_of, require_same_function
-from edgeopt.store import write_aside
+from edgeopt.export.predictor import quiet
+from edgeopt.export.refusals import OperatorPlace, require_one_picture, unsupported
+from edgeopt.files import write_aside
+from edgeopt.networks.bits import narrow_activations, packed_layers
+from edgeopt.networks.capture import example_of, require_same_function
+from edgeopt.plugins import ExportError
 from edgeopt_executorch.backends import XNNPACK, partitioner_of
 from edgeopt_executorch.lowering_speed import patterns_of
 from edgeopt_executorch.operators import operator_name

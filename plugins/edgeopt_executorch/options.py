@@ -7,9 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgeopt.bits import LayerBits
-from edgeopt.errors import Problem
-from edgeopt.plugin import ExporterOptions, Options
+from edgeopt.networks.bits import LayerBits
+from edgeopt.plugins import ExporterOptions, Options, Problem
 
 _NAMED = 5  # layers that an error names
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgeopt.bits import CONTAINER_BITS, PACKED_BITS
-from edgeopt.errors import Problem
-from edgeopt.exporting import damaged_explained, float_programs_only, outputs_in_integers
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ExportContext, ExporterPlugin, Numerics, QuantizerPlugin
-from edgeopt.types import ExportResult, ModelState, Predictor
+from edgeopt.export.predictor import damaged_explained
+from edgeopt.export.refusals import float_programs_only, outputs_in_integers
+from edgeopt.networks.bits import CONTAINER_BITS, PACKED_BITS
+from edgeopt.plugins import (
+    TYPE_CHECKING,
+    ExportContext,
+    ExporterPlugin,
+    ExportResult,
+    ModelState,
+    Numerics,
+    Predictor,
+    Problem,
+    QuantizerPlugin,
+    hookimpl,
+)
 from edgeopt_executorch.options import (
     ExecuTorchOptions,
     XnnpackOptions,

@@ -10,8 +10,8 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from edgeopt.errors import ExportError, NothingChangedError
-from edgeopt.program import example_of, require_same_function
+from edgeopt.networks.capture import example_of, require_same_function
+from edgeopt.plugins import ExportError, NothingChangedError
 from edgeopt_executorch.quantizer import build_xnnpack_dynamic
 
 aten = torch.ops.aten

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,14 +11,14 @@ import torch
 # The bindings alone: `executorch.runtime` imports the whole exporter, which takes seconds and 130 MB more.
 from executorch.extension.pybindings import _portable_lib
 
-from edgeopt.exporting import FilePredictor, pixels_or_values
-from edgeopt.types import TensorInfo
+from edgeopt.export.predictor import FilePredictor, pixels_or_values
+from edgeopt.plugins import TYPE_CHECKING, TensorInfo
 from edgeopt_executorch.native_messages import native_messages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits, Pixels
+    from edgeopt.plugins import Logits, Pixels
 
 _DTYPES = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 15: "bfloat16"}  # c10::ScalarType
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from edgeopt.plugin import DatasetOptions
-from edgeopt.settings import Options
+from edgeopt.plugins import DatasetOptions, Options
 
 _FILE_SUFFIXES = (".parquet", ".arrow")
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeopt.errors import DataError, Problem
-from edgeopt.fingerprint import digest, files_fingerprint
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import DatasetPlugin
-from edgeopt.types import RawDataset
+from edgeopt.plugins import DataError, DatasetPlugin, Problem, RawDataset, digest, files_fingerprint, hookimpl
 from edgeopt_huggingface.options import HuggingFaceOptions
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import datasets
 import numpy as np
 from datasets.exceptions import DatasetsError
 
-from edgeopt.errors import DataError, Problem, did_you_mean
-from edgeopt.pictures import UNREADABLE, labels_of, open_picture, unreadable
-from edgeopt.types import RawDataset
+from edgeopt.data.images import UNREADABLE, labels_of, open_picture, unreadable
+from edgeopt.plugins import TYPE_CHECKING, DataError, Problem, RawDataset, did_you_mean
 
 if TYPE_CHECKING:
-    from edgeopt.types import Labels
+    from edgeopt.plugins import Labels
     from edgeopt_huggingface.options import HuggingFaceOptions
 
 _SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from edgeopt.errors import NothingChangedError, Problem, did_you_mean
-from edgeopt.layer_names import places
+from edgeopt.networks.layer_names import places
+from edgeopt.plugins import NothingChangedError, Problem, did_you_mean
 
 BACKBONE = "backbone"
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from edgeopt.plugin import Options
+from edgeopt.plugins import Options
 
 Schedule = Literal["one-cycle", "cosine", "step", "plateau", "constant"]
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import PassContext, PassPlugin
-from edgeopt.types import ModelState
+from edgeopt.plugins import ModelState, PassContext, PassPlugin, hookimpl
 from edgeopt_lightning.options import TrainOptions
 
 

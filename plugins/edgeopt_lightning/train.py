@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from edgeopt.errors import NothingChangedError
-from edgeopt.module_copies import copy_module
-from edgeopt.plugin import PassContext
-from edgeopt.types import ModelState, PassRecord
+from edgeopt.networks.copies import copy_module
+from edgeopt.plugins import ModelState, NothingChangedError, PassContext, PassRecord
 from edgeopt_lightning.fit.hooks import FitHooks
 from edgeopt_lightning.fit.loop import fit
 from edgeopt_lightning.freezing import Frozen, choose_frozen

@@ -25,10 +25,11 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from edgeopt.bits import LayerBits, packed_layers, spell_out_saturation
-from edgeopt.errors import ExportError, UserError
-from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsupported
-from edgeopt.program import example_of, require_same_function
+from edgeopt.export.predictor import quiet
+from edgeopt.export.refusals import OperatorPlace, require_one_picture, unsupported
+from edgeopt.networks.bits import LayerBits, packed_layers, spell_out_saturation
+from edgeopt.networks.capture import example_of, require_same_function
+from edgeopt.plugins import ExportError, UserError
 from edgeopt_onnx.attention import give_heads
 from edgeopt_onnx.auto.choice import keep_cheaper_in_float
 from edgeopt_onnx.files import write

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from edgeopt.errors import ExportError, NothingChangedError, Problem
-from edgeopt.exporting import input_of
-from edgeopt.plugin import ExportContext
-from edgeopt.types import ExportResult, ModelState, TensorInfo
+from edgeopt.export.predictor import input_of
+from edgeopt.plugins import (
+    TYPE_CHECKING,
+    ExportContext,
+    ExportError,
+    ExportResult,
+    ModelState,
+    NothingChangedError,
+    Problem,
+    TensorInfo,
+)
 from edgeopt_onnx.conversion import OnnxReport, export_onnx
 from edgeopt_onnx.files import companion
 from edgeopt_onnx.options import CONVERTED, INPUT_NAME, OUTPUT_NAME

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from edgeopt.store import storage_errors
+from edgeopt.files import storage_errors
 from edgeopt_onnx.fusion import Fusion, fused
 from edgeopt_onnx.options import ExternalData
 

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir
 
-from edgeopt.errors import NothingChangedError
+from edgeopt.plugins import NothingChangedError
 from edgeopt_onnx.quantization import DEQUANTIZE, WEIGHTED, affine, constant, initializer, nodes, readers
 
 LOW, HIGH = -8, 7  # of INT4

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import version_converter
 
-from edgeopt.errors import ExportError, FunctionChangedError, Problem
+from edgeopt.plugins import ExportError, FunctionChangedError, Problem
 from edgeopt_onnx.session import open_session
 
 LOWEST_CONVERTED = 18

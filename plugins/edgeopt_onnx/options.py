@@ -7,10 +7,9 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
-from edgeopt.bits import PACKED_BITS
-from edgeopt.errors import Problem
-from edgeopt.exporting import float_programs_only
-from edgeopt.plugin import ExporterOptions, Numerics
+from edgeopt.export.refusals import float_programs_only
+from edgeopt.networks.bits import PACKED_BITS
+from edgeopt.plugins import ExporterOptions, Numerics, Problem
 
 Target: TypeAlias = Literal["x86", "arm", "tensorrt"]
 Precision: TypeAlias = Literal["program", "auto", "float16", "dynamic-int8", "weight-only-int8"]

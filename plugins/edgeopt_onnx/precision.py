@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir
 
-from edgeopt.errors import NothingChangedError
+from edgeopt.plugins import NothingChangedError
 from edgeopt_onnx.quantization import WEIGHTED, constant, initializer, nodes, scaled
 
 _LARGEST = 127  # of symmetric int8: -128 has no counterpart

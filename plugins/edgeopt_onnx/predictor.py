@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 
-from edgeopt.exporting import FilePredictor, pixels_or_values
-from edgeopt.types import TensorInfo
+from edgeopt.export.predictor import FilePredictor, pixels_or_values
+from edgeopt.plugins import TYPE_CHECKING, TensorInfo
 from edgeopt_onnx.session import open_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits, Pixels
+    from edgeopt.plugins import Logits, Pixels
 
 _DTYPES = {"float": "float32", "double": "float64"}  # ONNX's names that NumPy spells differently
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir
 from onnx_ir.passes import common as onnx_passes
 
-from edgeopt.errors import ExportError, Problem
+from edgeopt.plugins import ExportError, Problem
 from edgeopt_onnx.options import Target
 from edgeopt_onnx.quantization import (
     DEQUANTIZE,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeopt.pictures import ArrayPictures, labels_of
-from edgeopt.types import RawDataset
+from edgeopt.data.images import ArrayPictures, labels_of
+from edgeopt.plugins import RawDataset
 
 
 def read_digits() -> RawDataset:

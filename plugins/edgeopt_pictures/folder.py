@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeopt.pictures import FilePictures
-from edgeopt.types import RawDataset
+from edgeopt.data.images import FilePictures
+from edgeopt.plugins import RawDataset
 from edgeopt_pictures.layout import Layout
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from edgeopt.plugin import DatasetOptions
-from edgeopt.settings import PosixPath
+from edgeopt.plugins import DatasetOptions, PosixPath
 
 
 class DigitsOptions(DatasetOptions):

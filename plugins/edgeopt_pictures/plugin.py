@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeopt.fingerprint import digest, versions_of
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import DatasetPlugin
-from edgeopt.types import RawDataset
+from edgeopt.plugins import DatasetPlugin, RawDataset, digest, hookimpl, versions_of
 from edgeopt_pictures.layout import find_layout
 from edgeopt_pictures.options import DigitsOptions, ImageFolderOptions, ShapesOptions
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeopt.pictures import ArrayPictures
-from edgeopt.types import RawDataset
+from edgeopt.data.images import ArrayPictures
+from edgeopt.plugins import TYPE_CHECKING, RawDataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Pixels
+    from edgeopt.plugins import Pixels
 
     Field = NDArray[np.float32]  # (n, edge, edge), or broadcast against it
     Distance = Callable[[Field, Field], Field]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgeopt.plugin import AsTable, ExporterPlugin, Use
+from edgeopt.plugins import AsTable, ExporterPlugin, Use
 from edgeopt_distillation.options import TaughtOptions
 from edgeopt_lightning.options import Schedule
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import Levels, Options, PassContext, PassPlugin, ProbePlugin
-from edgeopt.types import ModelState, Probe
+from edgeopt.plugins import (
+    TYPE_CHECKING,
+    Levels,
+    ModelState,
+    Options,
+    PassContext,
+    PassPlugin,
+    Probe,
+    ProbePlugin,
+    hookimpl,
+)
 from edgeopt_pruning.options import PruneSearchOptions, PruneStructuredOptions, PruneUnstructuredOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgeopt.sensitivity.network import Network
+    from edgeopt.plugins import ProbedNetwork
 
 
 def structured(state: ModelState, options: PruneStructuredOptions, context: PassContext) -> ModelState:
@@ -46,13 +53,13 @@ def fingerprint_structured(options: PruneStructuredOptions) -> str:
 
 def fingerprint_allocation(options: PruneStructuredOptions | PruneUnstructuredOptions) -> str:
     """What the allocation says, "" for none; raises `UserError` when it cannot be read."""
-    from edgeopt_pruning.allocated import read_shares  # only where a recipe asks for it
+    from edgeopt_pruning.unstructured.allocated import read_shares  # only where a recipe asks for it
 
     return "" if options.allocation is None else read_shares(options.allocation).fingerprint
 
 
 def zeros_in(
-    network: Network,
+    network: ProbedNetwork,
     calibration: Callable[[], Iterable[Tensor]],  # noqa: ARG001 - zeros follow from weights alone
     options: Options,  # noqa: ARG001 - there are none
 ) -> Probe:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeopt.computed_weights import store_computed_weights
-from edgeopt.module_copies import copy_module
-from edgeopt.types import ModelState
+from edgeopt.networks.computed_weights import store_computed_weights
+from edgeopt.networks.copies import copy_module
+from edgeopt.plugins import ModelState
 
 
 def with_stored_weights(state: ModelState) -> tuple[ModelState, tuple[str, ...]]:

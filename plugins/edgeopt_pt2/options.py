@@ -6,8 +6,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from edgeopt.plugin import Options
-from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from edgeopt.plugins import IMAGENET_MEAN, IMAGENET_STD, Options
 
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ReaderPlugin
-from edgeopt.types import ModelState
+from edgeopt.plugins import ModelState, ReaderPlugin, hookimpl
 from edgeopt_pt2.options import Pt2Options
 
 

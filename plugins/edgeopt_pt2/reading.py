@@ -6,18 +6,14 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.ao.quantization.fx._decomposed
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from edgeopt.errors import CheckpointError, Problem
-from edgeopt.exporting import quiet
-from edgeopt.preprocessing import Preprocessing
-from edgeopt.task import TASKS
-from edgeopt.types import Form, ModelState
+from edgeopt.export.predictor import quiet
+from edgeopt.plugins import TASKS, TYPE_CHECKING, CheckpointError, Form, ModelState, Preprocessing, Problem
 
 if TYPE_CHECKING:
     from edgeopt_pt2.options import Pt2Options

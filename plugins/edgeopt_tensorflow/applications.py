@@ -7,10 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt.errors import CheckpointError, Problem, RecipeError
-from edgeopt.exporting import quiet
-from edgeopt.task import TASKS
-from edgeopt.types import Form, Json, ModelState, PassRecord, TrainingData
+from edgeopt.export.predictor import quiet
+from edgeopt.plugins import (
+    TASKS,
+    CheckpointError,
+    Form,
+    Json,
+    ModelState,
+    PassRecord,
+    Problem,
+    RecipeError,
+    TrainingData,
+)
 from edgeopt_tensorflow.architectures import ARCHITECTURES
 from edgeopt_tensorflow.heads import head_of, layers_of, rescaled
 from edgeopt_tensorflow.keras_files import load_keras_file

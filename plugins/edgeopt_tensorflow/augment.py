@@ -1,19 +1,18 @@
-"""Changes of training pictures in NumPy and Pillow: the same ones as `edgeopt.augment`, which needs PyTorch."""
+"""Changes of training pictures in NumPy and Pillow: the same ones as `edgeopt.data.augment`, which needs PyTorch."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from edgeopt.settings import Augmentation
+from edgeopt.plugins import TYPE_CHECKING, Augmentation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Pixels
+    from edgeopt.plugins import Pixels
 
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601, as Pillow turns colours to grey
 _ASPECTS = (3 / 4, 4 / 3)  # of a scaled crop

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from edgeopt.types import TrainingData
+from edgeopt.plugins import TYPE_CHECKING, TrainingData
 from edgeopt_tensorflow.augment import augment
 from edgeopt_tensorflow.runtime import keras
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeopt.exporting import damaged_explained
-from edgeopt.plugin import ExportContext
-from edgeopt.types import ExportResult, ModelState, Predictor
+from edgeopt.export.predictor import damaged_explained
+from edgeopt.plugins import ExportContext, ExportResult, ModelState, Predictor
 from edgeopt_tensorflow.options import ConvertedTfliteOptions, KerasOnnxOptions, SavedModelOptions
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt.errors import CheckpointError
+from edgeopt.plugins import CheckpointError
 from edgeopt_tensorflow.model import are_probabilities, log_of_probabilities
 from edgeopt_tensorflow.runtime import keras
 from edgeopt_tensorflow.scaling import Rescaling

@@ -13,11 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeopt.errors import CheckpointError, Problem, RecipeError
-from edgeopt.exporting import quiet
-from edgeopt.preprocessing import Preprocessing
-from edgeopt.task import TASKS
-from edgeopt.types import Form, Json, ModelState, PassRecord, TrainingData
+from edgeopt.export.predictor import quiet
+from edgeopt.plugins import (
+    TASKS,
+    CheckpointError,
+    Form,
+    Json,
+    ModelState,
+    PassRecord,
+    Preprocessing,
+    Problem,
+    RecipeError,
+    TrainingData,
+)
 from edgeopt_tensorflow.heads import as_logits, rescaled, with_head
 from edgeopt_tensorflow.model import KerasModel, SavedModel, SavedModelNotes, are_probabilities
 from edgeopt_tensorflow.options import KERAS, KerasFileOptions, KerasReaderOptions, Scale

@@ -7,11 +7,9 @@ from typing import Any
 
 import onnx
 
-from edgeopt.errors import ExportError, Problem
-from edgeopt.exporting import input_of, quiet
-from edgeopt.plugin import ExportContext
-from edgeopt.store import write_aside
-from edgeopt.types import ExportResult, ModelState, TensorInfo
+from edgeopt.export.predictor import input_of, quiet
+from edgeopt.files import write_aside
+from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, Problem, TensorInfo
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, KerasModel, SavedModel
 from edgeopt_tensorflow.runtime import tf
 

@@ -11,18 +11,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from edgeopt.errors import ExportError
-from edgeopt.types import ForeignModel, ModelState
+from edgeopt.plugins import TYPE_CHECKING, ExportError, ForeignModel, ModelState
 from edgeopt_tensorflow.runtime import keras, tf
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits
+    from edgeopt.plugins import Logits
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"

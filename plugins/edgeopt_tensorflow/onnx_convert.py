@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from edgeopt.errors import ExportError, FunctionChangedError, Problem
-from edgeopt.exporting import OperatorPlace, quiet, unsupported
-from edgeopt.types import ModelState
+from edgeopt.export.predictor import quiet
+from edgeopt.export.refusals import OperatorPlace, unsupported
+from edgeopt.plugins import ExportError, FunctionChangedError, ModelState, Problem
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
 from edgeopt_tensorflow.onnx_reader import OnnxModel
 from edgeopt_tensorflow.runtime import tf

@@ -8,22 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 
-from edgeopt.errors import CheckpointError, Problem
-from edgeopt.preprocessing import Preprocessing
-from edgeopt.task import TASKS
-from edgeopt.types import Form, ModelState
+from edgeopt.plugins import TASKS, TYPE_CHECKING, CheckpointError, Form, ModelState, Preprocessing, Problem
 from edgeopt_tensorflow.options import ONNX, OnnxReaderOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits
+    from edgeopt.plugins import Logits
 
 _CHANNELS = 3
 _LARGEST_BATCH = 1024

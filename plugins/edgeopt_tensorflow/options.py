@@ -6,10 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from edgeopt.errors import did_you_mean
-from edgeopt.plugin import Options
-from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from edgeopt.settings import PosixPath
+from edgeopt.plugins import IMAGENET_MEAN, IMAGENET_STD, Options, PosixPath, did_you_mean
 from edgeopt_tensorflow.architectures import ARCHITECTURES
 
 KERAS = "keras"

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeopt.errors import CheckpointError, Problem
-from edgeopt.fingerprint import files_fingerprint
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ExporterPlugin, ModelPlugin, PassContext, PassPlugin, ReaderPlugin
-from edgeopt.types import ModelState, TrainingData
-from edgeopt.weights import require_checkpoint
+from edgeopt.networks.weights_option import require_checkpoint
+from edgeopt.plugins import (
+    CheckpointError,
+    ExporterPlugin,
+    ModelPlugin,
+    ModelState,
+    PassContext,
+    PassPlugin,
+    Problem,
+    ReaderPlugin,
+    TrainingData,
+    files_fingerprint,
+    hookimpl,
+)
 from edgeopt_tensorflow.exporter import (
     convert_onnx_to_saved_model,
     convert_onnx_to_tflite,

@@ -6,22 +6,20 @@ import re
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from edgeopt.errors import ExportError
-from edgeopt.exporting import FilePredictor, quiet
-from edgeopt.plugin import ExportContext
-from edgeopt.store import storage_errors
-from edgeopt.types import Card, ExportResult, ModelState, TensorInfo
+from edgeopt.export.predictor import FilePredictor, quiet
+from edgeopt.files import storage_errors
+from edgeopt.plugins import TYPE_CHECKING, Card, ExportContext, ExportError, ExportResult, ModelState, TensorInfo
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
 from edgeopt_tensorflow.runtime import tf
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits, Pixels
+    from edgeopt.plugins import Logits, Pixels
 
 CARD_FILE = "assets.extra/edgeopt_card.json"
 """The card within the folder; `assets.extra` is where the format keeps what is not the model's."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from edgeopt.plugins import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edgeopt_tensorflow.architectures import Expects
 from edgeopt_tensorflow.options import Scale
 

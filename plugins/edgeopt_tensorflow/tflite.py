@@ -5,15 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from edgeopt.errors import ExportError, NothingChangedError, Problem
-from edgeopt.exporting import OperatorPlace, quiet, unsupported
-from edgeopt.plugin import ExportContext
-from edgeopt.store import write_aside
-from edgeopt.types import ExportResult, ModelState, TensorInfo
+from edgeopt.export.predictor import quiet
+from edgeopt.export.refusals import OperatorPlace, unsupported
+from edgeopt.files import write_aside
+from edgeopt.plugins import (
+    TYPE_CHECKING,
+    ExportContext,
+    ExportError,
+    ExportResult,
+    ModelState,
+    NothingChangedError,
+    Problem,
+    TensorInfo,
+)
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
 from edgeopt_tensorflow.runtime import tf
 from edgeopt_tflite.delegate import delegation

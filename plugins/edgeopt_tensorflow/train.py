@@ -12,18 +12,27 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from edgeopt.errors import DataError, NothingChangedError, TrainingError
-from edgeopt.fingerprint import digest
-from edgeopt.plugin import PassContext
-from edgeopt.program import program_logits
-from edgeopt.progress import Bar, Silent
-from edgeopt.settings import to_json
-from edgeopt.store import write_aside
-from edgeopt.types import Curve, Json, ModelState, PassRecord
+from edgeopt.files import write_aside
+from edgeopt.networks.capture import program_logits
+from edgeopt.plugins import (
+    TYPE_CHECKING,
+    Bar,
+    Curve,
+    DataError,
+    Json,
+    ModelState,
+    NothingChangedError,
+    PassContext,
+    PassRecord,
+    Silent,
+    TrainingError,
+    digest,
+    to_json,
+)
 from edgeopt_tensorflow.batches import Epoch
 from edgeopt_tensorflow.heads import head_of, layers_of
 from edgeopt_tensorflow.model import KerasModel, load_keras

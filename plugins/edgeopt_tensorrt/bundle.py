@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgeopt.store import write_aside
+from edgeopt.files import write_aside
 
 CARD_FILE = "card.json"
 README_FILE = "README.txt"

@@ -5,13 +5,19 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgeopt.errors import ExportError, Problem
-from edgeopt.exporting import input_of
-from edgeopt.plugin import ExportContext
-from edgeopt.store import write_aside
-from edgeopt.types import ExportResult, Json, ModelState, TensorInfo
+from edgeopt.export.predictor import input_of
+from edgeopt.files import write_aside
+from edgeopt.plugins import (
+    TYPE_CHECKING,
+    ExportContext,
+    ExportError,
+    ExportResult,
+    Json,
+    ModelState,
+    Problem,
+    TensorInfo,
+)
 from edgeopt_onnx.options import OUTPUT_NAME
 from edgeopt_tensorrt import build_engine as script
 from edgeopt_tensorrt.build_engine import (

@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, numpy_helper
 
-from edgeopt.errors import ExportError, Problem
+from edgeopt.plugins import ExportError, Problem
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _LAYOUT_ONLY = ("Transpose", "Reshape", "Flatten")

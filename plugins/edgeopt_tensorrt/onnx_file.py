@@ -8,9 +8,8 @@ from pathlib import Path
 
 import onnx
 
-from edgeopt.errors import ExportError, NothingChangedError, Problem
-from edgeopt.exporting import input_of
-from edgeopt.types import ModelState, TensorInfo
+from edgeopt.export.predictor import input_of
+from edgeopt.plugins import ExportError, ModelState, NothingChangedError, Problem, TensorInfo
 from edgeopt_onnx.options import OUTPUT_NAME
 from edgeopt_tensorrt.build_engine import ONNX_FILE
 from edgeopt_tensorrt.graph_check import GraphLayer, quantized_layers, require_tensorrt, weighted_layers

@@ -7,10 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from edgeopt.errors import Problem
-from edgeopt.exporting import float_programs_only
-from edgeopt.plugin import ExporterOptions, Numerics, Options
-from edgeopt.settings import PosixPath
+from edgeopt.export.refusals import float_programs_only
+from edgeopt.plugins import ExporterOptions, Numerics, Options, PosixPath, Problem
 from edgeopt_onnx.options import no_packed_weights
 
 SCHEME = "int8-symmetric"

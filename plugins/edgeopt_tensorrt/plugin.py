@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgeopt.exporting import damaged_explained
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ExportContext, ExporterPlugin, QuantizerPlugin
-from edgeopt.types import ExportResult, ModelState, Predictor
+from edgeopt.export.predictor import damaged_explained
+from edgeopt.plugins import (
+    TYPE_CHECKING,
+    ExportContext,
+    ExporterPlugin,
+    ExportResult,
+    ModelState,
+    Predictor,
+    QuantizerPlugin,
+    hookimpl,
+)
 from edgeopt_tensorrt.options import (
     SCHEME,
     OnnxTensorRtOptions,

@@ -6,12 +6,12 @@ import importlib
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from edgeopt.exporting import FilePredictor, pixels_or_values
-from edgeopt.types import TensorInfo
+from edgeopt.export.predictor import FilePredictor, pixels_or_values
+from edgeopt.plugins import TYPE_CHECKING, TensorInfo
 from edgeopt_onnx.predictor import OnnxPredictor
 from edgeopt_tensorrt.build_engine import ENGINE_FILE, ONNX_FILE
 from edgeopt_tensorrt.bundle import read_bundle
@@ -20,7 +20,7 @@ from edgeopt_tensorrt.gpu import can_run
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits, Pixels
+    from edgeopt.plugins import Logits, Pixels
 
 _LAYOUTS = {4: "NCHW", 2: "NC"}
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch.export import ExportedProgram
 
-from edgeopt.bits import layer_bits, operator_name
-from edgeopt.errors import ExportError, NothingChangedError
+from edgeopt.networks.bits import layer_bits, operator_name
+from edgeopt.plugins import ExportError, NothingChangedError
 from edgeopt_tflite.graph import Graph
 
 _FILE_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D", "BATCH_MATMUL")

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from edgeopt.bits import operator_name
-from edgeopt.errors import ExportError
-from edgeopt.exporting import OperatorPlace, quiet, require_one_picture, unsupported
+from edgeopt.export.predictor import quiet
+from edgeopt.export.refusals import OperatorPlace, require_one_picture, unsupported
+from edgeopt.networks.bits import operator_name
+from edgeopt.plugins import ExportError
 from edgeopt_tflite.audit import is_quantized
 from edgeopt_tflite.float_layers import mark_float_layers, unmark_float_layers
 from edgeopt_tflite.graph import Graph

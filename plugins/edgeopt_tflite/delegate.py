@@ -8,7 +8,7 @@ from typing import Any
 
 from ai_edge_litert.interpreter import Interpreter
 
-from edgeopt.errors import ExportError
+from edgeopt.plugins import ExportError
 
 _DELEGATE = "DELEGATE"
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgeopt.errors import ExportError
-from edgeopt.plugin import ExportContext
-from edgeopt.store import write_aside
-from edgeopt.types import ExportResult, InputKind, ModelState, TensorInfo
+from edgeopt.files import write_aside
+from edgeopt.plugins import ExportContext, ExportError, ExportResult, InputKind, ModelState, TensorInfo
 from edgeopt_tflite import rewrites
 from edgeopt_tflite.audit import LayerCounts, is_quantized, require_converted, require_float, require_int8
 from edgeopt_tflite.convert import convert

@@ -12,7 +12,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-from edgeopt.bits import float_layers_of_integers
+from edgeopt.networks.bits import float_layers_of_integers
 from edgeopt_tflite.graph import Graph
 
 aten = torch.ops.aten

@@ -19,7 +19,7 @@ import flatbuffers
 from flatbuffers import encode, number_types
 from flatbuffers.table import Table
 
-from edgeopt.types import Card, Json, TensorInfo
+from edgeopt.plugins import Card, Json, TensorInfo
 
 METADATA_KEY = "TFLITE_METADATA"
 LABELS_FILE = "labels.txt"

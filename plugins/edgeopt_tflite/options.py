@@ -7,10 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgeopt.bits import CONTAINER_BITS
-from edgeopt.errors import Problem
-from edgeopt.exporting import float_programs_only, outputs_in_integers
-from edgeopt.plugin import ExporterOptions, Numerics
+from edgeopt.export.refusals import float_programs_only, outputs_in_integers
+from edgeopt.networks.bits import CONTAINER_BITS
+from edgeopt.plugins import ExporterOptions, Numerics, Problem
 
 Precision = Literal["program", "auto", "float16", "dynamic-int8", "weight-only-int8"]
 TensorType = Literal["float32", "int8", "uint8"]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeopt.exporting import damaged_explained
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ExportContext, ExporterPlugin
-from edgeopt.types import ExportResult, ModelState, Predictor
+from edgeopt.export.predictor import damaged_explained
+from edgeopt.plugins import ExportContext, ExporterPlugin, ExportResult, ModelState, Predictor, hookimpl
 from edgeopt_tflite.options import TfliteOptions, baseline, check
 
 

@@ -6,7 +6,7 @@ from ai_edge_quantizer import quantizer, recipe, recipe_manager
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 from ai_edge_quantizer.qtyping import TFLOperationName
 
-from edgeopt.exporting import quiet
+from edgeopt.export.predictor import quiet
 
 
 def to_precision(content: bytes, precision: str) -> bytes:

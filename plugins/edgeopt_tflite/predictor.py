@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from edgeopt.exporting import FilePredictor, pixels_or_values
-from edgeopt.types import TensorInfo
+from edgeopt.export.predictor import FilePredictor, pixels_or_values
+from edgeopt.plugins import TYPE_CHECKING, TensorInfo
 from edgeopt_tflite.integrity import require_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.types import Logits, Pixels
+    from edgeopt.plugins import Logits, Pixels
 
 _CHANNELS = 3
 

@@ -5,15 +5,29 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
-from edgeopt.checkpoints import load_checkpoint
-from edgeopt.errors import CheckpointError, Problem, RecipeError, did_you_mean
-from edgeopt.modules import find_head, float_state, normalization_warnings, require_input, set_batch_norm_momentum
-from edgeopt.types import Json, ModelState, TrainingData
-from edgeopt.weights import checkpoint_path
+from edgeopt.networks.checkpoints import load_checkpoint
+from edgeopt.networks.heads import (
+    find_head,
+    float_state,
+    normalization_warnings,
+    require_input,
+    set_batch_norm_momentum,
+)
+from edgeopt.networks.weights_option import checkpoint_path
+from edgeopt.plugins import (
+    TYPE_CHECKING,
+    CheckpointError,
+    Json,
+    ModelState,
+    Problem,
+    RecipeError,
+    TrainingData,
+    did_you_mean,
+)
 from edgeopt_torchvision.compat import import_torchvision
 
 if TYPE_CHECKING:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from edgeopt.errors import did_you_mean
-from edgeopt.settings import Options
-from edgeopt.weights import checkpoint_path
+from edgeopt.networks.weights_option import checkpoint_path
+from edgeopt.plugins import Options, did_you_mean
 
 _NAMES = ("none", "pretrained")
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import ModelPlugin
-from edgeopt.types import ModelState, TrainingData
-from edgeopt.weights import checkpoint_fingerprint
+from edgeopt.networks.weights_option import checkpoint_fingerprint
+from edgeopt.plugins import ModelPlugin, ModelState, TrainingData, hookimpl
 from edgeopt_timm.options import TimmOptions
 
 

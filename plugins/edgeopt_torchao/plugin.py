@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import Bits, Levels, Options, PassContext, PassPlugin, ProbePlugin
-from edgeopt.types import Form, ModelState, Probe
+from edgeopt.plugins import (
+    TYPE_CHECKING,
+    Bits,
+    Form,
+    Levels,
+    ModelState,
+    Options,
+    PassContext,
+    PassPlugin,
+    Probe,
+    ProbePlugin,
+    hookimpl,
+)
 from edgeopt_torchao.bits.allocated import fingerprint_allocation
 from edgeopt_torchao.options import FLOAT_BITS, BitOptions, BitsProbeOptions, PtqOptions, QatOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgeopt.sensitivity.network import Network
+    from edgeopt.plugins import ProbedNetwork
 
 
 def ptq(state: ModelState, options: PtqOptions, context: PassContext) -> ModelState:
-    """Quantizes after training, from the calibration split; see `edgeopt_torchao.quantize.ptq`."""
-    from edgeopt_torchao.quantize.ptq import quantize  # torch and torchao are heavy
+    """Quantizes after training, from the calibration split; see `edgeopt_torchao.ptq`."""
+    from edgeopt_torchao.ptq import quantize  # torch and torchao are heavy
 
     return quantize(state, options, context)
 
 
 def qat(state: ModelState, options: QatOptions, context: PassContext) -> ModelState:
-    """Trains with the quantization in the loop; see `edgeopt_torchao.quantize.qat`."""
-    from edgeopt_torchao.quantize.qat import train_quantized  # torch, torchao and Lightning are heavy
+    """Trains with the quantization in the loop; see `edgeopt_torchao.qat`."""
+    from edgeopt_torchao.qat import train_quantized  # torch, torchao and Lightning are heavy
 
     return train_quantized(state, options, context)
 
 
-def bits(network: Network, calibration: Callable[[], Iterable[Tensor]], options: BitsProbeOptions) -> Probe:
+def bits(network: ProbedNetwork, calibration: Callable[[], Iterable[Tensor]], options: BitsProbeOptions) -> Probe:
     """Rounds a layer's weight and what enters it to few bits; see `edgeopt_torchao.bits.probes`."""
     from edgeopt_torchao.bits.probes import BitsProbe  # torch is heavy
 
@@ -39,7 +48,7 @@ def bits(network: Network, calibration: Callable[[], Iterable[Tensor]], options:
 
 
 def quantization(
-    network: Network,
+    network: ProbedNetwork,
     calibration: Callable[[], Iterable[Tensor]],
     options: Options,  # noqa: ARG001 - there are none
 ) -> Probe:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pickle
 import urllib.error
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from edgeopt.errors import DataError, Problem
-from edgeopt.pictures import ArrayPictures, labels_of
-from edgeopt.types import RawDataset
+from edgeopt.data.images import ArrayPictures, labels_of
+from edgeopt.plugins import TYPE_CHECKING, DataError, Problem, RawDataset
 from edgeopt_torchvision.compat import import_torchvision
 
 if TYPE_CHECKING:

@@ -6,15 +6,20 @@ import re
 import urllib.error
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgeopt.checkpoints import Loaded, StateDict, load_state, read_checkpoint
-from edgeopt.errors import CheckpointError, Problem, RecipeError
-from edgeopt.modules import find_head, float_state, normalization_warnings, require_input, set_batch_norm_momentum
-from edgeopt.types import Json, ModelState, TrainingData
+from edgeopt.networks.checkpoints import Loaded, StateDict, load_state, read_checkpoint
+from edgeopt.networks.heads import (
+    find_head,
+    float_state,
+    normalization_warnings,
+    require_input,
+    set_batch_norm_momentum,
+)
+from edgeopt.plugins import TYPE_CHECKING, CheckpointError, Json, ModelState, Problem, RecipeError, TrainingData
 from edgeopt_torchvision.compat import import_torchvision
 
 if TYPE_CHECKING:

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from edgeopt.errors import did_you_mean
-from edgeopt.plugin import DatasetOptions
-from edgeopt.settings import Options, PosixPath
-from edgeopt.weights import checkpoint_path
+from edgeopt.networks.weights_option import checkpoint_path
+from edgeopt.plugins import DatasetOptions, Options, PosixPath, did_you_mean
 from edgeopt_torchvision.weights_names import WEIGHTS
 
 CIFAR10_FOLDER = "cifar-10-batches-py"

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeopt.errors import DataError, Problem
-from edgeopt.fingerprint import digest, files_fingerprint, versions_of
-from edgeopt.hookspecs import hookimpl
-from edgeopt.plugin import DatasetPlugin, ModelPlugin
-from edgeopt.types import ModelState, RawDataset, TrainingData
-from edgeopt.weights import checkpoint_fingerprint
+from edgeopt.networks.weights_option import checkpoint_fingerprint
+from edgeopt.plugins import (
+    DataError,
+    DatasetPlugin,
+    ModelPlugin,
+    ModelState,
+    Problem,
+    RawDataset,
+    TrainingData,
+    digest,
+    files_fingerprint,
+    hookimpl,
+    versions_of,
+)
 from edgeopt_torchvision.options import CIFAR10_FOLDER, Cifar10Options, FakeOptions, TorchvisionOptions
 
 _REQUIRES = ("torchvision",)

@@ -14,15 +14,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgeopt.artifact import make_artifact
-from edgeopt.lookup import resolve
-from edgeopt.modules import float_state
-from edgeopt.plugin import ExporterPlugin, PassPlugin
-from edgeopt.program import to_program
+from edgeopt.arrays import Json
+from edgeopt.export.make import make_artifact
+from edgeopt.networks.capture import to_program
+from edgeopt.networks.heads import float_state
+from edgeopt.plugins.declarations import ExporterPlugin, PassPlugin
+from edgeopt.plugins.registry import load_registry
 from edgeopt.progress import Silent
-from edgeopt.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import pass_context, tiny_data, tiny_model
-from edgeopt.types import Json, ModelState, Role, TrainingData
+from edgeopt.types import ModelState, Role, TrainingData
 from edgeopt_torchvision.compat import import_torchvision
 
 IMAGE_SIZE = 64

@@ -11,11 +11,11 @@ from report.sample import make_report
 from edgeopt import __version__
 from edgeopt.cli import complete
 from edgeopt.errors import ExportError, WorkerError
-from edgeopt.plan import make_plan
-from edgeopt.recipe import parse_recipe
-from edgeopt.registry import load_registry
-from edgeopt.runner import RunResult
-from edgeopt.settings import Gates
+from edgeopt.options import Gates
+from edgeopt.pipeline.runner import RunResult
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.plan import make_plan
+from edgeopt.recipe.read import parse_recipe
 
 
 def test_version(cli):
@@ -64,7 +64,7 @@ def finished(monkeypatch):
             given.update(options, recipe=recipe)
             return RunResult(report, Path("runs/sample"), tuple(failures))
 
-        monkeypatch.setattr("edgeopt.runner.run", run)
+        monkeypatch.setattr("edgeopt.pipeline.runner.run", run)
         return given
 
     return finish
@@ -190,7 +190,7 @@ def test_show_shows_all_plugins_of_a_name(cli, tmp_path):
     both = tmp_path / "both.py"
     both.write_text(
         "import edgeopt\n"
-        "from edgeopt.plugin import ModelPlugin, Options, PassPlugin\n"
+        "from edgeopt.plugins.declarations import ModelPlugin, Options, PassPlugin\n"
         "@edgeopt.hookimpl\n"
         "def edgeopt_models():\n"
         "    return [ModelPlugin('twin', 'A model.', Options, build=lambda options, data: None)]\n"

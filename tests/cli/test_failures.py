@@ -15,7 +15,7 @@ def failing(cli, monkeypatch):
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr("edgeopt.runner.run", fail)
+        monkeypatch.setattr("edgeopt.pipeline.runner.run", fail)
         return cli("run", "recipe.toml")
 
     return run

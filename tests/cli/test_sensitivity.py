@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from edgeopt.report import sensitivity as shown
-from edgeopt.runner import check
+from edgeopt.pipeline.job import Job
+from edgeopt.pipeline.runner import check
+from edgeopt.sensitivity import page as shown
 from edgeopt.sensitivity.allocation import read_allocation
-from edgeopt.sensitivity.settings import ScanSettings
+from edgeopt.sensitivity.run import SensitivityJob, SensitivityRequest, plan_scan
+from edgeopt.sensitivity.scan_settings import ScanSettings
 from edgeopt.sensitivity.table import Cell, Measure, Scan, Verdict
-from edgeopt.sensitivity_run import Request, SensitivityJob, plan_scan
-from edgeopt.worker import Job
 
 
 @pytest.fixture
@@ -70,7 +70,9 @@ def test_what_changes_the_result_changes_its_key(tiny_recipe, tiny_plugin_file):
 
     def key(**changes):
         options = changes.pop("options", ())
-        return plan_scan(plan, Request("bits", changes.pop("levels", (8, 4)), options, ScanSettings(**changes))).key
+        return plan_scan(
+            plan, SensitivityRequest("bits", changes.pop("levels", (8, 4)), options, ScanSettings(**changes))
+        ).key
 
     assert key() == key(levels=(4, 8, 8)) == key(workers=3)
     others = [
@@ -85,7 +87,9 @@ def test_what_changes_the_result_changes_its_key(tiny_recipe, tiny_plugin_file):
 
 def test_a_job_survives_its_file():
     job = Job({}, None, "", (), (), False, "store", 0.0, {"data": "1"}, ("data",))
-    request = Request("bits", (8.0, 4.0), ("probe.inputs=8",), ScanSettings(measure=Measure.LOGITS, workers=2))
+    request = SensitivityRequest(
+        "bits", (8.0, 4.0), ("probe.inputs=8",), ScanSettings(measure=Measure.LOGITS, workers=2)
+    )
     assert SensitivityJob.from_json(SensitivityJob(job, request).to_json()) == SensitivityJob(job, request)
     assert json.loads(SensitivityJob(job, request).to_json())["request"]["of"] == "bits"
 

@@ -22,8 +22,8 @@ NOT_FOR_HELP = HEAVY | {
     "markdown_it",
     "pygments",
     "asyncio",
-    "edgeopt.plugin",
-    "edgeopt.registry",
+    "edgeopt.plugins.declarations",
+    "edgeopt.plugins.registry",
 }
 
 
@@ -50,7 +50,7 @@ def test_help_imports_nothing_but_typer():
 
 def test_help_of_a_command_imports_no_plugin():
     modules = imported_by("run", "--help")
-    assert not modules & (HEAVY | {"pluggy", "edgeopt.plugin", "edgeopt.registry"})
+    assert not modules & (HEAVY | {"pluggy", "edgeopt.plugins.declarations", "edgeopt.plugins.registry"})
 
 
 def test_check_imports_nothing_heavy(tiny_recipe, tiny_plugin_file):

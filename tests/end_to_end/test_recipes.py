@@ -15,7 +15,7 @@ import pytest
 from cifar10_files import write_cifar10
 
 import edgeopt
-from edgeopt.recipe import read_recipe
+from edgeopt.recipe.read import read_recipe
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = ROOT / "recipes"

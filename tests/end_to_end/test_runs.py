@@ -18,7 +18,7 @@ from conftest import TINY_PLUGIN, TINY_RECIPE
 
 import edgeopt
 from edgeopt.errors import DataError, ExportError, LockError, NothingChangedError, StorageError, WorkerError
-from edgeopt.runner import RunResult
+from edgeopt.pipeline.runner import RunResult
 
 
 @pytest.fixture(scope="module")

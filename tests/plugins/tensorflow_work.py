@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from edgeopt.errors import UserError
-from edgeopt.plugin import ExportContext, PassContext
+from edgeopt.options import Augmentation, TrainerSettings
+from edgeopt.plugins.contexts import ExportContext, PassContext
+from edgeopt.plugins.registry import missing_requirements
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.progress import Silent
-from edgeopt.registry import missing_requirements
-from edgeopt.settings import Augmentation, TrainerSettings
 from edgeopt.types import Card, ModelState, TrainingData
 from edgeopt_tensorflow import exporter, plugin
 from edgeopt_tensorflow.options import (
@@ -198,7 +198,7 @@ def first(folder: Path) -> None:
 
 
 def second(folder: Path) -> None:
-    from edgeopt.conversion_worker import patterns
+    from edgeopt.conversion.worker import patterns
     from edgeopt_tensorflow.model import load_keras
     from edgeopt_tensorflow.runtime import keras
 

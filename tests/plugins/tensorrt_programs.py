@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from edgeopt.program import capture, export_program
-from edgeopt.task import TASKS
+from edgeopt.networks.capture import capture, export_program
+from edgeopt.tasks import TASKS
 from edgeopt.testing import tiny_data
 from edgeopt.types import Form, ModelState
 from edgeopt_tensorrt.quantizer import build_tensorrt

@@ -8,11 +8,11 @@ import pytest
 from pydantic import ValidationError
 from scipy.io import wavfile
 
-from edgeopt.data import prepare
+from edgeopt.data.prepare import prepare
+from edgeopt.data.splits import SPLITS, draw
 from edgeopt.errors import DataError
 from edgeopt.fingerprint import installed_version
 from edgeopt.progress import Silent
-from edgeopt.splits import SPLITS, draw
 from edgeopt_audio.layout import Layout
 from edgeopt_audio.options import SoundOptions, SpokenDigitsOptions, WavFolderOptions
 from edgeopt_audio.plugin import fingerprint_digits, fingerprint_folder, load_digits, load_folder

@@ -16,9 +16,9 @@ import test_tensorrt_contracts
 import test_tflite_contracts
 from PIL import Image
 
-from edgeopt.lookup import resolve
-from edgeopt.plugin import PLUGIN_TYPES, PassPlugin
-from edgeopt.registry import load_registry
+from edgeopt.plugins.declarations import PLUGIN_TYPES, PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import (
     DatasetContract,
     ExporterContract,

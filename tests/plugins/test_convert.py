@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgeopt.conversion import Request, convert, make_conversion
+from edgeopt.conversion.plan import ConversionRequest, convert, make_conversion
 from edgeopt.errors import CheckpointError, ExportError, RecipeError, StorageError
-from edgeopt.registry import load_registry
+from edgeopt.plugins.registry import load_registry
 from edgeopt.testing import ReaderContract
 from edgeopt.testing.network import TinyNet
 from edgeopt_pt2.options import Pt2Options
@@ -67,7 +67,7 @@ def test_both_sides_are_run_and_the_difference_is_printed(source, tmp_path):
 
 
 def test_int8_is_calibrated_with_a_data_set(source, tmp_path):
-    request = Request(
+    request = ConversionRequest(
         str(source),
         "onnx",
         passes=("ptq",),
@@ -82,7 +82,9 @@ def test_int8_is_calibrated_with_a_data_set(source, tmp_path):
 
 
 def test_a_program_of_one_picture_at_a_time(tmp_path):
-    result = convert(Request(str(write_pt2(tmp_path / "one.pt2", batch=False)), "onnx"), tmp_path / "one.onnx")
+    result = convert(
+        ConversionRequest(str(write_pt2(tmp_path / "one.pt2", batch=False)), "onnx"), tmp_path / "one.onnx"
+    )
     assert result.relative_difference < 1e-5
 
 
@@ -101,14 +103,14 @@ def test_a_program_of_one_picture_at_a_time(tmp_path):
 )
 def test_mistakes_are_found_before_anything_is_opened(source, changes, said):
     with pytest.raises(RecipeError) as caught:
-        make_conversion(Request(**{"source": str(source), "format": "onnx", **changes}), load_registry())
+        make_conversion(ConversionRequest(**{"source": str(source), "format": "onnx", **changes}), load_registry())
     assert said in "\n".join(map(str, caught.value.problems))
 
 
 def test_an_ending_that_nobody_reads(tmp_path):
     (tmp_path / "net.xyz").write_bytes(b"1")
     with pytest.raises(RecipeError, match=r"'\.xyz'"):
-        make_conversion(Request(str(tmp_path / "net.xyz"), "onnx"), load_registry())
+        make_conversion(ConversionRequest(str(tmp_path / "net.xyz"), "onnx"), load_registry())
 
 
 def test_a_file_with_code_in_it_is_refused(source, tmp_path):
@@ -156,20 +158,22 @@ class Alike(nn.Module):
 
 
 def test_rounding_is_no_difference_where_answers_are_alike(tmp_path):
-    result = convert(Request(str(write_pt2(tmp_path / "alike.pt2", Alike())), "tflite"), tmp_path / "alike.tflite")
+    result = convert(
+        ConversionRequest(str(write_pt2(tmp_path / "alike.pt2", Alike())), "tflite"), tmp_path / "alike.tflite"
+    )
     assert result.max_difference < 1e-6
     assert result.relative_difference < 1e-4
 
 
 def test_nothing_is_written_when_the_file_would_compute_something_else(source, tmp_path, monkeypatch):
-    from edgeopt import conversion
+    from edgeopt.conversion import plan as conversion
 
     monkeypatch.setattr(conversion, "FLOAT_TOLERANCE", -1.0)
     with pytest.raises(ExportError, match="nothing was written"):
-        convert(Request(str(source), "onnx"), tmp_path / "net.onnx")
+        convert(ConversionRequest(str(source), "onnx"), tmp_path / "net.onnx")
     assert not (tmp_path / "net.onnx").exists()
     monkeypatch.undo()
     (tmp_path / "net.onnx").write_text("mine")
     with pytest.raises(StorageError):
-        convert(Request(str(source), "onnx"), tmp_path / "net.onnx")
+        convert(ConversionRequest(str(source), "onnx"), tmp_path / "net.onnx")
     assert (tmp_path / "net.onnx").read_text() == "mine"

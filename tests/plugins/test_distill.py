@@ -25,15 +25,17 @@ from training_samples import (
 )
 
 from edgeopt.errors import CheckpointError, NothingChangedError, TrainingError, UserError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import Budget, ModelPlugin, Options, PassPlugin, Use
+from edgeopt.networks.saved import save_state
+from edgeopt.options import Augmentation, Options
+from edgeopt.plugins.contexts import Budget
+from edgeopt.plugins.declarations import ModelPlugin, PassPlugin
+from edgeopt.plugins.use import Use
+from edgeopt.recipe.lookup import resolve
 from edgeopt.report.schema import DatasetSummary, Environment, RecipeSummary, Report
-from edgeopt.settings import Augmentation
-from edgeopt.states import save_state
-from edgeopt.store import Store
-from edgeopt.task import Classification
+from edgeopt.tasks.classification import Classification
 from edgeopt.testing import ModelContract, PassContract, tiny_data, tiny_model
 from edgeopt.types import PassRecord, TrainingData
+from edgeopt.workers.store import Store
 from edgeopt_distillation.features import Matching, attention_loss, feature_loss
 from edgeopt_distillation.options import DistillOptions, TeacherOptions
 from edgeopt_distillation.plugin import distill, edgeopt_models, edgeopt_passes

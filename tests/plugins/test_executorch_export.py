@@ -15,7 +15,7 @@ from small_programs import CLASSES, SIZE, capture, float_net, odd_net, outputs, 
 from torch.export import ExportedProgram
 from torch.nn import functional
 
-from edgeopt.program import quick_tracing
+from edgeopt.networks.capture import quick_tracing
 from edgeopt_executorch.lowering import CARD_METHOD, ExecuTorchReport, export_executorch
 from edgeopt_executorch.predictor import ExecuTorchPredictor
 from edgeopt_executorch.quantizer import build_xnnpack

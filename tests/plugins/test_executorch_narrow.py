@@ -10,9 +10,9 @@ from small_programs import capture, float_net, outputs, pictures, quantized
 from torch.export import ExportedProgram
 
 from edgeopt.errors import ExportError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import Bits, ExporterPlugin, Numerics
-from edgeopt.registry import load_registry
+from edgeopt.plugins.declarations import Bits, ExporterPlugin, Numerics
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt_executorch.lowering import export_executorch
 from edgeopt_executorch.predictor import ExecuTorchPredictor
 

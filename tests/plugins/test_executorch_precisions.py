@@ -11,11 +11,11 @@ from small_programs import SIZE, capture, float_net
 from torch import nn
 from torch.nn import functional
 
-from edgeopt.device_input import take_pixels
 from edgeopt.errors import ExportError, NothingChangedError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import ExporterPlugin
-from edgeopt.registry import load_registry
+from edgeopt.export.pixels_input import take_pixels
+from edgeopt.plugins.declarations import ExporterPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import ExporterContract
 from edgeopt.testing.exporter import export_file
 from edgeopt.testing.values import tiny_program

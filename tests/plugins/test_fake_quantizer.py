@@ -14,7 +14,7 @@ from torchao.quantization.pt2e import (
 )
 
 from edgeopt.errors import PluginError
-from edgeopt_torchao.quantize.fake_quantize import (
+from edgeopt_torchao.graph.fake_quantize import (
     FakeQuantizer,
     quantization_parameters,
     replace_fake_quantizers,

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from edgeopt.data import load_data, prepare
+from edgeopt.data.cache import load_data
+from edgeopt.data.prepare import prepare
 from edgeopt.errors import DataError
 from edgeopt.progress import Silent
 from edgeopt_huggingface.options import HuggingFaceOptions, SplitNames

@@ -12,13 +12,15 @@ from torch import nn
 from torch.fx import GraphModule
 from training_samples import make_context, make_data
 
+from edgeopt.arrays import Json
 from edgeopt.errors import NothingChangedError, UserError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import Bits, PassContext, PassPlugin
-from edgeopt.program import capture
-from edgeopt.registry import load_registry
-from edgeopt.task import TASKS
-from edgeopt.types import Form, Json, ModelState
+from edgeopt.networks.capture import capture
+from edgeopt.plugins.contexts import PassContext
+from edgeopt.plugins.declarations import Bits, PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
+from edgeopt.tasks import TASKS
+from edgeopt.types import Form, ModelState
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_lightning.fit.validation import validation_score
 from edgeopt_torchao.bits.learned_step import dampen, learned_steps, share_between_integers, start_steps

@@ -16,9 +16,9 @@ from small_programs import capture, exact, float_net, outputs, pictures, quantiz
 from torch.export import ExportedProgram
 
 from edgeopt.errors import ExportError, NothingChangedError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import Bits, ExporterPlugin, Numerics
-from edgeopt.registry import load_registry
+from edgeopt.plugins.declarations import Bits, ExporterPlugin, Numerics
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt_onnx.conversion import export_onnx
 from edgeopt_onnx.int4 import store_narrow_weights
 from edgeopt_onnx.predictor import OnnxPredictor

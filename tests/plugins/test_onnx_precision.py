@@ -16,9 +16,9 @@ from small_programs import pictures as small_pictures
 from torch.export import ExportedProgram, export
 
 from edgeopt.errors import ExportError, NothingChangedError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import ExporterPlugin, Numerics, QuantizerPlugin
-from edgeopt.registry import load_registry
+from edgeopt.plugins.declarations import ExporterPlugin, Numerics, QuantizerPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import ExporterContract, tiny_program
 from edgeopt.testing.exporter import export_file
 from edgeopt_onnx.conversion import export_onnx
@@ -223,7 +223,7 @@ def test_a_file_with_two_inputs_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_file_of_pixels_is_fed_pixels(tmp_path: Path) -> None:
-    from edgeopt.device_input import take_pixels
+    from edgeopt.export.pixels_input import take_pixels
 
     state = take_pixels(tiny_program())
     use = resolve(ExporterPlugin, "onnx", {}, load_registry())

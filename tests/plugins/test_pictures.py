@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from edgeopt.data import load_data, prepare
+from edgeopt.data.cache import load_data
+from edgeopt.data.prepare import prepare
 from edgeopt.errors import DataError
 from edgeopt.progress import Silent
 from edgeopt_pictures.options import DigitsOptions, ImageFolderOptions, ShapesOptions

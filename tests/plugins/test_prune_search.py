@@ -15,9 +15,10 @@ from torch import nn
 from training_samples import Steps, make_context, make_data, make_net, make_state, weights_of
 
 from edgeopt.errors import NothingChangedError, TrainingError, UserError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import FULL_BUDGET, SMOKE_BUDGET, PassPlugin
-from edgeopt.registry import load_registry
+from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET
+from edgeopt.plugins.declarations import PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import PassContract
 from edgeopt.types import ModelState, TrainingData
 from edgeopt_lightning.options import TrainOptions

@@ -17,11 +17,11 @@ from torch import nn
 from training_samples import CLASSES, Steps, make_context, make_data, make_net, make_state, weights_of
 
 from edgeopt.errors import NothingChangedError, RecipeError, UserError
-from edgeopt.lookup import resolve
-from edgeopt.plan import make_plan
-from edgeopt.plugin import PassPlugin
-from edgeopt.recipe import Recipe, parse_recipe
-from edgeopt.registry import load_registry
+from edgeopt.plugins.declarations import PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
+from edgeopt.recipe.plan import make_plan
+from edgeopt.recipe.read import Recipe, parse_recipe
 from edgeopt.testing import PassContract
 from edgeopt.types import ModelState
 from edgeopt_pruning.structured.choice import Ranked, Rules, removal_of, smallest_removal

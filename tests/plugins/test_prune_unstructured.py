@@ -16,10 +16,11 @@ from torch import nn
 from training_samples import Steps, make_context, make_data, make_net, make_state, weights_of
 
 from edgeopt.errors import NothingChangedError, RecipeError, UserError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import Budget, PassPlugin
-from edgeopt.registry import load_registry
-from edgeopt.settings import Augmentation
+from edgeopt.options import Augmentation
+from edgeopt.plugins.contexts import Budget
+from edgeopt.plugins.declarations import PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import PassContract
 from edgeopt_distillation import fit_with_teacher
 from edgeopt_pruning.options import PruneUnstructuredOptions

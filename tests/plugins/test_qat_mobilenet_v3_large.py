@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from edgeopt.program import capture
+from edgeopt.networks.capture import capture
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_torchao.graph.batch_norm import batch_norms
+from edgeopt_torchao.graph.fake_quantize import fake_quantizers
 from edgeopt_torchao.quantize.agreement import compare
 from edgeopt_torchao.quantize.convert import convert
-from edgeopt_torchao.quantize.fake_quantize import fake_quantizers
 from edgeopt_torchao.quantize.freeze import freeze_batch_norm
 from edgeopt_torchao.quantize.prepare import prepare_qat
 from edgeopt_torchvision.compat import import_torchvision

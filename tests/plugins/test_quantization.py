@@ -12,7 +12,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from edgeopt.errors import ExportError, FunctionChangedError, NothingChangedError
-from edgeopt.program import capture, export_program
+from edgeopt.networks.capture import capture, export_program
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_torchao.graph.batch_norm import BatchNorm
 from edgeopt_torchao.graph.dropout import put_back_dropouts, take_out_dropouts

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from edgeopt.plugin import Bits
-from edgeopt.program import capture, export_program
+from edgeopt.networks.capture import capture, export_program
+from edgeopt.plugins.declarations import Bits
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_torchao.bits.rules import BitRules, NarrowingQuantizer
 from edgeopt_torchao.graph.layers import count_quantized

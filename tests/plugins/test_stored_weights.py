@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from training_samples import make_context, make_net, make_state
 
-from edgeopt.lookup import resolve
-from edgeopt.plugin import PassPlugin
-from edgeopt.registry import load_registry
+from edgeopt.plugins.declarations import PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.types import ModelState
 
 PICTURES = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))

@@ -12,11 +12,14 @@ from torch import nn
 from training_samples import CLASSES, make_context, make_data, make_net, make_state, weights_of
 
 from edgeopt.errors import RecipeError, TrainingError
-from edgeopt.lookup import resolve
-from edgeopt.plan import make_plan
-from edgeopt.plugin import ModelPlugin, Options, PassContext, PassPlugin, Use
-from edgeopt.recipe import parse_recipe
-from edgeopt.registry import load_registry
+from edgeopt.options import Options
+from edgeopt.plugins.contexts import PassContext
+from edgeopt.plugins.declarations import ModelPlugin, PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.plugins.use import Use
+from edgeopt.recipe.lookup import resolve
+from edgeopt.recipe.plan import make_plan
+from edgeopt.recipe.read import parse_recipe
 from edgeopt.types import Form, ModelState
 from edgeopt_lightning.options import TrainOptions
 from edgeopt_lightning.plugin import train

@@ -93,7 +93,7 @@ def test_a_frozen_backbone_keeps_its_weights_until_it_is_freed(found):
 
 
 def test_augmentation_changes_pictures_and_follows_its_seed():
-    from edgeopt.settings import Augmentation
+    from edgeopt.options import Augmentation
 
     pixels = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
     for name, value in {

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgeopt.lookup import resolve
-from edgeopt.plugin import PassPlugin
-from edgeopt.registry import load_registry
+from edgeopt.plugins.declarations import PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import ExporterContract, QuantizerContract, pass_context, tiny_data, tiny_model
 
 

@@ -21,10 +21,10 @@ import pytest
 from tensorrt_programs import LAYERS, SIZE, as_state, quantized, small_resnet
 
 from edgeopt.errors import ExportError, NothingChangedError, RecipeError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import ExporterPlugin, Numerics, QuantizerPlugin
-from edgeopt.registry import load_registry
-from edgeopt.runner import check
+from edgeopt.pipeline.runner import check
+from edgeopt.plugins.declarations import ExporterPlugin, Numerics, QuantizerPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import tiny_program
 from edgeopt.testing.exporter import export_file
 from edgeopt.types import ExportResult, ModelState

@@ -9,10 +9,10 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from edgeopt.errors import NothingChangedError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import PassPlugin
-from edgeopt.program import capture, export_program
-from edgeopt.registry import load_registry
+from edgeopt.networks.capture import capture, export_program
+from edgeopt.plugins.declarations import PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import pass_context, tiny_data, tiny_model
 from edgeopt_tensorrt.quantizer import build_tensorrt
 from edgeopt_torchao.graph.layers import count_quantized

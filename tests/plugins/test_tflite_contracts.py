@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgeopt.lookup import resolve
-from edgeopt.plugin import ExporterPlugin, Numerics, PassPlugin, QuantizerPlugin
-from edgeopt.registry import Registry, load_registry
+from edgeopt.plugins.declarations import ExporterPlugin, Numerics, PassPlugin, QuantizerPlugin
+from edgeopt.plugins.registry import Registry, load_registry
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import ExporterContract, pass_context, tiny_data, tiny_model
 
 

@@ -15,10 +15,10 @@ from small_programs import CLASSES, SIZE, capture, float_net, odd_net, outputs, 
 from tflite_files import export
 from torch.export import ExportedProgram
 
-from edgeopt.artifact import Artifact
 from edgeopt.errors import ExportError, NothingChangedError
+from edgeopt.export.make import Artifact
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.task import TASKS
+from edgeopt.tasks import TASKS
 from edgeopt.types import Form, ModelState
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_tflite import audit, rewrites

@@ -12,13 +12,13 @@ from small_programs import CLASSES, SIZE, capture, float_net, outputs, pictures,
 from tflite_files import export
 from torch.export import ExportedProgram
 
-from edgeopt.artifact import Artifact
 from edgeopt.errors import ExportError, NothingChangedError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import Bits, ExporterPlugin, Numerics
+from edgeopt.export.make import Artifact
+from edgeopt.plugins.declarations import Bits, ExporterPlugin, Numerics
+from edgeopt.plugins.registry import load_registry
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.registry import load_registry
-from edgeopt.task import TASKS
+from edgeopt.recipe.lookup import resolve
+from edgeopt.tasks import TASKS
 from edgeopt.types import Form, ModelState
 from edgeopt_tflite.graph import Graph, packed_int4, unpacked
 from edgeopt_tflite.int4 import pack_weights

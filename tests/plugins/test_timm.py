@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from edgeopt.errors import CheckpointError, RecipeError
+from edgeopt.options import Augmentation
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.settings import Augmentation
 from edgeopt.types import ModelState, TrainingData
 from edgeopt_timm.models import _import_timm
 from edgeopt_timm.options import TimmOptions

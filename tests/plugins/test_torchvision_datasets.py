@@ -15,7 +15,8 @@ import pytest
 from cifar10_files import PER_FILE, write_cifar10
 from pydantic import ValidationError
 
-from edgeopt.data import load_data, prepare
+from edgeopt.data.cache import load_data
+from edgeopt.data.prepare import prepare
 from edgeopt.errors import DataError
 from edgeopt.progress import Silent
 from edgeopt_torchvision.compat import import_torchvision

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from edgeopt.checkpoints import StateDict, load_state
 from edgeopt.errors import CheckpointError, RecipeError
-from edgeopt.modules import find_head
+from edgeopt.networks.checkpoints import StateDict, load_state
+from edgeopt.networks.heads import find_head
+from edgeopt.options import Augmentation
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.settings import Augmentation
 from edgeopt.types import Form, ModelState, TrainingData
 from edgeopt_torchvision.compat import import_torchvision
 from edgeopt_torchvision.models import _adapted

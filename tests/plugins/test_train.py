@@ -15,9 +15,9 @@ from torch import nn
 from training_samples import Steps, make_context, make_data, make_net, make_split, make_state, weights_of
 
 from edgeopt.errors import DataError, NothingChangedError, TrainingError
-from edgeopt.plugin import Budget
-from edgeopt.settings import Augmentation
-from edgeopt.task import Classification
+from edgeopt.options import Augmentation
+from edgeopt.plugins.contexts import Budget
+from edgeopt.tasks.classification import Classification
 from edgeopt_lightning.fit.hooks import FitHooks
 from edgeopt_lightning.fit.loop import fit
 from edgeopt_lightning.options import FitOptions, TrainOptions

@@ -5,8 +5,8 @@ import pytest
 import torch
 from training_samples import PREPROCESSING, make_split
 
-from edgeopt.data import CachedSplit
-from edgeopt.settings import Augmentation
+from edgeopt.data.cache import CachedSplit
+from edgeopt.options import Augmentation
 from edgeopt_lightning.fit.data import Normalize, Shuffled, ordered_loader, training_loader
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from small_programs import CLASSES, SIZE
 
-from edgeopt.artifact import Artifact, make_artifact
-from edgeopt.plugin import Use
+from edgeopt.export.make import Artifact, make_artifact
+from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
 from edgeopt.testing import tiny_data
 from edgeopt.types import ModelState, Role

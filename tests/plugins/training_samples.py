@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgeopt.plugin import FULL_BUDGET, Budget, PassContext
+from edgeopt.options import Augmentation, TrainerSettings
+from edgeopt.plugins.contexts import FULL_BUDGET, Budget, PassContext
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.progress import Progress, Silent
-from edgeopt.settings import Augmentation, TrainerSettings
-from edgeopt.task import Classification
+from edgeopt.tasks.classification import Classification
 from edgeopt.types import Form, ModelState, TrainingData
 
 CLASSES = ("stripes", "columns", "plain")

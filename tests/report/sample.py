@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgeopt.options import Gates
 from edgeopt.report.gates import judge
 from edgeopt.report.schema import (
     DatasetSummary,
@@ -23,8 +24,7 @@ from edgeopt.report.schema import (
     class_scores,
 )
 from edgeopt.report.verdicts import verdicts
-from edgeopt.settings import Gates
-from edgeopt.task import wilson_interval
+from edgeopt.tasks.classification import wilson_interval
 from edgeopt.types import Curve, PassRecord, Role, TensorInfo
 
 DIGITS = tuple(str(digit) for digit in range(10))

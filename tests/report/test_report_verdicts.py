@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample import failed, four_rows, latency, make_report, make_row
 
+from edgeopt.options import Gates
 from edgeopt.report import figures
 from edgeopt.report.gates import judge
 from edgeopt.report.schema import ProgramScore, Row
 from edgeopt.report.verdicts import SMOKE, verdicts
-from edgeopt.settings import Gates
 from edgeopt.types import PassRecord, Role
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeopt.program import capture
+from edgeopt.networks.capture import capture
 from edgeopt.sensitivity.network import Network
 
 CLASSES = 5

@@ -6,7 +6,7 @@ import pytest
 import torch
 from edgeopt_example.coarse import coarsen_weights, round_to_grid
 
-from edgeopt.errors import NothingChangedError
+from edgeopt.plugins import NothingChangedError
 from edgeopt.testing import PassContract, tiny_model
 
 

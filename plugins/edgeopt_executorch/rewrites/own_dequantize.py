@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.export import ExportedProgram
 
-from edgeopt.exporting import quiet
+from edgeopt.export.predictor import quiet
 from edgeopt_executorch.operators import operator_name
 
 with quiet():  # importing ExecuTorch alone writes several warnings

@@ -6,7 +6,7 @@ import re
 
 from torch.fx import GraphModule
 
-from edgeopt.named_tensors import named_tensor, remove_named_tensor, set_named_tensor
+from edgeopt.networks.tensors import named_tensor, remove_named_tensor, set_named_tensor
 
 
 def give_plain_names(module: GraphModule) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from edgeopt.progress import Bar, Progress
+from edgeopt.plugins import Bar, Progress
 from edgeopt_lightning.fit.history import History
 
 _SAY_SECONDS = 0.5

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from edgeopt.store import write_aside
+from edgeopt.files import write_aside
 
 
 def write_checkpoint(file: Path, values: dict[str, Any], fingerprint: str) -> None:

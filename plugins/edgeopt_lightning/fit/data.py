@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from edgeopt.data import CachedSplit
-from edgeopt.preprocessing import Preprocessing
-from edgeopt.settings import Augmentation
-from edgeopt.types import Split
+from edgeopt.data.cache import CachedSplit
+from edgeopt.plugins import Augmentation, Preprocessing, Split
 
 
 def derived_seed(*parts: int) -> int:
@@ -99,7 +97,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, request: BatchRequest) -> tuple[Tensor, Tensor]:
         pixels = torch.from_numpy(self.split.pixels(request.indices.tolist())).permute(0, 3, 1, 2)
         if self.augmentation is not None:
-            from edgeopt.augment import augment  # only where asked for
+            from edgeopt.data.augment import augment  # only where asked for
 
             pixels = augment(pixels, self.augmentation, torch.Generator().manual_seed(request.seed))
         return pixels, torch.from_numpy(self.split.labels[request.indices])

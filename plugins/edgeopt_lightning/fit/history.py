@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from edgeopt.types import Curve
+from edgeopt.plugins import Curve
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from edgeopt.types import Curve, Json
+from edgeopt.plugins import Curve, Json
 
 
 def set_module_training(module: nn.Module, training: bool) -> None:

@@ -13,13 +13,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from edgeopt.errors import DataError, Problem, TrainingError
-from edgeopt.fingerprint import digest
-from edgeopt.plugin import PassContext
-from edgeopt.progress import Silent
-from edgeopt.settings import to_json
-from edgeopt.task import Task
-from edgeopt.types import Split, TrainingData
+from edgeopt.plugins import (
+    DataError,
+    PassContext,
+    Problem,
+    Silent,
+    Split,
+    Task,
+    TrainingData,
+    TrainingError,
+    digest,
+    to_json,
+)
 from edgeopt_lightning._imports import LightningModule, Trainer
 from edgeopt_lightning.fit import batch_norm
 from edgeopt_lightning.fit.averaging import Averaging

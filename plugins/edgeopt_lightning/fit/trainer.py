@@ -11,9 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
-from edgeopt.errors import TrainingError
-from edgeopt.plugin import PassContext
-from edgeopt.settings import TrainerSettings
+from edgeopt.plugins import PassContext, TrainerSettings, TrainingError
 from edgeopt_lightning._imports import LightningModule, MisconfigurationException, Trainer
 from edgeopt_lightning.options import FitOptions
 

@@ -9,9 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgeopt.plugin import PassContext
-from edgeopt.task import Score, Task
-from edgeopt.types import TrainingData
+from edgeopt.plugins import PassContext, Score, Task, TrainingData
 from edgeopt_lightning.fit.data import Normalize, ordered_loader
 from edgeopt_lightning.fit.devices import gather_rows, share_of_device
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from edgeopt.errors import NothingChangedError, Problem, UserError
-from edgeopt.plugin import PassContext
-from edgeopt.types import ModelState
+from edgeopt.plugins import ModelState, NothingChangedError, PassContext, Problem, UserError
 from edgeopt_pruning.options import ChannelOptions
 from edgeopt_pruning.structured.cost import cost_of, layers_of, lost_channels
 from edgeopt_pruning.structured.file_cost import FileMeter, cost_in_file

@@ -11,11 +11,9 @@ import torch_pruning
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from edgeopt.errors import NothingChangedError, Problem, UserError
-from edgeopt.layer_names import named
-from edgeopt.module_copies import copy_module
-from edgeopt.plugin import PassContext
-from edgeopt.types import Json, ModelState, Split
+from edgeopt.networks.copies import copy_module
+from edgeopt.networks.layer_names import named
+from edgeopt.plugins import Json, ModelState, NothingChangedError, PassContext, Problem, Split, UserError
 from edgeopt_distillation.fit_with_teacher import fit_taught, teacher_of
 from edgeopt_distillation.teacher_loss import Teacher
 from edgeopt_lightning.fit import batch_norm

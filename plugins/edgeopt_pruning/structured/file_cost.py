@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from edgeopt.module_copies import copy_module
-from edgeopt.plugin import ExporterPlugin, PassContext, Use
-from edgeopt.trial_files import TrialFile, TrialFiles, latencies_ms
-from edgeopt.types import ModelState, PassRecord, Role
+from edgeopt.export.trial_files import TrialFile, TrialFiles, latencies_ms
+from edgeopt.networks.copies import copy_module
+from edgeopt.plugins import ExporterPlugin, ModelState, PassContext, PassRecord, Role, Use
 from edgeopt_pruning.structured.groups import Dependencies, Removal
 
 

@@ -11,7 +11,7 @@ import torch_pruning
 from torch import Tensor, nn
 from torch_pruning.pruner import importance
 
-from edgeopt.task import Task
+from edgeopt.plugins import Task
 from edgeopt_pruning.structured.choice import Ranked
 from edgeopt_pruning.structured.groups import Group
 

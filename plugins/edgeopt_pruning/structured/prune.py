@@ -10,13 +10,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from edgeopt.errors import NothingChangedError
-from edgeopt.module_copies import copy_module
-from edgeopt.plugin import PassContext
-from edgeopt.store import write_aside
-from edgeopt.types import Curve, ModelState, PassRecord
+from edgeopt.files import write_aside
+from edgeopt.networks.copies import copy_module
+from edgeopt.plugins import Curve, ModelState, NothingChangedError, PassContext, PassRecord
 from edgeopt_lightning.fit.validation import validation_score
-from edgeopt_pruning.allocated import read_shares
 from edgeopt_pruning.options import PruneStructuredOptions
 from edgeopt_pruning.stored_weights import with_stored_weights
 from edgeopt_pruning.structured.budget import ChannelBudget, budget_of, require_reached
@@ -34,6 +31,7 @@ from edgeopt_pruning.structured.choice import Rules, smallest_removal
 from edgeopt_pruning.structured.cost import NetworkCost, cost_of, layers_of
 from edgeopt_pruning.structured.groups import Group, Removal
 from edgeopt_pruning.structured.replay import NAME, from_report, to_details
+from edgeopt_pruning.unstructured.allocated import read_shares
 
 _ROUNDING = 1e-9  # 0.3 of 10 channels are 3
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgeopt.errors import Problem, UserError
-from edgeopt.fingerprint import digest
-from edgeopt.types import Json
+from edgeopt.plugins import TYPE_CHECKING, Json, Problem, UserError, digest
 
 if TYPE_CHECKING:
     from edgeopt_pruning.structured.groups import Removal  # imports torch, and `edgeopt check` reads a replay

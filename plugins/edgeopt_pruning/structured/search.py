@@ -9,12 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgeopt.errors import NothingChangedError, Problem, TrainingError
-from edgeopt.module_copies import copy_module
-from edgeopt.plugin import PassContext
-from edgeopt.store import write_aside
-from edgeopt.task import Score
-from edgeopt.types import Curve, Json, ModelState, PassRecord
+from edgeopt.files import write_aside
+from edgeopt.networks.copies import copy_module
+from edgeopt.plugins import (
+    Curve,
+    Json,
+    ModelState,
+    NothingChangedError,
+    PassContext,
+    PassRecord,
+    Problem,
+    Score,
+    TrainingError,
+)
 from edgeopt_lightning.fit.validation import is_guessing, training_device, validation_logits
 from edgeopt_pruning.options import PruneSearchOptions
 from edgeopt_pruning.stored_weights import with_stored_weights

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from edgeopt.errors import NothingChangedError, Problem
-from edgeopt.layer_names import named
+from edgeopt.networks.layer_names import named
+from edgeopt.plugins import NothingChangedError, Problem
 from edgeopt_pruning.lamp import lamp_scores
 
 DEPTHWISE = "depthwise"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from edgeopt.sensitivity.network import Layer, Network
-from edgeopt.types import Change
+from edgeopt.plugins import Change, ProbedLayer, ProbedNetwork
 from edgeopt_pruning.unstructured.masks import choose_zeros
 
 
@@ -16,7 +15,7 @@ class SparsityProbe:
     dense.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: ProbedNetwork) -> None:
         self._layers = {name: layer for name, layer in network.layers.items() if _is_prunable(layer)}
         self.layers = tuple(self._layers)
 
@@ -27,5 +26,5 @@ class SparsityProbe:
         return Change(weight.masked_fill(zeros, 0.0))
 
 
-def _is_prunable(layer: Layer) -> bool:
+def _is_prunable(layer: ProbedLayer) -> bool:
     return layer.is_parameter and layer.kind != "transposed convolution" and layer.weight.dim() in (2, 4)

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgeopt.errors import NothingChangedError, Problem
-from edgeopt.module_copies import copy_module
-from edgeopt.plugin import PassContext
-from edgeopt.types import Curve, Json, ModelState, PassRecord
+from edgeopt.networks.copies import copy_module
+from edgeopt.plugins import Curve, Json, ModelState, NothingChangedError, PassContext, PassRecord, Problem
 from edgeopt_distillation.fit_with_teacher import fit_taught, teacher_of
 from edgeopt_lightning.fit.hooks import FitHooks, FitResult
-from edgeopt_pruning.allocated import OPTION, choose_allocated, read_shares
 from edgeopt_pruning.options import PruneUnstructuredOptions
 from edgeopt_pruning.stored_weights import with_stored_weights
+from edgeopt_pruning.unstructured.allocated import OPTION, choose_allocated, read_shares
 from edgeopt_pruning.unstructured.masks import (
     Choice,
     Pattern,

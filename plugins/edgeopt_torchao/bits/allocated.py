@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeopt.errors import UserError
+from edgeopt.plugins import UserError
 from edgeopt.sensitivity.allocation import Allocation, read_allocation
 from edgeopt_torchao.options import FLOAT_BITS, BitOptions
 

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantize
 
-from edgeopt.named_tensors import named_tensor
+from edgeopt.networks.tensors import named_tensor
 from edgeopt_torchao.bits.least_error_ranges import LeastErrorHistogramObserver, least_error_step
 from edgeopt_torchao.graph.batch_norm import called_module, rounding_scale
-from edgeopt_torchao.quantize.fake_quantize import SYMMETRIC, FakeQuantizer, along, fake_quantizers
+from edgeopt_torchao.graph.fake_quantize import SYMMETRIC, FakeQuantizer, along, fake_quantizers
 
 LEARNED_UP_TO_BITS = 4
 _BETWEEN = 0.1  # of a step from the border between two integers

@@ -9,17 +9,15 @@ from itertools import pairwise
 
 from torch.export import ExportedProgram
 
-from edgeopt.errors import UserError
-from edgeopt.plugin import Bits, PassContext, QuantizerPlugin, Use
+from edgeopt.plugins import Bits, ModelState, PassContext, QuantizerPlugin, Use, UserError
 from edgeopt.sensitivity.network import Network
 from edgeopt.sensitivity.scan import Pictures, ScanSettings, scan
 from edgeopt.sensitivity.table import Measure
-from edgeopt.types import ModelState
 from edgeopt_torchao.bits.allocated import read_bits
 from edgeopt_torchao.bits.probes import BitsProbe
 from edgeopt_torchao.bits.rules import BitRules, asked_bits, covered
+from edgeopt_torchao.graph.batches import batches
 from edgeopt_torchao.options import FLOAT_BITS, BitOptions
-from edgeopt_torchao.quantize.result import batches
 
 _PICTURES = 256
 

@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from edgeopt.errors import NothingChangedError
-from edgeopt.plugin import ExporterPlugin, PassContext, Use
-from edgeopt.trial_files import TrialFiles, latencies_ms
-from edgeopt.types import ModelState
+from edgeopt.export.trial_files import TrialFiles, latencies_ms
+from edgeopt.plugins import ExporterPlugin, ModelState, NothingChangedError, PassContext, Use
 
 T = TypeVar("T")
 

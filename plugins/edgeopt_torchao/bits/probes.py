@@ -9,8 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from edgeopt.sensitivity.network import Network
-from edgeopt.types import Change
+from edgeopt.plugins import Change, ProbedNetwork
 from edgeopt_torchao.options import FLOAT_BITS
 
 _SMALLEST_SCALE = 1e-12  # of a channel of zeros, which stay zeros
@@ -27,7 +26,7 @@ class BitsProbe:
     convolutional networks for efficient inference: a whitepaper", 2018, sections 2.1 and 3.1.
     """
 
-    def __init__(self, network: Network, calibration: Iterable[Tensor], inputs: int | None = None) -> None:
+    def __init__(self, network: ProbedNetwork, calibration: Iterable[Tensor], inputs: int | None = None) -> None:
         self._network = network
         self._inputs = inputs
         self._ranges: dict[str, tuple[float, float]] = {}

@@ -24,11 +24,9 @@ from torchao.quantization.pt2e.quantizer import (
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-from edgeopt.errors import NothingChangedError, UserError
-from edgeopt.layer_names import named
-from edgeopt.named_tensors import named_tensor
-from edgeopt.plugin import Bits, QuantizerPlugin, Use
-from edgeopt.types import Json
+from edgeopt.networks.layer_names import named
+from edgeopt.networks.tensors import named_tensor
+from edgeopt.plugins import Bits, Json, NothingChangedError, QuantizerPlugin, Use, UserError
 from edgeopt_torchao.bits.least_error_ranges import (
     LeastErrorHistogramObserver,
     LeastErrorObserver,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edgeopt.named_tensors import named_tensor
+from edgeopt.networks.tensors import named_tensor
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the one base without a fixed dimension

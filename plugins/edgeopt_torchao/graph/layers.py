@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch.export import ExportedProgram
 
-from edgeopt.bits import layer_bits
-from edgeopt.errors import NothingChangedError
+from edgeopt.networks.bits import layer_bits
+from edgeopt.plugins import NothingChangedError
 
 aten = torch.ops.aten
 

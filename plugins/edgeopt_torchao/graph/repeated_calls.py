@@ -13,7 +13,7 @@ from collections import Counter
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from edgeopt.named_tensors import named_tensor, set_named_tensor
+from edgeopt.networks.tensors import named_tensor, set_named_tensor
 from edgeopt_torchao.graph.layers import CONVOLUTIONS, LINEARS
 
 _CALL = re.compile(r"#\d+(?=\.|$)")

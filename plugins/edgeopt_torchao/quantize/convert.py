@@ -10,9 +10,9 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantizeBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-from edgeopt.errors import NothingChangedError
-from edgeopt.named_tensors import name_beside, named_tensor, set_named_tensor
-from edgeopt.program import make_contiguous
+from edgeopt.networks.capture import make_contiguous
+from edgeopt.networks.tensors import name_beside, named_tensor, set_named_tensor
+from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.bits.learned_step import settle_steps
 from edgeopt_torchao.graph.batch_norm import BatchNorm, called_module, folding_scale
 from edgeopt_torchao.graph.dropout import remove_dropouts

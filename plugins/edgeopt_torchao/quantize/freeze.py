@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from edgeopt.errors import NothingChangedError
+from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.bits.learned_step import LearnedStep
 from edgeopt_torchao.graph.batch_norm import batch_norms
-from edgeopt_torchao.quantize.fake_quantize import fake_quantizers
+from edgeopt_torchao.graph.fake_quantize import fake_quantizers
 
 
 def freeze_observers(prepared: nn.Module) -> int:

@@ -13,7 +13,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.quantizer import Quantizer
 
-from edgeopt.errors import NothingChangedError
+from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.bits.learned_step import learn_steps
 from edgeopt_torchao.graph.batch_norm import (
     BatchNorm,
@@ -23,9 +23,9 @@ from edgeopt_torchao.graph.batch_norm import (
     rounding_scale,
 )
 from edgeopt_torchao.graph.dropout import put_back_dropouts, take_out_dropouts
+from edgeopt_torchao.graph.fake_quantize import FakeQuantizer, replace_fake_quantizers
 from edgeopt_torchao.graph.layers import CONVOLUTIONS
 from edgeopt_torchao.graph.repeated_calls import separate_calls
-from edgeopt_torchao.quantize.fake_quantize import FakeQuantizer, replace_fake_quantizers
 
 aten = torch.ops.aten
 _TRANSPOSED = {aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input}

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from edgeopt.module_copies import copy_module
-from edgeopt.plugin import PassContext
-from edgeopt.program import export_program, imports_of
-from edgeopt.types import Form, ModelState, PassRecord, Split
+from edgeopt.networks.capture import export_program, imports_of
+from edgeopt.networks.copies import copy_module
+from edgeopt.plugins import Form, ModelState, PassContext, PassRecord
+from edgeopt_torchao.graph.batches import batches
 from edgeopt_torchao.graph.layers import count_quantized
 from edgeopt_torchao.quantize.agreement import compare
 from edgeopt_torchao.quantize.convert import OPERATORS
 
 _COMPARED_PICTURES = 256
 _LOW_AGREEMENT = 0.9
-
-
-def batches(state: ModelState, split: Split, batch_size: int, count: int) -> Iterator[Tensor]:
-    """The first `count` pictures of a split as inputs of the model, float32 (n, 3, height, width)."""
-    for start in range(0, min(count, len(split)), batch_size):
-        pixels = split.pixels(range(start, min(start + batch_size, count, len(split))))
-        yield torch.from_numpy(state.preprocessing.normalize(pixels))
 
 
 def quantized_state(

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 from torchao.quantization.pt2e.utils import _fuse_conv_bn_, _fuse_linear_bn_
 
-from edgeopt.errors import NothingChangedError
-from edgeopt.named_tensors import named_tensor
+from edgeopt.networks.tensors import named_tensor
+from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.bits.rules import QuantizableLayer, weighted_layers
 from edgeopt_torchao.graph.layers import CONVOLUTIONS
 

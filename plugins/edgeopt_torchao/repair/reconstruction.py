@@ -21,11 +21,11 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import Argument, map_arg
 from torchao.quantization.pt2e import ObserverBase
 
-from edgeopt.errors import NothingChangedError
-from edgeopt.named_tensors import name_beside, named_tensor, set_named_tensor
+from edgeopt.networks.tensors import name_beside, named_tensor, set_named_tensor
+from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.graph.batch_norm import called_module
+from edgeopt_torchao.graph.fake_quantize import along
 from edgeopt_torchao.graph.layers import CONVOLUTIONS, LINEARS
-from edgeopt_torchao.quantize.fake_quantize import along
 
 _STRETCH = 1.1, -0.1  # the sigmoid is stretched beyond 0 and 1 and cut off, so that it can reach both
 _REGULARIZER = 0.01

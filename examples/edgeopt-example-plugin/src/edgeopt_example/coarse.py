@@ -7,8 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from edgeopt.errors import NothingChangedError
-from edgeopt.types import ModelState, PassRecord
+from edgeopt.plugins import ModelState, NothingChangedError, PassRecord
 
 
 def coarsen_weights(state: ModelState, values: int) -> ModelState:

@@ -7,8 +7,16 @@ from collections.abc import Iterable
 from pydantic import Field
 
 import edgeopt
-from edgeopt.plugin import DatasetOptions, DatasetPlugin, Options, PassContext, PassPlugin
-from edgeopt.types import Form, ModelState, RawDataset
+from edgeopt.plugins import (
+    DatasetOptions,
+    DatasetPlugin,
+    Form,
+    ModelState,
+    Options,
+    PassContext,
+    PassPlugin,
+    RawDataset,
+)
 
 _DRAWING = 1  # counts up when `shapes.py` draws other pictures, so that cached results of the old ones are not used
 

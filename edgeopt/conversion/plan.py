@@ -1,0 +1,302 @@
+"""`edgeopt convert`: from one model file to another format, verified by running both on the same pictures.
+
+```
+SOURCE ─▶ reader ─▶ state ─▶ pass … pass ─▶ exporter ─▶ FILE
+                      └──────── logits ────────▶ difference ◀── logits ──┘
+```
+
+This module is light: it finds the plugins and all mistakes, and lets workers (`edgeopt.conversion.worker`) do the rest.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from edgeopt.arrays import Json
+from edgeopt.errors import ExportError, Problem, RecipeError, StorageError, UserError, did_you_mean
+from edgeopt.files import place, storage_errors
+from edgeopt.json_values import from_text
+from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, PassPlugin, ReaderPlugin
+from edgeopt.plugins.registry import Registry, load_registry
+from edgeopt.plugins.use import Use
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.recipe.lookup import numerics_of, resolve
+from edgeopt.recipe.read import Source, overridden
+from edgeopt.workers.pool import Workers
+
+if TYPE_CHECKING:  # rich is loaded when something is shown
+    from rich.console import Console
+
+FLOAT_TOLERANCE = 1e-2
+"""Largest difference of a float file from its source, as a share of the logits' range; more is another function."""
+
+
+@dataclass(frozen=True)
+class ConversionRequest:
+    """What was asked for: a source, a format, and the plugins and options on the way.
+
+    `overrides` are `TABLE.OPTION=VALUE`, where the table is `source`, `export`, `dataset`, or the name of a pass.
+    """
+
+    source: str
+    format: str
+    passes: tuple[str, ...] = ()
+    dataset: str | None = None
+    overrides: tuple[str, ...] = ()
+    plugin_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A request that can be carried out."""
+
+    source: Path
+    reader: Use[ReaderPlugin]
+    passes: tuple[Use[PassPlugin], ...]
+    exporter: Use[ExporterPlugin]
+    dataset: Use[DatasetPlugin] | None
+
+
+@dataclass(frozen=True)
+class ConversionResult:
+    """A file that was made and compared with its source.
+
+    `max_difference` is the largest absolute difference of the logits, `relative_difference` the same as a share of the
+    range of the source's logits, `agreement` the share of `pictures` with the same top-1 class, 0 to 1.
+    """
+
+    path: Path
+    source_bytes: int
+    runtime: str
+    precision: str
+    size_bytes: int
+    pictures: int
+    pictures_from: str
+    max_difference: float
+    relative_difference: float
+    agreement: float
+    companions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConvertedFile:
+    """What the first process says of the file that it made; `holds` and what follows says how the
+    second one feeds it.
+    """
+
+    runtime: str
+    precision: str
+    size_bytes: int
+    companions: tuple[str, ...]
+    warnings: tuple[str, ...]
+    holds: str
+    preprocessing: Preprocessing
+    task: str
+
+
+@dataclass(frozen=True)
+class ComparedFile:
+    """What the second process found: the file's answers against its source's."""
+
+    pictures: int
+    max_difference: float
+    relative_difference: float
+    agreement: float
+
+
+CONVERTED, COMPARED = "converted.json", "compared.json"
+
+
+@dataclass(frozen=True)
+class ConversionJob:
+    """What a worker is to do: one `step` ("convert" or "answer") of a request, in `folder`."""
+
+    module: ClassVar[str] = "edgeopt.conversion.worker"
+
+    request: ConversionRequest
+    folder: str
+    step: str
+
+
+def make_conversion(request: ConversionRequest, registry: Registry) -> Conversion:
+    """Finds the plugins of a request and checks their options; nothing is opened.
+
+    Raises `RecipeError` with every problem.
+    """
+    source = Path(request.source)
+    if not source.exists():
+        raise RecipeError(Problem(f"{source}: there is no such file"))
+    reader = _reader_of(source, registry)
+    exporter = _exporter_to(request.format, reader, registry)
+    tables = ("source", "export", "dataset", *request.passes)
+    values, lines = overridden({name: {} for name in tables}, Source(), request.overrides)
+    problems = [
+        Problem(f"--set {table}.…: there is no such table here", f"the tables are {', '.join(tables)}")
+        for table in values
+        if table not in tables
+    ]
+    if "dataset" in values and values["dataset"] and not request.dataset:
+        problems.append(Problem("--set dataset.…: no data set is named", "name one with --dataset"))
+
+    def use(kind: type[Any], name: str, table: str) -> Any:
+        try:
+            return resolve(kind, name, _table(values, table), registry, lines, (table,))
+        except UserError as error:
+            problems.extend(error.problems)
+            return None
+
+    passes = [use(PassPlugin, name, name) for name in request.passes]
+    conversion = Conversion(
+        source,
+        use(ReaderPlugin, reader.name, "source"),
+        tuple(passes),
+        use(ExporterPlugin, exporter.name, "export"),
+        use(DatasetPlugin, request.dataset, "dataset") if request.dataset else None,
+    )
+    if not problems:
+        problems += _misfits(conversion)
+    if problems:
+        raise RecipeError(*problems)
+    return conversion
+
+
+def convert(
+    request: ConversionRequest,
+    out: Path | None = None,
+    *,
+    force: bool = False,
+    console: Console | None = None,
+) -> ConversionResult:
+    """Converts a model file, runs both sides on the same pictures, and only then puts the new file into place.
+
+    `out` is the new file, by default the source's name with the format's ending in the current folder.
+
+    Raises `UserError` for what does not fit or cannot be converted, `ExportError` when the file computes another
+    function.
+    """
+    from rich.console import Console as RichConsole
+
+    from edgeopt.workers.display import Display  # rich
+
+    conversion = make_conversion(request, load_registry(Path(file) for file in request.plugin_files))
+    target = out or Path(conversion.source.with_suffix("").name + conversion.exporter.plugin.suffix)
+    if target.exists() and not force:
+        raise StorageError(
+            f"{target} is there already", hint="give another name with --out, or replace it with --force"
+        )
+    log = Path(tempfile.gettempdir()) / "edgeopt-convert.log"
+    with tempfile.TemporaryDirectory(prefix="edgeopt-convert-") as name:
+        folder = Path(name)
+        display = Display(console or RichConsole(quiet=True))
+        with display, Workers(folder / "jobs", log, display) as workers:
+            workers.run(ConversionJob(request, name, "convert"), f"convert: {conversion.source.name}")
+            workers.run(ConversionJob(request, name, "answer"), f"open: {target.name}")
+        made = from_text(ConvertedFile, (folder / CONVERTED).read_text())
+        compared = from_text(ComparedFile, (folder / COMPARED).read_text())
+        _require_same(made, compared, conversion, target)
+        file = folder / f"model{conversion.exporter.plugin.suffix}"
+        if conversion.exporter.plugin.is_folder and target.suffix != ".zip":
+            _unpack(file, target)
+        else:
+            for companion in made.companions:  # named inside the file
+                place(folder / companion, target.with_name(companion))
+            place(file, target)
+        return ConversionResult(
+            path=target,
+            source_bytes=_bytes_of(conversion.source),
+            runtime=made.runtime,
+            precision=made.precision,
+            size_bytes=made.size_bytes,
+            pictures=compared.pictures,
+            pictures_from=conversion.dataset.plugin.name if conversion.dataset else "",
+            max_difference=compared.max_difference,
+            relative_difference=compared.relative_difference,
+            agreement=compared.agreement,
+            companions=made.companions,
+            warnings=made.warnings,
+        )
+
+
+def _table(values: Mapping[str, Json], name: str) -> dict[str, Json]:
+    table = values.get(name, {})
+    return table if isinstance(table, dict) else {}
+
+
+def _reader_of(source: Path, registry: Registry) -> ReaderPlugin:
+    ending = "/" if source.is_dir() else source.suffix.lower()
+    readers = [entry.plugin for entry in registry if isinstance(entry.plugin, ReaderPlugin)]
+    for reader in readers:
+        if ending in reader.suffixes:
+            return reader
+    known = ", ".join(sorted("a folder" if each == "/" else each for reader in readers for each in reader.suffixes))
+    raise RecipeError(
+        Problem(
+            f"{source}: no reader opens {'folders' if ending == '/' else repr(ending)}", f"there are readers of {known}"
+        )
+    )
+
+
+def _exporter_to(wanted: str, reader: ReaderPlugin, registry: Registry) -> ExporterPlugin:
+    exporters = [
+        entry.plugin
+        for entry in registry
+        if isinstance(entry.plugin, ExporterPlugin) and entry.plugin.framework == reader.framework
+    ]
+    formats = {exporter.format or exporter.name: exporter for exporter in exporters}
+    if wanted in formats:
+        return formats[wanted]
+    raise RecipeError(
+        Problem(
+            f"--to {wanted}: a model of {reader.framework} cannot be converted to it",
+            did_you_mean(wanted, formats),
+        )
+    )
+
+
+def _misfits(conversion: Conversion) -> Iterable[Problem]:
+    framework = conversion.reader.plugin.framework
+    for use in conversion.passes:
+        if use.plugin.framework != framework:
+            yield Problem(
+                f"--pass {use.plugin.name}: takes models of {use.plugin.framework}, and this is one of {framework}"
+            )
+        elif conversion.dataset is None:
+            yield Problem(f"--pass {use.plugin.name}: needs pictures", "name a data set with --dataset")
+    if conversion.exporter.plugin.check:
+        numerics = numerics_of(conversion.passes, framework)
+        yield from conversion.exporter.plugin.check(conversion.exporter.options, numerics)
+
+
+def _require_same(made: ConvertedFile, compared: ComparedFile, conversion: Conversion, target: Path) -> None:
+    """A float file that computes something else is not put into place."""
+    if made.precision == "float32" and compared.relative_difference > FLOAT_TOLERANCE:
+        raise ExportError(
+            f"{target.name} would differ from {conversion.source.name} by {compared.max_difference:.3g} "
+            f"({100 * compared.relative_difference:.1f} % of the range of its outputs)",
+            hint="the conversion is wrong, or the source depends on something besides its input: nothing was written",
+        )
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    """Puts a zipped folder into place: written aside, then renamed."""
+    with storage_errors(target), tempfile.TemporaryDirectory(dir=target.absolute().parent) as aside:
+        unpacked = Path(aside) / "folder"
+        with zipfile.ZipFile(archive) as opened:
+            opened.extractall(unpacked)
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+        unpacked.rename(target)
+
+
+def _bytes_of(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,0 +1,201 @@
+"""The two processes of a conversion: one that knows the source and makes the file, one that only opens the file.
+
+Both answer the same pictures; the second compares. So a converter and a runtime never meet in one process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeopt.conversion.plan import (
+    COMPARED,
+    CONVERTED,
+    ComparedFile,
+    Conversion,
+    ConversionJob,
+    ConvertedFile,
+    make_conversion,
+)
+from edgeopt.errors import DataError, ExportError
+from edgeopt.export.make import make_artifact
+from edgeopt.fingerprint import file_digest
+from edgeopt.json_values import from_text, to_text
+from edgeopt.measure.answers import feeder, file_logits
+from edgeopt.networks.capture import program_logits
+from edgeopt.options import TrainerSettings
+from edgeopt.plugins.contexts import PassContext
+from edgeopt.plugins.registry import load_registry
+from edgeopt.tasks import TASKS
+from edgeopt.types import TORCH, DataBundle, Form, ModelState, Role
+from edgeopt.workers.process import Events, work
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgeopt.arrays import Labels, Logits, Pixels
+
+PICTURES = 64
+"""How many pictures both sides answer, at most."""
+_PATTERNS = 32
+_SEED = 17
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Pictures without labels, uint8 (n, size, size, 3), as a split."""
+
+    images: Pixels
+
+    @property
+    def labels(self) -> Labels:
+        """Zeros: nobody knows what the pictures show."""
+        return np.zeros(len(self.images), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pixels(self, indices: Sequence[int] | slice) -> Pixels:
+        """The chosen pictures."""
+        return self.images[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)]
+
+
+def patterns(size: int) -> Images:
+    """Pictures for a comparison where no data set is named: soft random blotches at several scales, always the same
+    ones.
+    """
+    random = np.random.default_rng(_SEED)
+    grids = [min(2 ** (1 + picture % 5), size) for picture in range(_PATTERNS)]
+    return Images(np.stack([_enlarged(random.integers(0, 256, (grid, grid, 3), np.uint8), size) for grid in grids]))
+
+
+def main(events: Events) -> None:
+    """Does the step that the command line's job names."""
+    job = from_text(ConversionJob, Path(sys.argv[1]).read_text())
+    registry = load_registry(Path(file) for file in job.request.plugin_files)
+    conversion = make_conversion(job.request, registry)
+    {"convert": _convert, "answer": _answer}[job.step](conversion, Path(job.folder), events)
+
+
+def _convert(conversion: Conversion, folder: Path, events: Events) -> None:
+    source = conversion.reader.plugin.read(conversion.source, conversion.reader.options)
+    data = _data(conversion, source, folder, events)
+    split = data.test if data else patterns(source.preprocessing.image_size)
+    shown = Images(split.pixels(range(min(PICTURES, len(split)))))
+    np.save(folder / "pixels.npy", shown.images)
+    np.save(folder / "logits.npy", program_logits(source, shown, events, "answers of the source"))
+    state = _passed(conversion, source, data, folder, events)
+    made = make_artifact(
+        conversion.exporter,
+        state,
+        folder,
+        role=Role.OPTIMIZED,
+        recipe={
+            "source": conversion.source.name,
+            "sha256": file_digest(conversion.source) if conversion.source.is_file() else "",
+            "passes": [use.to_json() for use in conversion.passes],
+        },
+        calibration=data.training.calibration if data else split,
+        progress=events,
+        seed=_SEED,
+    )
+    converted = ConvertedFile(
+        runtime=made.exported.stand_in or conversion.exporter.plugin.runtime,
+        precision=made.precision,
+        size_bytes=made.size_bytes,
+        companions=made.exported.companions,
+        warnings=made.exported.warnings,
+        holds=made.exported.input.holds,
+        preprocessing=state.preprocessing,
+        task=state.task.name,
+    )
+    (folder / CONVERTED).write_text(to_text(converted))
+
+
+def _answer(conversion: Conversion, folder: Path, events: Events) -> None:
+    made = from_text(ConvertedFile, (folder / CONVERTED).read_text())
+    predictor = conversion.exporter.plugin.open(folder / f"model{conversion.exporter.plugin.suffix}", 1)
+    shown = Images(np.load(folder / "pixels.npy"))
+    logits = file_logits(predictor, shown, feeder(made.holds, made.preprocessing), events, "answers of the file")
+    expected = np.load(folder / "logits.npy")
+    if logits.shape != expected.shape:
+        raise ExportError(f"the file returns outputs of shape {logits.shape}, its source {expected.shape}")
+    difference = float(np.abs(logits - expected).max())
+    if not np.isfinite(difference):
+        raise ExportError("the file returns numbers that are not finite", hint="try another precision")
+    compared = ComparedFile(
+        pictures=len(expected),
+        max_difference=difference,
+        relative_difference=difference / _span(expected),
+        agreement=TASKS[made.task].agreement(logits, expected),
+    )
+    (folder / COMPARED).write_text(to_text(compared))
+
+
+def _span(logits: Logits) -> float:
+    """The range of logits; a tenth of the largest where they are closer together, as an untrained model's softmax:
+    their rounding is no difference.
+    """
+    return max(float(np.ptp(logits)), 0.1 * float(np.abs(logits).max()), 1e-12)
+
+
+def _data(conversion: Conversion, source: ModelState, folder: Path, events: Events) -> DataBundle | None:
+    """The data set, with pictures as the source takes them."""
+    if conversion.dataset is None:
+        return None
+    from edgeopt.data.cache import load_test, load_training
+    from edgeopt.data.prepare import prepare
+
+    preprocessing = source.preprocessing
+    given = conversion.dataset.options
+    if "image_size" in given.model_fields_set and given.image_size != preprocessing.image_size:
+        raise DataError(f"dataset.image_size is {given.image_size}, and the model takes {preprocessing.image_size} px")
+    options = given.model_copy(
+        update={"image_size": preprocessing.image_size, "mean": preprocessing.mean, "std": preprocessing.std}
+    )
+    raw = partial(conversion.dataset.plugin.load, options)
+    stored = folder / "data"
+    stored.mkdir()
+    prepare(raw(), options, stored, events)
+    return DataBundle(load_training(stored, options, raw), load_test(stored, raw))
+
+
+def _passed(
+    conversion: Conversion, source: ModelState, data: DataBundle | None, folder: Path, events: Events
+) -> ModelState:
+    """The state after the passes; a program that a pass wants to change becomes a module again."""
+    state = source
+    for use in conversion.passes:
+        assert data is not None  # checked with the request
+        if state.framework == TORCH and state.form is Form.PROGRAM and use.plugin.accepts is Form.MODULE:
+            state = replace(state, model=_module_of(state), form=Form.MODULE)
+        work_dir = folder / f"work-{use.plugin.name}"
+        work_dir.mkdir()
+        context = PassContext(data.training, TrainerSettings(), _SEED, work_dir, events)
+        state = use.plugin.apply(state, use.options, context)
+    return state
+
+
+def _module_of(state: ModelState) -> nn.Module:
+    """A program's module that can be set to evaluation mode, in which it was captured."""
+    module = state.program.module(check_guards=False)
+    for name in ("train", "eval"):  # torch.export shadows these two with functions that raise
+        vars(module).pop(name, None)
+    return module
+
+
+def _enlarged(grid: Pixels, size: int) -> Pixels:
+    from PIL import Image
+
+    picture = Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+if __name__ == "__main__":
+    sys.exit(work(main))

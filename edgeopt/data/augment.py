@@ -1,0 +1,147 @@
+"""Changes of training pictures, drawn anew for each batch: plain torch, a whole batch at a time.
+
+Uint8 in, uint8 out: what training sees went through the same rounding as what a camera gives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgeopt.options import Augmentation
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns colours to grey
+_ASPECTS = (3 / 4, 4 / 3)  # of a scaled crop
+_ERASED_SHARES = (0.02, 0.33)
+_ERASED_ASPECTS = (0.3, 3.3)
+
+
+def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Square pictures, uint8 (n, 3, size, size), each changed in its own way; the input is left alone.
+
+    All randomness comes from `generator`, which lives on the device of `pixels`. Without any change asked for, `pixels`
+    itself comes back.
+
+    Source of the erased rectangles: Z. Zhong et al., "Random Erasing Data Augmentation", AAAI 2020; of the scaled crop:
+    C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015.
+    """
+    if augmentation == Augmentation() or not len(pixels):
+        return pixels
+    draw = _Draw(len(pixels), generator)
+    changed = pixels
+    if augmentation.horizontal_flip:
+        mirrored = draw.chance(0.5)
+        changed = pixels.clone()
+        changed[mirrored] = pixels[mirrored].flip(-1)
+    if augmentation.crop_padding:
+        changed = _shifted(changed, augmentation.crop_padding, draw)
+    if augmentation.rotation_degrees or augmentation.crop_scale < 1.0:
+        changed = _moved(changed, augmentation, draw)
+    if augmentation.brightness or augmentation.contrast or augmentation.saturation:
+        changed = _recoloured(changed, augmentation, draw)
+    if augmentation.erase:
+        changed = _erased(changed, augmentation.erase, draw)
+    return changed
+
+
+class _Draw:
+    """Random numbers, one for each picture."""
+
+    def __init__(self, count: int, generator: torch.Generator) -> None:
+        self.count = count
+        self.generator = generator
+
+    def uniform(self, low: float | Tensor, high: float | Tensor) -> Tensor:
+        """Float (n,), from `low` to `high`."""
+        return low + (high - low) * torch.rand(self.count, generator=self.generator, device=self.generator.device)
+
+    def log_uniform(self, low: float, high: float) -> Tensor:
+        """Float (n,), as often between 1/2 and 1 as between 1 and 2."""
+        return self.uniform(math.log(low), math.log(high)).exp()
+
+    def whole(self, most: int) -> Tensor:
+        """Whole numbers (n,), from -most to most."""
+        shape = (self.count,)
+        return torch.randint(-most, most + 1, shape, generator=self.generator, device=self.generator.device)
+
+    def chance(self, probability: float) -> Tensor:
+        """Bool (n,)."""
+        return self.uniform(0.0, 1.0) < probability
+
+
+def _shifted(pixels: Tensor, padding: int, draw: _Draw) -> Tensor:
+    """Shifted by whole pixels, black where nothing was: a random crop of the padded picture."""
+    count, channels, size, _ = pixels.shape
+    padded = functional.pad(pixels, (padding, padding, padding, padding))
+    window = torch.arange(size, device=pixels.device) + padding
+    rows, columns = (window + draw.whole(padding)[:, None] for _ in range(2))
+    picture, channel = (torch.arange(length, device=pixels.device) for length in (count, channels))
+    return padded[
+        picture[:, None, None, None], channel[None, :, None, None], rows[:, None, :, None], columns[:, None, None, :]
+    ]
+
+
+def _moved(pixels: Tensor, augmentation: Augmentation, draw: _Draw) -> Tensor:
+    """Rotated and cropped in one resampling; what comes in from outside is black.
+
+    Positions run from -1 to 1, and say for each place of the result where in the picture it is read.
+    """
+    width = height = torch.ones(draw.count, device=pixels.device)
+    x = y = torch.zeros(draw.count, device=pixels.device)
+    if augmentation.crop_scale < 1.0:
+        area, aspect = draw.uniform(augmentation.crop_scale, 1.0), draw.log_uniform(*_ASPECTS)
+        width, height = (area * aspect).sqrt().clamp(max=1.0), (area / aspect).sqrt().clamp(max=1.0)
+        x, y = draw.uniform(width - 1.0, 1.0 - width), draw.uniform(height - 1.0, 1.0 - height)
+    most = math.radians(augmentation.rotation_degrees)
+    angle = draw.uniform(-most, most) if most else torch.zeros(draw.count, device=pixels.device)
+    cosine, sine = angle.cos(), angle.sin()
+    rows = [width * cosine, -width * sine, x, height * sine, height * cosine, y]
+    theta = torch.stack(rows, dim=1).view(-1, 2, 3)
+    grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
+    moved = functional.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return _rounded(moved)
+
+
+def _recoloured(pixels: Tensor, augmentation: Augmentation, draw: _Draw) -> Tensor:
+    """Brightness, then contrast, then saturation, each by a factor around 1."""
+    coloured = pixels.float()
+    if augmentation.brightness:
+        coloured = coloured * _factor(augmentation.brightness, draw)
+    if augmentation.contrast:
+        middle = _grey(coloured).mean(dim=(1, 2, 3), keepdim=True)
+        coloured = middle + (coloured - middle) * _factor(augmentation.contrast, draw)
+    if augmentation.saturation:
+        grey = _grey(coloured)
+        coloured = grey + (coloured - grey) * _factor(augmentation.saturation, draw)
+    return _rounded(coloured)
+
+
+def _erased(pixels: Tensor, probability: float, draw: _Draw) -> Tensor:
+    """A rectangle of the picture's mean colour, over some of the pictures."""
+    size = pixels.shape[-1]
+    chosen = draw.chance(probability)
+    share, aspect = draw.uniform(*_ERASED_SHARES), draw.log_uniform(*_ERASED_ASPECTS)
+    width, height = ((share * aspect).sqrt() * size).clamp(1, size), ((share / aspect).sqrt() * size).clamp(1, size)
+    left, top = draw.uniform(0.0, 1.0) * (size - width), draw.uniform(0.0, 1.0) * (size - height)
+    place = torch.arange(size, device=pixels.device) + 0.5
+    columns = (place >= left[:, None]) & (place < (left + width)[:, None])
+    rows = (place >= top[:, None]) & (place < (top + height)[:, None])
+    inside = (chosen[:, None, None] & rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
+    colour = _rounded(pixels.float().mean(dim=(2, 3), keepdim=True))
+    return torch.where(inside, colour, pixels)
+
+
+def _factor(share: float, draw: _Draw) -> Tensor:
+    return draw.uniform(1.0 - share, 1.0 + share).view(-1, 1, 1, 1)
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    weights = torch.tensor(_LUMA, device=pixels.device).view(1, 3, 1, 1)
+    return (pixels * weights).sum(dim=1, keepdim=True)
+
+
+def _rounded(pixels: Tensor) -> Tensor:
+    return pixels.round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,150 @@
+"""Reads the splits that `edgeopt.data.prepare` left on disk: every process sees the same uint8 arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from edgeopt.data.images import read_pixels
+from edgeopt.data.splits import SPLITS
+from edgeopt.errors import DataError, Problem
+from edgeopt.options import DatasetOptions
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.types import DataBundle, Pictures, RawDataset, Split, TrainingData
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeopt.arrays import Labels, Pixels
+
+
+#: How a data set is opened anew, for splits that are not cached. Picklable where several processes read pictures.
+OpenRaw: TypeAlias = Callable[[], RawDataset]
+
+
+DESCRIPTION = "data.json"
+
+
+@dataclass(frozen=True, eq=False)
+class CachedSplit:
+    """A split whose pixels stand in a file; processes that read it share the system's memory for it."""
+
+    labels: Labels
+    file: Path
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self, indices: Sequence[int] | slice) -> Pixels:
+        """Pictures as uint8, shape (n, image_size, image_size, 3), RGB."""
+        chosen = indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)
+        return np.array(self._array[chosen])
+
+    @cached_property
+    def _array(self) -> Pixels:
+        return np.load(self.file, mmap_mode="r")  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _without(self, "_array")  # a pickled memmap would carry every pixel
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedSplit:
+    """A split that is too large for the cache: each picture is decoded when it is asked for."""
+
+    labels: Labels
+    indices: NDArray[np.int64]
+    source: str
+    source_length: int
+    preprocessing: Preprocessing
+    open_raw: OpenRaw = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self, indices: Sequence[int] | slice) -> Pixels:
+        """Pictures as uint8, shape (n, image_size, image_size, 3), RGB.
+
+        Raises `DataError` for a picture that could be read when the data was prepared and cannot now.
+        """
+        size = self.preprocessing.image_size
+        chosen = self.indices[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)]
+        pictures = [read_pixels(self._pictures, self.source, int(index), self.preprocessing) for index in chosen]
+        return np.stack(pictures) if pictures else np.empty((0, size, size, 3), dtype=np.uint8)
+
+    @cached_property
+    def _pictures(self) -> Pictures:
+        pictures = self.open_raw().splits[self.source]
+        if len(pictures) != self.source_length:
+            raise DataError(
+                Problem(
+                    f"the {self.source} split had {self.source_length} pictures and now has {len(pictures)}",
+                    "the data changed during the run; start it again",
+                )
+            )
+        return pictures
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _without(self, "_pictures")  # each process opens the data set for itself
+
+
+def load_data(folder: Path, options: DatasetOptions, raw: OpenRaw) -> DataBundle:
+    """The data that `prepare` left in `folder`: what passes see, and the test split."""
+    return DataBundle(load_training(folder, options, raw), load_test(folder, raw))
+
+
+def load_training(folder: Path, options: DatasetOptions, raw: OpenRaw) -> TrainingData:
+    """What passes see of the data that `prepare` left in `folder`; files of the test split are not touched."""
+    description = _description(folder)
+    train, calibration, validation = (load_split(folder, name, raw) for name in SPLITS[:3])
+    return TrainingData(
+        classes=tuple(description["classes"]),
+        preprocessing=Preprocessing.from_json(description["preprocessing"]),
+        train=train,
+        calibration=calibration,
+        validation=validation,
+        fingerprint=description["fingerprint"],
+        augmentation=options.augmentation,
+    )
+
+
+def load_test(folder: Path, raw: OpenRaw) -> Split:
+    """The test split of the data that `prepare` left in `folder`, for evaluation."""
+    return load_split(folder, "test", raw)
+
+
+def load_split(folder: Path, name: str, raw: OpenRaw) -> Split:
+    """One split of the data that `prepare` left in `folder`; `raw` is called only where pixels were not cached."""
+    description = _description(folder)
+    split = description["splits"][name]
+    labels = np.load(split_file(folder, name, "labels"))
+    if split["cached"]:
+        return CachedSplit(labels, split_file(folder, name, "pixels"))
+    indices = np.load(split_file(folder, name, "indices"))
+    return StreamedSplit(
+        labels,
+        indices,
+        split["source"],
+        split["source_length"],
+        Preprocessing.from_json(description["preprocessing"]),
+        raw,
+    )
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / DESCRIPTION).read_text())  # type: ignore[no-any-return]
+
+
+def split_file(folder: Path, split: str, what: str) -> Path:
+    """Where `what` ("pixels", "labels" or "indices") of a split is kept."""
+    return folder / f"{split}-{what}.npy"
+
+
+def _without(split: Any, name: str) -> dict[str, Any]:
+    return {key: value for key, value in split.__dict__.items() if key != name}

@@ -1,0 +1,256 @@
+"""Pictures to pixels, once: every later process reads the same uint8 arrays.
+
+```
+RawDataset ─▶ draw (splits) ─▶ Preprocessing.pixels ─▶ <split>-pixels.npy, <split>-labels.npy ─▶ DataBundle
+```
+
+A split that is larger than the cache allows keeps its indices only, and is decoded anew whenever it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from edgeopt.data.cache import DESCRIPTION, split_file
+from edgeopt.data.facts import PreparedData, SplitFacts
+from edgeopt.data.images import read_pixels
+from edgeopt.data.splits import SPLITS, Drawing, Drawn, draw
+from edgeopt.errors import DataError, Problem
+from edgeopt.fingerprint import digest
+from edgeopt.options import DatasetOptions
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.progress import Bar, Progress
+from edgeopt.types import RawDataset
+
+if TYPE_CHECKING:
+    from edgeopt.arrays import Labels, Pixels
+
+
+CACHE_BYTES = 4 * 2**30  # of pixels, for each split
+_CHUNK = 256  # pictures in flight
+
+
+def preprocessing_of(options: DatasetOptions) -> Preprocessing:
+    """The one preprocessing that a data set's options describe."""
+    return Preprocessing(
+        image_size=options.image_size,
+        resize=options.resize or options.image_size,
+        crop=options.image_size,
+        mean=options.mean,
+        std=options.std,
+        interpolation=options.interpolation,
+    )
+
+
+def prepare(
+    raw: RawDataset,
+    options: DatasetOptions,
+    folder: Path,
+    progress: Progress,
+    pictures: int | None = None,
+    cache_bytes: int = CACHE_BYTES,
+) -> PreparedData:
+    """Draws the splits, reads every picture once and writes the pixels into `folder`.
+
+    `pictures` bounds the pictures of each split (a smoke run), `cache_bytes` the pixels of each split that are kept on
+    disk. Returns what the report says: classes, counts by split and class, skipped pictures, duplicates, bytes.
+
+    Raises `DataError` when the data set cannot be split as asked, or a picture cannot be read and `on_error` is "stop".
+    """
+    _check_shape(raw)
+    drawn = draw(raw, options, pictures)
+    preprocessing = preprocessing_of(options)
+    reader = _Reader(raw, preprocessing, options.on_error == "skip")
+    total = sum(len(drawing) for drawing in drawn.splits.values())
+    with progress.bar("reading pictures", total) as bar, ThreadPoolExecutor(_threads()) as pool:
+        stored = {
+            name: _store(reader.read(drawing, pool, bar), name, drawing, preprocessing.image_size, folder, cache_bytes)
+            for name, drawing in drawn.splits.items()
+        }
+    _check_whole(stored, drawn.classes, reader.skipped)
+    fingerprint = digest(
+        [
+            drawn.classes,
+            preprocessing.to_json(),
+            [[name, stored[name].labels_digest, stored[name].digest] for name in SPLITS],
+        ]
+    )
+    description = {
+        "classes": drawn.classes,
+        "preprocessing": preprocessing.to_json(),
+        "fingerprint": fingerprint,
+        "splits": {
+            name: {"source": each.source, "source_length": len(raw.splits[each.source]), "cached": each.cached}
+            for name, each in stored.items()
+        },
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))
+    duplicates = _duplicates(stored)
+    return PreparedData(
+        classes=tuple(drawn.classes),
+        preprocessing=preprocessing.to_json(),
+        fingerprint=fingerprint,
+        splits={name: each.facts(drawn.classes) for name, each in stored.items()},
+        groups=_group_counts(raw, drawn),
+        bytes=sum(each.bytes for each in stored.values()),
+        skipped=tuple(reader.skipped),
+        duplicates=duplicates,
+        warnings=(*drawn.warnings, *_duplicate_warnings(duplicates), *_skip_warnings(reader.skipped)),
+    )
+
+
+# ---- reading and writing -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """What stands on disk of one split, and a hash of each of its pictures."""
+
+    source: str
+    labels: Labels
+    hashes: tuple[bytes, ...]
+    cached: bool
+    bytes: int
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(b"".join(self.hashes)).hexdigest()
+
+    @property
+    def labels_digest(self) -> str:
+        return hashlib.sha256(self.labels.astype("<i8").tobytes()).hexdigest()
+
+    def facts(self, classes: tuple[str, ...]) -> SplitFacts:
+        counts = np.bincount(self.labels, minlength=len(classes))
+        per_class = {name: int(count) for name, count in zip(classes, counts, strict=True)}
+        return SplitFacts(len(self.labels), per_class, self.cached, self.bytes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """Reads drawn pictures in order, several at a time; `skipped` collects those that cannot be read."""
+
+    raw: RawDataset
+    preprocessing: Preprocessing
+    skip: bool
+    skipped: list[str] = field(default_factory=list)
+
+    def read(self, drawing: Drawing, pool: ThreadPoolExecutor, bar: Bar) -> Iterator[tuple[int, Pixels]]:
+        """Position in the drawing and pixels (image_size, image_size, 3) of each readable picture."""
+        pictures = self.raw.splits[drawing.source]
+
+        def attempt(position: int) -> Pixels | DataError:
+            try:
+                return read_pixels(pictures, drawing.source, int(drawing.indices[position]), self.preprocessing)
+            except DataError as error:
+                return error
+
+        for start in range(0, len(drawing), _CHUNK):
+            positions = range(start, min(start + _CHUNK, len(drawing)))
+            for position, result in zip(positions, pool.map(attempt, positions), strict=True):
+                if not isinstance(result, DataError):
+                    yield position, result
+                elif self.skip:
+                    self.skipped.append(result.problems[0].message)
+                else:
+                    pool.shutdown(cancel_futures=True)
+                    raise result
+            bar.advance(len(positions))
+
+
+def _store(
+    pictures: Iterator[tuple[int, Pixels]], name: str, drawing: Drawing, size: int, folder: Path, cache_bytes: int
+) -> _Stored:
+    """Writes labels, indices and, where they fit, pixels of one split."""
+    cached = len(drawing) * size * size * 3 <= cache_bytes
+    file = split_file(folder, name, "pixels")
+    kept: list[int] = []
+    hashes: list[bytes] = []
+    # written, not mapped: on a full disk a write is an error, and a mapped page kills the process
+    with file.open("wb") if cached else nullcontext() as stream:
+        if stream:
+            _write_header(stream, (len(drawing), size, size, 3))
+        for position, pixels in pictures:
+            data = pixels.tobytes()
+            if stream:
+                stream.write(data)
+            kept.append(position)
+            hashes.append(hashlib.blake2b(data, digest_size=16).digest())
+        if stream:
+            _write_header(stream, (len(kept), size, size, 3))  # some may have been skipped
+    labels = drawing.labels[kept]
+    np.save(split_file(folder, name, "labels"), labels)
+    np.save(split_file(folder, name, "indices"), drawing.indices[kept])
+    return _Stored(drawing.source, labels, tuple(hashes), cached, file.stat().st_size if cached else 0)
+
+
+def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
+    """Puts the header of an .npy file at its front; the format leaves room for any length of the first axis."""
+    stream.seek(0)
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def _check_shape(raw: RawDataset) -> None:
+    """Raises for a data set without training pictures, or with a split that nothing here knows."""
+    if unknown := sorted(set(raw.splits) - {"train", "validation", "test"}):
+        raise DataError(
+            Problem(f"the data set gives a split {unknown[0]!r}", "splits are named train, validation and test")
+        )
+    if "train" not in raw.splits or not len(raw.splits["train"]):
+        raise DataError(Problem("the data set has no training pictures", "check where it is read from"))
+
+
+def _check_whole(stored: dict[str, _Stored], classes: tuple[str, ...], skipped: list[str]) -> None:
+    """Raises when skipped pictures left a split empty, or train without a class."""
+    for name, each in stored.items():
+        counts = np.bincount(each.labels, minlength=len(classes))
+        empty = [repr(classes[label]) for label in np.flatnonzero(counts == 0)]
+        if not len(each.labels) or (name == "train" and empty):
+            what = f"of class {', '.join(empty)} " if len(each.labels) else ""
+            raise DataError(
+                Problem(
+                    f"no readable picture {what}is left in the {name} split; {len(skipped)} were skipped",
+                    f"the first of them: {skipped[0]}" if skipped else None,
+                )
+            )
+
+
+def _group_counts(raw: RawDataset, drawn: Drawn) -> dict[str, int]:
+    """How many groups each split has pictures of, where the data set names groups."""
+    return {
+        name: len({raw.groups[drawing.source][index] for index in drawing.indices})
+        for name, drawing in drawn.splits.items()
+        if drawing.source in raw.groups
+    }
+
+
+def _duplicates(stored: dict[str, _Stored]) -> dict[str, int]:
+    """How many pictures of validation and of test have the very pixels of a training or calibration picture."""
+    seen = {*stored["train"].hashes, *stored["calibration"].hashes}
+    return {name: sum(each in seen for each in stored[name].hashes) for name in ("validation", "test")}
+
+
+def _duplicate_warnings(duplicates: dict[str, int]) -> list[str]:
+    return [
+        f"{count} pictures of the {name} split are also training pictures, which flatters its score"
+        for name, count in duplicates.items()
+        if count
+    ]
+
+
+def _skip_warnings(skipped: list[str]) -> list[str]:
+    return [f"{len(skipped)} pictures could not be read and were skipped; the first: {skipped[0]}"] if skipped else []
+
+
+def _threads() -> int:
+    return min(8, os.cpu_count() or 1)

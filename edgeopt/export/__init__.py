@@ -1,0 +1,1 @@
+"""From a program to a file that is opened again in its own runtime."""

@@ -1,0 +1,106 @@
+"""From a model state to a file with its card: the one way in which recipes, conversions and contract tests export."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.arrays import InputKind, Json
+from edgeopt.errors import ExportError
+from edgeopt.fingerprint import digest, file_digest, versions_of
+from edgeopt.networks.capture import quick_tracing
+from edgeopt.options import ExporterOptions
+from edgeopt.plugins.contexts import ExportContext
+from edgeopt.plugins.declarations import ExporterPlugin
+from edgeopt.plugins.use import Use
+from edgeopt.types import TORCH, Card, ExportResult, ModelState, Role
+
+if TYPE_CHECKING:
+    from edgeopt.progress import Progress
+    from edgeopt.types import Split
+
+_VERSIONS = ("edgeopt", "torch")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that an exporter wrote, what it says of it, and the card that goes beside it."""
+
+    path: Path
+    exported: ExportResult
+    card: Card
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file and those that it cannot be opened without."""
+        return (self.path, *(self.path.with_name(name) for name in self.exported.companions))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.stat().st_size for file in self.files)
+
+    @property
+    def sha256(self) -> str:
+        """The file's SHA-256; with companions, that of the list of all of theirs."""
+        digests = [file_digest(file) for file in self.files]
+        return digest(digests) if len(digests) > 1 else digests[0]
+
+    @property
+    def precision(self) -> str:
+        """The file's precision: the program's, or what the exporter made of it."""
+        return self.card.precision
+
+
+def make_artifact(
+    use: Use[ExporterPlugin],
+    state: ModelState,
+    folder: Path,
+    *,
+    role: Role,
+    recipe: Mapping[str, Json],
+    calibration: Split,
+    progress: Progress,
+    seed: int,
+) -> Artifact:
+    """Exports a state into `folder`; `recipe` is what the card says of the file's making.
+
+    Raises `ExportError` when the exporter wrote nothing.
+    """
+    plugin = use.plugin
+    path = folder / f"model{plugin.suffix}"
+    is_torch = state.framework == TORCH
+    if is_torch:
+        state = _as_the_device_has_it(state, use)
+    versions = versions_of((*_VERSIONS, *plugin.requires)) | {"python": platform.python_version()}
+    card = Card(
+        classes=state.classes,
+        preprocessing=state.preprocessing.to_json(),
+        runtime=plugin.runtime,
+        precision=state.precision,
+        role=role,
+        recipe=recipe,
+        versions=versions,
+    )
+    with quick_tracing() if is_torch else nullcontext():
+        exported = plugin.export(state, use.options, ExportContext(path, card, progress, calibration, seed))
+    if not path.is_file() or path.stat().st_size == 0:
+        raise ExportError(f"exporter {plugin.name!r} wrote no file")
+    card = replace(card, precision=exported.precision or state.precision)
+    return Artifact(path, exported, card.with_tensors(exported.input, exported.output))
+
+
+def _as_the_device_has_it(state: ModelState, use: Use[ExporterPlugin]) -> ModelState:
+    import torch
+
+    torch.set_num_threads(1)  # exports run side by side, and their bytes must not depend on how many do
+    options = use.options
+    if isinstance(options, ExporterOptions) and options.input.kind is InputKind.UINT8_NHWC:
+        from edgeopt.export.pixels_input import take_pixels
+
+        return take_pixels(state)
+    return state

@@ -1,0 +1,63 @@
+"""Input as the device has it: a program that takes a camera's pixels and normalizes them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from edgeopt.arrays import InputKind
+from edgeopt.networks.capture import export_program, fit_batch, require_same_function
+from edgeopt.types import ModelState
+
+if TYPE_CHECKING:
+    from edgeopt.arrays import Pixels
+
+
+def take_pixels(state: ModelState) -> ModelState:
+    """The state with a program that takes uint8 (batch, image_size, image_size, 3), RGB, so that no app can normalize
+    otherwise.
+
+    Raises `FunctionChangedError` when its logits differ from those of the given program on the same pixels, normalized
+    outside.
+    """
+    size = state.preprocessing.image_size
+    plain = state.program.module(check_guards=False)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8, generator=generator)
+    normalizing = _TakesPixels(plain, *state.preprocessing.scale_and_offset())
+    program = export_program(normalizing, pixels, state.batch_range)
+    require_same_function(
+        lambda given: plain(torch.from_numpy(state.preprocessing.normalize(_array(given)))),
+        program.module(check_guards=False),
+        fit_batch(pixels, state.batch_range),
+        "normalizing inside the program",
+    )
+    return replace(state, model=program, input_kind=InputKind.UINT8_NHWC)
+
+
+class _TakesPixels(nn.Module):
+    """`Preprocessing.normalize` as layers, in the same order of arithmetic, before a program."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, program: nn.Module, scale: Sequence[float], offset: Sequence[float]) -> None:
+        super().__init__()
+        self.program = program
+        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("offset", torch.tensor(offset))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits of uint8 pixels (batch, height, width, 3)."""
+        values = pixels.to(torch.float32) * self.scale + self.offset
+        logits: Tensor = self.program(values.permute(0, 3, 1, 2))
+        return logits
+
+
+def _array(pixels: Tensor) -> Pixels:
+    array: Pixels = pixels.numpy()
+    return array

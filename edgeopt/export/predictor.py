@@ -1,0 +1,111 @@
+"""A file opened in its runtime: what predictors of all runtimes share. Light: NumPy appears in annotations only."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from edgeopt.arrays import InputKind
+from edgeopt.errors import ExportError
+from edgeopt.types import TensorInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgeopt.arrays import Logits, Pixels
+    from edgeopt.types import ModelState
+
+
+def input_of(state: ModelState, batch: int | str, name: str = "input") -> TensorInfo:
+    """What a file of a state's program takes: float32 NCHW, or the pixels that the program normalizes itself."""
+    channels, height, width = state.input_shape
+    if state.input_kind is InputKind.UINT8_NHWC:
+        return TensorInfo(name, "uint8", (batch, height, width, channels), "NHWC", holds="pixels")
+    return TensorInfo(name, "float32", (batch, channels, height, width), "NCHW")
+
+
+def pixels_or_values(info: TensorInfo) -> TensorInfo:
+    """The input of a file as its runtime describes it, completed: unscaled bytes are pixels, channels last."""
+    if info.dtype == "uint8" and info.scale is None:
+        return replace(info, layout="NHWC", holds="pixels")
+    return info
+
+
+@contextmanager
+def damaged_explained() -> Iterator[None]:
+    """Within, a `ValueError` of a predictor, whose file its runtime does not open, becomes an `ExportError` with a
+    hint.
+    """
+    try:
+        yield
+    except ValueError as error:
+        hint = (
+            "a file that was just made has an operator that its runtime does not take: replace it in the model; "
+            "else export it again"
+        )
+        raise ExportError(str(error), hint=hint) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within, Python warnings and log records up to WARNING are dropped; errors still show."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+class FilePredictor(ABC):
+    """A file with one input of pictures, float32 or pixels, and one float32 output of logits, opened in its runtime.
+
+    A runtime sets `input_info` and `output_info` and runs one piece; a batch of any size is cut into pieces that the
+    file takes. The first size of a shape is the largest batch of one call, or "batch" where any is taken.
+    """
+
+    input_info: TensorInfo
+    output_info: TensorInfo
+
+    @abstractmethod
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
+        """Logits of one call."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees the file's memory."""
+
+    def predict(self, batch: NDArray[np.float32] | Pixels) -> Logits:
+        """Logits, float32 (n, classes), of float32 pictures (n, 3, height, width), or of pixels where the file takes
+        them.
+
+        Raises `ValueError` when the pictures have another type or shape than the file's input.
+        """
+        import numpy as np  # heavy; whoever has a batch has imported it
+
+        expected, given = (self.input_info.dtype, self.input_info.shape[1:]), (batch.dtype.name, batch.shape[1:])
+        if expected != given:
+            raise ValueError(f"the file takes {expected[0]} {expected[1]} for each picture, not {given[0]} {given[1]}")
+        if not len(batch):
+            classes = [size for size in self.output_info.shape[1:] if isinstance(size, int)]
+            return np.empty((0, *classes), np.float32)
+        largest = self.input_info.shape[0]
+        size = largest if isinstance(largest, int) else len(batch)
+        return np.concatenate([self.run(batch[start : start + size]) for start in range(0, len(batch), size)])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

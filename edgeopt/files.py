@@ -1,0 +1,80 @@
+"""Files that are written whole or not at all, and what a disk's errors mean to the user."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgeopt.errors import StorageError
+
+_FREE_SPACE = "free some space, or choose another disk with --out"
+
+
+_OTHER_FOLDER = "choose another folder with --out"
+
+
+_ALMOST_FULL_BYTES = 1 << 20
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns the system's errors of writing into `StorageError`s that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                raise StorageError(f"the disk is full: {where}", hint=_FREE_SPACE) from error
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                raise StorageError(f"no permission to write {where}", hint=_OTHER_FOLDER) from error
+            case errno.ENOTDIR | errno.EEXIST:
+                raise StorageError(f"{where} is a file, not a folder", hint=_OTHER_FOLDER) from error
+            case _:
+                raise
+    except RuntimeError as error:  # torch's writers do not say why they failed
+        if _free_bytes(path) < _ALMOST_FULL_BYTES:
+            raise StorageError(f"the disk is full: {path}", hint=_FREE_SPACE) from error
+        raise
+
+
+def write_aside(path: Path, data: str | bytes) -> None:
+    """Writes a file so that a reader never sees half of it."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pending = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            if isinstance(data, bytes):
+                pending.write_bytes(data)
+            else:
+                pending.write_text(data, encoding="utf-8")
+            pending.replace(path)
+        finally:
+            pending.unlink(missing_ok=True)
+
+
+def place(source: Path, target: Path) -> None:
+    """Copies a file of the store into a run's folder, unless it is there already.
+
+    A copy, not a link: whoever edits a file of the run must not change the store.
+    """
+    with storage_errors(target):
+        old, new = target.stat() if target.exists() else None, source.stat()
+        if old and (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pending = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            shutil.copy2(source, pending)
+            pending.replace(target)
+        finally:
+            pending.unlink(missing_ok=True)
+
+
+def _free_bytes(path: Path) -> int:
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    return shutil.disk_usage(existing).free

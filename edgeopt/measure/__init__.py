@@ -1,0 +1,1 @@
+"""What is measured of a file: its latency and memory, and its answers."""

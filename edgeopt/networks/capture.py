@@ -1,0 +1,254 @@
+"""From a module to a captured program, and what a program answers.
+
+Capture is one of the steps that must keep the function; it is checked here, each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.errors import ExportError, FunctionChangedError, Problem
+from edgeopt.networks.computed_weights import fold_computed_weights
+from edgeopt.networks.copies import copy_module
+from edgeopt.networks.pooling import spell_out_adaptive_maxima
+from edgeopt.types import TORCH, Form, ModelState, Split
+
+if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+    from torch._ops import OpOverload
+    from torch.export import ExportedProgram
+
+    from edgeopt.arrays import Logits
+    from edgeopt.progress import Progress
+
+RELATIVE_TOLERANCE = 1e-4  # of the logits' range: float32 kernels may add in another order, and nothing more
+BATCH_SIZE = 32
+_BUG = "this is a bug in edgeopt or in a library below it: please report the model and the recipe"
+_OWN_NAMESPACES = {"aten", "prims", "quantized_decomposed"}
+
+
+def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, int]) -> ExportedProgram:
+    """Exports a copy of `module` in evaluation mode, and checks that the program computes what the module does.
+
+    `example_input` is float32 (batch, channels, height, width); `batch_range` is the smallest and largest batch that
+    the program takes. Weights are made contiguous: ExecuTorch's layout pass refuses channels-last constants.
+
+    Raises `ExportError` when `torch.export` cannot capture the module, `FunctionChangedError` when the logits differ.
+    """
+    module = copy_module(module).cpu().eval()
+    make_contiguous(module)
+    program = export_program(module, example_input, batch_range)
+    batch = fit_batch(example_input, batch_range)
+    _require_logits(module, batch, smallest=batch_range[0])
+    captured = program.module(check_guards=False)
+    if fold_computed_weights(captured):
+        program = export_program(captured, example_input, batch_range)
+        captured = program.module(check_guards=False)
+    require_same_function(
+        module,
+        captured,
+        batch,
+        f"capturing {type(module).__name__}",
+        hint="look for a forward that is random in evaluation mode, or that depends on something besides its input",
+    )
+    return program
+
+
+def _require_logits(module: nn.Module, batch: Tensor, smallest: int) -> None:
+    """Raises `ExportError` where a module returns something else for `batch`, or for its first `smallest` pictures,
+    than logits.
+    """
+    import torch
+
+    for count in sorted({smallest, len(batch)}):
+        pictures = batch[:count]
+        with torch.no_grad():
+            logits = module(pictures)
+        if logits.dim() != 2 or len(logits) != len(pictures):
+            raise ExportError(
+                f"{type(module).__name__} returns {tuple(logits.shape)} for {len(pictures)} pictures, "
+                "not logits (batch, classes)",
+                hint="a squeeze() takes away the batch of one picture: use flatten(1)"
+                if len(pictures) == 1 and logits.dim() == 1
+                else "wrap it in a module that returns the logits alone",
+            )
+
+
+def require_same_function(
+    before: Callable[[Tensor], Tensor],
+    after: Callable[[Tensor], Tensor],
+    batch: Tensor,
+    step: str,
+    *,
+    hint: str = _BUG,
+    tolerance: float = RELATIVE_TOLERANCE,
+) -> None:
+    """Raises `FunctionChangedError` when `after` gives other logits than `before` on `batch`; `step` came between them.
+
+    `tolerance` is a share of the logits' range.
+    """
+    import torch
+
+    with torch.no_grad():
+        expected, got = before(batch), after(batch)
+    difference = (expected - got).abs().max().item()
+    span = max((expected.max() - expected.min()).item(), 1e-12)
+    if not difference / span <= tolerance:  # written so that NaN fails too
+        raise FunctionChangedError(
+            f"{step} changed the logits by {difference:.3g}, whose range is {span:.3g}", hint=hint
+        )
+
+
+def example_of(program: ExportedProgram) -> Tensor:
+    """Random pictures, always the same ones, of the shape that `program` takes: two, or one where its batch is fixed at
+    one.
+    """
+    import torch
+
+    name = program.graph_signature.user_inputs[0]
+    (node,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
+    value = node.meta["val"]
+    batch, *picture = value.shape
+    shape, generator = (1 if batch == 1 else 2, *picture), torch.Generator().manual_seed(0)
+    if value.dtype == torch.uint8:
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return torch.randn(shape, generator=generator)
+
+
+def make_contiguous(module: nn.Module) -> None:
+    """Gives every parameter and buffer the plain, contiguous layout, in place."""
+    for tensor in [*module.parameters(), *module.buffers()]:
+        tensor.data = tensor.data.contiguous()
+
+
+def export_program(module: nn.Module, example_input: Tensor, batch_range: tuple[int, int]) -> ExportedProgram:
+    """Exports `module` as it stands, for any batch in `batch_range`.
+
+    Raises `ExportError` with the module's type and the first line of what `torch.export` says.
+    """
+    import torch
+    from torch.export import Dim
+
+    smallest, largest = batch_range
+    if not 1 <= smallest <= largest:
+        raise ExportError(f"the batch range {smallest}..{largest} is empty", hint="use 1 <= smallest <= largest")
+    shapes = None if smallest == largest else ({0: Dim("batch", min=smallest, max=largest)},)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, (fit_batch(example_input, batch_range),), dynamic_shapes=shapes)
+    except Exception as error:  # torch.export raises many types; all mean that this forward cannot be captured
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ExportError(
+            Problem(
+                f"{type(module).__name__} cannot be captured: {reason}",
+                "its forward may branch on the values of a tensor, or fix the batch size in a reshape, "
+                "as len(x) does and x.shape[0] does not",
+            )
+        ) from error
+    spell_out_adaptive_maxima(program.graph)
+    program.graph_module.recompile()
+    return program
+
+
+@contextmanager
+def quick_tracing() -> Iterator[None]:
+    """Within, torch walks through graphs without two habits that take a third of the time of an int8 export.
+
+    The files differ in debug handles at most. torch keeps all ancestors of a node, copied deeply at each of the dozens
+    of walks. Nothing here reads them; the module path of a node is kept elsewhere. And it remembers what its own
+    operators return for which shapes and types, but not what quantize and dequantize do, which are half of an int8
+    program.
+    """
+    from unittest.mock import patch  # torch has no switch for either
+
+    from torch._subclasses import fake_tensor
+    from torch.fx import traceback
+
+    class Orphan(traceback.NodeSource):
+        def __init__(
+            self, _node: object, pass_name: str = "", action: traceback.NodeSourceAction | None = None
+        ) -> None:
+            super().__init__(None, pass_name, action)
+
+    refuse = fake_tensor.FakeTensorMode._validate_cache_key  # noqa: SLF001 - the only door
+
+    def remember(mode: fake_tensor.FakeTensorMode, operator: OpOverload, *arguments: Any) -> None:
+        try:
+            refuse(mode, operator, *arguments)
+        except fake_tensor._BypassDispatchCache as bypass:  # noqa: SLF001
+            # The last of its reasons that could hold for an operator which changes nothing and returns a new tensor.
+            if bypass.reason != "non-builtin" or operator.namespace != "quantized_decomposed":
+                raise
+
+    with (
+        patch.object(traceback, "NodeSource", Orphan),
+        patch.object(fake_tensor.FakeTensorMode, "_validate_cache_key", remember),
+    ):
+        yield
+
+
+def fit_batch(example_input: Tensor, batch_range: tuple[int, int]) -> Tensor:
+    """`example_input`, repeated or cut until its batch is in range, and above 1 where the range allows it.
+
+    `torch.export` takes a size of 0 or 1 in the example for a constant.
+    """
+    import torch
+
+    smallest, largest = batch_range
+    batch = min(max(len(example_input), smallest, 2), largest)
+    return example_input.detach()[torch.arange(batch) % len(example_input)].contiguous()
+
+
+def to_program(state: ModelState, split: Split) -> ModelState:
+    """The state in program form: captured on the first pictures of `split` where it still is a module.
+
+    A model of another framework is left as it is: its exporters know how to fix its arithmetic.
+    """
+    if state.form is Form.PROGRAM or state.framework != TORCH:
+        return state
+    import torch
+
+    example = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(2, len(split))))))
+    program = capture(state.module, example, state.batch_range)
+    return replace(state, model=program, form=Form.PROGRAM, imports=imports_of(program, state.imports))
+
+
+def imports_of(program: ExportedProgram, imports: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a module's `imports` that its program still needs: none, unless it calls operators that are not torch's
+    own.
+    """
+    namespaces = {getattr(node.target, "namespace", "aten") for node in program.graph.nodes}
+    return imports if namespaces - _OWN_NAMESPACES else ()
+
+
+def program_logits(state: ModelState, split: Split, progress: Progress, label: str) -> Logits:
+    """Logits, float32 (n, classes), of a program on every picture of `split`, computed by its own framework."""
+    import numpy as np
+
+    answer = state.foreign.logits if state.framework != TORCH else _answers(state.program)
+    batch_size = min(BATCH_SIZE, state.batch_range[1])
+    rows = []
+    with progress.bar(label, len(split)) as bar:
+        for start in range(0, len(split), batch_size):
+            batch = state.preprocessing.normalize(split.pixels(range(start, min(start + batch_size, len(split)))))
+            rows.append(answer(batch))
+            bar.advance(len(batch))
+    return np.concatenate(rows)
+
+
+def _answers(program: ExportedProgram) -> Callable[[NDArray[np.float32]], Logits]:
+    import torch
+
+    module = program.module()
+
+    def answer(batch: NDArray[np.float32]) -> Logits:
+        with torch.no_grad():
+            logits: Logits = module(torch.from_numpy(batch)).numpy()
+        return logits
+
+    return answer

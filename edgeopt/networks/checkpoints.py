@@ -1,0 +1,193 @@
+"""Other people's checkpoints: read without running what is in them, and fitted to a model tensor by tensor."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edgeopt.errors import CheckpointError, Problem
+from edgeopt.networks.weights_option import require_checkpoint
+
+_WRAPPINGS = ("state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "model.", "_orig_mod.")
+_COUNTER = "num_batches_tracked"  # older checkpoints lack it, and nothing here reads it
+_SHOWN = 4
+
+
+class StateDict(dict[str, Tensor]):
+    """Tensors by name, with `versions` of the modules that saved them where the file tells.
+
+    `torch.nn.Module.load_state_dict` looks for these in `_metadata`, which a plain dict loses.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], versions: object = None) -> None:
+        super().__init__(tensors)
+        if isinstance(versions, Mapping):
+            self._metadata = dict(versions)
+
+    @property
+    def versions(self) -> object:
+        """What the file says of the modules that saved it, or None."""
+        return getattr(self, "_metadata", None)
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> StateDict:
+        """A state dict of torch's own, versions kept."""
+        return cls(tensors, getattr(tensors, "_metadata", None))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a model took from a checkpoint: how many tensors, and the head's tensors that stayed as they were built."""
+
+    tensors: int
+    fresh: tuple[str, ...]
+
+    def __str__(self) -> str:
+        head = "the head replaced for the classes, pretrained weights kept elsewhere" if self.fresh else "head included"
+        return f"{self.tensors} tensors, {head}"
+
+
+def load_checkpoint(model: nn.Module, path: Path, head_names: Collection[str] = ()) -> Loaded:
+    """Fills `model` from a file with a state dict; a head (module names) of other sizes keeps its own weights.
+
+    Takes plain state dicts, and those wrapped by DataParallel, `torch.compile`, Lightning or a training script.
+
+    Raises `CheckpointError` when the file is missing, is an unsafe pickle, or its tensors do not fit (which ones).
+    """
+    return load_state(model, read_checkpoint(path, model.state_dict()), str(path), head_names)
+
+
+def read_checkpoint(path: Path, names: Collection[str]) -> StateDict:
+    """The tensors of a file under a model's own `names`: without what wraps them and without prefixes.
+
+    Raises `CheckpointError` when the file is missing or holds no tensors, or when reading it would run code.
+    """
+    require_checkpoint(path)
+    held = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    for wrapping in _WRAPPINGS:
+        if isinstance(held, Mapping) and isinstance(held.get(wrapping), Mapping):
+            held = held[wrapping]
+    items = held.items() if isinstance(held, Mapping) else ()
+    tensors = {name: value for name, value in items if isinstance(name, str) and isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(
+            Problem(f"checkpoint {path} holds no state dict", "save one with torch.save(model.state_dict(), PATH)")
+        )
+    return _without_prefix(StateDict(tensors, getattr(held, "_metadata", None)), names)
+
+
+def load_state(model: nn.Module, state: StateDict, source: str, head_names: Collection[str] = ()) -> Loaded:
+    """Fills `model` from a state dict; tensors of the modules `head_names` that do not fit keep the model's own values.
+
+    Raises `CheckpointError` naming the tensors that are missing, unexpected, of another shape or not finite; the model
+    is then unchanged.
+    """
+    own = model.state_dict()
+    in_head = {name for name in own if any(name.startswith(f"{head}.") for head in head_names)}
+    fresh = {name for name in in_head if name not in state or state[name].shape != own[name].shape}
+    left_out = {name for head in head_names for name in state if name.startswith(f"{head}.") and name not in own}
+    counters = {name for name in own if name.endswith(_COUNTER) and name not in state}
+    taken = {name: value for name, value in state.items() if name not in fresh | left_out}
+
+    wrong = {
+        "missing": sorted(set(own) - set(state) - fresh - counters),
+        "unexpected": sorted(set(taken) - set(own)),
+        "of another shape": [
+            f"{name} {_shape(value)} for {_shape(own[name])}"
+            for name, value in taken.items()
+            if name in own and value.shape != own[name].shape
+        ],
+        "of another type": [
+            f"{name} {value.dtype} for {own[name].dtype}".replace("torch.", "")
+            for name, value in taken.items()
+            if name in own and own[name].is_floating_point() and not value.is_floating_point()
+        ],
+        "not finite": [
+            name for name, value in taken.items() if value.is_floating_point() and not bool(value.isfinite().all())
+        ],
+    }
+    found = [f"{len(names)} {what}: {_some(names)}" for what, names in wrong.items() if names]
+    if found:
+        raise CheckpointError(
+            Problem(
+                f"checkpoint {source} does not fit the model: {'; '.join(found)}",
+                "check that it was saved from this architecture",
+            )
+        )
+    model.load_state_dict(StateDict({**own, **taken}, state.versions or StateDict.of(own).versions))
+    return Loaded(len(taken), tuple(sorted(fresh)))
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        unsafe = re.search(r"(?:GLOBAL|class|operand) ([\w.]+)", str(error))
+        if unsafe:
+            raise CheckpointError(
+                Problem(
+                    f"checkpoint {path} is an unsafe pickle: reading it would run {unsafe[1]}",
+                    "where you trust it, load it once yourself and save its tensors alone: "
+                    "torch.save(model.state_dict(), PATH)",
+                )
+            ) from error
+        raise _not_a_checkpoint(path) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError, IndexError) as error:
+        if "TorchScript" in str(error):
+            hint = "load it with torch.jit.load and save its tensors: torch.save(model.state_dict(), PATH)"
+            raise CheckpointError(Problem(f"checkpoint {path} is a TorchScript archive", hint)) from error
+        raise _not_a_checkpoint(path) from error
+
+
+def _read_safetensors(path: Path) -> object:
+    try:
+        from safetensors import SafetensorError  # an optional package
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(
+            Problem(f"reading {path} needs safetensors, which is not installed", "pip install safetensors")
+        ) from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _not_a_checkpoint(path) from error
+
+
+def _not_a_checkpoint(path: Path) -> CheckpointError:
+    return CheckpointError(
+        Problem(f"{path} is not a checkpoint, or is cut short", "it must hold a state dict, saved with torch.save")
+    )
+
+
+def _without_prefix(state: StateDict, names: Collection[str]) -> StateDict:
+    """The state under the prefix below which most of `names` are found; what stands beside that prefix is left out."""
+
+    def below(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+    candidates = ["", *_PREFIXES, *(outer + inner for outer in _PREFIXES for inner in _PREFIXES)]
+    prefix = max(candidates, key=lambda candidate: sum(name in names for name in below(candidate)))
+    versions = state.versions
+    if prefix and isinstance(versions, Mapping):
+        versions = {
+            f"{module}.".removeprefix(prefix).removesuffix("."): version
+            for module, version in versions.items()
+            if f"{module}.".startswith(prefix)
+        }
+    return StateDict(below(prefix), versions)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(size) for size in tensor.shape) or "scalar"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

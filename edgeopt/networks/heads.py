@@ -1,0 +1,120 @@
+"""What sources of models share: the classifier head, BatchNorm's momentum, the pictures a network takes, its first
+state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from edgeopt.arrays import Json
+from edgeopt.errors import Problem, RecipeError
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.tasks import TASKS
+from edgeopt.types import Form, ModelState, PassRecord, TrainingData
+
+_LARGEST = 1024  # px; no network asks for more at least
+
+
+def float_state(
+    model: nn.Module, data: TrainingData, facts: Mapping[str, Json], warnings: Iterable[str] = ()
+) -> ModelState:
+    """The state that a model starts as; `facts` and `warnings` about it go into the report."""
+    counted = {**facts, "parameters": sum(parameter.numel() for parameter in model.parameters())}
+    record = PassRecord("model", counted, warnings=tuple(warnings))
+    return ModelState(model, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing, history=(record,))
+
+
+def normalization_warnings(
+    preprocessing: Preprocessing, weights: str, mean: Sequence[float], std: Sequence[float]
+) -> list[str]:
+    """A warning when pretrained weights know pictures normalized otherwise than here."""
+    trained, used = (*mean, *std), (*preprocessing.mean, *preprocessing.std)
+    if all(abs(one - other) < 1e-3 for one, other in zip(trained, used, strict=True)):
+        return []
+    return [f"weights {weights} were trained with mean = {list(mean)} and std = {list(std)}, other than here"]
+
+
+def find_head(model: nn.Module, outputs: int) -> str:
+    """Name of the module that gives the logits: the last Linear, or 1x1 convolution, with `outputs` outputs."""
+    heads: list[str] = [
+        name
+        for name, module in model.named_modules()
+        if (isinstance(module, nn.Linear) and module.out_features == outputs)
+        or (isinstance(module, nn.Conv2d) and module.out_channels == outputs and module.kernel_size == (1, 1))
+    ]
+    if not heads:
+        raise ValueError(f"{type(model).__name__} has no layer with {outputs} outputs")
+    return heads[-1]
+
+
+def replace_head(model: nn.Module, before: int, after: int) -> str:
+    """Gives a model of `before` outputs a fresh head of `after`, drawn from torch's seeded generator; returns its name.
+
+    Raises `ValueError` when it has no head that can be replaced.
+    """
+    name = find_head(model, before)
+    head = model.get_submodule(name)
+    fresh: nn.Module
+    if isinstance(head, nn.Linear):
+        fresh = nn.Linear(head.in_features, after, head.bias is not None)
+    else:
+        assert isinstance(head, nn.Conv2d)  # what `find_head` finds besides
+        fresh = nn.Conv2d(head.in_channels, after, 1, bias=head.bias is not None)
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, fresh)
+    return name
+
+
+def set_batch_norm_momentum(model: nn.Module, momentum: float) -> int:
+    """Sets the momentum of every BatchNorm and returns how many there are.
+
+    Running statistics forget after about 1 / momentum batches: with 0.01, as some networks come, a short run evaluates
+    with the statistics of the untrained network.
+    """
+    base = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 - the common base has no public name
+    norms = [module for module in model.modules() if isinstance(module, base)]
+    for norm in norms:
+        norm.momentum = momentum
+    return len(norms)
+
+
+def require_input(model: nn.Module, name: str, image_size: int, classes: int, hint: str | None = None) -> None:
+    """Raises `RecipeError` when `model` does not turn pictures of `image_size` px into logits for `classes`.
+
+    Only shapes are computed. The hint says the smallest size that works where there is one, unless `hint` is given.
+    """
+    reason = _refusal(model, image_size, classes)
+    if reason is None:
+        return
+    if hint is None and _refusal(model, _LARGEST, classes) is None:
+        low, high = image_size, _LARGEST  # refused, taken
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if _refusal(model, middle, classes) is None else (middle, high)
+        hint = f"set image_size to {high} or more"
+    raise RecipeError(Problem(f"{name} does not take pictures of {image_size} px: {reason}", hint))
+
+
+def _refusal(model: nn.Module, image_size: int, classes: int) -> str | None:
+    """Why the network does not take pictures of this size, or None."""
+    state = {name: torch.empty_like(value, device="meta") for name, value in _tensors(model).items()}
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            pictures = torch.empty(2, 3, image_size, image_size, device="meta")
+            logits = functional_call(model, state, (pictures,))
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    finally:
+        model.train(training)
+    shape = tuple(getattr(logits, "shape", ()))
+    return None if shape == (2, classes) else f"it gives an output of shape {shape} for 2 pictures"
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}

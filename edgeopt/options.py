@@ -1,0 +1,174 @@
+"""The options that the core owns: what every data set takes, and the `[trainer]`, `[measure]` and `[gates]` tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+
+from edgeopt.arrays import InputKind
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PosixPath = Annotated[Path, PlainSerializer(lambda path: Path(path).as_posix(), return_type=str)]
+
+
+class Options(BaseModel):
+    """Base of all option models: frozen, strict about unknown keys, every field described."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Augmentation(Options):
+    """Changes of the training pictures, drawn anew in each epoch. None by default."""
+
+    horizontal_flip: bool = Field(False, description="mirror half of the pictures, left to right")
+    crop_padding: int = Field(
+        0, ge=0, le=256, description="pad by up to this many px and cut the picture back out at random"
+    )
+    crop_scale: float = Field(
+        1.0, gt=0.0, le=1.0, description="smallest share of the area that a random crop keeps, 1 for none"
+    )
+    rotation_degrees: float = Field(0.0, ge=0.0, le=180.0, description="rotate by up to this angle, either way")
+    brightness: float = Field(0.0, ge=0.0, le=1.0, description="change brightness by up to this share")
+    contrast: float = Field(0.0, ge=0.0, le=1.0, description="change contrast by up to this share")
+    saturation: float = Field(0.0, ge=0.0, le=1.0, description="change saturation by up to this share")
+    erase: float = Field(0.0, ge=0.0, le=1.0, description="probability of erasing a random rectangle")
+
+
+class SplitShares(Options):
+    """Shares of the pictures for splits that the data set does not come with."""
+
+    validation: float = Field(
+        0.15, gt=0.0, lt=1.0, description="share for validation, on which every selection is made"
+    )
+    test: float = Field(0.15, gt=0.0, lt=1.0, description="share for the final test, which passes never see")
+    calibration: float = Field(
+        0.1,
+        gt=0.0,
+        lt=1.0,
+        description="share of the training pictures set aside to calibrate quantizers, at most 512 pictures",
+    )
+    seed: int = Field(
+        0, ge=0, description="seed of the draw, apart from the recipe's so that splits outlive a change of it"
+    )
+
+    @model_validator(mode="after")
+    def _leave_some_for_training(self) -> SplitShares:
+        if self.validation + self.test >= 1.0:
+            raise ValueError("validation and test together leave nothing for training")
+        return self
+
+
+class DatasetOptions(Options):
+    """What every data set takes; a dataset plugin's options extend this."""
+
+    image_size: int = Field(
+        224, ge=8, le=4096, multiple_of=1, description="edge of the square picture that the model sees, px"
+    )
+    resize: int | None = Field(
+        None, ge=8, le=8192, description="shorter side before the middle is cut out, px; image_size when left out"
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = Field("bilinear", description="how pictures are resized")
+    mean: tuple[float, float, float] = Field(
+        (0.485, 0.456, 0.406), description="per-channel mean, of pixels scaled to 0..1"
+    )
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        (0.229, 0.224, 0.225), description="per-channel standard deviation, of pixels scaled to 0..1"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=2, description="keep only these classes, labelled in this order; all of them when left out"
+    )
+    limit: int | None = Field(
+        None, ge=1, description="at most this many pictures a split, drawn evenly over the classes"
+    )
+    on_error: Literal["stop", "skip"] = Field(
+        "stop", description="what an unreadable picture does: stop the run, or be skipped and counted"
+    )
+    shares: SplitShares = Field(default_factory=SplitShares, description="shares of the splits that are drawn")
+    augmentation: Augmentation = Field(default_factory=Augmentation, description="changes of the training pictures")
+
+    @model_validator(mode="after")
+    def _resize_covers_the_crop(self) -> DatasetOptions:
+        if self.resize is not None and self.resize < self.image_size:
+            raise ValueError(f"resize ({self.resize} px) is smaller than image_size ({self.image_size} px)")
+        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes names a class twice")
+        return self
+
+
+class FileInput(Options):
+    """What a file takes: the `[exports.input]` table."""
+
+    kind: InputKind = Field(
+        InputKind.FLOAT_NCHW,
+        description='"float-nchw": normalized floats; "uint8-nhwc": pixels as a camera has them, '
+        "normalized inside the file",
+    )
+
+
+class ExporterOptions(Options):
+    """What every exporter of PyTorch programs takes; their options extend this."""
+
+    input: FileInput = Field(default_factory=FileInput, description="what the file takes for a picture")
+
+
+class TrainerSettings(Options):
+    """Where and how training runs: the `[trainer]` table, handed to Lightning."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps", "tpu"] = Field("auto", description="device kind")
+    devices: int | Literal["auto"] = Field(1, description='how many devices, or "auto" for all of them')
+    strategy: Literal["auto", "ddp"] = Field("auto", description="how several devices share the work")
+    num_nodes: int = Field(1, ge=1, description="how many machines")
+    precision: Literal["32", "bf16-mixed", "16-mixed", "auto"] = Field(
+        "32", description='arithmetic of float training; "auto" takes mixed precision where the device has it'
+    )
+    channels_last: bool = Field(True, description="keep pictures channels-last in memory, faster on most CPUs and GPUs")
+    compile: bool = Field(False, description="compile the training step with torch.compile: pays in long runs")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; the machine's cores when left out")
+    loader_workers: int = Field(
+        0, ge=0, le=256, description="processes that read pictures which do not fit in the cache"
+    )
+
+    @model_validator(mode="after")
+    def _devices_positive(self) -> TrainerSettings:
+        if isinstance(self.devices, int) and self.devices < 1:
+            raise ValueError("devices must be at least 1")
+        return self
+
+
+class MeasureSettings(Options):
+    """How latency is measured: the `[measure]` table."""
+
+    threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="threads of each runtime; with more than one, latency also tells "
+        "how far apart the machine's cores are",
+    )
+    batch_size: int = Field(1, ge=1, le=1024, description="pictures in a call")
+    warmup: int = Field(10, ge=1, le=10_000, description="calls before the first that counts, for each file")
+    runs: int = Field(100, ge=5, le=100_000, description="calls that count, for each file")
+    rounds: int = Field(
+        5, ge=1, le=1000, description="turns in which the files are measured, so that drift meets all alike"
+    )
+
+
+class Gates(Options):
+    """What the files must reach, or the run ends with exit code 3: the `[gates]` table."""
+
+    accuracy: Share | None = Field(None, description="smallest test accuracy of every optimized file")
+    accuracy_drop: Share | None = Field(None, description="largest drop of test accuracy against the float model")
+    agreement: Share | None = Field(None, description="smallest top-1 agreement of every file with its program")
+    size_ratio: float | None = Field(
+        None, gt=0, description="smallest factor by which a file is smaller than the float file of its runtime"
+    )
+    latency_ratio: float | None = Field(
+        None, gt=0, description="largest p50 latency against the float file of the same runtime, 1.0 for no slower"
+    )
+
+
+def to_json(options: BaseModel) -> dict[str, Any]:
+    """Options as JSON values, defaults included: what keys are made of and what the lock records."""
+    return options.model_dump(mode="json")

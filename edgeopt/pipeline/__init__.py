@@ -1,0 +1,1 @@
+"""A run: its stages, the processes that do them, and their results."""

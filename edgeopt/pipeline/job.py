@@ -1,0 +1,126 @@
+"""A process that does a part of a run: `python -m edgeopt.pipeline.job JOB.json`.
+
+It says what happens as JSON lines on its standard output; what libraries print goes to standard error, which the parent
+writes to the run's log. It ends when its standard input ends, so that no worker outlives a killed run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from edgeopt.arrays import Json
+from edgeopt.errors import DataError, UserError
+from edgeopt.json_values import from_text
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.plan import Plan, make_plan
+from edgeopt.recipe.read import Source, key_lines, parse_recipe
+from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.store import Store
+
+if TYPE_CHECKING:
+    from edgeopt.pipeline.stages import Workbench
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to do: some stages of a recipe, or `measure`, the number of a file to be timed on request.
+
+    `keys` are the parent's keys of all stages. `failures` says of each file that could not be made why.
+    """
+
+    module: ClassVar[str] = "edgeopt.pipeline.job"
+
+    recipe: dict[str, Json]
+    source_file: str | None
+    source_text: str
+    overrides: tuple[str, ...]
+    plugin_files: tuple[str, ...]
+    smoke: bool
+    store: str
+    not_before: float
+    keys: dict[str, str]
+    stages: tuple[str, ...] = ()
+    measure: int | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+    log: str = ""
+
+    def plan(self) -> Plan:
+        """The plan that the parent made, made again; raises `DataError` when the data changed in between."""
+        source = Source(self.source_file, self.source_text, key_lines(self.source_text))
+        registry = load_registry(Path(file) for file in self.plugin_files)
+        plan = make_plan(parse_recipe(self.recipe, source, self.overrides), registry, smoke=self.smoke)
+        changed = [name for name, key in self.keys.items() if plan.stages[name].key != key]
+        if changed:
+            raise DataError(
+                f"data or plugins changed while the run was working (stage {changed[0]!r} has another key now)",
+                hint="start the run again",
+            )
+        return plan
+
+
+def main(events: Events) -> None:
+    """Does the job that the command line names."""
+    job = from_text(Job, Path(sys.argv[1]).read_text())
+    is_helper = any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "NODE_RANK"))
+    if job.measure is not None:
+        _measure(job, job.measure, events)
+    else:
+        die_with_parent()
+        _stages(job, events, is_main=not is_helper)
+
+
+def _stages(job: Job, events: Events, *, is_main: bool) -> None:
+    """Does the job's stages in order."""
+    plan = job.plan()
+    from edgeopt.pipeline.stages import Workbench  # numpy and, with a stage, torch
+
+    bench = Workbench(plan, Store(Path(job.store), job.not_before), events, is_main, job.failures, job.log)
+    do_stages(bench, job.stages, events)
+
+
+def do_stages(bench: Workbench, names: Iterable[str], events: Events) -> None:
+    """Does stages in order; what a user did wrong is told with its place in the recipe."""
+    for name in names:
+        stage = bench.plan.stages[name]
+        events.send({"event": "stage", "name": name, "label": stage.label})
+        try:
+            result = bench.do(stage)
+        except UserError as error:
+            raise error.at(partial(bench.plan.recipe.locate, *stage.recipe_key)) from error
+        events.send({"event": "stage-end", "name": name, "seconds": result.seconds if result else 0.0})
+
+
+def _measure(job: Job, number: int, events: Events) -> None:
+    """Times one file on request, see `edgeopt.measure.latency`."""
+    from edgeopt.measure.answers import feeder
+    from edgeopt.measure.latency import serve
+    from edgeopt.networks.saved import load_outline
+    from edgeopt.pipeline.stages import Workbench
+
+    plan = job.plan()
+    bench = Workbench(plan, Store(Path(job.store), job.not_before), events)
+    planned = plan.exports[number]
+    settings = plan.measure
+    outline = load_outline(bench.result(planned.program_stage).folder)
+    test = bench.test()
+    pixels = test.pixels([picture % len(test) for picture in range(settings.batch_size)])
+    feed = feeder(bench.results.export(planned).exported.input.holds, outline.preprocessing)
+    serve(
+        exporter=planned.use.plugin,
+        file=bench.results.file(planned),
+        batch=feed(pixels),
+        threads=settings.threads,
+        warmup=settings.warmup,
+        requests=iter(sys.stdin.readline, ""),
+        answer=events.send,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(work(main))

@@ -1,0 +1,128 @@
+"""What each kind of stage leaves in the store besides its files: a frozen dataclass each, and the
+one way to read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from edgeopt.data.facts import PreparedData
+from edgeopt.json_values import from_values
+from edgeopt.measure.answers import Verification
+from edgeopt.measure.latency import Latency
+from edgeopt.recipe.plan import Plan, PlannedExport
+from edgeopt.types import ExportResult, PassRecord
+from edgeopt.workers.store import Result
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """The model as its plugin built it."""
+
+    parameters: int
+
+
+@dataclass(frozen=True)
+class AppliedPass:
+    """What a pass says of itself."""
+
+    record: PassRecord
+
+
+@dataclass(frozen=True)
+class CapturedProgram:
+    """A program and its score on the test split."""
+
+    precision: str
+    test_accuracy: float
+    accuracy_interval: tuple[float, float]
+    images: int
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file: its bytes, its precision, and what the exporter says of it. `sha256` is that of all
+    its files together.
+    """
+
+    sha256: str
+    size_bytes: int
+    compressed_bytes: int
+    precision: str
+    exported: ExportResult
+
+
+@dataclass(frozen=True)
+class VerifiedFile:
+    """A file's answers; None where no runtime for it is on this machine."""
+
+    verification: Verification | None
+
+
+@dataclass(frozen=True)
+class MeasuredFile:
+    """Latency and memory of a file."""
+
+    latency_ms: Latency
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured, by the name of the export."""
+
+    files: Mapping[str, MeasuredFile]
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """The report stands in the result's files alone."""
+
+
+StageResult = (
+    BuiltModel | AppliedPass | CapturedProgram | ExportedFile | VerifiedFile | Measured | WrittenReport | PreparedData
+)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The finished results of a plan's stages. `find` gives the store's result of a stage by name, or raises."""
+
+    plan: Plan
+    find: Callable[[str], Result]
+
+    def data(self) -> PreparedData:
+        """What the data stage found."""
+        return self._read(PreparedData, "data")
+
+    def program(self, name: str) -> CapturedProgram:
+        """The score of the program stage `name`."""
+        return self._read(CapturedProgram, name)
+
+    def export(self, planned: PlannedExport) -> ExportedFile:
+        """What is known of an exported file."""
+        return self._read(ExportedFile, planned.export_stage)
+
+    def verification(self, planned: PlannedExport) -> Verification | None:
+        """A file's answers, None where it does not run here."""
+        return self._read(VerifiedFile, planned.verify_stage).verification
+
+    def measured(self, planned: PlannedExport) -> MeasuredFile:
+        """A file's latency and memory."""
+        return self._read(Measured, "measure").files[planned.name]
+
+    def file(self, planned: PlannedExport) -> Path:
+        """The file that an export stage wrote."""
+        return self.folder(planned.export_stage) / f"model{planned.use.plugin.suffix}"
+
+    def folder(self, name: str) -> Path:
+        """The folder with the files of a stage."""
+        return self.find(name).folder
+
+    def _read(self, kind: type[R], name: str) -> R:
+        return from_values(kind, self.find(name).values)

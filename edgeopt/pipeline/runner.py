@@ -1,0 +1,390 @@
+"""Runs a plan: looks results up, lets workers make what is missing, and ends with a report.
+
+This process imports nothing heavy, so an unchanged recipe runs again in about a second.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.arrays import Json
+from edgeopt.errors import EdgeoptError, StorageError, UserError, WorkerError
+from edgeopt.files import place, storage_errors, write_aside
+from edgeopt.json_values import to_values
+from edgeopt.measure.latency import summarize, turns
+from edgeopt.pipeline import lock
+from edgeopt.pipeline.job import Job
+from edgeopt.pipeline.results import Measured, MeasuredFile, Results
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.plan import Plan, PlannedExport, Stage, StageKind, make_plan
+from edgeopt.recipe.read import Recipe, parse_recipe, read_recipe
+from edgeopt.workers.pool import Worker, Workers
+from edgeopt.workers.store import Result, Store
+
+if TYPE_CHECKING:  # rich is loaded when something is shown
+    from rich.console import Console
+
+    from edgeopt.report.schema import Report
+    from edgeopt.workers.display import Display
+
+_WAIT_SECONDS = 0.5
+_TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind: the report, the folder with all files, and the rows that could not be made."""
+
+    report: Report
+    folder: Path
+    failures: tuple[EdgeoptError, ...] = ()
+
+    @property
+    def gates_passed(self) -> bool:
+        """Whether every gate of the recipe was reached."""
+        return all(gate.passed for gate in self.report.gates)
+
+
+def check(
+    recipe: Recipe | Path | str,
+    *,
+    overrides: Iterable[str] = (),
+    smoke: bool = False,
+    plugin_files: Iterable[Path] = (),
+) -> Plan:
+    """Finds everything that can be wrong with a recipe before a picture is read.
+
+    Raises `RecipeError` with all problems.
+    """
+    read = read_recipe(Path(recipe), overrides) if isinstance(recipe, str | Path) else _overridden(recipe, overrides)
+    return make_plan(read, load_registry(plugin_files), smoke=smoke)
+
+
+def run(
+    recipe: Recipe | Path | str,
+    *,
+    overrides: Iterable[str] = (),
+    smoke: bool = False,
+    fresh: bool = False,
+    measure_again: bool = False,
+    locked: bool = False,
+    out: Path | str = "runs",
+    plugin_files: Iterable[Path] = (),
+    console: Console | None = None,
+) -> RunResult:
+    """Runs a recipe to its report: trains, optimizes, exports, opens every file and measures it.
+
+    `smoke` runs the whole of it on few batches, `fresh` uses no earlier result, `measure_again` no earlier latency and
+    memory, `locked` refuses to run when anything is not as `lock.toml` says. Results go to `out/NAME`, cached stages to
+    `out/.store`. Nothing is shown without a `console`.
+
+    Raises `UserError` for mistakes, `WorkerError` for bugs and crashes before the first export; one that hits a single
+    export fails its row and is among `RunResult.failures`.
+    """
+    files = tuple(Path(file) for file in plugin_files)
+    plan = check(recipe, overrides=overrides, smoke=smoke, plugin_files=files)
+    store = store_of(Path(out), not_before=time.time() if fresh else 0.0)
+    folder = run_folder(plan, Path(out))
+    return _Run(plan, store, folder, files, measure_again=measure_again, locked=locked, console=console).run()
+
+
+def store_of(out: Path, *, not_before: float = 0.0) -> Store:
+    """The store of cached stages below a folder of results."""
+    return Store(out / ".store", not_before)
+
+
+def run_folder(plan: Plan, out: Path) -> Path:
+    """The folder of a run's own results; a smoke run keeps apart from the real one."""
+    return out / (f"{plan.recipe.name}-smoke" if plan.smoke else plan.recipe.name)
+
+
+def missing_stages(plan: Plan, ends: Iterable[Stage], found: Callable[[Stage], Result | None]) -> list[Stage]:
+    """The stages that must be made for `ends`, each after those it needs; what only a finished stage needs is not among
+    them.
+    """
+    wanted: set[str] = set()
+
+    def want(stage: Stage) -> None:
+        if stage.name in wanted or found(stage):
+            return
+        for name in stage.needs:
+            want(plan.stages[name])
+        wanted.add(stage.name)
+
+    for stage in ends:
+        want(stage)
+    return [stage for stage in plan.stages.values() if stage.name in wanted]
+
+
+def trunk_jobs(plan: Plan, stages: Sequence[Stage]) -> list[list[Stage]]:
+    """Stages by the process that does them: all in one, because importing torch and Lightning takes seconds.
+
+    A distributed training gets a process for itself, because its helpers repeat the whole of their process's job.
+    """
+    trainer = plan.recipe.trainer
+    is_distributed = trainer.devices not in (1, "auto") or trainer.num_nodes > 1
+    return [[stage] for stage in stages] if is_distributed else [list(stages)] if stages else []
+
+
+def job_of(plan: Plan, store: Store, plugin_files: Iterable[Path], stages: Iterable[Stage], log: str) -> Job:
+    """What a worker is told, to do `stages` of a plan."""
+    recipe = plan.recipe
+    return Job(
+        recipe=recipe.to_json(),
+        source_file=recipe.source.file,
+        source_text=recipe.source.text,
+        overrides=tuple(recipe.source.overrides.values()),
+        plugin_files=tuple(str(file) for file in plugin_files),
+        smoke=plan.smoke,
+        store=str(store.root),
+        not_before=store.not_before,
+        keys={stage.name: stage.key for stage in plan.stages.values()},
+        stages=tuple(stage.name for stage in stages),
+        log=log,
+    )
+
+
+def _overridden(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    given = tuple(overrides)
+    return parse_recipe(recipe.to_json(), recipe.source, given) if given else recipe
+
+
+@dataclass
+class _Run:
+    """One run on its way."""
+
+    plan: Plan
+    store: Store
+    folder: Path
+    plugin_files: tuple[Path, ...]
+    measure_again: bool
+    locked: bool
+    console: Console | None
+    failures: dict[str, EdgeoptError] = field(default_factory=dict)
+
+    @property
+    def log(self) -> Path:
+        """Where everything goes that workers and libraries print."""
+        return self.folder / "log.txt"
+
+    @cached_property
+    def _lock(self) -> lock.Lock:
+        """The lock that `--locked` holds the run to."""
+        return lock.read(lock.find(self.plan, self.folder))
+
+    def run(self) -> RunResult:
+        if self.locked:
+            lock.compare_plan(self._lock, self.plan)
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.store.root.mkdir(parents=True, exist_ok=True)
+        if self.store.not_before:
+            for stage in self.plan.stages.values():
+                self.store.forget_work(stage.key)
+        if self.measure_again or self._missing():
+            self._work()
+        return self._finish()
+
+    @property
+    def _is_helper(self) -> bool:
+        """Whether this is another machine of a distributed training, which trains along and leaves the rest to the
+        first.
+        """
+        return os.environ.get("NODE_RANK", "0") != "0"
+
+    # -- what is there
+
+    def _found(self, stage: Stage) -> Result | None:
+        return self.store.find(self._key(stage))
+
+    def _key(self, stage: Stage) -> str:
+        return stage.key_without(self.failures)
+
+    def _missing(self, kinds: Sequence[StageKind] = tuple(StageKind)) -> list[Stage]:
+        """The stages that must be made, each after those it needs; what only a finished stage needs
+        is not among them.
+        """
+        stages = self.plan.stages
+        ends = [
+            stage for stage in stages.values() if stage.kind not in (StageKind.DATA, StageKind.MODEL, StageKind.PASS)
+        ]
+        wanted = missing_stages(self.plan, ends, self._found)
+        if any(stage.kind is not StageKind.REPORT for stage in wanted):
+            wanted = missing_stages(self.plan, [stages["data"], *ends], self._found)
+        return [stage for stage in wanted if stage.kind in kinds]
+
+    # -- the work
+
+    def _work(self) -> None:
+        from rich.console import Console  # shown things are loaded only when there is something to show
+
+        from edgeopt.workers.display import Display
+
+        self.store.sweep()
+        console = self.console or Console(quiet=True)
+        with Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
+            self._trunk(workers)
+            if self._is_helper:
+                self._wait_for_report()
+                return
+            self._files(workers)
+            self._measure(workers, display)
+            self._report(workers)
+
+    def _wait_for_report(self) -> None:
+        """Waits until the first machine, with which the store is shared, has finished the run."""
+        while not self._found(self.plan.stages["report"]):
+            time.sleep(_WAIT_SECONDS)
+
+    def _job(self, *stages: Stage, measure: int | None = None) -> Job:
+        failures = {name: str(error) for name, error in self.failures.items()}
+        job = job_of(self.plan, self.store, self.plugin_files, stages, self.log.name)
+        return replace(job, measure=measure, failures=failures)
+
+    def _trunk(self, workers: Workers) -> None:
+        """Data, model, passes and programs, one after the other."""
+        stages = self._missing(_TRUNK)
+        jobs = [[stage] for stage in stages] if self.locked else trunk_jobs(self.plan, stages)
+        for job in jobs:
+            workers.run(self._job(*job), "run", self.plan.recipe.trainer.threads)
+            if self.locked and job[0].kind is StageKind.DATA:
+                lock.compare_data(self._lock, self._results.data().fingerprint)
+
+    def _files(self, workers: Workers) -> None:
+        """Exports and verifies every file, side by side; a failure stays with its file."""
+        with ThreadPoolExecutor(max_workers=cpu_count()) as pool:
+            futures = {
+                planned.name: pool.submit(self._file, workers, planned)
+                for planned in self.plan.exports
+                if not all(self._found(self.plan.stages[name]) for name in (planned.export_stage, planned.verify_stage))
+            }
+            try:
+                for name, future in futures.items():
+                    try:
+                        future.result()
+                    except (UserError, WorkerError) as error:
+                        self.failures[name] = error
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                workers.end()
+                raise
+
+    def _file(self, workers: Workers, planned: PlannedExport) -> None:
+        for name in (planned.export_stage, planned.verify_stage):
+            stage = self.plan.stages[name]
+            if not self._found(stage):
+                workers.run(self._job(stage), stage.label, threads=1 if stage.kind is StageKind.EXPORT else None)
+
+    def _measure(self, workers: Workers, display: Display) -> None:
+        """Latency and memory of each file, when nothing else of the run is working: one file at a time, in turns."""
+        stage = self.plan.stages["measure"]
+        if self.measure_again:
+            for each in (self.plan.stages["report"], stage):  # a report never outlives its figures
+                self.store.forget(self._key(each))
+        planned = [each for each in self.plan.exports if each.name not in self.failures]
+        if not planned or self._found(stage):
+            return
+        planned = [each for each in planned if self._runs_here(each)]
+        self.store.compute(self._key(stage), lambda _folder: self._measured(workers, display, stage, planned))
+        display.say(stage.label, self._result("measure").seconds)
+
+    def _runs_here(self, planned: PlannedExport) -> bool:
+        """Whether the file's own runtime is on this machine."""
+        exported = self._results.export(planned).exported
+        return not (exported.not_run or exported.stand_in)
+
+    def _measured(
+        self, workers: Workers, display: Display, stage: Stage, planned: Sequence[PlannedExport]
+    ) -> dict[str, Json]:
+        settings = self.plan.measure
+        plan_of_turns = turns(settings.runs, settings.rounds)
+        times: dict[str, list[list[float]]] = {each.name: [] for each in planned}
+        memory: dict[str, int] = {}
+        processes: dict[str, Worker] = {}
+        display(stage.name, {"event": "bar", "label": stage.label, "total": len(planned) * (len(plan_of_turns) + 1)})
+        try:
+            for each in planned:
+                job = self._job(measure=each.number)
+                processes[each.name] = workers.start(job, f"latency: {each.name}", settings.threads)
+            for name, worker in processes.items():
+                worker.event()  # ready: every file is loaded and warm before the first call that counts
+                display(stage.name, {"event": "advance", "steps": 1, "text": name})
+            for calls in plan_of_turns:
+                for name, worker in processes.items():
+                    worker.ask(str(calls))
+                    times[name].append(worker.event()["times_ms"])
+                    display(stage.name, {"event": "advance", "steps": 1, "text": name})
+            for name, worker in processes.items():
+                worker.ask("end")
+                memory[name] = worker.event()["peak_memory_bytes"]
+                workers.finish(worker)
+        finally:
+            display(stage.name, {"event": "bar-end"})
+        measured = Measured(
+            {name: MeasuredFile(summarize(values, settings), memory[name]) for name, values in times.items()}
+        )
+        return to_values(measured)  # type: ignore[no-any-return]
+
+    def _report(self, workers: Workers) -> None:
+        stage = self.plan.stages["report"]
+        if not self._found(stage):
+            workers.run(self._job(stage), stage.label)
+
+    # -- the end
+
+    @property
+    def _results(self) -> Results:
+        return Results(self.plan, self._result)
+
+    def _result(self, name: str) -> Result:
+        stage = self.plan.stages[name]
+        if (found := self._found(stage)) is None:
+            raise StorageError(
+                f"the result of stage {name!r} has gone from {self.store.root}", hint="start the run again"
+            )
+        return found
+
+    def _finish(self) -> RunResult:
+        """Puts what was made into the run's folder."""
+        from edgeopt.report.schema import Report
+
+        report = self._result("report").folder
+        if self._is_helper:
+            return RunResult(Report.from_json((report / "report.json").read_text()), self.folder)
+        for planned in self.plan.exports:
+            if planned.name in self.failures:
+                continue
+            made, target = self._results.folder(planned.export_stage), self.folder / planned.file
+            for name in (target.name, *self._results.export(planned).exported.companions, "card.json"):
+                place(made / name, target.parent / name)
+        for name in ("report.json", "report.html"):
+            place(report / name, self.folder / name)
+        self._write_lock()
+        return RunResult(
+            Report.from_json((report / "report.json").read_text()), self.folder, tuple(self.failures.values())
+        )
+
+    def _write_lock(self) -> None:
+        """Writes the lock of this run, and holds it against the one that `--locked` was given."""
+        hashes = {
+            planned.file: self._results.export(planned).sha256
+            for planned in self.plan.exports
+            if planned.name not in self.failures
+        }
+        if self.locked:
+            lock.compare_artifacts(self._lock, hashes)
+        else:
+            written = lock.make(self.plan, self._results.data().fingerprint, hashes)
+            write_aside(self.folder / lock.FILE, written.to_toml())
+
+
+def cpu_count() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,264 @@
+"""What each kind of stage does. Runs in worker processes only: this is where the heavy work happens.
+
+A stage reads the results it needs from the store, writes its files into the folder it is given, and returns the values
+that the report is made of.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.data.cache import load_test, load_training
+from edgeopt.data.prepare import prepare
+from edgeopt.errors import PluginError
+from edgeopt.export.make import make_artifact
+from edgeopt.fingerprint import digest
+from edgeopt.json_values import to_values
+from edgeopt.measure.answers import feeder, file_logits, verify
+from edgeopt.networks.capture import program_logits, to_program
+from edgeopt.networks.saved import load_outline, load_state, save_state
+from edgeopt.pipeline.results import (
+    AppliedPass,
+    BuiltModel,
+    CapturedProgram,
+    ExportedFile,
+    Results,
+    StageResult,
+    VerifiedFile,
+    WrittenReport,
+)
+from edgeopt.plugins.contexts import PassContext
+from edgeopt.recipe.plan import Plan, Stage, StageKind, card_recipe
+from edgeopt.types import TORCH, Form, ModelState
+from edgeopt.workers.store import Result, Store
+
+if TYPE_CHECKING:
+    from edgeopt.progress import Progress
+    from edgeopt.types import RawDataset, Split, TrainingData
+
+_WAIT_SECONDS = 0.5
+
+
+@dataclass
+class Workbench:
+    """One worker's view of a run: the plan, the store, and the states it has at hand already."""
+
+    plan: Plan
+    store: Store
+    progress: Progress
+    is_main: bool = True
+    failures: Mapping[str, str] = field(default_factory=dict)
+    log: str = ""
+    states: dict[str, ModelState] = field(default_factory=dict)
+
+    def do(self, stage: Stage) -> Result | None:
+        """The stage's result, found or made. Helpers of a distributed training work along with it, and keep nothing."""
+        make = _MAKERS[stage.kind]
+        if self.is_main:
+            return self.store.compute(
+                stage.key_without(self.failures), lambda folder: to_values(make(self, stage, folder))
+            )
+        if stage.kind is StageKind.PASS and self.store.find(stage.key) is None:
+            with tempfile.TemporaryDirectory() as folder:
+                make(self, stage, Path(folder))
+        return None
+
+    def result(self, name: str) -> Result:
+        """The finished result of another stage; a helper waits until the main process has it."""
+        key = self.plan.stages[name].key_without(self.failures)
+        while (found := self.store.find(key)) is None:
+            if self.is_main:
+                raise PluginError(f"the result of stage {name!r} is not in the store: {self.store.root}")
+            time.sleep(_WAIT_SECONDS)
+        return found
+
+    def state(self, name: str) -> ModelState:
+        """The model state that a stage ended with, kept from this process or read from the store."""
+        if name not in self.states:
+            self.states = {name: load_state(self.result(name).folder)}  # one at a time: models are large
+        return self.states[name]
+
+    def training(self) -> TrainingData:
+        """The splits that passes may see."""
+        return load_training(self.result("data").folder, self.plan.dataset.options, self.raw)
+
+    def test(self) -> Split:
+        """The test split, which no pass sees."""
+        return load_test(self.result("data").folder, self.raw)
+
+    @property
+    def raw(self) -> Callable[[], RawDataset]:
+        """Opens the data set as the plugin finds it; can be pickled, for loaders in processes of their own."""
+        return partial(self.plan.dataset.plugin.load, self.plan.dataset.options)
+
+    @property
+    def results(self) -> Results:
+        """What the finished stages left."""
+        return Results(self.plan, self.result)
+
+    def seed(self, stage: Stage) -> int:
+        """Seeds everything random for one stage, whichever stages ran before it in this process; returns the seed."""
+        import numpy as np
+
+        seed = int(digest([self.plan.recipe.seed, stage.name])[:8], 16)
+        random.seed(seed)
+        np.random.seed(seed)
+        if self.plan.framework != TORCH:
+            return seed  # the plugin seeds its own framework; torch must not come into its process
+        import torch
+
+        torch.manual_seed(seed)
+        return seed
+
+
+def _make_data(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
+    return prepare(bench.raw(), bench.plan.dataset.options, folder, bench.progress, bench.plan.budget.pictures)
+
+
+def _make_model(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
+    bench.seed(stage)
+    model = bench.plan.model
+    state = model.plugin.build(model.options, bench.training())
+    if state.form is not Form.MODULE:
+        raise PluginError(f"model {model.plugin.name!r} built a {state.form}, not a module")
+    if state.framework != model.plugin.framework:
+        raise PluginError(
+            f"model {model.plugin.name!r} built a model of {state.framework}, not {model.plugin.framework}"
+        )
+    save_state(state, folder)
+    bench.states = {stage.name: state}
+    return BuiltModel(_parameter_count(state))
+
+
+def _parameter_count(state: ModelState) -> int:
+    if state.framework != TORCH:
+        return state.foreign.parameter_count
+    return sum(parameter.numel() for parameter in state.module.parameters())
+
+
+def _make_pass(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
+    use = bench.plan.passes[stage.index]
+    _data, before_name = stage.needs
+    before = bench.state(before_name)
+    seed = bench.seed(stage)
+    context = PassContext(
+        data=bench.training(),
+        trainer=bench.plan.recipe.trainer,
+        seed=seed,
+        work_dir=bench.store.work_dir(stage.key),
+        progress=bench.progress,
+        budget=bench.plan.budget,
+        baseline=partial(bench.state, bench.plan.float_stage.name)
+        if stage.index >= bench.plan.baseline_passes
+        else None,
+    )
+    after = use.plugin.apply(before, use.options, context)
+    if after.form is not use.plugin.produces:
+        raise PluginError(
+            f"pass {use.plugin.name!r} declares that it produces a {use.plugin.produces} and gave a {after.form}"
+        )
+    if after.history[:-1] != before.history or not after.history:
+        raise PluginError(
+            f"pass {use.plugin.name!r} did not record what it did", hint="return state.after(PassRecord(...), model)"
+        )
+    save_state(after, folder)
+    bench.states = {stage.name: after}
+    return AppliedPass(after.history[-1])
+
+
+def _make_program(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
+    import numpy as np
+
+    _data, state_name = stage.needs
+    bench.seed(stage)
+    state = bench.state(state_name)
+    captured = to_program(state, bench.training().validation)
+    test = bench.test()
+    logits = program_logits(captured, test, bench.progress, f"{stage.label}, on test")
+    save_state(captured, folder)
+    np.save(folder / "logits.npy", logits)
+    score = captured.task.score(logits, test.labels)
+    return CapturedProgram(captured.precision, score.value, score.interval, score.count)
+
+
+def _make_export(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
+    planned = bench.plan.exports[stage.index]
+    _data, program = stage.needs
+    state = bench.state(program)
+    made = make_artifact(
+        planned.use,
+        state,
+        folder,
+        role=planned.role,
+        recipe=card_recipe(bench.plan),
+        calibration=bench.training().calibration,
+        progress=bench.progress,
+        seed=bench.seed(stage),
+    )
+    (folder / "card.json").write_text(made.card.to_json())
+    return ExportedFile(
+        sha256=made.sha256,
+        size_bytes=made.size_bytes,
+        compressed_bytes=sum(map(_compressed_bytes, made.files)),
+        precision=made.precision,
+        exported=made.exported,
+    )
+
+
+def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
+    import numpy as np
+
+    planned = bench.plan.exports[stage.index]
+    export, program = bench.results.export(planned), bench.results.folder(planned.program_stage)
+    if export.exported.not_run:
+        return VerifiedFile(None)
+    outline = load_outline(program)
+    test = bench.test()
+    predictor = planned.use.plugin.open(bench.results.file(planned), bench.plan.recipe.measure.threads)
+    feed = feeder(export.exported.input.holds, outline.preprocessing)
+    logits = file_logits(predictor, test, feed, bench.progress, stage.label)
+    np.save(folder / "logits.npy", logits)
+    return VerifiedFile(verify(outline.task, logits, np.load(program / "logits.npy"), test.labels))
+
+
+def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
+    from edgeopt.pipeline.report import build_report, shown_pictures
+    from edgeopt.report.html import render_html
+
+    test = bench.test()
+    report = build_report(bench.results, bench.failures, test.labels, bench.log)
+    (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
+    recipe_text = bench.plan.recipe.source.text or json.dumps(bench.plan.resolved(), indent=2)
+    html = render_html(report, pictures=shown_pictures(report, test.pixels), recipe_text=recipe_text)
+    (folder / "report.html").write_text(html, encoding="utf-8")
+    return WrittenReport()
+
+
+_MAKERS: Mapping[StageKind, Callable[[Workbench, Stage, Path], StageResult]] = {
+    StageKind.DATA: _make_data,
+    StageKind.MODEL: _make_model,
+    StageKind.PASS: _make_pass,
+    StageKind.PROGRAM: _make_program,
+    StageKind.EXPORT: _make_export,
+    StageKind.VERIFY: _make_verify,
+    StageKind.REPORT: _make_report,
+}
+
+
+def _compressed_bytes(path: Path) -> int:
+    """Size of a file after DEFLATE, which app packages use; read in pieces, as files can be large."""
+    compressor = zlib.compressobj(level=6)
+    size = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            size += len(compressor.compress(piece))
+    return size + len(compressor.flush())

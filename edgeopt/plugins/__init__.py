@@ -1,0 +1,160 @@
+"""The face for authors of plugins: everything that a declaration and its callables need has its name here.
+
+What is listed in `__all__`, and the rooms that `docs/plugins.md` names, is public; nothing else of `edgeopt` is.
+Importing it is light: no framework comes with it.
+"""
+
+from typing import TYPE_CHECKING
+
+from edgeopt.arrays import InputKind, Json
+from edgeopt.errors import (
+    CheckpointError,
+    DataError,
+    ExportError,
+    FunctionChangedError,
+    NothingChangedError,
+    PluginError,
+    Problem,
+    RecipeError,
+    TrainingError,
+    UserError,
+    did_you_mean,
+)
+from edgeopt.fingerprint import digest, files_fingerprint, installed_version, versions_of
+from edgeopt.options import (
+    Augmentation,
+    DatasetOptions,
+    ExporterOptions,
+    FileInput,
+    Options,
+    PosixPath,
+    Share,
+    TrainerSettings,
+    to_json,
+)
+from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget, ExportContext, PassContext
+from edgeopt.plugins.declarations import (
+    Bits,
+    DatasetPlugin,
+    ExporterPlugin,
+    Levels,
+    ModelPlugin,
+    Numerics,
+    PassPlugin,
+    Plugin,
+    ProbePlugin,
+    QuantizerPlugin,
+    ReaderPlugin,
+)
+from edgeopt.plugins.hookspecs import hookimpl
+from edgeopt.plugins.use import AsTable, Use
+from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from edgeopt.progress import Bar, Progress, Silent
+from edgeopt.tasks import TASKS, Classification, Prediction, Score, Task, wilson_interval
+from edgeopt.types import (
+    TORCH,
+    Card,
+    Change,
+    Curve,
+    DataBundle,
+    ExportResult,
+    ForeignModel,
+    Form,
+    ModelState,
+    PassRecord,
+    Pictures,
+    Predictor,
+    Probe,
+    ProbedLayer,
+    ProbedNetwork,
+    RawDataset,
+    Role,
+    Split,
+    TensorInfo,
+    TrainingData,
+)
+
+if TYPE_CHECKING:  # names of NumPy arrays, for annotations: NumPy takes a tenth of a second to import
+    from edgeopt.arrays import Labels as Labels
+    from edgeopt.arrays import Logits as Logits
+    from edgeopt.arrays import Pixels as Pixels
+
+__all__ = [
+    "FULL_BUDGET",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "SMOKE_BUDGET",
+    "TASKS",
+    "TORCH",
+    "AsTable",
+    "Augmentation",
+    "Bar",
+    "Bits",
+    "Budget",
+    "Card",
+    "Change",
+    "CheckpointError",
+    "Classification",
+    "Curve",
+    "DataBundle",
+    "DataError",
+    "DatasetOptions",
+    "DatasetPlugin",
+    "ExportContext",
+    "ExportError",
+    "ExportResult",
+    "ExporterOptions",
+    "ExporterPlugin",
+    "FileInput",
+    "ForeignModel",
+    "Form",
+    "FunctionChangedError",
+    "InputKind",
+    "Json",
+    "Levels",
+    "ModelPlugin",
+    "ModelState",
+    "NothingChangedError",
+    "Numerics",
+    "Options",
+    "PassContext",
+    "PassPlugin",
+    "PassRecord",
+    "Pictures",
+    "Plugin",
+    "PluginError",
+    "PosixPath",
+    "Prediction",
+    "Predictor",
+    "Preprocessing",
+    "Probe",
+    "ProbePlugin",
+    "ProbedLayer",
+    "ProbedNetwork",
+    "Problem",
+    "Progress",
+    "QuantizerPlugin",
+    "RawDataset",
+    "ReaderPlugin",
+    "RecipeError",
+    "Role",
+    "Score",
+    "Share",
+    "Silent",
+    "Split",
+    "Task",
+    "TensorInfo",
+    "TrainerSettings",
+    "TrainingData",
+    "TrainingError",
+    "Use",
+    "UserError",
+    "did_you_mean",
+    "digest",
+    "files_fingerprint",
+    "hookimpl",
+    "installed_version",
+    "to_json",
+    "versions_of",
+    "wilson_interval",
+]

@@ -1,0 +1,70 @@
+"""What a pass and an exporter work with besides the model and their options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.options import TrainerSettings
+from edgeopt.types import (
+    Card,
+    ModelState,
+    Split,
+    TrainingData,
+)
+
+if TYPE_CHECKING:
+    from edgeopt.progress import Progress
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bounds that `--smoke` puts on work; None for none."""
+
+    epochs: int | None = None
+    batches: int | None = None
+    pictures: int | None = None
+
+    def of(self, bound: int | None, wanted: int) -> int:
+        """`wanted`, cut to `bound`."""
+        return wanted if bound is None else min(bound, wanted)
+
+
+FULL_BUDGET = Budget()
+
+
+SMOKE_BUDGET = Budget(epochs=1, batches=2, pictures=48)
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass works with besides the state and its options.
+
+    `work_dir` outlives a killed run: a pass leaves checkpoints there and finds them again. `seed` is the pass's own.
+    `baseline()` gives the float state as it was before the first pass that optimizes; None for a pass that comes before
+    that.
+    """
+
+    data: TrainingData
+    trainer: TrainerSettings
+    seed: int
+    work_dir: Path
+    progress: Progress
+    budget: Budget = FULL_BUDGET
+    baseline: Callable[[], ModelState] | None = None
+
+
+@dataclass(frozen=True)
+class ExportContext:
+    """Where an exporter writes, and the card that it completes with `with_tensors` and embeds where the format allows.
+
+    `calibration` are the pictures for exporters that quantize by themselves, and `seed` is the export's own.
+    """
+
+    path: Path
+    card: Card
+    progress: Progress
+    calibration: Split
+    seed: int = 0

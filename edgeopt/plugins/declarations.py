@@ -1,0 +1,315 @@
+"""What a plugin declares: one frozen dataclass a hook.
+
+A declaration module is light: it imports this module, defines option models, and names callables that import torch and
+the rest when they are called. From a declaration alone come `edgeopt plugins show`, the reference page, the JSON schema
+of recipes and the errors. Declarations grow by optional fields with defaults only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel
+
+from edgeopt.errors import PluginError, Problem
+from edgeopt.options import DatasetOptions, Options
+from edgeopt.plugins.contexts import ExportContext, PassContext
+from edgeopt.types import (
+    TORCH,
+    ExportResult,
+    Form,
+    ModelState,
+    Predictor,
+    Probe,
+    RawDataset,
+    TrainingData,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchao.quantization.pt2e.quantizer import Quantizer
+
+    from edgeopt.types import ProbedNetwork
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What all declarations share.
+
+    Of each kind are known: its name and plural, the hook that gives plugins of it, and the `header` under which one
+    stands in a recipe (for a kind that is not `in_recipes`, in the `--set` of the command that takes it).
+
+    `name` is a kebab-case noun, `summary` one line, `options` a pydantic model whose fields all have a description.
+    `requires` names the distributions that the callables import, and `install` the requirement that brings them, as pip
+    takes it (`edgeopt[onnx]`). `optional` names those that change the result where they are installed.
+    """
+
+    kind: ClassVar[str]
+    plural: ClassVar[str]
+    hook: ClassVar[str]
+    header: ClassVar[str]
+    in_recipes: ClassVar[bool] = True
+
+    name: str
+    summary: str
+    options: type[Options]
+    requires: tuple[str, ...] = field(default=(), kw_only=True)
+    optional: tuple[str, ...] = field(default=(), kw_only=True)
+    install: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not _NAME.fullmatch(self.name):
+            problems.append(Problem(f"{self.kind} {self.name!r}: the name is not kebab-case", "use a-z, 0-9 and '-'"))
+        if not self.summary or "\n" in self.summary:
+            problems.append(Problem(f"{self.kind} {self.name!r}: the summary is not one line"))
+        if not (isinstance(self.options, type) and issubclass(self.options, BaseModel)):
+            problems.append(Problem(f"{self.kind} {self.name!r}: options is not a pydantic model"))
+        else:
+            problems += [
+                Problem(
+                    f"{self.kind} {self.name!r}: option {name!r} has no description", "give its Field a description"
+                )
+                for name, option in self.options.model_fields.items()
+                if not option.description
+            ]
+        if problems:
+            raise PluginError(*problems)
+
+
+@dataclass(frozen=True)
+class DatasetPlugin(Plugin):
+    """A data set: labelled pictures, as they come.
+
+    `load(options)` returns a `RawDataset`; the core chooses classes, draws splits and applies the preprocessing.
+    `fingerprint(options)` is a cheap text that changes when the pictures do (names, sizes and times of files; a
+    version), so that a cached run notices without reading them.
+    """
+
+    kind: ClassVar[str] = "dataset"
+    plural: ClassVar[str] = "data sets"
+    hook: ClassVar[str] = "edgeopt_datasets"
+    header: ClassVar[str] = "[dataset]"
+
+    load: Callable[[Any], RawDataset] = field(kw_only=True)
+    fingerprint: Callable[[Any], str] = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not issubclass(self.options, DatasetOptions):
+            raise PluginError(f"dataset {self.name!r}: its options do not extend DatasetOptions")
+
+
+@dataclass(frozen=True)
+class ModelPlugin(Plugin):
+    """A source of models. `build(options, data)` returns a float `ModelState` in module form for the classes of `data`.
+
+    `framework` is the one that its models belong to; a recipe's passes and exporters must be of the same. Where the
+    options name local files, `fingerprint(options)` is a cheap text that changes when these do, and raises a
+    `UserError` when one is missing.
+    """
+
+    kind: ClassVar[str] = "model"
+    plural: ClassVar[str] = "models"
+    hook: ClassVar[str] = "edgeopt_models"
+    header: ClassVar[str] = "[model]"
+
+    build: Callable[[Any, TrainingData], ModelState] = field(kw_only=True)
+    fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
+    framework: str = field(default=TORCH, kw_only=True)
+
+
+@dataclass(frozen=True)
+class QuantizerPlugin(Plugin):
+    """A target's numerics. `build(options, qat)` returns a torchao PT2E `Quantizer`; `precision` names the result
+    ("int8").
+
+    `scheme` names the family of numerics, by which exporters say what they take: "int8-affine" where activations have
+    zero points, "int8-symmetric" where everything is symmetric, "int8-symmetric-inputs" where besides only what enters
+    a layer is quantized.
+    """
+
+    kind: ClassVar[str] = "quantizer"
+    plural: ClassVar[str] = "quantizers"
+    hook: ClassVar[str] = "edgeopt_quantizers"
+    header: ClassVar[str] = "[passes.quantizer]"
+
+    build: Callable[[Any, bool], Quantizer] = field(kw_only=True)
+    precision: str = field(default="int8", kw_only=True)
+    scheme: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Bits:
+    """How many bits a pass gives the weights of a layer, and what enters it."""
+
+    weights: int = 8
+    activations: int = 8
+
+
+@dataclass(frozen=True)
+class PassPlugin(Plugin):
+    """A step that turns one model state into another.
+
+    `accepts` and `produces` say in which form; `optimizes` is False for passes such as `train` that make the float
+    model with which the optimized one is compared. `makes` names what it gives the weights and later passes may take
+    away again, such as "zeros"; `keeps` names what this one does not take away. A recipe in which a later pass does is
+    refused. `bits(options)` says what the options ask for where the pass can give fewer than eight, so that exporters
+    can refuse them before anything runs.
+
+    Where the options name local files, `fingerprint(options)` is a text that changes when what the pass reads in them
+    does, and raises a `UserError` when one is missing or cannot be read. Such files are small, so it goes by their
+    contents.
+    """
+
+    kind: ClassVar[str] = "pass"
+    plural: ClassVar[str] = "passes"
+    hook: ClassVar[str] = "edgeopt_passes"
+    header: ClassVar[str] = "[[passes]]"
+
+    apply: Callable[[ModelState, Any, PassContext], ModelState] = field(kw_only=True)
+    accepts: Form = field(default=Form.MODULE, kw_only=True)
+    produces: Form = field(default=Form.MODULE, kw_only=True)
+    optimizes: bool = field(default=True, kw_only=True)
+    makes: tuple[str, ...] = field(default=(), kw_only=True)
+    keeps: tuple[str, ...] = field(default=(), kw_only=True)
+    fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
+    framework: str = field(default=TORCH, kw_only=True)
+    bits: Callable[[Any], Bits] | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What is known of an exporter's program before anything runs: the quantizers of the passes, in order, and the
+    bits.
+
+    `bits` are those of the layers that no option names, 8 and 8 where no pass asks for fewer.
+    """
+
+    quantizers: tuple[QuantizerPlugin, ...] = ()
+    framework: str = TORCH
+    bits: Bits = field(default_factory=lambda: Bits())
+
+
+@dataclass(frozen=True)
+class ExporterPlugin(Plugin):
+    """A runtime: `export(state, options, context)` writes `context.path`, `open(path, threads)` opens it for
+    prediction.
+
+    The state is always in program form. `runtime` names the runtime in the report, `suffix` ends the file's name.
+    `runtime_modules` are the modules that opening a file imports; they are imported before its memory is measured.
+    `framework` is the one whose models it takes, `format` what it writes, as `edgeopt convert --to` names it.
+    `is_folder` says that the file is a zip of a folder, which `edgeopt convert` unpacks.
+
+    `baseline(options)` returns the options of the float file that the optimized one is compared with. Where they differ
+    from the options given, the exporter itself optimizes, so that a recipe without an optimizing pass has two files to
+    compare. `check(options, numerics)` gives what can be known to be wrong before anything runs.
+    """
+
+    kind: ClassVar[str] = "exporter"
+    plural: ClassVar[str] = "exporters"
+    hook: ClassVar[str] = "edgeopt_exporters"
+    header: ClassVar[str] = "[[exports]]"
+
+    export: Callable[[ModelState, Any, ExportContext], ExportResult] = field(kw_only=True)
+    open: Callable[[Path, int], Predictor] = field(kw_only=True)
+    runtime: str = field(kw_only=True)
+    suffix: str = field(kw_only=True)
+    runtime_modules: tuple[str, ...] = field(default=(), kw_only=True)
+    framework: str = field(default=TORCH, kw_only=True)
+    format: str = field(default="", kw_only=True)
+    is_folder: bool = field(default=False, kw_only=True)
+    baseline: Callable[[Any], Any] | None = field(default=None, kw_only=True)
+    check: Callable[[Any, Numerics], Iterable[Problem]] | None = field(default=None, kw_only=True)
+
+    def float_options(self, options: Any) -> Any:
+        """The options of the float file that one with `options` is compared with."""
+        return self.baseline(options) if self.baseline else options
+
+
+@dataclass(frozen=True)
+class ReaderPlugin(Plugin):
+    """Opens a model file for `edgeopt convert`: `read(path, options)` returns its `ModelState`, in program form.
+
+    `suffixes` are the endings of the files that it reads, "/" that of a folder. Classes that a file does not name are
+    "0", "1", …
+    """
+
+    kind: ClassVar[str] = "reader"
+    plural: ClassVar[str] = "readers"
+    hook: ClassVar[str] = "edgeopt_readers"
+    header: ClassVar[str] = "[source]"
+    in_recipes: ClassVar[bool] = False
+
+    read: Callable[[Path, Any], ModelState] = field(kw_only=True)
+    suffixes: tuple[str, ...] = field(kw_only=True)
+    framework: str = field(default=TORCH, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The scale on which a probe changes a layer: `default` are the levels tried when none are named, the mildest
+    first.
+
+    Levels lie from `mildest` to `harshest`, and are whole numbers where `whole` is set. `untouched` stands for a layer
+    that stays as it is, such as a sparsity of 0 or 32 bits.
+    """
+
+    default: tuple[float, ...]
+    mildest: float
+    harshest: float
+    untouched: float
+    whole: bool = False
+
+    def sorted(self, levels: Iterable[float]) -> tuple[float, ...]:
+        """`levels` without repeats, the mildest first."""
+        return tuple(sorted(set(levels), reverse=self.harshest < self.mildest))
+
+    def problem(self, level: float) -> str | None:
+        """Why `level` is not on the scale, or None."""
+        low, high = sorted((self.mildest, self.harshest))
+        if not low <= level <= high:
+            return f"{level:g} is not from {low:g} to {high:g}"
+        return f"{level:g} is not a whole number" if self.whole and level != int(level) else None
+
+
+@dataclass(frozen=True)
+class ProbePlugin(Plugin):
+    """A kind of compression whose effect on each layer `edgeopt sensitivity RECIPE --of NAME` measures.
+
+    `prepare(network, calibration, options)` makes it ready for a captured float program, whose layers and weights
+    `network` knows. `calibration` calls for batches of calibration pictures, float32 (n, 3, height, width), as often as
+    they are needed. `levels` is its scale.
+    """
+
+    kind: ClassVar[str] = "probe"
+    plural: ClassVar[str] = "probes"
+    hook: ClassVar[str] = "edgeopt_probes"
+    header: ClassVar[str] = "[probe]"
+    in_recipes: ClassVar[bool] = False
+
+    prepare: Callable[[ProbedNetwork, Callable[[], Iterable[Tensor]], Any], Probe] = field(kw_only=True)
+    levels: Levels = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = self.levels.default
+        if not given or self.levels.sorted(given) != given or any(map(self.levels.problem, given)):
+            raise PluginError(f"probe {self.name!r}: its default levels are not on its scale, the mildest first")
+
+
+PLUGIN_TYPES: tuple[type[Plugin], ...] = (
+    DatasetPlugin,
+    ModelPlugin,
+    QuantizerPlugin,
+    PassPlugin,
+    ExporterPlugin,
+    ReaderPlugin,
+    ProbePlugin,
+)

@@ -1,0 +1,74 @@
+"""A plugin with its options, and how an option refers to another plugin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from edgeopt.options import to_json
+from edgeopt.plugins.declarations import Plugin
+
+P = TypeVar("P", bound=Plugin)
+
+
+@dataclass(frozen=True)
+class Use(Generic[P]):
+    """A plugin with its options: what `use = "..."` in a recipe becomes.
+
+    Option models refer to other plugins with it, written in a recipe as a name, or as a table with `use` and that
+    plugin's options: `quantizer: Annotated[Use[QuantizerPlugin], AsTable] = Field("xnnpack", description="...")`. A
+    `Literal` beside it in the type takes words that name no plugin.
+    """
+
+    plugin: P
+    options: Any
+
+    def to_json(self) -> dict[str, Any]:
+        """`use` and all options, as JSON values."""
+        return {"use": self.plugin.name, **to_json(self.options)}
+
+
+class _AsTable:
+    """Keeps pydantic out of the declaration in a `Use`: the plan makes it, and it is written as a table."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        written = core_schema.plain_serializer_function_ser_schema(
+            lambda use: use.to_json() if isinstance(use, Use) else use  # a default is still the name in the recipe
+        )
+        metadata: dict[str, Any] = {"kind": reference_kind(source)}
+        given: CoreSchema = core_schema.is_instance_schema(Use, serialization=written, metadata=metadata)
+        if words := reference_words(source):
+            metadata["words"] = words
+            given = core_schema.union_schema(
+                [core_schema.literal_schema(list(words)), given], serialization=written, metadata=metadata
+            )
+        if type(None) in get_args(source):
+            return core_schema.nullable_schema(given, serialization=written, metadata=metadata)
+        return given
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        plugin = {"x-plugin": schema["metadata"]["kind"].kind}
+        words = schema["metadata"].get("words", ())
+        return {"anyOf": [*({"const": word} for word in words), plugin]} if words else plugin
+
+
+#: Stands beside `Use[...]` in the annotation of every option that refers to another plugin.
+AsTable = _AsTable()
+
+
+def reference_kind(annotation: Any) -> type[Plugin] | None:
+    """The kind of plugin that an option refers to, when its type is `Use[...]` or `Use[...] | None`."""
+    if get_origin(annotation) is Use:
+        (kind,) = get_args(annotation)
+        return kind if isinstance(kind, type) else None
+    return next((kind for inner in get_args(annotation) if (kind := reference_kind(inner))), None)
+
+
+def reference_words(annotation: Any) -> tuple[str, ...]:
+    """The words that an option takes instead of a reference, when its type is `Use[...] | Literal[...]`."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(word for inner in get_args(annotation) for word in reference_words(inner))

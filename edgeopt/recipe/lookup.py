@@ -1,0 +1,264 @@
+"""Plugins by their names in a recipe: found, their options checked, and whether they fit one another.
+
+All problems are collected before one is raised, each with its line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
+
+from edgeopt.arrays import Json
+from edgeopt.errors import Location, Problem, RecipeError, UserError
+from edgeopt.plugins.declarations import (
+    Bits,
+    DatasetPlugin,
+    ExporterPlugin,
+    ModelPlugin,
+    Numerics,
+    PassPlugin,
+    Plugin,
+    QuantizerPlugin,
+)
+from edgeopt.plugins.registry import Registry, missing_problem
+from edgeopt.plugins.use import Use, reference_kind, reference_words
+from edgeopt.recipe.read import ExportStep, Key, Source, Step, problems_of
+from edgeopt.types import Form
+
+P = TypeVar("P", bound=Plugin)
+
+
+def resolve(
+    kind: type[P],
+    name: str,
+    options: Mapping[str, Json],
+    registry: Registry,
+    source: Source | None = None,
+    key: Key = (),
+) -> Use[P]:
+    """One plugin with its options, as a plan holds it, without a recipe around it; `key` is where they stand in
+    `source`.
+
+    Raises `RecipeError` with every problem.
+    """
+    lookup = Lookup(source or Source(), registry)
+    use = lookup.use(kind, Step(use=name, **options), key)
+    if use is None or lookup.problems:
+        raise RecipeError(*lookup.problems)
+    return use
+
+
+def numerics_of(passes: Iterable[Use[PassPlugin]], framework: str) -> Numerics:
+    """What `passes` make of a model, as far as their options tell."""
+    passes = list(passes)
+    quantizers = [
+        inner.plugin for use in passes for inner in references(use) if isinstance(inner.plugin, QuantizerPlugin)
+    ]
+    asked = [use.plugin.bits(use.options) for use in passes if use.plugin.bits is not None]
+    return Numerics(tuple(quantizers), framework, asked[-1] if asked else Bits())
+
+
+def references(use: Use[Any]) -> Iterable[Use[Any]]:
+    """The plugins that the options of `use` refer to, and theirs."""
+    for name in type(use.options).model_fields:
+        value = getattr(use.options, name)
+        if isinstance(value, Use):
+            yield value
+            yield from references(value)
+
+
+def files_of(plugin: Plugin, options: Any) -> str:
+    """What tells the local files of a model or a pass from others, "" where it has none; raises `UserError` for a
+    missing one.
+    """
+    return plugin.fingerprint(options) if isinstance(plugin, ModelPlugin | PassPlugin) and plugin.fingerprint else ""
+
+
+class Lookup:
+    """Looks up the parts of a recipe, and collects what is wrong with them in `problems`."""
+
+    def __init__(self, source: Source, registry: Registry) -> None:
+        self.source = source
+        self.registry = registry
+        self.problems: list[Problem] = []
+
+    def _locate(self, *key: str | int) -> Location | None:
+        return self.source.locate(key)
+
+    def use(self, kind: type[P], step: Step, key: Key) -> Use[P] | None:
+        """The plugin of a step with its options, or None after noting what is wrong."""
+        return self._use(kind, step.use, step.options, key)
+
+    def _use(
+        self, kind: type[P], name: str, options: dict[str, Any], key: Key, words: Sequence[str] = ()
+    ) -> Use[P] | None:
+        try:
+            plugin = self.registry.get(kind, name, words)
+        except UserError as error:
+            self.problems += error.at(partial(self._locate, *key, "use")).problems
+            return None
+        if problem := missing_problem(plugin):
+            self.problems.append(problem.at(partial(self._locate, *key, "use")))
+        values, broken = self._with_references(plugin, options, key)
+        try:
+            validated = plugin.options.model_validate(values)
+        except ValidationError as error:
+            self.problems += problems_of(error, key, self.source, plugin.options, known_broken=broken)
+            return None
+        try:
+            files_of(plugin, validated)
+        except UserError as error:
+            self.problems += error.at(partial(self._locate, *key)).problems
+        return None if broken else Use(plugin, validated)
+
+    def _with_references(self, plugin: Plugin, options: dict[str, Any], key: Key) -> tuple[dict[str, Any], set[str]]:
+        """The options with every reference to another plugin looked up, and the names of those that cannot be."""
+        values = dict(options)
+        broken = set()
+        for name, option in plugin.options.model_fields.items():
+            kind = reference_kind(option.annotation)
+            value = values.get(name, option.default)
+            if kind is None or value is None or value is PydanticUndefined or isinstance(value, Use):
+                continue
+            words = reference_words(option.annotation)
+            if value in words:
+                continue
+            used = self._reference(kind, value, words, (*key, name))
+            if used is None:
+                broken.add(name)
+                values.pop(name, None)
+            else:
+                values[name] = used
+        return values, broken
+
+    def _reference(self, kind: type[P], value: Any, words: Sequence[str], key: Key) -> Use[P] | None:
+        if isinstance(value, str):
+            return self._use(kind, value, {}, key, words)
+        if isinstance(value, dict) and isinstance(value.get("use"), str):
+            return self._use(kind, value["use"], {name: given for name, given in value.items() if name != "use"}, key)
+        name = key[-1]
+        where = ".".join(str(part) for part in key)
+        hint = f'{name} = "NAME", or {name} = {{ use = "NAME", ... }}'
+        self.problems.append(Problem(f"{where}: does not name a {kind.kind}", hint, self._locate(*key)))
+        return None
+
+    def check_order(self, passes: list[Use[PassPlugin] | None]) -> None:
+        """Notes passes that cannot take what the pass before them gives."""
+        form, maker = Form.MODULE, ""
+        for index, use in enumerate(passes):
+            if use is None:
+                return  # what comes after an unknown pass cannot be judged
+            plugin = use.plugin
+            if plugin.accepts is not form:
+                needs = "a trainable module" if plugin.accepts is Form.MODULE else "a captured program"
+                given = "a captured program" if form is Form.PROGRAM else "a trainable module"
+                hint = (
+                    f"put {plugin.name!r} before {maker!r}"
+                    if form is Form.PROGRAM
+                    else f"put a pass that makes a program, such as 'ptq' or 'qat', before {plugin.name!r}"
+                )
+                after = f" and {maker!r} before it leaves {given}" if maker else f" and the model starts as {given}"
+                self.problems.append(
+                    Problem(
+                        f"pass {plugin.name!r} needs {needs},{after}",
+                        hint,
+                        self._locate("passes", index, "use"),
+                    )
+                )
+                return
+            form, maker = plugin.produces, plugin.name
+
+    def check_kept(self, passes: list[Use[PassPlugin] | None]) -> None:
+        """Notes passes that take away again what one before them made."""
+        made: dict[str, str] = {}
+        for index, use in enumerate(passes):
+            if use is None:
+                continue
+            for what, maker in made.items():
+                if what not in use.plugin.keeps:
+                    self.problems.append(
+                        Problem(
+                            f"pass {use.plugin.name!r} does not keep the {what} that {maker!r} before it makes",
+                            f"put {use.plugin.name!r} before {maker!r}",
+                            self._locate("passes", index, "use"),
+                        )
+                    )
+            made |= dict.fromkeys(use.plugin.makes, use.plugin.name)
+
+    def check_frameworks(
+        self,
+        model: Use[ModelPlugin] | None,
+        passes: list[Use[PassPlugin] | None],
+        exporters: list[Use[ExporterPlugin] | None],
+    ) -> None:
+        """Notes passes and exporters that take models of another framework than the recipe's."""
+        if model is None:
+            return
+        framework = model.plugin.framework
+        for part, uses in (("passes", passes), ("exports", exporters)):
+            for index, use in enumerate(uses):
+                if use is None or use.plugin.framework == framework:
+                    continue
+                kind = type(use.plugin)
+                takers = [
+                    entry.plugin
+                    for entry in self.registry
+                    if isinstance(entry.plugin, kind) and entry.plugin.framework == framework
+                ]
+                same = [
+                    each.name for each in takers if getattr(each, "format", "") == getattr(use.plugin, "format", "")
+                ]
+                names = ", ".join(repr(name) for name in (same or [each.name for each in takers]))
+                self.problems.append(
+                    Problem(
+                        f"{kind.kind} {use.plugin.name!r} takes models of {use.plugin.framework}, "
+                        f"and model {model.plugin.name!r} gives one of {framework}",
+                        f"for {framework} there is {names}" if names else None,
+                        self._locate(part, index, "use"),
+                    )
+                )
+
+    def check_exports(
+        self,
+        model: Use[ModelPlugin] | None,
+        passes: list[Use[PassPlugin] | None],
+        exporters: list[Use[ExporterPlugin] | None],
+    ) -> None:
+        """Notes exporters that cannot take what the passes give."""
+        if model is None or None in passes:
+            return
+        numerics = numerics_of([use for use in passes if use is not None], model.plugin.framework)
+        for index, use in enumerate(exporters):
+            if use is not None and use.plugin.check and use.plugin.framework == numerics.framework:
+                locate = partial(self._locate, "exports", index)
+                self.problems += [problem.at(locate) for problem in use.plugin.check(use.options, numerics)]
+
+    def check_folders(self, steps: Sequence[ExportStep]) -> None:
+        """Notes exports that would write one file."""
+        seen: dict[str, int] = {}
+        for index, step in enumerate(steps):
+            if step.folder in seen:
+                first = self._locate("exports", seen[step.folder])
+                line = f" (the other is on line {first.line})" if first and first.line else ""
+                self.problems.append(
+                    Problem(
+                        f"two exports would write to {step.folder!r}{line}",
+                        'give one of them a name of its own, as in name = "other"',
+                        self._locate("exports", index),
+                    )
+                )
+            seen.setdefault(step.folder, index)
+
+    def fingerprint(self, dataset: Use[DatasetPlugin] | None) -> str:
+        """The data's fingerprint; notes data that is not there."""
+        if dataset is None or missing_problem(dataset.plugin):
+            return ""
+        try:
+            return dataset.plugin.fingerprint(dataset.options)
+        except UserError as error:
+            self.problems += error.at(partial(self._locate, "dataset")).problems
+            return ""

@@ -1,0 +1,361 @@
+"""Shape to plan: every plugin found, every option checked, every stage keyed, and all errors at once.
+
+Nothing heavy is imported and no picture is read here. `edgeopt check` is this module; `edgeopt run` goes on from it.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from edgeopt.arrays import Json
+from edgeopt.errors import Problem, RecipeError
+from edgeopt.fingerprint import digest
+from edgeopt.options import MeasureSettings, to_json
+from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget
+from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
+from edgeopt.plugins.registry import Registry
+from edgeopt.plugins.use import Use
+from edgeopt.recipe.cache_keys import keys_of, report_source
+from edgeopt.recipe.lookup import Lookup, references
+from edgeopt.recipe.read import Key, Recipe
+from edgeopt.types import Role
+
+
+class StageKind(StrEnum):
+    """What a stage does; also the first part of its name."""
+
+    DATA = "data"
+    MODEL = "model"
+    PASS = "pass"
+    PROGRAM = "program"
+    EXPORT = "export"
+    VERIFY = "verify"
+    MEASURE = "measure"
+    REPORT = "report"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run, cached under `key`. `needs` are the stages whose results it reads; `recipe_key` is where it is
+    written.
+    """
+
+    kind: StageKind
+    name: str
+    label: str
+    key: str
+    needs: tuple[str, ...]
+    recipe_key: Key
+    index: int = 0
+    role: Role | None = None
+
+    def key_without(self, failures: Collection[str]) -> str:
+        """The key of a result that was made without the files named in `failures`."""
+        joins_files = self.kind in (StageKind.MEASURE, StageKind.REPORT)
+        return digest([self.key, sorted(failures)]) if failures and joins_files else self.key
+
+
+@dataclass(frozen=True)
+class PlannedExport:
+    """One file to make: an exporter, the file's role, the role of the model that goes into it, and the folder it ends
+    in.
+
+    `step` counts the recipe's exports, `number` the plan's files.
+    """
+
+    use: Use[ExporterPlugin]
+    step: int
+    number: int
+    role: Role
+    folder: str
+    program_role: Role
+
+    @property
+    def name(self) -> str:
+        """The file's name in messages and stages."""
+        return f"{self.folder}-{self.role}"
+
+    @property
+    def file(self) -> str:
+        """Path of the file below the run's folder."""
+        return f"{self.folder}/{self.role}/model{self.use.plugin.suffix}"
+
+    @property
+    def program_stage(self) -> str:
+        """The stage that makes the program behind the file."""
+        return f"{StageKind.PROGRAM}-{self.program_role}"
+
+    @property
+    def export_stage(self) -> str:
+        """The stage that makes the file."""
+        return f"{StageKind.EXPORT}-{self.name}"
+
+    @property
+    def verify_stage(self) -> str:
+        """The stage that opens the file and compares it."""
+        return f"{StageKind.VERIFY}-{self.name}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe that can run."""
+
+    recipe: Recipe
+    registry: Registry
+    dataset: Use[DatasetPlugin]
+    model: Use[ModelPlugin]
+    passes: tuple[Use[PassPlugin], ...]
+    exports: tuple[PlannedExport, ...]
+    budget: Budget
+    smoke: bool
+    data_fingerprint: str
+
+    @property
+    def baseline_passes(self) -> int:
+        """How many passes make the float model that the optimized one is compared with."""
+        return next((index for index, use in enumerate(self.passes) if use.plugin.optimizes), len(self.passes))
+
+    @property
+    def framework(self) -> str:
+        """The framework of the recipe's model."""
+        return self.model.plugin.framework
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The models that are captured: the float one, and the optimized one where a pass optimizes."""
+        optimizes = self.baseline_passes < len(self.passes)
+        return (Role.BASELINE, Role.OPTIMIZED) if optimizes else (Role.BASELINE,)
+
+    def program_role(self, file: Role) -> Role:
+        """The model behind a file: where only the exporter optimizes, both files come from the float one."""
+        return file if file in self.roles else Role.BASELINE
+
+    @property
+    def uses(self) -> tuple[Use[Any], ...]:
+        """Every plugin that the recipe uses, references in options included."""
+        exports = {planned.step: planned.use for planned in self.exports}  # the last of a step has the recipe's options
+        direct: list[Use[Any]] = [self.dataset, self.model, *self.passes, *exports.values()]
+        return tuple(direct + [inner for use in direct for inner in references(use)])
+
+    @cached_property
+    def stages(self) -> Mapping[str, Stage]:
+        """All stages by name, each after those it needs."""
+        return {stage.name: stage for stage in _stages(self)}
+
+    @property
+    def float_stage(self) -> Stage:
+        """The stage that ends with the float model."""
+        last = [stage for stage in self.stages.values() if stage.kind in (StageKind.MODEL, StageKind.PASS)]
+        return last[self.baseline_passes]
+
+    def key_of(self, use: Use[Any] | None, *parts: Json) -> str:
+        """A key for a result that is made with a plugin, or with none, of all that it depends on."""
+        return keys_of(self.registry)(use, *parts)
+
+    @property
+    def measure(self) -> MeasureSettings:
+        """How latency is measured in this run; a smoke run only shows that it can be."""
+        settings = self.recipe.measure
+        return settings.model_copy(update={"warmup": 1, "runs": 5, "rounds": 1}) if self.smoke else settings
+
+    def resolved(self) -> dict[str, Json]:
+        """The recipe with every option written out, as the lock and the report record it."""
+        steps = {planned.step: planned.use for planned in self.exports}  # the last of a step has the recipe's options
+        return {
+            "schema": self.recipe.schema_version,
+            "name": self.recipe.name,
+            "seed": self.recipe.seed,
+            "baseline": self.recipe.baseline,
+            "dataset": self.dataset.to_json(),
+            "model": self.model.to_json(),
+            "passes": [use.to_json() for use in self.passes],
+            "exports": [
+                {**use.to_json(), "name": self.recipe.exports[index].folder} for index, use in sorted(steps.items())
+            ],
+            "trainer": to_json(self.recipe.trainer),
+            "measure": to_json(self.recipe.measure),
+            "gates": to_json(self.recipe.gates),
+        }
+
+
+def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Plan:
+    """Checks a recipe against the installed plugins.
+
+    Raises `RecipeError` with every problem: unknown plugins and options, values out of range, passes in an impossible
+    order, two exports to one file, extras that are not installed, data that is not there.
+    """
+    lookup = Lookup(recipe.source, registry)
+    dataset = lookup.use(DatasetPlugin, recipe.dataset, ("dataset",))
+    model = lookup.use(ModelPlugin, recipe.model, ("model",))
+    passes = [lookup.use(PassPlugin, step, ("passes", index)) for index, step in enumerate(recipe.passes)]
+    exporters = [lookup.use(ExporterPlugin, step, ("exports", index)) for index, step in enumerate(recipe.exports)]
+    lookup.check_order(passes)
+    lookup.check_kept(passes)
+    lookup.check_folders(recipe.exports)
+    lookup.check_frameworks(model, passes, exporters)
+    lookup.check_exports(model, passes, exporters)
+    fingerprint = lookup.fingerprint(dataset)
+    if lookup.problems or dataset is None or model is None:
+        unique = dict.fromkeys(lookup.problems)
+        raise RecipeError(*sorted(unique, key=lambda problem: (problem.location is None, _line(problem))))
+    done = tuple(use for use in passes if use is not None)
+    plan = Plan(
+        recipe=recipe,
+        registry=registry,
+        dataset=dataset,
+        model=model,
+        passes=done,
+        exports=(),
+        budget=SMOKE_BUDGET if smoke else FULL_BUDGET,
+        smoke=smoke,
+        data_fingerprint=fingerprint,
+    )
+    return _with_exports(plan, [use for use in exporters if use is not None])
+
+
+def _line(problem: Problem) -> int:
+    return (problem.location.line or 0) if problem.location else 0
+
+
+def _with_exports(plan: Plan, exporters: list[Use[ExporterPlugin]]) -> Plan:
+    """The plan with one planned file for each exporter and role.
+
+    The float file of an exporter that converts by itself is made with that exporter's float options.
+    """
+    files = [
+        (step, Use(use.plugin, options) if role is Role.BASELINE else use, role)
+        for step, use in enumerate(exporters)
+        for options in [use.plugin.float_options(use.options)]
+        for role in _file_roles(plan, is_converted=options != use.options)
+    ]
+    exports = tuple(
+        PlannedExport(use, step, number, role, plan.recipe.exports[step].folder, plan.program_role(role))
+        for number, (step, use, role) in enumerate(files)
+    )
+    return replace(plan, exports=exports)
+
+
+def _file_roles(plan: Plan, *, is_converted: bool) -> tuple[Role, ...]:
+    roles = (Role.BASELINE, Role.OPTIMIZED) if is_converted else plan.roles
+    return roles if plan.recipe.baseline else roles[-1:]
+
+
+# ---- stages --------------------------------------------------------------------------------------------------------
+
+
+def _stages(plan: Plan) -> Iterable[Stage]:
+    """The stages of a plan in an order in which they can run; each key covers all that its result depends on."""
+    key_of = keys_of(plan.registry)
+    budget = [plan.budget.epochs, plan.budget.batches, plan.budget.pictures]
+    trainer = to_json(plan.recipe.trainer)
+    seed = plan.recipe.seed
+
+    data = Stage(
+        StageKind.DATA,
+        "data",
+        f"data: {plan.dataset.plugin.name}",
+        key_of(plan.dataset, plan.data_fingerprint, plan.budget.pictures),
+        (),
+        ("dataset",),
+    )
+    yield data
+    model = Stage(
+        StageKind.MODEL,
+        "model",
+        f"model: {plan.model.plugin.name}",
+        key_of(plan.model, data.key, seed),
+        (data.name,),
+        ("model",),
+    )
+    yield model
+    states = [model]
+    for index, use in enumerate(plan.passes):
+        before = states[-1]
+        key = key_of(use, before.key, trainer, seed, index, budget)
+        name = f"pass-{index}-{use.plugin.name}"
+        states.append(
+            Stage(StageKind.PASS, name, use.plugin.name, key, (data.name, before.name), ("passes", index), index)
+        )
+        yield states[-1]
+
+    programs: dict[Role, Stage] = {}
+    wanted = {planned.program_role for planned in plan.exports} | {Role.BASELINE}
+    for role in plan.roles:
+        if role not in wanted:
+            continue
+        state = states[plan.baseline_passes] if role is Role.BASELINE else states[-1]
+        programs[role] = Stage(
+            StageKind.PROGRAM,
+            f"program-{role}",
+            f"program: {role}",
+            key_of(None, state.key, data.key, "program"),
+            (data.name, state.name),
+            ("model",),
+            role=role,
+        )
+        yield programs[role]
+
+    exports, verifies = [], []
+    for planned in plan.exports:
+        program = programs[planned.program_role]
+        where: Key = ("exports", planned.step)
+        label = f"{planned.folder}, {planned.role}"
+        export_key = key_of(planned.use, program.key, card_recipe(plan))
+        verify_key = key_of(planned.use, export_key, data.key, plan.recipe.measure.threads, "verify")
+        exports.append(
+            Stage(
+                StageKind.EXPORT,
+                planned.export_stage,
+                f"export: {label}",
+                export_key,
+                (data.name, program.name),
+                where,
+                planned.number,
+                planned.role,
+            )
+        )
+        verifies.append(
+            Stage(
+                StageKind.VERIFY,
+                planned.verify_stage,
+                f"verify: {label}",
+                verify_key,
+                (data.name, program.name, planned.export_stage),
+                where,
+                planned.number,
+                planned.role,
+            )
+        )
+    yield from exports
+    yield from verifies
+    measure = Stage(
+        StageKind.MEASURE,
+        "measure",
+        "latency",
+        key_of(
+            None, [stage.key for stage in exports], to_json(plan.recipe.measure), plan.smoke, platform.node(), "measure"
+        ),
+        (data.name, *(stage.name for stage in exports)),
+        ("measure",),
+    )
+    yield measure
+    everything = [*programs.values(), *verifies, measure]
+    yield Stage(
+        StageKind.REPORT,
+        "report",
+        "report",
+        key_of(None, [stage.key for stage in everything], plan.resolved(), plan.recipe.description, report_source()),
+        tuple(stage.name for stage in everything),
+        (),
+    )
+
+
+def card_recipe(plan: Plan) -> dict[str, Json]:
+    """What a card says of the recipe: all that made the file, and nothing that only judges it."""
+    resolved = plan.resolved()
+    return {name: resolved[name] for name in ("schema", "name", "seed", "dataset", "model", "passes", "trainer")}

@@ -1,0 +1,102 @@
+"""The process of `edgeopt sensitivity`: makes the recipe's float model where it is missing, and scans it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.arrays import Json
+from edgeopt.json_values import from_text
+from edgeopt.pipeline.job import do_stages
+from edgeopt.pipeline.stages import Workbench
+from edgeopt.recipe.plan import Plan
+from edgeopt.sensitivity.run import SCAN, PlannedScan, SensitivityJob, SensitivityRequest, plan_scan
+from edgeopt.types import ModelState, TrainingData
+from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.store import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgeopt.sensitivity.table import Scan
+
+_CHECKPOINT = "scan.json"
+
+
+def main(events: Events) -> None:
+    """Does the job that the command line names."""
+    given = from_text(SensitivityJob, Path(sys.argv[1]).read_text())
+    die_with_parent()
+    plan = given.job.plan()
+    store = Store(Path(given.job.store), given.job.not_before)
+    bench = Workbench(plan, store, events, log=given.job.log)
+    do_stages(bench, given.job.stages, events)
+    planned = plan_scan(plan, given.request)
+    label = f"sensitivity: {given.request.of}"
+    events.send({"event": "stage", "name": label, "label": label})
+    checkpoint = store.work_dir(planned.key) / _CHECKPOINT
+
+    def make(folder: Path) -> dict[str, Json]:
+        found = _scan(bench, planned, given.request, checkpoint)
+        _write(found, plan, given.request, folder)
+        return {"layers": len(found.layers), "pictures": found.pictures}
+
+    result = store.compute(planned.key, make)
+    events.send({"event": "stage-end", "name": label, "seconds": result.seconds})
+
+
+def _scan(bench: Workbench, planned: PlannedScan, request: SensitivityRequest, checkpoint: Path) -> Scan:
+    from edgeopt.errors import NothingChangedError
+    from edgeopt.networks.capture import to_program  # torch, from here on
+    from edgeopt.sensitivity.network import Network
+    from edgeopt.sensitivity.scan import Pictures, scan
+
+    data = bench.training()
+    state = to_program(bench.state(bench.plan.float_stage.name), data.validation)
+    network = Network(state.program)
+    plugin = planned.probe.plugin
+    probe = plugin.prepare(network, lambda: _batches(state, data, request.settings.batch_size), planned.probe.options)
+    if not probe.layers:
+        raise NothingChangedError(f"the model has no layer that {plugin.name!r} can change")
+    pictures = Pictures.drawn(data.validation, state.preprocessing, request.settings)
+    return scan(
+        network,
+        probe,
+        plugin.name,
+        planned.levels,
+        plugin.levels.untouched,
+        pictures,
+        request.settings,
+        bench.progress,
+        checkpoint,
+    )
+
+
+def _batches(state: ModelState, data: TrainingData, size: int) -> Iterator[Tensor]:
+    """The calibration pictures as inputs."""
+    import torch
+
+    for start in range(0, len(data.calibration), size):
+        pixels = data.calibration.pixels(range(start, min(start + size, len(data.calibration))))
+        yield torch.from_numpy(state.preprocessing.normalize(pixels))
+
+
+def _write(found: Scan, plan: Plan, request: SensitivityRequest, folder: Path) -> None:
+    """The files of a scan; without a threshold there is no allocation."""
+    from edgeopt.sensitivity.allocation import Allocation
+    from edgeopt.sensitivity.page import render_page, summary, threshold_text
+
+    (folder / SCAN).write_text(found.to_json(), encoding="utf-8")
+    (folder / "sensitivity.csv").write_text(found.to_csv(), encoding="utf-8")
+    (folder / "sensitivity.html").write_text(render_page(found, plan.recipe.name), encoding="utf-8")
+    if found.threshold is not None:
+        levels = f"levels of {request.of} that pass a threshold of {threshold_text(found)}"
+        comment = f"{plan.recipe.name}: {levels}\n{summary(found)}"
+        allocation = Allocation(request.of, found.recommended)
+        (folder / "allocation.toml").write_text(allocation.to_toml(comment), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(work(main))

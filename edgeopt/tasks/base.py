@@ -1,0 +1,52 @@
+"""What every task answers: its loss, its metric with an interval, and how a prediction is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgeopt.arrays import Labels, Logits
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric on one split, 0 to 1, with its confidence interval and the number of pictures behind it."""
+
+    value: float
+    interval: tuple[float, float]
+    count: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one picture was taken for."""
+
+    label: int
+    confidence: float
+
+
+class Task(Protocol):
+    """Passes, evaluation and report ask the task, so that another one joins without branches in them."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric that `score` gives; larger is better."""
+        ...
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+        """Training loss, a scalar tensor."""
+        ...
+
+    def score(self, logits: Logits, labels: Labels) -> Score: ...
+
+    def agreement(self, logits: Logits, reference: Logits) -> float:
+        """Share of pictures, 0 to 1, for which both give the same answer."""
+        ...
+
+    def decode(self, logits: Logits) -> list[Prediction]: ...

@@ -1,0 +1,194 @@
+"""Worker processes as the parent sees them: start them, follow their events, end them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Protocol
+
+from edgeopt import errors
+from edgeopt.arrays import Json
+from edgeopt.errors import Location, Problem, UserError, WorkerError
+from edgeopt.json_values import to_text
+
+Event = dict[str, Json]
+
+
+class Job(Protocol):
+    """What a worker is to do, a frozen dataclass: `module` is run with its JSON in a file."""
+
+    @property
+    def module(self) -> str: ...
+
+
+class Listener(Protocol):
+    """Whoever shows what a worker does."""
+
+    def __call__(self, worker: str, event: Event) -> None:
+        """`worker` is the label that the worker was started with."""
+        ...
+
+
+class Workers:
+    """The worker processes of one run. Leaving the block ends those that are still at work."""
+
+    def __init__(self, folder: Path, log: Path, listener: Listener) -> None:
+        self._folder = folder
+        self._log = log
+        self._listener = listener
+        self._alive: set[Worker] = set()
+        self._lock = threading.Lock()
+        self._count = 0
+        self._closed = False
+
+    def __enter__(self) -> Workers:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ends every worker that is still at work; none can be started any more."""
+        with self._lock:
+            self._closed = True
+            alive = list(self._alive)
+        for worker in alive:
+            worker.end()
+        for job in self._folder.glob(f"job-{os.getpid()}-*.json"):
+            job.unlink(missing_ok=True)
+
+    def start(self, job: Job, label: str, threads: int | None = None) -> Worker:
+        """Starts a worker; `threads` bounds the threads of its numeric libraries."""
+        with self._lock:
+            if self._closed:
+                raise KeyboardInterrupt
+            self._count += 1
+            file = self._folder / f"job-{os.getpid()}-{self._count}.json"
+            file.write_text(to_text(job))
+            worker = Worker(job.module, file, label, self._log, threads, lambda event: self._listener(label, event))
+            self._alive.add(worker)
+        return worker
+
+    def finish(self, worker: Worker) -> None:
+        """Waits until a worker is done. Raises what it raised, or `WorkerError` for a bug or a crash."""
+        try:
+            worker.wait()
+        finally:
+            with self._lock:
+                self._alive.discard(worker)
+
+    def run(self, job: Job, label: str, threads: int | None = None) -> None:
+        """Starts a worker and waits until it is done."""
+        self.finish(self.start(job, label, threads))
+
+
+class Worker:
+    """One process; its standard error goes to the log, its events to `listener`."""
+
+    def __init__(
+        self,
+        module: str,
+        job_file: Path,
+        label: str,
+        log: Path,
+        threads: int | None,
+        listener: Callable[[Event], None],
+    ) -> None:
+        self.label = label
+        self._log = log
+        self._listener = listener
+        self._failure: Event | None = None
+        environment = dict(os.environ)
+        if threads:
+            environment |= {
+                name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+            }
+        with log.open("ab") as errors_to:
+            errors_to.write(f"\n--- {label}\n".encode())
+            errors_to.flush()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, str(job_file)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors_to,
+                env=environment,
+                text=True,
+                start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its workers in order
+            )
+
+    def ask(self, request: str) -> None:
+        """Sends one line to the worker."""
+        stream = self._stream(self._process.stdin)
+        with contextlib.suppress(BrokenPipeError):  # it died: `event` says so
+            stream.write(request + "\n")
+            stream.flush()
+
+    def event(self) -> Event:
+        """The next event. Raises what the worker raised, or `WorkerError` when it died."""
+        line = self._stream(self._process.stdout).readline()
+        if line:
+            event: Event = json.loads(line)
+            if event["event"] in ("error", "bug"):
+                self._failure = event
+                return self.event()
+            return event
+        self._raise_failure(self._process.wait())
+        return {"event": "end"}
+
+    def wait(self) -> None:
+        """Passes events on until the worker ends; raises as `event` does."""
+        while (event := self.event())["event"] != "end":
+            self._listener(event)
+        self._close()
+
+    def end(self) -> None:
+        """Ends the process, first kindly, and waits for it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        try:
+            self._process.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._close()
+
+    def _raise_failure(self, code: int) -> None:
+        if code == 0 and self._failure is None:
+            return
+        self._close()
+        if self._failure and self._failure["event"] == "error":
+            raise _user_error(self._failure)
+        if self._failure:
+            raise WorkerError(f"{self.label}: {self._failure['message']}", str(self._log))
+        reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        raise WorkerError(f"{self.label}: the process {reason}", str(self._log))
+
+    def _close(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    @staticmethod
+    def _stream(stream: IO[str] | None) -> IO[str]:
+        assert stream is not None  # both are pipes
+        return stream
+
+
+def _user_error(event: Event) -> UserError:
+    """The error that a worker met, made again in this process."""
+    kind = getattr(errors, event["type"], UserError)
+    problems = [
+        Problem(each["message"], each["hint"], Location(**each["location"]) if each["location"] else None)
+        for each in event["problems"]
+    ]
+    return kind(*problems) if isinstance(kind, type) and issubclass(kind, UserError) else UserError(*problems)

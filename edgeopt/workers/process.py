@@ -1,0 +1,110 @@
+"""What every worker process has: events to its parent, and the end of its work when the parent dies.
+
+A worker says what happens as JSON lines on its standard output; what libraries print goes to standard error, which the
+parent writes to the run's log. It ends when its standard input ends, so that no worker outlives a killed run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import IO
+
+from edgeopt.arrays import Json
+from edgeopt.errors import UserError
+from edgeopt.progress import Bar
+
+_INTERVAL_SECONDS = 0.1
+
+
+class Events:
+    """Writes events, one JSON object a line; several threads may."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, event: dict[str, Json]) -> None:
+        """Writes one event at once."""
+        with self._lock:
+            self._stream.write(json.dumps(event) + "\n")
+            self._stream.flush()
+
+    @contextmanager
+    def bar(self, label: str, total: float) -> Iterator[Bar]:
+        """A progress bar that the parent draws."""
+        self.send({"event": "bar", "label": label, "total": total})
+        bar = _EventBar(self)
+        yield bar
+        bar.flush()
+        self.send({"event": "bar-end"})
+
+
+class _EventBar:
+    """Adds up steps and sends them a few times a second."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._steps = 0.0
+        self._text: str | None = None
+        self._sent = 0.0
+
+    def advance(self, steps: float = 1) -> None:
+        self._steps += steps
+        if time.monotonic() - self._sent > _INTERVAL_SECONDS:
+            self.flush()
+
+    def say(self, text: str) -> None:
+        self._text = text
+
+    def flush(self) -> None:
+        """Sends what has not been sent."""
+        self._events.send({"event": "advance", "steps": self._steps, "text": self._text})
+        self._steps, self._sent = 0.0, time.monotonic()
+
+
+def work(main: Callable[[Events], None]) -> int:
+    """Runs a worker's `main`; tells the parent what went wrong, and returns the exit code."""
+    events = Events(_own_output())
+    try:
+        main(events)
+    except UserError as error:
+        events.send(
+            {
+                "event": "error",
+                "type": type(error).__name__,
+                "problems": [asdict(problem) for problem in error.problems],
+            }
+        )
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    except BaseException as error:
+        traceback.print_exc()
+        events.send({"event": "bug", "message": f"{type(error).__name__}: {error}"})
+        return 1
+    return 0
+
+
+def _own_output() -> IO[str]:
+    """A stream to the parent that libraries cannot write to: they get standard error instead."""
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return stream
+
+
+def die_with_parent(leave: Callable[[int], None] = os._exit) -> None:
+    """Ends this process when its standard input ends, which it does when the parent dies, however it dies."""
+
+    def watch() -> None:
+        while os.read(0, 1024):  # not sys.stdin, whose lock a thread may not hold when Python ends
+            pass
+        leave(1)
+
+    threading.Thread(target=watch, daemon=True).start()

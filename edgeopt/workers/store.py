@@ -1,0 +1,126 @@
+"""Results of stages, by key, on disk.
+
+A result is written into a temporary folder and renamed into place, so a run killed at any instant leaves whole results
+or none. Two runs on one store take turns on a stage: the second finds the first one's result.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeopt.arrays import Json
+from edgeopt.files import storage_errors
+
+_RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished stage: the folder with its files, what it says of itself, and how long it took."""
+
+    key: str
+    folder: Path
+    values: dict[str, Json]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of results; `root` is made on first use. Results older than `not_before` (a Unix time) do not count."""
+
+    root: Path
+    not_before: float = 0.0
+
+    def find(self, key: str) -> Result | None:
+        """The result of `key`, or None when it is missing, too old, or its files are not all there."""
+        folder = self._folder(key)
+        try:
+            record = json.loads((folder / _RESULT).read_text())
+            whole = record["finished"] >= self.not_before and all(
+                (folder / name).stat().st_size == size for name, size in record["files"].items()
+            )
+        except (OSError, ValueError, KeyError):
+            return None
+        return Result(key, folder, record["values"], record["seconds"]) if whole else None
+
+    def compute(self, key: str, make: Callable[[Path], dict[str, Json]]) -> Result:
+        """The result of `key`: found, or made by `make(folder)`, which writes its files and returns its values.
+
+        Raises `StorageError` when nothing can be written.
+        """
+        with storage_errors(self.root), self._turn(key):
+            if found := self.find(key):
+                return found
+            pending = self.root / "pending" / uuid.uuid4().hex
+            pending.mkdir(parents=True)
+            try:
+                start = time.perf_counter()
+                values = make(pending)
+                seconds = time.perf_counter() - start
+                files = {file.relative_to(pending).as_posix(): file.stat().st_size for file in _files(pending)}
+                record = {"values": values, "seconds": seconds, "finished": time.time(), "files": files}
+                (pending / _RESULT).write_text(json.dumps(record, indent=1))
+                folder = self._folder(key)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                if folder.exists():  # damaged or too old: out of the way first, so that nobody sees a mixture
+                    folder.rename(pending.with_suffix(".old"))
+                pending.rename(folder)
+            finally:
+                shutil.rmtree(pending, ignore_errors=True)
+                shutil.rmtree(pending.with_suffix(".old"), ignore_errors=True)
+            shutil.rmtree(self._work_folder(key), ignore_errors=True)
+            return Result(key, folder, values, seconds)
+
+    def forget(self, key: str) -> None:
+        """Removes the result of `key`, if there is one, so that it is made again."""
+        folder, aside = self._folder(key), self.root / "pending" / uuid.uuid4().hex
+        with storage_errors(self.root), self._turn(key):
+            if folder.exists():
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                folder.rename(aside)  # first out of the way, so that nobody sees a part of it
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def forget_work(self, key: str) -> None:
+        """Removes what a killed run left for `key`, so that nothing is resumed from it."""
+        with storage_errors(self.root):
+            shutil.rmtree(self._work_folder(key), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Removes half-made results that runs killed more than a day ago left behind."""
+        for pending in (self.root / "pending").glob("*"):
+            if time.time() - pending.stat().st_mtime > 86_400:
+                shutil.rmtree(pending, ignore_errors=True)
+
+    def work_dir(self, key: str) -> Path:
+        """A folder that outlives a killed run, for checkpoints of the stage; gone when the stage is finished."""
+        folder = self._work_folder(key)
+        with storage_errors(self.root):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _folder(self, key: str) -> Path:
+        return self.root / key[:2] / key
+
+    def _work_folder(self, key: str) -> Path:
+        return self.root / "work" / key
+
+    @contextmanager
+    def _turn(self, key: str) -> Iterator[None]:
+        """Holds the stage's lock; the system lets go of it when the process dies, however it dies."""
+        from filelock import FileLock  # needed only where something is computed
+
+        locks = self.root / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{key}.lock"):
+            yield
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*")) if file.is_file())
