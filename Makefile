@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 .PHONY: demo test lint types format docs benchmarks results model-matrix test-arm64 clean
 
-demo: $(VENV)/.demo  ## the main job on real pictures, to a finished report
+demo: $(VENV)/.demo  ## the main job on real images, to a finished report
 	$(BIN)/edgeopt run recipes/mobilenetv3_qat_android.toml
 
 test: lint types $(VENV)/.dev  ## lint, types, import rules and all tests

@@ -1,6 +1,7 @@
 """Top-1 agreement of int8 files with their program, for models that were trained on the digits, in every runtime.
 
-Each model goes through a recipe of its own: train, ptq, three exports, each file opened in its runtime on 270 test pictures.
+Each model goes through a recipe of its own: train, ptq, three exports, each file opened in its runtime on 270 test
+images.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a channel costs at different widths: depthwise blocks of each width in int8, in each runtime.
 
-Kernels take channels in blocks, so that a few channels less may be slower: `round_to` of the pruning passes is chosen by this. The
-figures are the fastest of many calls, in turns, with one thread; each is divided by the channels, and by that of the widest network.
+Kernels take channels in blocks, so that a few channels less may be slower: `round_to` of the pruning passes is chosen
+by this. The figures are the fastest of many calls, in turns, with one thread; each is divided by the channels, and by
+that of the widest network.
 """
 
 from __future__ import annotations
@@ -63,9 +64,9 @@ def int8_files(width: int, data: TrainingData, folder: Path) -> dict[str, Predic
     return files
 
 
-def best_ms(files: Sequence[Predictor], picture: Tensor) -> list[float]:
+def best_ms(files: Sequence[Predictor], image: Tensor) -> list[float]:
     """The fastest call of each."""
-    batch = picture.numpy()
+    batch = image.numpy()
     best = [float("inf")] * len(files)
     for _ in range(ROUNDS):
         for index, predictor in enumerate(files):
@@ -88,9 +89,9 @@ def main() -> None:
             width: int8_files(width, data, Path(folder) / str(width))
             for width in track(given.widths, "files", console=Console(stderr=True))
         }
-        picture = torch.zeros(1, 3, SIZE, SIZE)
+        image = torch.zeros(1, 3, SIZE, SIZE)
         times = {
-            runtime: dict(zip(files, best_ms([each[runtime] for each in files.values()], picture), strict=True))
+            runtime: dict(zip(files, best_ms([each[runtime] for each in files.values()], image), strict=True))
             for runtime in RUNTIMES
         }
     widest = max(given.widths)

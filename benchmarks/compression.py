@@ -1,7 +1,8 @@
-"""What each way of making a model smaller saves in shipped files, and what it costs in accuracy, on embedded data in one run.
+"""What each way of making a model smaller saves in shipped files, and what it costs in accuracy, on embedded data in
+one run.
 
-The recipes of a model share one store, so that its float training is done once. Everything is read from the reports: figures of
-files, each opened in its runtime.
+The recipes of a model share one store, so that its float training is done once. Everything is read from the reports:
+figures of files, each opened in its runtime.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the recipes, shows every file and judges."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", default="digits", help="an embedded data set: digits or shapes")
-    parser.add_argument("--image-size", type=int, default=64, help="edge of the pictures, px")
+    parser.add_argument("--image-size", type=int, default=64, help="edge of the images, px")
     parser.add_argument("--epochs", type=int, default=8, help="epochs of the float training")
     parser.add_argument("--threads", type=int, default=2, help="threads of training; 1 on a busy machine")
     parser.add_argument("--only", nargs="+", default=[], help="experiments whose name contains one of these; no bars")

@@ -1,7 +1,7 @@
 """All formats of a recipe against the slowest one alone: seconds from a cached program to the report, in one run.
 
-MobileNetV3-small at 64 px, quantized after training. Files are made side by side, one a core. The bar stands for the files that
-the recipe asks for; the last rows have the float files as well that are made beside them by default.
+MobileNetV3-small at 64 px, quantized after training. Files are made side by side, one a core. The bar stands for the
+files that the recipe asks for; the last rows have the float files as well that are made beside them by default.
 """
 
 from __future__ import annotations

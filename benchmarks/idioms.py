@@ -1,8 +1,10 @@
-"""Ways in which people write networks, each in one of three layers, through `ptq` to ExecuTorch, ONNX Runtime and LiteRT.
+"""Ways in which people write networks, each in one of three layers, through `ptq` to ExecuTorch, ONNX Runtime and
+LiteRT.
 
-Papers' architectures are in `model_matrix.py`; here are the poolings, activations, reshapes and joins of everybody's own. For each, the
-float and the int8 file are opened in their runtime and compared with the program that they were made from. Ends with a table, the
-reasons of what was refused, and the bars: what fails must be refused with a reason that a user can act on.
+Papers' architectures are in `model_matrix.py`; here are the poolings, activations, reshapes and joins of everybody's
+own. For each, the float and the int8 file are opened in their runtime and compared with the program that they were made
+from. Ends with a table, the reasons of what was refused, and the bars: what fails must be refused with a reason that a
+user can act on.
 """
 
 from __future__ import annotations
@@ -109,8 +111,8 @@ def tokens(features: Tensor) -> Tensor:
     return features.flatten(2).transpose(1, 2)
 
 
-def picture(sequence: Tensor, like: Tensor) -> Tensor:
-    """The sequence as a picture again."""
+def image(sequence: Tensor, like: Tensor) -> Tensor:
+    """The sequence as an image again."""
     return sequence.transpose(1, 2).reshape(like.shape)
 
 
@@ -139,13 +141,13 @@ def generalized_mean(x: Tensor) -> Tensor:
 
 def one_head(x: Tensor, c: nn.Module) -> Tensor:
     """Attention without a dimension for heads."""
-    return x + picture(functional.scaled_dot_product_attention(*map(tokens, c(x).chunk(3, 1))), x)
+    return x + image(functional.scaled_dot_product_attention(*map(tokens, c(x).chunk(3, 1))), x)
 
 
 def self_attention(x: Tensor, attention: nn.Module) -> Tensor:
     """PyTorch's own layer."""
     sequence = tokens(x)
-    return x + picture(attention(sequence, sequence, sequence, need_weights=False)[0], x)
+    return x + image(attention(sequence, sequence, sequence, need_weights=False)[0], x)
 
 
 F = functional
@@ -248,7 +250,9 @@ IDIOMS: Mapping[str, Callable[[], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What came of one idiom in one file: the largest difference of a logit as a share of their range, or why there is no file."""
+    """What came of one idiom in one file: the largest difference of a logit as a share of their range, or why there is
+    no file.
+    """
 
     idiom: str
     precision: str

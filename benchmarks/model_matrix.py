@@ -1,8 +1,10 @@
-"""Every classification model of torchvision, and timm's mobile ones, through `ptq` to ExecuTorch, ONNX Runtime and LiteRT.
+"""Every classification model of torchvision, and timm's mobile ones, through `ptq` to ExecuTorch, ONNX Runtime and
+LiteRT.
 
-Each model is trained for a moment on four kinds of generated pictures: the answers of random weights lie so close together that
-any rounding changes them. Each model, and each of its runtimes, has a process of its own with a time limit. What was
-found is kept in `docs/model_matrix.json`, so that a run goes on where the last one ended; `docs/model_matrix.md` is written from it.
+Each model is trained for a moment on four kinds of generated images: the answers of random weights lie so close
+together that any rounding changes them. Each model, and each of its runtimes, has a process of its own with a time
+limit. What was found is kept in `docs/model_matrix.json`, so that a run goes on where the last one ended;
+`docs/model_matrix.md` is written from it.
 """
 
 from __future__ import annotations
@@ -63,9 +65,9 @@ SIZES = {
     "mobilevit": 128,
     "fastvit": 128,
 }  # px; others take 64
-TRAIN_PICTURES = 400
-TEST_PICTURES = 100
-CALIBRATION_PICTURES = 32
+TRAIN_IMAGES = 400
+TEST_IMAGES = 100
+CALIBRATION_IMAGES = 32
 TRAIN_STEPS, TRAIN_BATCH, WARM_UP_STEPS = 500, 16, 10
 TRAIN_SECONDS = 400  # of the processor, so that a busy machine trains no worse
 RATES, KNOWS = (2e-3, 1e-3, 5e-4, 1e-4), 0.95
@@ -76,7 +78,7 @@ MEANINGFUL = 0.9  # accuracy; whoever guesses alike agrees by chance
 ROUNDS, CALLS = 5, 4
 
 
-# ---- one model ---------------------------------------------------------------------------------------------------------
+# ---- one model -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
 
 
 def image_size(model: str) -> int:
-    """Edge of the pictures for a model, px: as small as it takes them, to save time."""
+    """Edge of the images for a model, px: as small as it takes them, to save time."""
     return next((size for prefix, size in SIZES.items() if _architecture(model).startswith(prefix)), 64)
 
 
@@ -181,7 +183,7 @@ def _milliseconds(call: Callable[[NDArray[np.float32]], object], batch: NDArray[
 
 def _data(size: int) -> TrainingData:
     """Training data whose validation split is the test of this benchmark."""
-    return stripes((CALIBRATION_PICTURES, TRAIN_PICTURES, TEST_PICTURES), size)
+    return stripes((CALIBRATION_IMAGES, TRAIN_IMAGES, TEST_IMAGES), size)
 
 
 def _architecture(model: str) -> str:
@@ -219,12 +221,13 @@ def _module(model: str, size: int) -> torch.nn.Module:
 
 
 def _trained(build: Callable[[], torch.nn.Module], data: TrainingData) -> torch.nn.Module:
-    """The first of a few rates of learning after which the model knows the pictures, else the best of them."""
+    """The first of a few rates of learning after which the model knows the images, else the best of them."""
     from edgeopt_lightning.fit.batch_norm import collecting
 
     module = best = build()
     best_accuracy = -1.0
-    # without BatchNorm, nothing holds the activations in range at the highest rate, and each try of a large network takes minutes
+    # without BatchNorm, nothing holds the activations in range at the highest rate, and each try of a large network
+    # takes minutes
     large = sum(parameter.numel() for parameter in module.parameters()) > LARGE
     for rate in RATES[2:] if large else RATES if collecting(module) else RATES[1:]:
         accuracy = _train(module, data, rate)
@@ -237,15 +240,16 @@ def _trained(build: Callable[[], torch.nn.Module], data: TrainingData) -> torch.
 
 
 def _train(module: torch.nn.Module, data: TrainingData, rate: float) -> float:
-    """Steps of AdamW until the model knows its pictures or the time is over, then BatchNorm statistics of the weights at the end.
+    """Steps of AdamW until the model knows its images or the time is over, then BatchNorm statistics of the weights at
+    the end.
 
-    Returns the accuracy on some of the training pictures.
+    Returns the accuracy on some of the training images.
     """
     import torch
 
     from edgeopt_lightning.fit.batch_norm import collecting, reestimate
 
-    def pictures(indices: Sequence[int]) -> torch.Tensor:
+    def images(indices: Sequence[int]) -> torch.Tensor:
         return torch.from_numpy(data.preprocessing.normalize(data.train.pixels(indices)))
 
     labels = data.train.labels
@@ -262,7 +266,7 @@ def _train(module: torch.nn.Module, data: TrainingData, rate: float) -> float:
         step += 1
         optimizer.param_groups[0]["lr"] = rate * min(1.0, step / WARM_UP_STEPS, 2 * (1 - done))
         chosen = random.choice(len(labels), TRAIN_BATCH, replace=False)
-        loss = torch.nn.functional.cross_entropy(module(pictures(chosen.tolist())), torch.from_numpy(labels[chosen]))
+        loss = torch.nn.functional.cross_entropy(module(images(chosen.tolist())), torch.from_numpy(labels[chosen]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -272,19 +276,19 @@ def _train(module: torch.nn.Module, data: TrainingData, rate: float) -> float:
     moved = collecting(module)
     module.eval()
     starts = range(0, len(labels) // 2, TRAIN_BATCH)
-    reestimate(module, moved, (pictures(range(start, start + TRAIN_BATCH)) for start in starts))
+    reestimate(module, moved, (images(range(start, start + TRAIN_BATCH)) for start in starts))
     with torch.no_grad():
-        answers = torch.cat(
-            [module(pictures(range(start, start + TRAIN_BATCH))) for start in range(0, 96, TRAIN_BATCH)]
-        )
+        answers = torch.cat([module(images(range(start, start + TRAIN_BATCH))) for start in range(0, 96, TRAIN_BATCH)])
     return float((answers.argmax(1).numpy() == labels[: len(answers)]).mean())
 
 
-# ---- the run ----------------------------------------------------------------------------------------------------------
+# ---- the run -------------------------------------------------------------------------------------------------------
 
 
 def models() -> list[str]:
-    """All models: the smallest of each family of torchvision, timm's, and the others by size, so that a short run says most."""
+    """All models: the smallest of each family of torchvision, timm's, and the others by size, so that a short run says
+    most.
+    """
     from edgeopt_torchvision.compat import import_torchvision
 
     vision = import_torchvision().models
@@ -395,7 +399,7 @@ def page(results: dict[str, dict[str, dict]], total: int) -> str:
         "# Model matrix",
         "",
         "Written by `python benchmarks/model_matrix.py`; see its first lines for how. For each runtime: top-1 agreement of the int8 file",
-        "with its program on 100 test pictures, the largest difference of a logit as a share of the logits' range, float size over int8",
+        "with its program on 100 test images, the largest difference of a logit as a share of the logits' range, float size over int8",
         "size, int8 latency over float latency (one thread), and the share of the operators that the delegate takes.",
         f"{platform.machine()}, {platform.system()}. {len(results)} of {total} models so far; the same command goes on from here.",
         "",
@@ -420,7 +424,9 @@ def _cell(found: dict | None) -> str:
 
 
 def passing_share(results: dict[str, dict[str, dict]]) -> float:
-    """Share of torchvision's models that were run, whose answers mean something, and that agree in all three runtimes."""
+    """Share of torchvision's models that were run, whose answers mean something, and that agree in
+    all three runtimes.
+    """
     ran = [row for model, row in results.items() if model.startswith("torchvision:")]
     good = [
         row

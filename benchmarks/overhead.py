@@ -1,9 +1,9 @@
 """What edgeopt costs: `edgeopt run` against a plain script that does the same steps, in turn, in one run.
 
-Both train MobileNetV3-small on digits for ten epochs, train two more with quantization in the loop, write an int8 `.pte` and
-an int8 `.onnx`, and score both files on the test pictures in their runtimes. edgeopt also checks, caches, measures latency and
-memory, and writes its report; the float files that it makes beside the int8 ones by default are left out on its side, because
-the script makes none.
+Both train MobileNetV3-small on digits for ten epochs, train two more with quantization in the loop, write an int8
+`.pte` and an int8 `.onnx`, and score both files on the test images in their runtimes. edgeopt also checks, caches,
+measures latency and memory, and writes its report; the float files that it makes beside the int8 ones by default are
+left out on its side, because the script makes none.
 
     python benchmarks/overhead.py [ROUNDS]
 """

@@ -1,7 +1,8 @@
 """The main job as one would write it by hand, without edgeopt: the other side of `benchmarks/overhead.py`.
 
-Digits at 64 px, MobileNetV3-small, ten float epochs, two epochs of quantization-aware training with the tools that torchao and
-ExecuTorch offer, an int8 `.pte` and an int8 `.onnx`, each opened in its runtime and scored on the test pictures.
+Digits at 64 px, MobileNetV3-small, ten float epochs, two epochs of quantization-aware training with the tools that
+torchao and ExecuTorch offer, an int8 `.pte` and an int8 `.onnx`, each opened in its runtime and scored on the test
+images.
 
     python benchmarks/plain_script.py FOLDER
 """
@@ -22,16 +23,16 @@ IMAGE_SIZE, BATCH_SIZE, EPOCHS, QAT_EPOCHS = 64, 64, 10, 2
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def load_pictures() -> tuple[torch.Tensor, torch.Tensor]:
+def load_images() -> tuple[torch.Tensor, torch.Tensor]:
     from PIL import Image
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    pictures = []
-    for image in digits.images:
-        picture = Image.fromarray((image * 255 / 16).astype(np.uint8)).convert("RGB")
-        pictures.append(np.asarray(picture.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)))
-    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    images = []
+    for digit in digits.images:
+        upright = Image.fromarray((digit * 255 / 16).astype(np.uint8)).convert("RGB")
+        images.append(np.asarray(upright.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)))
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
     pixels = (pixels - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
     return pixels.contiguous(), torch.from_numpy(digits.target).long()
 
@@ -69,7 +70,7 @@ def fit(
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(17)
-    inputs, labels = load_pictures()
+    inputs, labels = load_images()
     order = torch.randperm(len(inputs))
     test, validation, train = order[:270], order[270:540], order[540:]
 
@@ -117,7 +118,7 @@ def main(folder: Path) -> None:
     from executorch.extension.pybindings.portable_lib import _load_for_executorch
 
     runtime = _load_for_executorch(str(pte))
-    rows = [runtime.forward([picture[None]])[0] for picture in inputs[test]]
+    rows = [runtime.forward([image[None]])[0] for image in inputs[test]]
     print(f"pte, test: {(torch.cat(rows).argmax(1) == labels[test]).double().mean().item():.4f}")
 
     import onnxruntime

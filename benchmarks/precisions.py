@@ -1,8 +1,9 @@
-"""Every precision that is made of a float model, in each runtime, on networks of real size: float16, dynamic and weight-only int8.
+"""Every precision that is made of a float model, in each runtime, on networks of real size: float16, dynamic and
+weight-only int8.
 
-Random weights with real BatchNorm statistics. A file is compared with the float model on the same pictures; what is refused must be
-refused with a reason. Ends with a table (largest difference of a logit as a share of their range, and times smaller than float),
-the reasons, and the bars.
+Random weights with real BatchNorm statistics. A file is compared with the float model on the same images; what is
+refused must be refused with a reason. Ends with a table (largest difference of a logit as a share of their range, and
+times smaller than float), the reasons, and the bars.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ MODELS = (
 RUNTIMES = {"executorch": "ExecuTorch", "onnx": "ONNX Runtime", "tflite": "LiteRT"}
 TOLERANCE = {"program": 1e-3, "float16": 0.02, "dynamic-int8": 0.15, "weight-only-int8": 0.15}
 SIZE = 96
-PICTURES = 8
+IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Cell:
 
 def try_precisions(state: ModelState, runtimes: Sequence[str]) -> Iterator[Cell]:
     """All files of a network."""
-    pictures = torch.randn(PICTURES, 3, SIZE, SIZE)
+    images = torch.randn(IMAGES, 3, SIZE, SIZE)
     with torch.no_grad():
-        expected = state.program.module(check_guards=False)(pictures).numpy()
+        expected = state.program.module(check_guards=False)(images).numpy()
     registry = load_registry()
     for runtime in runtimes:
         offered = resolve(ExporterPlugin, runtime, {}, registry).plugin.options.model_json_schema()
@@ -84,7 +85,7 @@ def try_precisions(state: ModelState, runtimes: Sequence[str]) -> Iterator[Cell]
                 try:
                     use = resolve(ExporterPlugin, runtime, {"precision": precision}, registry)
                     file, _result = export_file(use, state, Path(folder))
-                    logits = use.plugin.open(file, 2).predict(pictures.numpy())
+                    logits = use.plugin.open(file, 2).predict(images.numpy())
                 except UserError as error:
                     yield Cell(precision, runtime, refused=str(error))
                 except Exception as error:  # what a user would be asked to report

@@ -1,7 +1,7 @@
 """What a quantization-aware training step costs, beside a float step and a step of a plain PT2E loop.
 
-MobileNetV3-small, channels-last, AdamW: the four kinds of step take turns within one run, so that whatever else the machine
-does falls on all of them; what is compared are medians. Compiling takes minutes and is not part of a step.
+MobileNetV3-small, channels-last, AdamW: the four kinds of step take turns within one run, so that whatever else the
+machine does falls on all of them; what is compared are medians. Compiling takes minutes and is not part of a step.
 """
 
 from __future__ import annotations

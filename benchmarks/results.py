@@ -1,8 +1,8 @@
 """What the systems that edgeopt grows out of published, beside what the recipes that repeat their experiments reached.
 
 `python benchmarks/results.py` reads the report of every run below `--runs` that is one of a shipped recipe, keeps its
-figures in `docs/results.json`, and writes `docs/results.md` from that. A run counts when it was whole: no smoke run, and every
-option as the recipe has it, but for the place of its data. What has no run yet is shown as "not run".
+figures in `docs/results.json`, and writes `docs/results.md` from that. A run counts when it was whole: no smoke run,
+and every option as the recipe has it, but for the place of its data. What has no run yet is shown as "not run".
 
     python benchmarks/results.py --run "shapes/resnet18*"
 
@@ -55,7 +55,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a system published of one experiment, and the recipes that repeat it: each as `edgeopt run` takes it, with its `--set`."""
+    """What a system published of one experiment, and the recipes that repeat it: each as `edgeopt run` takes it, with
+    its `--set`.
+    """
 
     title: str
     published_on: str
@@ -74,7 +76,7 @@ class Run:
     figures: Sequence[Figure] = field(default_factory=tuple)
 
 
-# ---- runs -----------------------------------------------------------------------------------------------------------------
+# ---- runs ----------------------------------------------------------------------------------------------------------
 
 
 def read_run(report: Report) -> Run:
@@ -83,7 +85,7 @@ def read_run(report: Report) -> Run:
     edge = dataset.preprocessing["image_size"]
     return Run(
         data=f"{dataset.name}, {len(dataset.classes)} classes at {edge} px, {dataset.splits.get('train', 0)} training and "
-        f"{dataset.splits.get('test', 0)} test pictures",
+        f"{dataset.splits.get('test', 0)} test images",
         machine=f"{machine.processor}, {machine.cores} cores"
         + (f", {machine.accelerator}" if machine.accelerator else ""),
         commit=machine.commit or f"unknown, edgeopt {report.edgeopt}",
@@ -191,7 +193,9 @@ def collect(folder: Path, recipes: Sequence[str], registry: Registry) -> dict[st
 
 
 def run_missing(pattern: str, entries: Sequence[str], kept: Collection[str], folder: Path) -> Iterator[str]:
-    """Runs the entries whose recipe's path matches and that nothing is kept of; gives each that ran, and says why others did not."""
+    """Runs the entries whose recipe's path matches and that nothing is kept of; gives each that ran, and says why
+    others did not.
+    """
     chosen = [entry for entry in entries if fnmatch(parts_of(entry)[0], pattern)]
     if not chosen:
         raise SystemExit(f"no recipe of {PUBLISHED} matches {pattern!r}")
@@ -206,7 +210,7 @@ def run_missing(pattern: str, entries: Sequence[str], kept: Collection[str], fol
             yield entry
 
 
-# ---- what is kept ---------------------------------------------------------------------------------------------------------------
+# ---- what is kept --------------------------------------------------------------------------------------------------
 
 
 def read_published(file: Path) -> dict[str, list[Experiment]]:
@@ -240,7 +244,7 @@ def write_kept(file: Path, runs: Mapping[str, Run]) -> None:
     file.write_text(json.dumps({name: asdict(runs[name]) for name in sorted(runs)}, indent=1) + "\n")
 
 
-# ---- the page ---------------------------------------------------------------------------------------------------------------
+# ---- the page ------------------------------------------------------------------------------------------------------
 
 HEAD = """# Results
 

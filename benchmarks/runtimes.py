@@ -1,4 +1,5 @@
-"""Each file of edgeopt against what its runtime's own toolchain makes of the same float model: latency and size, in one run.
+"""Each file of edgeopt against what its runtime's own toolchain makes of the same float model: latency and size, in one
+run.
 
 Random weights with real BatchNorm statistics, 224 px, 2 threads. The files of one runtime are opened in one process and
 called in turns; a figure is the smallest of all its calls, which a busy machine disturbs least.
@@ -48,9 +49,9 @@ def make(model: str, folder: Path) -> None:
 
     torch.set_num_threads(2)
     registry = load_registry()
-    pictures = _pictures()
-    module = untrained(model, map(torch.from_numpy, _pictures(count=6, seed=1)))
-    states = _states(module, pictures)
+    images = _images()
+    module = untrained(model, map(torch.from_numpy, _images(count=6, seed=1)))
+    states = _states(module, images)
     for exporter, suffix in RUNTIMES.items():
         for name, precision in (("float", "program"), ("int8", "program"), ("auto", "auto")):
             if precision == "auto" and exporter not in AUTO:
@@ -59,9 +60,9 @@ def make(model: str, folder: Path) -> None:
             with tempfile.TemporaryDirectory() as aside:
                 made, _ = export_file(use, states["float" if name == "float" else "int8"], Path(aside))
                 (folder / f"{name}{suffix}").write_bytes(made.read_bytes())
-    toolchains.onnx_static(folder / "float.onnx", pictures, folder / "toolchain.onnx")
-    toolchains.tflite_static(folder / "float.tflite", pictures, folder / "toolchain.tflite")
-    toolchains.xnnpack_plain(module, pictures, folder / "toolchain.pte")
+    toolchains.onnx_static(folder / "float.onnx", images, folder / "toolchain.onnx")
+    toolchains.tflite_static(folder / "float.tflite", images, folder / "toolchain.tflite")
+    toolchains.xnnpack_plain(module, images, folder / "toolchain.pte")
 
 
 def race(exporter: str, folder: Path) -> dict[str, dict[str, float]]:
@@ -73,7 +74,7 @@ def race(exporter: str, folder: Path) -> dict[str, dict[str, float]]:
     use = resolve(ExporterPlugin, exporter, {}, load_registry())
     files = sorted(folder.glob(f"*{RUNTIMES[exporter]}"))
     predict = {file.stem: use.plugin.open(file, THREADS).predict for file in files}
-    batch = _pictures()[0][:1]
+    batch = _images()[0][:1]
     best = dict.fromkeys(predict, float("inf"))
     for _ in range(ROUNDS):
         for name, call in predict.items():
@@ -87,7 +88,7 @@ def _milliseconds(call: Callable[[NDArray[np.float32]], object], batch: NDArray[
     return (time.perf_counter() - start) * 1e3
 
 
-def _pictures(count: int = 4, seed: int = 0) -> list[NDArray[np.float32]]:
+def _images(count: int = 4, seed: int = 0) -> list[NDArray[np.float32]]:
     """Batches of four, smooth as photographs are: float32 (4, 3, 224, 224)."""
     random = np.random.default_rng(seed)
     coarse = random.standard_normal((count, 4, 3, SIZE // 16, SIZE // 16)).astype(np.float32)
@@ -95,7 +96,7 @@ def _pictures(count: int = 4, seed: int = 0) -> list[NDArray[np.float32]]:
     return list(np.repeat(np.repeat(coarse, 16, axis=3), 16, axis=4) + 0.3 * noise)
 
 
-def _states(module, pictures: list[NDArray[np.float32]]):
+def _states(module, images: list[NDArray[np.float32]]):
     """The float program and the one that `ptq` makes of it, as model states."""
     import torch
 
@@ -107,10 +108,10 @@ def _states(module, pictures: list[NDArray[np.float32]]):
     from edgeopt_torchao.quantize.convert import OPERATORS, convert
     from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq
 
-    example = torch.from_numpy(pictures[0][:2])
+    example = torch.from_numpy(images[0][:2])
     program = capture(module, example, (1, 64))
     prepared = prepare_ptq(program, build_xnnpack(per_channel=True, qat=False))
-    calibrate(prepared, [torch.from_numpy(each) for each in pictures])
+    calibrate(prepared, [torch.from_numpy(each) for each in images])
     quantized = capture(convert(prepared), example, (1, 64))
     classes = tuple(str(index) for index in range(1000))
     preprocessing = Preprocessing(SIZE, resize=SIZE, crop=SIZE)

@@ -1,8 +1,9 @@
-"""What `edgeopt sensitivity` saves: its scan against running the whole validation split from the network's start for each layer
-and level, on the same trained network and the same pictures.
+"""What `edgeopt sensitivity` saves: its scan against running the whole validation split from the network's start for
+each layer and level, on the same trained network and the same images.
 
-Both change the same layers in the same way. The plain way runs the captured program, with all threads; the scan starts at the
-layer that changed, stops where the verdict is certain, and runs layers side by side. Their recommendations must be the same.
+Both change the same layers in the same way. The plain way runs the captured program, with all threads; the scan starts
+at the layer that changed, stops where the verdict is certain, and runs layers side by side. Their recommendations must
+be the same.
 
     python benchmarks/sensitivity.py
 """
@@ -33,7 +34,7 @@ from edgeopt.plugins.registry import load_registry
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
 from edgeopt.sensitivity.network import Network
-from edgeopt.sensitivity.scan import Pictures, ScanSettings, scan
+from edgeopt.sensitivity.scan import Images, ScanSettings, scan
 from edgeopt.sensitivity.table import Scan
 from edgeopt.types import ModelState, TrainingData
 
@@ -42,8 +43,8 @@ T = TypeVar("T")
 LEAST_FACTOR = 4.0
 BATCH_SIZE = 32
 SEED = 17
-CALIBRATION, TRAIN, VALIDATION = 64, 3000, 6000  # pictures
-TURN = 0.18  # radians; three pictures in a hundred are nearer to another kind
+CALIBRATION, TRAIN, VALIDATION = 64, 3000, 6000  # images
+TURN = 0.18  # radians; three images in a hundred are nearer to another kind
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ EXPERIMENTS = (
 
 
 def trained(experiment: Experiment, threads: int, folder: Path) -> tuple[ModelState, TrainingData]:
-    """The network, trained on generated pictures that no network tells apart without mistakes."""
+    """The network, trained on generated images that no network tells apart without mistakes."""
     registry = load_registry()
     data = stripes((CALIBRATION, TRAIN, VALIDATION), experiment.image_size, turn=TURN, colour_tells=False)
     torch.manual_seed(SEED)
@@ -106,7 +107,9 @@ def recommended(drops: Mapping[tuple[str, float], float], levels: Sequence[float
 
 @dataclass(frozen=True)
 class Seconds:
-    """What something took: on the clock, and on all processors together, which other work on the machine changes less."""
+    """What something took: on the clock, and on all processors together, which other work on the
+    machine changes less.
+    """
 
     clock: float
     processors: float
@@ -129,7 +132,7 @@ class Outcome:
     runs: int
     plain: Seconds
     scan: Seconds
-    share_of_pictures: float
+    share_of_images: float
     differences: int
 
 
@@ -150,8 +153,8 @@ def compare(experiment: Experiment, threads: int, folder: Path) -> Outcome:
         return recommended(drops, levels, use.plugin.levels.untouched, settings.threshold or 0.0)
 
     def scanned() -> Scan:
-        pictures = Pictures.drawn(data.validation, data.preprocessing, settings)
-        return scan(network, probe, use.plugin.name, levels, use.plugin.levels.untouched, pictures, settings, Silent())
+        images = Images.drawn(data.validation, data.preprocessing, settings)
+        return scan(network, probe, use.plugin.name, levels, use.plugin.levels.untouched, images, settings, Silent())
 
     found, scan_seconds = timed(scanned)
     print(f"{experiment.arch}: the scan took {scan_seconds} s", file=sys.stderr, flush=True)
@@ -161,7 +164,7 @@ def compare(experiment: Experiment, threads: int, folder: Path) -> Outcome:
         runs=len(changes),
         plain=plain_seconds,
         scan=scan_seconds,
-        share_of_pictures=sum(cell.pictures for cell in found.cells) / (len(found.cells) * found.pictures),
+        share_of_images=sum(cell.images for cell in found.cells) / (len(found.cells) * found.images),
         differences=sum(found.recommended[layer] != level for layer, level in expected.items()),
     )
 
@@ -178,7 +181,7 @@ def main() -> None:
         "runs",
         "plain, s (processors)",
         "scan, s (processors)",
-        "pictures run",
+        "images run",
         "factor",
         "layers that differ",
     )
@@ -195,7 +198,7 @@ def main() -> None:
                 str(outcome.runs),
                 str(outcome.plain),
                 str(outcome.scan),
-                f"{100 * outcome.share_of_pictures:.0f} %",
+                f"{100 * outcome.share_of_images:.0f} %",
                 f"{factor:.1f}",
                 str(outcome.differences),
             )

@@ -1,7 +1,8 @@
-"""How steady the latency of a file is on this machine, with one thread and with more: MobileNetV2 in three runtimes, turn after turn.
+"""How steady the latency of a file is on this machine, with one thread and with more: MobileNetV2 in three runtimes,
+turn after turn.
 
-Says whether milliseconds of two runs can be compared here. Cores of a virtual machine can be moved while it runs, and then threads
-that wait for one another after every layer take longer, while one thread alone does not.
+Says whether milliseconds of two runs can be compared here. Cores of a virtual machine can be moved while it runs, and
+then threads that wait for one another after every layer take longer, while one thread alone does not.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ TURN_S, REST_S = 0.05, 0.06  # rest: a runtime's threads go on spinning after a 
 STEADY = 1.25  # slowest tenth of the turns over the fastest tenth; a report calls more than that noise
 
 
-def turn_ms(predictor: Predictor, picture: np.ndarray) -> float:
+def turn_ms(predictor: Predictor, image: np.ndarray) -> float:
     """Median of the calls of a turn, after which nothing is running."""
     times, end = [], time.perf_counter() + TURN_S
     while time.perf_counter() < end:
         start = time.perf_counter()
-        predictor.predict(picture)
+        predictor.predict(image)
         times.append((time.perf_counter() - start) * 1e3)
     time.sleep(REST_S)
     return statistics.median(times)
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=200, help="of each file")
     parser.add_argument("--threads", type=int, default=2, help="threads beside one")
     given = parser.parse_args()
-    registry, picture = load_registry(), np.zeros((1, 3, SIZE, SIZE), np.float32)
+    registry, image = load_registry(), np.zeros((1, 3, SIZE, SIZE), np.float32)
     files: dict[tuple[str, int], Predictor] = {}
     with tempfile.TemporaryDirectory() as folder, quick_tracing():
         state = untrained_program("mobilenet_v2", SIZE)
@@ -63,7 +64,7 @@ def main() -> None:
         turns: dict[tuple[str, int], list[float]] = {key: [] for key in files}
         for _ in track(range(given.turns), "turns", console=Console(stderr=True)):
             for key, predictor in files.items():
-                turns[key].append(turn_ms(predictor, picture))
+                turns[key].append(turn_ms(predictor, image))
     table = Table("file", "threads", *(f"{name}, ms" for name in ("fastest tenth", "median", "slowest tenth")), "apart")
     apart = {}
     for (runtime, threads), each in turns.items():

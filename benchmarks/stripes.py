@@ -1,4 +1,4 @@
-"""Generated pictures that a network learns in a minute: noisy stripes whose direction tells their kind."""
+"""Generated images that a network learns in a minute: noisy stripes whose direction tells their kind."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CLASSES = 4
 def stripes(
     counts: tuple[int, int, int], image_size: int, *, edge: int = 64, turn: float = 0.05, colour_tells: bool = True
 ) -> TrainingData:
-    """Splits of `counts` pictures for calibration, training and validation.
+    """Splits of `counts` images for calibration, training and validation.
 
-    `turn` is the standard deviation of the direction, in radians, of which a quarter of pi lies between two kinds: the larger, the
-    fewer pictures can be told apart. The colour tells the kind too, or is any.
+    `turn` is the standard deviation of the direction, in radians, of which a quarter of pi lies between two kinds: the
+    larger, the fewer images can be told apart. The colour tells the kind too, or is any.
     """
     images, labels = _stripes(sum(counts), edge, turn, colour_tells)
     preprocessing = Preprocessing(image_size, resize=image_size, crop=image_size)
@@ -45,7 +45,7 @@ def stripes(
 
 
 def _stripes(count: int, edge: int, turn: float, colour_tells: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Pictures, uint8 (count, edge, edge, 3), and their kinds."""
+    """Images, uint8 (count, edge, edge, 3), and their kinds."""
     random = np.random.default_rng(0)
     labels = random.permutation(np.arange(count) % CLASSES)
     y, x = np.mgrid[0:edge, 0:edge] / edge

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def onnx_static(float_file: Path, pictures: Sequence[NDArray[np.float32]], path: Path) -> None:
+def onnx_static(float_file: Path, images: Sequence[NDArray[np.float32]], path: Path) -> None:
     """ONNX Runtime's `quantize_static` after its own preprocessing: QDQ, uint8 activations.
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
@@ -27,7 +27,7 @@ def onnx_static(float_file: Path, pictures: Sequence[NDArray[np.float32]], path:
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self._feeds: Iterator[dict[str, NDArray[np.float32]]] = iter([{"input": each[:1]} for each in pictures])
+            self._feeds: Iterator[dict[str, NDArray[np.float32]]] = iter([{"input": each[:1]} for each in images])
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             return next(self._feeds, None)
@@ -46,7 +46,7 @@ def onnx_static(float_file: Path, pictures: Sequence[NDArray[np.float32]], path:
     prepared.unlink()
 
 
-def tflite_static(float_file: Path, pictures: Sequence[NDArray[np.float32]], path: Path) -> None:
+def tflite_static(float_file: Path, images: Sequence[NDArray[np.float32]], path: Path) -> None:
     """ai-edge-quantizer's full int8 of a float `.tflite`.
 
     Source: https://github.com/google-ai-edge/ai-edge-quantizer
@@ -58,14 +58,14 @@ def tflite_static(float_file: Path, pictures: Sequence[NDArray[np.float32]], pat
     channels_last = given["shape"][-1] == 3
     order = (0, 2, 3, 1) if channels_last else (0, 1, 2, 3)
     feeds = [
-        {given["name"].split(":")[0].removeprefix("serving_default_"): each[:1].transpose(order)} for each in pictures
+        {given["name"].split(":")[0].removeprefix("serving_default_"): each[:1].transpose(order)} for each in images
     ]
     tool = quantizer.Quantizer(str(float_file), recipe.static_wi8_ai8())
     result = tool.quantize(tool.calibrate({"serving_default": feeds}))
     path.write_bytes(bytes(result.quantized_model))
 
 
-def xnnpack_plain(model: torch.nn.Module, pictures: Sequence[NDArray[np.float32]], path: Path) -> None:
+def xnnpack_plain(model: torch.nn.Module, images: Sequence[NDArray[np.float32]], path: Path) -> None:
     """The script of ExecuTorch's own page on XNNPACK: export, prepare, calibrate, convert, lower.
 
     Source: https://docs.pytorch.org/executorch/stable/backends/xnnpack/xnnpack-quantization.html
@@ -79,12 +79,12 @@ def xnnpack_plain(model: torch.nn.Module, pictures: Sequence[NDArray[np.float32]
     from executorch.exir import to_edge_transform_and_lower
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    example = (torch.from_numpy(pictures[0][:1]),)
+    example = (torch.from_numpy(images[0][:1]),)
     exported = torch.export.export(copy.deepcopy(model), example).module()
     quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
     prepared = prepare_pt2e(exported, quantizer)
     with torch.no_grad():
-        for each in pictures:
+        for each in images:
             prepared(torch.from_numpy(each[:1]))
     converted = torch.export.export(convert_pt2e(prepared), example)
     lowered = to_edge_transform_and_lower(converted, partitioner=[XnnpackPartitioner()])

@@ -1,4 +1,6 @@
-"""Networks of random weights whose BatchNorms know the statistics of their inputs, without which all logits are alike."""
+"""Networks of random weights whose BatchNorms know the statistics of their inputs, without which
+all logits are alike.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ if TYPE_CHECKING:  # torch is heavy, and a process that only races files goes wi
 
 
 def untrained(arch: str, batches: Iterable[Tensor]) -> nn.Module:
-    """A model of torchvision after a look at `batches`, each float32 (n, 3, height, width); the weights are always the same."""
+    """A model of torchvision after a look at `batches`, each float32 (n, 3, height, width); the weights are always the
+    same.
+    """
     import torch
 
     from edgeopt_torchvision.compat import import_torchvision
@@ -29,7 +33,7 @@ def untrained(arch: str, batches: Iterable[Tensor]) -> nn.Module:
 
 
 def untrained_program(arch: str, image_size: int) -> ModelState:
-    """The same as a float program for pictures of `image_size` px, after some batches of noise."""
+    """The same as a float program for images of `image_size` px, after some batches of noise."""
     import torch
 
     from edgeopt.networks.capture import capture

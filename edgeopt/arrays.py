@@ -19,7 +19,7 @@ Json: TypeAlias = Any  # a value that `json` writes: str, int, float, bool, None
 
 
 class InputKind(StrEnum):
-    """What a file takes for a picture: normalized floats, channels first, or pixels as a camera has them."""
+    """What a file takes for an image: normalized floats, channels first, or pixels as a camera has them."""
 
     FLOAT_NCHW = "float-nchw"
     UINT8_NHWC = "uint8-nhwc"

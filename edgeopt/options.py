@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -14,17 +15,28 @@ PosixPath = Annotated[Path, PlainSerializer(lambda path: Path(path).as_posix(), 
 
 
 class Options(BaseModel):
-    """Base of all option models: frozen, strict about unknown keys, every field described."""
+    """Base of all option models: frozen, strict about unknown keys, every field described.
+
+    `renamed` holds, by its former name, what an option is called now, for the error that the former name gets.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "calibration_pictures": "calibration_images",
+        "picture_size": "drawn_size",
+        "pictures": "images",
+        "repair_pictures": "repair_images",
+        "statistics_pictures": "statistics_images",
+    }
+
 
 class Augmentation(Options):
-    """Changes of the training pictures, drawn anew in each epoch. None by default."""
+    """Changes of the training images, drawn anew in each epoch. None by default."""
 
-    horizontal_flip: bool = Field(False, description="mirror half of the pictures, left to right")
+    horizontal_flip: bool = Field(False, description="mirror half of the images, left to right")
     crop_padding: int = Field(
-        0, ge=0, le=256, description="pad by up to this many px and cut the picture back out at random"
+        0, ge=0, le=256, description="pad by up to this many px and cut the image back out at random"
     )
     crop_scale: float = Field(
         1.0, gt=0.0, le=1.0, description="smallest share of the area that a random crop keeps, 1 for none"
@@ -37,7 +49,7 @@ class Augmentation(Options):
 
 
 class SplitShares(Options):
-    """Shares of the pictures for splits that the data set does not come with."""
+    """Shares of the images for splits that the data set does not come with."""
 
     validation: float = Field(
         0.15, gt=0.0, lt=1.0, description="share for validation, on which every selection is made"
@@ -47,7 +59,7 @@ class SplitShares(Options):
         0.1,
         gt=0.0,
         lt=1.0,
-        description="share of the training pictures set aside to calibrate quantizers, at most 512 pictures",
+        description="share of the training images set aside to calibrate quantizers, at most 512 images",
     )
     seed: int = Field(
         0, ge=0, description="seed of the draw, apart from the recipe's so that splits outlive a change of it"
@@ -64,12 +76,12 @@ class DatasetOptions(Options):
     """What every data set takes; a dataset plugin's options extend this."""
 
     image_size: int = Field(
-        224, ge=8, le=4096, multiple_of=1, description="edge of the square picture that the model sees, px"
+        224, ge=8, le=4096, multiple_of=1, description="edge of the square image that the model sees, px"
     )
     resize: int | None = Field(
         None, ge=8, le=8192, description="shorter side before the middle is cut out, px; image_size when left out"
     )
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = Field("bilinear", description="how pictures are resized")
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = Field("bilinear", description="how images are resized")
     mean: tuple[float, float, float] = Field(
         (0.485, 0.456, 0.406), description="per-channel mean, of pixels scaled to 0..1"
     )
@@ -79,14 +91,12 @@ class DatasetOptions(Options):
     classes: tuple[str, ...] | None = Field(
         None, min_length=2, description="keep only these classes, labelled in this order; all of them when left out"
     )
-    limit: int | None = Field(
-        None, ge=1, description="at most this many pictures a split, drawn evenly over the classes"
-    )
+    limit: int | None = Field(None, ge=1, description="at most this many images a split, drawn evenly over the classes")
     on_error: Literal["stop", "skip"] = Field(
-        "stop", description="what an unreadable picture does: stop the run, or be skipped and counted"
+        "stop", description="what an unreadable image does: stop the run, or be skipped and counted"
     )
     shares: SplitShares = Field(default_factory=SplitShares, description="shares of the splits that are drawn")
-    augmentation: Augmentation = Field(default_factory=Augmentation, description="changes of the training pictures")
+    augmentation: Augmentation = Field(default_factory=Augmentation, description="changes of the training images")
 
     @model_validator(mode="after")
     def _resize_covers_the_crop(self) -> DatasetOptions:
@@ -110,7 +120,7 @@ class FileInput(Options):
 class ExporterOptions(Options):
     """What every exporter of PyTorch programs takes; their options extend this."""
 
-    input: FileInput = Field(default_factory=FileInput, description="what the file takes for a picture")
+    input: FileInput = Field(default_factory=FileInput, description="what the file takes for an image")
 
 
 class TrainerSettings(Options):
@@ -123,12 +133,10 @@ class TrainerSettings(Options):
     precision: Literal["32", "bf16-mixed", "16-mixed", "auto"] = Field(
         "32", description='arithmetic of float training; "auto" takes mixed precision where the device has it'
     )
-    channels_last: bool = Field(True, description="keep pictures channels-last in memory, faster on most CPUs and GPUs")
+    channels_last: bool = Field(True, description="keep images channels-last in memory, faster on most CPUs and GPUs")
     compile: bool = Field(False, description="compile the training step with torch.compile: pays in long runs")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; the machine's cores when left out")
-    loader_workers: int = Field(
-        0, ge=0, le=256, description="processes that read pictures which do not fit in the cache"
-    )
+    loader_workers: int = Field(0, ge=0, le=256, description="processes that read images which do not fit in the cache")
 
     @model_validator(mode="after")
     def _devices_positive(self) -> TrainerSettings:
@@ -147,7 +155,7 @@ class MeasureSettings(Options):
         description="threads of each runtime; with more than one, latency also tells "
         "how far apart the machine's cores are",
     )
-    batch_size: int = Field(1, ge=1, le=1024, description="pictures in a call")
+    batch_size: int = Field(1, ge=1, le=1024, description="images in a call")
     warmup: int = Field(10, ge=1, le=10_000, description="calls before the first that counts, for each file")
     runs: int = Field(100, ge=5, le=100_000, description="calls that count, for each file")
     rounds: int = Field(

@@ -1,4 +1,4 @@
-"""The one description of how a picture becomes a model's input.
+"""The one description of how an image becomes a model's input.
 
 Training, calibration, evaluation, serving and the app on the device all follow this description; it is written into
 each artifact's card. It has two halves, split where a device splits them: `pixels` (decode, resize, crop: still uint8)
@@ -49,8 +49,8 @@ class Preprocessing:
         }
         return Preprocessing(**lists)
 
-    def pixels(self, picture: Any) -> Pixels:
-        """A decoded picture as uint8 (image_size, image_size, 3), RGB, upright.
+    def pixels(self, image: Any) -> Pixels:
+        """A decoded image as uint8 (image_size, image_size, 3), RGB, upright.
 
         Takes a `PIL.Image.Image` or a uint8 array (height, width) or (height, width, 3).
         """
@@ -58,16 +58,16 @@ class Preprocessing:
         import numpy as np
         from PIL import Image, ImageOps
 
-        image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture, dtype=np.uint8))
-        image = ImageOps.exif_transpose(image).convert("RGB")
-        scale = self.resize / min(image.size)
-        width, height = (max(self.crop, round(side * scale)) for side in image.size)
-        if (width, height) != image.size:
-            image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+        upright = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image, dtype=np.uint8))
+        upright = ImageOps.exif_transpose(upright).convert("RGB")
+        scale = self.resize / min(upright.size)
+        width, height = (max(self.crop, round(side * scale)) for side in upright.size)
+        if (width, height) != upright.size:
+            upright = upright.resize((width, height), Image.Resampling[self.interpolation.upper()])
         left, top = (width - self.crop) // 2, (height - self.crop) // 2
         if (width, height) != (self.crop, self.crop):
-            image = image.crop((left, top, left + self.crop, top + self.crop))
-        return np.asarray(image, dtype=np.uint8)
+            upright = upright.crop((left, top, left + self.crop, top + self.crop))
+        return np.asarray(upright, dtype=np.uint8)
 
     def scale_and_offset(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per channel `scale` and `offset` such that input = pixel * scale + offset."""

@@ -49,18 +49,18 @@ class Role(StrEnum):
 
 
 @runtime_checkable
-class Pictures(Protocol):
-    """What a dataset plugin gives for one split: labelled pictures, read when asked for."""
+class Images(Protocol):
+    """What a dataset plugin gives for one split: labelled images, read when asked for."""
 
     @property
     def labels(self) -> Labels:
-        """Class index of each picture, int64, shape (n,)."""
+        """Class index of each image, int64, shape (n,)."""
         ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Any:
-        """Picture `index` as a `PIL.Image.Image`, or as a uint8 array (height, width) or (height, width, 3).
+        """Image `index` as a `PIL.Image.Image`, or as a uint8 array (height, width) or (height, width, 3).
 
         Raises `DataError` naming the file when it cannot be read.
         """
@@ -69,18 +69,18 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True)
 class RawDataset:
-    """Pictures as a dataset plugin found them, before classes are chosen and splits are drawn.
+    """Images as a dataset plugin found them, before classes are chosen and splits are drawn.
 
     `splits` holds "train" and, where the data set comes with them, "validation" and "test". Missing ones are drawn from
     "train" by seeded, stratified shares.
 
-    `groups` names, for each picture of a split, what it belongs to, such as its speaker: a group is never divided.
-    `copies`, int64 (n,), holds for each picture of a split -1, or the place of the one that it is a changed copy of: a
+    `groups` names, for each image of a split, what it belongs to, such as its speaker: a group is never divided.
+    `copies`, int64 (n,), holds for each image of a split -1, or the place of the one that it is a changed copy of: a
     copy is trained on when its original is, and is in no other split.
     """
 
     classes: tuple[str, ...]
-    splits: Mapping[str, Pictures]
+    splits: Mapping[str, Images]
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     copies: Mapping[str, Labels] = field(default_factory=dict)
 
@@ -90,13 +90,13 @@ class Split(Protocol):
 
     @property
     def labels(self) -> Labels:
-        """Class index of each picture, int64, shape (n,)."""
+        """Class index of each image, int64, shape (n,)."""
         ...
 
     def __len__(self) -> int: ...
 
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
-        """Pictures as uint8, shape (n, image_size, image_size, 3), RGB."""
+        """Images as uint8, shape (n, image_size, image_size, 3), RGB."""
         ...
 
 
@@ -166,7 +166,7 @@ class ForeignModel(Protocol):
         ...
 
     def logits(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width)."""
+        """Logits, float32 (n, classes), of normalized float32 images (n, 3, height, width)."""
         ...
 
 
@@ -250,7 +250,7 @@ class Change:
 
     `weight` takes the place of the layer's own, in its shape and dtype; None leaves that. `input` is applied to what
     enters the layer, float32 of any batch, and returns the same shape; it may not change what it is given, nor depend
-    on other pictures.
+    on other images.
     """
 
     weight: Tensor | None
@@ -380,7 +380,7 @@ class Predictor(Protocol):
     """A file opened in its own runtime."""
 
     def predict(self, batch: NDArray[np.float32] | Pixels) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width), whatever the file's own
+        """Logits, float32 (n, classes), of normalized float32 images (n, 3, height, width), whatever the file's own
         types are.
 
         A file whose input holds pixels takes them as they are: uint8 (n, height, width, 3).

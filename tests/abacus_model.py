@@ -1,4 +1,6 @@
-"""What `converting_plugin` saves and loads; a module of its own, as a plugin given by its file has no name to import."""
+"""What `converting_plugin` saves and loads; a module of its own, as a plugin given by its file has
+no name to import.
+"""
 
 from __future__ import annotations
 

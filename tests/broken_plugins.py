@@ -1,4 +1,6 @@
-"""Plugins that break the contract, each in one way, and good ones beside them: tests/test_testing_kit.py runs the contracts on them."""
+"""Plugins that break the contract, each in one way, and good ones beside them: tests/test_testing_kit.py runs the
+contracts on them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from dataclasses import replace
 import numpy as np  # heavy on purpose: this declaration module is what `test_declaration_is_light` must find
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgeopt.data.images import ArrayPictures
+from edgeopt.data.images import ArrayImages
 from edgeopt.errors import UserError
 from edgeopt.options import DatasetOptions, Options
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
@@ -31,44 +33,44 @@ class BadOptions(BaseModel):
     arch: str = Field(description="a required option whose example does not fit", pattern="^x+$")
 
 
-# ---- data sets --------------------------------------------------------------------------------------------------------
+# ---- data sets -----------------------------------------------------------------------------------------------------
 
 
-def pictures(labels, seed=0):
+def images(labels, seed=0):
     random = np.random.default_rng(seed)
     labels = np.asarray(labels)
-    return ArrayPictures(random.integers(0, 255, (len(labels), 12, 12), dtype=np.uint8), labels)
+    return ArrayImages(random.integers(0, 255, (len(labels), 12, 12), dtype=np.uint8), labels)
 
 
 LABELS = np.tile(np.arange(3, dtype=np.int64), 30)
 
 
 def dataset(name, load, fingerprint=lambda options: "1"):
-    return DatasetPlugin(name, "Pictures.", DatasetOptions, load=load, fingerprint=fingerprint)
+    return DatasetPlugin(name, "Images.", DatasetOptions, load=load, fingerprint=fingerprint)
 
 
 def shared_array(options):
     images = np.zeros((90, 12, 12), dtype=np.uint8)
-    return RawDataset(("a", "b", "c"), {"train": ArrayPictures(images, LABELS)})
+    return RawDataset(("a", "b", "c"), {"train": ArrayImages(images, LABELS)})
 
 
 @hookimpl
 def edgeopt_datasets():
     names = ("a", "b", "c")
-    yield dataset("good-data", lambda options: RawDataset(names, {"train": pictures(LABELS)}))
-    yield dataset("wrong-labels", lambda options: RawDataset(names, {"train": pictures(LABELS + 1)}))
-    yield dataset("wrong-type", lambda options: RawDataset(names, {"train": pictures(LABELS.astype(np.float32))}))
-    yield dataset("restless", lambda options: RawDataset(names, {"train": pictures(LABELS, next(COUNTER))}))
-    yield dataset("same-pictures", shared_array)
-    yield dataset("twice-a-name", lambda options: RawDataset(("a", "a", "c"), {"train": pictures(LABELS)}))
+    yield dataset("good-data", lambda options: RawDataset(names, {"train": images(LABELS)}))
+    yield dataset("wrong-labels", lambda options: RawDataset(names, {"train": images(LABELS + 1)}))
+    yield dataset("wrong-type", lambda options: RawDataset(names, {"train": images(LABELS.astype(np.float32))}))
+    yield dataset("restless", lambda options: RawDataset(names, {"train": images(LABELS, next(COUNTER))}))
+    yield dataset("same-images", shared_array)
+    yield dataset("twice-a-name", lambda options: RawDataset(("a", "a", "c"), {"train": images(LABELS)}))
     yield dataset(
         "restless-print",
-        lambda options: RawDataset(names, {"train": pictures(LABELS)}),
+        lambda options: RawDataset(names, {"train": images(LABELS)}),
         fingerprint=lambda options: str(next(COUNTER)),
     )
 
 
-# ---- models -----------------------------------------------------------------------------------------------------------
+# ---- models --------------------------------------------------------------------------------------------------------
 
 
 def linear(data, classes):
@@ -105,7 +107,7 @@ def edgeopt_models():
     )
 
 
-# ---- passes -----------------------------------------------------------------------------------------------------------
+# ---- passes --------------------------------------------------------------------------------------------------------
 
 
 def scaled(state, factor, in_place=False):
@@ -147,7 +149,7 @@ def edgeopt_passes():
     yield PassPlugin("wrong-form", "A pass.", Options, apply=scale("wrong-form"), produces=Form.PROGRAM)
 
 
-# ---- exporters --------------------------------------------------------------------------------------------------------
+# ---- exporters -----------------------------------------------------------------------------------------------------
 
 
 class Predictor:
@@ -213,5 +215,5 @@ def edgeopt_exporters():
     yield exporter("salted", salt=True)
     yield exporter("litter", litter=True)
     yield exporter("off", lambda path, threads: Predictor(path, offset=1.0))
-    yield exporter("one-picture", lambda path, threads: Predictor(path, largest=1))
+    yield exporter("one-image", lambda path, threads: Predictor(path, largest=1))
     yield exporter("trusting", lambda path, threads: Predictor.__new__(Predictor))

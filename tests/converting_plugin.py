@@ -1,4 +1,6 @@
-"""Plugins at the edges of the export contract: a converting exporter, files that cannot run here, a model of another framework."""
+"""Plugins at the edges of the export contract: a converting exporter, files that cannot run here, a model of another
+framework.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmentation: each change does what it says, picture by picture, and repeats with its generator."""
+"""Augmentation: each change does what it says, image by image, and repeats with its generator."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ EVERYTHING = Augmentation(
 )
 
 
-def pictures(count: int = 64, size: int = 16) -> Tensor:
+def images(count: int = 64, size: int = 16) -> Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
@@ -28,12 +28,12 @@ def run(pixels: Tensor, seed: int = 0, **options: float) -> Tensor:
 
 
 def test_nothing_asked_nothing_changed() -> None:
-    pixels = pictures()
+    pixels = images()
     assert augment(pixels, Augmentation(), torch.Generator()) is pixels
 
 
 def test_an_empty_batch_stays_empty() -> None:
-    assert augment(pictures(0), EVERYTHING, torch.Generator()).shape == (0, 3, 16, 16)
+    assert augment(images(0), EVERYTHING, torch.Generator()).shape == (0, 3, 16, 16)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_an_empty_batch_stays_empty() -> None:
     ],
 )
 def test_each_change_repeats_with_its_seed_and_leaves_its_input_alone(options: dict[str, float]) -> None:
-    pixels = pictures()
+    pixels = images()
     before = pixels.clone()
     first = run(pixels, **options)
     assert first.dtype == torch.uint8 and first.shape == pixels.shape
@@ -61,8 +61,8 @@ def test_each_change_repeats_with_its_seed_and_leaves_its_input_alone(options: d
     assert torch.equal(pixels, before)
 
 
-def test_about_half_of_the_pictures_are_mirrored() -> None:
-    pixels = pictures(400)
+def test_about_half_of_the_images_are_mirrored() -> None:
+    pixels = images(400)
     flipped = run(pixels, horizontal_flip=True)
     mirrored = [bool(torch.equal(one, other.flip(-1))) for one, other in zip(flipped, pixels, strict=True)]
     same = [bool(torch.equal(one, other)) for one, other in zip(flipped, pixels, strict=True)]
@@ -71,7 +71,7 @@ def test_about_half_of_the_pictures_are_mirrored() -> None:
 
 
 def test_a_padded_crop_shifts_by_whole_pixels_and_fills_with_black() -> None:
-    pixels = pictures(300)
+    pixels = images(300)
     padded = torch.nn.functional.pad(pixels, (2, 2, 2, 2))
     windows = {(x, y): padded[:, :, y : y + 16, x : x + 16] for x in range(5) for y in range(5)}
     found = set()
@@ -82,7 +82,7 @@ def test_a_padded_crop_shifts_by_whole_pixels_and_fills_with_black() -> None:
     assert len(found) == 25
 
 
-def test_a_scaled_crop_stays_inside_the_picture() -> None:
+def test_a_scaled_crop_stays_inside_the_image() -> None:
     white = torch.full((200, 3, 16, 16), 200, dtype=torch.uint8)
     inner = run(white, crop_scale=0.3)[:, :, 1:-1, 1:-1]  # the outermost row may blend with what is outside
     assert bool((inner == 200).all())
@@ -110,15 +110,15 @@ def test_colours_change_by_their_share_and_grey_stays_grey() -> None:
     assert brighter.min() < 85 and brighter.max() > 115 and brighter.min() >= 80 and brighter.max() <= 120
     assert torch.equal(run(flat, contrast=0.9), flat)
     assert torch.equal(run(flat, saturation=0.9), flat)
-    pixels = pictures(50)
+    pixels = images(50)
     luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     muted = run(pixels.div(2, rounding_mode="floor") + 64, saturation=0.3).float()
     grey = ((pixels.div(2, rounding_mode="floor") + 64) * luma).sum(dim=1)
     assert ((muted * luma).sum(dim=1) - grey).abs().max() < 1.5  # saturation keeps the brightness of each pixel
 
 
-def test_erasing_covers_one_rectangle_of_one_colour_in_its_share_of_the_pictures() -> None:
-    pixels = pictures(400, 32)
+def test_erasing_covers_one_rectangle_of_one_colour_in_its_share_of_the_images() -> None:
+    pixels = images(400, 32)
     erased = run(pixels, erase=0.25)
     changed = (erased != pixels).any(dim=1)
     touched = changed.flatten(1).any(dim=1)
@@ -130,8 +130,8 @@ def test_erasing_covers_one_rectangle_of_one_colour_in_its_share_of_the_pictures
         assert patch[0].numel() <= 0.45 * 32 * 32
 
 
-def test_pictures_of_a_batch_change_independently() -> None:
-    same = pictures(1).expand(32, -1, -1, -1)
+def test_images_of_a_batch_change_independently() -> None:
+    same = images(1).expand(32, -1, -1, -1)
     assert (
         len({augmented.numpy().tobytes() for augmented in augment(same, EVERYTHING, torch.Generator().manual_seed(0))})
         == 32

@@ -174,9 +174,7 @@ def test_heads_norms_and_sizes() -> None:
     model.train()
     require_input(model, "net", 8, 7)
     assert model.training and next(model.parameters()).device.type == "cpu"
-    with pytest.raises(
-        RecipeError, match=r"net does not take pictures of 2 px: .*\n  hint: set image_size to 3 or more"
-    ):
+    with pytest.raises(RecipeError, match=r"net does not take images of 2 px: .*\n  hint: set image_size to 3 or more"):
         require_input(model, "net", 2, 7)
     with pytest.raises(RecipeError, match=r"output of shape \(2, 7\)"):
         require_input(model, "net", 8, 6)

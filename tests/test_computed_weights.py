@@ -31,7 +31,7 @@ class Standardized(nn.Conv2d):
 
 
 class Network(nn.Module):
-    """A layer called twice, and once more with a weight that the picture has a part in, which stays computed."""
+    """A layer called twice, and once more with a weight that the image has a part in, which stays computed."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Network(nn.Module):
         return self.head(features.mean((2, 3)))
 
 
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
@@ -61,17 +61,17 @@ def pictures() -> Tensor:
 def test_a_weight_computed_from_parameters_becomes_the_layers_own(layer: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     module = Network(layer()).eval()
-    program = capture(module, pictures(), (4, 4))
+    program = capture(module, images(), (4, 4))
     targets = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     assert not any(part in target for target in targets for part in ("norm", "std", "div", "mv"))
     assert [each.name for each in layer_bits(program)] == ["layer", "layer", "head"]
     assert "layer.weight" in program.state_dict
-    torch.testing.assert_close(program.module()(pictures()), module(pictures()))
+    torch.testing.assert_close(program.module()(images()), module(images()))
 
 
 def test_weights_that_are_parameters_stay_as_they_are() -> None:
     module = Network(nn.Conv2d(3, 3, 3)).eval()
-    state = capture(module, pictures(), (4, 4)).state_dict
+    state = capture(module, images(), (4, 4)).state_dict
     assert {name: torch.equal(value, state[name]) for name, value in module.state_dict().items()} == dict.fromkeys(
         state, True
     )
@@ -79,9 +79,9 @@ def test_weights_that_are_parameters_stay_as_they_are() -> None:
 
 def test_the_rounding_of_weights_is_no_arithmetic() -> None:
     quantizer = build_xnnpack(per_channel=True, qat=False)
-    prepared = prepare_ptq(capture(Network(Standardized(3, 3, 3)).eval(), pictures(), (4, 4)), quantizer)
-    calibrate(prepared, [pictures()])
-    assert {each.weights for each in layer_bits(capture(convert(prepared), pictures(), (4, 4)))} == {8}
+    prepared = prepare_ptq(capture(Network(Standardized(3, 3, 3)).eval(), images(), (4, 4)), quantizer)
+    calibrate(prepared, [images()])
+    assert {each.weights for each in layer_bits(capture(convert(prepared), images(), (4, 4)))} == {8}
 
 
 def test_a_parameter_that_something_else_reads_stays_beside_the_computed_weight() -> None:
@@ -95,9 +95,9 @@ def test_a_parameter_that_something_else_reads_stays_beside_the_computed_weight(
 
     torch.manual_seed(0)
     module = Both().eval()
-    program = capture(module, pictures(), (1, 8))
+    program = capture(module, images(), (1, 8))
     assert set(program.state_dict) == {"layer.weight", "layer.weight_computed", "layer.bias"}
-    torch.testing.assert_close(program.module()(pictures()), module(pictures()))
+    torch.testing.assert_close(program.module()(images()), module(images()))
 
 
 def test_two_computed_weights_of_one_module_stay_two() -> None:
@@ -112,9 +112,9 @@ def test_two_computed_weights_of_one_module_stay_two() -> None:
 
     torch.manual_seed(0)
     module = Two().eval()
-    program = capture(module, pictures(), (1, 8))
+    program = capture(module, images(), (1, 8))
     assert set(program.state_dict) == {"weight", "weight_computed"}
-    torch.testing.assert_close(program.module()(pictures()), module(pictures()))
+    torch.testing.assert_close(program.module()(images()), module(images()))
 
 
 def test_a_batch_that_a_squeeze_takes_away_is_refused() -> None:
@@ -126,8 +126,8 @@ def test_a_batch_that_a_squeeze_takes_away_is_refused() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return self.head(functional.adaptive_avg_pool2d(images, 1).squeeze())
 
-    with pytest.raises(ExportError, match=r"returns \(4,\) for 1 picture.*\n.*flatten\(1\)"):
-        capture(Squeezed(), pictures(), (1, 8))
+    with pytest.raises(ExportError, match=r"returns \(4,\) for 1 image.*\n.*flatten\(1\)"):
+        capture(Squeezed(), images(), (1, 8))
 
 
 NORMALIZED = pytest.mark.parametrize(
@@ -145,14 +145,14 @@ NORMALIZED = pytest.mark.parametrize(
 @NORMALIZED
 def test_a_module_is_copied_right_after_it_was_called(normalized: Callable[[nn.Module], nn.Module]) -> None:
     module = Network(normalized(nn.Conv2d(3, 3, 3))).train()
-    module(pictures()).sum().backward()
+    module(images()).sum().backward()
     copied = copy_module(module).eval()
-    before = module.eval()(pictures())
-    assert torch.equal(copied(pictures()), before)
+    before = module.eval()(images())
+    assert torch.equal(copied(images()), before)
     other = copy_module(module)
     store_computed_weights(other)
-    assert torch.equal(module(pictures()), before) and torch.equal(copied(pictures()), before), "copies share nothing"
-    copied(pictures()).sum().backward()
+    assert torch.equal(module(images()), before) and torch.equal(copied(images()), before), "copies share nothing"
+    copied(images()).sum().backward()
     assert all(each.grad is not None for each in copied.parameters()), "the copy can be trained"
 
 
@@ -160,10 +160,10 @@ def test_a_module_is_copied_right_after_it_was_called(normalized: Callable[[nn.M
 def test_a_computed_weight_is_stored_and_the_function_stays(normalized: Callable[[nn.Module], nn.Module]) -> None:
     torch.manual_seed(0)
     module = Network(normalized(nn.Conv2d(3, 3, 3))).train()
-    module(pictures()).sum().backward()
-    before = module.eval()(pictures())
+    module(images()).sum().backward()
+    before = module.eval()(images())
     assert store_computed_weights(module) == ("layer",)
-    torch.testing.assert_close(module(pictures()), before, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module(images()), before, atol=1e-5, rtol=1e-5)
     assert set(dict(module.layer.named_parameters())) == {"weight", "bias"}
     assert type(module.layer) is nn.Conv2d
     assert store_computed_weights(module) == ()
@@ -179,18 +179,18 @@ def test_a_module_on_disk_is_the_same_and_can_be_trained(
     torch.manual_seed(0)
     module = Network(normalized(nn.Conv2d(3, 3, 3))).train()
     if called:
-        module(pictures()).sum().backward()
+        module(images()).sum().backward()
     save_module(module, tmp_path / "module.pt")
     read = load_module(tmp_path / "module.pt")
     for each in (module, read):
         assert each.training
         each.zero_grad()
-        each(pictures()).sum().backward()
+        each(images()).sum().backward()
     assert {name: each.shape for name, each in read.named_parameters()} == {
         name: each.shape for name, each in module.named_parameters()
     }
     for (name, one), other in zip(module.named_parameters(), read.parameters(), strict=True):
         assert torch.equal(one, other) and torch.equal(one.grad, other.grad), name
-    assert torch.equal(read.eval()(pictures()), module.eval()(pictures()))
+    assert torch.equal(read.eval()(images()), module.eval()(images()))
     save_module(read, tmp_path / "again.pt")
-    assert torch.equal(load_module(tmp_path / "again.pt")(pictures()), module(pictures()))
+    assert torch.equal(load_module(tmp_path / "again.pt")(images()), module(images()))

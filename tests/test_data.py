@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from edgeopt.data.cache import StreamedSplit, load_data, load_split, load_training
-from edgeopt.data.images import ArrayPictures, FilePictures, open_picture
+from edgeopt.data.images import ArrayImages, FileImages, open_image
 from edgeopt.data.prepare import prepare, preprocessing_of
 from edgeopt.data.splits import SPLITS, apportion, draw, evenly
 from edgeopt.errors import DataError
@@ -31,14 +31,14 @@ from edgeopt.types import RawDataset, Split
 OPTIONS = DatasetOptions(image_size=8)
 
 
-def colours(labels: list[int], seed: int = 0, size: int = 8) -> ArrayPictures:
-    """One picture of noise for each label: all different."""
+def colours(labels: list[int], seed: int = 0, size: int = 8) -> ArrayImages:
+    """One image of noise for each label: all different."""
     random = np.random.default_rng(seed)
-    return ArrayPictures(random.integers(0, 256, (len(labels), size, size, 3), dtype=np.uint8), np.array(labels))
+    return ArrayImages(random.integers(0, 256, (len(labels), size, size, 3), dtype=np.uint8), np.array(labels))
 
 
 def dataset(*counts: int, names: str = "abcdefghij", **given_splits: list[int]) -> RawDataset:
-    """`counts[i]` training pictures of class i, shuffled, and the given splits."""
+    """`counts[i]` training images of class i, shuffled, and the given splits."""
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
     splits = {"train": colours(labels.tolist())}
     splits |= {name: colours(labels, seed) for seed, (name, labels) in enumerate(given_splits.items(), start=1)}
@@ -73,7 +73,7 @@ def message(action: Callable[[], Any]) -> str:
     return str(caught.value)
 
 
-# ---- drawing ----------------------------------------------------------------------------------------------------------
+# ---- drawing -------------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -90,7 +90,7 @@ def test_drawn_splits_are_disjoint_complete_and_hold_every_class(
 ) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
     raw = RawDataset(
-        tuple("abcdefghijkl"[: len(counts)]), {"train": ArrayPictures(np.zeros((len(labels), 1, 1)), labels)}
+        tuple("abcdefghijkl"[: len(counts)]), {"train": ArrayImages(np.zeros((len(labels), 1, 1)), labels)}
     )
     shares = SplitShares(validation=validation, test=test, calibration=calibration, seed=seed)
     drawn = draw(raw, DatasetOptions(shares=shares, limit=limit))
@@ -143,7 +143,7 @@ def test_the_draw_repeats_and_its_seed_changes_it() -> None:
     assert first.splits["test"].indices.tolist() != other.splits["test"].indices.tolist()
 
 
-def test_a_limit_draws_a_subset_and_a_class_less_moves_no_picture() -> None:
+def test_a_limit_draws_a_subset_and_a_class_less_moves_no_image() -> None:
     raw = dataset(40, 40, 40)
     whole = draw(raw, OPTIONS).splits
     few = draw(raw, DatasetOptions(limit=9)).splits
@@ -171,7 +171,7 @@ def test_calibration_stops_at_512() -> None:
 
 
 def test_a_smoke_bound_keeps_every_class() -> None:
-    drawn = draw(dataset(*[12] * 10), OPTIONS, pictures=4)
+    drawn = draw(dataset(*[12] * 10), OPTIONS, images=4)
     for name in SPLITS:
         assert (drawn.splits[name].per_class(10) > 0).all(), name
     assert len(drawn.splits["train"]) + len(drawn.splits["calibration"]) == 20
@@ -191,9 +191,9 @@ def test_classes_are_filtered_and_relabelled_in_the_given_order() -> None:
     ("raw", "options", "parts"),
     [
         (dataset(9, 9), {"classes": ("a", "bb")}, ["no class 'bb'", "did you mean 'b'"]),
-        (RawDataset(("cat", "dog"), {}), {}, ["no training pictures"]),
-        (dataset(9, 0, 9), {}, ["no training picture of class 'b'"]),
-        (dataset(9, 2, 9), {}, ["too few pictures", "'b' (2)", "at least 3"]),
+        (RawDataset(("cat", "dog"), {}), {}, ["no training images"]),
+        (dataset(9, 0, 9), {}, ["no training image of class 'b'"]),
+        (dataset(9, 2, 9), {}, ["too few images", "'b' (2)", "at least 3"]),
         (dataset(9, 9), {"limit": 1}, ["limit = 1 is less than the 2 classes"]),
         (dataset(9), {}, ["1 class", "at least two"]),
         (dataset(1, 1, validation=[0, 1], test=[0, 1]), {}, ["the calibration split would be empty"]),
@@ -213,10 +213,10 @@ def test_data_that_cannot_be_split_is_explained(
 
 def test_a_given_split_without_a_class_is_a_warning(tmp_path: Path) -> None:
     values = prepare(dataset(9, 9, test=[0, 0]), OPTIONS, tmp_path, Silent())
-    assert values["warnings"] == ["the test split has no picture of b"]
+    assert values["warnings"] == ["the test split has no image of b"]
 
 
-# ---- pixels -----------------------------------------------------------------------------------------------------------
+# ---- pixels --------------------------------------------------------------------------------------------------------
 
 
 def test_pixels_and_labels_come_back_as_preprocessed(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     changed[3, 0, 0, 0] ^= 1
     prints = [
         fingerprint("one", raw),
-        fingerprint("pixel", replace(raw, splits={"train": ArrayPictures(changed, raw.splits["train"].labels)})),
+        fingerprint("pixel", replace(raw, splits={"train": ArrayImages(changed, raw.splits["train"].labels)})),
         fingerprint("name", replace(raw, classes=("a", "z"))),
         fingerprint("size", raw, DatasetOptions(image_size=9)),
         fingerprint("seed", raw, DatasetOptions(image_size=8, shares=SplitShares(seed=3))),
@@ -293,16 +293,16 @@ def test_duplicates_across_splits_are_counted(tmp_path: Path) -> None:
     raw = dataset(20, 20, test=[0, 1, 1])
     images = raw.splits["test"].images.copy()
     images[:2] = raw.splits["train"].images[[4, 9]]
-    raw = replace(raw, splits={**raw.splits, "test": ArrayPictures(images, np.array([0, 1, 1]))})
+    raw = replace(raw, splits={**raw.splits, "test": ArrayImages(images, np.array([0, 1, 1]))})
     drawn = draw(raw, OPTIONS).splits
     expected = sum(index in {*drawn["train"].indices, *drawn["calibration"].indices} for index in (4, 9))
     values = prepare(raw, OPTIONS, tmp_path, Silent())
     assert expected > 0
     assert values["duplicates"]["test"] == expected
-    assert f"{expected} pictures of the test split are also training pictures" in values["warnings"][0]
+    assert f"{expected} images of the test split are also training images" in values["warnings"][0]
 
 
-# ---- streamed ---------------------------------------------------------------------------------------------------------
+# ---- streamed ------------------------------------------------------------------------------------------------------
 
 
 def test_a_large_split_is_streamed_with_the_same_pixels(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_splits_travel_to_other_processes_without_their_pixels(tmp_path: Path, c
 def test_streamed_data_that_changed_is_noticed(tmp_path: Path) -> None:
     prepare(raw_of_test(), OPTIONS, tmp_path, Silent(), cache_bytes=0)
     split = load_split(tmp_path, "test", partial(dataset, 20, 21))
-    assert "had 40 pictures and now has 41" in message(lambda: split.pixels([0]))
+    assert "had 40 images and now has 41" in message(lambda: split.pixels([0]))
 
 
 def test_reading_needs_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
@@ -348,12 +348,12 @@ def test_reading_needs_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-# ---- pictures that cannot be read -------------------------------------------------------------------------------------
+# ---- images that cannot be read ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Broken:
-    """Pictures of which some raise."""
+    """Images of which some raise."""
 
     labels: np.ndarray
     bad: tuple[int, ...]
@@ -375,17 +375,17 @@ def broken(bad: tuple[int, ...], error: Exception) -> RawDataset:
 @pytest.mark.parametrize(
     ("error", "shown"),
     [
-        (DataError("cat-7.jpg cannot be read: not a picture"), "cat-7.jpg"),
-        (OSError("cut short"), "picture 7 of the train split cannot be read: cut short"),
+        (DataError("cat-7.jpg cannot be read: not an image"), "cat-7.jpg"),
+        (OSError("cut short"), "image 7 of the train split cannot be read: cut short"),
     ],
 )
-def test_an_unreadable_picture_stops_or_is_skipped_and_named(error: Exception, shown: str, tmp_path: Path) -> None:
+def test_an_unreadable_image_stops_or_is_skipped_and_named(error: Exception, shown: str, tmp_path: Path) -> None:
     assert shown in message(lambda: prepare(broken((7,), error), OPTIONS, tmp_path, Silent()))
     for cache_bytes in (0, 2**30):
         skipping = DatasetOptions(image_size=8, on_error="skip")
         values = prepare(broken((7, 20, 33), error), skipping, tmp_path, Silent(), cache_bytes=cache_bytes)
         assert len(values["skipped"]) == 3 and any(shown in each for each in values["skipped"])
-        assert "3 pictures could not be read" in values["warnings"][-1]
+        assert "3 images could not be read" in values["warnings"][-1]
         seen = []
         for name in SPLITS:
             split = load_split(tmp_path, name, lambda: broken((7, 20, 33), error))
@@ -396,7 +396,7 @@ def test_an_unreadable_picture_stops_or_is_skipped_and_named(error: Exception, s
         assert sorted(seen) == sorted(set(range(40)) - {7, 20, 33})
 
 
-def test_a_bug_in_a_plugin_is_not_taken_for_a_bad_picture(tmp_path: Path) -> None:
+def test_a_bug_in_a_plugin_is_not_taken_for_a_bad_image(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         prepare(broken((7,), ZeroDivisionError()), DatasetOptions(image_size=8, on_error="skip"), tmp_path, Silent())
 
@@ -413,28 +413,28 @@ def test_skipping_all_of_a_class_is_an_error(tmp_path: Path) -> None:
     text = message(
         lambda: prepare(broken(odd, OSError("bad")), DatasetOptions(image_size=8, on_error="skip"), tmp_path, Silent())
     )
-    assert "no readable picture of class 'b' is left in the train split; 20 were skipped" in text
+    assert "no readable image of class 'b' is left in the train split; 20 were skipped" in text
 
 
-def test_files_that_are_not_pictures_are_named(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_named(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, "jpeg")
     for name, data, part in (
-        ("text.jpg", b"hello", "not a picture"),
+        ("text.jpg", b"hello", "not an image"),
         ("cut.jpg", buffer.getvalue()[:1000], "cut.jpg cannot be read"),
-        ("empty.png", b"", "not a picture"),
+        ("empty.png", b"", "not an image"),
         ("cut.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "cut.png cannot be read"),
     ):
         (tmp_path / name).write_bytes(data)
-        files = FilePictures((tmp_path / name,), np.array([0]))
+        files = FileImages((tmp_path / name,), np.array([0]))
         assert part in message(lambda files=files: files[0]) and name in message(lambda files=files: files[0])
-    assert "gone.png cannot be read" in message(lambda: FilePictures((tmp_path / "gone.png",), np.array([0]))[0])
+    assert "gone.png cannot be read" in message(lambda: FileImages((tmp_path / "gone.png",), np.array([0]))[0])
 
 
-def test_sixteen_bit_pictures_are_scaled_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     Image.fromarray(ramp).save(tmp_path / "deep.png")
-    pixels = preprocessing_of(OPTIONS).pixels(open_picture(tmp_path / "deep.png", "deep.png"))
+    pixels = preprocessing_of(OPTIONS).pixels(open_image(tmp_path / "deep.png", "deep.png"))
     np.testing.assert_array_equal(pixels[..., 0], (ramp >> 8).astype(np.uint8))
 
 

@@ -60,12 +60,12 @@ class GridOptions(Options):
     bits: int = Field(8, ge=2, le=8, description="bits of a weight")
 
 
-class PicturesOptions(DatasetOptions):
+class ImagesOptions(DatasetOptions):
     path: Path = Field(description="where they are")
 
 
 PLUGINS = (
-    DatasetPlugin("pictures", "Some pictures.", PicturesOptions, load=list, fingerprint=lambda options: "1"),
+    DatasetPlugin("images", "Some images.", ImagesOptions, load=list, fingerprint=lambda options: "1"),
     ModelPlugin("net", "A network.", Options, build=list),
     QuantizerPlugin("grid", "A grid.", GridOptions, build=list),
     PassPlugin(
@@ -82,7 +82,7 @@ def declared() -> Registry:
 
 def recipe_of(**steps):
     """A whole recipe around some steps."""
-    dataset = {"use": "pictures", "path": "p"}
+    dataset = {"use": "images", "path": "p"}
     return {"name": "whole", "dataset": dataset, "model": {"use": "net"}, "exports": [{"use": "file"}], **steps}
 
 
@@ -115,9 +115,9 @@ def test_options_in_words(name, type_and_bounds, default):
 
 def test_options_keep_their_order_and_come_before_the_shared_ones():
     assert [option.name for option in options_of(EveryKind)] == list(EveryKind.model_fields)
-    names = [option.name for option in options_of(PicturesOptions)]
+    names = [option.name for option in options_of(ImagesOptions)]
     assert names[0] == "path"
-    assert set(names) == set(PicturesOptions.model_fields)
+    assert set(names) == set(ImagesOptions.model_fields)
 
 
 def test_printed_toml_gives_the_defaults(declared):
@@ -153,7 +153,7 @@ def test_printed_toml_of_core_tables(name):
     assert CORE_TABLES[name].model_validate(table) == CORE_TABLES[name]()
 
 
-# ---- the JSON schema ------------------------------------------------------------------------------------------------------
+# ---- the JSON schema -----------------------------------------------------------------------------------------------
 
 
 def errors(registry, recipe):
@@ -186,10 +186,10 @@ def test_the_schema_takes_what_a_plan_takes(declared, changes):
         {"nonsense": 1},
         {"name": "Not Kebab"},
         {"dataset": {"use": "nosuch"}},
-        {"dataset": {"use": "pictures"}},
-        {"dataset": {"use": "pictures", "path": "p", "nonsense": 1}},
-        {"dataset": {"use": "pictures", "path": "p", "shares": {"nonsense": 1}}},
-        {"model": {"use": "pictures", "path": "p"}},
+        {"dataset": {"use": "images"}},
+        {"dataset": {"use": "images", "path": "p", "nonsense": 1}},
+        {"dataset": {"use": "images", "path": "p", "shares": {"nonsense": 1}}},
+        {"model": {"use": "images", "path": "p"}},
         {"passes": [PASS | {"count": 10}]},
         {"passes": [PASS | {"quantizer": "net"}]},
         {"passes": [PASS | {"quantizer": {"use": "grid", "bits": 9}}]},
@@ -214,7 +214,7 @@ def test_shipped_recipes_fit_the_schema(registry, recipe):
     assert not errors(registry, tomllib.loads(recipe.read_text(encoding="utf-8")))
 
 
-# ---- the reference --------------------------------------------------------------------------------------------------------
+# ---- the reference -------------------------------------------------------------------------------------------------
 
 
 def test_the_reference_has_every_plugin_and_option(declared):

@@ -34,7 +34,7 @@ def own_plugins():
     return [entry for entry in load_registry() if entry.origin.name == "edgeopt"]
 
 
-# ---- the reference --------------------------------------------------------------------------------------------------------
+# ---- the reference -------------------------------------------------------------------------------------------------
 
 
 def test_reference_is_up_to_date():
@@ -65,7 +65,7 @@ def test_reference_can_be_written_from_the_command_line(tmp_path):
     assert target.read_text(encoding="utf-8").startswith("# Reference")
 
 
-# ---- pages --------------------------------------------------------------------------------------------------------------
+# ---- pages ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -99,7 +99,7 @@ def test_commands_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_recipes_can_run(page, tmp_path, monkeypatch):
-    """Recipes of the documentation pass `check` where their pictures are."""
+    """Recipes of the documentation pass `check` where their images are."""
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
@@ -132,7 +132,7 @@ def test_python_of_the_tutorial_runs(tmp_path, monkeypatch, capsys):
     assert "data: digits" in capsys.readouterr().out
 
 
-# ---- the plugin guide -------------------------------------------------------------------------------------------------------
+# ---- the plugin guide ----------------------------------------------------------------------------------------------
 
 CONTRACTS = {
     "edgeopt_datasets": ("DatasetContract", "bars", {"image_size": 16}),

@@ -1,4 +1,6 @@
-"""Packages of others, installed with pip into environments of their own: the example, and what `edgeopt new plugin` writes."""
+"""Packages of others, installed with pip into environments of their own: the example, and what `edgeopt new plugin`
+writes.
+"""
 
 import os
 import shutil

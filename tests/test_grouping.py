@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeopt.data.images import ArrayPictures
+from edgeopt.data.images import ArrayImages
 from edgeopt.data.prepare import prepare
 from edgeopt.data.splits import SPLITS, Drawn, draw
 from edgeopt.errors import DataError
@@ -18,16 +18,16 @@ from edgeopt.types import RawDataset
 OPTIONS = DatasetOptions(image_size=8)
 
 
-def pictures(labels: list[int], seed: int = 0) -> ArrayPictures:
+def images(labels: list[int], seed: int = 0) -> ArrayImages:
     random = np.random.default_rng(seed)
-    return ArrayPictures(random.integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8), np.array(labels))
+    return ArrayImages(random.integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8), np.array(labels))
 
 
 def speakers(count: int, classes: int = 3, takes: int = 2, names: str = "speaker") -> RawDataset:
     """Every speaker says every word `takes` times."""
     who = [f"{names}-{number}" for number in range(count) for _ in range(classes * takes)]
     labels = [label for _ in range(count) for label in range(classes) for _ in range(takes)]
-    return RawDataset(tuple("abcdefgh"[:classes]), {"train": pictures(labels)}, {"train": who})
+    return RawDataset(tuple("abcdefgh"[:classes]), {"train": images(labels)}, {"train": who})
 
 
 def groups_of(raw: RawDataset, drawn: Drawn) -> dict[str, set[str]]:
@@ -49,10 +49,10 @@ def message(raw: RawDataset, options: DatasetOptions = OPTIONS) -> str:
 )
 @settings(max_examples=80, deadline=None)
 def test_no_group_is_on_two_sides(who: list[int], classes: int, validation: float, test: float, seed: int) -> None:
-    """Whatever the sizes of the groups: whole groups, every picture once, every class in every split."""
+    """Whatever the sizes of the groups: whole groups, every image once, every class in every split."""
     labels = np.random.default_rng(0).integers(0, classes, len(who)).tolist()
     raw = RawDataset(
-        tuple("abc"[:classes]), {"train": pictures(labels)}, {"train": [f"speaker-{number}" for number in who]}
+        tuple("abc"[:classes]), {"train": images(labels)}, {"train": [f"speaker-{number}" for number in who]}
     )
     options = DatasetOptions(shares=SplitShares(validation=validation, test=test, seed=seed))
     held = np.zeros((12, classes), dtype=bool)
@@ -76,7 +76,7 @@ def test_no_group_is_on_two_sides(who: list[int], classes: int, validation: floa
 
 
 def test_shares_are_met_as_well_as_whole_groups_can() -> None:
-    drawn = draw(speakers(20), OPTIONS)  # 6 pictures each, 120 in all, 18 wanted
+    drawn = draw(speakers(20), OPTIONS)  # 6 images each, 120 in all, 18 wanted
     assert len(drawn.splits["test"]) == len(drawn.splits["validation"]) == 18
     assert len(draw(speakers(6), OPTIONS).splits["test"]) == 6  # 5.4 wanted
     assert draw(speakers(20), OPTIONS).splits["test"].indices.tolist() == drawn.splits["test"].indices.tolist()
@@ -94,7 +94,7 @@ def test_a_class_less_moves_no_speaker() -> None:
 
 def test_given_splits_stay_and_a_shared_speaker_is_told() -> None:
     raw = speakers(8)
-    test = pictures([0, 1, 2, 0], 1)
+    test = images([0, 1, 2, 0], 1)
     who = {**raw.groups, "test": ["speaker-0", "other", "other", "speaker-1"]}
     drawn = draw(RawDataset(raw.classes, {**raw.splits, "test": test}, who), OPTIONS)
     assert len(drawn.splits["test"]) == 4
@@ -114,13 +114,13 @@ def test_groups_that_need_each_other_are_explained() -> None:
     said = {0: "ab", 1: "bc", 2: "ca", 3: "abc"}
     labels = ["abc".index(word) for words in said.values() for word in words]
     who = [str(speaker) for speaker, words in said.items() for _ in words]
-    raw = RawDataset(tuple("abc"), {"train": pictures(labels)}, {"train": who})
+    raw = RawDataset(tuple("abc"), {"train": images(labels)}, {"train": who})
     assert "can be spared for the" in message(raw)
 
 
 def test_a_wrong_number_of_groups_is_a_plugins_mistake() -> None:
     raw = speakers(4)
-    assert "24 pictures, and groups name 23" in message(
+    assert "24 images, and groups name 23" in message(
         RawDataset(raw.classes, raw.splits, {"train": raw.groups["train"][:-1]})
     )
 
@@ -131,7 +131,7 @@ def test_copies_follow_their_original() -> None:
     labels = raw.splits["train"].labels.tolist()
     changed = RawDataset(
         raw.classes,
-        {"train": pictures(labels * 3)},
+        {"train": images(labels * 3)},
         {"train": [*raw.groups["train"]] * 3},
         {"train": np.array([-1] * count + [*range(count)] * 2)},
     )
@@ -148,9 +148,7 @@ def test_copies_follow_their_original() -> None:
 
 def test_copies_work_without_groups_and_with_fewer_classes() -> None:
     labels = [0, 1, 2] * 20
-    raw = RawDataset(
-        tuple("abc"), {"train": pictures(labels * 2)}, copies={"train": np.array([-1] * 60 + [*range(60)])}
-    )
+    raw = RawDataset(tuple("abc"), {"train": images(labels * 2)}, copies={"train": np.array([-1] * 60 + [*range(60)])})
     drawn = draw(raw, DatasetOptions(classes=("c", "b"), limit=20))
     train = drawn.splits["train"]
     assert len(train) == 2 * (train.indices < 60).sum()
@@ -164,6 +162,4 @@ def test_copies_work_without_groups_and_with_fewer_classes() -> None:
 def test_the_report_counts_the_groups(tmp_path: Path) -> None:
     facts = prepare(speakers(20), OPTIONS, tmp_path, Silent())
     assert facts["groups"] == {"train": 14, "calibration": facts["groups"]["calibration"], "validation": 3, "test": 3}
-    assert (
-        prepare(RawDataset(tuple("ab"), {"train": pictures([0, 1] * 20)}), OPTIONS, tmp_path, Silent())["groups"] == {}
-    )
+    assert prepare(RawDataset(tuple("ab"), {"train": images([0, 1] * 20)}), OPTIONS, tmp_path, Silent())["groups"] == {}

@@ -36,7 +36,9 @@ def test_turns_add_up(runs: int, rounds: int) -> None:
 
 
 class _Runtime:
-    """A runtime and the clock that it runs by: a call takes 1 ms, the first after a pause five, and a thread spins for 40 ms after it."""
+    """A runtime and the clock that it runs by: a call takes 1 ms, the first after a pause five, and a thread spins for
+    40 ms after it.
+    """
 
     def __init__(self) -> None:
         self.now = self.used = self.spins_until = 0.0

@@ -1,4 +1,6 @@
-"""The model matrix on a small subset: one model through three runtimes, and a second call that finds everything done."""
+"""The model matrix on a small subset: one model through three runtimes, and a second call that
+finds everything done.
+"""
 
 from __future__ import annotations
 

@@ -15,27 +15,27 @@ SQUARE = Preprocessing(image_size=8, resize=8, crop=8)
 
 @given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(["RGB", "L", "RGBA", "P", "1", "LA", "I;16"]))
 @settings(max_examples=60)
-def test_any_picture_becomes_the_square(width: int, height: int, mode: str) -> None:
+def test_any_image_becomes_the_square(width: int, height: int, mode: str) -> None:
     pixels = Preprocessing(image_size=8, resize=10, crop=8).pixels(Image.new(mode, (width, height)))
     assert pixels.shape == (8, 8, 3)
     assert pixels.dtype == np.uint8
 
 
 def test_the_middle_of_the_shorter_side() -> None:
-    picture = np.zeros((8, 24, 3), dtype=np.uint8)
-    picture[:, 8:16] = 255
-    assert (SQUARE.pixels(picture) == 255).all()
+    image = np.zeros((8, 24, 3), dtype=np.uint8)
+    image[:, 8:16] = 255
+    assert (SQUARE.pixels(image) == 255).all()
 
 
-def test_pictures_stand_upright() -> None:
-    picture = Image.new("RGB", (8, 16), "black")
-    picture.paste((255, 0, 0), (0, 0, 8, 8))
-    exif = picture.getexif()
+def test_images_stand_upright() -> None:
+    image = Image.new("RGB", (8, 16), "black")
+    image.paste((255, 0, 0), (0, 0, 8, 8))
+    exif = image.getexif()
     exif[0x0112] = 3  # upside down
     import io
 
     file = io.BytesIO()
-    picture.save(file, "PNG", exif=exif)
+    image.save(file, "PNG", exif=exif)
     pixels = Preprocessing(image_size=8, resize=8, crop=8).pixels(Image.open(file))
     upper, lower = pixels[:2, :, 0].mean(), pixels[-2:, :, 0].mean()
     assert lower > upper

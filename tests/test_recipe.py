@@ -11,7 +11,8 @@ from conftest import TINY_RECIPE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeopt.errors import RecipeError, UserError
+from edgeopt.errors import Location, RecipeError, UserError
+from edgeopt.pipeline.runner import check
 from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.recipe.plan import make_plan
 from edgeopt.recipe.read import Recipe, Source, key_lines, parse_recipe, read_recipe
@@ -227,3 +228,16 @@ def test_source_without_a_file_has_no_lines() -> None:
 def test_a_mistake_in_an_override_names_the_override(tiny_recipe: Path, registry: Registry) -> None:
     (found,) = problems(tiny_recipe, registry, ("passes.1.steps=0",))
     assert found.startswith("--set passes.1.steps=0: passes.1.steps: ")
+
+
+def test_an_option_that_changed_its_name_says_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text(
+        'schema = 1\nname = "old"\n[dataset]\nuse = "shapes"\npictures = 500\n'
+        '[model]\nuse = "torchvision"\narch = "resnet18"\n[[exports]]\nuse = "onnx"\n'
+    )
+    with pytest.raises(RecipeError) as caught:
+        check(path)
+    (problem,) = caught.value.problems
+    assert problem.location == Location(str(path), 5)
+    assert problem.hint == "it is called 'images' now"

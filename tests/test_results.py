@@ -116,7 +116,7 @@ def test_a_whole_run_comes_onto_the_page_and_stays(results: Any, tmp_path: Path)
     results.main(["--runs", str(runs), *places])
     written = (tmp_path / "page.md").read_text()
     assert "| onnx, float32 | 91.20 % | 9.00 MB |  | 89.0 to 93.0 %, 4.60 MB compressed |" in written
-    assert "data: shapes, 12 classes at 48 px, 3780 training and 900 test pictures" in written
+    assert "data: shapes, 12 classes at 48 px, 3780 training and 900 test images" in written
     assert "a processor, 2 cores; commit abc123; 2030-01-02" in written
     assert "1 of " in written and "not run" in written
     results.main(["--runs", str(tmp_path / "elsewhere"), *places])

@@ -21,18 +21,19 @@ CONTRACTS = {
     "exporter": "ExporterContract",
 }
 
-# Each plugin of broken_plugins.py, its kind, and all tests of the contract that must fail for it. All of them live in one
-# module that imports numpy; the two tests that find that start a process each, and are run for the first plugin only.
+# Each plugin of broken_plugins.py, its kind, and all tests of the contract that must fail for it. All of them live in
+# one module that imports numpy; the two tests that find that start a process each, and are run for the first plugin
+# only.
 EXPECTED = {
     ("dataset", "good-data"): {"test_declaration_is_light", "test_fingerprint_is_light"},
     ("dataset", "wrong-labels"): {
         "test_labels_are_classes",
-        "test_every_class_has_training_pictures",
+        "test_every_class_has_training_images",
         "test_a_run_can_use_it",
     },
     ("dataset", "wrong-type"): {"test_labels_are_classes"},
     ("dataset", "restless"): {"test_loading_twice_gives_the_same"},
-    ("dataset", "same-pictures"): {"test_pictures_differ"},
+    ("dataset", "same-images"): {"test_images_differ"},
     ("dataset", "twice-a-name"): {"test_classes_have_names_of_their_own"},
     ("dataset", "restless-print"): {"test_fingerprint_stays_the_same"},
     ("model", "good-model"): set(),
@@ -55,7 +56,7 @@ EXPECTED = {
     ("exporter", "salted"): {"test_same_program_gives_the_same_bytes"},
     ("exporter", "litter"): {"test_writes_one_file_where_it_is_told"},
     ("exporter", "off"): {"test_file_agrees_with_program"},
-    ("exporter", "one-picture"): {"test_file_agrees_with_program"},
+    ("exporter", "one-image"): {"test_file_agrees_with_program"},
     ("exporter", "trusting"): {
         "test_file_agrees_with_program",
         "test_prediction_leaves_the_batch_alone_and_repeats",
@@ -94,7 +95,7 @@ def test_contract_finds_what_is_broken_and_nothing_else(failed, kind, name):
 
 
 def test_tiny_data_is_the_same_each_time_and_has_no_test_split():
-    first, second = tiny_data(classes=5, image_size=24, pictures=4), tiny_data(classes=5, image_size=24, pictures=4)
+    first, second = tiny_data(classes=5, image_size=24, images=4), tiny_data(classes=5, image_size=24, images=4)
     assert np.array_equal(first.train.pixels(slice(None)), second.train.pixels(slice(None)))
     assert len(first.train) == len(first.validation) == 20
     assert not np.array_equal(first.train.pixels([0]), first.validation.pixels([0]))
@@ -113,7 +114,7 @@ def test_tiny_data_can_be_learned(tmp_path):
     """A pass that trains can show that it does: a few steps are enough."""
     import torch
 
-    data, state = tiny_data(pictures=16), tiny_model()
+    data, state = tiny_data(images=16), tiny_model()
     context = pass_context(tmp_path, data)
     assert context.work_dir.is_dir()
     model = state.model.train()

@@ -1,4 +1,6 @@
-"""A complete set of plugins that need no training to speak of: pictures of stripes, a linear model, files of NumPy arrays."""
+"""A complete set of plugins that need no training to speak of: images of stripes, a linear model, files of NumPy
+arrays.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,10 @@ from edgeopt.types import (
 
 
 class StripesOptions(DatasetOptions):
-    pictures: int = Field(90, ge=1, description="how many pictures")
+    images: int = Field(90, ge=1, description="how many images")
 
 
-class StripedPictures:
+class StripedImages:
     """Class 0 is brighter at the left, 1 at the top, 2 in the middle."""
 
     def __init__(self, count: int) -> None:
@@ -57,14 +59,14 @@ class StripedPictures:
         import numpy as np
 
         noise = np.random.default_rng(index)
-        picture = noise.integers(0, 100, (16, 16), dtype=np.uint8)
+        image = noise.integers(0, 100, (16, 16), dtype=np.uint8)
         where = [np.s_[:, :6], np.s_[:6, :], np.s_[5:11, 5:11]][self.labels[index]]
-        picture[where] += 120
-        return picture
+        image[where] += 120
+        return image
 
 
 def load_stripes(options: StripesOptions) -> RawDataset:
-    return RawDataset(("left", "top", "middle"), {"train": StripedPictures(options.pictures)})
+    return RawDataset(("left", "top", "middle"), {"train": StripedImages(options.images)})
 
 
 class LinearOptions(Options):
@@ -80,7 +82,7 @@ def build_linear(options: LinearOptions, data: TrainingData) -> ModelState:
 
 
 class FitOptions(Options):
-    epochs: int = Field(3, ge=1, description="rounds over the pictures")
+    epochs: int = Field(3, ge=1, description="rounds over the images")
     seconds: float = Field(0.0, ge=0, description="time to take for each round, so that tests can kill it")
 
 
@@ -89,7 +91,7 @@ def fit_stripes(state: ModelState, options: FitOptions, context: PassContext) ->
 
     model = copy.deepcopy(state.model)
     data = context.data
-    pictures = torch.from_numpy(data.preprocessing.normalize(data.train.pixels(range(len(data.train)))))
+    images = torch.from_numpy(data.preprocessing.normalize(data.train.pixels(range(len(data.train)))))
     labels = torch.from_numpy(data.train.labels[:])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     checkpoint = context.work_dir / "epoch.pt"
@@ -101,7 +103,7 @@ def fit_stripes(state: ModelState, options: FitOptions, context: PassContext) ->
     losses = []
     with context.progress.bar("fit", options.epochs) as bar:
         for epoch in range(start, options.epochs):
-            loss = state.task.loss(model(pictures), labels)
+            loss = state.task.loss(model(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -202,7 +204,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         "Bright stripes.",
         StripesOptions,
         load=load_stripes,
-        fingerprint=lambda options: str(options.pictures),
+        fingerprint=lambda options: str(options.images),
     )
 
 
@@ -213,7 +215,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
 
 @hookimpl
 def edgeopt_passes() -> Iterator[PassPlugin]:
-    yield PassPlugin("fit-stripes", "Gradient descent on all pictures.", FitOptions, apply=fit_stripes, optimizes=False)
+    yield PassPlugin("fit-stripes", "Gradient descent on all images.", FitOptions, apply=fit_stripes, optimizes=False)
     yield PassPlugin("round-weights", "Rounds weights to a grid.", RoundOptions, apply=round_weights)
 
 

@@ -41,7 +41,7 @@ PluginOption = Annotated[
     typer.Option("--plugin", metavar="FILE", help="Also load the plugins of this Python file.", show_default=False),
 ]
 SmokeOption = Annotated[
-    bool, typer.Option("--smoke", help="Run all of it in seconds, on few pictures; the figures mean nothing.")
+    bool, typer.Option("--smoke", help="Run all of it in seconds, on few images; the figures mean nothing.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of results and cached stages.")]
 
@@ -119,7 +119,7 @@ def check(
     out: OutOption = Path("runs"),
     plugin: PluginOption = None,
 ) -> None:
-    """Find everything that is wrong with a recipe, or show what a run of it would do; no picture is read."""
+    """Find everything that is wrong with a recipe, or show what a run of it would do; no image is read."""
     with failures_shown():
         from edgeopt.cli.check import check_recipe
 
@@ -167,16 +167,14 @@ def sensitivity(
     *,
     complete: Annotated[
         bool,
-        typer.Option(
-            "--complete", help="Run every layer and level on all pictures, also where the verdict is certain."
-        ),
+        typer.Option("--complete", help="Run every layer and level on all images, also where the verdict is certain."),
     ] = False,
     certainty: Annotated[
         float,
         typer.Option(
             "--certainty",
             metavar="SHARE",
-            help="Probability that all verdicts are those on all pictures; 1 guesses nothing.",
+            help="Probability that all verdicts are those on all images; 1 guesses nothing.",
         ),
     ] = 0.99,
     workers: Annotated[
@@ -238,7 +236,7 @@ def convert(
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--dataset", metavar="NAME", help="Pictures to calibrate with and to compare on.", show_default=False
+            "--dataset", metavar="NAME", help="Images to calibrate with and to compare on.", show_default=False
         ),
     ] = None,
     pass_: Annotated[
@@ -248,7 +246,7 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
     plugin: PluginOption = None,
 ) -> None:
-    """Convert one model file to another format, and show how far the two are apart on the same pictures."""
+    """Convert one model file to another format, and show how far the two are apart on the same images."""
     with failures_shown():
         from edgeopt.cli.convert import convert_file
         from edgeopt.conversion.plan import ConversionRequest

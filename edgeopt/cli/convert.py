@@ -22,9 +22,7 @@ def convert_file(request: ConversionRequest, out: Path | None, *, force: bool) -
 
 
 def _table(request: ConversionRequest, result: ConversionResult) -> Table:
-    pictures = (
-        f"{result.pictures} {'pictures of ' + result.pictures_from if result.pictures_from else 'generated pictures'}"
-    )
+    images = f"{result.images} {'images of ' + result.images_from if result.images_from else 'generated images'}"
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
@@ -32,7 +30,7 @@ def _table(request: ConversionRequest, result: ConversionResult) -> Table:
         ("source", f"{request.source}  {size(result.source_bytes)}"),
         ("file", f"{result.path}  {size(result.size_bytes)}  {result.precision}"),
         ("opened in", result.runtime),
-        ("compared on", pictures),
+        ("compared on", images),
         (
             "largest difference",
             f"{result.max_difference:.3g}, {100 * result.relative_difference:.3g} % of the outputs' range",

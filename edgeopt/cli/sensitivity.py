@@ -103,9 +103,9 @@ def _table(scan: Scan) -> Table:
 
 
 def _sentences(scan: Scan) -> Iterable[str]:
-    text = f"{shown.title(scan)}, on {scan.pictures} validation pictures; threshold {shown.threshold_text(scan)}"
+    text = f"{shown.title(scan)}, on {scan.images} validation images; threshold {shown.threshold_text(scan)}"
     yield text.capitalize()
     yield shown.summary(scan)
     if (saved := shown.savings(scan)) > 0.005:
-        yield f"{100 * saved:.0f} % of all runs were not needed: verdicts were certain before. --complete runs them all."
+        yield f"{100 * saved:.0f} % of all runs were not needed: verdicts were certain. --complete runs them all."
         yield "≥ and ≤ bound such a figure; – is a level that was left out, because a harsher one passes."

@@ -1,4 +1,4 @@
-"""`edgeopt convert`: from one model file to another format, verified by running both on the same pictures.
+"""`edgeopt convert`: from one model file to another format, verified by running both on the same images.
 
 ```
 SOURCE ─▶ reader ─▶ state ─▶ pass … pass ─▶ exporter ─▶ FILE
@@ -68,7 +68,7 @@ class ConversionResult:
     """A file that was made and compared with its source.
 
     `max_difference` is the largest absolute difference of the logits, `relative_difference` the same as a share of the
-    range of the source's logits, `agreement` the share of `pictures` with the same top-1 class, 0 to 1.
+    range of the source's logits, `agreement` the share of `images` with the same top-1 class, 0 to 1.
     """
 
     path: Path
@@ -76,8 +76,8 @@ class ConversionResult:
     runtime: str
     precision: str
     size_bytes: int
-    pictures: int
-    pictures_from: str
+    images: int
+    images_from: str
     max_difference: float
     relative_difference: float
     agreement: float
@@ -105,7 +105,7 @@ class ConvertedFile:
 class ComparedFile:
     """What the second process found: the file's answers against its source's."""
 
-    pictures: int
+    images: int
     max_difference: float
     relative_difference: float
     agreement: float
@@ -174,7 +174,7 @@ def convert(
     force: bool = False,
     console: Console | None = None,
 ) -> ConversionResult:
-    """Converts a model file, runs both sides on the same pictures, and only then puts the new file into place.
+    """Converts a model file, runs both sides on the same images, and only then puts the new file into place.
 
     `out` is the new file, by default the source's name with the format's ending in the current folder.
 
@@ -214,8 +214,8 @@ def convert(
             runtime=made.runtime,
             precision=made.precision,
             size_bytes=made.size_bytes,
-            pictures=compared.pictures,
-            pictures_from=conversion.dataset.plugin.name if conversion.dataset else "",
+            images=compared.images,
+            images_from=conversion.dataset.plugin.name if conversion.dataset else "",
             max_difference=compared.max_difference,
             relative_difference=compared.relative_difference,
             agreement=compared.agreement,
@@ -268,7 +268,7 @@ def _misfits(conversion: Conversion) -> Iterable[Problem]:
                 f"--pass {use.plugin.name}: takes models of {use.plugin.framework}, and this is one of {framework}"
             )
         elif conversion.dataset is None:
-            yield Problem(f"--pass {use.plugin.name}: needs pictures", "name a data set with --dataset")
+            yield Problem(f"--pass {use.plugin.name}: needs images", "name a data set with --dataset")
     if conversion.exporter.plugin.check:
         numerics = numerics_of(conversion.passes, framework)
         yield from conversion.exporter.plugin.check(conversion.exporter.options, numerics)

@@ -1,6 +1,6 @@
 """The two processes of a conversion: one that knows the source and makes the file, one that only opens the file.
 
-Both answer the same pictures; the second compares. So a converter and a runtime never meet in one process.
+Both answer the same images; the second compares. So a converter and a runtime never meet in one process.
 """
 
 from __future__ import annotations
@@ -41,37 +41,37 @@ if TYPE_CHECKING:
 
     from edgeopt.arrays import Labels, Logits, Pixels
 
-PICTURES = 64
-"""How many pictures both sides answer, at most."""
+IMAGES = 64
+"""How many images both sides answer, at most."""
 _PATTERNS = 32
 _SEED = 17
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Pictures without labels, uint8 (n, size, size, 3), as a split."""
+    """Images without labels, uint8 (n, size, size, 3), as a split."""
 
     images: Pixels
 
     @property
     def labels(self) -> Labels:
-        """Zeros: nobody knows what the pictures show."""
+        """Zeros: nobody knows what the images show."""
         return np.zeros(len(self.images), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
-        """The chosen pictures."""
+        """The chosen images."""
         return self.images[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)]
 
 
 def patterns(size: int) -> Images:
-    """Pictures for a comparison where no data set is named: soft random blotches at several scales, always the same
+    """Images for a comparison where no data set is named: soft random blotches at several scales, always the same
     ones.
     """
     random = np.random.default_rng(_SEED)
-    grids = [min(2 ** (1 + picture % 5), size) for picture in range(_PATTERNS)]
+    grids = [min(2 ** (1 + image % 5), size) for image in range(_PATTERNS)]
     return Images(np.stack([_enlarged(random.integers(0, 256, (grid, grid, 3), np.uint8), size) for grid in grids]))
 
 
@@ -87,7 +87,7 @@ def _convert(conversion: Conversion, folder: Path, events: Events) -> None:
     source = conversion.reader.plugin.read(conversion.source, conversion.reader.options)
     data = _data(conversion, source, folder, events)
     split = data.test if data else patterns(source.preprocessing.image_size)
-    shown = Images(split.pixels(range(min(PICTURES, len(split)))))
+    shown = Images(split.pixels(range(min(IMAGES, len(split)))))
     np.save(folder / "pixels.npy", shown.images)
     np.save(folder / "logits.npy", program_logits(source, shown, events, "answers of the source"))
     state = _passed(conversion, source, data, folder, events)
@@ -130,7 +130,7 @@ def _answer(conversion: Conversion, folder: Path, events: Events) -> None:
     if not np.isfinite(difference):
         raise ExportError("the file returns numbers that are not finite", hint="try another precision")
     compared = ComparedFile(
-        pictures=len(expected),
+        images=len(expected),
         max_difference=difference,
         relative_difference=difference / _span(expected),
         agreement=TASKS[made.task].agreement(logits, expected),
@@ -146,7 +146,7 @@ def _span(logits: Logits) -> float:
 
 
 def _data(conversion: Conversion, source: ModelState, folder: Path, events: Events) -> DataBundle | None:
-    """The data set, with pictures as the source takes them."""
+    """The data set, with images as the source takes them."""
     if conversion.dataset is None:
         return None
     from edgeopt.data.cache import load_test, load_training
@@ -193,8 +193,8 @@ def _module_of(state: ModelState) -> nn.Module:
 def _enlarged(grid: Pixels, size: int) -> Pixels:
     from PIL import Image
 
-    picture = Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(picture, dtype=np.uint8)
+    image = Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image, dtype=np.uint8)
 
 
 if __name__ == "__main__":

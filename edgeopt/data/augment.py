@@ -1,4 +1,4 @@
-"""Changes of training pictures, drawn anew for each batch: plain torch, a whole batch at a time.
+"""Changes of training images, drawn anew for each batch: plain torch, a whole batch at a time.
 
 Uint8 in, uint8 out: what training sees went through the same rounding as what a camera gives.
 """
@@ -20,7 +20,7 @@ _ERASED_ASPECTS = (0.3, 3.3)
 
 
 def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Square pictures, uint8 (n, 3, size, size), each changed in its own way; the input is left alone.
+    """Square images, uint8 (n, 3, size, size), each changed in its own way; the input is left alone.
 
     All randomness comes from `generator`, which lives on the device of `pixels`. Without any change asked for, `pixels`
     itself comes back.
@@ -48,7 +48,7 @@ def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generat
 
 
 class _Draw:
-    """Random numbers, one for each picture."""
+    """Random numbers, one for each image."""
 
     def __init__(self, count: int, generator: torch.Generator) -> None:
         self.count = count
@@ -73,21 +73,21 @@ class _Draw:
 
 
 def _shifted(pixels: Tensor, padding: int, draw: _Draw) -> Tensor:
-    """Shifted by whole pixels, black where nothing was: a random crop of the padded picture."""
+    """Shifted by whole pixels, black where nothing was: a random crop of the padded image."""
     count, channels, size, _ = pixels.shape
     padded = functional.pad(pixels, (padding, padding, padding, padding))
     window = torch.arange(size, device=pixels.device) + padding
     rows, columns = (window + draw.whole(padding)[:, None] for _ in range(2))
-    picture, channel = (torch.arange(length, device=pixels.device) for length in (count, channels))
+    image, channel = (torch.arange(length, device=pixels.device) for length in (count, channels))
     return padded[
-        picture[:, None, None, None], channel[None, :, None, None], rows[:, None, :, None], columns[:, None, None, :]
+        image[:, None, None, None], channel[None, :, None, None], rows[:, None, :, None], columns[:, None, None, :]
     ]
 
 
 def _moved(pixels: Tensor, augmentation: Augmentation, draw: _Draw) -> Tensor:
     """Rotated and cropped in one resampling; what comes in from outside is black.
 
-    Positions run from -1 to 1, and say for each place of the result where in the picture it is read.
+    Positions run from -1 to 1, and say for each place of the result where in the image it is read.
     """
     width = height = torch.ones(draw.count, device=pixels.device)
     x = y = torch.zeros(draw.count, device=pixels.device)
@@ -120,7 +120,7 @@ def _recoloured(pixels: Tensor, augmentation: Augmentation, draw: _Draw) -> Tens
 
 
 def _erased(pixels: Tensor, probability: float, draw: _Draw) -> Tensor:
-    """A rectangle of the picture's mean colour, over some of the pictures."""
+    """A rectangle of the image's mean colour, over some of the images."""
     size = pixels.shape[-1]
     chosen = draw.chance(probability)
     share, aspect = draw.uniform(*_ERASED_SHARES), draw.log_uniform(*_ERASED_ASPECTS)

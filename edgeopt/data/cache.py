@@ -16,7 +16,7 @@ from edgeopt.data.splits import SPLITS
 from edgeopt.errors import DataError, Problem
 from edgeopt.options import DatasetOptions
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.types import DataBundle, Pictures, RawDataset, Split, TrainingData
+from edgeopt.types import DataBundle, Images, RawDataset, Split, TrainingData
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgeopt.arrays import Labels, Pixels
 
 
-#: How a data set is opened anew, for splits that are not cached. Picklable where several processes read pictures.
+#: How a data set is opened anew, for splits that are not cached. Picklable where several processes read images.
 OpenRaw: TypeAlias = Callable[[], RawDataset]
 
 
@@ -42,7 +42,7 @@ class CachedSplit:
         return len(self.labels)
 
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
-        """Pictures as uint8, shape (n, image_size, image_size, 3), RGB."""
+        """Images as uint8, shape (n, image_size, image_size, 3), RGB."""
         chosen = indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)
         return np.array(self._array[chosen])
 
@@ -56,7 +56,7 @@ class CachedSplit:
 
 @dataclass(frozen=True, eq=False)
 class StreamedSplit:
-    """A split that is too large for the cache: each picture is decoded when it is asked for."""
+    """A split that is too large for the cache: each image is decoded when it is asked for."""
 
     labels: Labels
     indices: NDArray[np.int64]
@@ -69,29 +69,29 @@ class StreamedSplit:
         return len(self.labels)
 
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
-        """Pictures as uint8, shape (n, image_size, image_size, 3), RGB.
+        """Images as uint8, shape (n, image_size, image_size, 3), RGB.
 
-        Raises `DataError` for a picture that could be read when the data was prepared and cannot now.
+        Raises `DataError` for an image that could be read when the data was prepared and cannot now.
         """
         size = self.preprocessing.image_size
         chosen = self.indices[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)]
-        pictures = [read_pixels(self._pictures, self.source, int(index), self.preprocessing) for index in chosen]
-        return np.stack(pictures) if pictures else np.empty((0, size, size, 3), dtype=np.uint8)
+        images = [read_pixels(self._images, self.source, int(index), self.preprocessing) for index in chosen]
+        return np.stack(images) if images else np.empty((0, size, size, 3), dtype=np.uint8)
 
     @cached_property
-    def _pictures(self) -> Pictures:
-        pictures = self.open_raw().splits[self.source]
-        if len(pictures) != self.source_length:
+    def _images(self) -> Images:
+        images = self.open_raw().splits[self.source]
+        if len(images) != self.source_length:
             raise DataError(
                 Problem(
-                    f"the {self.source} split had {self.source_length} pictures and now has {len(pictures)}",
+                    f"the {self.source} split had {self.source_length} images and now has {len(images)}",
                     "the data changed during the run; start it again",
                 )
             )
-        return pictures
+        return images
 
     def __getstate__(self) -> dict[str, Any]:
-        return _without(self, "_pictures")  # each process opens the data set for itself
+        return _without(self, "_images")  # each process opens the data set for itself
 
 
 def load_data(folder: Path, options: DatasetOptions, raw: OpenRaw) -> DataBundle:

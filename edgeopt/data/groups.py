@@ -1,4 +1,4 @@
-"""Splits that keep groups together: pictures of one speaker, patient or place are all on one side.
+"""Splits that keep groups together: images of one speaker, patient or place are all on one side.
 
 A model that has heard a speaker recognizes the voice as well as the word, so files drawn one by one make a test look
 better than it is.
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
     Counts = NDArray[np.int64]
 
-_OTHERWISE = "add pictures of other groups, leave the class out of `classes`, or give the data set splits of its own"
+_OTHERWISE = "add images of other groups, leave the class out of `classes`, or give the data set splits of its own"
 
 
 def draw_groups(
     groups: Sequence[str], labels: Labels, classes: Mapping[int, str], shares: Mapping[str, float], seed: int
 ) -> dict[str, frozenset[str]]:
-    """The groups that each split of `shares` takes, so that its share of the pictures is met as well as whole groups
+    """The groups that each split of `shares` takes, so that its share of the images is met as well as whole groups
     can.
 
-    `groups` and `labels` (n,) are those of all pictures; `classes` names those labels that every split must have, train
+    `groups` and `labels` (n,) are those of all images; `classes` names those labels that every split must have, train
     too. Groups come in an order that follows from the seed and their names alone.
 
-    Raises `DataError` when too few groups have pictures of a class.
+    Raises `DataError` when too few groups have images of a class.
     """
     names, places = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     counts = np.zeros((len(names), int(labels.max()) + 1), dtype=np.int64)
@@ -52,14 +52,14 @@ class _Draw:
     """Groups, by their place; those in `free` belong to no split yet."""
 
     def __init__(self, counts: Counts, order: list[int], classes: Mapping[int, str]) -> None:
-        self.counts = counts  # pictures (groups, labels)
+        self.counts = counts  # images (groups, labels)
         self.order = order
         self.classes = classes
         self.has = counts[:, list(classes)] > 0  # (groups, classes)
         self.free = np.ones(len(counts), dtype=bool)
 
     def take(self, split: str, wanted: float, splits_left: int) -> list[int]:
-        """Groups for one split: first one for each class, then more until `wanted` pictures are met best."""
+        """Groups for one split: first one for each class, then more until `wanted` images are met best."""
         taken: list[int] = []
         for column in np.argsort(self.has.sum(axis=0), kind="stable"):  # the rarest class first
             if not self.has[taken, column].any():

@@ -1,4 +1,4 @@
-"""Labelled pictures in arrays and in files: what most dataset plugins give for a split."""
+"""Labelled images in arrays and in files: what most dataset plugins give for a split."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from edgeopt.errors import DataError, Problem
 if TYPE_CHECKING:
     from edgeopt.arrays import Labels, Pixels
     from edgeopt.preprocessing import Preprocessing
-    from edgeopt.types import Pictures
+    from edgeopt.types import Images
 
-#: What Pillow raises for bytes that are not a whole picture; a broken PNG is a SyntaxError to it.
+#: What Pillow raises for bytes that are not a whole image; a broken PNG is a SyntaxError to it.
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayPictures:
-    """Pictures in memory: uint8 `images` (n, height, width) or (n, height, width, 3), int64 `labels` (n,)."""
+class ArrayImages:
+    """Images in memory: uint8 `images` (n, height, width) or (n, height, width, 3), int64 `labels` (n,)."""
 
     images: Pixels
     labels: Labels
@@ -36,8 +36,8 @@ class ArrayPictures:
 
 
 @dataclass(frozen=True, eq=False)
-class FilePictures:
-    """Pictures in files, decoded when asked for; int64 `labels` (n,)."""
+class FileImages:
+    """Images in files, decoded when asked for; int64 `labels` (n,)."""
 
     files: tuple[Path, ...]
     labels: Labels
@@ -46,13 +46,13 @@ class FilePictures:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Any:
-        return open_picture(self.files[index], str(self.files[index]))
+        return open_image(self.files[index], str(self.files[index]))
 
 
-def open_picture(source: Path | bytes, name: str) -> Image.Image:
-    """Decodes a picture file, or the bytes of one, whole: 8 bits a channel, not yet turned upright.
+def open_image(source: Path | bytes, name: str) -> Image.Image:
+    """Decodes an image file, or the bytes of one, whole: 8 bits a channel, not yet turned upright.
 
-    Raises `DataError` with `name` when it is not a picture, is cut short or cannot be read.
+    Raises `DataError` with `name` when it is not an image, is cut short or cannot be read.
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
@@ -67,8 +67,8 @@ def open_picture(source: Path | bytes, name: str) -> Image.Image:
 
 
 def unreadable(name: str, error: Exception) -> DataError:
-    """The error for one picture that cannot be read."""
-    reason = "not a picture" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+    """The error for one image that cannot be read."""
+    reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
     return DataError(
         Problem(f"{name} cannot be read: {reason}", 'remove it, or set on_error = "skip" to go on without it')
     )
@@ -79,9 +79,9 @@ def labels_of(values: Any) -> Labels:
     return np.asarray(values, dtype=np.int64).reshape(-1)
 
 
-def read_pixels(pictures: Pictures, source: str, index: int, preprocessing: Preprocessing) -> Pixels:
-    """One picture, preprocessed; raises `DataError` when it cannot be read."""
+def read_pixels(images: Images, source: str, index: int, preprocessing: Preprocessing) -> Pixels:
+    """One image, preprocessed; raises `DataError` when it cannot be read."""
     try:
-        return preprocessing.pixels(pictures[index])
-    except UNREADABLE as error:  # a plugin that decodes late, or does not name its pictures
-        raise unreadable(f"picture {index} of the {source} split", error) from error
+        return preprocessing.pixels(images[index])
+    except UNREADABLE as error:  # a plugin that decodes late, or does not name its images
+        raise unreadable(f"image {index} of the {source} split", error) from error

@@ -1,4 +1,4 @@
-"""Pictures to pixels, once: every later process reads the same uint8 arrays.
+"""Images to pixels, once: every later process reads the same uint8 arrays.
 
 ```
 RawDataset ─▶ draw (splits) ─▶ Preprocessing.pixels ─▶ <split>-pixels.npy, <split>-labels.npy ─▶ DataBundle
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 CACHE_BYTES = 4 * 2**30  # of pixels, for each split
-_CHUNK = 256  # pictures in flight
+_CHUNK = 256  # images in flight
 
 
 def preprocessing_of(options: DatasetOptions) -> Preprocessing:
@@ -57,22 +57,22 @@ def prepare(
     options: DatasetOptions,
     folder: Path,
     progress: Progress,
-    pictures: int | None = None,
+    images: int | None = None,
     cache_bytes: int = CACHE_BYTES,
 ) -> PreparedData:
-    """Draws the splits, reads every picture once and writes the pixels into `folder`.
+    """Draws the splits, reads every image once and writes the pixels into `folder`.
 
-    `pictures` bounds the pictures of each split (a smoke run), `cache_bytes` the pixels of each split that are kept on
-    disk. Returns what the report says: classes, counts by split and class, skipped pictures, duplicates, bytes.
+    `images` bounds the images of each split (a smoke run), `cache_bytes` the pixels of each split that are kept on
+    disk. Returns what the report says: classes, counts by split and class, skipped images, duplicates, bytes.
 
-    Raises `DataError` when the data set cannot be split as asked, or a picture cannot be read and `on_error` is "stop".
+    Raises `DataError` when the data set cannot be split as asked, or an image cannot be read and `on_error` is "stop".
     """
     _check_shape(raw)
-    drawn = draw(raw, options, pictures)
+    drawn = draw(raw, options, images)
     preprocessing = preprocessing_of(options)
     reader = _Reader(raw, preprocessing, options.on_error == "skip")
     total = sum(len(drawing) for drawing in drawn.splits.values())
-    with progress.bar("reading pictures", total) as bar, ThreadPoolExecutor(_threads()) as pool:
+    with progress.bar("reading images", total) as bar, ThreadPoolExecutor(_threads()) as pool:
         stored = {
             name: _store(reader.read(drawing, pool, bar), name, drawing, preprocessing.image_size, folder, cache_bytes)
             for name, drawing in drawn.splits.items()
@@ -114,7 +114,7 @@ def prepare(
 
 @dataclass(frozen=True, eq=False)
 class _Stored:
-    """What stands on disk of one split, and a hash of each of its pictures."""
+    """What stands on disk of one split, and a hash of each of its images."""
 
     source: str
     labels: Labels
@@ -138,7 +138,7 @@ class _Stored:
 
 @dataclass(frozen=True, eq=False)
 class _Reader:
-    """Reads drawn pictures in order, several at a time; `skipped` collects those that cannot be read."""
+    """Reads drawn images in order, several at a time; `skipped` collects those that cannot be read."""
 
     raw: RawDataset
     preprocessing: Preprocessing
@@ -146,12 +146,12 @@ class _Reader:
     skipped: list[str] = field(default_factory=list)
 
     def read(self, drawing: Drawing, pool: ThreadPoolExecutor, bar: Bar) -> Iterator[tuple[int, Pixels]]:
-        """Position in the drawing and pixels (image_size, image_size, 3) of each readable picture."""
-        pictures = self.raw.splits[drawing.source]
+        """Position in the drawing and pixels (image_size, image_size, 3) of each readable image."""
+        images = self.raw.splits[drawing.source]
 
         def attempt(position: int) -> Pixels | DataError:
             try:
-                return read_pixels(pictures, drawing.source, int(drawing.indices[position]), self.preprocessing)
+                return read_pixels(images, drawing.source, int(drawing.indices[position]), self.preprocessing)
             except DataError as error:
                 return error
 
@@ -169,7 +169,7 @@ class _Reader:
 
 
 def _store(
-    pictures: Iterator[tuple[int, Pixels]], name: str, drawing: Drawing, size: int, folder: Path, cache_bytes: int
+    images: Iterator[tuple[int, Pixels]], name: str, drawing: Drawing, size: int, folder: Path, cache_bytes: int
 ) -> _Stored:
     """Writes labels, indices and, where they fit, pixels of one split."""
     cached = len(drawing) * size * size * 3 <= cache_bytes
@@ -180,7 +180,7 @@ def _store(
     with file.open("wb") if cached else nullcontext() as stream:
         if stream:
             _write_header(stream, (len(drawing), size, size, 3))
-        for position, pixels in pictures:
+        for position, pixels in images:
             data = pixels.tobytes()
             if stream:
                 stream.write(data)
@@ -201,17 +201,17 @@ def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
 
 
 def _check_shape(raw: RawDataset) -> None:
-    """Raises for a data set without training pictures, or with a split that nothing here knows."""
+    """Raises for a data set without training images, or with a split that nothing here knows."""
     if unknown := sorted(set(raw.splits) - {"train", "validation", "test"}):
         raise DataError(
             Problem(f"the data set gives a split {unknown[0]!r}", "splits are named train, validation and test")
         )
     if "train" not in raw.splits or not len(raw.splits["train"]):
-        raise DataError(Problem("the data set has no training pictures", "check where it is read from"))
+        raise DataError(Problem("the data set has no training images", "check where it is read from"))
 
 
 def _check_whole(stored: dict[str, _Stored], classes: tuple[str, ...], skipped: list[str]) -> None:
-    """Raises when skipped pictures left a split empty, or train without a class."""
+    """Raises when skipped images left a split empty, or train without a class."""
     for name, each in stored.items():
         counts = np.bincount(each.labels, minlength=len(classes))
         empty = [repr(classes[label]) for label in np.flatnonzero(counts == 0)]
@@ -219,14 +219,14 @@ def _check_whole(stored: dict[str, _Stored], classes: tuple[str, ...], skipped: 
             what = f"of class {', '.join(empty)} " if len(each.labels) else ""
             raise DataError(
                 Problem(
-                    f"no readable picture {what}is left in the {name} split; {len(skipped)} were skipped",
+                    f"no readable image {what}is left in the {name} split; {len(skipped)} were skipped",
                     f"the first of them: {skipped[0]}" if skipped else None,
                 )
             )
 
 
 def _group_counts(raw: RawDataset, drawn: Drawn) -> dict[str, int]:
-    """How many groups each split has pictures of, where the data set names groups."""
+    """How many groups each split has images of, where the data set names groups."""
     return {
         name: len({raw.groups[drawing.source][index] for index in drawing.indices})
         for name, drawing in drawn.splits.items()
@@ -235,21 +235,21 @@ def _group_counts(raw: RawDataset, drawn: Drawn) -> dict[str, int]:
 
 
 def _duplicates(stored: dict[str, _Stored]) -> dict[str, int]:
-    """How many pictures of validation and of test have the very pixels of a training or calibration picture."""
+    """How many images of validation and of test have the very pixels of a training or calibration image."""
     seen = {*stored["train"].hashes, *stored["calibration"].hashes}
     return {name: sum(each in seen for each in stored[name].hashes) for name in ("validation", "test")}
 
 
 def _duplicate_warnings(duplicates: dict[str, int]) -> list[str]:
     return [
-        f"{count} pictures of the {name} split are also training pictures, which flatters its score"
+        f"{count} images of the {name} split are also training images, which flatters its score"
         for name, count in duplicates.items()
         if count
     ]
 
 
 def _skip_warnings(skipped: list[str]) -> list[str]:
-    return [f"{len(skipped)} pictures could not be read and were skipped; the first: {skipped[0]}"] if skipped else []
+    return [f"{len(skipped)} images could not be read and were skipped; the first: {skipped[0]}"] if skipped else []
 
 
 def _threads() -> int:

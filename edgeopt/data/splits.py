@@ -1,7 +1,7 @@
-"""Which picture goes into which split: classes are chosen, missing splits drawn, and no picture is in two of them.
+"""Which image goes into which split: classes are chosen, missing splits drawn, and no image is in two of them.
 
-Every class has one seeded order of its pictures, and splits take from its front. So a run with fewer pictures sees a
-subset of a larger one's, and a class more or less moves no picture of the other classes from test to train.
+Every class has one seeded order of its images, and splits take from its front. So a run with fewer images sees a
+subset of a larger one's, and a class more or less moves no image of the other classes from test to train.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DRAWN = ("test", "validation")
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """One split: the raw split that its pictures stand in, their places there, and their labels after relabelling."""
+    """One split: the raw split that its images stand in, their places there, and their labels after relabelling."""
 
     source: str
     indices: NDArray[np.int64]
@@ -43,7 +43,7 @@ class Drawing:
         return len(self.indices)
 
     def per_class(self, classes: int) -> Counts:
-        """Number of pictures of each class, int64 (classes,)."""
+        """Number of images of each class, int64 (classes,)."""
         return np.bincount(self.labels, minlength=classes).astype(np.int64)
 
 
@@ -56,31 +56,29 @@ class Drawn:
     warnings: tuple[str, ...] = ()
 
 
-def draw(raw: RawDataset, options: DatasetOptions, pictures: int | None = None) -> Drawn:
-    """Chooses classes and draws train, calibration, validation and test; no picture is in two of them.
+def draw(raw: RawDataset, options: DatasetOptions, images: int | None = None) -> Drawn:
+    """Chooses classes and draws train, calibration, validation and test; no image is in two of them.
 
-    Missing splits are taken from "train" by stratified shares, each class apart, at least one picture of each; where
+    Missing splits are taken from "train" by stratified shares, each class apart, at least one image of each; where
     the data set names groups, by whole groups. `limit` cuts a split evenly over the classes; calibration is then taken
-    out of train, and changed copies of what is trained on come to it. `pictures` is a second limit that is raised,
+    out of train, and changed copies of what is trained on come to it. `images` is a second limit that is raised,
     where it must be, so that every class stays.
 
-    Raises `DataError` for an unknown class, a class without pictures, a class too small to be split, and an empty
+    Raises `DataError` for an unknown class, a class without images, a class too small to be split, and an empty
     split.
     """
     _check_companions(raw)
     classes = _choose(raw.classes, options.classes)
     given = {name: _given(raw, name, classes, options.shares.seed) for name in raw.splits}
-    _require_pictures(given["train"], classes)
+    _require_images(given["train"], classes)
     drawn = _drawn_by_groups if "train" in raw.groups else _with_drawn
-    splits = _limited(drawn(raw, given, classes, options), classes, options.limit, pictures)
+    splits = _limited(drawn(raw, given, classes, options), classes, options.limit, images)
     splits["calibration"], splits["train"] = _calibration(splits["train"], len(classes), options.shares.calibration)
     splits["train"] = _with_copies(raw, splits["train"])
     if empty := [name for name in SPLITS if not len(splits[name])]:
-        hint = "give the data set more pictures, or raise `limit` or the shares"
+        hint = "give the data set more images, or raise `limit` or the shares"
         if empty == ["calibration"]:
-            hint = (
-                "it comes out of train, which has one picture of each class: raise `limit`, or lower the other shares"
-            )
+            hint = "it comes out of train, which has one image of each class: raise `limit`, or lower the other shares"
         raise DataError(Problem(f"the {empty[0]} split would be empty", hint))
     warnings = (*_warnings(splits, classes), *_shared_groups(raw, splits))
     return Drawn(classes, {name: _in_order(splits[name]) for name in SPLITS}, warnings)
@@ -107,7 +105,7 @@ def _given(raw: RawDataset, name: str, classes: tuple[str, ...], seed: int) -> D
     """A raw split with the chosen classes only, relabelled, each class in its seeded order."""
     labels = np.asarray(raw.splits[name].labels, dtype=np.int64)
     if labels.shape != (len(raw.splits[name]),):
-        raise DataError(f"the {name} split has {len(raw.splits[name])} pictures and labels of shape {labels.shape}")
+        raise DataError(f"the {name} split has {len(raw.splits[name])} images and labels of shape {labels.shape}")
     strangers = int(((labels < 0) | (labels >= len(raw.classes))).sum())
     if strangers:
         raise DataError(
@@ -125,35 +123,35 @@ def _given(raw: RawDataset, name: str, classes: tuple[str, ...], seed: int) -> D
     return Drawing(name, *(np.concatenate(parts) for parts in zip(*order, strict=True)))
 
 
-def _require_pictures(train: Drawing, classes: tuple[str, ...]) -> None:
-    """Raises for classes that train has no picture of."""
+def _require_images(train: Drawing, classes: tuple[str, ...]) -> None:
+    """Raises for classes that train has no image of."""
     counts = train.per_class(len(classes))
     empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
     if empty:
         names = ", ".join(repr(name) for name in empty)
         raise DataError(
-            Problem(f"no training picture of class {names}", "add pictures of it, or leave it out of `classes`")
+            Problem(f"no training image of class {names}", "add images of it, or leave it out of `classes`")
         )
 
 
 def _check_companions(raw: RawDataset) -> None:
-    """Raises where groups or copies do not fit the pictures."""
+    """Raises where groups or copies do not fit the images."""
     for what, values in (("groups", raw.groups), ("copies", raw.copies)):
         for name, each in values.items():
             if name not in raw.splits or len(each) != len(raw.splits[name]):
-                pictures = len(raw.splits[name]) if name in raw.splits else 0
-                raise DataError(f"the {name} split has {pictures} pictures, and {what} name {len(each)}")
+                images = len(raw.splits[name]) if name in raw.splits else 0
+                raise DataError(f"the {name} split has {images} images, and {what} name {len(each)}")
 
 
 def _originals(raw: RawDataset, name: str) -> NDArray[np.bool_]:
-    """Which pictures of a raw split are no changed copies, bool (n,)."""
+    """Which images of a raw split are no changed copies, bool (n,)."""
     if name not in raw.copies:
         return np.ones(len(raw.splits[name]), dtype=bool)
     return np.asarray(raw.copies[name]) < 0
 
 
 def _with_copies(raw: RawDataset, train: Drawing) -> Drawing:
-    """Train, and the changed copies of its pictures."""
+    """Train, and the changed copies of its images."""
     if train.source not in raw.copies:
         return train
     copy_of = np.asarray(raw.copies[train.source])
@@ -184,7 +182,7 @@ def _drawn_by_groups(
 
 
 def _with_drawn(
-    raw: RawDataset,  # noqa: ARG001 - the pictures alone say nothing here
+    raw: RawDataset,  # noqa: ARG001 - the images alone say nothing here
     given: Mapping[str, Drawing],
     classes: tuple[str, ...],
     options: DatasetOptions,
@@ -197,14 +195,14 @@ def _with_drawn(
     if small:
         raise DataError(
             Problem(
-                f"too few pictures to draw train, {' and '.join(sorted(missing))} from: class {', '.join(small)}",
-                f"a class needs at least {len(missing) + 1} pictures",
+                f"too few images to draw train, {' and '.join(sorted(missing))} from: class {', '.join(small)}",
+                f"a class needs at least {len(missing) + 1} images",
             )
         )
     left = counts.copy()
     for later, name in enumerate(missing, start=1):
         total = round(float(getattr(options.shares, name) * counts.sum()))
-        stays = 1 + len(missing) - later  # one picture for train and one for each split still to be drawn
+        stays = 1 + len(missing) - later  # one image for train and one for each split still to be drawn
         taken = apportion(counts, total, np.ones_like(counts), left - stays)
         left -= taken
         splits[name], splits["train"] = _take(splits["train"], taken)
@@ -212,19 +210,19 @@ def _with_drawn(
 
 
 def _limited(
-    splits: Mapping[str, Drawing], classes: tuple[str, ...], limit: int | None, pictures: int | None
+    splits: Mapping[str, Drawing], classes: tuple[str, ...], limit: int | None, images: int | None
 ) -> dict[str, Drawing]:
     """The splits, each cut to the smaller of the two limits."""
     if limit is not None and limit < len(classes):
         raise DataError(
             Problem(
                 f"limit = {limit} is less than the {len(classes)} classes",
-                "allow at least one picture of each",
+                "allow at least one image of each",
                 option="limit",
             )
         )
     # two of a class: one to train on and one to calibrate with
-    most = [bound for bound in (limit, pictures and max(pictures, 2 * len(classes))) if bound is not None]
+    most = [bound for bound in (limit, images and max(images, 2 * len(classes))) if bound is not None]
     if not most:
         return dict(splits)
     return {
@@ -233,7 +231,7 @@ def _limited(
 
 
 def _calibration(train: Drawing, classes: int, share: float) -> tuple[Drawing, Drawing]:
-    """Calibration pictures, one of each class where it has two, and the training pictures that are left."""
+    """Calibration images, one of each class where it has two, and the training images that are left."""
     counts = train.per_class(classes)
     most = np.maximum(counts - 1, 0)
     least = np.minimum(most, 1)
@@ -244,7 +242,7 @@ def _calibration(train: Drawing, classes: int, share: float) -> tuple[Drawing, D
 
 
 def apportion(counts: Counts, total: int, least: Counts, most: Counts) -> Counts:
-    """How many of each class a share of `total` pictures takes, within `least` and `most` a class.
+    """How many of each class a share of `total` images takes, within `least` and `most` a class.
 
     All arrays int64 (classes,). Source: the largest-remainder method (A. Hamilton, 1792), which keeps the sum exact.
     """
@@ -260,7 +258,7 @@ def apportion(counts: Counts, total: int, least: Counts, most: Counts) -> Counts
 
 
 def evenly(counts: Counts, total: int) -> Counts:
-    """How many of each class make at most `total` pictures, as even as the classes' `counts` allow;
+    """How many of each class make at most `total` images, as even as the classes' `counts` allow;
     int64 (classes,).
     """
     taken = np.zeros_like(counts)
@@ -272,7 +270,7 @@ def evenly(counts: Counts, total: int) -> Counts:
 
 
 def _take(drawing: Drawing, taken: Counts) -> tuple[Drawing, Drawing]:
-    """The first `taken` pictures of each class, and the rest; both in the order that they had."""
+    """The first `taken` images of each class, and the rest; both in the order that they had."""
     starts = np.concatenate([[0], np.cumsum(drawing.per_class(len(taken)))])
     place_in_class = np.arange(len(drawing)) - starts[drawing.labels]
     chosen = place_in_class < taken[drawing.labels]
@@ -290,12 +288,12 @@ def _in_order(drawing: Drawing) -> Drawing:
 
 
 def _warnings(splits: Mapping[str, Drawing], classes: tuple[str, ...]) -> list[str]:
-    """Classes that a given validation or test split has no picture of."""
+    """Classes that a given validation or test split has no image of."""
     warnings = []
     for name in _DRAWN:
         absent = [classes[label] for label in np.flatnonzero(splits[name].per_class(len(classes)) == 0)]
         if absent:
-            warnings.append(f"the {name} split has no picture of {', '.join(absent)}")
+            warnings.append(f"the {name} split has no image of {', '.join(absent)}")
     return warnings
 
 

@@ -67,7 +67,7 @@ def quiet() -> Iterator[None]:
 
 
 class FilePredictor(ABC):
-    """A file with one input of pictures, float32 or pixels, and one float32 output of logits, opened in its runtime.
+    """A file with one input of images, float32 or pixels, and one float32 output of logits, opened in its runtime.
 
     A runtime sets `input_info` and `output_info` and runs one piece; a batch of any size is cut into pieces that the
     file takes. The first size of a shape is the largest batch of one call, or "batch" where any is taken.
@@ -85,16 +85,16 @@ class FilePredictor(ABC):
         """Frees the file's memory."""
 
     def predict(self, batch: NDArray[np.float32] | Pixels) -> Logits:
-        """Logits, float32 (n, classes), of float32 pictures (n, 3, height, width), or of pixels where the file takes
+        """Logits, float32 (n, classes), of float32 images (n, 3, height, width), or of pixels where the file takes
         them.
 
-        Raises `ValueError` when the pictures have another type or shape than the file's input.
+        Raises `ValueError` when the images have another type or shape than the file's input.
         """
         import numpy as np  # heavy; whoever has a batch has imported it
 
         expected, given = (self.input_info.dtype, self.input_info.shape[1:]), (batch.dtype.name, batch.shape[1:])
         if expected != given:
-            raise ValueError(f"the file takes {expected[0]} {expected[1]} for each picture, not {given[0]} {given[1]}")
+            raise ValueError(f"the file takes {expected[0]} {expected[1]} for each image, not {given[0]} {given[1]}")
         if not len(batch):
             classes = [size for size in self.output_info.shape[1:] if isinstance(size, int)]
             return np.empty((0, *classes), np.float32)

@@ -37,7 +37,7 @@ def unsupported(runtime: str, places: Iterable[OperatorPlace], reason: str) -> E
     )
 
 
-def require_one_picture(program: ExportedProgram, runtime: str) -> None:
+def require_one_image(program: ExportedProgram, runtime: str) -> None:
     """Raises `ExportError`, naming them, where a program has several inputs or outputs."""
     signature = program.graph_signature
     for what, names in (("input", signature.user_inputs), ("output", signature.user_outputs)):
@@ -45,7 +45,7 @@ def require_one_picture(program: ExportedProgram, runtime: str) -> None:
             raise ExportError(
                 Problem(
                     f"the model has {len(names)} {what}s: {', '.join(map(str, names))}",
-                    f"edgeopt exports models of one picture and its logits to {runtime}; "
+                    f"edgeopt exports models of one image and its logits to {runtime}; "
                     f"wrap the model so that it has one {what}",
                 )
             )

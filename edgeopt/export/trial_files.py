@@ -30,11 +30,11 @@ _ROUNDS, _CALLS, _WARMUP = 12, 5, 5
 
 @dataclass(frozen=True)
 class TrialFile:
-    """A file that was opened, and one picture as it takes it."""
+    """A file that was opened, and one image as it takes it."""
 
     predictor: Predictor
     size_bytes: int
-    picture: NDArray[np.float32] | Pixels
+    image: NDArray[np.float32] | Pixels
 
 
 class TrialFiles:
@@ -83,12 +83,12 @@ class TrialFiles:
         finally:
             torch.set_num_threads(threads)
         feed = feeder(artifact.exported.input.holds, state.preprocessing)
-        picture = feed(data.validation.pixels(range(1)))
-        return TrialFile(plugin.open(artifact.path, 1), artifact.path.stat().st_size, picture)
+        image = feed(data.validation.pixels(range(1)))
+        return TrialFile(plugin.open(artifact.path, 1), artifact.path.stat().st_size, image)
 
 
 def latencies_ms(files: Sequence[TrialFile]) -> list[float]:
-    """Median milliseconds of a call with one picture on one thread, of each file.
+    """Median milliseconds of a call with one image on one thread, of each file.
 
     They are run in turns, so that a drift of the machine meets them alike.
     """
@@ -97,7 +97,7 @@ def latencies_ms(files: Sequence[TrialFile]) -> list[float]:
         for mine, file in zip(times, files, strict=True):
             for _ in range(_CALLS if round_number else _WARMUP):
                 start = time.perf_counter()
-                file.predictor.predict(file.picture)
+                file.predictor.predict(file.image)
                 if round_number:
                     mine.append((time.perf_counter() - start) * 1e3)
     return [statistics.median(mine) for mine in times]

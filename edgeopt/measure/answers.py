@@ -28,7 +28,7 @@ BATCH_SIZE = 16
 class Verification:
     """A file's answers on the test split.
 
-    `agreement` is the share of pictures with the program's own answer, 0 to 1; `max_logit_difference` is absolute, in
+    `agreement` is the share of images with the program's own answer, 0 to 1; `max_logit_difference` is absolute, in
     logits.
     """
 
@@ -36,11 +36,11 @@ class Verification:
     accuracy_interval: tuple[float, float]
     agreement: float
     max_logit_difference: float
-    pictures: int
+    images: int
 
 
 def feeder(holds: str, preprocessing: Preprocessing) -> Callable[[Pixels], NDArray[np.float32] | Pixels]:
-    """What turns pictures, uint8 (n, height, width, 3), into the batch that a file's predictor takes; `holds` is its
+    """What turns images, uint8 (n, height, width, 3), into the batch that a file's predictor takes; `holds` is its
     input's.
     """
     return (lambda pixels: pixels) if holds == "pixels" else preprocessing.normalize
@@ -53,7 +53,7 @@ def file_logits(
     progress: Progress,
     label: str,
 ) -> Logits:
-    """Logits, float32 (n, classes), of an opened file on every picture of `split`; `feed` is that of `feeder`."""
+    """Logits, float32 (n, classes), of an opened file on every image of `split`; `feed` is that of `feeder`."""
     import numpy as np  # heavy: not part of `edgeopt check`
 
     rows = []
@@ -77,7 +77,7 @@ def verify(task: Task, logits: Logits, reference: Logits, labels: Labels) -> Ver
     if not np.isfinite(logits).all():
         count = int((~np.isfinite(logits)).any(axis=1).sum())
         raise ExportError(
-            f"the file returns numbers that are not finite for {count} of {len(logits)} pictures",
+            f"the file returns numbers that are not finite for {count} of {len(logits)} images",
             hint="a value overflows in this runtime's arithmetic; try another precision",
         )
     score = task.score(logits, labels)
@@ -86,5 +86,5 @@ def verify(task: Task, logits: Logits, reference: Logits, labels: Labels) -> Ver
         accuracy_interval=score.interval,
         agreement=task.agreement(logits, reference),
         max_logit_difference=float(np.abs(logits - reference).max()),
-        pictures=score.count,
+        images=score.count,
     )

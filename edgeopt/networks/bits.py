@@ -91,7 +91,7 @@ def layer_bits(program: ExportedProgram) -> tuple[LayerBits, ...]:
 
 
 def float_layers_of_integers(program: ExportedProgram) -> tuple[tuple[Node, Node], ...]:
-    """The layers of a quantized program that stay float on integers computed from the picture, each with that
+    """The layers of a quantized program that stay float on integers computed from the image, each with that
     activation.
     """
     constants = _constants(program)
@@ -220,7 +220,7 @@ def _constants(program: ExportedProgram) -> set[str]:
 
 
 def _is_constant(node: Node, constants: set[str]) -> bool:
-    """Whether no picture has a part in it."""
+    """Whether no image has a part in it."""
     return all(each.all_input_nodes or each.name in constants for each in upstream(node))
 
 

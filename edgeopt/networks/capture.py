@@ -60,21 +60,21 @@ def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, in
 
 
 def _require_logits(module: nn.Module, batch: Tensor, smallest: int) -> None:
-    """Raises `ExportError` where a module returns something else for `batch`, or for its first `smallest` pictures,
+    """Raises `ExportError` where a module returns something else for `batch`, or for its first `smallest` images,
     than logits.
     """
     import torch
 
     for count in sorted({smallest, len(batch)}):
-        pictures = batch[:count]
+        images = batch[:count]
         with torch.no_grad():
-            logits = module(pictures)
-        if logits.dim() != 2 or len(logits) != len(pictures):
+            logits = module(images)
+        if logits.dim() != 2 or len(logits) != len(images):
             raise ExportError(
-                f"{type(module).__name__} returns {tuple(logits.shape)} for {len(pictures)} pictures, "
+                f"{type(module).__name__} returns {tuple(logits.shape)} for {len(images)} images, "
                 "not logits (batch, classes)",
-                hint="a squeeze() takes away the batch of one picture: use flatten(1)"
-                if len(pictures) == 1 and logits.dim() == 1
+                hint="a squeeze() takes away the batch of one image: use flatten(1)"
+                if len(images) == 1 and logits.dim() == 1
                 else "wrap it in a module that returns the logits alone",
             )
 
@@ -105,7 +105,7 @@ def require_same_function(
 
 
 def example_of(program: ExportedProgram) -> Tensor:
-    """Random pictures, always the same ones, of the shape that `program` takes: two, or one where its batch is fixed at
+    """Random images, always the same ones, of the shape that `program` takes: two, or one where its batch is fixed at
     one.
     """
     import torch
@@ -113,8 +113,8 @@ def example_of(program: ExportedProgram) -> Tensor:
     name = program.graph_signature.user_inputs[0]
     (node,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
     value = node.meta["val"]
-    batch, *picture = value.shape
-    shape, generator = (1 if batch == 1 else 2, *picture), torch.Generator().manual_seed(0)
+    batch, *image = value.shape
+    shape, generator = (1 if batch == 1 else 2, *image), torch.Generator().manual_seed(0)
     if value.dtype == torch.uint8:
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     return torch.randn(shape, generator=generator)
@@ -205,7 +205,7 @@ def fit_batch(example_input: Tensor, batch_range: tuple[int, int]) -> Tensor:
 
 
 def to_program(state: ModelState, split: Split) -> ModelState:
-    """The state in program form: captured on the first pictures of `split` where it still is a module.
+    """The state in program form: captured on the first images of `split` where it still is a module.
 
     A model of another framework is left as it is: its exporters know how to fix its arithmetic.
     """
@@ -227,7 +227,7 @@ def imports_of(program: ExportedProgram, imports: tuple[str, ...]) -> tuple[str,
 
 
 def program_logits(state: ModelState, split: Split, progress: Progress, label: str) -> Logits:
-    """Logits, float32 (n, classes), of a program on every picture of `split`, computed by its own framework."""
+    """Logits, float32 (n, classes), of a program on every image of `split`, computed by its own framework."""
     import numpy as np
 
     answer = state.foreign.logits if state.framework != TORCH else _answers(state.program)

@@ -104,7 +104,7 @@ def _constants_read(model: GraphModule) -> set[str]:
 
 
 def _is_computed(argument: object) -> bool:
-    """Whether it is the result of arithmetic, in which no picture has a part. Rounding to integers is not arithmetic:
+    """Whether it is the result of arithmetic, in which no image has a part. Rounding to integers is not arithmetic:
     it has to be seen.
     """
     return operator_name(argument).startswith("aten.") and all(

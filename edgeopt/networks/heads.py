@@ -1,4 +1,4 @@
-"""What sources of models share: the classifier head, BatchNorm's momentum, the pictures a network takes, its first
+"""What sources of models share: the classifier head, BatchNorm's momentum, the images a network takes, its first
 state.
 """
 
@@ -31,7 +31,7 @@ def float_state(
 def normalization_warnings(
     preprocessing: Preprocessing, weights: str, mean: Sequence[float], std: Sequence[float]
 ) -> list[str]:
-    """A warning when pretrained weights know pictures normalized otherwise than here."""
+    """A warning when pretrained weights know images normalized otherwise than here."""
     trained, used = (*mean, *std), (*preprocessing.mean, *preprocessing.std)
     if all(abs(one - other) < 1e-3 for one, other in zip(trained, used, strict=True)):
         return []
@@ -83,7 +83,7 @@ def set_batch_norm_momentum(model: nn.Module, momentum: float) -> int:
 
 
 def require_input(model: nn.Module, name: str, image_size: int, classes: int, hint: str | None = None) -> None:
-    """Raises `RecipeError` when `model` does not turn pictures of `image_size` px into logits for `classes`.
+    """Raises `RecipeError` when `model` does not turn images of `image_size` px into logits for `classes`.
 
     Only shapes are computed. The hint says the smallest size that works where there is one, unless `hint` is given.
     """
@@ -96,24 +96,24 @@ def require_input(model: nn.Module, name: str, image_size: int, classes: int, hi
             middle = (low + high) // 2
             low, high = (low, middle) if _refusal(model, middle, classes) is None else (middle, high)
         hint = f"set image_size to {high} or more"
-    raise RecipeError(Problem(f"{name} does not take pictures of {image_size} px: {reason}", hint))
+    raise RecipeError(Problem(f"{name} does not take images of {image_size} px: {reason}", hint))
 
 
 def _refusal(model: nn.Module, image_size: int, classes: int) -> str | None:
-    """Why the network does not take pictures of this size, or None."""
+    """Why the network does not take images of this size, or None."""
     state = {name: torch.empty_like(value, device="meta") for name, value in _tensors(model).items()}
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            pictures = torch.empty(2, 3, image_size, image_size, device="meta")
-            logits = functional_call(model, state, (pictures,))
+            images = torch.empty(2, 3, image_size, image_size, device="meta")
+            logits = functional_call(model, state, (images,))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     finally:
         model.train(training)
     shape = tuple(getattr(logits, "shape", ()))
-    return None if shape == (2, classes) else f"it gives an output of shape {shape} for 2 pictures"
+    return None if shape == (2, classes) else f"it gives an output of shape {shape} for 2 images"
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -12,7 +12,8 @@ from edgeopt.report.schema import Report
 def float_model_folder(run: Path) -> Path:
     """The folder, named by its key, with the float model of a run: the state before its first optimizing pass.
 
-    `edgeopt.networks.saved.load_state` reads it. The run's report names the key; the store lies beside the run's folder.
+    `edgeopt.networks.saved.load_state` reads it. The run's report names the key; the store lies beside the run's
+    folder.
 
     Raises `CheckpointError` when there is no report, or when the state is no longer in the run's store.
     """

@@ -109,7 +109,7 @@ def _measure(job: Job, number: int, events: Events) -> None:
     settings = plan.measure
     outline = load_outline(bench.result(planned.program_stage).folder)
     test = bench.test()
-    pixels = test.pixels([picture % len(test) for picture in range(settings.batch_size)])
+    pixels = test.pixels([image % len(test) for image in range(settings.batch_size)])
     feed = feeder(bench.results.export(planned).exported.input.holds, outline.preprocessing)
     serve(
         exporter=planned.use.plugin,

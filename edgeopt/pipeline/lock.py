@@ -91,7 +91,7 @@ def compare_plan(lock: Lock, plan: Plan) -> None:
 
 
 def compare_data(lock: Lock, data_fingerprint: str) -> None:
-    """Raises `LockError` when the pictures are not those of the lock."""
+    """Raises `LockError` when the images are not those of the lock."""
     _raise(lock, _differences({"data_fingerprint": lock.data_fingerprint}, {"data_fingerprint": data_fingerprint}))
 
 

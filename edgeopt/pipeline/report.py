@@ -78,8 +78,8 @@ def build_report(results: Results, failures: Mapping[str, str], labels: Labels, 
     )
 
 
-def shown_pictures(report: Report, pixels: Callable[[list[int]], NDArray[np.uint8]]) -> dict[int, NDArray[np.uint8]]:
-    """The pictures of the report's samples by test index, uint8 (height, width, 3)."""
+def shown_images(report: Report, pixels: Callable[[list[int]], NDArray[np.uint8]]) -> dict[int, NDArray[np.uint8]]:
+    """The images of the report's samples by test index, uint8 (height, width, 3)."""
     indices = [sample.index for sample in report.samples]
     return dict(zip(indices, pixels(indices), strict=True)) if indices else {}
 
@@ -150,7 +150,7 @@ def _with_answers(row: Row, verification: Verification, logits: Logits, labels: 
 
 
 def _confusion(logits: Logits, labels: Labels, classes: int) -> tuple[tuple[int, ...], ...]:
-    """Counts of test pictures, `[true][predicted]`."""
+    """Counts of test images, `[true][predicted]`."""
     pairs = labels * classes + logits.argmax(axis=1)
     counts = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
     return tuple(tuple(int(count) for count in row) for row in counts)
@@ -178,7 +178,7 @@ def _dataset(results: Results) -> DatasetSummary:
 
 
 def _samples(results: Results, failures: Mapping[str, str], labels: Labels) -> tuple[Sample, ...]:
-    """Test pictures with every file's answer, chosen by the answers of the last file that was made."""
+    """Test images with every file's answer, chosen by the answers of the last file that was made."""
     made = [
         planned
         for planned in results.plan.exports

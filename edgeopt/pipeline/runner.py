@@ -59,7 +59,7 @@ def check(
     smoke: bool = False,
     plugin_files: Iterable[Path] = (),
 ) -> Plan:
-    """Finds everything that can be wrong with a recipe before a picture is read.
+    """Finds everything that can be wrong with a recipe before an image is read.
 
     Raises `RecipeError` with all problems.
     """

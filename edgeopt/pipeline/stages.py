@@ -121,7 +121,7 @@ class Workbench:
 
 
 def _make_data(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
-    return prepare(bench.raw(), bench.plan.dataset.options, folder, bench.progress, bench.plan.budget.pictures)
+    return prepare(bench.raw(), bench.plan.dataset.options, folder, bench.progress, bench.plan.budget.images)
 
 
 def _make_model(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
@@ -231,14 +231,14 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
 
 
 def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
-    from edgeopt.pipeline.report import build_report, shown_pictures
+    from edgeopt.pipeline.report import build_report, shown_images
     from edgeopt.report.html import render_html
 
     test = bench.test()
     report = build_report(bench.results, bench.failures, test.labels, bench.log)
     (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
     recipe_text = bench.plan.recipe.source.text or json.dumps(bench.plan.resolved(), indent=2)
-    html = render_html(report, pictures=shown_pictures(report, test.pixels), recipe_text=recipe_text)
+    html = render_html(report, images=shown_images(report, test.pixels), recipe_text=recipe_text)
     (folder / "report.html").write_text(html, encoding="utf-8")
     return WrittenReport()
 

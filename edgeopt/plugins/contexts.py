@@ -25,7 +25,7 @@ class Budget:
 
     epochs: int | None = None
     batches: int | None = None
-    pictures: int | None = None
+    images: int | None = None
 
     def of(self, bound: int | None, wanted: int) -> int:
         """`wanted`, cut to `bound`."""
@@ -35,7 +35,7 @@ class Budget:
 FULL_BUDGET = Budget()
 
 
-SMOKE_BUDGET = Budget(epochs=1, batches=2, pictures=48)
+SMOKE_BUDGET = Budget(epochs=1, batches=2, images=48)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class PassContext:
 class ExportContext:
     """Where an exporter writes, and the card that it completes with `with_tensors` and embeds where the format allows.
 
-    `calibration` are the pictures for exporters that quantize by themselves, and `seed` is the export's own.
+    `calibration` are the images for exporters that quantize by themselves, and `seed` is the export's own.
     """
 
     path: Path

@@ -85,10 +85,10 @@ class Plugin:
 
 @dataclass(frozen=True)
 class DatasetPlugin(Plugin):
-    """A data set: labelled pictures, as they come.
+    """A data set: labelled images, as they come.
 
     `load(options)` returns a `RawDataset`; the core chooses classes, draws splits and applies the preprocessing.
-    `fingerprint(options)` is a cheap text that changes when the pictures do (names, sizes and times of files; a
+    `fingerprint(options)` is a cheap text that changes when the images do (names, sizes and times of files; a
     version), so that a cached run notices without reading them.
     """
 
@@ -284,7 +284,7 @@ class ProbePlugin(Plugin):
     """A kind of compression whose effect on each layer `edgeopt sensitivity RECIPE --of NAME` measures.
 
     `prepare(network, calibration, options)` makes it ready for a captured float program, whose layers and weights
-    `network` knows. `calibration` calls for batches of calibration pictures, float32 (n, 3, height, width), as often as
+    `network` knows. `calibration` calls for batches of calibration images, float32 (n, 3, height, width), as often as
     they are needed. `levels` is its scale.
     """
 

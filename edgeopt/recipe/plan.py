@@ -1,6 +1,6 @@
 """Shape to plan: every plugin found, every option checked, every stage keyed, and all errors at once.
 
-Nothing heavy is imported and no picture is read here. `edgeopt check` is this module; `edgeopt run` goes on from it.
+Nothing heavy is imported and no image is read here. `edgeopt check` is this module; `edgeopt run` goes on from it.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def _file_roles(plan: Plan, *, is_converted: bool) -> tuple[Role, ...]:
 def _stages(plan: Plan) -> Iterable[Stage]:
     """The stages of a plan in an order in which they can run; each key covers all that its result depends on."""
     key_of = keys_of(plan.registry)
-    budget = [plan.budget.epochs, plan.budget.batches, plan.budget.pictures]
+    budget = [plan.budget.epochs, plan.budget.batches, plan.budget.images]
     trainer = to_json(plan.recipe.trainer)
     seed = plan.recipe.seed
 
@@ -259,7 +259,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         StageKind.DATA,
         "data",
         f"data: {plan.dataset.plugin.name}",
-        key_of(plan.dataset, plan.data_fingerprint, plan.budget.pictures),
+        key_of(plan.dataset, plan.data_fingerprint, plan.budget.images),
         (),
         ("dataset",),
     )

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from edgeopt.errors import Location, Problem, RecipeError, did_you_mean
-from edgeopt.options import Gates, MeasureSettings, TrainerSettings
+from edgeopt.options import Gates, MeasureSettings, Options, TrainerSettings
 
 Key = tuple[str | int, ...]
 
@@ -54,7 +54,7 @@ class Recipe(BaseModel):
     description: str = Field("", description="what the recipe is for, shown in the report")
     seed: int = Field(17, ge=0, lt=2**32, description="seed of everything random")
     baseline: bool = Field(True, description="also export and measure the float model, to compare with")
-    dataset: Step = Field(description="the pictures")
+    dataset: Step = Field(description="the images")
     model: Step = Field(description="the network")
     passes: tuple[Step, ...] = Field((), description="what is done to the model, in order")
     exports: tuple[ExportStep, ...] = Field(min_length=1, description="the files to make")
@@ -160,7 +160,7 @@ def problems_of(
         match detail["type"]:
             case "extra_forbidden":
                 message = f"unknown key {name!r}"
-                hint = did_you_mean(str(inner[-1]), _sibling_fields(model, inner[:-1]))
+                hint = _known_as(str(inner[-1]), _model_at(model, inner[:-1]))
             case "missing":
                 message = f"{name!r} is missing"
                 hint = f"add a [{name}] table" if name in ("dataset", "model") else None
@@ -173,17 +173,26 @@ def problems_of(
     return problems
 
 
-def _sibling_fields(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """The field names beside an unknown key, found by walking nested models along `path`."""
+def _known_as(name: str, model: type[BaseModel] | None) -> str | None:
+    """What an unknown key of `model` may be: an option's former name, or a slip of the pen."""
+    if model is None:
+        return None
+    if issubclass(model, Options) and model.renamed.get(name) in model.model_fields:
+        return f"it is called {model.renamed[name]!r} now"
+    return did_you_mean(name, [option.alias or each for each, option in model.model_fields.items()])
+
+
+def _model_at(model: type[BaseModel], path: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The model that an unknown key stands in, found by walking nested models along `path`."""
     for part in path:
         if isinstance(part, int):
             continue
         option = model.model_fields.get(str(part))
         nested = list(_models_in(option.annotation)) if option else []
         if not nested:
-            return []
+            return None
         model = nested[0]
-    return [option.alias or name for name, option in model.model_fields.items()]
+    return model
 
 
 def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:

@@ -20,14 +20,14 @@ class Condensed:
     hidden: int
 
     def share(self, row: int, column: int) -> float:
-        """What part of the pictures of class `row` was taken for `column`, 0 to 1."""
+        """What part of the images of class `row` was taken for `column`, 0 to 1."""
         total = sum(self.counts[row])
         return self.counts[row][column] / total if total else 0.0
 
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """How many pictures of `true` were taken for `predicted`, out of `support`."""
+    """How many images of `true` were taken for `predicted`, out of `support`."""
 
     true: str
     predicted: str

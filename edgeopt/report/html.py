@@ -25,7 +25,7 @@ from edgeopt.types import PassRecord, Role
 if TYPE_CHECKING:
     from edgeopt.arrays import Pixels
 
-_PICTURE_SIDE = 128  # px; larger pictures are shown no larger, and would only make the page heavy
+_IMAGE_SIDE = 128  # px; larger images are shown no larger, and would only make the page heavy
 _MOST_IN_A_LINE = 4  # entries of a fact that is a table; more get the whole width
 _FEW_CLASSES = 20
 _WORST_CLASSES = 14  # of more classes than a few, so many are shown in the confusion matrix
@@ -42,8 +42,8 @@ class _Bars:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A test picture beside what a file took it for; `source` is a data URI, or None where the
-    picture is not at hand.
+    """A test image beside what a file took it for; `source` is a data URI, or None where the
+    image is not at hand.
     """
 
     source: str | None
@@ -60,10 +60,10 @@ class _Pass:
     plots: tuple[plots.Plot, ...]
 
 
-def render_html(report: Report, pictures: Mapping[int, Pixels] | None = None, recipe_text: str = "") -> str:
+def render_html(report: Report, images: Mapping[int, Pixels] | None = None, recipe_text: str = "") -> str:
     """The page of a report.
 
-    `pictures` are those of `report.samples` by test index, uint8 (height, width, 3); `recipe_text` is the recipe as its
+    `images` are those of `report.samples` by test index, uint8 (height, width, 3); `recipe_text` is the recipe as its
     author wrote it.
     """
     detailed = _detailed_row(report)
@@ -96,7 +96,7 @@ def render_html(report: Report, pictures: Mapping[int, Pixels] | None = None, re
             worst=worst_pairs(confusion, classes) if confusion else (),
             scores=scores[:_FEW_CLASSES],
             more_scores=scores[_FEW_CLASSES:],
-            shown=_shown(report, detailed, pictures or {}),
+            shown=_shown(report, detailed, images or {}),
             slowest=max((stage.seconds for stage in report.stages), default=0.0),
             recipe_text=recipe_text,
         )
@@ -134,7 +134,7 @@ def environment(*folders: Path) -> Environment:
 
 
 def _detailed_row(report: Report) -> Row | None:
-    """The file whose classes and pictures are shown: the last that works, an optimized one where there is one."""
+    """The file whose classes and images are shown: the last that works, an optimized one where there is one."""
     made = [row for row in report.rows if not row.error]
     return next(iter([row for row in reversed(made) if row.role is Role.OPTIMIZED] or made[::-1]), None)
 
@@ -159,7 +159,7 @@ def _bars(rows: Sequence[Row]) -> list[_Bars]:
     ]
 
 
-def _shown(report: Report, row: Row | None, pictures: Mapping[int, Pixels]) -> list[_Shown]:
+def _shown(report: Report, row: Row | None, images: Mapping[int, Pixels]) -> list[_Shown]:
     """The samples that `row` answered, wrong answers first."""
     if row is None:
         return []
@@ -168,16 +168,16 @@ def _shown(report: Report, row: Row | None, pictures: Mapping[int, Pixels]) -> l
     )
     answered = [sample for sample in report.samples if row.file in sample.predictions]
     answered.sort(key=lambda sample: sample.predictions[row.file].label == sample.label)
-    return [_shown_sample(sample, row, baseline, report.dataset.classes, pictures) for sample in answered]
+    return [_shown_sample(sample, row, baseline, report.dataset.classes, images) for sample in answered]
 
 
 def _shown_sample(
-    sample: Sample, row: Row, baseline: Row | None, classes: Sequence[str], pictures: Mapping[int, Pixels]
+    sample: Sample, row: Row, baseline: Row | None, classes: Sequence[str], images: Mapping[int, Pixels]
 ) -> _Shown:
     answer = sample.predictions[row.file]
     before = sample.predictions.get(baseline.file) if baseline else None
     return _Shown(
-        source=_data_uri(pictures[sample.index]) if sample.index in pictures else None,
+        source=_data_uri(images[sample.index]) if sample.index in images else None,
         truth=classes[sample.label],
         answer=classes[answer.label],
         confidence=answer.confidence,
@@ -187,11 +187,11 @@ def _shown_sample(
 
 
 def _data_uri(pixels: Pixels) -> str:
-    """A picture, uint8 (height, width, 3), as a PNG inside a URI, made smaller when it is large."""
-    from PIL import Image  # only a report with pictures needs it
+    """An image, uint8 (height, width, 3), as a PNG inside a URI, made smaller when it is large."""
+    from PIL import Image  # only a report with images needs it
 
     image = Image.fromarray(pixels)
-    image.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
+    image.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""Which test pictures the report shows."""
+"""Which test images the report shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def choose_samples(labels: Sequence[int], predicted: Sequence[int], limit: int = 24) -> tuple[int, ...]:
-    """Indices of at most `limit` pictures, wrong answers first and at most two thirds of them,
+    """Indices of at most `limit` images, wrong answers first and at most two thirds of them,
     spread over the classes.
     """
     wrong = _in_turns([index for index, label in enumerate(labels) if predicted[index] != label], labels)

@@ -25,7 +25,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class fares; a share of nothing (no such pictures, never predicted) is None."""
+    """How one class fares; a share of nothing (no such images, never predicted) is None."""
 
     name: str
     precision: float | None
@@ -130,7 +130,7 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class SamplePrediction:
-    """What a file took a picture for; `label` is a class index, `confidence` 0 to 1."""
+    """What a file took an image for; `label` is a class index, `confidence` 0 to 1."""
 
     label: int
     confidence: float
@@ -138,7 +138,7 @@ class SamplePrediction:
 
 @dataclass(frozen=True)
 class Sample:
-    """One test picture and what each file took it for; `predictions` is keyed by the row's `file`."""
+    """One test image and what each file took it for; `predictions` is keyed by the row's `file`."""
 
     index: int
     label: int
@@ -158,9 +158,9 @@ class RecipeSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSummary:
-    """The data set after classes were chosen and splits drawn; `splits` counts the pictures of each.
+    """The data set after classes were chosen and splits drawn; `splits` counts the images of each.
 
-    `groups` counts, where the data set names groups such as speakers, those that each split has pictures of.
+    `groups` counts, where the data set names groups such as speakers, those that each split has images of.
     """
 
     name: str
@@ -248,7 +248,7 @@ class Report:
 
 
 def class_scores(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> tuple[ClassScore, ...]:
-    """Precision, recall and support of each class; `confusion[true][predicted]` counts test pictures."""
+    """Precision, recall and support of each class; `confusion[true][predicted]` counts test images."""
     scores = []
     for index, name in enumerate(classes):
         right = confusion[index][index]

@@ -10,7 +10,7 @@ from edgeopt.report.schema import Row
 from edgeopt.types import PassRecord, Role
 
 SMOKE = (
-    "This was a smoke run on a few batches and pictures: it shows that the recipe works, "
+    "This was a smoke run on a few batches and images: it shows that the recipe works, "
     "its figures mean nothing, and gates were not judged."
 )
 
@@ -96,7 +96,7 @@ def _accuracy(pair: Comparison) -> str:
         return f"{start} stayed at {figures.percent(after)}."
     went = f"{start} went from {figures.percent(before)} to {figures.percent(after)} ({figures.points(change)})"
     if pair.intervals_overlap:
-        return f"{went}; the 95 % intervals overlap, so with this many test pictures the difference may be chance."
+        return f"{went}; the 95 % intervals overlap, so with this many test images the difference may be chance."
     return f"{went}; the 95 % intervals do not overlap, so this is a {'gain' if change > 0 else 'loss'}, not chance."
 
 
@@ -131,7 +131,7 @@ def _doubt_of_answers(row: Row) -> Iterator[str]:
         cause = f"that is what {row.precision} costs" if row.converted else "the export changed the model"
         yield (
             f"{name}: the file answers differently from its own program for {figures.percent(1 - row.agreement)} "
-            f"of the test pictures: {cause}."
+            f"of the test images: {cause}."
         )
 
 

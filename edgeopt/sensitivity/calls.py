@@ -49,7 +49,7 @@ class Call:
 @dataclass(frozen=True, eq=False)
 class Code:
     """All calls in order, the value that they start from, the one that they end with, and what is known without a
-    picture.
+    image.
     """
 
     input: Node
@@ -59,7 +59,7 @@ class Code:
 
 
 def calls_of(program: ExportedProgram) -> Code:
-    """The calls of a program of one input and one output; what depends on no picture is computed here, once.
+    """The calls of a program of one input and one output; what depends on no image is computed here, once.
 
     Raises `ExportError` for other programs.
     """

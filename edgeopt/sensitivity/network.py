@@ -67,7 +67,7 @@ class Network:
     """A captured float program by its layers.
 
     It takes float32 (n, channels, height, width) and gives logits (n, classes); runs belong into
-    `torch.inference_mode`. What depends on no picture is computed once. Several threads may run it at once.
+    `torch.inference_mode`. What depends on no image is computed once. Several threads may run it at once.
 
     Raises `ExportError` for a program that does not return one tensor.
     """
@@ -101,20 +101,20 @@ class Network:
             yield Moment(self.layers[name], stop, dict(values))
 
     def watch(self, batches: Iterable[Tensor], see: Callable[[str, Tensor], None]) -> int:
-        """Calls `see(layer, input)` for all that enters each layer while `batches` run; returns how many pictures they
+        """Calls `see(layer, input)` for all that enters each layer while `batches` run; returns how many images they
         hold.
         """
         owners = {node: layer.name for layer in self.layers.values() for node in layer.nodes}
-        pictures = 0
+        images = 0
         with torch.inference_mode():
             for batch in batches:
-                pictures += len(batch)
+                images += len(batch)
                 values: Values = {self._code.input: batch}
                 for place, call in enumerate(self._code.calls):
                     if call.node in owners:
                         see(owners[call.node], self._value(call.args[_INPUT], values))
                     self._run(values, place, place + 1, {})
-        return pictures
+        return images
 
     def _by_node(self, changes: Mapping[str, Change]) -> Mapping[Node, Change]:
         return {node: change for name, change in changes.items() for node in self.layers[name].nodes}

@@ -22,7 +22,7 @@ class ShownCell:
     tone: str
     share: float
     chosen: bool
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def cell_text(cell: Cell, scan: Scan) -> str:
     """The score; of one that was not run to the end what is certain of it, if anything is."""
     if cell.verdict is Verdict.SKIPPED:
         return figures.MISSING
-    if cell.pictures < scan.pictures and cell.verdict is Verdict.FAILS:
+    if cell.images < scan.images and cell.verdict is Verdict.FAILS:
         return f"≥ {_figure(cell.least, scan)}"
-    if cell.pictures < scan.pictures and cell.verdict is Verdict.PASSES and cell.most is not None:
+    if cell.images < scan.images and cell.verdict is Verdict.PASSES and cell.most is not None:
         return f"≤ {_figure(cell.most, scan)}"
     return _figure(cell.score, scan)
 
@@ -74,7 +74,7 @@ def shown_layers(scan: Scan) -> list[ShownLayer]:
         ShownLayer(
             name,
             [
-                ShownCell(cell_text(cell, scan), *_tone(cell, scan), recommended.get(name) == cell.level, cell.pictures)
+                ShownCell(cell_text(cell, scan), *_tone(cell, scan), recommended.get(name) == cell.level, cell.images)
                 for cell in cells
             ],
             level_text(recommended[name], scan) if name in recommended else figures.MISSING,
@@ -98,9 +98,9 @@ def _layers(count: int) -> str:
 
 
 def savings(scan: Scan) -> float:
-    """The share of all pictures of all layers and levels that nobody had to run, 0 to 1."""
-    ran = sum(cell.pictures for cell in scan.cells)
-    return 1 - ran / (len(scan.cells) * scan.pictures)
+    """The share of all images of all layers and levels that nobody had to run, 0 to 1."""
+    ran = sum(cell.images for cell in scan.cells)
+    return 1 - ran / (len(scan.cells) * scan.images)
 
 
 def render_page(scan: Scan, recipe_name: str) -> str:

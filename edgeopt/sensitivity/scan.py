@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgeopt.arrays import Labels, Logits
     from edgeopt.preprocessing import Preprocessing
 
-__all__ = ["Pictures", "ScanSettings", "scan"]
+__all__ = ["Images", "ScanSettings", "scan"]
 
 T = TypeVar("T")
 
@@ -42,19 +42,19 @@ _LONGEST_ROUND = 8  # batches between two looks, after which a killed scan goes 
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """Labelled pictures in the order in which a scan sees them, and how they become inputs."""
+class Images:
+    """Labelled images in the order in which a scan sees them, and how they become inputs."""
 
     split: Split
     preprocessing: Preprocessing
     batches: tuple[tuple[int, ...], ...]
 
     @staticmethod
-    def drawn(split: Split, preprocessing: Preprocessing, settings: ScanSettings) -> Pictures:
-        """Pictures of `split` in an order drawn by the seed."""
-        order = np.random.default_rng(settings.seed).permutation(len(split))[: settings.pictures].tolist()
+    def drawn(split: Split, preprocessing: Preprocessing, settings: ScanSettings) -> Images:
+        """Images of `split` in an order drawn by the seed."""
+        order = np.random.default_rng(settings.seed).permutation(len(split))[: settings.images].tolist()
         size = settings.batch_size
-        return Pictures(
+        return Images(
             split, preprocessing, tuple(tuple(order[start : start + size]) for start in range(0, len(order), size))
         )
 
@@ -73,7 +73,7 @@ def scan(
     of: str,
     levels: Sequence[float],
     untouched: float,
-    pictures: Pictures,
+    images: Images,
     settings: ScanSettings,
     progress: Progress,
     checkpoint: Path | None = None,
@@ -85,8 +85,8 @@ def scan(
     probe's scale.
     """
     with _Workers(max(1, settings.workers)) as workers, torch.inference_mode():
-        reference = _reference(network, pictures, workers, progress)
-        scanner = _Scanner(network, probe, tuple(levels), pictures, settings, reference, workers)
+        reference = _reference(network, images, workers, progress)
+        scanner = _Scanner(network, probe, tuple(levels), images, settings, reference, workers)
         scanner.resume(checkpoint)
         with progress.bar(f"sensitivity to {of}", scanner.total) as bar:
             bar.advance(scanner.total - scanner.left)
@@ -98,18 +98,18 @@ def scan(
         threshold=settings.threshold,
         error=settings.error if settings.stop_early else 0.0,
         untouched=untouched,
-        pictures=whole.pictures,
-        accuracy=whole.right / whole.pictures,
+        images=whole.images,
+        accuracy=whole.right / whole.images,
         cells=scanner.cells(),
     )
 
 
-def _reference(network: Network, pictures: Pictures, workers: _Workers, progress: Progress) -> list[Logits]:
+def _reference(network: Network, images: Images, workers: _Workers, progress: Progress) -> list[Logits]:
     """The float network's logits of each batch."""
-    with progress.bar("answers of the float network", len(pictures.batches)) as bar:
+    with progress.bar("answers of the float network", len(images.batches)) as bar:
         futures: list[Future[Logits]] = []
-        for batch in range(len(pictures.batches)):
-            futures.append(workers.submit(partial(_logits, network, pictures.inputs(batch))))
+        for batch in range(len(images.batches)):
+            futures.append(workers.submit(partial(_logits, network, images.inputs(batch))))
             bar.advance()
         return [future.result() for future in futures]
 
@@ -130,17 +130,17 @@ class _Scanner:
         network: Network,
         probe: Probe,
         levels: tuple[float, ...],
-        pictures: Pictures,
+        images: Images,
         settings: ScanSettings,
         reference: Sequence[Logits],
         workers: _Workers,
     ) -> None:
         self._network, self._probe, self._levels = network, probe, levels
-        self._pictures, self._settings, self._reference, self._workers = pictures, settings, reference, workers
-        self._rounds = _rounds(len(pictures.batches), settings)
+        self._images, self._settings, self._reference, self._workers = images, settings, reference, workers
+        self._rounds = _rounds(len(images.batches), settings)
         whole = Tally()
         for batch, logits in enumerate(reference):
-            whole = whole.plus(tally(logits, logits, pictures.labels(batch)))
+            whole = whole.plus(tally(logits, logits, images.labels(batch)))
         self._tallies: dict[_Key, Tally] = {(layer, level): Tally() for layer in probe.layers for level in levels}
         looks = max(1, len(self._tallies) * len(self._rounds) * _BOUNDS)
         error = settings.error / looks if settings.stop_early else 0.0
@@ -152,16 +152,16 @@ class _Scanner:
 
     @property
     def total(self) -> int:
-        """Pictures to run for all layers and levels, if nothing stops early."""
-        return len(self._tallies) * self.judge.whole.pictures
+        """Images to run for all layers and levels, if nothing stops early."""
+        return len(self._tallies) * self.judge.whole.images
 
     @property
     def left(self) -> int:
-        """Pictures that are left to run, at most."""
-        return sum(self.judge.whole.pictures - self._tallies[key].pictures for key in self._undecided())
+        """Images that are left to run, at most."""
+        return sum(self.judge.whole.images - self._tallies[key].images for key in self._undecided())
 
     def run(self, bar: Bar, checkpoint: Path | None) -> None:
-        """Runs round after round until everything is decided, or has seen all pictures."""
+        """Runs round after round until everything is decided, or has seen all images."""
         while keys := self._active():
             left = self.left
             rounds = {key: self._rounds[self._looks[key]] for key in keys}
@@ -170,7 +170,7 @@ class _Scanner:
             for key in keys:
                 self._looks[key] += 1
             self._decide(keys)
-            ran = sum(len(self._pictures.batches[batch]) for batches in rounds.values() for batch in batches)
+            ran = sum(len(self._images.batches[batch]) for batches in rounds.values() for batch in batches)
             bar.advance(left - self.left - ran)  # what nobody has to run any more
             if checkpoint is not None:
                 write_aside(checkpoint, json.dumps(self._to_json()))
@@ -236,7 +236,7 @@ class _Scanner:
             by_layer: dict[str, list[_Key]] = {}
             for key in (key for key, batches in rounds.items() if batch in batches):
                 by_layer.setdefault(key[0], []).append(key)
-            for moment in self._network.walk(self._pictures.inputs(batch), by_layer):
+            for moment in self._network.walk(self._images.inputs(batch), by_layer):
                 futures += [
                     (key, self._workers.submit(self._task(moment, key, batch, bar)))
                     for key in by_layer[moment.layer.name]
@@ -248,7 +248,7 @@ class _Scanner:
     def _task(self, moment: Moment, key: _Key, batch: int, bar: Bar) -> Callable[[], Tally]:
         if key not in self._changes:
             self._changes[key] = self._probe.change(*key)
-        change, labels, reference = self._changes[key], self._pictures.labels(batch), self._reference[batch]
+        change, labels, reference = self._changes[key], self._images.labels(batch), self._reference[batch]
 
         def run() -> Tally:
             logits: Logits = self._network.logits_from(moment, change).numpy()
@@ -261,7 +261,7 @@ class _Scanner:
     def _cell(self, key: _Key) -> Cell:
         seen = self._tallies[key]
         least, most = self.judge.bounds(seen)
-        return Cell(*key, self.judge.score(seen), least, most, seen.pictures, self._verdicts.get(key, Verdict.NONE))
+        return Cell(*key, self.judge.score(seen), least, most, seen.images, self._verdicts.get(key, Verdict.NONE))
 
 
 def _rounds(batches: int, settings: ScanSettings) -> tuple[range, ...]:

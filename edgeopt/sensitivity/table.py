@@ -17,13 +17,13 @@ class Measure(StrEnum):
     """How far a changed network is from the float one."""
 
     ACCURACY = "accuracy"
-    """The drop of top-1 accuracy, as a share of the pictures; negative where more answers are right."""
+    """The drop of top-1 accuracy, as a share of the images; negative where more answers are right."""
     LOGITS = "logits"
     """The squared difference of the logits, as a share of the squares of the float network's logits."""
 
 
 class Verdict(StrEnum):
-    """Whether the score of a level on all pictures is above the threshold."""
+    """Whether the score of a level on all images is above the threshold."""
 
     PASSES = "passes"
     FAILS = "fails"
@@ -37,7 +37,7 @@ class Verdict(StrEnum):
 class Cell:
     """One layer at one level.
 
-    `score` is that on the `pictures` that were run; `least` and `most` bound the one on all pictures, and `most` is
+    `score` is that on the `images` that were run; `least` and `most` bound the one on all images, and `most` is
     None where nothing does.
     """
 
@@ -46,7 +46,7 @@ class Cell:
     score: float
     least: float
     most: float | None
-    pictures: int
+    images: int
     verdict: Verdict
 
 
@@ -54,8 +54,8 @@ class Cell:
 class Scan:
     """The cells of all layers, in the order of the program, each with its levels from the mildest to the harshest.
 
-    `of` names the probe, `untouched` its level that changes nothing; `pictures` is how many there are, and `accuracy`
-    that of the float network on them. `error` bounds the probability that any verdict is not that on all pictures.
+    `of` names the probe, `untouched` its level that changes nothing; `images` is how many there are, and `accuracy`
+    that of the float network on them. `error` bounds the probability that any verdict is not that on all images.
     """
 
     of: str
@@ -63,7 +63,7 @@ class Scan:
     threshold: float | None
     error: float
     untouched: float
-    pictures: int
+    images: int
     accuracy: float
     cells: tuple[Cell, ...]
 
@@ -120,7 +120,7 @@ class Scan:
                 "score",
                 "least",
                 "most",
-                "pictures",
+                "images",
                 "verdict",
                 "recommended",
             )  # the level's column names its kind
@@ -129,6 +129,6 @@ class Scan:
             bounds = (f"{cell.least:.6g}", "" if cell.most is None else f"{cell.most:.6g}")
             chosen = "yes" if recommended.get(cell.layer) == cell.level else ""
             writer.writerow(
-                (cell.layer, f"{cell.level:g}", f"{cell.score:.6g}", *bounds, cell.pictures, cell.verdict, chosen)
+                (cell.layer, f"{cell.level:g}", f"{cell.score:.6g}", *bounds, cell.images, cell.verdict, chosen)
             )
         return text.getvalue()

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from edgeopt.arrays import Labels, Logits
 
-_SLACK = 1e-9  # a threshold of 0.07 of 100 pictures is 7 pictures, whatever their product is in binary
+_SLACK = 1e-9  # a threshold of 0.07 of 100 images is 7 images, whatever their product is in binary
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over the pictures that were run so far.
+    """Sums over the images that were run so far.
 
     `right` and `wrong` count the float network's answers, `lost` and `gained` those of them that the change turned
     around. `error` is the sum of squared differences of logits, `energy` that of the float network's squared logits.
@@ -37,8 +37,8 @@ class Tally:
     energy: float = 0.0
 
     @property
-    def pictures(self) -> int:
-        """How many pictures were run."""
+    def images(self) -> int:
+        """How many images were run."""
         return self.right + self.wrong
 
     def plus(self, other: Tally) -> Tally:
@@ -85,8 +85,8 @@ def _sum_of_squares(values: NDArray[np.float64]) -> float:
 class Judge:
     """Tells a score and its bounds from a tally, and when they decide.
 
-    `whole` is the tally of the float network with itself: all pictures. The pictures of a tally are drawn from these at
-    random. `error` is the probability of one wrong bound; with 0, bounds hold whatever the other pictures are.
+    `whole` is the tally of the float network with itself: all images. The images of a tally are drawn from these at
+    random. `error` is the probability of one wrong bound; with 0, bounds hold whatever the other images are.
     """
 
     measure: Measure
@@ -95,18 +95,18 @@ class Judge:
     error: float = 0.0
 
     def score(self, seen: Tally) -> float:
-        """The score on the pictures that were run: unbiased for all pictures."""
+        """The score on the images that were run: unbiased for all images."""
         if self.measure is Measure.LOGITS:
             return seen.error / seen.energy if seen.energy else 0.0
-        return (seen.lost - seen.gained) / seen.pictures if seen.pictures else 0.0
+        return (seen.lost - seen.gained) / seen.images if seen.images else 0.0
 
     def bounds(self, seen: Tally) -> tuple[float, float | None]:
-        """The least and the most that the score on all pictures can be; None for what has no bound."""
-        if self.measure is Measure.LOGITS:  # no picture takes anything from a sum of squares
+        """The least and the most that the score on all images can be; None for what has no bound."""
+        if self.measure is Measure.LOGITS:  # no image takes anything from a sum of squares
             least = seen.error / self.whole.energy if self.whole.energy else 0.0
             return least, least if self._is_complete(seen) else None
-        fewest, most = self._lost_pictures(seen, self.error)
-        return fewest / self.whole.pictures, most / self.whole.pictures
+        fewest, most = self._lost_images(seen, self.error)
+        return fewest / self.whole.images, most / self.whole.images
 
     def verdict(self, seen: Tally) -> Verdict:
         """`PASSES` or `FAILS` as soon as it is certain, `NONE` before."""
@@ -117,20 +117,20 @@ class Judge:
             if least > self.threshold:
                 return Verdict.FAILS
             return Verdict.NONE if most is None else Verdict.PASSES
-        allowed = math.floor(self.threshold * self.whole.pictures + _SLACK)
+        allowed = math.floor(self.threshold * self.whole.images + _SLACK)
         for error in dict.fromkeys((0.0, self.error)):  # the first costs nothing
-            fewest, most = self._lost_pictures(seen, error)
+            fewest, most = self._lost_images(seen, error)
             if fewest > allowed:
                 return Verdict.FAILS
             if most <= allowed:
                 return Verdict.PASSES
         return Verdict.NONE
 
-    def _lost_pictures(self, seen: Tally, error: float) -> tuple[int, int]:
-        """The fewest and the most answers that can be lost on all pictures, less those that are gained."""
+    def _lost_images(self, seen: Tally, error: float) -> tuple[int, int]:
+        """The fewest and the most answers that can be lost on all images, less those that are gained."""
         lost = (self.whole.right, seen.right, seen.lost, error)
         gained = (self.whole.wrong, seen.wrong, seen.gained, error)
         return fewest_hits(*lost) - most_hits(*gained), most_hits(*lost) - fewest_hits(*gained)
 
     def _is_complete(self, seen: Tally) -> bool:
-        return seen.pictures >= self.whole.pictures
+        return seen.images >= self.whole.images

@@ -41,7 +41,7 @@ def main(events: Events) -> None:
     def make(folder: Path) -> dict[str, Json]:
         found = _scan(bench, planned, given.request, checkpoint)
         _write(found, plan, given.request, folder)
-        return {"layers": len(found.layers), "pictures": found.pictures}
+        return {"layers": len(found.layers), "images": found.images}
 
     result = store.compute(planned.key, make)
     events.send({"event": "stage-end", "name": label, "seconds": result.seconds})
@@ -51,7 +51,7 @@ def _scan(bench: Workbench, planned: PlannedScan, request: SensitivityRequest, c
     from edgeopt.errors import NothingChangedError
     from edgeopt.networks.capture import to_program  # torch, from here on
     from edgeopt.sensitivity.network import Network
-    from edgeopt.sensitivity.scan import Pictures, scan
+    from edgeopt.sensitivity.scan import Images, scan
 
     data = bench.training()
     state = to_program(bench.state(bench.plan.float_stage.name), data.validation)
@@ -60,14 +60,14 @@ def _scan(bench: Workbench, planned: PlannedScan, request: SensitivityRequest, c
     probe = plugin.prepare(network, lambda: _batches(state, data, request.settings.batch_size), planned.probe.options)
     if not probe.layers:
         raise NothingChangedError(f"the model has no layer that {plugin.name!r} can change")
-    pictures = Pictures.drawn(data.validation, state.preprocessing, request.settings)
+    images = Images.drawn(data.validation, state.preprocessing, request.settings)
     return scan(
         network,
         probe,
         plugin.name,
         planned.levels,
         plugin.levels.untouched,
-        pictures,
+        images,
         request.settings,
         bench.progress,
         checkpoint,
@@ -75,7 +75,7 @@ def _scan(bench: Workbench, planned: PlannedScan, request: SensitivityRequest, c
 
 
 def _batches(state: ModelState, data: TrainingData, size: int) -> Iterator[Tensor]:
-    """The calibration pictures as inputs."""
+    """The calibration images as inputs."""
     import torch
 
     for start in range(0, len(data.calibration), size):

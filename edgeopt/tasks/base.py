@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """A metric on one split, 0 to 1, with its confidence interval and the number of pictures behind it."""
+    """A metric on one split, 0 to 1, with its confidence interval and the number of images behind it."""
 
     value: float
     interval: tuple[float, float]
@@ -22,7 +22,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one picture was taken for."""
+    """What one image was taken for."""
 
     label: int
     confidence: float
@@ -46,7 +46,7 @@ class Task(Protocol):
     def score(self, logits: Logits, labels: Labels) -> Score: ...
 
     def agreement(self, logits: Logits, reference: Logits) -> float:
-        """Share of pictures, 0 to 1, for which both give the same answer."""
+        """Share of images, 0 to 1, for which both give the same answer."""
         ...
 
     def decode(self, logits: Logits) -> list[Prediction]: ...

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classification:
-    """One label a picture: cross-entropy, top-1 accuracy with a Wilson interval, softmax confidence."""
+    """One label an image: cross-entropy, top-1 accuracy with a Wilson interval, softmax confidence."""
 
     name: str = "classification"
     metric: str = "accuracy"
@@ -36,7 +36,7 @@ class Classification:
         return Score(correct / len(labels), wilson_interval(correct, len(labels)), len(labels))
 
     def agreement(self, logits: Logits, reference: Logits) -> float:
-        """Share of pictures with the same top-1 label."""
+        """Share of images with the same top-1 label."""
         return float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean())
 
     def decode(self, logits: Logits) -> list[Prediction]:

@@ -18,7 +18,7 @@ from edgeopt.progress import Silent
 from edgeopt.testing.contracts import PluginContract, modules_after
 from edgeopt.types import RawDataset
 
-_SAMPLES = 12  # pictures of each split that are looked at
+_SAMPLES = 12  # images of each split that are looked at
 
 
 class DatasetContract(PluginContract):
@@ -42,30 +42,30 @@ class DatasetContract(PluginContract):
         assert set(raw.splits) <= {"train", "validation", "test"}
 
     def test_labels_are_classes(self, raw: RawDataset) -> None:
-        for name, pictures in raw.splits.items():
-            labels = pictures.labels
+        for name, images in raw.splits.items():
+            labels = images.labels
             assert labels.dtype == np.int64, name
-            assert labels.shape == (len(pictures),), name
+            assert labels.shape == (len(images),), name
             assert len(labels), name
             assert labels.min() >= 0, name
             assert labels.max() < len(raw.classes), name
 
-    def test_every_class_has_training_pictures(self, raw: RawDataset) -> None:
+    def test_every_class_has_training_images(self, raw: RawDataset) -> None:
         assert set(raw.splits["train"].labels.tolist()) == set(range(len(raw.classes)))
 
-    def test_pictures_can_be_read(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:
+    def test_images_can_be_read(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:
         preprocessing = preprocessing_of(use.options)
         size = preprocessing.image_size
-        for pictures in raw.splits.values():
-            for index in _samples(len(pictures)):
-                pixels = preprocessing.pixels(pictures[index])
+        for images in raw.splits.values():
+            for index in _samples(len(images)):
+                pixels = preprocessing.pixels(images[index])
                 assert pixels.shape == (size, size, 3)
                 assert pixels.dtype == np.uint8
 
-    def test_pictures_differ(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:
+    def test_images_differ(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:
         preprocessing = preprocessing_of(use.options)
-        pictures = raw.splits["train"]
-        seen = {preprocessing.pixels(pictures[index]).tobytes() for index in _samples(len(pictures))}
+        images = raw.splits["train"]
+        seen = {preprocessing.pixels(images[index]).tobytes() for index in _samples(len(images))}
         assert len(seen) > 1
 
     def test_loading_twice_gives_the_same(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:
@@ -73,10 +73,10 @@ class DatasetContract(PluginContract):
         preprocessing = preprocessing_of(use.options)
         assert again.classes == raw.classes
         assert set(again.splits) == set(raw.splits)
-        for name, pictures in raw.splits.items():
-            assert np.array_equal(again.splits[name].labels, pictures.labels)
-            for index in _samples(len(pictures)):
-                first, second = preprocessing.pixels(pictures[index]), preprocessing.pixels(again.splits[name][index])
+        for name, images in raw.splits.items():
+            assert np.array_equal(again.splits[name].labels, images.labels)
+            for index in _samples(len(images)):
+                first, second = preprocessing.pixels(images[index]), preprocessing.pixels(again.splits[name][index])
                 assert np.array_equal(first, second)
 
     def test_fingerprint_stays_the_same(self, use: Use[DatasetPlugin]) -> None:
@@ -104,8 +104,8 @@ use.plugin.fingerprint(use.options)
         assert not loaded, f"fingerprint imports {', '.join(loaded)}"
 
     def test_a_run_can_use_it(self, raw: RawDataset, use: Use[DatasetPlugin], tmp_path: Path) -> None:
-        """The core draws its splits, reads every picture that it needs, and no picture is in two splits."""
-        facts = prepare(raw, use.options, tmp_path, Silent(), pictures=max(8 * len(raw.classes), 48))
+        """The core draws its splits, reads every image that it needs, and no image is in two splits."""
+        facts = prepare(raw, use.options, tmp_path, Silent(), images=max(8 * len(raw.classes), 48))
         bundle = load_data(tmp_path, use.options, lambda: raw)
         splits: dict[str, Any] = {
             "train": bundle.training.train,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from edgeopt.arrays import Logits, Pixels
 
-_PICTURES = 7
+_IMAGES = 7
 
 
 class ExporterContract(PluginContract):
@@ -68,24 +68,24 @@ class ExporterContract(PluginContract):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def pictures(cls, state: ModelState) -> ArraySplit:
+    def images(cls, state: ModelState) -> ArraySplit:
         """Noise that no exporter has seen."""
         size = state.preprocessing.image_size
         random = np.random.default_rng(1)
-        images = random.integers(0, 256, (_PICTURES, size, size, 3), dtype=np.uint8)
-        return ArraySplit(images, np.zeros(_PICTURES, dtype=np.int64))
+        noise = random.integers(0, 256, (_IMAGES, size, size, 3), dtype=np.uint8)
+        return ArraySplit(noise, np.zeros(_IMAGES, dtype=np.int64))
 
     @pytest.fixture(scope="class")
     @classmethod
     def feed(cls, exported: tuple[Path, ExportResult], state: ModelState) -> Callable[[Pixels], Any]:
-        """What makes a batch for the file's predictor of pictures, as a run does it."""
+        """What makes a batch for the file's predictor of images, as a run does it."""
         return feeder(exported[1].input.holds, state.preprocessing)
 
     @pytest.fixture(scope="class")
     @classmethod
-    def expected(cls, state: ModelState, pictures: ArraySplit) -> Logits:
+    def expected(cls, state: ModelState, images: ArraySplit) -> Logits:
         """What the program answers."""
-        return program_logits(state, pictures, Silent(), "program")
+        return program_logits(state, images, Silent(), "program")
 
     def test_writes_one_file_where_it_is_told(self, exported: tuple[Path, ExportResult]) -> None:
         path, result = exported
@@ -108,20 +108,20 @@ class ExporterContract(PluginContract):
         assert result.delegated_share is None or 0.0 <= result.delegated_share <= 1.0
         json.dumps(result.facts)
 
-    @pytest.mark.parametrize("batch_size", [1, 3, _PICTURES])
+    @pytest.mark.parametrize("batch_size", [1, 3, _IMAGES])
     def test_file_agrees_with_program(
         self,
         use: Use[ExporterPlugin],
         exported: tuple[Path, ExportResult],
         state: ModelState,
-        pictures: ArraySplit,
+        images: ArraySplit,
         feed: Callable[[Pixels], Any],
         expected: Logits,
         batch_size: int,
     ) -> None:
-        """In its own runtime, for any number of pictures at once."""
+        """In its own runtime, for any number of images at once."""
         predictor = use.plugin.open(exported[0], 1)
-        logits = predictor.predict(feed(pictures.pixels(slice(0, batch_size))))
+        logits = predictor.predict(feed(images.pixels(slice(0, batch_size))))
         assert logits.shape == (batch_size, len(state.classes))
         assert logits.dtype == np.float32
         limit = self.tolerance * float(np.ptp(expected))
@@ -131,14 +131,14 @@ class ExporterContract(PluginContract):
         self,
         use: Use[ExporterPlugin],
         exported: tuple[Path, ExportResult],
-        pictures: ArraySplit,
+        images: ArraySplit,
         feed: Callable[[Pixels], Any],
     ) -> None:
         predictor = use.plugin.open(exported[0], 1)
-        batch = feed(pictures.pixels(slice(0, 2)))
+        batch = feed(images.pixels(slice(0, 2)))
         copy = batch.copy()
         first = predictor.predict(batch).copy()
-        predictor.predict(feed(pictures.pixels(slice(2, 4))))
+        predictor.predict(feed(images.pixels(slice(2, 4))))
         assert np.array_equal(batch, copy)
         assert np.array_equal(predictor.predict(batch), first)
 

@@ -20,7 +20,7 @@ from edgeopt.types import Form, ModelState, TrainingData
 
 
 class ModelContract(PluginContract):
-    """Subclass it, set `name` and `options`; override `data` when the model needs larger pictures."""
+    """Subclass it, set `name` and `options`; override `data` when the model needs larger images."""
 
     kind: ClassVar[type[Plugin]] = ModelPlugin
 

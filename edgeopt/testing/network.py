@@ -16,9 +16,9 @@ class TinyNet(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(width, classes)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Logits (n, classes) of float32 pictures (n, 3, height, width)."""
-        features = self.stem(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, classes) of float32 images (n, 3, height, width)."""
+        features = self.stem(images)
         features = features + self.body(self.depthwise(features))
         return self.head(self.pool(features).flatten(1))  # type: ignore[no-any-return]
 

@@ -24,7 +24,7 @@ class ProbeContract(PluginContract):
     @pytest.fixture(scope="class")
     @classmethod
     def data(cls) -> TrainingData:
-        """Pictures to calibrate with."""
+        """Images to calibrate with."""
         return tiny_data()
 
     @pytest.fixture(scope="class")
@@ -36,7 +36,7 @@ class ProbeContract(PluginContract):
     @pytest.fixture(scope="class")
     @classmethod
     def batch(cls, data: TrainingData) -> Tensor:
-        """Calibration pictures as inputs."""
+        """Calibration images as inputs."""
         return torch.from_numpy(data.preprocessing.normalize(data.calibration.pixels(range(4))))
 
     @pytest.fixture(scope="class")
@@ -93,4 +93,4 @@ class ProbeContract(PluginContract):
                 assert together.shape == given.shape
                 assert torch.equal(together, second.input(given))
                 alone = torch.cat([first.input(each[None]) for each in given])
-                assert torch.equal(together, alone), f"the input of {name} depends on the other pictures of its batch"
+                assert torch.equal(together, alone), f"the input of {name} depends on the other images of its batch"

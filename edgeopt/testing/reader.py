@@ -18,7 +18,7 @@ from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.values import ArraySplit
 from edgeopt.types import ModelState
 
-_PICTURES = 3
+_IMAGES = 3
 
 
 class ReaderContract(PluginContract):
@@ -28,7 +28,7 @@ class ReaderContract(PluginContract):
 
     @classmethod
     def write(cls, folder: Path) -> Path:
-        """Writes a model of one picture and its logits into `folder` and returns the file."""
+        """Writes a model of one image and its logits into `folder` and returns the file."""
         raise NotImplementedError("override `write` with a way to make a small model file")
 
     @pytest.fixture(scope="class")
@@ -47,12 +47,12 @@ class ReaderContract(PluginContract):
         assert isinstance(state, ModelState)
         assert state.framework == use.plugin.framework
         size = state.preprocessing.image_size
-        images = np.random.default_rng(0).integers(0, 256, (_PICTURES, size, size, 3), dtype=np.uint8)
-        logits = program_logits(state, ArraySplit(images, np.zeros(_PICTURES, dtype=np.int64)), Silent(), "source")
-        assert logits.shape == (_PICTURES, len(state.classes))
+        images = np.random.default_rng(0).integers(0, 256, (_IMAGES, size, size, 3), dtype=np.uint8)
+        logits = program_logits(state, ArraySplit(images, np.zeros(_IMAGES, dtype=np.int64)), Silent(), "source")
+        assert logits.shape == (_IMAGES, len(state.classes))
         assert logits.dtype == np.float32
         assert np.isfinite(logits).all()
-        assert len(np.unique(logits, axis=0)) > 1, "every picture has the same answer"
+        assert len(np.unique(logits, axis=0)) > 1, "every image has the same answer"
 
     def test_ending_is_declared(self, use: Use[ReaderPlugin], source: Path) -> None:
         assert ("/" if source.is_dir() else source.suffix) in use.plugin.suffixes

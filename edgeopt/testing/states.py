@@ -29,7 +29,7 @@ def weights_digest(state: ModelState) -> str:
 
 
 def logits_of(state: ModelState, split: Split, count: int = 4) -> Logits:
-    """Logits of the first pictures of a split, float32 (n, classes), in evaluation mode; the state
+    """Logits of the first images of a split, float32 (n, classes), in evaluation mode; the state
     is left as it was.
     """
     model: Any = state.model
@@ -46,7 +46,7 @@ def logits_of(state: ModelState, split: Split, count: int = 4) -> Logits:
 
 
 def check_logits(state: ModelState, split: Split) -> None:
-    """Asserts that the state gives finite float32 logits of the right shape, for one picture and for several."""
+    """Asserts that the state gives finite float32 logits of the right shape, for one image and for several."""
     for count in (1, 3):
         logits = logits_of(state, split, count)
         assert logits.shape == (count, len(state.classes))

@@ -34,20 +34,20 @@ class ArraySplit:
         return len(self.labels)
 
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
-        """Copies of the chosen pictures."""
+        """Copies of the chosen images."""
         return self.images[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)].copy()
 
 
-def tiny_data(classes: int = 3, image_size: int = 32, pictures: int = 8) -> TrainingData:
-    """Noisy pictures whose class is where they are bright, `pictures` of each class in each split."""
-    splits = [_split(classes, image_size, pictures, seed) for seed in range(3)]
+def tiny_data(classes: int = 3, image_size: int = 32, per_class: int = 8) -> TrainingData:
+    """Noisy per_class whose class is where they are bright, `per_class` of each class in each split."""
+    splits = [_split(classes, image_size, per_class, seed) for seed in range(3)]
     return TrainingData(
         classes=tuple(f"class-{index}" for index in range(classes)),
         preprocessing=Preprocessing(image_size, resize=image_size, crop=image_size),
         train=splits[0],
         calibration=splits[1],
         validation=splits[2],
-        fingerprint=f"tiny-{classes}-{image_size}-{pictures}",
+        fingerprint=f"tiny-{classes}-{image_size}-{per_class}",
         augmentation=Augmentation(),
     )
 
@@ -81,9 +81,9 @@ def pass_context(folder: Path, data: TrainingData | None = None, *, seed: int = 
     )
 
 
-def _split(classes: int, image_size: int, pictures: int, seed: int) -> ArraySplit:
+def _split(classes: int, image_size: int, per_class: int, seed: int) -> ArraySplit:
     random = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(classes, dtype=np.int64), pictures)
+    labels = np.repeat(np.arange(classes, dtype=np.int64), per_class)
     images = random.integers(0, 96, (len(labels), image_size, image_size, 3), dtype=np.uint8)
     band = max(1, image_size // classes)
     for image, label in zip(images, labels, strict=True):

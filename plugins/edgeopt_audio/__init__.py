@@ -1,1 +1,1 @@
-"""Spoken words as pictures: folders of wav files, and digits spoken by a synthesizer."""
+"""Spoken words as images: folders of wav files, and digits spoken by a synthesizer."""

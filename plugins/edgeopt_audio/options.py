@@ -12,7 +12,7 @@ from edgeopt_audio.voices import VOICES
 
 
 class SoundCopies(Options):
-    """Changed copies of the training recordings, made once: pictures of sound cannot be changed as sound afterwards."""
+    """Changed copies of the training recordings, made once: images of sound cannot be changed as sound afterwards."""
 
     count: int = Field(0, ge=0, le=20, description="changed copies of each training recording, kept beside it")
     noise_db: float | None = Field(
@@ -35,7 +35,7 @@ class SoundCopies(Options):
 
 
 class SoundOptions(DatasetOptions):
-    """How a recording becomes a square picture: time from left to right, frequency upwards, loudness as brightness."""
+    """How a recording becomes a square image: time from left to right, frequency upwards, loudness as brightness."""
 
     sample_rate: int = Field(
         16_000, ge=1000, le=192_000, description="rate that recordings are resampled to, samples a second"

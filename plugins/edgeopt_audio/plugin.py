@@ -43,7 +43,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
     """The data sets of this package."""
     yield DatasetPlugin(
         "wav-folder",
-        "Spoken words in wav files, as pictures of their spectrum; no speaker is in two splits.",
+        "Spoken words in wav files, as images of their spectrum; no speaker is in two splits.",
         WavFolderOptions,
         load=load_folder,
         fingerprint=fingerprint_folder,
@@ -52,7 +52,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
     )
     yield DatasetPlugin(
         "spoken-digits",
-        "Ten digits in up to 70 synthetic voices, as pictures of their spectrum; needs no network.",
+        "Ten digits in up to 70 synthetic voices, as images of their spectrum; needs no network.",
         SpokenDigitsOptions,
         load=load_digits,
         fingerprint=fingerprint_digits,

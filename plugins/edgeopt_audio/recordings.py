@@ -1,4 +1,4 @@
-"""Recordings as the pictures of a data set."""
+"""Recordings as the images of a data set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeopt.plugins import TYPE_CHECKING, RawDataset
-from edgeopt_audio.spectrogram import mel_filters, picture
+from edgeopt_audio.spectrogram import image, mel_filters
 from edgeopt_audio.wav import read_wav, resampled
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ _STEPS = 100  # of playing speed
 
 
 @dataclass(frozen=True, eq=False)
-class SoundPictures:
-    """Pictures of recordings, made when asked for: first the recordings themselves, then as often each changed copy."""
+class SoundImages:
+    """Images of recordings, made when asked for: first the recordings themselves, then as often each changed copy."""
 
     recordings: tuple[Recording, ...]
     labels: Labels
@@ -43,8 +43,8 @@ class SoundPictures:
         wanted = round(self.sound.seconds * self.sound.sample_rate)
         if copy:
             random = np.random.default_rng([copy, zlib.crc32(recording.name.encode())])
-            return picture(changed(samples, wanted, self.sound.copies, random), self.sound)
-        return picture(middle(samples, wanted), self.sound)
+            return image(changed(samples, wanted, self.sound.copies, random), self.sound)
+        return image(middle(samples, wanted), self.sound)
 
 
 def read_recordings(recordings: Sequence[Recording], sound: SoundOptions, by_speaker: bool) -> RawDataset:
@@ -59,7 +59,7 @@ def read_recordings(recordings: Sequence[Recording], sound: SoundOptions, by_spe
         chosen = tuple(each for each in recordings if each.split == split)
         repeats = 1 + (sound.copies.count if split == "train" else 0)
         labels = np.array([classes.index(each.label) for each in chosen] * repeats, dtype=np.int64)
-        splits[split] = SoundPictures(chosen, labels, sound)
+        splits[split] = SoundImages(chosen, labels, sound)
         if by_speaker:
             groups[split] = [each.speaker for each in chosen] * repeats
         if repeats > 1:

@@ -1,4 +1,4 @@
-"""Sound as a picture: short-time Fourier transform, mel bands, decibels."""
+"""Sound as an image: short-time Fourier transform, mel bands, decibels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SILENCE = 1e-20  # power that stands for none, which has no logarithm: far below what the quietest recording holds
 
 
-def picture(samples: Samples, options: SoundOptions) -> Pixels:
+def image(samples: Samples, options: SoundOptions) -> Pixels:
     """Uint8 (edge, edge), as the preprocessing wants it: time from left to right, frequency upwards.
 
     The loudest place is white, what is `floor_db` below it and quieter is black. `samples` is float32 (n,), at

@@ -15,7 +15,7 @@ from edgeopt_distillation.fit_with_teacher import fit_taught
 from edgeopt_distillation.options import DistillOptions
 from edgeopt_distillation.teacher_loss import Teacher, load_teacher
 
-_EXAMPLES = 2  # pictures from which the shapes inside of both models are read
+_EXAMPLES = 2  # images from which the shapes inside of both models are read
 
 
 def distill_model(state: ModelState, options: DistillOptions, context: PassContext) -> ModelState:

@@ -45,9 +45,9 @@ class AdaptedStudent(nn.Module):
         self.student = student
         self.adapters = nn.ModuleList(adapters)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Logits (n, classes) of float32 pictures (n, 3, height, width)."""
-        logits: Tensor = self.student(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, classes) of float32 images (n, 3, height, width)."""
+        logits: Tensor = self.student(images)
         return logits
 
 
@@ -179,7 +179,7 @@ def _incomparable(option: str, pair: LayerPair, student: Tensor, teacher: Tensor
     hint = "attention needs maps (channels, height, width)"
     if option == "features":
         hint = "name two layers that give maps (channels, height, width), as many tokens, or vectors"
-    message = f"{option}: layers {pair[0]!r} and {pair[1]!r} give {shapes} for a picture, which cannot be compared"
+    message = f"{option}: layers {pair[0]!r} and {pair[1]!r} give {shapes} for an image, which cannot be compared"
     return TrainingError(Problem(message, hint, option=option))
 
 

@@ -73,7 +73,7 @@ def fit_taught(
 
 @dataclass(frozen=True)
 class Comparison:
-    """A training with a teacher and the same one without, on the same validation pictures."""
+    """A training with a teacher and the same one without, on the same validation images."""
 
     taught: FitResult
     control: FitResult
@@ -87,7 +87,7 @@ class Comparison:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the control's score."""
-        return wilson_interval(round(self.control.best_score * self.control.pictures), self.control.pictures)
+        return wilson_interval(round(self.control.best_score * self.control.images), self.control.images)
 
     @property
     def is_within_interval(self) -> bool:

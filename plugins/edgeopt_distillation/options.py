@@ -77,7 +77,7 @@ class DistillOptions(TaughtOptions):
     )
     feature_weight: float = Field(1.0, gt=0.0, le=1e6, description="weight of the features in the loss")
     attention: tuple[LayerPair, ...] = Field(
-        (), description="pairs of layers that shall look at the same places of a picture"
+        (), description="pairs of layers that shall look at the same places of an image"
     )
     attention_weight: float = Field(1.0, gt=0.0, le=1e6, description="weight of the attention in the loss")
 

@@ -17,7 +17,7 @@ from edgeopt_distillation.options import TeacherOptions
 from edgeopt_lightning.fit.hooks import FitHooks
 from edgeopt_lightning.fit.validation import is_guessing, validation_score
 
-# ---- the teacher -----------------------------------------------------------------------------------------------------
+# ---- the teacher ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def load_teacher(teacher: Use[ModelPlugin] | Literal["float"], task: Task, conte
     warnings = tuple(f"teacher: {warning}" for record in built.history for warning in record.warnings)
     if is_guessing(score, context.data.validation.labels[: score.count], len(context.data.classes)):
         problem = (
-            f"teacher {name} has an {task.metric} of {score.value:.1%} on {score.count} validation pictures of "
+            f"teacher {name} has an {task.metric} of {score.value:.1%} on {score.count} validation images of "
             f"{len(context.data.classes)} classes, which is no better than guessing"
         )
         if context.budget.batches is None:
@@ -100,7 +100,7 @@ def _require_classes(name: str, module: nn.Module, classes: Sequence[str], conte
         raise TrainingError(Problem(problem, hint, option="teacher"))
 
 
-# ---- the loss --------------------------------------------------------------------------------------------------------
+# ---- the loss ------------------------------------------------------------------------------------------------------
 
 
 def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:

@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeopt.export.predictor import quiet
-from edgeopt.export.refusals import OperatorPlace, require_one_picture, unsupported
+from edgeopt.export.refusals import OperatorPlace, require_one_image, unsupported
 from edgeopt.files import write_aside
 from edgeopt.networks.bits import narrow_activations, packed_layers
 from edgeopt.networks.capture import example_of, require_same_function
@@ -103,7 +103,7 @@ def export_executorch(
         program: one float32 input [N, C, H, W] and one float32 output [N, classes], N dynamic or 1.
         path: the `.pte` file, written aside and renamed into place.
         card_json: text that the file's constant method `CARD_METHOD` returns.
-        max_batch: 1 gives a file for exactly one picture at a time, more a file for batches of 1 up to `max_batch`.
+        max_batch: 1 gives a file for exactly one image at a time, more a file for batches of 1 up to `max_batch`.
         precision: "program" as it is, or for a float program "float16" or "dynamic-int8".
         backend: "xnnpack", "coreml", "vulkan" or "qnn".
         int4_weights: "refuse" weights of four bits or fewer, or store them as "int8".
@@ -119,7 +119,7 @@ def export_executorch(
     if narrow := narrow_activations(program):
         raise ExportError(no_narrow_activations(min(each.bits for _, each in narrow)))
     with quiet():
-        require_one_picture(program, "ExecuTorch")
+        require_one_image(program, "ExecuTorch")
         unfolded = _CONVERSIONS[precision](_with_batch(program, max_batch))
         partitioner = partitioner_of(backend)
         before = unfolded.module(check_guards=False)

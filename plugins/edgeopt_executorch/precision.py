@@ -78,8 +78,8 @@ class _InHalfPrecision(nn.Module):
         super().__init__()
         self.module = module.to(torch.float16)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        logits: Tensor = self.module(pictures.to(torch.float16))
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.module(images.to(torch.float16))
         return logits.to(torch.float32)
 
 

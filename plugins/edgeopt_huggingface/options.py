@@ -25,7 +25,7 @@ class SplitNames(Options):
 
 
 class HuggingFaceOptions(DatasetOptions):
-    """Which data set, and where in it pictures and labels are."""
+    """Which data set, and where in it images and labels are."""
 
     source: str = Field(
         min_length=1,
@@ -35,7 +35,7 @@ class HuggingFaceOptions(DatasetOptions):
     revision: str | None = Field(
         None, description="commit or tag of a hub data set; name a commit to repeat a run later"
     )
-    image_column: str = Field("image", description="column with the pictures: images, encoded bytes, or paths")
+    image_column: str = Field("image", description="column with the images: images, encoded bytes, or paths")
     label_column: str = Field("label", description="column with the labels: class labels, texts or whole numbers")
     split_names: SplitNames = Field(default_factory=SplitNames, description="what the source calls the splits")
 

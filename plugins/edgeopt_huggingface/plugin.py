@@ -9,7 +9,7 @@ from edgeopt_huggingface.options import HuggingFaceOptions
 
 
 def load(options: HuggingFaceOptions) -> RawDataset:
-    """The pictures of a Hugging Face data set, decoded when they are asked for."""
+    """The images of a Hugging Face data set, decoded when they are asked for."""
     from edgeopt_huggingface.reading import read  # datasets, pyarrow and pandas are heavy
 
     return read(options)

@@ -1,4 +1,4 @@
-"""Reads Hugging Face data sets: finds pictures and labels in their columns. No code of a data set is run."""
+"""Reads Hugging Face data sets: finds images and labels in their columns. No code of a data set is run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 from datasets.exceptions import DatasetsError
 
-from edgeopt.data.images import UNREADABLE, labels_of, open_picture, unreadable
+from edgeopt.data.images import UNREADABLE, labels_of, open_image, unreadable
 from edgeopt.plugins import TYPE_CHECKING, DataError, Problem, RawDataset, did_you_mean
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ _NO_LABEL = -1
 
 
 @dataclass(frozen=True, eq=False)
-class ColumnPictures:
-    """The pictures of one split, in a column of encoded images, bytes or paths below `folder`."""
+class ColumnImages:
+    """The images of one split, in a column of encoded images, bytes or paths below `folder`."""
 
     rows: datasets.Dataset
     column: str
@@ -37,20 +37,20 @@ class ColumnPictures:
 
     def __getitem__(self, index: int) -> Any:
         value = self.rows[index][self.column]
-        name = f"picture {index} of {self.name}"
+        name = f"image {index} of {self.name}"
         if isinstance(value, dict):  # an Image feature, not decoded
             return self._of_feature(value, f"{name} ({value['path']})" if value["path"] else name)
         if isinstance(value, bytes):
-            return open_picture(value, name)
+            return open_image(value, name)
         if isinstance(value, str) and self.folder is not None:
-            return open_picture(self.folder / value, str(self.folder / value))
-        raise unreadable(name, ValueError(f"it is {value!r}, not a picture"))
+            return open_image(self.folder / value, str(self.folder / value))
+        raise unreadable(name, ValueError(f"it is {value!r}, not an image"))
 
     def _of_feature(self, value: dict[str, Any], name: str) -> Any:
         if value["bytes"] is not None:
-            return open_picture(value["bytes"], name)
+            return open_image(value["bytes"], name)
         if value["path"] and Path(value["path"]).is_file():
-            return open_picture(Path(value["path"]), name)
+            return open_image(Path(value["path"]), name)
         try:
             return datasets.Image().decode_example(value)  # inside an archive
         except UNREADABLE as error:
@@ -67,13 +67,13 @@ def read(options: HuggingFaceOptions) -> RawDataset:
         _check_columns(rows, options)
     classes, labels = _labels(splits, options.label_column)
     folder = options.local if options.local is None or options.local.is_dir() else options.local.parent
-    pictures = {
-        name: ColumnPictures(
+    images = {
+        name: ColumnImages(
             _undecoded(rows, options), options.image_column, labels[name], f"split {name!r} of {options.source}", folder
         )
         for name, rows in splits.items()
     }
-    return RawDataset(classes, pictures)
+    return RawDataset(classes, images)
 
 
 def _load(options: HuggingFaceOptions) -> Mapping[str, datasets.Dataset]:
@@ -90,7 +90,7 @@ def _load(options: HuggingFaceOptions) -> Mapping[str, datasets.Dataset]:
             found = datasets.load_dataset(str(local), options.config)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()
-        hint = "check that it holds pictures, Parquet or Arrow files"
+        hint = "check that it holds images, Parquet or Arrow files"
         if local is None:
             hint = (
                 "check its name, config and revision on huggingface.co and the connection (HF_TOKEN for a gated one); "
@@ -129,7 +129,7 @@ def _check_columns(rows: datasets.Dataset, options: HuggingFaceOptions) -> None:
     if not (isinstance(feature, datasets.Image) or is_text):
         raise DataError(
             Problem(
-                f"column {options.image_column!r} of {options.source} does not hold pictures but {feature}",
+                f"column {options.image_column!r} of {options.source} does not hold images but {feature}",
                 "image_column takes images, encoded bytes or paths",
             )
         )
@@ -141,11 +141,11 @@ def _naming(option: str, name: str, known: list[str]) -> str:
 
 
 def _undecoded(rows: datasets.Dataset, options: HuggingFaceOptions) -> datasets.Dataset:
-    """The picture column alone, so that a picture that cannot be decoded can be named."""
-    pictures = rows.select_columns([options.image_column])
+    """The image column alone, so that an image that cannot be decoded can be named."""
+    images = rows.select_columns([options.image_column])
     if isinstance(rows.features[options.image_column], datasets.Image):
-        pictures = pictures.cast_column(options.image_column, datasets.Image(decode=False))
-    return pictures
+        images = images.cast_column(options.image_column, datasets.Image(decode=False))
+    return images
 
 
 def _labels(splits: Mapping[str, datasets.Dataset], column: str) -> tuple[tuple[str, ...], dict[str, Labels]]:

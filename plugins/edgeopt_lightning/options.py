@@ -14,8 +14,8 @@ Schedule = Literal["one-cycle", "cosine", "step", "plateau", "constant"]
 class FitOptions(Options):
     """What every pass that trains takes; passes extend it and choose defaults of their own."""
 
-    epochs: int = Field(10, ge=1, le=100_000, description="most passes over the training pictures")
-    batch_size: int = Field(64, ge=2, le=65_536, description="pictures in a batch, on each device")
+    epochs: int = Field(10, ge=1, le=100_000, description="most passes over the training images")
+    batch_size: int = Field(64, ge=2, le=65_536, description="images in a batch, on each device")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="how gradients move the weights")
     learning_rate: float = Field(3e-3, gt=0.0, le=100.0, description="highest learning rate of the schedule")
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="momentum of sgd")

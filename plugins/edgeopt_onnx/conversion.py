@@ -26,7 +26,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from edgeopt.export.predictor import quiet
-from edgeopt.export.refusals import OperatorPlace, require_one_picture, unsupported
+from edgeopt.export.refusals import OperatorPlace, require_one_image, unsupported
 from edgeopt.networks.bits import LayerBits, packed_layers, spell_out_saturation
 from edgeopt.networks.capture import example_of, require_same_function
 from edgeopt.plugins import ExportError, UserError
@@ -103,7 +103,7 @@ def export_onnx(
         path: the `.onnx` file, written aside and renamed into place.
         card_json: text kept in the file's metadata under `CARD_KEY`.
         opset: version of the ONNX operator set, 17 or later; when left out 20, or 21 where weights take four bits.
-        dynamic_batch: whether the file takes any batch, or exactly one picture.
+        dynamic_batch: whether the file takes any batch, or exactly one image.
         target: whose fuser the quantized graph is written for, see `rewrites`.
         precision: what the file computes in, see `precision` and `auto.choice`.
         external_data: whether weights stand in a file beside `path`: where they exceed 2 GB, or always.
@@ -116,7 +116,7 @@ def export_onnx(
         ValueError: the graph cannot be expressed in this opset.
 
     """
-    require_one_picture(program, "ONNX Runtime")
+    require_one_image(program, "ONNX Runtime")
     packed = packed_layers(program) if precision in _AS_THE_PROGRAM else ()
     if packed and target == "tensorrt":
         raise ExportError(*no_packed_weights(min(each.weights or 0 for each in packed)))

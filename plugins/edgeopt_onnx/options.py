@@ -37,7 +37,7 @@ class OnnxOptions(ExporterOptions):
         le=23,
         description="version of the ONNX operator set; when left out 20, or 21 where weights take four bits",
     )
-    dynamic_batch: bool = Field(True, description="take batches of any size, not single pictures alone")
+    dynamic_batch: bool = Field(True, description="take batches of any size, not single images alone")
     target: Target = Field(
         "x86", description="for whose fusion a quantized graph is written; x86 has uint8 activations, the others int8"
     )

@@ -27,7 +27,7 @@ class OnnxPredictor(FilePredictor):
         """Open a file.
 
         Args:
-            path: an `.onnx` file of one input, float32 pictures or uint8 pixels, and one float32 output.
+            path: an `.onnx` file of one input, float32 images or uint8 pixels, and one float32 output.
             threads: threads within one operator; the processors this process may use by default.
 
         Raises:

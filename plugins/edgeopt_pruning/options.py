@@ -30,7 +30,7 @@ class ChannelOptions(TaughtOptions):
         None, gt=0.0, lt=1.0, description="the budget as a share of what the model costs now; 0.5 when left out"
     )
     budget: float | None = Field(
-        None, gt=0.0, description="the budget itself: operations for a picture, parameters, bytes, or ms"
+        None, gt=0.0, description="the budget itself: operations for an image, parameters, bytes, or ms"
     )
     runtime: Annotated[Use[ExporterPlugin], AsTable] = Field(
         "onnx", description="the exporter whose float file is measured where cost is bytes or latency"
@@ -45,8 +45,8 @@ class ChannelOptions(TaughtOptions):
     protect: tuple[str, ...] = Field(
         (), description='layers that keep all outputs: module names or patterns such as "features.0.*"'
     )
-    pictures: int = Field(256, ge=1, description="training pictures whose gradients taylor adds up")
-    epochs: int = Field(5, ge=1, le=100_000, description="most passes over the training pictures after each removal")
+    images: int = Field(256, ge=1, description="training images whose gradients taylor adds up")
+    epochs: int = Field(5, ge=1, le=100_000, description="most passes over the training images after each removal")
     learning_rate: float = Field(1e-3, gt=0.0, le=100.0, description="highest learning rate of the schedule")
     schedule: Schedule = Field("cosine", description="how the learning rate changes while training")
 
@@ -85,7 +85,7 @@ class PruneStructuredOptions(ChannelOptions):
             decided = ("cost", "keep", "budget", "importance", "ranking", "round_to", "least", "protect", "allocation")
             fields = type(self).model_fields
             # not `model_fields_set`: a lock writes every default out
-            given = [name for name in (*decided, "steps", "pictures") if getattr(self, name) != fields[name].default]
+            given = [name for name in (*decided, "steps", "images") if getattr(self, name) != fields[name].default]
             if given:
                 raise ValueError(f"replay repeats what an earlier run removed, so {given[0]} has no say")
         return self
@@ -105,8 +105,8 @@ class PruneSearchOptions(ChannelOptions):
         "fall of the "
         "accuracy, which is coarser",
     )
-    statistics_pictures: int = Field(
-        256, ge=2, description="training pictures from which BatchNorm statistics are collected anew for each try"
+    statistics_images: int = Field(
+        256, ge=2, description="training images from which BatchNorm statistics are collected anew for each try"
     )
 
 
@@ -155,7 +155,7 @@ class PruneUnstructuredOptions(TaughtOptions):
         description='layers that stay dense: names of modules, patterns such as "features.*", or "depthwise" for all '
         "depthwise convolutions",
     )
-    epochs: int = Field(5, ge=1, le=100_000, description="most passes over the training pictures")
+    epochs: int = Field(5, ge=1, le=100_000, description="most passes over the training images")
     learning_rate: float = Field(1e-3, gt=0.0, le=100.0, description="highest learning rate of the schedule")
     schedule: Schedule = Field("cosine", description="how the learning rate changes while training")
 

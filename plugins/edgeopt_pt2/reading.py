@@ -23,7 +23,7 @@ _LARGEST_BATCH = 1024
 
 
 def read_program(path: Path, options: Pt2Options) -> ModelState:
-    """The program of a `.pt2` file: float32 pictures (batch, 3, size, size) in, logits float32 (batch, classes) out.
+    """The program of a `.pt2` file: float32 images (batch, 3, size, size) in, logits float32 (batch, classes) out.
 
     Raises `CheckpointError` for a damaged file, one that holds pickled objects, and a program of another shape.
     """
@@ -39,8 +39,8 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
     _, classes = _shape(returned, 2, path, "output")
     if channels != 3 or height != width:
         raise CheckpointError(
-            f"{path}: takes pictures {channels} x {height} x {width}",
-            hint="edgeopt converts models of square pictures with three channels",
+            f"{path}: takes images {channels} x {height} x {width}",
+            hint="edgeopt converts models of square images with three channels",
         )
     names = options.classes or tuple(str(index) for index in range(classes))
     if len(names) != classes:
@@ -59,7 +59,7 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
     )
 
 
-_SAVE = "write it with torch.export.save(torch.export.export(model, (pictures,)), path)"
+_SAVE = "write it with torch.export.save(torch.export.export(model, (images,)), path)"
 
 
 def _require_plain_data(path: Path) -> None:
@@ -107,7 +107,7 @@ def _only_output(path: Path, program: ExportedProgram) -> Node:
     return next(node for node in program.graph.nodes if node.name == names[0])
 
 
-_ONE = "edgeopt converts models of one picture input and one output; wrap the model so that it has one {}"
+_ONE = "edgeopt converts models of one image input and one output; wrap the model so that it has one {}"
 
 
 def _shape(node: Node, dimensions: int, path: Path, what: str) -> list[int | None]:
@@ -116,6 +116,6 @@ def _shape(node: Node, dimensions: int, path: Path, what: str) -> list[int | Non
     if value.dtype != torch.float32 or value.dim() != dimensions:
         shape = " x ".join(map(str, value.shape))
         kind = str(value.dtype).removeprefix("torch.")
-        wanted = "float32 pictures (batch, 3, size, size)" if what == "input" else "float32 logits (batch, classes)"
+        wanted = "float32 images (batch, 3, size, size)" if what == "input" else "float32 logits (batch, classes)"
         raise CheckpointError(f"{path}: its {what} is {kind} {shape}, not {wanted}")
     return [size if isinstance(size, int) else None for size in value.shape]

@@ -33,10 +33,10 @@ _IMAGENET_CLASSES = 1000
 def build(options: ApplicationsOptions, data: TrainingData, seed: int) -> ModelState:
     """A float network for the classes of `data`; without weights, its own are drawn from `seed`.
 
-    The scaling layers that some architectures come with are cut off: pictures are normalized already. Published weights
+    The scaling layers that some architectures come with are cut off: images are normalized already. Published weights
     know another scale; a layer in front gives it to them.
 
-    Raises `CheckpointError` when weights cannot be had or do not fit, `RecipeError` when the pictures do not.
+    Raises `CheckpointError` when weights cannot be had or do not fit, `RecipeError` when the images do not.
     """
     keras.utils.set_random_seed(seed)
     image_size = data.preprocessing.image_size
@@ -85,7 +85,7 @@ def _make(
             raise _no_weights(options, error) from error
         reason = str(error).splitlines()[0]
         raise RecipeError(
-            Problem(f"{options.arch} does not take pictures of {image_size} px: {reason}", "choose a larger image_size")
+            Problem(f"{options.arch} does not take images of {image_size} px: {reason}", "choose a larger image_size")
         ) from error
 
 
@@ -178,7 +178,7 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def _without_preprocessing(network: keras.Model) -> keras.Model:
-    """The network from behind the layers that scale its pictures."""
+    """The network from behind the layers that scale its images."""
     last = max(
         index
         for index, layer in enumerate(network.layers)
@@ -188,7 +188,7 @@ def _without_preprocessing(network: keras.Model) -> keras.Model:
 
 
 def _swap_red_and_blue(network: keras.Model) -> None:
-    """Lets the first convolution of a network that knows blue before red take pictures as RGB."""
+    """Lets the first convolution of a network that knows blue before red take images as RGB."""
     first = next(layer for layer in layers_of(network) if isinstance(layer, keras.layers.Conv2D))
     kernel, *rest = first.get_weights()
     first.set_weights([kernel[:, :, ::-1, :], *rest])

@@ -1,4 +1,4 @@
-"""The architectures of Keras Applications, and the pictures that their ImageNet weights expect; imports no Keras."""
+"""The architectures of Keras Applications, and the images that their ImageNet weights expect; imports no Keras."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Expects = Literal["symmetric", "imagenet", "caffe"]
-"""Pictures as the published weights know them: scaled to -1..1; normalized by ImageNet's mean and deviation; or pixels
+"""Images as the published weights know them: scaled to -1..1; normalized by ImageNet's mean and deviation; or pixels
 minus ImageNet's mean, blue before red."""
 
 

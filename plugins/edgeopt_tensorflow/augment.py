@@ -1,4 +1,4 @@
-"""Changes of training pictures in NumPy and Pillow: the same ones as `edgeopt.data.augment`, which needs PyTorch."""
+"""Changes of training images in NumPy and Pillow: the same ones as `edgeopt.data.augment`, which needs PyTorch."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ _ERASED_ASPECTS = (0.3, 3.3)
 
 
 def augment(pixels: Pixels, augmentation: Augmentation, random: np.random.Generator) -> Pixels:
-    """Square pictures, uint8 (n, size, size, 3), each changed in its own way; the input is left alone.
+    """Square images, uint8 (n, size, size, 3), each changed in its own way; the input is left alone.
 
     Source of the erased rectangles: Z. Zhong et al., "Random Erasing Data Augmentation", AAAI 2020; of the scaled crop:
     C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015.
     """
     if augmentation == Augmentation():
         return pixels
-    return np.stack([_changed(picture, augmentation, random) for picture in pixels]) if len(pixels) else pixels
+    return np.stack([_changed(image, augmentation, random) for image in pixels]) if len(pixels) else pixels
 
 
-def _changed(picture: Pixels, wanted: Augmentation, random: np.random.Generator) -> Pixels:
+def _changed(image: Pixels, wanted: Augmentation, random: np.random.Generator) -> Pixels:
     if wanted.horizontal_flip and random.random() < 0.5:
-        picture = picture[:, ::-1]
+        image = image[:, ::-1]
     if wanted.crop_padding:
-        picture = _shifted(picture, wanted.crop_padding, random)
+        image = _shifted(image, wanted.crop_padding, random)
     if wanted.rotation_degrees or wanted.crop_scale < 1.0:
-        picture = _moved(picture, wanted, random)
+        image = _moved(image, wanted, random)
     if wanted.brightness or wanted.contrast or wanted.saturation:
-        picture = _recoloured(picture, wanted, random)
+        image = _recoloured(image, wanted, random)
     if random.random() < wanted.erase:
-        picture = _erased(picture, random)
-    return picture
+        image = _erased(image, random)
+    return image
 
 
-def _shifted(picture: Pixels, padding: int, random: np.random.Generator) -> Pixels:
-    """Shifted by whole pixels, black where nothing was: a random crop of the padded picture."""
-    size = len(picture)
-    padded = np.pad(picture, ((padding, padding), (padding, padding), (0, 0)))
+def _shifted(image: Pixels, padding: int, random: np.random.Generator) -> Pixels:
+    """Shifted by whole pixels, black where nothing was: a random crop of the padded image."""
+    size = len(image)
+    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     top, left = random.integers(0, 2 * padding + 1, 2)
     return padded[top : top + size, left : left + size]
 
 
-def _moved(picture: Pixels, wanted: Augmentation, random: np.random.Generator) -> Pixels:
+def _moved(image: Pixels, wanted: Augmentation, random: np.random.Generator) -> Pixels:
     """Rotated and cropped in one resampling; what comes in from outside is black."""
-    size = len(picture)
+    size = len(image)
     width = height = 1.0
     x = y = 0.0  # of the crop's middle, from -1 to 1
     if wanted.crop_scale < 1.0:
@@ -69,14 +69,14 @@ def _moved(picture: Pixels, wanted: Augmentation, random: np.random.Generator) -
     a, b, d, e = width * cosine, -width * sine, height * sine, height * cosine
     middle = size / 2
     c, f = middle * (1 + x) - middle * (a + b), middle * (1 + y) - middle * (d + e)
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    moved = image.transform((size, size), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
+    source = Image.fromarray(np.ascontiguousarray(image))
+    moved = source.transform((size, size), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
     return np.asarray(moved, dtype=np.uint8)
 
 
-def _recoloured(picture: Pixels, wanted: Augmentation, random: np.random.Generator) -> Pixels:
+def _recoloured(image: Pixels, wanted: Augmentation, random: np.random.Generator) -> Pixels:
     """Brightness, then contrast, then saturation, each by a factor around 1."""
-    coloured = picture.astype(np.float32)
+    coloured = image.astype(np.float32)
     if wanted.brightness:
         coloured *= _factor(wanted.brightness, random)
     if wanted.contrast:
@@ -88,14 +88,14 @@ def _recoloured(picture: Pixels, wanted: Augmentation, random: np.random.Generat
     return _rounded(coloured)
 
 
-def _erased(picture: Pixels, random: np.random.Generator) -> Pixels:
-    """A rectangle of the picture's mean colour."""
-    size = len(picture)
+def _erased(image: Pixels, random: np.random.Generator) -> Pixels:
+    """A rectangle of the image's mean colour."""
+    size = len(image)
     share, aspect = random.uniform(*_ERASED_SHARES), _log_uniform(_ERASED_ASPECTS, random)
     width, height = (round(min(size, max(1.0, math.sqrt(share * ratio) * size))) for ratio in (aspect, 1 / aspect))
     left, top = random.integers(0, size - width + 1), random.integers(0, size - height + 1)
-    erased = picture.copy()
-    erased[top : top + height, left : left + width] = _rounded(picture.astype(np.float32).mean(axis=(0, 1)))
+    erased = image.copy()
+    erased[top : top + height, left : left + width] = _rounded(image.astype(np.float32).mean(axis=(0, 1)))
     return erased
 
 
@@ -108,8 +108,8 @@ def _factor(share: float, random: np.random.Generator) -> np.float32:
     return np.float32(random.uniform(1.0 - share, 1.0 + share))
 
 
-def _grey(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (picture @ _LUMA)[:, :, None]
+def _grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (image @ _LUMA)[:, :, None]
 
 
 def _rounded(values: NDArray[np.float32]) -> Pixels:

@@ -1,4 +1,4 @@
-"""Training pictures for Keras, an epoch at a time, in an order that follows from the seed and the epoch alone."""
+"""Training images for Keras, an epoch at a time, in an order that follows from the seed and the epoch alone."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ class Epoch(keras.utils.PyDataset):  # type: ignore[misc]
         chosen = self._batches[index]
         random = np.random.default_rng((*self._seed, index))
         pixels = augment(self._data.train.pixels(chosen.tolist()), self._data.augmentation, random)
-        pictures = self._data.preprocessing.normalize(pixels).transpose(0, 2, 3, 1)
+        images = self._data.preprocessing.normalize(pixels).transpose(0, 2, 3, 1)
         labels = np.eye(len(self._data.classes), dtype=np.float32)[self._data.train.labels[chosen]]
-        return np.ascontiguousarray(pictures), labels
+        return np.ascontiguousarray(images), labels

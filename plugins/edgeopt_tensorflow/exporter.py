@@ -14,16 +14,16 @@ from edgeopt_tensorflow.options import ConvertedTfliteOptions, KerasOnnxOptions,
 
 
 def export_tflite(state: ModelState, options: ConvertedTfliteOptions, context: ExportContext) -> ExportResult:
-    """Writes a Keras network or a SavedModel as a `.tflite` file, for one picture at a time.
+    """Writes a Keras network or a SavedModel as a `.tflite` file, for one image at a time.
 
     Raises `ExportError` naming the operator that TensorFlow Lite lacks, and `NothingChangedError` when the file does
     not have the precision that was asked for.
     """
     from edgeopt_tensorflow.model import tensorflow_model
-    from edgeopt_tensorflow.tflite import require_single_pictures, write_tflite
+    from edgeopt_tensorflow.tflite import require_single_images, write_tflite
 
     model = tensorflow_model(state)
-    require_single_pictures(model.fixed_batch)
+    require_single_images(model.fixed_batch)
     return write_tflite(model.traced(1, state.preprocessing.image_size), state, options, context)
 
 
@@ -50,16 +50,16 @@ def export_saved_model(
 
 
 def convert_onnx_to_tflite(state: ModelState, options: ConvertedTfliteOptions, context: ExportContext) -> ExportResult:
-    """Writes an ONNX model as a `.tflite` file, for one picture at a time.
+    """Writes an ONNX model as a `.tflite` file, for one image at a time.
 
     Raises `ExportError` for a quantized source and for an operator that onnx2tf lacks, and `FunctionChangedError`
     when TensorFlow's answers would differ from ONNX Runtime's.
     """
     from edgeopt_tensorflow.onnx_convert import convert, onnx_source
-    from edgeopt_tensorflow.tflite import require_single_pictures, write_tflite
+    from edgeopt_tensorflow.tflite import require_single_images, write_tflite
 
     source, size = onnx_source(state), state.preprocessing.image_size
-    require_single_pictures(source.batch)
+    require_single_images(source.batch)
     return write_tflite(convert(source, size).traced(1, size), state, options, context)
 
 

@@ -1,4 +1,4 @@
-"""Changes of both ends of a classifier: the scale of its pictures, logits instead of probabilities, other classes."""
+"""Changes of both ends of a classifier: the scale of its images, logits instead of probabilities, other classes."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def as_logits(network: keras.Model, image_size: int) -> tuple[keras.Model, str]:
         return network, "softmax of the last layer taken off"
     if isinstance(last, keras.layers.Softmax) and last in network.layers:
         return keras.Model(network.inputs, last.input, name=network.name), "softmax layer taken off"
-    pictures = np.random.default_rng(0).normal(size=(4, image_size, image_size, 3)).astype(np.float32)
-    if are_probabilities(np.asarray(network(pictures, training=False))):
+    images = np.random.default_rng(0).normal(size=(4, image_size, image_size, 3)).astype(np.float32)
+    if are_probabilities(np.asarray(network(images, training=False))):
         return (
             keras.Model(network.inputs, log_of_probabilities(network.outputs[0]), name=network.name),
             "logarithm of the probabilities",
@@ -78,10 +78,10 @@ def with_head(network: keras.Model, classes: int) -> keras.Model:
 
 
 def rescaled(network: keras.Model, change: Rescaling, image_size: int) -> keras.Model:
-    """The network behind a layer that changes the scale of its pictures."""
-    pictures = keras.Input((image_size, image_size, 3), name="pictures")
-    changed = keras.layers.Rescaling(list(change.scale), list(change.offset), name="rescaling")(pictures)
-    return keras.Model(pictures, network(changed), name=f"rescaled_{network.name}")
+    """The network behind a layer that changes the scale of its images."""
+    images = keras.Input((image_size, image_size, 3), name="images")
+    changed = keras.layers.Rescaling(list(change.scale), list(change.offset), name="rescaling")(images)
+    return keras.Model(images, network(changed), name=f"rescaled_{network.name}")
 
 
 def _last_layer(network: keras.Model) -> keras.layers.Layer:

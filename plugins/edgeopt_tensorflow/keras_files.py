@@ -34,7 +34,7 @@ from edgeopt_tensorflow.scaling import rescaling
 
 _CODE = ("Lambda", "__lambda__", "function", "TFSMLayer")
 _FORBIDDEN = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles"}
-_ONE = "edgeopt takes models of one picture input and one output"
+_ONE = "edgeopt takes models of one image input and one output"
 
 
 def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
@@ -83,7 +83,7 @@ def read(path: Path, options: KerasReaderOptions) -> ModelState:
     return replace(_state(model, names, preprocessing, {}), form=Form.PROGRAM, history=())
 
 
-# ---- Keras's own files -----------------------------------------------------------------------------------------------
+# ---- Keras's own files ---------------------------------------------------------------------------------------------
 
 
 def load_keras_file(path: Path, option: str | None = None) -> keras.Model:
@@ -172,7 +172,7 @@ def _require_one(network: keras.Model, path: Path) -> None:
             raise CheckpointError(f"{path}: has {len(tensors)} {what}: {names}", hint=_ONE)
         shape = tuple(tensors[0].shape)
         if len(shape) != dimensions or (dimensions == 4 and shape[-1] != 3):
-            wanted = "pictures (n, height, width, 3)" if dimensions == 4 else "one value a class, (n, classes)"
+            wanted = "images (n, height, width, 3)" if dimensions == 4 else "one value a class, (n, classes)"
             raise CheckpointError(f"{path}: its {what[:-1]} {tensors[0].name} is {shape}, not {wanted}", hint=_ONE)
 
 
@@ -183,11 +183,9 @@ def _size_of(network: keras.Model, path: Path) -> int:
 
 def _square(height: int | None, width: int | None, path: Path) -> int:
     if height is None or width is None:
-        raise CheckpointError(
-            f"{path}: takes pictures of any size", hint="choose one, with --set source.image_size=224"
-        )
+        raise CheckpointError(f"{path}: takes images of any size", hint="choose one, with --set source.image_size=224")
     if height != width:
-        raise CheckpointError(f"{path}: takes pictures of {height} x {width} px", hint="edgeopt takes square ones")
+        raise CheckpointError(f"{path}: takes images of {height} x {width} px", hint="edgeopt takes square ones")
     return int(height)
 
 
@@ -195,7 +193,7 @@ def _require_size(network: keras.Model, path: Path, size: int) -> None:
     _, height, width, _ = network.inputs[0].shape
     if (height or size, width or size) != (size, size):
         raise RecipeError(
-            Problem(f"{path} takes pictures of {height} x {width} px, not {size} px", f"set image_size to {height}")
+            Problem(f"{path} takes images of {height} x {width} px, not {size} px", f"set image_size to {height}")
         )
 
 
@@ -204,11 +202,11 @@ def _on_scale(network: keras.Model, preprocessing: Preprocessing, scale: Scale, 
     return network if change.is_identity else rescaled(network, change, size)
 
 
-# ---- SavedModel ------------------------------------------------------------------------------------------------------
+# ---- SavedModel ----------------------------------------------------------------------------------------------------
 
 
 def open_saved_model(path: Path, preprocessing: Preprocessing, scale: Scale, size: int) -> SavedModel:
-    """A SavedModel that answers pictures normalized by `preprocessing`; probabilities become logits.
+    """A SavedModel that answers images normalized by `preprocessing`; probabilities become logits.
 
     Raises `CheckpointError` for a damaged folder, dangerous operators, and a signature of another shape.
     """
@@ -216,13 +214,13 @@ def open_saved_model(path: Path, preprocessing: Preprocessing, scale: Scale, siz
     batch, height, width, channels = spec.shape
     if channels != 3 or (height or size, width or size) != (size, size):
         raise CheckpointError(
-            f"{path}: its input {name} is {tuple(spec.shape)}, not pictures (n, {size}, {size}, 3)", hint=_ONE
+            f"{path}: its input {name} is {tuple(spec.shape)}, not images (n, {size}, {size}, 3)", hint=_ONE
         )
     change = rescaling(preprocessing, scale)
     notes = SavedModelNotes(signature, name, output, batch, change.scale, change.offset, gives_probabilities=False)
     model = SavedModel(path, notes)
-    pictures = np.random.default_rng(0).normal(size=(batch or 4, 3, size, size)).astype(np.float32)
-    logits = model.logits(pictures)
+    images = np.random.default_rng(0).normal(size=(batch or 4, 3, size, size)).astype(np.float32)
+    logits = model.logits(images)
     if logits.ndim != 2:
         raise CheckpointError(f"{path}: its output {output} is {logits.shape}, not one value a class", hint=_ONE)
     return SavedModel(path, replace(notes, gives_probabilities=are_probabilities(logits)))
@@ -248,7 +246,7 @@ def _signature(path: Path) -> tuple[str, str, tf.TensorSpec, str]:
     ((input_name, spec),) = given.items()
     if spec.dtype != tf.float32 or spec.shape.rank != 4:
         raise CheckpointError(
-            f"{path}: its input {input_name} is {spec.dtype.name} {spec.shape}, not float32 pictures", hint=_ONE
+            f"{path}: its input {input_name} is {spec.dtype.name} {spec.shape}, not float32 images", hint=_ONE
         )
     return name, input_name, spec, next(iter(returned))
 
@@ -282,7 +280,7 @@ def _require_tame(path: Path) -> None:
 _SAVE = "write it again, with model.export(folder) of Keras or tf.saved_model.save(model, folder, signatures=...)"
 
 
-# ---- both ------------------------------------------------------------------------------------------------------------
+# ---- both ----------------------------------------------------------------------------------------------------------
 
 
 def _classes_of(model: KerasModel | SavedModel, size: int) -> int:

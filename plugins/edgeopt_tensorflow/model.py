@@ -1,6 +1,6 @@
 """Models of TensorFlow as edgeopt holds them: a Keras network, or a SavedModel that can only answer.
 
-Inside, pictures are NHWC; outside they are NCHW like everywhere in edgeopt.
+Inside, images are NHWC; outside they are NCHW like everywhere in edgeopt.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class _Answers:
 
     fixed_batch: int | None = None
 
-    def answer(self, pictures: tf.Tensor) -> tf.Tensor:
-        """Logits, float32 (n, classes), of normalized float32 pictures (n, height, width, 3)."""
+    def answer(self, images: tf.Tensor) -> tf.Tensor:
+        """Logits, float32 (n, classes), of normalized float32 images (n, height, width, 3)."""
         raise NotImplementedError
 
     def logits(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width)."""
+        """Logits, float32 (n, classes), of normalized float32 images (n, 3, height, width)."""
         size = self.fixed_batch or max(len(batch), 1)
         pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
         return np.concatenate([self._piece(piece, size) for piece in pieces])
@@ -69,7 +69,7 @@ class _Answers:
 
 @dataclass(frozen=True, eq=False)
 class KerasModel(_Answers):
-    """A Keras network that takes pictures as the state's preprocessing normalizes them, NHWC, and gives logits."""
+    """A Keras network that takes images as the state's preprocessing normalizes them, NHWC, and gives logits."""
 
     network: keras.Model
     loader: ClassVar[str] = "edgeopt_tensorflow.model:load_keras"
@@ -83,8 +83,8 @@ class KerasModel(_Answers):
         """Writes `model.keras`."""
         self.network.save(folder / _FILE)
 
-    def answer(self, pictures: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self.network(pictures, training=False), tf.float32)
+    def answer(self, images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.network(images, training=False), tf.float32)
 
 
 def load_keras(folder: Path) -> KerasModel:
@@ -128,8 +128,8 @@ class SavedModel(_Answers):
         shutil.copytree(self.folder, folder / _FOLDER)
         (folder / _NOTES).write_text(json.dumps(asdict(self.notes)))
 
-    def answer(self, pictures: tf.Tensor) -> tf.Tensor:
-        scaled = pictures * tf.constant(self.notes.scale) + tf.constant(self.notes.offset)
+    def answer(self, images: tf.Tensor) -> tf.Tensor:
+        scaled = images * tf.constant(self.notes.scale) + tf.constant(self.notes.offset)
         given = self._signature(**{self.notes.input: scaled})[self.notes.output]
         values = tf.cast(given, tf.float32)
         return tf.math.log(tf.maximum(values, _SMALLEST_PROBABILITY)) if self.notes.gives_probabilities else values
@@ -160,7 +160,7 @@ def tensorflow_model(state: ModelState) -> KerasModel | SavedModel:
 
 
 def log_of_probabilities(probabilities: Any) -> Any:
-    """Logits, up to a constant of each picture, of a network's probabilities; a Keras operation, which can be saved."""
+    """Logits, up to a constant of each image, of a network's probabilities; a Keras operation, which can be saved."""
     return keras.ops.log(keras.ops.maximum(probabilities, _SMALLEST_PROBABILITY))
 
 

@@ -23,7 +23,7 @@ from edgeopt_tensorflow.onnx_reader import OnnxModel
 from edgeopt_tensorflow.runtime import tf
 
 _TOLERANCE = 1e-3  # of the range of the outputs: TensorFlow's kernels add in another order
-_PICTURES = 4
+_IMAGES = 4
 _OPERATOR = re.compile(r"onnx2tf/ops/(\w+)\.py")  # in the trace that onnx2tf prints
 
 
@@ -90,7 +90,7 @@ def _run(file: Path, folder: Path, source: OnnxModel) -> Any:
     import onnx2tf
     from onnx2tf import onnx2tf as module
 
-    # it would fetch photographs to compare each layer with; any pictures do
+    # it would fetch photographs to compare each layer with; any images do
     module.download_test_image_data = _noise
     return onnx2tf.convert(
         input_onnx_file_path=str(file),
@@ -144,10 +144,10 @@ def _noise() -> Any:
 
 
 def _require_same(source: OnnxModel, converted: Converted, size: int) -> None:
-    count = source.batch or _PICTURES
-    pictures = np.random.default_rng(0).normal(size=(count, 3, size, size)).astype(np.float32)
-    expected = source.logits(pictures)
-    got = converted.traced(source.batch, size)(tf.constant(pictures.transpose(0, 2, 3, 1)))[OUTPUT_NAME].numpy()
+    count = source.batch or _IMAGES
+    images = np.random.default_rng(0).normal(size=(count, 3, size, size)).astype(np.float32)
+    expected = source.logits(images)
+    got = converted.traced(source.batch, size)(tf.constant(images.transpose(0, 2, 3, 1)))[OUTPUT_NAME].numpy()
     span = max(float(np.ptp(expected)), 1e-12)
     difference = float(np.abs(got - expected).max()) if got.shape == expected.shape else np.inf
     if not difference / span <= _TOLERANCE:  # written so that NaN fails too

@@ -26,12 +26,12 @@ _CHANNELS = 3
 _LARGEST_BATCH = 1024
 _FILE = "model.onnx"
 _NOTES = "notes.json"
-_ONE = "edgeopt converts models of one picture input and one output"
+_ONE = "edgeopt converts models of one image input and one output"
 
 
 @dataclass(frozen=True, eq=False)
 class OnnxModel:
-    """An ONNX file of one picture input and one output, which ONNX Runtime answers.
+    """An ONNX file of one image input and one output, which ONNX Runtime answers.
 
     `batch` is the only batch that it takes, or None for any.
     """
@@ -61,7 +61,7 @@ class OnnxModel:
         (folder / _NOTES).write_text(json.dumps({"layout": self.layout, "batch": self.batch}))
 
     def logits(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 pictures (n, 3, height, width)."""
+        """Logits, float32 (n, classes), of normalized float32 images (n, 3, height, width)."""
         size = self.batch or max(1, len(batch))
         pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
         return np.concatenate([self._piece(piece, size) for piece in pieces])
@@ -69,8 +69,8 @@ class OnnxModel:
     def _piece(self, piece: NDArray[np.float32], size: int) -> Logits:
         missing = size - len(piece) if self.batch else 0
         filled = np.pad(piece, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        pictures = filled.transpose(0, 2, 3, 1) if self.layout == "NHWC" else filled
-        logits: Logits = self._session.run(None, {self.input_name: np.ascontiguousarray(pictures)})[0]
+        images = filled.transpose(0, 2, 3, 1) if self.layout == "NHWC" else filled
+        logits: Logits = self._session.run(None, {self.input_name: np.ascontiguousarray(images)})[0]
         return logits[: len(piece)].astype(np.float32, copy=False)
 
     @cached_property
@@ -97,7 +97,7 @@ def read(path: Path, options: OnnxReaderOptions) -> ModelState:
         if len(values) != 1:
             listed = ", ".join(each.name for each in values)
             raise CheckpointError(f"{path}: has {len(values)} {what}: {listed}", hint=_ONE)
-    layout, batch, size = _pictures(inputs[0], path, options.image_size)
+    layout, batch, size = _images(inputs[0], path, options.image_size)
     model = OnnxModel(path, layout, batch)
     logits = _answer(model, path, batch or 1, size)
     names = options.classes or tuple(str(index) for index in range(logits.shape[1]))
@@ -118,25 +118,23 @@ def read(path: Path, options: OnnxReaderOptions) -> ModelState:
     )
 
 
-def _pictures(
+def _images(
     value: onnx.ValueInfoProto, path: Path, wanted: int | None
 ) -> tuple[Literal["NCHW", "NHWC"], int | None, int]:
-    """Layout, fixed batch and edge of the pictures that an input takes."""
+    """Layout, fixed batch and edge of the images that an input takes."""
     kind = value.type.tensor_type
     shape: list[int | None] = [dim.dim_value or None for dim in kind.shape.dim]
     written = " x ".join("?" if size is None else str(size) for size in shape)
     if kind.elem_type != onnx.TensorProto.FLOAT or len(shape) != 4 or _CHANNELS not in (shape[1], shape[3]):
         name = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
-        raise CheckpointError(f"{path}: its input {value.name} is {name} {written}, not float pictures", hint=_ONE)
+        raise CheckpointError(f"{path}: its input {value.name} is {name} {written}, not float images", hint=_ONE)
     layout: Literal["NCHW", "NHWC"] = "NCHW" if shape[1] == _CHANNELS else "NHWC"
     height, width = shape[2:] if layout == "NCHW" else shape[1:3]
     if height != width or (height and wanted and height != wanted):
-        raise CheckpointError(f"{path}: takes pictures of {height} x {width} px", hint="edgeopt converts square ones")
+        raise CheckpointError(f"{path}: takes images of {height} x {width} px", hint="edgeopt converts square ones")
     size = height or wanted
     if size is None:
-        raise CheckpointError(
-            f"{path}: takes pictures of any size", hint="choose one, with --set source.image_size=224"
-        )
+        raise CheckpointError(f"{path}: takes images of any size", hint="choose one, with --set source.image_size=224")
     return layout, shape[0], size
 
 

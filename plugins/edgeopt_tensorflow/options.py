@@ -19,11 +19,11 @@ Precision: TypeAlias = Literal["float32", "float16", "dynamic-int8", "int8"]
 """What a `.tflite` file that TensorFlow's converter makes can compute in."""
 
 Scale: TypeAlias = Literal["recipe", "pixels", "unit", "symmetric"]
-"""The scale of the pictures that a model file expects."""
+"""The scale of the images that a model file expects."""
 
 _Positive: TypeAlias = Annotated[float, Field(gt=0)]
 _SCALE = (
-    'pictures that the file expects: "recipe", as the data set normalizes them; "pixels", 0..255; "unit", 0..1; '
+    'images that the file expects: "recipe", as the data set normalizes them; "pixels", 0..255; "unit", 0..1; '
     '"symmetric", -1..1'
 )
 
@@ -74,8 +74,8 @@ class KerasFileOptions(Options):
 class KerasTrainOptions(Options):
     """Fine-tuning in Keras."""
 
-    epochs: int = Field(10, ge=1, le=100_000, description="most passes over the training pictures")
-    batch_size: int = Field(64, ge=2, le=65_536, description="pictures in a batch")
+    epochs: int = Field(10, ge=1, le=100_000, description="most passes over the training images")
+    batch_size: int = Field(64, ge=2, le=65_536, description="images in a batch")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="how gradients move the weights")
     learning_rate: float = Field(3e-3, gt=0.0, le=100.0, description="highest learning rate of the schedule")
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="momentum of sgd")
@@ -114,8 +114,8 @@ class ConvertedTfliteOptions(Options):
     quantized_io: Literal["float32", "int8", "uint8"] = Field(
         "float32", description="type of the input and output of an int8 file; float32 keeps an app as it is"
     )
-    calibration_pictures: int = Field(
-        256, ge=1, le=4096, description="pictures of the calibration split that int8 takes its ranges from, at most"
+    calibration_images: int = Field(
+        256, ge=1, le=4096, description="images of the calibration split that int8 takes its ranges from, at most"
     )
 
     @model_validator(mode="after")
@@ -137,7 +137,7 @@ class SavedModelOptions(Options):
 
 class _ReaderOptions(Options):
     image_size: int | None = Field(
-        None, ge=8, le=4096, description="edge of the square picture, px, where the file leaves it open"
+        None, ge=8, le=4096, description="edge of the square image, px, where the file leaves it open"
     )
     mean: tuple[float, float, float] = Field(
         IMAGENET_MEAN, description="per-channel mean that the model was trained with, of pixels scaled to 0..1"

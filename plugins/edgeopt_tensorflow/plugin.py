@@ -243,7 +243,7 @@ def edgeopt_readers() -> Iterator[ReaderPlugin]:
     )
     yield ReaderPlugin(
         "saved-model",
-        "The folder of a SavedModel with one picture input and one output.",
+        "The folder of a SavedModel with one image input and one output.",
         KerasReaderOptions,
         read=read_keras,
         suffixes=("/",),
@@ -253,7 +253,7 @@ def edgeopt_readers() -> Iterator[ReaderPlugin]:
     )
     yield ReaderPlugin(
         "onnx",
-        "An ONNX model with one picture input and one output.",
+        "An ONNX model with one image input and one output.",
         OnnxReaderOptions,
         read=read_onnx,
         suffixes=(".onnx",),

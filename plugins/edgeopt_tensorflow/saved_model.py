@@ -71,8 +71,8 @@ class SavedModelPredictor(FilePredictor):
     def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
         missing = max(0, (self._batch or 0) - len(piece))
         filled = np.pad(piece, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        pictures = tf.constant(np.ascontiguousarray(filled.transpose(0, 2, 3, 1)))
-        logits: Logits = self._signature(**{INPUT_NAME: pictures})[OUTPUT_NAME].numpy()
+        images = tf.constant(np.ascontiguousarray(filled.transpose(0, 2, 3, 1)))
+        logits: Logits = self._signature(**{INPUT_NAME: images})[OUTPUT_NAME].numpy()
         return logits[: len(piece)]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""From a picture as the recipe normalizes it to the scale that a network expects."""
+"""From an image as the recipe normalizes it to the scale that a network expects."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Rescaling:
 
     @property
     def is_identity(self) -> bool:
-        """Whether it leaves pictures as they are."""
+        """Whether it leaves images as they are."""
         return all(abs(scale - 1) < _NOTHING for scale in self.scale) and all(
             abs(offset) < _NOTHING for offset in self.offset
         )
 
 
 def rescaling(preprocessing: Preprocessing, expected: Scale | Expects) -> Rescaling:
-    """What turns pictures that `preprocessing` normalized into the scale that a network expects."""
+    """What turns images that `preprocessing` normalized into the scale that a network expects."""
     if expected == "recipe":
         return Rescaling((1.0,) * 3, (0.0,) * 3)
     given_scale, given_offset = (np.array(values) for values in preprocessing.scale_and_offset())

@@ -46,11 +46,11 @@ class Conversion:
     calibration: Callable[[], Iterator[NDArray[np.float32]]]
 
 
-def require_single_pictures(batch: int | None) -> None:
+def require_single_images(batch: int | None) -> None:
     """Raises `ExportError` for a model that takes another batch than one and no other."""
     if batch not in (None, 1):
         raise ExportError(
-            f"the model takes {batch} pictures at once, and a .tflite file takes one",
+            f"the model takes {batch} images at once, and a .tflite file takes one",
             hint="save the model with an open batch dimension",
         )
 
@@ -58,9 +58,9 @@ def require_single_pictures(batch: int | None) -> None:
 def write_tflite(
     function: Any, state: ModelState, options: ConvertedTfliteOptions, context: ExportContext
 ) -> ExportResult:
-    """Converts a concrete function of one picture, NHWC, and writes the file with its card inside."""
+    """Converts a concrete function of one image, NHWC, and writes the file with its card inside."""
     split = context.calibration
-    count = min(len(split), options.calibration_pictures)
+    count = min(len(split), options.calibration_images)
 
     def calibration() -> Iterator[NDArray[np.float32]]:
         with context.progress.bar("calibrating", count) as bar:
@@ -108,7 +108,7 @@ def convert(function: Any, wanted: Conversion) -> bytes:
     if wanted.precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if wanted.precision == "int8":
-        converter.representative_dataset = lambda: ({INPUT_NAME: picture} for picture in wanted.calibration())
+        converter.representative_dataset = lambda: ({INPUT_NAME: image} for image in wanted.calibration())
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = _TYPES[wanted.io_type]
     try:

@@ -74,7 +74,7 @@ def train_model(state: ModelState, options: KerasTrainOptions, context: PassCont
     """A state with a trained copy of the network.
 
     Raises `TrainingError` for a SavedModel and when the loss is no longer finite, `NothingChangedError` when nothing is
-    left to train, `DataError` when there are too few pictures.
+    left to train, `DataError` when there are too few images.
     """
     if not isinstance(state.foreign, KerasModel):
         raise TrainingError(
@@ -82,7 +82,7 @@ def train_model(state: ModelState, options: KerasTrainOptions, context: PassCont
             hint="give the .keras file that it was made from",
         )
     if len(context.data.train) < 2:
-        raise DataError(f"there are {len(context.data.train)} training pictures; 2 are the least")
+        raise DataError(f"there are {len(context.data.train)} training images; 2 are the least")
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(context.seed % 2**31)
     model = _copy(state.foreign)
@@ -151,7 +151,7 @@ class _Training:
         )
         return PassRecord("keras-train", facts, curves)
 
-    # -- one epoch -----------------------------------------------------------------------------------------------------
+    # -- one epoch ---------------------------------------------------------------------------------------------------
 
     def _train_epoch(self, bar: Bar) -> None:
         history, epoch = self.history, self.history.epochs
@@ -224,7 +224,7 @@ class _Training:
             if id(each) not in weights and each.dtype.startswith("uint"):  # the state of a generator
                 each.assign(random.integers(0, 2**31, each.shape, dtype=np.uint32))
 
-    # -- going on after a kill -----------------------------------------------------------------------------------------
+    # -- going on after a kill ---------------------------------------------------------------------------------------
 
     def resume(self) -> None:
         """Takes over what a killed training left: weights, optimizer and history."""

@@ -1,9 +1,11 @@
-"""Builds a TensorRT engine from an ONNX file. This file goes into every bundle and needs nothing but `tensorrt` on the device.
+"""Builds a TensorRT engine from an ONNX file. This file goes into every bundle and needs nothing but `tensorrt` on the
+device.
 
     python3 build_engine.py            # in the unpacked bundle: reads build.json and model.onnx, writes model.engine
 
-edgeopt itself builds with it too, and TensorRT for RTX has the same interface: each function takes the module to build with.
-It is written for Python 3.8, TensorRT 8.5 and what came after; an engine fits one kind of GPU and one version of TensorRT.
+edgeopt itself builds with it too, and TensorRT for RTX has the same interface: each function takes the module to build
+with. It is written for Python 3.8, TensorRT 8.5 and what came after; an engine fits one kind of GPU and one version of
+TensorRT.
 """
 
 # ruff: noqa: T201 - a program for the command line
@@ -30,11 +32,11 @@ class BuildError(RuntimeError):
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What to build: `shape` is that of one picture, and `batch_min` to `batch_max` the batches that the engine takes.
+    """What to build: `shape` is that of one image, and `batch_min` to `batch_max` the batches that the engine takes.
 
-    `batch_opt` is the one that it is tuned for; with `fixed_shapes` the file itself takes no other batch than `batch_max`.
-    `float16` and `int8` say which types the ONNX file has besides float32.
-    `compute_capabilities`, such as "8.6", are for TensorRT for RTX alone, which builds for GPUs that are not here.
+    `batch_opt` is the one that it is tuned for; with `fixed_shapes` the file itself takes no other batch than
+    `batch_max`. `float16` and `int8` say which types the ONNX file has besides float32. `compute_capabilities`, such as
+    "8.6", are for TensorRT for RTX alone, which builds for GPUs that are not here.
     """
 
     input: str
@@ -67,7 +69,9 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class Engine:
-    """A built engine; `timing_cache` makes the next build of a like network quicker, and `messages` are TensorRT's warnings."""
+    """A built engine; `timing_cache` makes the next build of a like network quicker, and `messages` are TensorRT's
+    warnings.
+    """
 
     plan: bytes
     timing_cache: bytes

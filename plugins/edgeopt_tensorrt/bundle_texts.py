@@ -81,7 +81,7 @@ A network for TensorRT for RTX
 ==============================
 
 {ENGINE_FILE:<16} built ahead of time, for GPUs of compute capability {kinds}; \
-takes {settings.batch_max} picture(s) in a call
+takes {settings.batch_max} image(s) in a call
 {ONNX_FILE:<16} what it was built from
 {CARD_FILE:<16} classes, preprocessing, input and output
 {SETTINGS_FILE:<16} what was built

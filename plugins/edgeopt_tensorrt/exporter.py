@@ -125,7 +125,7 @@ def _from_program(
 def _from_onnx(state: ModelState, context: ExportContext, batches: tuple[int, int]) -> _Source:
     file = read_onnx(state)
     if file.input.shape[0] == 1 and batches != (1, 1):
-        raise ExportError(Problem("the ONNX file takes one picture in a call, and no larger batch", option="batch"))
+        raise ExportError(Problem("the ONNX file takes one image in a call, and no larger batch", option="batch"))
     given, returned = _of_batch(file.input, batches), _of_batch(file.output, batches)
     return _Source(file, context.card.with_tensors(given, returned).to_json(), given, returned)
 

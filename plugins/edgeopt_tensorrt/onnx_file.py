@@ -59,7 +59,7 @@ def read_onnx(state: ModelState) -> OnnxFile:
     """The ONNX file behind a state of the framework "onnx", as it is.
 
     Raises `ExportError` naming each node that TensorRT would refuse or compute otherwise, or what is wrong with the
-    shape of its pictures.
+    shape of its images.
     """
     with tempfile.TemporaryDirectory() as folder:
         state.foreign.save(Path(folder))
@@ -68,13 +68,13 @@ def read_onnx(state: ModelState) -> OnnxFile:
     constants = {tensor.name for tensor in model.graph.initializer}
     (given,) = (value for value in model.graph.input if value.name not in constants)
     (returned,) = model.graph.output
-    batch, *picture = (size.dim_value or None for size in given.type.tensor_type.shape.dim)
-    if batch not in (None, 1) or tuple(picture) != state.input_shape:
-        shape = " x ".join("?" if size is None else str(size) for size in (batch, *picture))
+    batch, *image = (size.dim_value or None for size in given.type.tensor_type.shape.dim)
+    if batch not in (None, 1) or tuple(image) != state.input_shape:
+        shape = " x ".join("?" if size is None else str(size) for size in (batch, *image))
         channels, height, width = state.input_shape
         raise ExportError(
             f"the input {given.name!r} is {shape}; a bundle takes 1 or ? x {channels} x {height} x {width}",
-            hint="write the ONNX file again, channels first, with fixed sizes, and for one picture or any batch",
+            hint="write the ONNX file again, channels first, with fixed sizes, and for one image or any batch",
         )
     size = batch or "batch"
     return _checked(

@@ -58,7 +58,7 @@ class BundleOptions(Options):
 class RtxOptions(Options):
     """What to build ahead of time."""
 
-    batch: int = Field(1, ge=1, le=1024, description="pictures in a call, exactly; of a range, no two builds are alike")
+    batch: int = Field(1, ge=1, le=1024, description="images in a call, exactly; of a range, no two builds are alike")
     compute_capabilities: tuple[Literal["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"], ...] = Field(
         (), description="kinds of GPU to build for; every one from 8.0 on when left out"
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edgeopt.export.predictor import quiet
-from edgeopt.export.refusals import OperatorPlace, require_one_picture, unsupported
+from edgeopt.export.refusals import OperatorPlace, require_one_image, unsupported
 from edgeopt.networks.bits import operator_name
 from edgeopt.plugins import ExportError
 from edgeopt_tflite.audit import is_quantized
@@ -27,8 +27,8 @@ _EXPANDING = {aten.expand.default, aten.expand_as.default}
 _BROADCASTING = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor}
 
 
-class _OnePicture(nn.Module):
-    """Takes a picture with its channels last, as TFLite's kernels and every app have it."""
+class _OneImage(nn.Module):
+    """Takes an image with its channels last, as TFLite's kernels and every app have it."""
 
     def __init__(self, program: nn.Module, channels_last: bool) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _OnePicture(nn.Module):
         self.channels_last = channels_last
 
     def forward(self, input: Tensor) -> Tensor:
-        """Logits (1, classes) of a picture (1, height, width, channels)."""
+        """Logits (1, classes) of an image (1, height, width, channels)."""
         logits: Tensor = self.program(input if self.channels_last else input.permute(0, 3, 1, 2))
         return logits
 
@@ -54,7 +54,7 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
     numerics = QuantConfig(pt2e_quantizer=quantizer) if is_quantized(program) else None
     plain = _settled(program.module(check_guards=False))
     marked = mark_float_layers(program, plain) if is_quantized(program) else 0
-    module = _OnePicture(plain, takes_pixels)
+    module = _OneImage(plain, takes_pixels)
     module.training = False  # `eval` refuses to go into an exported program, which has no modes
     litert_torch.config.show_progress = False
     with quiet():
@@ -96,7 +96,7 @@ def _broadcasts(reader: torch.fx.Node, expanded: torch.fx.Node) -> bool:
 
 
 def _sample(program: ExportedProgram, takes_pixels: bool) -> Tensor:
-    require_one_picture(program, "LiteRT")
+    require_one_image(program, "LiteRT")
     names = program.graph_signature.user_inputs
     (node,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == names[0])
     value = node.meta["val"]

@@ -79,7 +79,7 @@ class Graph:
             if buffer.offset > _NOT_OUTSIDE:
                 buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
 
-    # ---- reading -----------------------------------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------------------------------------
 
     @property
     def operators(self) -> list[Any]:
@@ -140,7 +140,7 @@ class Graph:
                 readers.setdefault(int(tensor), []).append(operator)
         return readers
 
-    # ---- editing -----------------------------------------------------------------------------------------------------
+    # ---- editing ---------------------------------------------------------------------------------------------------
 
     def add_tensor(
         self, shape: Sequence[int], dtype: str, quantization: tuple[float, int] | None = None, like: int | None = None
@@ -209,7 +209,7 @@ class Graph:
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1
 
-    # ---- writing -----------------------------------------------------------------------------------------------------
+    # ---- writing ---------------------------------------------------------------------------------------------------
 
     def to_bytes(self) -> bytes:
         """The bytes of the model's file."""

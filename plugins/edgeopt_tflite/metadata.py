@@ -50,9 +50,9 @@ def metadata_of(card: Card, given: TensorInfo, returned: TensorInfo) -> bytes:
     mean, std = _normalization(card, given)
     normalization = _table(builder, [_floats(builder, mean), _floats(builder, std)])
     unit = _table(builder, [_Byte(_NORMALIZATION_OPTIONS), normalization])
-    picture = _table(builder, [_Byte(_RGB)])
-    content = _table(builder, [_Byte(_IMAGE_PROPERTIES), picture])
-    name, text = builder.CreateString(given.name), builder.CreateString("a picture, RGB")
+    image = _table(builder, [_Byte(_RGB)])
+    content = _table(builder, [_Byte(_IMAGE_PROPERTIES), image])
+    name, text = builder.CreateString(given.name), builder.CreateString("an image, RGB")
     units = _vector(builder, [unit])
     given_table = _table(builder, [name, text, None, content, units])
     labels = _associated(builder, LABELS_FILE, "the classes, one a line", _TENSOR_AXIS_LABELS)
@@ -114,7 +114,7 @@ def _normalization(card: Card, given: TensorInfo) -> tuple[list[float], list[flo
     return [255.0 * value for value in mean], [255.0 * value for value in std]
 
 
-# ---- writing tables --------------------------------------------------------------------------------------------------
+# ---- writing tables ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _associated(builder: flatbuffers.Builder, name: str, description: str, kind:
     return _table(builder, [builder.CreateString(name), builder.CreateString(description), _Byte(kind)])
 
 
-# ---- reading tables --------------------------------------------------------------------------------------------------
+# ---- reading tables ------------------------------------------------------------------------------------------------
 
 
 def _offset(table: Table, slot: int) -> int:

@@ -24,7 +24,7 @@ _CHANNELS = 3
 class TflitePredictor(FilePredictor):
     """A `.tflite` file opened in LiteRT on the processor, with XNNPACK.
 
-    `file_input` and `file_output` describe the file's own tensors. Normalized pictures (n, 3, height, width) are
+    `file_input` and `file_output` describe the file's own tensors. Normalized images (n, 3, height, width) are
     transposed and quantized as these want it; a file that takes pixels gets them as they are.
     """
 
@@ -66,7 +66,7 @@ class TflitePredictor(FilePredictor):
         return self._logits(self._interpreter.get_tensor(self._returned))
 
     def _values(self, piece: NDArray[Any]) -> NDArray[Any]:
-        """Pictures in the layout and, rounded, in the steps of the file's input."""
+        """Images in the layout and, rounded, in the steps of the file's input."""
         info = self.file_input
         if info.scale is not None and info.zero_point is not None:
             limits = np.iinfo(info.dtype)

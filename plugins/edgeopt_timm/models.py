@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def build(options: TimmOptions, data: TrainingData) -> ModelState:
     """A float network for the classes of `data`, its fresh layers drawn from torch's seeded generator.
 
-    Raises `RecipeError` for an unknown architecture or one that does not take the pictures, `CheckpointError` when the
+    Raises `RecipeError` for an unknown architecture or one that does not take the images, `CheckpointError` when the
     weights cannot be had or do not fit.
     """
     timm = _import_timm()
@@ -101,7 +101,7 @@ def _create(timm: ModuleType, options: TimmOptions, classes: int, image_size: in
         size = config.input_size[-1]
         raise RecipeError(
             Problem(
-                f"{options.arch} does not take pictures of {image_size} px: {str(error).splitlines()[0]}",
+                f"{options.arch} does not take images of {image_size} px: {str(error).splitlines()[0]}",
                 f"it was made for {size} px: set image_size = {size}",
             )
         ) from error

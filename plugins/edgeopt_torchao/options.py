@@ -72,7 +72,7 @@ class PtqOptions(BitOptions):
     """Quantization after training."""
 
     quantizer: Quantizer = Field("xnnpack", description="the target's numerics: name of a quantizer, or a table")
-    batch_size: int = Field(32, ge=1, le=65_536, description="calibration pictures in a batch")
+    batch_size: int = Field(32, ge=1, le=65_536, description="calibration images in a batch")
     equalize: bool = Field(
         False, description="scale channels between layers that follow each other, so that one range fits more of them"
     )
@@ -87,8 +87,8 @@ class PtqOptions(BitOptions):
     rounding_steps: int = Field(
         1000, ge=1, le=100_000, description="steps in which adaptive rounding learns the weights of a layer"
     )
-    repair_pictures: int = Field(
-        128, ge=1, description="calibration pictures that adaptive rounding and bias correction look at"
+    repair_images: int = Field(
+        128, ge=1, description="calibration images that adaptive rounding and bias correction look at"
     )
     max_accuracy_drop: float | None = Field(
         None,
@@ -105,7 +105,7 @@ class QatOptions(TaughtOptions, BitOptions):
     """Training with the quantization in the loop."""
 
     quantizer: Quantizer = Field("xnnpack", description="the target's numerics: name of a quantizer, or a table")
-    epochs: int = Field(3, ge=1, le=100_000, description="most passes over the training pictures")
+    epochs: int = Field(3, ge=1, le=100_000, description="most passes over the training images")
     learning_rate: float = Field(5e-4, gt=0.0, le=100.0, description="highest learning rate of the schedule")
     schedule: Schedule = Field("cosine", description="how the learning rate changes while training")
     observer_epochs: int | None = Field(

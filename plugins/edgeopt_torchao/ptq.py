@@ -41,7 +41,7 @@ def quantize(state: ModelState, options: PtqOptions, context: PassContext) -> Mo
     else:
         accuracy = validation_score(copy_module(state.module).eval(), state.task, context).value
         made, held = _on_demand(work, bits, accuracy - options.max_accuracy_drop)
-    facts = {"quantizer": options.quantizer.plugin.name, **made.facts, **held, "calibration_pictures": work.count}
+    facts = {"quantizer": options.quantizer.plugin.name, **made.facts, **held, "calibration_images": work.count}
     record = PassRecord("ptq", facts, details=made.target.details())
     return quantized_state(state, made.converted, work.example, record, made.target.precision, context)
 
@@ -54,11 +54,11 @@ class _Quantized:
 
 
 class _Work:
-    """What every quantization of one state has in common: its program, and the pictures that show ranges."""
+    """What every quantization of one state has in common: its program, and the images that show ranges."""
 
     def __init__(self, state: ModelState, options: PtqOptions, context: PassContext) -> None:
         self.state, self.options, self.context = state, options, context
-        self.count = context.budget.of(context.budget.pictures, len(context.data.calibration))
+        self.count = context.budget.of(context.budget.images, len(context.data.calibration))
         self.example = next(batches(state, context.data.calibration, 2, 2))
         self.program: ExportedProgram = capture(state.module, self.example, state.batch_range)
 
@@ -70,10 +70,10 @@ class _Work:
 
         def change(model: GraphModule) -> None:
             if options.equalize:
-                facts["equalized_pairs"] = equalize(model, self._pictures("ptq: looking at clips"))
+                facts["equalized_pairs"] = equalize(model, self._images("ptq: looking at clips"))
 
         prepared = prepare_ptq(self.program, target.quantizer, change)
-        calibrate(prepared, self._pictures("ptq: calibrating"))
+        calibrate(prepared, self._images("ptq: calibrating"))
         converted = convert(prepared)
         return _Quantized(converted, target, {**target.facts(), **facts, **self._repair(prepared, converted)})
 
@@ -82,7 +82,7 @@ class _Work:
         program = export_program(made.converted, self.example, self.state.batch_range)
         return program_state(self.state, program, PassRecord("ptq"), made.target.precision)
 
-    def _pictures(self, label: str) -> Iterator[Tensor]:
+    def _images(self, label: str) -> Iterator[Tensor]:
         with self.context.progress.bar(label, self.count) as bar:
             for batch in batches(self.state, self.context.data.calibration, self.options.batch_size, self.count):
                 yield batch
@@ -93,12 +93,12 @@ class _Work:
         adaptive = options.rounding == "adaptive"
         if not adaptive and not options.correct_bias:
             return {}
-        count = min(self.count, options.repair_pictures)
-        pictures = torch.cat(list(batches(self.state, context.data.calibration, options.batch_size, count)))
+        count = min(self.count, options.repair_images)
+        images = torch.cat(list(batches(self.state, context.data.calibration, options.batch_size, count)))
         steps = context.budget.of(context.budget.batches, options.rounding_steps) if adaptive else 0
         with context.progress.bar("ptq: repairing layers", len(list(rounded_layers(converted)))) as bar:
             repairs = Repairs(steps, correct_bias=options.correct_bias)
-            repaired = repair(prepared, converted, pictures, repairs, context.seed, bar.advance)
+            repaired = repair(prepared, converted, images, repairs, context.seed, bar.advance)
         moved = {"weights_rounded_the_other_way": repaired.weights_moved} if adaptive else {}
         biases = {"biases_corrected": repaired.biases_corrected} if options.correct_bias else {}
         return {"layers_repaired": repaired.layers, **moved, **biases}

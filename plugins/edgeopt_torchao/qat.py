@@ -35,7 +35,7 @@ NARROW_TOLERANCE = 0.5
 
 
 _LEARNED_UP_TO_BITS = {"observed": 0, "auto": 4, "learned": 8}
-_STARTING_PICTURES = 512
+_STARTING_IMAGES = 512
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Learning:
     def start(self, state: ModelState, batch_size: int, context: PassContext) -> None:
         """Starts them, those of activations on the calibration split."""
         if self.steps:
-            count = context.budget.of(context.budget.pictures, min(_STARTING_PICTURES, len(context.data.calibration)))
+            count = context.budget.of(context.budget.images, min(_STARTING_IMAGES, len(context.data.calibration)))
             start_steps(self.prepared, batches(state, context.data.calibration, batch_size, count))
 
     def constrain(self, module: nn.Module, epochs: float) -> None:
@@ -162,7 +162,7 @@ def _check_conversion(
     prepared: GraphModule, converted: GraphModule, state: ModelState, context: PassContext, tolerance: float
 ) -> float:
     """The largest difference that conversion made to a logit; raises `FunctionChangedError` when that is too much."""
-    count = context.budget.of(context.budget.pictures, 64)
+    count = context.budget.of(context.budget.images, 64)
     prepared.eval()
     agreement = compare(prepared, converted, batches(state, context.data.validation, 32, count))
     if not agreement.relative_difference <= tolerance:  # written so that NaN fails too

@@ -1,1 +1,1 @@
-"""torchvision for edgeopt: classification models and picture data sets."""
+"""torchvision for edgeopt: classification models and image data sets."""

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from edgeopt.data.images import ArrayPictures, labels_of
+from edgeopt.data.images import ArrayImages, labels_of
 from edgeopt.plugins import TYPE_CHECKING, DataError, Problem, RawDataset
 from edgeopt_torchvision.compat import import_torchvision
 
@@ -22,7 +22,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 
 
 def read_cifar10(options: Cifar10Options) -> RawDataset:
-    """Training and test pictures, uint8 (n, 32, 32, 3), downloaded first where that is asked for.
+    """Training and test images, uint8 (n, 32, 32, 3), downloaded first where that is asked for.
 
     Raises `DataError` when a file is missing, not as published, or not in the format.
     Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
@@ -36,16 +36,16 @@ def read_cifar10(options: Cifar10Options) -> RawDataset:
 
 
 def make_fake(options: FakeOptions) -> RawDataset:
-    """Pictures of noise, uint8 (n, picture_size, picture_size, 3), with labels that have nothing to do with them.
+    """Images of noise, uint8 (n, drawn_size, drawn_size, 3), with labels that have nothing to do with them.
 
     They are made at once: torchvision's noise comes from torch's one global generator, which threads must not share.
     """
-    edge, count = options.picture_size, options.pictures
-    shape, first = (3, edge, edge), options.seed * count  # picture i comes from seed first + i: none in two data sets
+    edge, count = options.drawn_size, options.images
+    shape, first = (3, edge, edge), options.seed * count  # image i comes from seed first + i: none in two data sets
     noise = import_torchvision().datasets.FakeData(count, shape, options.class_count, random_offset=first)
-    pictures, labels = zip(*(noise[index] for index in range(len(noise))), strict=True)
+    images, labels = zip(*(noise[index] for index in range(len(noise))), strict=True)
     classes = tuple(f"class-{label}" for label in range(options.class_count))
-    return RawDataset(classes, {"train": ArrayPictures(np.stack(pictures), labels_of(labels))})
+    return RawDataset(classes, {"train": ArrayImages(np.stack(images), labels_of(labels))})
 
 
 def _download(root: Path) -> None:
@@ -78,13 +78,13 @@ def _verify(files: tuple[Path, ...]) -> None:
             )
 
 
-def _join(files: tuple[Path, ...]) -> ArrayPictures:
-    pictures, labels = zip(*(_read_batch(file) for file in files), strict=True)
-    return ArrayPictures(np.concatenate(pictures), labels_of(np.concatenate(labels)))
+def _join(files: tuple[Path, ...]) -> ArrayImages:
+    images, labels = zip(*(_read_batch(file) for file in files), strict=True)
+    return ArrayImages(np.concatenate(images), labels_of(np.concatenate(labels)))
 
 
 def _read_batch(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Pictures (n, 32, 32, 3) and labels (n,) of one batch file."""
+    """Images (n, 32, 32, 3) and labels (n,) of one batch file."""
     try:
         with file.open("rb") as stream:
             batch = _ArraysOnly(stream, encoding="latin1").load()
@@ -110,7 +110,7 @@ class _ArraysOnly(pickle.Unpickler):
             return _latin1
         if module in self._ARRAY_MODULES and name in self._ARRAY_NAMES:
             return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not picture data")
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not image data")
 
 
 def _latin1(text: str, encoding: str) -> bytes:

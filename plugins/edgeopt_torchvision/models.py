@@ -34,7 +34,7 @@ def build(options: TorchvisionOptions, data: TrainingData) -> ModelState:
     """A float network for the classes of `data`, its fresh layers drawn from torch's seeded generator.
 
     Raises `CheckpointError` when its weights cannot be had or do not fit, `RecipeError` when it does not take the
-    pictures.
+    images.
     """
     torchvision = import_torchvision()
     image_size = data.preprocessing.image_size
@@ -43,9 +43,9 @@ def build(options: TorchvisionOptions, data: TrainingData) -> ModelState:
         model: nn.Module = torchvision.models.get_model(
             options.arch, weights=None, num_classes=len(data.classes), **_arguments(options, image_size)
         )
-    except (AssertionError, ValueError) as error:  # networks that are made for one size of pictures
+    except (AssertionError, ValueError) as error:  # networks that are made for one size of images
         raise RecipeError(
-            Problem(f"{options.arch} does not take pictures of {image_size} px: {str(error).splitlines()[0]}", hint)
+            Problem(f"{options.arch} does not take images of {image_size} px: {str(error).splitlines()[0]}", hint)
         ) from error
     require_input(model, options.arch, image_size, len(data.classes), hint)
     norms = set_batch_norm_momentum(model, options.batch_norm_momentum)
@@ -113,7 +113,7 @@ def _pretrained(options: TorchvisionOptions, data: TrainingData) -> tuple[StateD
 
 
 def _adapted(state: StateDict, model: nn.Module) -> StateDict:
-    """The state under today's names, without auxiliary heads, positions resampled to the size of the pictures."""
+    """The state under today's names, without auxiliary heads, positions resampled to the size of the images."""
     own = model.state_dict()
     renamed: dict[str, Tensor] = {}
     for name, value in state.items():

@@ -92,12 +92,12 @@ class Cifar10Options(DatasetOptions):
 
 
 class FakeOptions(DatasetOptions):
-    """How many pictures of noise."""
+    """How many images of noise."""
 
-    pictures: int = Field(256, ge=16, le=100_000, description="how many pictures")
-    class_count: int = Field(10, ge=2, le=1000, description="how many classes; a picture says nothing about its own")
-    picture_size: int = Field(64, ge=8, le=512, description="edge of the pictures before they are resized, px")
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of pictures and labels")
+    images: int = Field(256, ge=16, le=100_000, description="how many images")
+    class_count: int = Field(10, ge=2, le=1000, description="how many classes; an image says nothing about its own")
+    drawn_size: int = Field(64, ge=8, le=512, description="edge of the images before they are resized, px")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of images and labels")
 
 
 def _with_hint(problem: str, hint: str | None) -> str:

@@ -37,7 +37,7 @@ def fingerprint_model(options: TorchvisionOptions) -> str:
 
 
 def load_cifar10(options: Cifar10Options) -> RawDataset:
-    """CIFAR-10's 50,000 training and 10,000 test pictures, 32x32 px."""
+    """CIFAR-10's 50,000 training and 10,000 test images, 32x32 px."""
     from edgeopt_torchvision.datasets import read_cifar10  # torch and torchvision are heavy
 
     return read_cifar10(options)
@@ -77,7 +77,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
     """The data sets."""
     yield DatasetPlugin(
         "cifar10",
-        "CIFAR-10: 60,000 pictures of 32x32 px in ten classes, with a test split.",
+        "CIFAR-10: 60,000 images of 32x32 px in ten classes, with a test split.",
         Cifar10Options,
         load=load_cifar10,
         fingerprint=fingerprint_cifar10,
@@ -86,7 +86,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
     )
     yield DatasetPlugin(
         "fake",
-        "Pictures of noise with random labels, to try a recipe without data; there is nothing to learn.",
+        "Images of noise with random labels, to try a recipe without data; there is nothing to learn.",
         FakeOptions,
         load=load_fake,
         fingerprint=fingerprint_fake,

@@ -27,7 +27,7 @@ from edgeopt_onnx.fusion import fused
 HERE = Path(__file__).parent
 NETWORKS = HERE / "networks.py"
 SUFFIXES = (".onnx", ".tflite")
-PICTURES = 6
+IMAGES = 6
 
 FLOAT32_TOLERANCE = 1e-5  # of the logits' range
 #: For kernels that round differently on the two architectures, of the logits' range: a few steps of an int8 output.
@@ -124,10 +124,10 @@ def reference(file: Path) -> Path:
 
 
 def write_inputs(file: Path, path: Path) -> Path:
-    """Writes pictures of coloured blocks as a file takes them."""
+    """Writes images of coloured blocks as a file takes them."""
     preprocessing = Preprocessing.from_json(card(file)["preprocessing"])
     size = preprocessing.image_size
-    blocks = np.random.default_rng(0).integers(0, 256, (PICTURES, -(-size // 8), -(-size // 8), 3), dtype=np.uint8)
+    blocks = np.random.default_rng(0).integers(0, 256, (IMAGES, -(-size // 8), -(-size // 8), 3), dtype=np.uint8)
     pixels = blocks.repeat(8, axis=1).repeat(8, axis=2)[:, :size, :size]
     np.save(path, as_taken(pixels, preprocessing, TensorInfo(**card(file)["input"])))
     return path

@@ -1,8 +1,8 @@
 """Runs files on given inputs and keeps what they answer: `python answers.py JOB.json`.
 
-Runs in either architecture's Python, so it needs numpy and the two runtimes alone. The job is a list of
-`{"file", "inputs", "answers"}`, three paths: inputs is a `.npy` of pictures just as the file takes them, (n, ...), and answers
-the `.npy` of outputs that is written, (n, classes).
+Runs in either architecture's Python, so it needs numpy and the two runtimes alone. The job is a list of `{"file",
+"inputs", "answers"}`, three paths: inputs is a `.npy` of images just as the file takes them, (n, ...), and answers the
+`.npy` of outputs that is written, (n, classes).
 """
 
 import json
@@ -43,5 +43,5 @@ def tflite(file: str) -> Callable[[Any], Any]:
 if __name__ == "__main__":
     for each in json.loads(Path(sys.argv[1]).read_text()):
         run = {".onnx": onnx, ".tflite": tflite}[Path(each["file"]).suffix](each["file"])
-        pictures = np.load(each["inputs"])
-        np.save(each["answers"], np.concatenate([run(pictures[index : index + 1]) for index in range(len(pictures))]))
+        images = np.load(each["inputs"])
+        np.save(each["answers"], np.concatenate([run(images[index : index + 1]) for index in range(len(images))]))

@@ -75,7 +75,9 @@ def export(name: str, folder: Path) -> None:
 
 
 def mobile(data: TrainingData) -> ModelState:
-    """Two of MobileNetV3's blocks, in its widths: hard-swish, squeeze-and-excitation, both kernel sizes, no residual."""
+    """Two of MobileNetV3's blocks, in its widths: hard-swish, squeeze-and-excitation, both kernel
+    sizes, no residual.
+    """
     mobilenet = import_torchvision().models.mobilenetv3
     blocks = [
         mobilenet.InvertedResidualConfig(*sizes, width_mult=1.0)

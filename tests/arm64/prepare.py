@@ -1,7 +1,7 @@
 """An emulated ARM64 Python with numpy and the two runtimes, kept in a folder and made without changing the system.
 
-Debian's packages are downloaded and unpacked, not installed: apt works on a state of its own, for arm64, with the system's sources
-and keys.
+Debian's packages are downloaded and unpacked, not installed: apt works on a state of its own, for arm64, with the
+system's sources and keys.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ DISTRIBUTIONS = ("numpy", "onnxruntime", "ai-edge-litert")
 WHEEL_PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 
 CPU = "cortex-a76"
-# ONNX Runtime reads this file and crashes when it describes no ARM processor; QEMU 7.2 would show the host's. It must not
-# promise more than `CPU` has, because kernels are chosen by it.
+# ONNX Runtime reads this file and crashes when it describes no ARM processor; QEMU 7.2 would show the host's. It must
+# not promise more than `CPU` has, because kernels are chosen by it.
 CPU_INFO = """\
 processor\t: 0
 Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
@@ -108,7 +108,9 @@ def unpack_debian(root: Path, apt: Path) -> Path:
 
 
 def unpack_wheels(packages: Path, pins: Sequence[str], python_version: str) -> Path:
-    """Installs wheels for ARM64, without dependencies that the runtimes import for their tools alone, into `packages`."""
+    """Installs wheels for ARM64, without dependencies that the runtimes import for their tools
+    alone, into `packages`.
+    """
     platforms = [part for platform in WHEEL_PLATFORMS for part in ("--platform", platform)]
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
     where = ("--target", str(packages), "--python-version", python_version, "--implementation", "cp")

@@ -22,7 +22,7 @@ def test_version(cli):
     assert cli("--version").stdout == f"edgeopt {__version__}\n"
 
 
-# ---- check ------------------------------------------------------------------------------------------------------------
+# ---- check ---------------------------------------------------------------------------------------------------------
 
 
 def test_check_shows_stages_and_files(cli, tiny_recipe, tiny_plugin_file, tmp_path):
@@ -50,7 +50,7 @@ def test_check_reports_all_problems_at_once(cli, tiny_recipe, tiny_plugin_file):
     assert result.stderr.endswith("3 problems\n")
 
 
-# ---- run and report -----------------------------------------------------------------------------------------------------
+# ---- run and report ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_report_of_no_run(cli, tmp_path):
     assert cli("report", ".").exit_code == 2
 
 
-# ---- plugins ------------------------------------------------------------------------------------------------------------
+# ---- plugins -------------------------------------------------------------------------------------------------------
 
 
 def test_plugins_lists_every_plugin(cli, tiny_plugin_file):
@@ -208,7 +208,7 @@ def test_show_of_an_unknown_plugin(cli, tiny_plugin_file):
     assert "did you mean 'stripes'" in result.stderr
 
 
-# ---- doctor, schema, new --------------------------------------------------------------------------------------------------
+# ---- doctor, schema, new -------------------------------------------------------------------------------------------
 
 
 def test_doctor_lists_what_edgeopt_stands_on(cli):
@@ -281,7 +281,7 @@ def test_new_plugin_overwrites_nothing(cli, tmp_path):
     assert not list((tmp_path / "edgeopt-faces").iterdir())
 
 
-# ---- completion -----------------------------------------------------------------------------------------------------------
+# ---- completion ----------------------------------------------------------------------------------------------------
 
 
 def test_completion_offers_recipes_and_folders(tmp_path, monkeypatch):

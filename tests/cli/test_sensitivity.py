@@ -94,7 +94,7 @@ def test_a_job_survives_its_file():
     assert json.loads(SensitivityJob(job, request).to_json())["request"]["of"] == "bits"
 
 
-# ---- figures --------------------------------------------------------------------------------------------------------------
+# ---- figures -------------------------------------------------------------------------------------------------------
 
 
 def table(*cells, threshold=0.01, measure=Measure.ACCURACY):

@@ -1,4 +1,6 @@
-"""What the core does for exporters: float files to compare with, refusals, files that cannot run here, other frameworks."""
+"""What the core does for exporters: float files to compare with, refusals, files that cannot run here, other
+frameworks.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def test_an_exporter_that_converts_has_a_float_file_beside_it(tmp_path: Path) ->
     card = json.loads((result.folder / "halves/optimized/card.json").read_text())
     assert card["precision"] == "float16"
     with np.load(result.folder / "halves/optimized/model.npz") as arrays:
-        assert arrays["seen"] > 0  # calibration pictures reach the exporter
+        assert arrays["seen"] > 0  # calibration images reach the exporter
     assert any("smaller than float32" in sentence for sentence in result.report.verdicts)
 
 

@@ -80,7 +80,7 @@ def local(name: str, data: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", [f"{file.parent.name}/{file.stem}" for file in sorted(RECIPES.glob("*/*.toml"))])
 def test_recipes_fit_their_data_and_have_names_of_their_own(name: str, data: Path) -> None:
-    """All that can be wrong before a picture is read; a run that another one starts from is left out."""
+    """All that can be wrong before an image is read; a run that another one starts from is left out."""
     overrides = local(name, data)
     if name.endswith("/mobilenetv2_distilled"):
         overrides.append("passes.1.teacher={use='torchvision', arch='resnet50', weights='DEFAULT'}")
@@ -143,7 +143,9 @@ def test_searched_digits(tmp_path: Path) -> None:
 
 
 def test_one_program_for_four_runtimes(tmp_path: Path) -> None:
-    """Pruned, distilled and quantized. All four files hold the same int8 program, and no latency is claimed for TensorRT."""
+    """Pruned, distilled and quantized. All four files hold the same int8 program, and no latency is claimed for
+    TensorRT.
+    """
     edgeopt.check(RECIPES / "mobilenetv2_four_runtimes.toml")  # the same files, without the passes between
     result = edgeopt.run(
         RECIPES / "mobilenetv2_halved_four_runtimes.toml",
@@ -191,20 +193,20 @@ def test_cifar10_and_what_starts_from_its_run(data: Path, tmp_path: Path) -> Non
 
 
 def test_four_bits_of_shapes(tmp_path: Path) -> None:
-    report = smoke("shapes/resnet18_qat_4bit", tmp_path, *TINY, "dataset.pictures=480", "baseline=false", int8=False)
+    report = smoke("shapes/resnet18_qat_4bit", tmp_path, *TINY, "dataset.images=480", "baseline=false", int8=False)
     (row,) = report["rows"]
     assert row["precision"] == "w4a4"
     assert row["size_bytes"] < 7e6, "eleven million weights, two to a byte"
 
 
 def test_sparse_shapes(tmp_path: Path) -> None:
-    report = smoke("shapes/mobilenetv2_sparse_2_4", tmp_path, *TINY, "dataset.pictures=480", int8=False)
+    report = smoke("shapes/mobilenetv2_sparse_2_4", tmp_path, *TINY, "dataset.images=480", int8=False)
     (pruned,) = (record for record in report["passes"] if record["name"] == "prune-unstructured")
     assert 0.4 < pruned["facts"]["sparsity"] <= 0.5
 
 
 def test_dynamic_int8_of_shapes(tmp_path: Path) -> None:
-    report = smoke("shapes/mobilenetv3_small_dynamic", tmp_path, *TINY, "dataset.pictures=480", int8=False)
+    report = smoke("shapes/mobilenetv3_small_dynamic", tmp_path, *TINY, "dataset.images=480", int8=False)
     assert [row["precision"] for row in report["rows"]] == ["dynamic-int8"]
 
 
@@ -222,22 +224,22 @@ def test_recordings_of_six_speakers(data: Path, tmp_path: Path) -> None:
 
 
 def test_stanford_dogs(tmp_path: Path) -> None:
-    """Parquet as the hub has it: encoded pictures of different sizes, and class labels with names, more than are kept."""
+    """Parquet as the hub has it: encoded images of different sizes, and class labels with names, more than are kept."""
     import datasets
     from PIL import Image
 
     breeds = read_recipe(RECIPES / "stanford_dogs_mobilenetv3_qat_android.toml").dataset.options["classes"]
     names = sorted([*breeds, "Affenpinscher", "Whippet"])
     random = np.random.default_rng(0)
-    pictures, labels = [], []
+    images, labels = [], []
     for number in range(12 * len(names)):
         size = (40 + number % 30, 40 + number % 17)
         file = io.BytesIO()
         Image.fromarray(random.integers(0, 255, (*size, 3), dtype=np.uint8)).save(file, "JPEG")
-        pictures.append({"bytes": file.getvalue(), "path": None})
+        images.append({"bytes": file.getvalue(), "path": None})
         labels.append(number % len(names))
     features = datasets.Features({"pixel_values": datasets.Image(), "label": datasets.ClassLabel(names=names)})
-    table = datasets.Dataset.from_dict({"pixel_values": pictures, "label": labels}, features=features)
+    table = datasets.Dataset.from_dict({"pixel_values": images, "label": labels}, features=features)
     table.to_parquet(tmp_path / "dogs.parquet")
     report = smoke(
         "stanford_dogs_mobilenetv3_qat_android",

@@ -152,7 +152,7 @@ def test_mistakes_in_the_data_name_their_line(folder: Path) -> None:
     assert "did you mean 'top'" in str(caught.value)
     assert str(caught.value).startswith("--set dataset.classes=")
     with pytest.raises(DataError):
-        run(folder, "dataset.pictures=4")
+        run(folder, "dataset.images=4")
 
 
 def test_gates(folder: Path, finished: RunResult) -> None:
@@ -199,7 +199,7 @@ def test_a_folder_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
         edgeopt.run(folder / "recipe.toml", out=file, plugin_files=[TINY_PLUGIN])
 
 
-# ---- killed runs ------------------------------------------------------------------------------------------------------
+# ---- killed runs ---------------------------------------------------------------------------------------------------
 
 
 def start(folder: Path, *overrides: str, command: Sequence[str] = ("run",)) -> subprocess.Popen[str]:
@@ -266,8 +266,8 @@ def test_a_killed_run_goes_on_where_it_was(signal_number: signal.Signals, tmp_pa
 
 def test_a_killed_scan_goes_on_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(TINY_RECIPE)
-    pictures = "dataset.pictures=12000"  # their validation split takes several rounds
-    slow = (pictures, "probe.seconds=0.3")
+    images = "dataset.images=12000"  # their validation split takes several rounds
+    slow = (images, "probe.seconds=0.3")
     asked = ("sensitivity", "--of", "light", "--levels", "0.1", "--complete")
     process = start(tmp_path, *slow, command=asked)
     wait_for(checkpoints(tmp_path, "scan.json"))
@@ -278,7 +278,7 @@ def test_a_killed_scan_goes_on_where_it_was(tmp_path: Path) -> None:
     (checkpoint,) = (tmp_path / "runs/.store/work").glob("*/scan.json")
     ((layer, level, looks, seen, verdict),) = json.loads(checkpoint.read_text())
     before = seen["lost"]
-    seen["lost"] = seen["right"]  # a mark by which to know in the end that these pictures were not run again
+    seen["lost"] = seen["right"]  # a mark by which to know in the end that these images were not run again
     checkpoint.write_text(json.dumps([[layer, level, looks, seen, verdict]]))
 
     again = start(tmp_path, *slow, command=asked)
@@ -286,8 +286,8 @@ def test_a_killed_scan_goes_on_where_it_was(tmp_path: Path) -> None:
     assert again.returncode == 0, err
     assert not checkpoint.exists()
     (row,) = csv.DictReader((tmp_path / "runs/tiny/sensitivity-light/sensitivity.csv").open())
-    lost = round(float(row["score"]) * int(row["pictures"]))
-    assert int(row["pictures"]) > seen["right"] + seen["wrong"]
+    lost = round(float(row["score"]) * int(row["images"]))
+    assert int(row["images"]) > seen["right"] + seen["wrong"]
     assert lost >= seen["right"] - seen["gained"] > 2 * before, "what was known counts, and is not run again"
 
 

@@ -81,9 +81,7 @@ class Chain:
         return onnx_ir.from_proto(self.proto(channels))
 
 
-def pictures(
-    channels: int = 4, count: int = 2, edge: int = 6, seed: int = 0, spread: float = 3.0
-) -> NDArray[np.float32]:
+def images(channels: int = 4, count: int = 2, edge: int = 6, seed: int = 0, spread: float = 3.0) -> NDArray[np.float32]:
     random = np.random.default_rng(seed)
     return (random.standard_normal((count, channels, edge, edge)) * spread).astype(np.float32)
 

@@ -14,7 +14,9 @@ CLASSES = 5
 
 
 class SmallNet(nn.Module):
-    """Strided, depthwise and pointwise convolutions, BatchNorm, hardswish, squeeze-and-excitation, a residual, a head."""
+    """Strided, depthwise and pointwise convolutions, BatchNorm, hardswish, squeeze-and-excitation,
+    a residual, a head.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +33,7 @@ class SmallNet(nn.Module):
 
 
 class Inner(nn.Module):
-    """Calls an operator on a picture's rows, three modules deep, where an error must say it stands."""
+    """Calls an operator on an image's rows, three modules deep, where an error must say it stands."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -106,7 +108,7 @@ def quantized(
         return capture(convert_pt2e(prepared, fold_quantize=False))
 
 
-def pictures(count: int) -> torch.Tensor:
+def images(count: int) -> torch.Tensor:
     return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(7)) * 2 + 0.5
 
 
@@ -116,10 +118,11 @@ def outputs(program: ExportedProgram, batch: torch.Tensor) -> torch.Tensor:
 
 
 class ExactNet(nn.Module):
-    """Layers of few bits whose scales are powers of two, so that all sums are exact and only rounding and saturation are left.
+    """Layers of few bits whose scales are powers of two, so that all sums are exact and only rounding and saturation
+    are left.
 
-    `bits` are those of the weights and of the activations between layers, which come after a ReLU, after nothing, and after a sum.
-    Where `linear_only`, the layers are linear ones on flat pictures.
+    `bits` are those of the weights and of the activations between layers, which come after a ReLU, after nothing, and
+    after a sum. Where `linear_only`, the layers are linear ones on flat images.
     """
 
     def __init__(self, weight_bits: int, activation_bits: int, *, linear_only: bool = False) -> None:

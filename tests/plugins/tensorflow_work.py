@@ -1,8 +1,8 @@
 """What the tests of TensorFlow do in processes of their own, because PyTorch may stand in the tests' process.
 
-`python tensorflow_work.py first|second FOLDER`: `first` makes model files, exports, and is killed in its second epoch of
-training; `second` exports the same again, goes on with the training, and does everything else. What they find goes into JSON
-files and arrays that the tests read.
+`python tensorflow_work.py first|second FOLDER`: `first` makes model files, exports, and is killed in its second epoch
+of training; `second` exports the same again, goes on with the training, and does everything else. What they find goes
+into JSON files and arrays that the tests read.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class Images:
     images: Any
     labels: Any
 
@@ -61,14 +61,14 @@ class Pictures:
         return self.images[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)].copy()
 
 
-def split(count: int, seed: int) -> Pictures:
-    """Noise that is brighter in a third of the picture."""
+def split(count: int, seed: int) -> Images:
+    """Noise that is brighter in a third of the image."""
     random = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.int64) % len(CLASSES)
     images = random.integers(0, 140, (count, SIZE, SIZE, 3), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):
         image[:, label * SIZE // 3 : (label + 1) * SIZE // 3] += 100
-    return Pictures(images, labels)
+    return Images(images, labels)
 
 
 def data() -> TrainingData:
@@ -81,7 +81,7 @@ def data() -> TrainingData:
     )
 
 
-def pictures() -> Any:
+def images() -> Any:
     return data().preprocessing.normalize(split(24, 3).images)
 
 
@@ -223,11 +223,11 @@ def second(folder: Path) -> None:
 
     # what the model answers, and a saved copy of it
     trained = whole.foreign
-    np.save(folder / "logits.npy", trained.logits(pictures()))
+    np.save(folder / "logits.npy", trained.logits(images()))
     (folder / "state").mkdir()
     trained.save(folder / "state")
     found["loaded_is_saved"] = bool(
-        np.array_equal(load_keras(folder / "state").logits(pictures()), trained.logits(pictures()))
+        np.array_equal(load_keras(folder / "state").logits(images()), trained.logits(images()))
     )
 
     files: dict[str, Any] = {}
@@ -239,25 +239,25 @@ def second(folder: Path) -> None:
     export(whole, folder / "files", exporter.export_onnx, KerasOnnxOptions(), "model.onnx")
     export(whole, folder / "files", exporter.export_saved_model, SavedModelOptions(), "model.zip")
     with exporter.open_saved_model(folder / "files/model.zip", 1) as opened:  # type: ignore[attr-defined]
-        files["saved-model"] = float(np.abs(opened.predict(pictures()) - trained.logits(pictures())).max())
+        files["saved-model"] = float(np.abs(opened.predict(images()) - trained.logits(images())).max())
     found["files"] = files
 
     # the softmax of a file, and the scale that it expects
     softmax = network()
-    nhwc = pictures().transpose(0, 2, 3, 1)
+    nhwc = images().transpose(0, 2, 3, 1)
     probabilities = np.asarray(softmax(nhwc))
     found["softmax"] = {
-        name: gap(built(folder, name).foreign.logits(pictures()), probabilities)
+        name: gap(built(folder, name).foreign.logits(images()), probabilities)
         for name in ("net.keras", "net.h5", "net")
     }
     pixels = split(24, 3).images.astype(np.float32)
     found["scales"] = {
-        scale: gap(built(folder, scale=scale).foreign.logits(pictures()), np.asarray(softmax(expected)))
+        scale: gap(built(folder, scale=scale).foreign.logits(images()), np.asarray(softmax(expected)))
         for scale, expected in {"pixels": pixels, "unit": pixels / 255, "symmetric": pixels / 127.5 - 1}.items()
     }
     saved = built(folder, "net")
     made = export(saved, folder / "files", exporter.export_tflite, ConvertedTfliteOptions(), "saved.tflite")
-    np.save(folder / "saved-logits.npy", saved.foreign.logits(pictures()))
+    np.save(folder / "saved-logits.npy", saved.foreign.logits(images()))
     found["preprocessing"] = preprocessing_gaps()
     found["applications"] = applications(folder)
     found["errors"] = errors(folder, saved)
@@ -298,7 +298,7 @@ def preprocessing_gaps() -> dict[str, float]:
     gaps = {}
     for scale, module in functions.items():
         change = rescaling(data().preprocessing, scale)
-        given = pictures()[:4].transpose(0, 2, 3, 1) * np.float32(change.scale) + np.float32(change.offset)
+        given = images()[:4].transpose(0, 2, 3, 1) * np.float32(change.scale) + np.float32(change.offset)
         expected = module.preprocess_input(pixels.copy())
         gaps[scale] = float(np.abs(given - (expected[..., ::-1] if scale == "caffe" else expected)).max())
     return gaps
@@ -430,7 +430,7 @@ def onnx_sources(folder: Path) -> dict[str, Any]:
 
     options = OnnxReaderOptions()
     source = plugin.read_onnx(folder / "files/model.onnx", options)
-    logits = source.foreign.logits(pictures())
+    logits = source.foreign.logits(images())
     found: dict[str, Any] = {
         "gap": float(np.abs(logits - np.load(folder / "logits.npy")).max()),
         "classes": source.classes,
@@ -440,7 +440,7 @@ def onnx_sources(folder: Path) -> dict[str, Any]:
     source.foreign.save(state)
     from edgeopt_tensorflow.onnx_reader import load
 
-    found["loaded_is_saved"] = bool(np.array_equal(load(state).logits(pictures()), logits))
+    found["loaded_is_saved"] = bool(np.array_equal(load(state).logits(images()), logits))
 
     content = (folder / "files/model.onnx").read_bytes()
     (folder / "half.onnx").write_bytes(content[: len(content) // 2])
@@ -471,7 +471,7 @@ def onnx_sources(folder: Path) -> dict[str, Any]:
     none = SavedModelOptions()
     export(source, folder / "files", exporter.convert_onnx_to_saved_model, none, "onnx.zip")
     with exporter.open_saved_model(folder / "files/onnx.zip", 1) as opened:  # type: ignore[attr-defined]
-        found["saved-model"] = float(np.abs(opened.predict(pictures()) - logits).max())
+        found["saved-model"] = float(np.abs(opened.predict(images()) - logits).max())
     return found
 
 

@@ -19,7 +19,9 @@ DATA = tiny_data(image_size=SIZE)
 
 
 class Block(nn.Module):
-    """The residual block of ResNet: in place where torchvision's is, with a shortcut of its own where the size changes."""
+    """The residual block of ResNet: in place where torchvision's is, with a shortcut of its own
+    where the size changes.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -50,8 +52,8 @@ class SmallResNet(nn.Module):
         self.depthwise = nn.Sequential(nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.Hardswish())
         self.head = nn.Linear(16, len(DATA.classes))
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        features = self.depthwise(self.wider(self.same(self.stem(pictures))))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.depthwise(self.wider(self.same(self.stem(images))))
         return self.head(features.mean((2, 3)))
 
 
@@ -59,7 +61,7 @@ LAYERS = 8
 
 
 def batches(count: int) -> list[torch.Tensor]:
-    """Random pictures, always the same ones."""
+    """Random images, always the same ones."""
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(8, 3, SIZE, SIZE, generator=generator) for _ in range(count)]
 

@@ -17,7 +17,7 @@ from edgeopt_audio.layout import Layout
 from edgeopt_audio.options import SoundOptions, SpokenDigitsOptions, WavFolderOptions
 from edgeopt_audio.plugin import fingerprint_digits, fingerprint_folder, load_digits, load_folder
 from edgeopt_audio.recordings import changed, middle
-from edgeopt_audio.spectrogram import mel_filters, picture
+from edgeopt_audio.spectrogram import image, mel_filters
 from edgeopt_audio.wav import read_wav
 
 RATE = 8000
@@ -50,7 +50,7 @@ def error(action, *arguments) -> str:
     return str(caught.value)
 
 
-# ---- wav files ----------------------------------------------------------------------------------------------------------
+# ---- wav files -----------------------------------------------------------------------------------------------------
 
 
 def write_24_bit(file: Path, samples: np.ndarray) -> Path:
@@ -106,27 +106,27 @@ def test_files_that_are_no_whole_recording_are_named(tmp_path: Path) -> None:
     assert "missing.wav cannot be read: No such file" in error(read_wav, tmp_path / "missing.wav", RATE)
 
 
-# ---- pictures -------------------------------------------------------------------------------------------------------------
+# ---- images --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["log-mel", "decibel"])
 def test_frequency_goes_upwards_and_time_to_the_right(kind: str) -> None:
     options = SoundOptions(**{**SMALL, "image_size": 32}, kind=kind)
-    low, high = (picture(tone(hertz), options).astype(int) for hertz in (300, 3000))
+    low, high = (image(tone(hertz), options).astype(int) for hertz in (300, 3000))
     assert low.shape == (32, 32)
     assert low.sum(axis=1).argmax() > 20 and high.sum(axis=1).argmax() < 12
-    late = picture(np.concatenate([np.zeros(1000, np.float32), tone(300, 0.125)]), options).astype(int)
+    late = image(np.concatenate([np.zeros(1000, np.float32), tone(300, 0.125)]), options).astype(int)
     assert late[:, :12].sum() < 0.1 * late[:, 20:].sum()
     assert late.max() > 200 and late.min() == 0
 
 
 def test_loudness_does_not_matter_and_the_floor_does() -> None:
     options = SoundOptions(**SMALL)
-    loud, quiet = (picture(tone(500, loudness=each), options).astype(int) for each in (0.5, 0.05))
+    loud, quiet = (image(tone(500, loudness=each), options).astype(int) for each in (0.5, 0.05))
     assert np.abs(loud - quiet).max() <= 1
     noise = np.random.default_rng(0).normal(0, 1e-3, 2000).astype(np.float32)
     deep = options.model_copy(update={"floor_db": -20.0})
-    assert picture(tone(500) + noise, deep).mean() < 0.7 * picture(tone(500) + noise, options).mean()
+    assert image(tone(500) + noise, deep).mean() < 0.7 * image(tone(500) + noise, options).mean()
 
 
 def test_mel_bands_cover_all_frequencies_and_too_many_are_refused() -> None:
@@ -144,7 +144,7 @@ def test_length_is_made_the_same_around_the_middle() -> None:
     assert middle(ramp, 7).tolist() == ramp.tolist()
 
 
-# ---- layouts --------------------------------------------------------------------------------------------------------------
+# ---- layouts -------------------------------------------------------------------------------------------------------
 
 
 def test_layouts_read_the_usual_data_sets() -> None:
@@ -176,7 +176,7 @@ def test_a_layout_that_cannot_work_is_explained(layout: str, said: str) -> None:
         WavFolderOptions(path=Path(), layout=layout)
 
 
-# ---- wav-folder ------------------------------------------------------------------------------------------------------------
+# ---- wav-folder ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", ["{class}/{speaker}_{any}.wav", "{class}_{speaker}_{any}.wav"])
@@ -240,7 +240,7 @@ def test_an_unreadable_recording_stops_or_is_skipped(tmp_path: Path) -> None:
     assert len(facts["skipped"]) == 1 and "low/s0_0.wav" in facts["skipped"][0]
 
 
-# ---- changed copies -----------------------------------------------------------------------------------------------------
+# ---- changed copies ------------------------------------------------------------------------------------------------
 
 
 def test_copies_are_trained_on_with_their_original_only(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_copies_that_would_change_nothing_are_refused() -> None:
         SoundOptions(copies={"stretch": 0.3})
 
 
-# ---- spoken digits --------------------------------------------------------------------------------------------------------
+# ---- spoken digits -------------------------------------------------------------------------------------------------
 
 needs_synthesizer = pytest.mark.skipif(
     installed_version("espeakng-loader") is None, reason="the synthesizer of edgeopt[audio] is not installed"
@@ -296,7 +296,7 @@ def test_every_voice_says_every_digit(spoken: SpokenDigitsOptions) -> None:
     assert raw.classes == tuple("0123456789")
     assert len(set(raw.groups["train"])) == 6
     pixels = np.stack([raw.splits["train"][index].astype(float) for index in range(len(raw.splits["train"]))])
-    assert len({picture.tobytes() for picture in pixels}) == 60
+    assert len({image.tobytes() for image in pixels}) == 60
     assert pixels.std(axis=(1, 2)).min() > 10  # none is silent
 
 

@@ -32,7 +32,7 @@ from edgeopt.testing import (
 )
 from edgeopt.types import TORCH
 
-# ---- data sets ----------------------------------------------------------------------------------------------------------
+# ---- data sets -----------------------------------------------------------------------------------------------------
 
 
 class TestDigits(DatasetContract):
@@ -42,10 +42,10 @@ class TestDigits(DatasetContract):
 
 class TestFake(DatasetContract):
     name = "fake"
-    options = {"image_size": 16, "class_count": 3, "pictures": 90}
+    options = {"image_size": 16, "class_count": 3, "images": 90}
 
 
-def _write_pictures(folder: Path, count: int) -> None:
+def _write_images(folder: Path, count: int) -> None:
     random = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (folder / name).mkdir(parents=True)
@@ -54,13 +54,13 @@ def _write_pictures(folder: Path, count: int) -> None:
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
 
 
-class LocalPictures(DatasetContract):
+class LocalImages(DatasetContract):
     """A data set that reads files which the test writes."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def use(cls, registry, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("pictures")
+        folder = tmp_path_factory.mktemp("images")
         cls.write(folder)
         cls.options = {**cls.options, cls.path_option: str(folder)}
         return resolve(cls.kind, cls.name, cls.options, registry)
@@ -69,29 +69,29 @@ class LocalPictures(DatasetContract):
         super().test_unknown_option_is_an_error(registry)
 
 
-class TestImageFolder(LocalPictures):
+class TestImageFolder(LocalImages):
     name = "image-folder"
     options = {"image_size": 16}
     path_option = "path"
 
     @classmethod
     def write(cls, folder):
-        _write_pictures(folder, 40)
+        _write_images(folder, 40)
 
 
 class TestImageFolderWithSplits(TestImageFolder):
     @classmethod
     def write(cls, folder):
         for split, count in {"train": 30, "val": 6, "test": 6}.items():
-            _write_pictures(folder / split, count)
+            _write_images(folder / split, count)
 
 
 class TestShapes(DatasetContract):
     name = "shapes"
-    options = {"image_size": 16, "picture_size": 32, "pictures": 300}
+    options = {"image_size": 16, "drawn_size": 32, "images": 300}
 
 
-class TestWavFolder(LocalPictures):
+class TestWavFolder(LocalImages):
     name = "wav-folder"
     options = {"image_size": 16, "seconds": 0.1, "copies": {"count": 1}}
     path_option = "path"
@@ -109,7 +109,7 @@ class TestWavFolder(LocalPictures):
                 wavfile.write(folder / word / f"s{speaker}_nohash_0.wav", 16_000, samples)
 
 
-class TestSpokenDigits(LocalPictures):
+class TestSpokenDigits(LocalImages):
     name = "spoken-digits"
     options = {"image_size": 16, "speakers": 8, "takes": 1}
     path_option = "folder"
@@ -119,7 +119,7 @@ class TestSpokenDigits(LocalPictures):
         """Nothing: the synthesizer fills the folder when it is first asked for."""
 
 
-class TestHuggingFace(LocalPictures):
+class TestHuggingFace(LocalImages):
     name = "hugging-face"
     options = {"image_size": 16}
     path_option = "source"
@@ -127,10 +127,10 @@ class TestHuggingFace(LocalPictures):
     @classmethod
     def write(cls, folder):
         for split, count in {"train": 30, "test": 8}.items():
-            _write_pictures(folder / split, count)
+            _write_images(folder / split, count)
 
 
-class TestCifar10(LocalPictures):
+class TestCifar10(LocalImages):
     name = "cifar10"
     options = {"image_size": 16, "verify": False}
     path_option = "root"
@@ -153,7 +153,7 @@ class TestCifar10(LocalPictures):
         (batches / "batches.meta").write_bytes(pickle.dumps(labels))
 
 
-# ---- models ---------------------------------------------------------------------------------------------------------------
+# ---- models --------------------------------------------------------------------------------------------------------
 
 
 class TestTorchvision(ModelContract):
@@ -171,7 +171,7 @@ class TestTimm(ModelContract):
     options = {"arch": "mobilenetv3_small_050"}
 
 
-# ---- passes and quantizers ------------------------------------------------------------------------------------------------
+# ---- passes and quantizers -----------------------------------------------------------------------------------------
 
 
 class TestTrain(PassContract):
@@ -201,7 +201,7 @@ class TestXnnpackPerTensor(QuantizerContract):
     options = {"per_channel": False}
 
 
-# ---- probes -------------------------------------------------------------------------------------------------------------
+# ---- probes --------------------------------------------------------------------------------------------------------
 
 
 class TestSparsity(ProbeContract):
@@ -221,7 +221,7 @@ class TestQuantization(ProbeContract):
     name = "quantization"
 
 
-# ---- exporters ------------------------------------------------------------------------------------------------------------
+# ---- exporters -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +267,7 @@ class TestOnnx(ExporterContract):
     name = "onnx"
 
 
-class TestOnnxOnePicture(ExporterContract):
+class TestOnnxOneImage(ExporterContract):
     name = "onnx"
     options = {"dynamic_batch": False}
 
@@ -277,7 +277,9 @@ class TestOnnxInt8(Int8):
 
 
 def test_every_plugin_is_here():
-    """A new plugin gets a contract test with it; those of other frameworks are held to theirs in processes without torch."""
+    """A new plugin gets a contract test with it; those of other frameworks are held to theirs in processes without
+    torch.
+    """
     modules = (
         sys.modules[__name__],
         test_convert,

@@ -75,13 +75,13 @@ def test_int8_is_calibrated_with_a_data_set(source, tmp_path):
         overrides=("dataset.limit=40", "source.mean=[0.5, 0.5, 0.5]"),
     )
     result = convert(request, tmp_path / "net.onnx")
-    assert (result.precision, result.pictures_from) == ("int8", "digits")
-    assert result.pictures > 10
+    assert (result.precision, result.images_from) == ("int8", "digits")
+    assert result.images > 10
     assert 0 < result.relative_difference < 0.2
     assert result.path.stat().st_size == result.size_bytes
 
 
-def test_a_program_of_one_picture_at_a_time(tmp_path):
+def test_a_program_of_one_image_at_a_time(tmp_path):
     result = convert(
         ConversionRequest(str(write_pt2(tmp_path / "one.pt2", batch=False)), "onnx"), tmp_path / "one.onnx"
     )
@@ -131,13 +131,13 @@ def test_a_file_with_code_in_it_is_refused(source, tmp_path):
 
 
 class Two(nn.Module):
-    def forward(self, pictures):
-        return pictures.flatten(1)[:, :3], pictures.mean((2, 3))
+    def forward(self, images):
+        return images.flatten(1)[:, :3], images.mean((2, 3))
 
 
 class Sorts(nn.Module):
-    def forward(self, pictures):
-        return pictures.flatten(2)
+    def forward(self, images):
+        return images.flatten(2)
 
 
 @pytest.mark.parametrize(("module", "said"), [(Two(), "returns 2 outputs"), (Sorts(), "its output is float32")])
@@ -153,8 +153,8 @@ class Alike(nn.Module):
         super().__init__()
         self.net = TinyNet(4)
 
-    def forward(self, pictures):
-        return (self.net(pictures) * 1e-7).softmax(1)
+    def forward(self, images):
+        return (self.net(images) * 1e-7).softmax(1)
 
 
 def test_rounding_is_no_difference_where_answers_are_alike(tmp_path):

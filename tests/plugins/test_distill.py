@@ -81,7 +81,7 @@ def options_with(teacher: nn.Module, /, **changes: object) -> DistillOptions:
     )
 
 
-# ---- declarations and options -----------------------------------------------------------------------------------------
+# ---- declarations and options --------------------------------------------------------------------------------------
 
 
 def test_declaring_is_light() -> None:
@@ -126,7 +126,7 @@ def test_a_teacher_is_optional_where_the_pass_does_not_live_of_it() -> None:
     assert TeacherOptions().teacher is None and TeacherOptions(alpha=0.0).alpha == 0.0
 
 
-# ---- the loss ---------------------------------------------------------------------------------------------------------
+# ---- the loss ------------------------------------------------------------------------------------------------------
 
 
 def softened(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -195,7 +195,7 @@ def test_labels_and_teacher_share_the_loss(tmp_path, teacher) -> None:
     assert all(each.grad is not None for each in student.parameters())
 
 
-# ---- the pass ---------------------------------------------------------------------------------------------------------
+# ---- the pass ------------------------------------------------------------------------------------------------------
 
 
 def unlabelled_data() -> TrainingData:
@@ -265,10 +265,10 @@ def test_a_teacher_that_did_not_help_is_a_warning(tmp_path) -> None:
 class Confused(nn.Module):
     """Knows stripes, and calls all else columns or plain by chance of the first pixel."""
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        rows = pictures.mean((1, 3))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = images.mean((1, 3))
         striped = (rows[:, 0::2].mean(1) - rows[:, 1::2].mean(1)).abs()
-        return torch.stack([8 * striped - 2, pictures[:, 0, 0, 0], -pictures[:, 0, 0, 0]], 1)
+        return torch.stack([8 * striped - 2, images[:, 0, 0, 0], -images[:, 0, 0, 0]], 1)
 
 
 def make_confused() -> nn.Module:
@@ -296,7 +296,7 @@ def test_mixed_precision_teaches_as_well(tmp_path, teacher) -> None:
     assert losses[-1] < losses[0]
 
 
-# ---- killed and resumed -----------------------------------------------------------------------------------------------
+# ---- killed and resumed --------------------------------------------------------------------------------------------
 
 
 class Killed(Exception):
@@ -345,7 +345,7 @@ def test_the_same_seed_gives_the_same_and_nothing_else_is_touched(tmp_path, teac
     assert weights_of(teacher) == known
 
 
-# ---- layers -----------------------------------------------------------------------------------------------------------
+# ---- layers --------------------------------------------------------------------------------------------------------
 
 
 def example() -> torch.Tensor:
@@ -439,7 +439,7 @@ def test_student_and_adapters_learn_the_features(teacher) -> None:
     matching.remove()
 
 
-# ---- what cannot be ---------------------------------------------------------------------------------------------------
+# ---- what cannot be ------------------------------------------------------------------------------------------------
 
 
 def test_unknown_layers_are_all_named_with_the_nearest(tmp_path, teacher) -> None:
@@ -455,17 +455,17 @@ def test_unknown_layers_are_all_named_with_the_nearest(tmp_path, teacher) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"features": [["features", "top"]]}, r"'features' and 'top' give \(16, 4, 4\) and \(3,\) for a picture"),
+        ({"features": [["features", "top"]]}, r"'features' and 'top' give \(16, 4, 4\) and \(3,\) for an image"),
         ({"attention": [["head", "top"]]}, r"(?s)attention: .*\(3,\) and \(3,\).*needs maps"),
         ({"features": [["unused", "top"]]}, "layer 'unused' of the student is not run"),
     ],
 )
 def test_layers_that_cannot_be_compared(tmp_path, teacher, changes, message) -> None:
     class Idle(nn.Sequential):
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
             for name, child in self.named_children():
-                pictures = pictures if name == "unused" else child(pictures)
-            return pictures
+                images = images if name == "unused" else child(images)
+            return images
 
     net = Idle(OrderedDict(make_net().named_children()))
     net.add_module("unused", nn.Linear(2, 2))
@@ -478,21 +478,21 @@ def test_a_teacher_that_guesses_is_refused(tmp_path) -> None:
     with pytest.raises(TrainingError) as caught:
         distill(make_state(make_net()), options_with(make_wide_net()), make_context(tmp_path))
     (problem,) = caught.value.problems
-    assert "teacher 'trained' has an accuracy of " in problem.message and "on 45 validation pictures" in problem.message
+    assert "teacher 'trained' has an accuracy of " in problem.message and "on 45 validation images" in problem.message
     assert "no better than guessing" in problem.message and "give it weights" in problem.hint
     assert problem.option == "teacher"
 
 
 def test_a_teacher_that_always_names_the_most_frequent_class_is_refused(tmp_path) -> None:
     class Constant(nn.Module):
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            return torch.tensor([1.0, 0.0, 0.0]).expand(len(pictures), 3)
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([1.0, 0.0, 0.0]).expand(len(images), 3)
 
     labels = np.zeros(60, dtype=np.int64)
     labels[:6] = 1
-    frequent = ArraySplit(labels, make_split(60, 2).pictures)
+    frequent = ArraySplit(labels, make_split(60, 2).images)
     context = make_context(tmp_path, replace(make_data(), validation=frequent))
-    with pytest.raises(TrainingError, match=r"accuracy of 90.0% on 60 validation pictures.* no better than guessing"):
+    with pytest.raises(TrainingError, match=r"accuracy of 90.0% on 60 validation images.* no better than guessing"):
         distill(make_state(make_net()), options_with(Constant()), context)
 
 
@@ -514,7 +514,7 @@ def test_a_model_without_weights(tmp_path, teacher) -> None:
         distill(make_state(net), options_with(teacher), make_context(tmp_path))
 
 
-# ---- an earlier run ---------------------------------------------------------------------------------------------------
+# ---- an earlier run ------------------------------------------------------------------------------------------------
 
 
 def write_run(folder, data: TrainingData, *, steps=("train", "ptq"), name: str = "my-recipe"):
@@ -583,7 +583,7 @@ def test_an_earlier_run_that_is_gone(tmp_path) -> None:
         model.fingerprint(model.options(run=run))
 
 
-# ---- the contracts ----------------------------------------------------------------------------------------------------
+# ---- the contracts -------------------------------------------------------------------------------------------------
 
 
 class OfARun:

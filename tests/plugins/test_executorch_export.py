@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_programs import CLASSES, SIZE, capture, float_net, odd_net, outputs, pictures, quantized
+from small_programs import CLASSES, SIZE, capture, float_net, images, odd_net, outputs, quantized
 from torch.export import ExportedProgram
 from torch.nn import functional
 
@@ -46,7 +46,7 @@ def reports(
 def test_the_file_computes_what_the_program_computes(
     programs: dict[str, ExportedProgram], reports: dict[str, ExecuTorchReport], precision: str, tolerance: float
 ) -> None:
-    batch = pictures(33)
+    batch = images(33)
     expected = outputs(programs[precision], batch).numpy()
     with ExecuTorchPredictor(reports[precision].path, threads=1) as predictor:
         logits = predictor.predict(batch.numpy())
@@ -81,7 +81,7 @@ def test_one_file_takes_batches_up_to_its_bound_and_leaves_the_program_alone(
     before = str(program.graph)
     report = export_executorch(program, tmp_path / "model.pte", card_json=CARD, max_batch=4)
     assert str(program.graph) == before
-    batch = pictures(7)
+    batch = images(7)
     expected = outputs(program, batch).numpy()
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         assert predictor.input_info.shape[0] == report.max_batch == 4
@@ -114,7 +114,7 @@ def test_an_int8_padding_before_something_else_than_a_convolution_loads(
     torch.manual_seed(0)
     program = quantized(capture(Padded(amounts).eval()))
     report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
-    batch = pictures(4)
+    batch = images(4)
     expected = outputs(program, batch).numpy()
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         assert np.abs(predictor.predict(batch.numpy()) - expected).max() <= 0.1 * np.abs(expected).max()
@@ -131,20 +131,22 @@ def test_names_that_are_no_names_in_a_graph_do_not_matter(tmp_path: Path) -> Non
     for name in ("block-0", "block_0", "block 0"):
         body.add_module(name, block())
     net = torch.nn.Sequential(body, torch.nn.Flatten(), torch.nn.LazyLinear(CLASSES))
-    net(pictures(4))
+    net(images(4))
     program = capture(net.eval())
     before = set(program.state_dict)
     report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
     assert set(program.state_dict) == before
     assert (report.delegated_share, report.weighted_layers) == (1.0, 4)
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
-        difference = predictor.predict(pictures(3).numpy()) - outputs(program, pictures(3)).numpy()
+        difference = predictor.predict(images(3).numpy()) - outputs(program, images(3)).numpy()
     assert np.abs(difference).max() < 1e-5
 
 
 @pytest.mark.parametrize("qat", [True, False])
 def test_a_dropout_before_a_reshape_or_a_sum_leaves_a_file_that_loads_and_closes(qat: bool, tmp_path: Path) -> None:
-    """The order of Inception, whose file XNNPACK refused, and of Swin, whose file aborted the process that closed it."""
+    """The order of Inception, whose file XNNPACK refused, and of Swin, whose file aborted the
+    process that closed it.
+    """
 
     class Net(torch.nn.Module):
         def __init__(self) -> None:
@@ -162,13 +164,13 @@ def test_a_dropout_before_a_reshape_or_a_sum_leaves_a_file_that_loads_and_closes
     prepared = (prepare_qat if qat else prepare_ptq)(capture(Net().eval()), build_xnnpack(per_channel=True, qat=qat))
     for seed in range(4):
         torch.manual_seed(seed)
-        prepared(pictures(16))
+        prepared(images(16))
     program = capture(convert(prepared))
     report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
     assert report.delegated_share == 1.0
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
-        expected = outputs(program, pictures(5)).numpy()
-        assert np.abs(predictor.predict(pictures(5).numpy()) - expected).max() <= 0.05 * np.abs(expected).max()
+        expected = outputs(program, images(5)).numpy()
+        assert np.abs(predictor.predict(images(5).numpy()) - expected).max() <= 0.05 * np.abs(expected).max()
 
 
 def test_quick_tracing_changes_nothing_but_debug_handles(
@@ -181,7 +183,7 @@ def test_quick_tracing_changes_nothing_but_debug_handles(
         ExecuTorchPredictor(quick.path, threads=1) as one,
         ExecuTorchPredictor(reports["int8"].path, threads=1) as other,
     ):
-        assert np.array_equal(one.predict(pictures(9).numpy()), other.predict(pictures(9).numpy()))
+        assert np.array_equal(one.predict(images(9).numpy()), other.predict(images(9).numpy()))
 
 
 def test_what_stays_outside_the_delegate_is_named_with_its_module(tmp_path: Path) -> None:
@@ -219,7 +221,7 @@ def test_poolings_without_a_stride_and_means_are_delegated(tmp_path: Path, preci
     program = quantized(program) if precision == "int8" else program
     report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
     assert report.outside == ()
-    batch = pictures(2)
+    batch = images(2)
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         expected = outputs(program, batch).numpy()
         np.testing.assert_allclose(
@@ -245,7 +247,7 @@ def test_float_clamps_of_any_bounds_run(tmp_path: Path, bounds: tuple[float | No
     torch.manual_seed(0)
     program = capture(Activated(lambda x: x.clamp(*bounds)).eval())
     report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
-    batch = pictures(2)
+    batch = images(2)
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         np.testing.assert_allclose(predictor.predict(batch.numpy()), outputs(program, batch).numpy(), atol=1e-5)
 
@@ -269,7 +271,7 @@ def test_int8_activations_of_all_kinds_run(
     program = quantized(capture(Activated(activation).eval()))
     report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
     assert (report.outside == ()) is delegated
-    batch = pictures(2)
+    batch = images(2)
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         expected = outputs(program, batch).numpy()
         np.testing.assert_allclose(
@@ -280,7 +282,7 @@ def test_int8_activations_of_all_kinds_run(
 def test_channels_last_weights_are_accepted(tmp_path: Path) -> None:
     program = capture(float_net().to(memory_format=torch.channels_last))
     report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
-    batch = pictures(2)
+    batch = images(2)
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         np.testing.assert_allclose(predictor.predict(batch.numpy()), outputs(program, batch).numpy(), atol=1e-4)
 
@@ -288,7 +290,7 @@ def test_channels_last_weights_are_accepted(tmp_path: Path) -> None:
 def test_a_wrong_batch_or_file_is_explained(reports: dict[str, ExecuTorchReport], tmp_path: Path) -> None:
     predictor = ExecuTorchPredictor(reports["float"].path)
     with pytest.raises(ValueError, match="not float64"):
-        predictor.predict(pictures(1).numpy().astype(np.float64))
+        predictor.predict(images(1).numpy().astype(np.float64))
     with pytest.raises(ValueError, match=r"\(3, 24, 24\).*not float32 \(3, 8, 8\)"):
         predictor.predict(np.zeros((1, 3, 8, 8), np.float32))
     broken = tmp_path / "broken.pte"

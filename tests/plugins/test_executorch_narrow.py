@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_programs import capture, float_net, outputs, pictures, quantized
+from small_programs import capture, float_net, images, outputs, quantized
 from torch.export import ExportedProgram
 
 from edgeopt.errors import ExportError
@@ -34,7 +34,7 @@ def test_four_bit_weights_are_refused_with_their_layers(w4: ExportedProgram, tmp
 def test_four_bit_weights_are_exact_as_int8_where_that_is_asked_for(w4: ExportedProgram, tmp_path: Path) -> None:
     report = export_executorch(w4, tmp_path / "model.pte", card_json="{}", int4_weights="int8")
     assert report.quantized_layers == report.weighted_layers == 4
-    batch = pictures(16)
+    batch = images(16)
     expected = outputs(w4, batch).numpy()
     got = ExecuTorchPredictor(report.path, threads=1).predict(batch.numpy())
     assert np.abs(got - expected).max() < 0.03 * np.abs(expected).max()  # a few steps of 255, as with eight bits

@@ -60,11 +60,11 @@ def test_a_converted_file_is_smaller_and_stays_in_the_delegate(precision, tmp_pa
 def assert_right_in_float16(net, tolerance, file):
     """`tolerance` is a share of the range of the float network's logits."""
     export_executorch(capture(net), file, card_json="{}", precision="float16")
-    pictures = torch.randn(3, 3, SIZE, SIZE)
+    images = torch.randn(3, 3, SIZE, SIZE)
     with torch.no_grad():
-        expected = net(pictures).numpy()
+        expected = net(images).numpy()
     with ExecuTorchPredictor(file, threads=1) as predictor:
-        np.testing.assert_allclose(predictor.predict(pictures.numpy()), expected, atol=tolerance * np.ptp(expected))
+        np.testing.assert_allclose(predictor.predict(images.numpy()), expected, atol=tolerance * np.ptp(expected))
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -137,9 +137,9 @@ def test_pixels_give_the_logits_of_the_plain_file(tmp_path):
     pixels_file, result = export_file(use, take_pixels(state), tmp_path / "pixels")
     assert (result.input.dtype, result.input.layout, result.input.holds) == ("uint8", "NHWC", "pixels")
     size = state.preprocessing.image_size
-    pictures_ = torch.randint(0, 256, (4, size, size, 3), dtype=torch.uint8).numpy()
-    expected = use.plugin.open(plain, 1).predict(state.preprocessing.normalize(pictures_))
-    assert abs(use.plugin.open(pixels_file, 1).predict(pictures_) - expected).max() < 1e-5
+    images_ = torch.randint(0, 256, (4, size, size, 3), dtype=torch.uint8).numpy()
+    expected = use.plugin.open(plain, 1).predict(state.preprocessing.normalize(images_))
+    assert abs(use.plugin.open(pixels_file, 1).predict(images_) - expected).max() < 1e-5
 
 
 def test_several_inputs_or_outputs_are_named(tmp_path):

@@ -69,7 +69,7 @@ def test_parquet_as_on_the_hub(tmp_path: Path) -> None:
     given = options(hub_format(tmp_path / "pets", train=60, test=12))
     raw = load(given)
     assert raw.classes == CLASSES
-    assert {name: len(pictures) for name, pictures in raw.splits.items()} == {"train": 60, "test": 12}
+    assert {name: len(images) for name, images in raw.splits.items()} == {"train": 60, "test": 12}
     assert raw.splits["train"].labels.tolist() == [index % 3 for index in range(60)]
     np.testing.assert_array_equal(np.asarray(raw.splits["train"][7]), IMAGES[7])
 
@@ -89,14 +89,14 @@ def test_some_classes_are_kept_by_name_in_their_given_order(tmp_path: Path) -> N
 @pytest.mark.parametrize("kind", ["bytes", "paths"])
 @pytest.mark.parametrize("labels", ["text", "numbers"])
 def test_a_parquet_file_with_columns_of_ones_own(tmp_path: Path, kind: str, labels: str) -> None:
-    pictures: list[Any] = encoded(30)
+    images: list[Any] = encoded(30)
     if kind == "paths":
         (tmp_path / "files").mkdir()
-        for index, data in enumerate(pictures):
+        for index, data in enumerate(images):
             (tmp_path / "files" / f"{index}.png").write_bytes(data)
-        pictures = [f"files/{index}.png" for index in range(30)]
+        images = [f"files/{index}.png" for index in range(30)]
     names = [("owl", "cat")[index % 2] if labels == "text" else (10, 9)[index % 2] for index in range(30)]
-    pq.write_table(pa.table({"photo": pictures, "animal": names}), tmp_path / "mine.parquet")
+    pq.write_table(pa.table({"photo": images, "animal": names}), tmp_path / "mine.parquet")
     raw = load(options(tmp_path / "mine.parquet", image_column="photo", label_column="animal"))
     assert raw.classes == (("cat", "owl") if labels == "text" else ("9", "10"))
     assert raw.splits["train"].labels.tolist() == [1, 0] * 15
@@ -111,12 +111,12 @@ def test_an_image_folder(tmp_path: Path) -> None:
             (folder / f"{index}.png").write_bytes(png(IMAGES[index]))
     raw = load(options(tmp_path / "pets"))
     assert raw.classes == ("cat", "dog")
-    assert {name: len(pictures) for name, pictures in raw.splits.items()} == {"train": 12, "test": 12}
-    for pictures in raw.splits.values():
+    assert {name: len(images) for name, images in raw.splits.items()} == {"train": 12, "test": 12}
+    for images in raw.splits.values():
         for index in range(12):
-            picture = np.asarray(pictures[index])
-            (place,) = [place for place, image in enumerate(IMAGES) if np.array_equal(image, picture)]
-            assert place % 2 == pictures.labels[index]
+            image = np.asarray(images[index])
+            (place,) = [place for place, known in enumerate(IMAGES) if np.array_equal(known, image)]
+            assert place % 2 == images.labels[index]
 
 
 @pytest.mark.parametrize("splits", [{"train": 30}, {"train": 30, "validation": 9}])
@@ -124,7 +124,7 @@ def test_a_folder_that_save_to_disk_left(tmp_path: Path, splits: dict[str, int])
     found = datasets.load_dataset(str(hub_format(tmp_path / "pets", **splits)))
     (found if len(splits) > 1 else found["train"]).save_to_disk(tmp_path / "saved")
     raw = load(options(tmp_path / "saved"))
-    assert {name: len(pictures) for name, pictures in raw.splits.items()} == splits
+    assert {name: len(images) for name, images in raw.splits.items()} == splits
     np.testing.assert_array_equal(np.asarray(raw.splits["train"][7]), IMAGES[7])
 
 
@@ -133,7 +133,7 @@ def test_splits_are_chosen_by_their_names(tmp_path: Path) -> None:
 
     def found(**names: str) -> dict[str, int]:
         raw = load(options(pets, split_names=SplitNames(**names)))
-        return {name: len(pictures) for name, pictures in raw.splits.items()}
+        return {name: len(images) for name, images in raw.splits.items()}
 
     assert found() == {"train": 30, "test": 12}
     assert found(validation="test", test="none") == {"train": 30, "validation": 12}
@@ -147,16 +147,16 @@ def test_columns_that_are_not_there_or_hold_something_else(tmp_path: Path) -> No
     text = error(options(pets, image_column="imag", label_column="breed"))
     assert "no column 'imag'" in text and "did you mean 'image'" in text and "Set image_column" in text
     assert "no column 'breed'" in text and "Set label_column" in text
-    assert "does not hold pictures" in error(options(pets, image_column="label"))
+    assert "does not hold images" in error(options(pets, image_column="label"))
     pq.write_table(pa.table({"image": encoded(3), "label": [0.5, 1.5, 2.5]}), tmp_path / "floats.parquet")
     assert "column 'label' holds float" in error(options(tmp_path / "floats.parquet"))
 
 
-def test_a_picture_that_is_not_one_is_named(tmp_path: Path) -> None:
+def test_a_image_that_is_not_one_is_named(tmp_path: Path) -> None:
     rows = {"image": [*encoded(29), b"hello"], "label": [index % 2 for index in range(30)]}
     pq.write_table(pa.table(rows), tmp_path / "mine.parquet")
     given = options(tmp_path / "mine.parquet")
-    with pytest.raises(DataError, match=r"picture 29 of split 'train' of .* cannot be read: not a picture"):
+    with pytest.raises(DataError, match=r"image 29 of split 'train' of .* cannot be read: not an image"):
         prepare(load(given), given, tmp_path, Silent())
     skipping = options(tmp_path / "mine.parquet", on_error="skip")
     assert len(prepare(load(skipping), skipping, tmp_path, Silent())["skipped"]) == 1

@@ -1,4 +1,6 @@
-"""Fewer than eight bits: what the program holds, how ranges and steps are found, and what is done so that it still answers well."""
+"""Fewer than eight bits: what the program holds, how ranges and steps are found, and what is done so that it still
+answers well.
+"""
 
 import copy
 from collections import Counter
@@ -103,7 +105,7 @@ def quantized(net: nn.Module, bits: BitRules, per_channel: bool = True) -> Graph
     return convert(prepared)
 
 
-# ---- which layer takes what -------------------------------------------------------------------------------------------
+# ---- which layer takes what ----------------------------------------------------------------------------------------
 
 
 def test_the_first_and_the_last_layer_keep_eight_bits(net: nn.Module) -> None:
@@ -140,7 +142,8 @@ def test_a_channel_takes_as_many_values_as_its_bits_allow(net: nn.Module, bits: 
 def test_what_enters_layers_is_narrowed_and_what_is_added_is_not(net: nn.Module) -> None:
     converted = quantized(net, BitRules(Bits(8, 4)))
     ranges = activation_ranges(converted)
-    # depthwise's and pointwise's inputs, and what is pooled for the last layer: the sum before it as well, since nothing else reads it
+    # depthwise's and pointwise's inputs, and what is pooled for the last layer: the sum before it as well, since
+    # nothing else reads it
     assert ranges[-8, 7] >= 3
     added = next(node for node in converted.graph.nodes if node.target is torch.ops.aten.add.Tensor)
     assert all(side.args[3:5] == (-128, 127) for side in added.args), "both sides of the sum keep eight bits"
@@ -152,7 +155,7 @@ def test_a_layer_can_stay_in_float(net: nn.Module) -> None:
     assert set(rounded_values(converted)) == {"stem.0", "depthwise.0", "last.0", "head"}
 
 
-# ---- ranges -----------------------------------------------------------------------------------------------------------
+# ---- ranges --------------------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=30)
@@ -175,7 +178,7 @@ def test_an_outlier_is_cut_off_at_four_bits() -> None:
     assert 2.0 < 7 * least_error_step(values, 7).item() < 6.0
 
 
-# ---- learned steps ----------------------------------------------------------------------------------------------------
+# ---- learned steps -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -237,15 +240,15 @@ def test_dampening_moves_weights_to_the_middle_and_changes_no_integer(learned: G
     assert torch.allclose(model(images(16)), expected, atol=1e-4)
 
 
-# ---- equalization -----------------------------------------------------------------------------------------------------
+# ---- equalization --------------------------------------------------------------------------------------------------
 
 
 def test_equalization_keeps_the_function_and_brings_ranges_together(net: nn.Module) -> None:
     model = capture(net, images(), BATCHES).module()
-    pictures = [images(16, seed) for seed in range(3)]
-    expected = [model(batch) for batch in pictures]
-    assert equalize(model, pictures) == 1, "depthwise to pointwise; the stem's channels are added to others as well"
-    for batch, logits in zip(pictures, expected, strict=True):
+    batches = [images(16, seed) for seed in range(3)]
+    expected = [model(batch) for batch in batches]
+    assert equalize(model, batches) == 1, "depthwise to pointwise; the stem's channels are added to others as well"
+    for batch, logits in zip(batches, expected, strict=True):
         assert torch.allclose(model(batch), logits, atol=1e-4)
     (pair,) = find_pairs(model)
     outer = model.get_parameter(str(pair.first.weight.target)).flatten(1).abs().amax(1)
@@ -271,7 +274,7 @@ def test_nothing_to_equalize_is_an_error() -> None:
         equalize(capture(alone, images(), BATCHES).module(), [images()])
 
 
-# ---- adaptive rounding, and biases ------------------------------------------------------------------------------------
+# ---- adaptive rounding, and biases ---------------------------------------------------------------------------------
 
 
 def prepared_and_converted(net: nn.Module, bits: BitRules) -> tuple[GraphModule, GraphModule]:
@@ -285,10 +288,10 @@ def test_adaptive_rounding_moves_no_weight_by_more_than_a_step_and_errs_less(net
     before = {
         layer.weight_name: converted.get_parameter(layer.weight_name).clone() for layer in rounded_layers(converted)
     }
-    pictures = images(48, 5)
-    exact = prepared(pictures)
-    error = (converted(pictures) - exact).square().mean()
-    repaired = repair(prepared, converted, pictures, Repairs(rounding_steps=100), seed=0)
+    batch = images(48, 5)
+    exact = prepared(batch)
+    error = (converted(batch) - exact).square().mean()
+    repaired = repair(prepared, converted, batch, Repairs(rounding_steps=100), seed=0)
     assert repaired.layers == 5
     assert repaired.weights_moved > 0
     for layer in rounded_layers(converted):
@@ -296,20 +299,20 @@ def test_adaptive_rounding_moves_no_weight_by_more_than_a_step_and_errs_less(net
         limits = layer.quant_min * step, layer.quant_max * step
         moved = (converted.get_parameter(layer.weight_name) - weight.clamp(*limits)).abs()
         assert (moved < step * 1.0001).all(), layer.weight_name
-    assert (converted(pictures) - exact).square().mean() < 0.7 * error
+    assert (converted(batch) - exact).square().mean() < 0.7 * error
 
 
 def test_bias_correction_takes_the_mean_error_of_every_layer_away(net: nn.Module) -> None:
     prepared, converted = prepared_and_converted(net, BitRules(Bits(3, 8)))
-    pictures = images(64, 5)
-    off = (converted(pictures) - prepared(pictures)).mean(0).abs().max()
-    repaired = repair(prepared, converted, pictures, Repairs(correct_bias=True), seed=0)
+    batch = images(64, 5)
+    off = (converted(batch) - prepared(batch)).mean(0).abs().max()
+    repaired = repair(prepared, converted, batch, Repairs(correct_bias=True), seed=0)
     assert repaired.biases_corrected == 5
-    step = (prepared(pictures).max() - prepared(pictures).min()) / 255  # of the logits themselves
-    assert (converted(pictures) - prepared(pictures)).mean(0).abs().max() < max(0.2 * off, step)
+    step = (prepared(batch).max() - prepared(batch).min()) / 255  # of the logits themselves
+    assert (converted(batch) - prepared(batch)).mean(0).abs().max() < max(0.2 * off, step)
 
 
-# ---- budgets ----------------------------------------------------------------------------------------------------------
+# ---- budgets -------------------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
@@ -347,12 +350,12 @@ def test_as_few_layers_as_needed_go_back_to_float(good_from: int, layers: int) -
     assert made == frozenset(in_float)
 
 
-# ---- through the passes -----------------------------------------------------------------------------------------------
+# ---- through the passes --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> ModelState:
-    """A network that knows its pictures."""
+    """A network that knows its images."""
     data = make_data()
     torch.manual_seed(0)
     state = ModelState(Net(), Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)

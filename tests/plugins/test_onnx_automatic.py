@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir
 import pytest
-from qdq_graphs import Chain, kinds, pictures, run
+from qdq_graphs import Chain, images, kinds, run
 
 from edgeopt_onnx.auto.choice import keep_cheaper_in_float
 from edgeopt_onnx.auto.costs import COSTS, OperatorCost
@@ -44,7 +44,7 @@ def sized(chain: Chain, channels: int, edge: int) -> onnx_ir.Model:
 
 def test_hard_swish_keeps_its_convolutions_in_float() -> None:
     model = mobile_block(24, 14)
-    batch = pictures(24, edge=14)
+    batch = images(24, edge=14)
     left = keep_cheaper_in_float(model.graph)
     canonicalize(model, "x86")
     assert len(left) == 3
@@ -80,7 +80,7 @@ def test_what_is_left_in_float_computes_the_same_without_the_rounding() -> None:
     chain = Chain(8).round(0.05, 0)
     chain.convolution(8).round(0.02, 0).add("HardSwish").round(0.02, 0)
     model = sized(chain, 8, 6)
-    batch = (pictures(8) * 0.1).clip(-1, 1)
+    batch = (images(8) * 0.1).clip(-1, 1)
     before = run(model, batch)
     assert keep_cheaper_in_float(model.graph)
     difference = np.abs(run(model, batch) - before)

@@ -10,7 +10,7 @@ import onnx_ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qdq_graphs import Chain, kinds, pictures, run
+from qdq_graphs import Chain, images, kinds, run
 
 from edgeopt.errors import ExportError
 from edgeopt_onnx.fusion import fused
@@ -39,7 +39,7 @@ def changed(
 ) -> tuple[int, onnx_ir.Model, np.ndarray, np.ndarray]:
     """How often a rewrite was made, the model after it, and what the model gave before and gives after."""
     model = chain.model(channels)
-    batch = pictures(channels)
+    batch = images(channels)
     before = run(model, batch)
     count = rewrite(model.graph)
     return count, model, before, run(model, batch)
@@ -146,9 +146,9 @@ def test_clipping_behind_quantization_is_exact(
 def test_a_layer_with_relu_and_a_symmetric_range_is_fused(tmp_path: Path) -> None:
     chain = Chain().round(0.05, 0).convolution(4).add("Relu").round(0.02, 0).convolution(4).clip(0, 6).round(0.05, 0)
     model = chain.model()
-    before = run(model, pictures())
+    before = run(model, images())
     canonicalize(model, "x86")
-    assert np.array_equal(run(model, pictures()), before)
+    assert np.array_equal(run(model, images()), before)
     onnx_ir.save(model, tmp_path / "model.onnx")
     assert fused(tmp_path / "model.onnx").operators["QLinearConv"] == 2
 
@@ -222,7 +222,7 @@ def test_tensorrt_refuses_zero_points() -> None:
 def test_tensorrt_gets_no_uint8_no_integer_clip_and_no_int32() -> None:
     chain = with_int32_bias(0).add("Relu").round(0.1, 0).clip(0, 6).round(0.1, 0)
     model = chain.model()
-    batch = pictures()
+    batch = images()
     before = run(model, batch)
     canonicalize(model, "tensorrt")
     assert np.array_equal(run(model, batch), before)
@@ -261,7 +261,7 @@ def test_the_canonical_form_is_exact(target: str, layers: list[str], zero_point:
         else:
             chain.convolution(4).round(0.2, zero_point).add("Add", before).round(0.3, 0)
     model = chain.model()
-    batch = pictures()
+    batch = images()
     before = run(model, batch)
     counts = canonicalize(model, target)
     assert np.array_equal(run(model, batch), before)

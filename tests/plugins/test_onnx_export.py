@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from small_programs import CLASSES, SIZE, capture, float_net, odd_net, outputs, pictures, quantized
+from small_programs import CLASSES, SIZE, capture, float_net, images, odd_net, outputs, quantized
 from torch.export import ExportedProgram
 
 from edgeopt_onnx.conversion import _copied, export_onnx, fold_weights
@@ -32,7 +32,7 @@ def test_the_file_computes_what_the_program_computes(
     programs: dict[str, ExportedProgram], tmp_path: Path, precision: str, tolerance: float
 ) -> None:
     report = export_onnx(programs[precision], tmp_path / "model.onnx", card_json=CARD)
-    batch = pictures(33)
+    batch = images(33)
     expected = outputs(programs[precision], batch).numpy()
     with OnnxPredictor(report.path, threads=1) as predictor:
         logits = predictor.predict(batch.numpy())
@@ -89,7 +89,7 @@ def test_the_program_stays_as_it_is(programs: dict[str, ExportedProgram], tmp_pa
 def test_folding_keeps_the_function(programs: dict[str, ExportedProgram]) -> None:
     folded = fold_weights(_copied(programs["int8"]))
     folded.validate()
-    batch = pictures(9)
+    batch = images(9)
     assert torch.equal(outputs(folded, batch), outputs(programs["int8"], batch))
     assert any(tensor.dtype == torch.int8 and tensor.ndim == 4 for tensor in folded.state_dict.values())
 
@@ -109,14 +109,14 @@ def test_a_quantized_bias_becomes_an_int32_constant(tmp_path: Path) -> None:
     program = capture(QuantizedBias())
     report = export_onnx(program, tmp_path / "model.onnx", card_json=CARD)
     assert (report.quantize_nodes, report.dequantize_nodes) == (0, 1)
-    batch = pictures(4)
+    batch = images(4)
     logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())
     np.testing.assert_allclose(logits, outputs(program, batch).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("opset", [17, 18, 23])
 def test_every_opset_opens_and_agrees(programs: dict[str, ExportedProgram], tmp_path: Path, opset: int) -> None:
-    batch = pictures(5)
+    batch = images(5)
     report = export_onnx(programs["int8"], tmp_path / "model.onnx", card_json=CARD, opset=opset)
     assert onnx.load(report.path).opset_import[0].version == opset
     logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())
@@ -124,11 +124,9 @@ def test_every_opset_opens_and_agrees(programs: dict[str, ExportedProgram], tmp_
     assert np.abs(logits - expected).max() <= 0.1 * np.abs(expected).max()
 
 
-def test_a_file_for_single_pictures_still_predicts_batches(
-    programs: dict[str, ExportedProgram], tmp_path: Path
-) -> None:
+def test_a_file_for_single_images_still_predicts_batches(programs: dict[str, ExportedProgram], tmp_path: Path) -> None:
     report = export_onnx(programs["int8"], tmp_path / "model.onnx", card_json=CARD, dynamic_batch=False)
-    batch = pictures(3)
+    batch = images(3)
     with OnnxPredictor(report.path, threads=1) as predictor:
         assert predictor.input_info.shape == (1, 3, SIZE, SIZE)
         assert predictor.predict(batch.numpy()).shape == (3, CLASSES)
@@ -144,7 +142,7 @@ def test_a_wrong_batch_or_file_is_explained(programs: dict[str, ExportedProgram]
     report = export_onnx(programs["float"], tmp_path / "model.onnx", card_json=CARD)
     predictor = OnnxPredictor(report.path)
     with pytest.raises(ValueError, match="not float64"):
-        predictor.predict(pictures(1).numpy().astype(np.float64))
+        predictor.predict(images(1).numpy().astype(np.float64))
     with pytest.raises(ValueError, match=r"\(3, 24, 24\).*not float32 \(3, 8, 8\)"):
         predictor.predict(np.zeros((1, 3, 8, 8), np.float32))
     broken = tmp_path / "broken.onnx"
@@ -170,7 +168,7 @@ def test_attention_without_heads_has_one(tmp_path: Path) -> None:
 
     program = capture(OneHead().eval())
     report = export_onnx(program, tmp_path / "model.onnx", card_json=CARD)
-    batch = pictures(3)
+    batch = images(3)
     logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())
     np.testing.assert_allclose(logits, outputs(program, batch).numpy(), atol=1e-5)
 
@@ -189,7 +187,7 @@ def test_an_int8_attention_layer_opens(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     program = quantized(capture(Attention().eval()))
-    batch = pictures(9)
+    batch = images(9)
     expected = outputs(program, batch).numpy()
     for opset, target in ((20, "x86"), (23, "x86"), (23, "arm")):
         report = export_onnx(program, tmp_path / "model.onnx", card_json=CARD, opset=opset, target=target)

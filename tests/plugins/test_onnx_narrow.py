@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 from qdq_graphs import run
-from small_programs import capture, exact, float_net, outputs, pictures, quantized
+from small_programs import capture, exact, float_net, images, outputs, quantized
 from torch.export import ExportedProgram
 
 from edgeopt.errors import ExportError, NothingChangedError
@@ -42,7 +42,7 @@ def test_what_saturates_in_the_program_saturates_in_the_file(
 ) -> None:
     program = exact(weight_bits, activation_bits)
     report = export_onnx(program, tmp_path / "model.onnx", card_json="{}", target=target)
-    batch = pictures(16)
+    batch = images(16)
     expected = outputs(program, batch).numpy()
     assert np.unique(expected).size > 3  # the largest of many values, which is where each of them saturates
     assert np.array_equal(answers(report.path, batch.numpy()), expected)
@@ -62,7 +62,7 @@ def test_four_bits_are_two_to_a_byte_and_at_most_sixteen_values(w4a4: ExportedPr
         channels = numpy_helper.to_array(each).astype(np.int8).reshape(each.dims[0], -1)
         assert max(np.unique(channel).size for channel in channels) <= 16
         assert np.abs(channels).max() == 7
-    batch = pictures(33)
+    batch = images(33)
     expected, got = outputs(w4a4, batch).numpy(), answers(report.path, batch.numpy())
     assert np.mean(np.abs(got - expected) > 1e-6) < 0.1  # a sum between two steps, or a bias that a kernel rounds
 
@@ -100,7 +100,7 @@ def test_tensorrt_is_refused_four_bit_weights_and_given_clips_for_activations(
     report = export_onnx(narrow, tmp_path / "b.onnx", card_json="{}", target="tensorrt")
     kinds = [node.op_type for node in onnx.load(report.path).graph.node]
     assert "Clip" in kinds
-    batch = pictures(8)
+    batch = images(8)
     difference = np.abs(answers(report.path, batch.numpy()) - outputs(narrow, batch).numpy())
     assert np.mean(difference > 1e-6) < 0.1
 
@@ -110,7 +110,7 @@ def test_auto_keeps_four_bits(w4a4: ExportedProgram, tmp_path: Path) -> None:
     kinds = [each.data_type for each in onnx.load(report.path).graph.initializer if len(each.dims) > 1]
     assert report.int4_layers == kinds.count(TensorProto.INT4) == 4
     assert TensorProto.INT8 not in kinds
-    assert np.isfinite(answers(report.path, pictures(3).numpy())).all()
+    assert np.isfinite(answers(report.path, images(3).numpy())).all()
 
 
 def layer(integers: np.ndarray, scale: np.ndarray) -> onnx_ir.Model:

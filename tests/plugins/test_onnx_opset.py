@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from qdq_graphs import Chain, pictures, run
+from qdq_graphs import Chain, images, run
 
 from edgeopt.errors import ExportError
 from edgeopt_onnx.opset import lowered
@@ -18,7 +18,7 @@ def test_a_quantized_graph_comes_down_to_17() -> None:
     model = chain.proto()
     converted = lowered(model, 17)
     assert converted.opset_import[0].version == 17
-    assert np.array_equal(run(converted, pictures()), run(model, pictures()))
+    assert np.array_equal(run(converted, images()), run(model, images()))
 
 
 def test_an_operator_that_is_not_in_the_set_is_named() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from qdq_graphs import Chain, pictures, run
+from qdq_graphs import Chain, images, run
 from small_programs import CLASSES, SIZE, capture, float_net, outputs, quantized
-from small_programs import pictures as small_pictures
+from small_programs import images as small_images
 from torch.export import ExportedProgram, export
 
 from edgeopt.errors import ExportError, NothingChangedError
@@ -26,7 +26,7 @@ from edgeopt_onnx.files import companion
 from edgeopt_onnx.precision import quantize_weights
 from edgeopt_onnx.predictor import OnnxPredictor
 
-# ---- converted from a float program ---------------------------------------------------------------------------------------
+# ---- converted from a float program --------------------------------------------------------------------------------
 
 
 class Converted(ExporterContract):
@@ -70,7 +70,7 @@ def test_int8_weights_are_within_half_a_step(folded_at_load: bool, seed: int) ->
     chain = Chain()
     chain.add("Conv", chain.constant(weights.astype(np.float32)), pads=[1] * 4)
     model = chain.model()
-    batch = pictures()
+    batch = images()
     before = run(model, batch)
     assert quantize_weights(model.graph, folded_at_load=folded_at_load) == 1
     after = run(model, batch)
@@ -88,7 +88,7 @@ def test_weights_written_for_the_runtime_are_the_same_numbers_as_dequantized_one
         chain.add("Conv", chain.constant(np.random.default_rng(0).standard_normal((6, 4, 1, 1)).astype(np.float32)))
         model = chain.model()
         quantize_weights(model.graph, folded_at_load=folded_at_load)
-        results.append(run(model, pictures()))
+        results.append(run(model, images()))
     assert np.array_equal(*results)
 
 
@@ -115,7 +115,7 @@ def test_nothing_to_convert_is_an_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-# ---- what is refused before anything runs ---------------------------------------------------------------------------------
+# ---- what is refused before anything runs --------------------------------------------------------------------------
 
 
 def problems(options: dict[str, str], *schemes: str) -> list[str | None]:
@@ -148,7 +148,7 @@ def test_the_float_file_beside_a_converted_one_is_plain() -> None:
     )
 
 
-# ---- what the runtime fuses -----------------------------------------------------------------------------------------------
+# ---- what the runtime fuses ----------------------------------------------------------------------------------------
 
 
 def test_every_quantized_layer_is_fused(programs: dict[str, ExportedProgram], tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_float_files_fuse_nothing(programs: dict[str, ExportedProgram], tmp_path
     assert (report.fused_layers, report.fused_operators, report.outside) == (0, {}, ())
 
 
-# ---- weights beside the file ----------------------------------------------------------------------------------------------
+# ---- weights beside the file ---------------------------------------------------------------------------------------
 
 
 def test_weights_beside_the_file(tmp_path: Path) -> None:
@@ -184,14 +184,14 @@ def test_weights_beside_the_file(tmp_path: Path) -> None:
     assert files.keys() == {"model.onnx", companion(path).name}
     assert report.size_bytes == sum(map(len, files.values()))
     assert len(files[companion(path).name]) >= 512 * CLASSES * 4
-    expected = outputs(program, small_pictures(3)).numpy()
-    logits = OnnxPredictor(path, threads=1).predict(small_pictures(3).numpy())
+    expected = outputs(program, small_images(3)).numpy()
+    logits = OnnxPredictor(path, threads=1).predict(small_images(3).numpy())
     assert np.abs(logits - expected).max() <= 1e-5 * np.ptp(expected)
     export_onnx(program, path, card_json="{}", external_data="always")
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
 
 
-# ---- inputs and outputs ---------------------------------------------------------------------------------------------------
+# ---- inputs and outputs --------------------------------------------------------------------------------------------
 
 
 def test_several_inputs_or_outputs_are_named(tmp_path: Path) -> None:

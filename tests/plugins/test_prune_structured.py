@@ -34,7 +34,9 @@ EXAMPLE = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
 class Tangled(nn.Module):
-    """A residual sum, a depthwise and a grouped convolution, a gate, a concatenation, and pixels flattened into a layer."""
+    """A residual sum, a depthwise and a grouped convolution, a gate, a concatenation, and pixels flattened into a
+    layer.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +112,7 @@ def facts(state: ModelState) -> dict[str, object]:
     return dict(state.history[-1].facts)
 
 
-# ---- what hangs together ------------------------------------------------------------------------------------------------
+# ---- what hangs together -------------------------------------------------------------------------------------------
 
 
 def silence(module: nn.Module, dependencies: Dependencies, removal: dict[str, tuple[int, ...]]) -> None:
@@ -198,7 +200,7 @@ def test_networks_keep_their_classes_at_half_the_operations(architecture: str) -
         assert all(now % 8 == 0 or now == before for now, before in zip(channels, widths, strict=True))
 
 
-# ---- what goes ------------------------------------------------------------------------------------------------------------
+# ---- what goes -----------------------------------------------------------------------------------------------------
 
 
 def ranked_groups(draw: st.DrawFn) -> list[Ranked]:
@@ -275,7 +277,7 @@ def test_a_channel_that_does_nothing_goes_first(kind: str) -> None:
     assert first.importance.argmin() == 5
 
 
-# ---- the pass --------------------------------------------------------------------------------------------------------------
+# ---- the pass ------------------------------------------------------------------------------------------------------
 
 
 class TestPruneStructured(PassContract):
@@ -411,7 +413,7 @@ def replaying(report: Path) -> Recipe:
     )
 
 
-# ---- killed and resumed ----------------------------------------------------------------------------------------------------
+# ---- killed and resumed --------------------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
@@ -433,7 +435,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(batch: int, tmp_path: Path) -> N
     assert resumed.history == whole.history
 
 
-# ---- refused ---------------------------------------------------------------------------------------------------------------
+# ---- refused -------------------------------------------------------------------------------------------------------
 
 
 class CountsItsChannels(nn.Module):

@@ -57,7 +57,7 @@ class TestPruneUnstructuredPattern(PassContract):
     options = {"epochs": 1, "batch_size": 8, "pattern": "2:4", "sparsity_schedule": "at-once"}
 
 
-# ---- masks ------------------------------------------------------------------------------------------------------------
+# ---- masks ---------------------------------------------------------------------------------------------------------
 
 
 def tensors(shape: tuple[int, ...]) -> st.SearchStrategy[torch.Tensor]:
@@ -174,7 +174,7 @@ def test_the_schedule_is_cubic() -> None:
     assert [schedule.at(epochs) for epochs in (2.0, 3.0, 4.0)] == pytest.approx([float(each) for each in exact])
 
 
-# ---- layers -----------------------------------------------------------------------------------------------------------
+# ---- layers --------------------------------------------------------------------------------------------------------
 
 
 def separable() -> nn.Module:
@@ -248,7 +248,7 @@ def test_a_model_without_layers_to_prune() -> None:
         choose_layers(nn.Sequential(nn.BatchNorm2d(3), Standardized(3, 3, 1)), ())
 
 
-# ---- the pass ---------------------------------------------------------------------------------------------------------
+# ---- the pass ------------------------------------------------------------------------------------------------------
 
 
 def test_zeros_are_exact_and_permanent_and_nothing_else_is_left(tmp_path) -> None:
@@ -451,7 +451,7 @@ def test_zeros_survive_int8(tmp_path) -> None:
         assert torch.allclose(steps, steps.round(), atol=1e-3), "these are the rounded weights"
 
 
-# ---- options ----------------------------------------------------------------------------------------------------------
+# ---- options -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_sparsity_follows_from_the_pattern() -> None:
     assert options_of(begin_epoch=1).last_growth == 2.0
 
 
-# ---- a share for each layer ---------------------------------------------------------------------------------------------
+# ---- a share for each layer ----------------------------------------------------------------------------------------
 
 
 def allocate(tmp_path, text, name="allocation.toml"):

@@ -1,8 +1,8 @@
 """Quantization-aware training must not change MobileNetV3-large before it starts (pytorch issue 114859).
 
-There, accuracy on ImageNet fell from 74.05 to 62.17 %. torchao's conv-BatchNorm fusion rebuilds each BatchNorm with eps=1e-5 and
-momentum=0.1; MobileNetV3 has eps=1e-3 and momentum=0.01, and a quarter of its trained channels have a variance below 1e-3, where
-the other eps multiplies them by up to ten.
+There, accuracy on ImageNet fell from 74.05 to 62.17 %. torchao's conv-BatchNorm fusion rebuilds each BatchNorm with
+eps=1e-5 and momentum=0.1; MobileNetV3 has eps=1e-3 and momentum=0.01, and a quarter of its trained channels have a
+variance below 1e-3, where the other eps multiplies them by up to ten.
 """
 
 import copy
@@ -30,7 +30,9 @@ def images(seed: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    """Untrained, with the quiet channels of a trained model: the convolution before every third channel is turned down."""
+    """Untrained, with the quiet channels of a trained model: the convolution before every third
+    channel is turned down.
+    """
     torch.manual_seed(0)
     model = import_torchvision().models.mobilenet_v3_large(num_classes=10)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -27,7 +27,9 @@ BATCHES = (1, 16)
 
 
 class SmallNet(nn.Module):
-    """Every case that folding knows: with and without a bias, depthwise, a residual, a BatchNorm of its own, dropout."""
+    """Every case that folding knows: with and without a bias, depthwise, a residual, a BatchNorm of
+    its own, dropout.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +113,7 @@ def trained(request: pytest.FixtureRequest) -> tuple[nn.Module, nn.Module]:
     return model, prepared
 
 
-# ---- capture ----------------------------------------------------------------------------------------------------------
+# ---- capture -------------------------------------------------------------------------------------------------------
 
 
 def test_capture_keeps_the_function_at_any_batch_and_leaves_the_module_alone() -> None:
@@ -152,7 +154,7 @@ def test_a_fixed_batch_is_captured_too() -> None:
     assert batch_range(capture(small_net(), images(2), (1, 1))) == (1, 1)
 
 
-# ---- post-training quantization ---------------------------------------------------------------------------------------
+# ---- post-training quantization ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
@@ -170,7 +172,7 @@ def test_post_training_quantization_stays_close(per_channel: bool) -> None:
 def test_ranges_that_saw_nothing_are_an_error() -> None:
     program = capture(small_net(), images(), BATCHES)
     prepared = prepare_ptq(program, build_xnnpack(per_channel=True, qat=False))
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         calibrate(prepared, [])
     with pytest.raises(NothingChangedError, match="never observed"):
         convert(prepared)
@@ -196,7 +198,7 @@ def test_layers_left_in_float_are_named() -> None:
     assert (counts.layers, counts.quantized, counts.float_layers) == (4, 3, ("stem.0",))
 
 
-# ---- quantization-aware training --------------------------------------------------------------------------------------
+# ---- quantization-aware training -----------------------------------------------------------------------------------
 
 
 def test_names_and_batch_norm_constants_survive_preparation(trained: tuple[nn.Module, nn.Module]) -> None:
@@ -243,12 +245,12 @@ def test_conversion_computes_what_was_trained(trained: tuple[nn.Module, nn.Modul
     before = copy.deepcopy(prepared.state_dict())
     converted = convert(prepared)
     assert all(torch.equal(value, before[name]) for name, value in prepared.state_dict().items())
-    # Rounding ties may fall either way after another order of additions, which differs between processors: such a step of one int8
-    # value grows on its way through the network. Most pictures meet none.
-    by_picture = [compare(prepared, converted, [picture[None]]) for picture in images(16, seed=9)]
-    assert sum(each.relative_difference < 1e-5 for each in by_picture) >= 12
-    assert sum(each.relative_difference < 0.02 for each in by_picture) >= 15
-    assert all(each.top1 == 1.0 for each in by_picture)
+    # Rounding ties may fall either way after another order of additions, which differs between processors: such a step
+    # of one int8 value grows on its way through the network. Most images meet none.
+    by_image = [compare(prepared, converted, [image[None]]) for image in images(16, seed=9)]
+    assert sum(each.relative_difference < 1e-5 for each in by_image) >= 12
+    assert sum(each.relative_difference < 0.02 for each in by_image) >= 15
+    assert all(each.top1 == 1.0 for each in by_image)
     assert compare(prepared, converted, [images(16, seed=9)]).relative_difference < 0.1
 
     program = export_program(converted, images(), BATCHES)
@@ -298,7 +300,9 @@ def test_calibration_drops_nothing_and_moves_no_statistics() -> None:
 
 
 class Drops(nn.Module):
-    """A Dropout before a reshape, as in Inception, before a sum, as in Swin, read twice, in a row, in a list and at the end."""
+    """A Dropout before a reshape, as in Inception, before a sum, as in Swin, read twice, in a row, in a list and at the
+    end.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -365,7 +369,7 @@ def test_weights_per_tensor_and_per_channel_convert_to_what_was_trained(per_chan
     assert compare(prepared, convert(prepared), [images(16)]).relative_difference < 0.02
 
 
-# ---- freezing ---------------------------------------------------------------------------------------------------------
+# ---- freezing ------------------------------------------------------------------------------------------------------
 
 
 def test_freezing_counts_what_it_froze_and_holds_it(trained: tuple[nn.Module, nn.Module]) -> None:
@@ -396,7 +400,7 @@ def test_freezing_what_cannot_be_frozen_is_an_error() -> None:
     assert freeze_batch_norm(nn.Linear(2, 2)) == 0
 
 
-# ---- saving -----------------------------------------------------------------------------------------------------------
+# ---- saving --------------------------------------------------------------------------------------------------------
 
 
 def test_a_program_comes_back_in_a_fresh_process(tmp_path: Path) -> None:

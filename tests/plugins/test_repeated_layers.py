@@ -20,7 +20,9 @@ BATCHES = (1, 16)
 
 
 class Repeated(nn.Module):
-    """A block with BatchNorm that is called three times, and a convolution that is called twice, as in channel attention."""
+    """A block with BatchNorm that is called three times, and a convolution that is called twice, as in channel
+    attention.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +42,7 @@ class Repeated(nn.Module):
 LAYERS = 2 + 3 + 2 + 1
 
 
-def pictures(seed: int = 0) -> torch.Tensor:
+def images(seed: int = 0) -> torch.Tensor:
     return torch.randn(16, 3, 24, 24, generator=torch.Generator().manual_seed(seed))
 
 
@@ -51,25 +53,25 @@ def program() -> ExportedProgram:
     nn.init.normal_(model.block[1].running_mean, std=0.1)
     nn.init.uniform_(model.block[1].running_var, 0.2, 0.6)
     nn.init.uniform_(model.block[1].weight, 0.5, 1.5)
-    return capture(model, pictures(), BATCHES)
+    return capture(model, images(), BATCHES)
 
 
 def test_every_call_is_quantized_after_training(program: ExportedProgram) -> None:
     prepared = prepare_ptq(program, build_xnnpack(per_channel=True, qat=False))
-    calibrate(prepared, [pictures(seed) for seed in range(3)])
+    calibrate(prepared, [images(seed) for seed in range(3)])
     converted = convert(prepared)
-    counts = count_quantized(export_program(converted, pictures(), BATCHES))
+    counts = count_quantized(export_program(converted, images(), BATCHES))
     assert (counts.layers, counts.quantized, counts.float_layers) == (LAYERS, LAYERS, ())
-    assert compare(program.module(), converted, [pictures()]).relative_difference < 0.05
+    assert compare(program.module(), converted, [images()]).relative_difference < 0.05
 
 
 def test_each_call_is_repaired_by_itself(program: ExportedProgram) -> None:
     quantizer = NarrowingQuantizer(build_xnnpack(per_channel=True, qat=False), BitRules(patterns={"block": Bits(4, 8)}))
     prepared = prepare_ptq(program, quantizer, _equalized)
-    calibrate(prepared, [pictures(seed) for seed in range(3)])
+    calibrate(prepared, [images(seed) for seed in range(3)])
     plain = convert(prepared)
     converted = convert(prepared)
-    repaired = repair(prepared, converted, pictures(), Repairs(rounding_steps=50, correct_bias=True), seed=0)
+    repaired = repair(prepared, converted, images(), Repairs(rounding_steps=50, correct_bias=True), seed=0)
     assert {name: bits.weights for name, bits in quantizer.chosen.items()} == {
         "stem.0": 8,
         "stem.2": 8,
@@ -79,12 +81,12 @@ def test_each_call_is_repaired_by_itself(program: ExportedProgram) -> None:
     }
     assert repaired.layers == repaired.biases_corrected == LAYERS
     wanted = program.module()
-    before, after = (compare(wanted, each, [pictures()]).relative_difference for each in (plain, converted))
+    before, after = (compare(wanted, each, [images()]).relative_difference for each in (plain, converted))
     assert after < before < 0.3
 
 
 def _equalized(model: torch.fx.GraphModule) -> None:
-    equalize(model, [pictures()])
+    equalize(model, [images()])
 
 
 def test_calls_learn_together_in_training(program: ExportedProgram) -> None:
@@ -92,7 +94,7 @@ def test_calls_learn_together_in_training(program: ExportedProgram) -> None:
     assert sum(each.numel() for each in prepared.parameters()) == sum(each.numel() for each in program.parameters())
     optimizer = torch.optim.SGD(prepared.parameters(), lr=0.05)
     for seed in range(3):
-        loss = nn.functional.cross_entropy(prepared(pictures(seed)), torch.arange(16) % 5)
+        loss = nn.functional.cross_entropy(prepared(images(seed)), torch.arange(16) % 5)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -101,5 +103,5 @@ def test_calls_learn_together_in_training(program: ExportedProgram) -> None:
     assert torch.equal(trained["block.0.weight"], trained["block.0#3.weight"])
     assert not torch.equal(trained["block.0.weight"], program.state_dict["block.0.weight"])
     converted = convert(prepared)
-    assert count_quantized(export_program(converted, pictures(), BATCHES)).quantized == LAYERS
-    assert compare(prepared, converted, [pictures()]).relative_difference < 0.02
+    assert count_quantized(export_program(converted, images(), BATCHES)).quantized == LAYERS
+    assert compare(prepared, converted, [images()]).relative_difference < 0.02

@@ -1,4 +1,6 @@
-"""Networks with normalized weights through every pass: torch refuses to copy some, and what is computed anew cannot be pruned."""
+"""Networks with normalized weights through every pass: torch refuses to copy some, and what is computed anew cannot be
+pruned.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
 from edgeopt.types import ModelState
 
-PICTURES = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 TRAINING = {"epochs": 1, "batch_size": 16}
 PRUNING: Mapping[str, Mapping[str, object]] = {
     "prune-unstructured": {**TRAINING, "sparsity": 0.5},
@@ -25,11 +27,13 @@ PRUNING: Mapping[str, Mapping[str, object]] = {
 
 
 def normalized_state() -> ModelState:
-    """Weight normalization as a hook and spectral normalization as a parametrization, right after a call that was differentiated."""
+    """Weight normalization as a hook and spectral normalization as a parametrization, right after a call that was
+    differentiated.
+    """
     net = make_net()
     nn.utils.weight_norm(net.features[3])
     nn.utils.parametrizations.spectral_norm(net.head[1])
-    net.train()(PICTURES).sum().backward()
+    net.train()(IMAGES).sum().backward()
     return make_state(net)
 
 
@@ -52,9 +56,9 @@ def test_a_network_is_trained_and_quantized_with_its_normalization(name: str, tm
 @pytest.mark.parametrize("name", PRUNING)
 def test_what_is_pruned_holds_its_weights_first(name: str, tmp_path: Path) -> None:
     trained = apply(normalized_state(), "train", {**TRAINING, "epochs": 8}, tmp_path / "train")
-    before = trained.module(PICTURES)
+    before = trained.module(IMAGES)
     pruned = apply(trained, name, PRUNING[name], tmp_path / name)
-    assert torch.equal(trained.module(PICTURES), before), "the state before stays as it was"
+    assert torch.equal(trained.module(IMAGES), before), "the state before stays as it was"
     told = [warning for warning in pruned.history[-1].warnings if "computed their weights on every call" in warning]
     assert len(told) == 1 and told[0].startswith("2 layers (features.3, head.1) ")
     layers = {name: each for name, each in pruned.module.named_modules() if isinstance(each, nn.Conv2d | nn.Linear)}

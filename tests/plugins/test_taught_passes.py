@@ -115,8 +115,8 @@ class Wider(nn.Module):
         super().__init__()
         self.inner = copy.deepcopy(inner)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        logits = self.inner(pictures)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.inner(images)
         return torch.cat([logits, logits], 1)
 
 

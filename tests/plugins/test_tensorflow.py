@@ -1,4 +1,6 @@
-"""Models of TensorFlow and Keras: training, files, conversions and mistakes; what needs TensorFlow is in `tensorflow_work`."""
+"""Models of TensorFlow and Keras: training, files, conversions and mistakes; what needs TensorFlow is in
+`tensorflow_work`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from pydantic import ValidationError
-from tensorflow_work import CLASSES, KILLED, OPTIONS, PRECISIONS, SIZE, missing_converters, pictures
+from tensorflow_work import CLASSES, KILLED, OPTIONS, PRECISIONS, SIZE, images, missing_converters
 
 from edgeopt.errors import ExportError
 from edgeopt_tensorflow import exporter
@@ -31,7 +33,9 @@ needs_onnx2tf = pytest.mark.skipif(bool(missing_converters()), reason=f"not inst
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where both processes have worked; once for all of pytest's own processes, as TensorFlow takes seconds to import."""
+    """Where both processes have worked; once for all of pytest's own processes, as TensorFlow takes
+    seconds to import.
+    """
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tensorflow"
     shared.mkdir(exist_ok=True)
@@ -63,12 +67,12 @@ def logits(folder: Path) -> Any:
 def difference(folder: Path, name: str, expected: Any) -> float:
     """Of a file in LiteRT, as a share of the range of what is expected."""
     with exporter.open_tflite(folder / "files" / name, 1) as opened:  # type: ignore[attr-defined]
-        got = opened.predict(pictures())
+        got = opened.predict(images())
     assert got.dtype == np.float32
     return float(np.abs(got - expected).max() / np.ptp(expected))
 
 
-# ---- training -----------------------------------------------------------------------------------------------------------
+# ---- training ------------------------------------------------------------------------------------------------------
 
 
 def test_a_killed_training_ends_like_a_whole_one(found):
@@ -92,7 +96,7 @@ def test_a_frozen_backbone_keeps_its_weights_until_it_is_freed(found):
     assert found["unfrozen"] == found["record"]["facts"]["trainable_parameters"] > head
 
 
-def test_augmentation_changes_pictures_and_follows_its_seed():
+def test_augmentation_changes_images_and_follows_its_seed():
     from edgeopt.options import Augmentation
 
     pixels = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
@@ -107,10 +111,10 @@ def test_augmentation_changes_pictures_and_follows_its_seed():
         assert not np.array_equal(one, pixels), name
         assert not np.array_equal(one, other), name
     still = augment(pixels, Augmentation(rotation_degrees=1e-9), np.random.default_rng(0))
-    assert np.abs(still.astype(int) - pixels).max() <= 1, "a rotation by nothing moves pictures"
+    assert np.abs(still.astype(int) - pixels).max() <= 1, "a rotation by nothing moves images"
 
 
-# ---- files --------------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -154,7 +158,7 @@ def test_onnx_takes_any_batch_and_carries_its_card(folder, logits):
     with exporter.open_onnx(folder / "files/model.onnx", 1) as opened:  # type: ignore[attr-defined]
         assert opened.input_info.shape == ("batch", 3, SIZE, SIZE)
         for count in (1, 5, 24):
-            assert np.abs(opened.predict(pictures()[:count]) - logits[:count]).max() < 1e-4
+            assert np.abs(opened.predict(images()[:count]) - logits[:count]).max() < 1e-4
         card = json.loads(opened.metadata("edgeopt_card"))
     assert card["classes"] == list(CLASSES)
     assert card["output"]["name"] == opened.output_info.name == "logits"
@@ -181,7 +185,7 @@ def test_half_a_file_is_refused(name, opens, folder, found, tmp_path):
         opens(tmp_path / name, 1)
 
 
-# ---- models -------------------------------------------------------------------------------------------------------------
+# ---- models --------------------------------------------------------------------------------------------------------
 
 
 def test_a_softmax_becomes_logits(found):
@@ -227,7 +231,7 @@ def test_a_saved_state_answers_alike(found):
     assert found["onnx"]["loaded_is_saved"]
 
 
-# ---- mistakes -----------------------------------------------------------------------------------------------------------
+# ---- mistakes ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -275,7 +279,7 @@ def test_every_architecture_is_offered():
     assert schema["properties"]["arch"]["enum"] == sorted(ARCHITECTURES)
 
 
-# ---- conversions --------------------------------------------------------------------------------------------------------
+# ---- conversions ---------------------------------------------------------------------------------------------------
 
 
 def test_a_keras_file_is_read_for_a_conversion(found):
@@ -299,7 +303,7 @@ def test_onnx_becomes_tflite_and_a_saved_model(folder, found, logits):
     assert difference(folder, "onnx-int8.tflite", logits) < 0.08
     assert found["onnx"]["int8"]["layers_quantized"] == 5
     assert found["onnx"]["saved-model"] < 1e-4
-    assert "takes 4 pictures at once" in found["onnx"]["four"]
+    assert "takes 4 images at once" in found["onnx"]["four"]
     assert "convert the float model" in found["onnx"]["quantized"]
 
 

@@ -93,8 +93,8 @@ class Graph:
         return replace(self, weight=replace(self.weight, **changes))
 
 
-def _model(nodes: list[onnx.NodeProto], constants: dict[str, Any], picture: list[int]) -> onnx.ModelProto:
-    shape = ["N", CHANNELS, *picture]
+def _model(nodes: list[onnx.NodeProto], constants: dict[str, Any], image: list[int]) -> onnx.ModelProto:
+    shape = ["N", CHANNELS, *image]
     graph = helper.make_graph(
         nodes,
         "graph",
@@ -109,8 +109,8 @@ def _model(nodes: list[onnx.NodeProto], constants: dict[str, Any], picture: list
 
 def rtx_makes(model: onnx.ModelProto) -> str:
     """What TensorRT for RTX does with the one layer of a graph: "int8", "float", "int8, with a warning", or "error"."""
-    picture = tuple(size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim)[1:]
-    settings = EngineSettings("input", picture, batch_max=8, compute_capabilities=("8.6",))
+    image = tuple(size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim)[1:]
+    settings = EngineSettings("input", image, batch_max=8, compute_capabilities=("8.6",))
     try:
         engine = build_engine(tensorrt_rtx, model.SerializeToString(), settings)
     except BuildError:

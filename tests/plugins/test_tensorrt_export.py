@@ -69,7 +69,7 @@ def unpacked(bundle: Exported, tmp_path: Path) -> Path:
     return tmp_path
 
 
-# ---- the bundle ---------------------------------------------------------------------------------------------------------
+# ---- the bundle ----------------------------------------------------------------------------------------------------
 
 
 def test_a_bundle_has_what_the_device_needs(bundle: Exported) -> None:
@@ -186,7 +186,7 @@ def test_another_zip_is_not_a_bundle(tmp_path: Path) -> None:
         open_bundle(tmp_path / "other.zip", "tensorrt", 1)
 
 
-# ---- TensorRT for RTX -----------------------------------------------------------------------------------------------------
+# ---- TensorRT for RTX ----------------------------------------------------------------------------------------------
 
 
 def test_every_quantized_layer_becomes_int8_in_the_engine(rtx_bundle: Exported) -> None:
@@ -241,7 +241,7 @@ def test_a_compute_capability_that_is_not_there_is_refused(bundle: Exported) -> 
         build_engine(tensorrt_rtx, read_bundle(bundle[0])["model.onnx"], settings)
 
 
-# ---- ONNX files of others -------------------------------------------------------------------------------------------------
+# ---- ONNX files of others ------------------------------------------------------------------------------------------
 
 
 class _File:
@@ -286,7 +286,7 @@ def test_an_onnx_file_that_tensorrt_refuses_is_not_bundled(int8: ModelState, bun
 @pytest.mark.parametrize(
     ("sizes", "message"), [((4, 3, SIZE, SIZE), "is 4 x 3 x"), ((1, SIZE, SIZE, 3), "channels first")]
 )
-def test_an_onnx_file_of_other_pictures_is_refused(
+def test_an_onnx_file_of_other_images_is_refused(
     int8: ModelState, bundle: Exported, tmp_path: Path, sizes: tuple[int, ...], message: str
 ) -> None:
     model = onnx.load_from_string(read_bundle(bundle[0])["model.onnx"])
@@ -296,11 +296,11 @@ def test_an_onnx_file_of_other_pictures_is_refused(
         export("onnx-tensorrt", {}, _onnx_state(int8, model.SerializeToString()), tmp_path)
 
 
-def test_an_onnx_file_for_one_picture_takes_no_larger_batch(int8: ModelState, bundle: Exported, tmp_path: Path) -> None:
+def test_an_onnx_file_for_one_image_takes_no_larger_batch(int8: ModelState, bundle: Exported, tmp_path: Path) -> None:
     model = onnx.load_from_string(read_bundle(bundle[0])["model.onnx"])
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     state = _onnx_state(int8, model.SerializeToString())
-    with pytest.raises(ExportError, match="one picture in a call"):
+    with pytest.raises(ExportError, match="one image in a call"):
         export("onnx-tensorrt", {"batch": {"min": 1, "opt": 1, "max": 2}}, state, tmp_path)
     path, result = export("onnx-tensorrt-rtx", {}, state, tmp_path)
     assert result.input.shape == (1, 3, SIZE, SIZE)
@@ -309,7 +309,7 @@ def test_an_onnx_file_for_one_picture_takes_no_larger_batch(int8: ModelState, bu
     assert b"Shapes" not in read_bundle(path)["build.sh"]
 
 
-# ---- what is refused ------------------------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------------------------
 
 RECIPE = """\
 schema = 1
@@ -389,7 +389,7 @@ def test_a_program_that_says_int8_and_is_not_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-# ---- running an engine -----------------------------------------------------------------------------------------------------
+# ---- running an engine ---------------------------------------------------------------------------------------------
 
 
 def test_a_module_or_gpu_that_is_not_there_runs_nothing() -> None:
@@ -481,13 +481,13 @@ def test_batches_are_cut_and_filled_to_what_the_engine_takes(smallest: int, batc
     stand_in = _StandIn(smallest)
     predictor = EnginePredictor(b"plan", stand_in, device="cpu")
     assert (predictor.input_info.shape, predictor.output_info.shape) == ((4, 3, 8, 8), (4, 3))
-    pictures = np.random.default_rng(0).normal(size=(9, 3, 8, 8)).astype(np.float32)
-    logits = predictor.predict(pictures)
+    images = np.random.default_rng(0).normal(size=(9, 3, 8, 8)).astype(np.float32)
+    logits = predictor.predict(images)
     assert stand_in.batches == batches
-    np.testing.assert_allclose(logits, pictures.mean((2, 3)), atol=1e-6)
+    np.testing.assert_allclose(logits, images.mean((2, 3)), atol=1e-6)
     assert logits.dtype == np.float32
     with predictor:
-        assert predictor.predict(pictures[:0]).shape == (0, 3)
+        assert predictor.predict(images[:0]).shape == (0, 3)
 
 
 def test_an_engine_that_fails_is_not_taken_for_an_answer() -> None:

@@ -109,18 +109,20 @@ def test_the_quantized_network_still_computes_the_function(converted: GraphModul
 
 
 class _Odd(nn.Module):
-    """A sum of a tensor with itself, a sum that is broadcast, and a convolution whose weight the picture has a part in."""
+    """A sum of a tensor with itself, a sum that is broadcast, and a convolution whose weight the
+    image has a part in.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3, padding=1)
         self.weight = nn.Parameter(torch.randn(4, 4, 1, 1))
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        out = self.conv(pictures)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out = self.conv(images)
         out = out + out
         out = out + out.mean((2, 3), keepdim=True)
-        return nn.functional.conv2d(out, self.weight * pictures.mean()).mean((2, 3))
+        return nn.functional.conv2d(out, self.weight * images.mean()).mean((2, 3))
 
 
 def test_what_is_no_residual_and_no_plain_layer_stays_in_float() -> None:
@@ -131,8 +133,8 @@ def test_what_is_no_residual_and_no_plain_layer_stays_in_float() -> None:
 
 def test_a_network_without_layers_is_refused() -> None:
     class Nothing(nn.Module):
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            return pictures.mean((2, 3))
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean((2, 3))
 
     program = capture(Nothing(), batches(1)[0], (1, 8))
     with pytest.raises(NothingChangedError, match="TensorRtQuantizer found nothing"):

@@ -24,7 +24,7 @@ class TestTfliteFloat16(ExporterContract):
 class TestTfliteDynamicInt8(ExporterContract):
     name = "tflite"
     options = {"precision": "dynamic-int8"}
-    tolerance = 0.02  # ranges are taken anew for each picture
+    tolerance = 0.02  # ranges are taken anew for each image
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_programs import CLASSES, SIZE, capture, float_net, odd_net, outputs, pictures, quantized
+from small_programs import CLASSES, SIZE, capture, float_net, images, odd_net, outputs, quantized
 from tflite_files import export
 from torch.export import ExportedProgram
 
@@ -81,14 +81,14 @@ def converted(both: Made) -> dict[str, bytes]:
     return both.converted
 
 
-# ---- what a file computes -------------------------------------------------------------------------------------------------
+# ---- what a file computes ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("int8", 0.02)])
 def test_the_file_computes_what_the_program_computes(
     programs: dict[str, ExportedProgram], made: dict[str, Artifact], precision: str, tolerance: float
 ) -> None:
-    batch = pictures(33)
+    batch = images(33)
     expected = outputs(programs[precision], batch).numpy()
     with TflitePredictor(made[precision].path, threads=1) as predictor:
         logits = predictor.predict(batch.numpy())
@@ -114,7 +114,7 @@ def heavy() -> ExportedProgram:
 def test_weights_of_a_large_file_survive_a_smaller_precision(
     heavy: ExportedProgram, tmp_path: Path, precision: str, tolerance: float, bytes_each: int
 ) -> None:
-    batch = pictures(8)
+    batch = images(8)
     expected = outputs(heavy, batch).numpy()
     weights = sum(each.numel() for each in heavy.state_dict.values())
     artifact = export(state_of(heavy), tmp_path, precision=precision)
@@ -135,7 +135,7 @@ def test_one_delegate_takes_everything(made: dict[str, Artifact]) -> None:
     assert "TRANSPOSE" not in Graph(made["int8"].path.read_bytes()).kinds()
 
 
-# ---- rewrites -----------------------------------------------------------------------------------------------------------------
+# ---- rewrites ------------------------------------------------------------------------------------------------------
 
 
 def run(content: bytes, folder: Path, batch: torch.Tensor) -> np.ndarray:
@@ -156,7 +156,7 @@ def test_hard_swish_runs_in_float_inside_the_delegate(
 
 
 class Pooled(torch.nn.Module):
-    """A padded max pooling, after a ReLU or not, the whole at the edge of a picture."""
+    """A padded max pooling, after a ReLU or not, the whole at the edge of an image."""
 
     def __init__(self, rectified: bool) -> None:
         super().__init__()
@@ -170,7 +170,9 @@ class Pooled(torch.nn.Module):
 
 @pytest.mark.parametrize("heads", [1, 2])
 def test_a_product_of_two_activations_is_no_layer(heads: int, tmp_path: Path) -> None:
-    """Attention whose heads share their keys: LiteRT's converter makes a fully connected operator without weights of it."""
+    """Attention whose heads share their keys: LiteRT's converter makes a fully connected operator without weights of
+    it.
+    """
 
     class Attention(torch.nn.Module):
         def __init__(self) -> None:
@@ -200,8 +202,8 @@ def test_a_product_of_two_activations_is_no_layer(heads: int, tmp_path: Path) ->
     counts = audit.layers_of_file(graph)
     assert (counts.int8, counts.layers) == (3, 3)
     with TflitePredictor(artifact.path, threads=1) as predictor:
-        expected = outputs(program, pictures(5)).numpy()
-        assert np.abs(predictor.predict(pictures(5).numpy()) - expected).max() <= 0.05 * np.ptp(expected)
+        expected = outputs(program, images(5)).numpy()
+        assert np.abs(predictor.predict(images(5).numpy()) - expected).max() <= 0.05 * np.ptp(expected)
 
 
 @pytest.mark.parametrize("rectified", [True, False])
@@ -214,7 +216,7 @@ def test_padding_before_a_pooling_stays_in_the_delegate_where_zero_is_the_least(
     graph = Graph(before)
     assert graph.kinds()["PADV2"] == 1
     assert rewrites.plain_padding(graph) == int(rectified)
-    batch = pictures(3) - 5  # far below zero where nothing cuts it off
+    batch = images(3) - 5  # far below zero where nothing cuts it off
     np.testing.assert_array_equal(run(graph.to_bytes(), tmp_path, batch), run(before, tmp_path, batch))
     np.testing.assert_allclose(run(graph.to_bytes(), tmp_path, batch), outputs(program, batch).numpy(), atol=1e-4)
     taken = delegation(graph.to_bytes())
@@ -255,7 +257,7 @@ def test_auto_leaves_lonely_operators_in_float(
     ]
     graph.replace_input(given[0])
     graph.replace_output(given[3])
-    batch = pictures(1).clip(max=1) - 1
+    batch = images(1).clip(max=1) - 1
     before = run(graph.to_bytes(), tmp_path, batch)
     assert rewrites.float_islands(graph) == kept_float
     graph.compact("input", "logits")
@@ -266,7 +268,7 @@ def test_auto_leaves_lonely_operators_in_float(
         np.testing.assert_allclose(after, np.exp(np.exp(batch.numpy()) ** 2), rtol=1e-4)
 
 
-# ---- what must be impossible ----------------------------------------------------------------------------------------------------
+# ---- what must be impossible ---------------------------------------------------------------------------------------
 
 
 def test_a_file_with_quantization_spelled_out_is_refused(
@@ -329,7 +331,7 @@ def upsampling() -> torch.nn.Module:
 
 
 class Rows(torch.nn.Module):
-    """A recurrent layer over a picture's rows, between two layers."""
+    """A recurrent layer over an image's rows, between two layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -361,7 +363,7 @@ class Normalized(torch.nn.Module):
 def test_what_is_expanded_to_divide_by_it_converts(tmp_path: Path) -> None:
     program = capture(Normalized().eval())
     predictor = TflitePredictor(export(state_of(program), tmp_path).path, threads=1)
-    batch = pictures(3)
+    batch = images(3)
     np.testing.assert_allclose(predictor.predict(batch.numpy()), outputs(program, batch).numpy(), atol=1e-5)
 
 
@@ -379,7 +381,7 @@ def test_a_layer_that_the_program_keeps_in_float_is_float_in_the_file(tmp_path: 
     kept = dict.fromkeys({layer, "up"}, IN_FLOAT)
     quantizer = NarrowingQuantizer(build_xnnpack(per_channel=True, qat=False), BitRules(layers=kept))
     prepared = prepare_ptq(capture(upsampling()), quantizer)
-    calibrate(prepared, [pictures(16)])
+    calibrate(prepared, [images(16)])
     program = capture(convert_quantized(prepared))
     artifact = export(state_of(program, "int8"), tmp_path)
     assert artifact.exported.facts["layers_quantized"] == 3 - len(kept)
@@ -388,7 +390,7 @@ def test_a_layer_that_the_program_keeps_in_float_is_float_in_the_file(tmp_path: 
     assert weights.count("float32") == len(kept)
     assert not {"SIN", "COS"} & set(graph.kinds())
     predictor = TflitePredictor(artifact.path, threads=1)
-    expected = outputs(program, batch := pictures(3)).numpy()
+    expected = outputs(program, batch := images(3)).numpy()
     np.testing.assert_allclose(predictor.predict(batch.numpy()), expected, atol=0.12 * np.ptp(expected))
 
 
@@ -405,10 +407,10 @@ class Twofold(torch.nn.Module):
 
 def test_several_outputs_are_refused() -> None:
     with pytest.raises(ExportError, match="the model has 2 outputs: "):
-        convert(torch.export.export(Twofold(), (pictures(1),)))
+        convert(torch.export.export(Twofold(), (images(1),)))
 
 
-# ---- what a file carries ----------------------------------------------------------------------------------------------------
+# ---- what a file carries -------------------------------------------------------------------------------------------
 
 
 def test_labels_normalization_and_card_are_read_back(made: dict[str, Artifact]) -> None:
@@ -429,7 +431,7 @@ def test_a_file_without_metadata_says_so(converted: dict[str, bytes], tmp_path: 
         read_metadata(plain)
 
 
-# ---- opening files --------------------------------------------------------------------------------------------------------------
+# ---- opening files -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -465,7 +467,7 @@ def test_a_file_cut_off_behind_its_flatbuffer_never_reaches_native_code(heavy: E
 def test_a_wrong_batch_is_explained(made: dict[str, Artifact]) -> None:
     predictor = TflitePredictor(made["int8"].path, threads=1)
     with pytest.raises(ValueError, match="not float64"):
-        predictor.predict(pictures(1).numpy().astype(np.float64))
+        predictor.predict(images(1).numpy().astype(np.float64))
     with pytest.raises(ValueError, match=r"\(3, 24, 24\).*not float32 \(3, 8, 8\)"):
         predictor.predict(np.zeros((1, 3, 8, 8), np.float32))
 

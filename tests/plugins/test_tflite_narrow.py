@@ -1,4 +1,6 @@
-"""Fewer than eight bits in a TFLite file: weights of four bits take four, and activations of fewer than eight are refused."""
+"""Fewer than eight bits in a TFLite file: weights of four bits take four, and activations of fewer than eight are
+refused.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_programs import CLASSES, SIZE, capture, float_net, outputs, pictures, quantized
+from small_programs import CLASSES, SIZE, capture, float_net, images, outputs, quantized
 from tflite_files import export
 from torch.export import ExportedProgram
 
@@ -61,7 +63,7 @@ def weights(artifact: Artifact) -> list[tuple[str, np.ndarray, int]]:
 def test_four_bits_are_two_to_a_byte_and_give_the_answers_of_int8(
     w4: ExportedProgram, made: dict[str, Artifact]
 ) -> None:
-    batch = pictures(24)
+    batch = images(24)
     answers = {}
     for name, artifact in made.items():
         with TflitePredictor(artifact.path, threads=1) as predictor:

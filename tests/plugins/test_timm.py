@@ -75,7 +75,7 @@ def test_a_tag_may_follow_the_name() -> None:
 
 def test_a_size_that_a_network_does_not_take() -> None:
     text = error(RecipeError, lambda: build("vit_tiny_patch16_224", data(8)))
-    assert "vit_tiny_patch16_224 does not take pictures of 8 px" in text
+    assert "vit_tiny_patch16_224 does not take images of 8 px" in text
 
 
 def test_a_local_state_dict_fills_all_but_the_head(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The torchvision import beside a torch build its wheel does not match: each test in a fresh process, as an import happens once."""
+"""The torchvision import beside a torch build its wheel does not match: each test in a fresh process, as an import
+happens once.
+"""
 
 import subprocess
 import sys

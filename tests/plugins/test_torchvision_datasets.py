@@ -30,12 +30,12 @@ def test_a_small_file_in_the_published_format(tmp_path: Path, protocol: int) -> 
     batches = write_cifar10(tmp_path, protocol)
     raw = load_cifar10(Cifar10Options(root=tmp_path, verify=False))
     assert raw.classes == CIFAR10_CLASSES
-    assert {name: len(pictures) for name, pictures in raw.splits.items()} == {"train": 5 * PER_FILE, "test": PER_FILE}
-    picture = raw.splits["train"][PER_FILE + 3]
+    assert {name: len(images) for name, images in raw.splits.items()} == {"train": 5 * PER_FILE, "test": PER_FILE}
+    image = raw.splits["train"][PER_FILE + 3]
     expected = batches["data_batch_2"]["data"][3]
-    assert picture.shape == (32, 32, 3)
+    assert image.shape == (32, 32, 3)
     for channel in range(3):
-        np.testing.assert_array_equal(picture[..., channel].ravel(), expected[1024 * channel :][:1024])
+        np.testing.assert_array_equal(image[..., channel].ravel(), expected[1024 * channel :][:1024])
     assert raw.splits["train"].labels[PER_FILE + 3] == batches["data_batch_2"]["labels"][3]
 
 
@@ -154,7 +154,7 @@ def test_a_download_is_unpacked_and_verified(tmp_path: Path, monkeypatch: pytest
 
 
 def test_noise_repeats_with_its_seed(tmp_path: Path) -> None:
-    options = FakeOptions(pictures=60, class_count=3, picture_size=16, image_size=16)
+    options = FakeOptions(images=60, class_count=3, drawn_size=16, image_size=16)
     raw, again = load_fake(options), load_fake(options)
     other = load_fake(options.model_copy(update={"seed": 1}))
     assert raw.classes == ("class-0", "class-1", "class-2")

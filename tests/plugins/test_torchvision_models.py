@@ -81,7 +81,7 @@ def error(kind: type[Exception], action: Callable[[], Any]) -> str:
     return str(caught.value)
 
 
-# ---- architectures ----------------------------------------------------------------------------------------------------
+# ---- architectures -------------------------------------------------------------------------------------------------
 
 
 def test_the_names_are_those_that_torchvision_lists() -> None:
@@ -94,7 +94,7 @@ def test_the_names_are_those_that_torchvision_lists() -> None:
 @pytest.mark.parametrize("arch", FAMILIES)
 def test_each_family_gives_logits_for_the_classes(arch: str) -> None:
     with ParametersOnMeta():
-        state = build(arch, data(224))  # raises unless 2 pictures give (2, 7)
+        state = build(arch, data(224))  # raises unless 2 images give (2, 7)
     head = state.model.get_submodule(find_head(state.model, 7))
     assert getattr(head, "out_features", None) == 7 or head.out_channels == 7
 
@@ -123,9 +123,9 @@ def test_a_built_network_runs_and_can_be_saved(arch: str, size: int) -> None:
     assert state.model.training
     model = pickle.loads(pickle.dumps(state.model.eval()))
     with torch.no_grad():
-        pictures = torch.rand(3, 3, size, size)
-        assert torch.equal(model(pictures), state.model(pictures))
-        assert model(pictures).shape == (3, 7)
+        images = torch.rand(3, 3, size, size)
+        assert torch.equal(model(images), state.model(images))
+        assert model(images).shape == (3, 7)
 
 
 def test_the_build_repeats_with_torchs_seed() -> None:
@@ -165,13 +165,13 @@ def test_residual_blocks_start_as_nothing(arch: str, blocks: int) -> None:
         ("maxvit_t", 100, "a multiple of 224"),
     ],
 )
-def test_pictures_of_a_size_that_an_architecture_does_not_take(arch: str, size: int, hint: str) -> None:
+def test_images_of_a_size_that_an_architecture_does_not_take(arch: str, size: int, hint: str) -> None:
     with ParametersOnMeta():
         text = error(RecipeError, lambda: build(arch, data(size)))
-    assert f"{arch} does not take pictures of {size} px" in text and hint in text
+    assert f"{arch} does not take images of {size} px" in text and hint in text
 
 
-# ---- options ----------------------------------------------------------------------------------------------------------
+# ---- options -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -201,12 +201,12 @@ def test_a_missing_checkpoint_is_found_by_check(tmp_path: Path) -> None:
 
 
 def test_the_declarations_import_nothing_heavy() -> None:
-    code = "import sys; import edgeopt_torchvision.plugin, edgeopt_timm.plugin, edgeopt_huggingface.plugin, edgeopt_pictures.plugin\n"
+    code = "import sys; import edgeopt_torchvision.plugin, edgeopt_timm.plugin, edgeopt_huggingface.plugin, edgeopt_images.plugin\n"
     code += "assert not {'torch', 'torchvision', 'timm', 'datasets', 'numpy', 'PIL', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-# ---- weights ----------------------------------------------------------------------------------------------------------
+# ---- weights -------------------------------------------------------------------------------------------------------
 
 
 def torchvision_model(arch: str, **arguments: Any) -> nn.Module:

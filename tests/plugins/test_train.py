@@ -38,7 +38,7 @@ def score(net: nn.Module, context) -> float:
     return float((logits_of(net, context).argmax(1).numpy() == context.data.validation.labels).mean())
 
 
-# ---- the pass ---------------------------------------------------------------------------------------------------------
+# ---- the pass ------------------------------------------------------------------------------------------------------
 
 
 def test_declaring_is_light() -> None:
@@ -148,11 +148,11 @@ def test_augmentation_reaches_training_only(tmp_path) -> None:
     assert score(augmented.model, context) == augmented.history[-1].facts["validation_accuracy"]
 
 
-# ---- which epoch is kept, and when it ends ----------------------------------------------------------------------------
+# ---- which epoch is kept, and when it ends -------------------------------------------------------------------------
 
 
 class Scripted:
-    """Scores epochs as a script says: this many validation pictures right, and logits of this size."""
+    """Scores epochs as a script says: this many validation images right, and logits of this size."""
 
     def __init__(self, data, right: list[int], sizes: list[float] | None = None) -> None:
         self.labels = torch.from_numpy(data.validation.labels)
@@ -221,7 +221,7 @@ def test_a_loss_that_is_not_finite_stops_with_what_to_do(tmp_path) -> None:
     assert "lower learning_rate" in problem.hint and "gradient_clip" in problem.hint
 
 
-# ---- killed and resumed -----------------------------------------------------------------------------------------------
+# ---- killed and resumed --------------------------------------------------------------------------------------------
 
 
 class Killed(Exception):
@@ -331,7 +331,7 @@ def test_an_interrupt_comes_through_and_the_next_one_is_heard(tmp_path) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-# ---- devices ----------------------------------------------------------------------------------------------------------
+# ---- devices -------------------------------------------------------------------------------------------------------
 
 
 def test_two_processes_train_one_model_and_the_first_one_writes(tmp_path) -> None:
@@ -393,12 +393,12 @@ def test_the_compiled_step_trains_alike(tmp_path, monkeypatch) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-# ---- what cannot be ---------------------------------------------------------------------------------------------------
+# ---- what cannot be ------------------------------------------------------------------------------------------------
 
 
-def test_one_picture_is_too_few(tmp_path) -> None:
+def test_one_image_is_too_few(tmp_path) -> None:
     data = replace(make_data(), train=make_split(1, 0))
-    with pytest.raises(DataError, match="1 training pictures are too few for 1 device"):
+    with pytest.raises(DataError, match="1 training images are too few for 1 device"):
         train(make_state(make_net()), OPTIONS, make_context(tmp_path, data))
 
 

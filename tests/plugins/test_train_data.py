@@ -24,7 +24,7 @@ def indices_of(shuffled: Shuffled, epoch: int) -> list[list[int]]:
     return [request.indices.tolist() for request in shuffled]
 
 
-def test_an_epoch_has_every_picture_once_in_an_order_of_its_own() -> None:
+def test_an_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
     shuffled = Shuffled(50, 16, seed=3)
     first, second = indices_of(shuffled, 0), indices_of(shuffled, 1)
     assert [len(batch) for batch in first] == [16, 16, 16, 2] and len(shuffled) == 4
@@ -61,10 +61,10 @@ def test_batches_do_not_depend_on_the_number_of_workers() -> None:
 
 def test_workers_read_what_is_not_cached(tmp_path) -> None:
     split = make_split(6, 0)
-    np.save(tmp_path / "pixels.npy", split.pictures)
+    np.save(tmp_path / "pixels.npy", split.images)
     cached = CachedSplit(split.labels, tmp_path / "pixels.npy")
     order = np.array([4, 0, 5])
     loaders = [ordered_loader(each, order, 2, 1) for each in (split, cached)]
     assert [loader.num_workers for loader in loaders] == [1, 0]
     pixels = torch.cat([pixels for pixels, _ in loaders[1]])
-    assert pixels.permute(0, 2, 3, 1).numpy().tobytes() == split.pictures[order].tobytes()
+    assert pixels.permute(0, 2, 3, 1).numpy().tobytes() == split.images[order].tobytes()

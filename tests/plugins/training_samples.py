@@ -26,27 +26,27 @@ PREPROCESSING = Preprocessing(image_size=12, resize=12, crop=12)
 @dataclass(frozen=True)
 class ArraySplit:
     labels: NDArray[np.int64]
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def pixels(self, indices: Sequence[int] | slice) -> NDArray[np.uint8]:
-        return self.pictures[indices]
+        return self.images[indices]
 
 
 def make_split(count: int, seed: int) -> ArraySplit:
-    """Noisy pictures of horizontal stripes, of columns, and of neither."""
+    """Noisy images of horizontal stripes, of columns, and of neither."""
     random = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.int64) % 3
-    pictures = random.normal(128, 40, (count, 12, 12, 3))
+    images = random.normal(128, 40, (count, 12, 12, 3))
     for index, label in enumerate(labels):
         start = random.integers(2)
         if label == 0:
-            pictures[index, start::2] += 60
+            images[index, start::2] += 60
         elif label == 1:
-            pictures[index, :, start::2] += 60
-    return ArraySplit(labels, pictures.clip(0, 255).astype(np.uint8))
+            images[index, :, start::2] += 60
+    return ArraySplit(labels, images.clip(0, 255).astype(np.uint8))
 
 
 def make_data(count: int = 120, augmentation: Augmentation | None = None) -> TrainingData:

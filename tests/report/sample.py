@@ -53,7 +53,7 @@ epochs = 8
 
 
 def confusion_of(classes: Sequence[str], wrong: int, count: int = 27, seed: int = 0) -> tuple[tuple[int, ...], ...]:
-    """`count` pictures of each class, `wrong` of them in all taken for another class."""
+    """`count` images of each class, `wrong` of them in all taken for another class."""
     matrix = np.eye(len(classes), dtype=int) * count
     generator = np.random.default_rng(seed)
     for _ in range(wrong):
@@ -174,7 +174,7 @@ def make_passes(epochs: int = 8) -> tuple[PassRecord, ...]:
 
 
 def make_samples(rows: Sequence[Row], classes: Sequence[str] = DIGITS, count: int = 12) -> tuple[Sample, ...]:
-    """Every fifth picture is wrong in the optimized files."""
+    """Every fifth image is wrong in the optimized files."""
     samples = []
     for index in range(count):
         label = index % len(classes)
@@ -190,16 +190,16 @@ def make_samples(rows: Sequence[Row], classes: Sequence[str] = DIGITS, count: in
     return tuple(samples)
 
 
-def make_pictures(samples: Sequence[Sample], side: int = 64) -> dict[int, np.ndarray]:
+def make_images(samples: Sequence[Sample], side: int = 64) -> dict[int, np.ndarray]:
     """A bright bar on a dark ground, turned a little further for each class: uint8 (side, side, 3)."""
     grid_y, grid_x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
-    pictures = {}
+    images = {}
     for sample in samples:
         angle = math.pi * sample.label / 10
         distance = np.abs(grid_x * math.sin(angle) - grid_y * math.cos(angle))
         ink = np.clip(255 * np.exp(-20 * distance**2), 0, 255).astype(np.uint8)
-        pictures[sample.index] = np.stack([ink, ink, ink], axis=-1)
-    return pictures
+        images[sample.index] = np.stack([ink, ink, ink], axis=-1)
+    return images
 
 
 def make_report(

@@ -19,8 +19,8 @@ from sample import (
     RECIPE_TEXT,
     failed,
     four_rows,
+    make_images,
     make_passes,
-    make_pictures,
     make_report,
     make_row,
     make_samples,
@@ -81,7 +81,7 @@ def report() -> Report:
 
 @pytest.fixture(scope="module")
 def html(report: Report) -> str:
-    return render_html(report, make_pictures(report.samples), RECIPE_TEXT)
+    return render_html(report, make_images(report.samples), RECIPE_TEXT)
 
 
 def test_nothing_is_loaded_from_elsewhere(html: str) -> None:
@@ -118,7 +118,7 @@ def test_the_same_report_gives_the_same_bytes_in_another_process(html: str) -> N
         "import hashlib, sample\n"
         "from edgeopt.report.html import render_html\n"
         "report = sample.make_report()\n"
-        "page = render_html(report, sample.make_pictures(report.samples), sample.RECIPE_TEXT)\n"
+        "page = render_html(report, sample.make_images(report.samples), sample.RECIPE_TEXT)\n"
         "print(hashlib.sha256(page.encode()).hexdigest())\n"
     )
     done = subprocess.run(
@@ -164,21 +164,21 @@ def test_all_that_was_found_is_on_the_page(report: Report, html: str) -> None:
     assert report.dataset.fingerprint in text
 
 
-def test_pictures_are_shown_wrong_ones_first_and_have_words(report: Report, html: str) -> None:
+def test_images_are_shown_wrong_ones_first_and_have_words(report: Report, html: str) -> None:
     page = Page(html)
     sources = page.values("src")
     assert len(sources) == len(report.samples) == len(page.values("alt"))
     first = Image.open(io.BytesIO(base64.b64decode(sources[0].partition(",")[2])))
     wrong = next(sample for sample in report.samples if sample.predictions[report.rows[-1].file].label != sample.label)
-    assert np.array_equal(np.asarray(first), make_pictures(report.samples)[wrong.index])
+    assert np.array_equal(np.asarray(first), make_images(report.samples)[wrong.index])
     assert re.findall(r'<li class="(right|wrong)">', html) == ["wrong"] * 2 + ["right"] * 10
     assert "wrong , it is 4; float file: 4" in page.text
     assert "57.0 %" in page.text
 
 
-def test_large_pictures_are_made_smaller(report: Report) -> None:
-    pictures = {sample.index: np.full((480, 640, 3), 90, np.uint8) for sample in report.samples}
-    source = page_of(report, pictures=pictures).values("src")[0]
+def test_large_images_are_made_smaller(report: Report) -> None:
+    images = {sample.index: np.full((480, 640, 3), 90, np.uint8) for sample in report.samples}
+    source = page_of(report, images=images).values("src")[0]
     assert max(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).size) == 128
 
 
@@ -210,7 +210,7 @@ def test_names_cannot_break_out_of_the_page() -> None:
         environment=replace(base.environment, processor=evil, versions={evil: evil}),
         finished=evil,
     )
-    text = render_html(evil_report, make_pictures(evil_report.samples, 8), f"name = '{evil}'")
+    text = render_html(evil_report, make_images(evil_report.samples, 8), f"name = '{evil}'")
     page = Page(text)
     assert "script" not in page.tags
     assert "<script" not in text.lower()
@@ -326,11 +326,11 @@ def test_the_detailed_file_is_an_optimized_one_that_works() -> None:
     base = make_report(rows)
     text = page_of(replace(base, samples=make_samples(rows, DIGITS))).text
     assert "Test split, as executorch int8 answers" in text
-    assert "Test pictures as executorch int8 sees them" in text
+    assert "Test images as executorch int8 sees them" in text
 
 
 def test_groups_of_a_data_set_are_counted() -> None:
     report = make_report()
     assert "Groups, such as speakers" not in render_html(report)
     spoken = replace(report, dataset=replace(report.dataset, groups={"train": 48, "test": 8}))
-    assert "pictures of: 48 in train, 8 in test." in render_html(spoken)
+    assert "images of: 48 in train, 8 in test." in render_html(spoken)

@@ -121,7 +121,7 @@ def test_unknown_fields_are_ignored() -> None:
     assert Report.from_json(json.dumps(values)) == report
 
 
-# ---- documentation ----------------------------------------------------------------------------------------------------
+# ---- documentation -------------------------------------------------------------------------------------------------
 
 
 def documented() -> dict[str, set[str]]:
@@ -154,7 +154,7 @@ def test_every_field_is_documented_and_every_documented_field_exists() -> None:
     assert documented() == expected
 
 
-# ---- classes and samples ----------------------------------------------------------------------------------------------
+# ---- classes and samples -------------------------------------------------------------------------------------------
 
 
 def test_class_scores() -> None:
@@ -171,7 +171,7 @@ def test_few_classes_are_all_shown() -> None:
     assert (shown.names, shown.columns, shown.counts, shown.hidden) == (DIGITS, DIGITS, confusion, 0)
 
 
-def test_of_many_classes_the_most_mistaken_are_shown_and_no_picture_is_lost() -> None:
+def test_of_many_classes_the_most_mistaken_are_shown_and_no_image_is_lost() -> None:
     classes = tuple(f"class {index}" for index in range(120))
     matrix = [[10 if true == predicted else 0 for predicted in range(120)] for true in range(120)]
     matrix[7][90] = 6

@@ -187,7 +187,7 @@ def test_a_smoke_run_raises_no_doubt_about_figures_that_mean_nothing() -> None:
     assert "answers differently" in told(rows) and "noisy" in told(rows)
 
 
-# ---- gates ------------------------------------------------------------------------------------------------------------
+# ---- gates ---------------------------------------------------------------------------------------------------------
 
 PROGRAMS = (ProgramScore(Role.BASELINE, "float32", 0.98, (0.96, 0.99)),)
 
@@ -272,7 +272,7 @@ def test_messages_say_figure_and_limit() -> None:
     assert result.message == "gate latency_ratio of executorch/optimized/model.pte was missed: 0.50× (limit ≤ 0.40×)"
 
 
-# ---- figures ----------------------------------------------------------------------------------------------------------
+# ---- figures -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

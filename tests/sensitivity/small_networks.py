@@ -16,7 +16,7 @@ def network_of(module: nn.Module, size: int = 8) -> Network:
     return Network(capture(module.eval(), torch.zeros(2, 3, size, size), (1, 64)))
 
 
-def pictures(count: int, size: int = 8, seed: int = 0) -> Tensor:
+def images(count: int, size: int = 8, seed: int = 0) -> Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 

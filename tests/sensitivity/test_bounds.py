@@ -55,7 +55,7 @@ answers = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size
 
 
 def _tallies(drawn):
-    """Running tallies of pictures given as (right before, right after)."""
+    """Running tallies of images given as (right before, right after)."""
     seen = Tally()
     for before, after in drawn:
         seen = seen.plus(Tally(right=before, wrong=not before, lost=before and not after, gained=after and not before))
@@ -63,7 +63,7 @@ def _tallies(drawn):
 
 
 @given(answers, st.floats(-0.2, 0.6))
-def test_a_certain_verdict_is_that_on_all_pictures(drawn, threshold):
+def test_a_certain_verdict_is_that_on_all_images(drawn, threshold):
     *_, last = _tallies(drawn)
     judge = Judge(Measure.ACCURACY, threshold, last)
     lost = last.lost - last.gained
@@ -77,7 +77,7 @@ def test_a_certain_verdict_is_that_on_all_pictures(drawn, threshold):
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0.1, 10)), min_size=1, max_size=30), st.floats(0, 2))
-def test_a_certain_verdict_on_logits_is_that_on_all_pictures(errors, threshold):
+def test_a_certain_verdict_on_logits_is_that_on_all_images(errors, threshold):
     parts = [Tally(right=1, error=error, energy=energy) for error, energy in errors]
     tallies, seen = [], Tally()
     for part in parts:
@@ -91,7 +91,7 @@ def test_a_certain_verdict_on_logits_is_that_on_all_pictures(errors, threshold):
 
 
 def test_statistical_verdicts_come_early_and_are_rarely_wrong():
-    """2000 pictures, of which the change loses 40 and gains 10: a drop of 1.5 %, in 40 random orders."""
+    """2000 images, of which the change loses 40 and gains 10: a drop of 1.5 %, in 40 random orders."""
     random = np.random.default_rng(0)
     parts = [Tally(right=1)] * 1880 + [Tally(right=1, lost=1)] * 40 + [Tally(wrong=1, gained=1)] * 10
     parts += [Tally(wrong=1)] * 70
@@ -103,12 +103,12 @@ def test_statistical_verdicts_come_early_and_are_rarely_wrong():
         for threshold, truth in ((0.002, Verdict.FAILS), (0.05, Verdict.PASSES)):
             judge = Judge(Measure.ACCURACY, threshold, whole, error=0.002)
             seen = next(each for each in map(Tally, *looks.T.tolist()) if judge.verdict(each) is not Verdict.NONE)
-            decided.append(seen.pictures)
+            decided.append(seen.images)
             wrong += judge.verdict(seen) is not truth
     assert wrong <= 1
     assert np.mean(decided) < 1000
     certain = Judge(Measure.ACCURACY, 0.05, whole)
-    assert next(each.pictures for each in map(Tally, *looks.T.tolist()) if certain.verdict(each)) > 1500
+    assert next(each.images for each in map(Tally, *looks.T.tolist()) if certain.verdict(each)) > 1500
 
 
 def test_a_batch_is_counted():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_networks import KINDS, BlockNet, network_of, pictures
+from small_networks import KINDS, BlockNet, images, network_of
 from torch import nn
 from torch.nn import functional
 
@@ -25,7 +25,7 @@ def test_running_on_from_any_layer_is_running_from_the_start(kinds, repeated, se
     torch.manual_seed(seed)
     module = BlockNet(kinds, repeated=repeated).eval()
     network = network_of(module)
-    batch = pictures(3, seed=seed)
+    batch = images(3, seed=seed)
     with torch.inference_mode():
         torch.testing.assert_close(network.logits(batch), module(batch))
         moments = list(network.walk(batch, network.layers))  # all of them, so that runs from one can harm another
@@ -51,7 +51,7 @@ def _really_changed(module, name, change):
 def test_every_kind_of_block_keeps_its_function(kind):
     torch.manual_seed(0)
     module = BlockNet([kind, "plain"])
-    batch = pictures(2)
+    batch = images(2)
     with torch.inference_mode():
         given_batch = batch.clone()
         torch.testing.assert_close(network_of(module).logits(batch), module.eval()(batch))
@@ -61,14 +61,14 @@ def test_every_kind_of_block_keeps_its_function(kind):
 def test_only_what_is_still_read_is_kept():
     network = network_of(BlockNet(["plain", "plain", "plain"]))
     with torch.inference_mode():
-        moments = list(network.walk(pictures(2), network.layers))
+        moments = list(network.walk(images(2), network.layers))
     assert [len(moment.values) for moment in moments] == [1] * len(moments)
 
 
 def test_the_walk_stops_at_the_layers_that_are_named():
     network = network_of(BlockNet(["plain", "residual"]))
     with torch.inference_mode():
-        moments = list(network.walk(pictures(2), ["head", "stem"]))
+        moments = list(network.walk(images(2), ["head", "stem"]))
     assert [moment.layer.name for moment in moments] == ["stem", "head"]
 
 
@@ -106,11 +106,11 @@ def test_a_weight_that_is_computed_is_a_constant():
 def test_what_enters_layers_can_be_watched():
     network = network_of(BlockNet(["plain"]))
     seen = {}
-    count = network.watch([pictures(2), pictures(3)], lambda name, entering: seen.setdefault(name, []).append(entering))
+    count = network.watch([images(2), images(3)], lambda name, entering: seen.setdefault(name, []).append(entering))
     assert count == 5
     assert list(seen) == list(network.layers)
     assert [len(each) for each in seen["stem"]] == [2, 3]
-    assert torch.equal(seen["stem"][0], pictures(2))
+    assert torch.equal(seen["stem"][0], images(2))
 
 
 def test_a_program_of_two_outputs_is_refused():

@@ -1,4 +1,6 @@
-"""A scan that stops early recommends what one that does not recommends, and nothing depends on who computes what when."""
+"""A scan that stops early recommends what one that does not recommends, and nothing depends on who
+computes what when.
+"""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -6,12 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from small_networks import BlockNet, network_of, pictures
+from small_networks import BlockNet, images, network_of
 
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.progress import Silent
 from edgeopt.sensitivity import scan as engine
-from edgeopt.sensitivity.scan import Pictures, ScanSettings, scan
+from edgeopt.sensitivity.scan import Images, ScanSettings, scan
 from edgeopt.sensitivity.table import Cell, Measure, Scan, Verdict
 from edgeopt.testing import ArraySplit
 from edgeopt.types import Change
@@ -40,7 +42,7 @@ def network():
     torch.manual_seed(0)
     module = BlockNet(["residual", "depthwise"]).eval()
     with torch.no_grad():  # an untrained network answers with one class unless its logits are centred
-        module.head.bias -= module(pictures(256)).mean(dim=0)
+        module.head.bias -= module(images(256)).mean(dim=0)
     return network_of(module)
 
 
@@ -63,7 +65,7 @@ def split(network, preprocessing):
 @pytest.fixture(scope="module")
 def measure(network, split, preprocessing):
     def measure(settings, checkpoint=None, probe=None):
-        drawn = Pictures.drawn(split, preprocessing, settings)
+        drawn = Images.drawn(split, preprocessing, settings)
         probe = probe or NoiseProbe(network)
         return scan(network, probe, "noise", LEVELS, 0.0, drawn, settings, Silent(), checkpoint)
 
@@ -76,7 +78,7 @@ def full(measure):
 
 
 def test_a_full_scan_is_every_layer_and_level_run_from_the_start(full, network, split, preprocessing):
-    assert [cell.pictures for cell in full.cells] == [300] * len(full.cells)
+    assert [cell.images for cell in full.cells] == [300] * len(full.cells)
     assert list(full.layers) == list(network.layers)
     assert full.accuracy == pytest.approx(285 / 300)
     with torch.inference_mode():
@@ -97,7 +99,7 @@ def test_a_full_scan_is_every_layer_and_level_run_from_the_start(full, network, 
 def test_stopping_early_recommends_the_same(measure, threshold, error):
     early = measure(ScanSettings(batch_size=16, threshold=threshold, error=error))
     assert early.recommended == measure(replace(FULL, threshold=threshold)).recommended
-    assert sum(cell.pictures for cell in early.cells) < 300 * len(early.cells)
+    assert sum(cell.images for cell in early.cells) < 300 * len(early.cells)
 
 
 def test_milder_levels_wait_until_harsher_ones_fail(measure):
@@ -109,15 +111,15 @@ def test_milder_levels_wait_until_harsher_ones_fail(measure):
         if harsher.verdict in (Verdict.PASSES, Verdict.SKIPPED)
     ]
     assert waiting
-    assert {(cell.verdict, cell.pictures) for cell in waiting} == {(Verdict.SKIPPED, 16)}
+    assert {(cell.verdict, cell.images) for cell in waiting} == {(Verdict.SKIPPED, 16)}
 
 
 def test_stopping_early_on_logits_recommends_the_same(measure):
     settings = replace(FULL, measure=Measure.LOGITS, threshold=0.05)
     whole, early = measure(settings), measure(replace(settings, stop_early=True))
     assert early.recommended == whole.recommended
-    assert sum(cell.pictures for cell in early.cells) < sum(cell.pictures for cell in whole.cells)
-    assert all(cell.most is None or cell.pictures == 300 for cell in early.cells)
+    assert sum(cell.images for cell in early.cells) < sum(cell.images for cell in whole.cells)
+    assert all(cell.most is None or cell.images == 300 for cell in early.cells)
 
 
 def test_bounds_of_an_early_stop_hold_the_whole_score(measure, full):
@@ -156,9 +158,9 @@ def test_a_killed_scan_goes_on_and_ends_the_same(measure, network, tmp_path, mon
     assert not finished.asked
 
 
-def test_some_pictures_of_many(measure):
-    some = measure(ScanSettings(pictures=40, threshold=None, batch_size=16))
-    assert {cell.pictures for cell in some.cells} == {40} == {some.pictures}
+def test_some_images_of_many(measure):
+    some = measure(ScanSettings(images=40, threshold=None, batch_size=16))
+    assert {cell.images for cell in some.cells} == {40} == {some.images}
     assert {cell.verdict for cell in some.cells} == {Verdict.NONE}
     with pytest.raises(ValueError, match="without a threshold"):
         _ = some.recommended
@@ -176,11 +178,11 @@ def test_a_fault_of_a_probe_ends_the_scan(measure, network):
 
 def test_threads_are_given_back(measure):
     before = torch.get_num_threads()
-    measure(ScanSettings(pictures=16))
+    measure(ScanSettings(images=16))
     assert torch.get_num_threads() == before
 
 
-# ---- the table ----------------------------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------------------------
 
 
 def cells(*verdicts):
@@ -209,6 +211,6 @@ def test_recommended_is_the_harshest_level_that_passes(verdicts, expected):
 def test_the_table_survives_json_and_reads_as_csv(full):
     assert Scan.from_json(full.to_json()) == full
     lines = full.to_csv().splitlines()
-    assert lines[0] == "layer,noise,score,least,most,pictures,verdict,recommended"
+    assert lines[0] == "layer,noise,score,least,most,images,verdict,recommended"
     assert len(lines) == 1 + len(full.cells)
     assert sum(line.endswith(",yes") for line in lines) == sum(level > 0 for level in full.recommended.values())

@@ -1,4 +1,4 @@
-"""Batches of a split as tensors: which pictures, in which order, on which device of several.
+"""Batches of a split as tensors: which images, in which order, on which device of several.
 
 What a batch holds depends on the seed, the epoch and the batch's number alone, so a training that resumes at an epoch
 sees the batches that it would have seen.
@@ -55,11 +55,11 @@ class BatchRequest:
 class Shuffled(Sampler[BatchRequest]):
     """The training batches of one epoch after another, of one device among `devices`.
 
-    Each step takes `batch_size` pictures a device from a seeded order. What is left at the end is shared evenly; a
-    batch of one picture is left out, because BatchNorm cannot train on it. `most` bounds the batches of an epoch.
+    Each step takes `batch_size` images a device from a seeded order. What is left at the end is shared evenly; a
+    batch of one image is left out, because BatchNorm cannot train on it. `most` bounds the batches of an epoch.
     """
 
-    pictures: int
+    images: int
     batch_size: int
     seed: int
     device: int = 0
@@ -72,13 +72,13 @@ class Shuffled(Sampler[BatchRequest]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        whole, rest = divmod(self.pictures, self.batch_size * self.devices)
+        whole, rest = divmod(self.images, self.batch_size * self.devices)
         batches = whole + (rest // self.devices >= 2)
         return batches if self.most is None else min(batches, self.most)
 
     def __iter__(self) -> Iterator[BatchRequest]:
         seed = derived_seed(self.seed, self.epoch)
-        order = np.random.default_rng(seed).permutation(self.pictures)
+        order = np.random.default_rng(seed).permutation(self.images)
         step = self.batch_size * self.devices
         for number in range(len(self)):
             together = order[number * step : (number + 1) * step]
@@ -106,7 +106,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 def training_loader(
     split: Split, shuffled: Shuffled, augmentation: Augmentation, workers: int, *, pin_memory: bool = False
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Loads the batches of `shuffled`, augmented; `workers` processes read pictures that are not cached."""
+    """Loads the batches of `shuffled`, augmented; `workers` processes read images that are not cached."""
     changed = None if augmentation == Augmentation() else augmentation
     return _loader(Batches(split, changed), shuffled, workers, pin_memory=pin_memory)
 
@@ -114,7 +114,7 @@ def training_loader(
 def ordered_loader(
     split: Split, indices: NDArray[np.int64], batch_size: int, workers: int
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Loads the pictures `indices` in their order, as they are."""
+    """Loads the images `indices` in their order, as they are."""
     requests = [BatchRequest(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size)]
     return _loader(Batches(split), requests, workers)
 

@@ -47,14 +47,14 @@ class FitHooks:
 class FitResult:
     """What a training came to; epochs count from 1. `facts`, `curves` and `warnings` are for the pass's record.
 
-    `best_score` is the task's metric on the validation split, on so many `pictures` of it, of the weights that the
+    `best_score` is the task's metric on the validation split, on so many `images` of it, of the weights that the
     module was left with.
     """
 
     best_epoch: int
     best_score: float
     best_loss: float
-    pictures: int
+    images: int
     epochs_run: int
     stopped: str
     curves: tuple[Curve, ...]

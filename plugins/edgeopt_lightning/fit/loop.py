@@ -36,11 +36,11 @@ from edgeopt_lightning.fit.history import History, Validation
 from edgeopt_lightning.fit.hooks import FitHooks, FitResult
 from edgeopt_lightning.fit.optimizers import LearningRate, make_optimizer, swa_start_epoch
 from edgeopt_lightning.fit.trainer import make_trainer, quiet, run_trainer, torch_settings
-from edgeopt_lightning.fit.validation import validation_logits, validation_pictures
+from edgeopt_lightning.fit.validation import validation_images, validation_logits
 from edgeopt_lightning.fit.weights import in_layout, snapshot
 from edgeopt_lightning.options import FitOptions
 
-STATISTICS_PICTURES = 4096  # enough for BatchNorm's means and variances, and bounded for large data sets
+STATISTICS_IMAGES = 4096  # enough for BatchNorm's means and variances, and bounded for large data sets
 _CHECK_STEPS = 16
 
 
@@ -61,7 +61,7 @@ def fit(
     progress.
 
     Raises `TrainingError` when the loss is no longer finite or the devices asked for are not there, and `DataError`
-    when there are too few pictures.
+    when there are too few images.
     """
     with (
         quiet(),
@@ -77,7 +77,7 @@ def fit(
         return training.finish(trainer)
 
 
-# ---- the loop --------------------------------------------------------------------------------------------------------
+# ---- the loop ------------------------------------------------------------------------------------------------------
 
 
 class _Training(LightningModule):  # type: ignore[misc]
@@ -275,7 +275,7 @@ class _Training(LightningModule):  # type: ignore[misc]
             best_epoch=history.best_epoch + 1,
             best_score=final.score,
             best_loss=final.loss,
-            pictures=validation_pictures(self._data, self._pass_context, self._options.batch_size),
+            images=validation_images(self._data, self._pass_context, self._options.batch_size),
             epochs_run=history.epochs,
             stopped=history.stopped,
             curves=history.curves(self._task.metric),
@@ -312,8 +312,8 @@ class _Training(LightningModule):  # type: ignore[misc]
             devices = self._shuffled.devices
             raise DataError(
                 Problem(
-                    f"{len(self._data.train)} training pictures are too few for {devices} device{'s'[: devices > 1]}",
-                    "give each device at least two pictures",
+                    f"{len(self._data.train)} training images are too few for {devices} device{'s'[: devices > 1]}",
+                    "give each device at least two images",
                 )
             )
 
@@ -338,13 +338,13 @@ class _Training(LightningModule):  # type: ignore[misc]
     def _reestimate(self, module: nn.Module) -> None:
         """Collects BatchNorm statistics anew, for the layers whose statistics moved in training.
 
-        Training pictures are read without augmentation, because exported files will see pictures without it. Each
-        device reads the same pictures and so comes to the same statistics.
+        Training images are read without augmentation, because exported files will see images without it. Each
+        device reads the same images and so comes to the same statistics.
         """
         if not self._reestimates:
             return
         size = self._options.batch_size
-        most = STATISTICS_PICTURES if self._most_batches is None else self._most_batches * size
+        most = STATISTICS_IMAGES if self._most_batches is None else self._most_batches * size
         order = np.random.default_rng(self._seed).permutation(len(self._data.train))[: max(most, size)]
         if len(order) > size:
             order = order[: len(order) // size * size]  # batches weigh the same, so they must be of one size
@@ -362,7 +362,7 @@ class _Training(LightningModule):  # type: ignore[misc]
         return Validation(self._task.score(logits.numpy(), labels).value, float(loss))
 
     def _ordered(self, split: Split, indices: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs on the device, and labels, of the pictures `indices` in their order."""
+        """Inputs on the device, and labels, of the images `indices` in their order."""
         for pixels, labels in ordered_loader(split, indices, self._options.batch_size, self._settings.loader_workers):
             yield self._normalize(pixels.to(self.device)), labels
 

@@ -40,10 +40,10 @@ def validation_logits(
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """What `function` answers, float32 (n, classes) on the CPU, and the labels, int64 (n,).
 
-    A smoke run has fewer batches of validation pictures. With several devices each takes a part, and all get the whole.
+    A smoke run has fewer batches of validation images. With several devices each takes a part, and all get the whole.
     """
     split, settings = data.validation, context.trainer
-    count = validation_pictures(data, context, batch_size)
+    count = validation_images(data, context, batch_size)
     mine = share_of_device(count)
     normalize = Normalize(data.preprocessing, settings.channels_last)
     batches = ordered_loader(split, mine, batch_size, settings.loader_workers)
@@ -51,8 +51,8 @@ def validation_logits(
     return gather_rows(logits, mine, count), split.labels[:count]
 
 
-def validation_pictures(data: TrainingData, context: PassContext, batch_size: int) -> int:
-    """How many pictures are validated on: in a smoke run no more than its batches hold."""
+def validation_images(data: TrainingData, context: PassContext, batch_size: int) -> int:
+    """How many images are validated on: in a smoke run no more than its batches hold."""
     bound = context.budget.batches
     return context.budget.of(None if bound is None else bound * batch_size, len(data.validation))
 

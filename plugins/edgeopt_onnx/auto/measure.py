@@ -23,11 +23,11 @@ from edgeopt_onnx.session import open_session
 _RUNS = 300
 _WARNINGS = 2  # of ONNX Runtime's levels: whoever measures wants to read them
 _OPSET = 20
-_SIZES = ((16, 56), (32, 28), (96, 28), (96, 14), (240, 14), (576, 7))  # channels, and edge of the picture, px
+_SIZES = ((16, 56), (32, 28), (96, 28), (96, 14), (240, 14), (576, 7))  # channels, and edge of the image, px
 
 
 class _Graph:
-    """A chain of layers on one picture, with quantizers between them where it is int8."""
+    """A chain of layers on one image, with quantizers between them where it is int8."""
 
     def __init__(self, channels: int, edge: int, *, int8: bool) -> None:
         self.int8 = int8

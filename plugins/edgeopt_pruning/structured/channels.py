@@ -25,10 +25,10 @@ from edgeopt_pruning.structured.cost import NetworkCost, cost_of, layers_of
 from edgeopt_pruning.structured.groups import Dependencies, Group, Removal, not_called
 from edgeopt_pruning.structured.importance import collect_gradients, rank
 
-_BATCH_NORM_PICTURES = 2048
+_BATCH_NORM_IMAGES = 2048
 
 
-# ---- what may go -----------------------------------------------------------------------------------------------------
+# ---- what may go ---------------------------------------------------------------------------------------------------
 
 
 def removable(module: nn.Module, example: Tensor, options: ChannelOptions) -> list[tuple[Group, torch_pruning.Group]]:
@@ -65,7 +65,7 @@ def ranked(
 ) -> list[Ranked]:
     """The groups that the importance can judge, each with the importance of its units."""
     if options.importance == "taylor":
-        collect_gradients(module, state.task, training_batches(state, options.pictures, 32, context))
+        collect_gradients(module, state.task, training_batches(state, options.images, 32, context))
     found = rank(groups, options.importance, context.seed)
     module.zero_grad()
     _require_some(found, options, is_fault_of_importance=True)
@@ -100,7 +100,7 @@ def _runs_without(module: nn.Module, example: Tensor, removal: Removal) -> bool:
             return False
 
 
-# ---- what is left ----------------------------------------------------------------------------------------------------
+# ---- what is left --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -137,18 +137,18 @@ class Recovery:
         for each in (module, self.control):
             if each is not None:
                 remove(each, example, removal)
-                reestimate_batch_norm(each, state, context, _BATCH_NORM_PICTURES, options.batch_size)
+                reestimate_batch_norm(each, state, context, _BATCH_NORM_IMAGES, options.batch_size)
         accuracy = validation_score(module, state.task, context, options.batch_size).value
         result = fit_taught(module, self.teacher, state.task, options, context, label=label, control=self.control)
         return Step(removal, accuracy, cost_of(layers_of(module, example), {}), result)
 
 
 def reestimate_batch_norm(
-    module: nn.Module, state: ModelState, context: PassContext, pictures: int, batch_size: int
+    module: nn.Module, state: ModelState, context: PassContext, images: int, batch_size: int
 ) -> None:
-    """Collects the statistics of all BatchNorm layers from training pictures; leaves the module in evaluation mode."""
+    """Collects the statistics of all BatchNorm layers from training images; leaves the module in evaluation mode."""
     names = [name for name, layer in module.named_modules() if isinstance(layer, _BatchNorm)]
-    batches = training_batches(state, pictures, batch_size, context)
+    batches = training_batches(state, images, batch_size, context)
     batch_norm.reestimate(module.eval(), names, (inputs for inputs, _ in batches))
 
 
@@ -170,9 +170,9 @@ def remove(module: nn.Module, example: Tensor, removal: Removal) -> None:
 def training_batches(
     state: ModelState, count: int, batch_size: int, context: PassContext
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and labels of about `count` pictures of the training split, drawn by the seed, in batches of one size."""
+    """Inputs and labels of about `count` images of the training split, drawn by the seed, in batches of one size."""
     split = context.data.train
-    count = min(len(split), context.budget.of(context.budget.pictures, count))
+    count = min(len(split), context.budget.of(context.budget.images, count))
     size = min(batch_size, count)
     order = np.random.default_rng(context.seed).permutation(len(split))[: count // size * size]
     for indices in order.reshape(-1, size).tolist():
@@ -180,7 +180,7 @@ def training_batches(
 
 
 def example_of(state: ModelState, context: PassContext) -> Tensor:
-    """One picture as an input, float32 (1, 3, height, width)."""
+    """One image as an input, float32 (1, 3, height, width)."""
     return inputs_of(state, context.data.validation, range(1))
 
 
@@ -189,7 +189,7 @@ def inputs_of(state: ModelState, split: Split, indices: Sequence[int]) -> Tensor
     return torch.from_numpy(state.preprocessing.normalize(split.pixels(indices)))
 
 
-# ---- what is said of it ----------------------------------------------------------------------------------------------
+# ---- what is said of it --------------------------------------------------------------------------------------------
 
 
 def widths_of(module: nn.Module) -> dict[str, int]:

@@ -17,7 +17,7 @@ Lost = Mapping[tuple[str, bool], int]
 
 @dataclass(frozen=True)
 class CountedLayer:
-    """A layer with weights: `taps` weights tie an input channel to an output one, at each of `positions` of a picture.
+    """A layer with weights: `taps` weights tie an input channel to an output one, at each of `positions` of an image.
 
     A layer with `inputs` of 0 works on each channel by itself and has `taps` weights for each.
     """
@@ -41,7 +41,7 @@ class CountedLayer:
 
     @property
     def macs(self) -> int:
-        """Multiplications of a weight with a value for one picture; normalization is folded away in every runtime."""
+        """Multiplications of a weight with a value for one image; normalization is folded away in every runtime."""
         return self.weights * self.positions if self.inputs else 0
 
     def without(self, inputs: int, outputs: int) -> CountedLayer:
@@ -56,7 +56,7 @@ class CountedLayer:
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """For one picture: multiply-accumulate operations; and parameters."""
+    """For one image: multiply-accumulate operations; and parameters."""
 
     macs: int
     parameters: int

@@ -34,7 +34,7 @@ class FileMeter:
         return float(self._write(module).size_bytes)
 
     def latency_of(self, module: nn.Module) -> float:
-        """Median milliseconds of a call with one picture, on one thread."""
+        """Median milliseconds of a call with one image, on one thread."""
         first, other = latencies_ms([self._first, self._write(module)])
         return self.latency_ms * other / first
 

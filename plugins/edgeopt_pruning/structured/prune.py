@@ -80,7 +80,7 @@ def prune_structured(state: ModelState, options: PruneStructuredOptions, context
     return state.after(record, module)
 
 
-# ---- what goes -------------------------------------------------------------------------------------------------------
+# ---- what goes -----------------------------------------------------------------------------------------------------
 
 
 def _removals(
@@ -140,7 +140,7 @@ def _floors(module: nn.Module, groups: Sequence[Group], options: PruneStructured
     return floors
 
 
-# ---- what is said of it ----------------------------------------------------------------------------------------------
+# ---- what is said of it --------------------------------------------------------------------------------------------
 
 
 def _curves(before: NetworkCost, steps: Sequence[Step]) -> tuple[Curve, ...]:

@@ -117,7 +117,7 @@ def prune_search(state: ModelState, options: PruneSearchOptions, context: PassCo
     return state.after(record, module)
 
 
-# ---- the search ------------------------------------------------------------------------------------------------------
+# ---- the search ----------------------------------------------------------------------------------------------------
 
 
 def _search(
@@ -221,7 +221,7 @@ def _try(
     module: nn.Module, units: int, state: ModelState, options: PruneSearchOptions, context: PassContext
 ) -> tuple[Trial, Score]:
     """How `module` validates; leaves it with BatchNorm statistics that were collected anew."""
-    reestimate_batch_norm(module, state, context, options.statistics_pictures, options.batch_size)
+    reestimate_batch_norm(module, state, context, options.statistics_images, options.batch_size)
     device = training_device(context)
     logits, labels = validation_logits(module.to(device), context.data, context, options.batch_size, device)
     score = state.task.score(logits.numpy(), labels)
@@ -251,7 +251,7 @@ def _require_knowledge(score: Score, state: ModelState, context: PassContext) ->
     return (problem,)
 
 
-# ---- what is said of it ----------------------------------------------------------------------------------------------
+# ---- what is said of it --------------------------------------------------------------------------------------------
 
 
 def _falling(module: nn.Module, example: Tensor, candidates: Sequence[Candidate]) -> Curve:

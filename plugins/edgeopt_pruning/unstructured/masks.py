@@ -62,7 +62,7 @@ class Pattern:
         return self.ungrouped(torch.zeros_like(groups, dtype=torch.bool).scatter(-1, dropped, value=True))
 
 
-# ---- choosing zeros --------------------------------------------------------------------------------------------------
+# ---- choosing zeros ------------------------------------------------------------------------------------------------
 
 
 def smallest(values: Tensor, count: int) -> Tensor:
@@ -108,7 +108,7 @@ def _lamp(weight: Tensor) -> Tensor:
     return torch.from_numpy(scores).float().view(weight.shape).to(weight.device)
 
 
-# ---- masks in a model ------------------------------------------------------------------------------------------------
+# ---- masks in a model ----------------------------------------------------------------------------------------------
 
 
 def attach_masks(module: nn.Module, names: Iterable[str]) -> None:
@@ -159,7 +159,7 @@ def _counts(weights: Sequence[Tensor], share: Share, scope: Scope) -> list[int]:
     return [round(each * size) for each, size in zip(shares, sizes, strict=True)]
 
 
-# ---- choosing layers -------------------------------------------------------------------------------------------------
+# ---- choosing layers -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ def learn_steps(prepared: GraphModule, up_to_bits: int) -> int:
 def start_steps(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
     """Start each learned step at the least error.
 
-    Those of weights need the weights alone, those of activations need `batches` of float32 pictures.
+    Those of weights need the weights alone, those of activations need `batches` of float32 images.
     """
     weights = list(learned_weights(prepared))
     for weight in weights:

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 
 from edgeopt.plugins import Bits, ModelState, PassContext, QuantizerPlugin, Use, UserError
 from edgeopt.sensitivity.network import Network
-from edgeopt.sensitivity.scan import Pictures, ScanSettings, scan
+from edgeopt.sensitivity.scan import Images, ScanSettings, scan
 from edgeopt.sensitivity.table import Measure
 from edgeopt_torchao.bits.allocated import read_bits
 from edgeopt_torchao.bits.probes import BitsProbe
@@ -19,7 +19,7 @@ from edgeopt_torchao.bits.rules import BitRules, asked_bits, covered
 from edgeopt_torchao.graph.batches import batches
 from edgeopt_torchao.options import FLOAT_BITS, BitOptions
 
-_PICTURES = 256
+_IMAGES = 256
 
 
 def choose_bits(
@@ -75,20 +75,20 @@ def rate(
 
     `program` is the captured float program. Ranges of inputs come from the calibration split, scores from validation.
     """
-    count = context.budget.of(context.budget.pictures, _PICTURES)
+    count = context.budget.of(context.budget.images, _IMAGES)
     settings = ScanSettings(
         Measure.LOGITS,
         threshold=None,
-        pictures=count,
+        images=count,
         batch_size=batch_size,
         workers=context.trainer.threads or os.cpu_count() or 1,
         seed=context.seed,
     )
     network = Network(program)
-    pictures = Pictures.drawn(context.data.validation, state.preprocessing, settings)
+    images = Images.drawn(context.data.validation, state.preprocessing, settings)
     probe = BitsProbe(network, batches(state, context.data.calibration, batch_size, count), inputs)
     order = sorted(levels, reverse=True)
-    found = scan(network, probe, "bits", order, FLOAT_BITS, pictures, settings, context.progress)
+    found = scan(network, probe, "bits", order, FLOAT_BITS, images, settings, context.progress)
     return {(name, level): found.score(name, level) for name in layers for level in order}
 
 

@@ -1,7 +1,7 @@
 """Fewer than eight bits, for any target's quantizer.
 
 A layer is a convolution or linear layer with a weight of its own. `activation_bits` concern what enters a layer. What
-is only added or multiplied keeps eight bits, and so do the pictures and the logits. A result that enters both a layer
+is only added or multiplied keeps eight bits, and so do the images and the logits. A result that enters both a layer
 and a sum is rounded to eight bits, and once more in front of the layer.
 """
 
@@ -50,7 +50,7 @@ class BitRules:
     """How many bits the layers of a model take.
 
     `rest` are the bits of all layers that nothing below names. `edges` are the fewest bits of the layers that see the
-    pictures themselves or make the logits. `patterns` name layers that take other bits than the rest. `layers` name
+    images themselves or make the logits. `patterns` name layers that take other bits than the rest. `layers` name
     single layers, and have the last word. `IN_FLOAT` keeps a layer in float.
     """
 

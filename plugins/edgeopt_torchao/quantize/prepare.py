@@ -67,7 +67,7 @@ def calibrate(prepared: GraphModule, batches: Iterable[Tensor]) -> int:
         prepared(batch)
         samples += len(batch)
     if not samples:
-        raise ValueError("there is no picture to calibrate with")
+        raise ValueError("there is no image to calibrate with")
     return samples
 
 

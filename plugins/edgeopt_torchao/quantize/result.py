@@ -16,7 +16,7 @@ from edgeopt_torchao.graph.layers import count_quantized
 from edgeopt_torchao.quantize.agreement import compare
 from edgeopt_torchao.quantize.convert import OPERATORS
 
-_COMPARED_PICTURES = 256
+_COMPARED_IMAGES = 256
 _LOW_AGREEMENT = 0.9
 
 
@@ -34,7 +34,7 @@ def quantized_state(
     """
     program = export_program(converted, example, state.batch_range)
     counts = count_quantized(program)
-    count = context.budget.of(context.budget.pictures, _COMPARED_PICTURES)
+    count = context.budget.of(context.budget.images, _COMPARED_IMAGES)
     before = copy_module(state.module).cpu().eval()
     agreement = compare(before, converted, batches(state, context.data.validation, 32, count))
     facts = {
@@ -48,10 +48,10 @@ def quantized_state(
         "max_logit_difference_to_float": agreement.max_logit_difference,
     }
     warnings = record.warnings
-    if agreement.top1 < _LOW_AGREEMENT and not context.budget.pictures:
+    if agreement.top1 < _LOW_AGREEMENT and not context.budget.images:
         text = (
             f"the quantized model agrees with the float one on {agreement.top1:.1%} of {agreement.samples} validation "
-            "pictures"
+            "images"
         )
         warnings = (*warnings, text)
     return program_state(state, program, replace(record, facts=facts, warnings=warnings), precision)

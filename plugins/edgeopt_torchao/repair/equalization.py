@@ -5,7 +5,7 @@ https://arxiv.org/abs/1906.04721, section 4.1. Only positively homogeneous opera
 stand between the two layers.
 
 That paper takes a ReLU6 for a ReLU, which changes the model. Here the clip stays where it is, and the channels beneath
-it are only scaled as far as no calibration picture notices: one that reaches the clip is left alone, and no other is
+it are only scaled as far as no calibration image notices: one that reaches the clip is left alone, and no other is
 made to reach it.
 """
 
@@ -50,7 +50,7 @@ class Pair:
 def equalize(model: GraphModule, batches: Iterable[Tensor]) -> int:
     """Folds a captured float program's BatchNorms and equalizes its weights, in place; returns the number of pairs.
 
-    `batches`, float32 pictures, show how far the channels under a clip reach.
+    `batches`, float32 images, show how far the channels under a clip reach.
 
     Raises `NothingChangedError` when no two layers follow each other so that channels can be scaled between them.
     """

@@ -1,12 +1,12 @@
 """Repairs the weights and biases of a quantized program layer by layer, so that it answers as the float one does.
 
-Both programs are walked side by side over the same calibration pictures. Each layer sees what the layers before it,
+Both programs are walked side by side over the same calibration images. Each layer sees what the layers before it,
 already repaired, give; so a layer also corrects the errors of earlier ones.
 
 - AdaRound chooses for each weight whether it is rounded up or down, so that the layer's output changes least: M. Nagel
   et al., "Up or down? Adaptive rounding for post-training quantization", ICML 2020, https://arxiv.org/abs/2004.10568.
 - Bias correction takes the mean error of each output channel out of the bias: M. Nagel et al., ICCV 2019,
-  https://arxiv.org/abs/1906.04721, section 4.2, with the means of calibration pictures.
+  https://arxiv.org/abs/1906.04721, section 4.2, with the means of calibration images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STRETCH = 1.1, -0.1  # the sigmoid is stretched beyond 0 and 1 and cut off, so 
 _REGULARIZER = 0.01
 _EXPONENTS = 20.0, 2.0  # of the regularizer: from mild to strict
 _WARM_UP = 0.2  # of the steps, without regularizer
-_PICTURES = 32  # in a step
+_IMAGES = 32  # in a step
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class RoundedLayer:
 def repair(
     original: GraphModule,
     converted: GraphModule,
-    pictures: Tensor,
+    images: Tensor,
     repairs: Repairs,
     seed: int,
     done: Callable[[], None] = lambda: None,
 ) -> Repaired:
     """Changes weights and biases of `converted` in place, so that its layers give what those of `original` do.
 
-    `original` is the float program with the observers that `converted` was made from; `pictures`, float32 (n, channels,
+    `original` is the float program with the observers that `converted` was made from; `images`, float32 (n, channels,
     height, width), are walked through at once. `done` is called after each layer.
 
     Raises `NothingChangedError` when no layer of the program has rounded weights.
@@ -88,10 +88,10 @@ def repair(
             hint='leave rounding = "adaptive" and correct_bias out',
         )
     generator = torch.Generator().manual_seed(seed)
-    there = _walk(original, layer_weights(original), pictures)
+    there = _walk(original, layer_weights(original), images)
     wanted: dict[str, Tensor] = {}
     moved = corrected = 0
-    for stop in _walk(converted, {layer.node: name for name, layer in layers.items()}, pictures):
+    for stop in _walk(converted, {layer.node: name for name, layer in layers.items()}, images):
         while stop.weight_name not in wanted:  # the two graphs may run layers beside each other in another order
             reference = next(there)
             wanted[reference.weight_name] = reference.output()
@@ -153,7 +153,7 @@ class _Stop:
         return self.call(self.input, None)
 
 
-def _walk(model: GraphModule, layers: Mapping[Node, str], pictures: Tensor) -> Iterator[_Stop]:
+def _walk(model: GraphModule, layers: Mapping[Node, str], images: Tensor) -> Iterator[_Stop]:
     """Runs a graph, and stops in front of each of `layers`.
 
     Constants are read when they are used, so they may change while the walk is stopped.
@@ -182,7 +182,7 @@ def _walk(model: GraphModule, layers: Mapping[Node, str], pictures: Tensor) -> I
 
     for node in model.graph.nodes:
         if node.op == "placeholder":
-            values[node] = pictures
+            values[node] = images
         elif node.op == "output":
             return
         elif any(source in values for source in node.all_input_nodes):
@@ -215,7 +215,7 @@ def _round_adaptively(
 
     count, steps = len(target), repairs.rounding_steps
     for number in range(steps):
-        chosen = torch.randint(count, (min(_PICTURES, count),), generator=generator)
+        chosen = torch.randint(count, (min(_IMAGES, count),), generator=generator)
         up = share_up()
         rounded = (below + up).clamp(layer.quant_min, layer.quant_max) * step
         loss = (stop.call(stop.input[chosen], rounded) - target[chosen]).square().sum(1).mean()

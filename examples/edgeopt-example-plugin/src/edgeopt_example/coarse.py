@@ -37,7 +37,9 @@ def coarsen_weights(state: ModelState, values: int) -> ModelState:
 
 
 def round_to_grid(weight: Tensor, values: int) -> Tensor:
-    """`weight`, float (channels, ...), with each channel on `values` points between its largest magnitude's two signs."""
+    """`weight`, float (channels, ...), with each channel on `values` points between its largest
+    magnitude's two signs.
+    """
     largest = weight.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(weight.dtype).tiny)
     step = (2 * largest / (values - 1)).reshape(-1, *[1] * (weight.dim() - 1))
     return (weight / step).round() * step

@@ -18,13 +18,13 @@ from edgeopt.plugins import (
     RawDataset,
 )
 
-_DRAWING = 1  # counts up when `shapes.py` draws other pictures, so that cached results of the old ones are not used
+_DRAWING = 1  # counts up when `shapes.py` draws other images, so that cached results of the old ones are not used
 
 
 class ShapesOptions(DatasetOptions):
     """What `[dataset]` can set, besides what every data set takes."""
 
-    pictures: int = Field(100, ge=4, le=10_000, description="pictures of each shape")
+    images: int = Field(100, ge=4, le=10_000, description="images of each shape")
     noise: float = Field(0.1, ge=0.0, le=1.0, description="strength of the noise, as a share of full brightness")
     drawing_seed: int = Field(0, ge=0, lt=2**32, description="seed of the drawings")
 
@@ -36,15 +36,15 @@ class CoarseWeightsOptions(Options):
 
 
 def load_shapes(options: ShapesOptions) -> RawDataset:
-    """The pictures, drawn when they are read."""
+    """The images, drawn when they are read."""
     from edgeopt_example.shapes import SHAPES, Shapes  # numpy and Pillow, which only a run should import
 
-    return RawDataset(SHAPES, {"train": Shapes(options.pictures, options.noise, options.drawing_seed)})
+    return RawDataset(SHAPES, {"train": Shapes(options.images, options.noise, options.drawing_seed)})
 
 
 def shapes_fingerprint(options: ShapesOptions) -> str:
-    """Changes when the pictures do."""
-    return f"shapes-{_DRAWING}-{options.pictures}-{options.noise}-{options.drawing_seed}"
+    """Changes when the images do."""
+    return f"shapes-{_DRAWING}-{options.images}-{options.noise}-{options.drawing_seed}"
 
 
 def coarsen(state: ModelState, options: CoarseWeightsOptions, _context: PassContext) -> ModelState:

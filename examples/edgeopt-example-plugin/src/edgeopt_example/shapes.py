@@ -1,4 +1,4 @@
-"""Draws the pictures of the data set `drawn-shapes`."""
+"""Draws the images of the data set `drawn-shapes`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Point = tuple[float, float]
 
 
 class Shapes:
-    """Pictures in a fixed order, each drawn from its own index alone: reading them in any order gives the same."""
+    """Images in a fixed order, each drawn from its own index alone: reading them in any order gives the same."""
 
-    def __init__(self, pictures_per_shape: int, noise: float, seed: int) -> None:
-        self.labels: NDArray[np.int64] = np.tile(np.arange(len(SHAPES), dtype=np.int64), pictures_per_shape)
+    def __init__(self, images_per_shape: int, noise: float, seed: int) -> None:
+        self.labels: NDArray[np.int64] = np.tile(np.arange(len(SHAPES), dtype=np.int64), images_per_shape)
         self._noise = noise
         self._seed = seed
 
@@ -26,7 +26,7 @@ class Shapes:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """Picture `index`, uint8 (64, 64, 3)."""
+        """Image `index`, uint8 (64, 64, 3)."""
         random = np.random.default_rng((self._seed, index))
         ground, shape = random.permutation([random.uniform(40, 110), random.uniform(150, 230)])
         image = Image.new("RGB", (SIZE, SIZE), _colour(random, ground))

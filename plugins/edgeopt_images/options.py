@@ -12,16 +12,16 @@ class DigitsOptions(DatasetOptions):
 
 
 class ShapesOptions(DatasetOptions):
-    """How many pictures are drawn, and from which seed."""
+    """How many images are drawn, and from which seed."""
 
-    pictures: int = Field(8000, ge=120, le=200_000, description="how many pictures, as many of each class as can be")
-    picture_size: int = Field(64, ge=16, le=512, description="edge of the pictures before they are resized, px")
+    images: int = Field(8000, ge=120, le=200_000, description="how many images, as many of each class as can be")
+    drawn_size: int = Field(64, ge=16, le=512, description="edge of the images before they are resized, px")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the drawing")
 
 
 class ImageFolderOptions(DatasetOptions):
-    """Where the pictures are."""
+    """Where the images are."""
 
     path: PosixPath = Field(
-        description="folder with a folder of pictures for each class, or with train/, val/ and test/ that hold those",
+        description="folder with a folder of images for each class, or with train/, val/ and test/ that hold those",
     )

@@ -1,19 +1,19 @@
-"""The pictures of a folder as a data set."""
+"""The images of a folder as a data set."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from edgeopt.data.images import FilePictures
+from edgeopt.data.images import FileImages
 from edgeopt.plugins import RawDataset
-from edgeopt_pictures.layout import Layout
+from edgeopt_images.layout import Layout
 
 
 def read_folder(layout: Layout) -> RawDataset:
-    """The layout's pictures, decoded when they are asked for."""
+    """The layout's images, decoded when they are asked for."""
     splits = {}
     for name, classes in layout.splits.items():
         files = tuple(file for files in classes for file in files)
         labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(files) for files in classes])
-        splits[name] = FilePictures(files, labels)
+        splits[name] = FileImages(files, labels)
     return RawDataset(layout.classes, splits)

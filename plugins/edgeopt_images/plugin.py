@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeopt.plugins import DatasetPlugin, RawDataset, digest, hookimpl, versions_of
-from edgeopt_pictures.layout import find_layout
-from edgeopt_pictures.options import DigitsOptions, ImageFolderOptions, ShapesOptions
+from edgeopt_images.layout import find_layout
+from edgeopt_images.options import DigitsOptions, ImageFolderOptions, ShapesOptions
 
 
 def load_digits(options: DigitsOptions) -> RawDataset:  # noqa: ARG001 - every data set is given its options
     """scikit-learn's 1,797 handwritten digits, 8x8 px, as one split."""
-    from edgeopt_pictures.digits import read_digits  # scikit-learn is heavy
+    from edgeopt_images.digits import read_digits  # scikit-learn is heavy
 
     return read_digits()
 
@@ -23,25 +23,25 @@ def fingerprint_digits(options: DigitsOptions) -> str:  # noqa: ARG001
 
 def load_shapes(options: ShapesOptions) -> RawDataset:
     """Twelve shapes among clutter."""
-    from edgeopt_pictures.shapes import make_shapes  # numpy is heavy
+    from edgeopt_images.shapes import make_shapes  # numpy is heavy
 
-    return make_shapes(options.pictures, options.picture_size, options.seed)
+    return make_shapes(options.images, options.drawn_size, options.seed)
 
 
 def fingerprint_shapes(options: ShapesOptions) -> str:  # noqa: ARG001 - the options are part of every key
-    """The pictures follow from the options, and from how numpy draws."""
+    """The images follow from the options, and from how numpy draws."""
     return digest(["shapes", versions_of(["numpy"])])
 
 
 def load_folder(options: ImageFolderOptions) -> RawDataset:
-    """The pictures below a folder, decoded when they are asked for."""
-    from edgeopt_pictures.folder import read_folder  # numpy and Pillow are heavy
+    """The images below a folder, decoded when they are asked for."""
+    from edgeopt_images.folder import read_folder  # numpy and Pillow are heavy
 
     return read_folder(find_layout(options.path))
 
 
 def fingerprint_folder(options: ImageFolderOptions) -> str:
-    """Names, sizes and times of the pictures; raises `DataError` when the folder does not hold what it must."""
+    """Names, sizes and times of the images; raises `DataError` when the folder does not hold what it must."""
     return find_layout(options.path).fingerprint()
 
 
@@ -66,7 +66,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
     )
     yield DatasetPlugin(
         "image-folder",
-        "Pictures in folders named after their class, with or without split folders above them.",
+        "Images in folders named after their class, with or without split folders above them.",
         ImageFolderOptions,
         load=load_folder,
         fingerprint=fingerprint_folder,

@@ -1,4 +1,4 @@
-"""Where the pictures of a folder are; light, so that `edgeopt check` finds what is wrong with it."""
+"""Where the images of a folder are; light, so that `edgeopt check` finds what is wrong with it."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _SPLIT_FOLDERS: Mapping[str, tuple[str, ...]] = {
     "validation": ("val", "valid", "validation"),
     "test": ("test",),
 }
-_EXPECTED = "a folder of pictures for each class, or train/, val/ and test/ with such folders in each"
+_EXPECTED = "a folder of images for each class, or train/, val/ and test/ with such folders in each"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The picture files of each split and class; every split has the same classes, sorted by name."""
+    """The image files of each split and class; every split has the same classes, sorted by name."""
 
     root: Path
     classes: tuple[str, ...]
     splits: Mapping[str, tuple[tuple[Path, ...], ...]]
 
     def fingerprint(self) -> str:
-        """Names, sizes and modification times of the pictures; the same wherever the folder stands."""
+        """Names, sizes and modification times of the images; the same wherever the folder stands."""
         files = (file for classes in self.splits.values() for files in classes for file in files)
         stats = ((file.relative_to(self.root).as_posix(), file.stat()) for file in files)
         return digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
 
 
 def find_layout(root: Path) -> Layout:
-    """The pictures below `root`.
+    """The images below `root`.
 
-    Raises `DataError` when the folder is missing or holds no class folders, when a class folder holds no pictures, and
+    Raises `DataError` when the folder is missing or holds no class folders, when a class folder holds no images, and
     when the split folders do not have the same classes.
     """
     try:
@@ -73,18 +73,18 @@ def _find(root: Path) -> Layout:
 
 
 def _classes(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Picture files by class, sorted by the class's name."""
-    classes = {each.name: _pictures(each) for each in _folders(folder)}
+    """Image files by class, sorted by the class's name."""
+    classes = {each.name: _images(each) for each in _folders(folder)}
     if not classes:
-        loose = sum(_is_picture(file.name) for file in folder.iterdir() if file.is_file())
-        found = f"{loose} pictures lie in it directly" if loose else "it is empty"
+        loose = sum(_is_image(file.name) for file in folder.iterdir() if file.is_file())
+        found = f"{loose} images lie in it directly" if loose else "it is empty"
         raise DataError(Problem(f"{_shown(folder)} holds no class folders: {found}", f"it must hold {_EXPECTED}"))
     empty = [name for name, files in classes.items() if not files]
     if empty:
         names = ", ".join(f"{name}/" for name in empty)
         raise DataError(
             Problem(
-                f"no pictures in {names} of {_shown(folder)}",
+                f"no images in {names} of {_shown(folder)}",
                 f"remove it, or add files that end in {', '.join(sorted(SUFFIXES))}",
             )
         )
@@ -115,16 +115,16 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
 
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
-    """Picture files at any depth, hidden files and folders left out, sorted."""
+def _images(folder: Path) -> tuple[Path, ...]:
+    """Image files at any depth, hidden files and folders left out, sorted."""
     files: list[Path] = []
     for place, subfolders, names in os.walk(folder, onerror=_raise):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        files += [Path(place, name) for name in names if _is_picture(name)]
+        files += [Path(place, name) for name in names if _is_image(name)]
     return tuple(sorted(files))
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
 
 

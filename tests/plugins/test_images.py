@@ -14,15 +14,15 @@ from edgeopt.data.cache import load_data
 from edgeopt.data.prepare import prepare
 from edgeopt.errors import DataError
 from edgeopt.progress import Silent
-from edgeopt_pictures.options import DigitsOptions, ImageFolderOptions, ShapesOptions
-from edgeopt_pictures.plugin import (
+from edgeopt_images.options import DigitsOptions, ImageFolderOptions, ShapesOptions
+from edgeopt_images.plugin import (
     fingerprint_digits,
     fingerprint_folder,
     load_digits,
     load_folder,
     load_shapes,
 )
-from edgeopt_pictures.shapes import SHAPES
+from edgeopt_images.shapes import SHAPES
 
 
 def test_digits_are_real_and_stratified(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_digits_are_real_and_stratified(tmp_path: Path) -> None:
 
 
 def test_shapes_follow_from_their_seed() -> None:
-    options = ShapesOptions(image_size=32, pictures=250, picture_size=32)
+    options = ShapesOptions(image_size=32, images=250, drawn_size=32)
     raw = load_shapes(options)
     images = raw.splits["train"].images
     assert images.shape == (250, 32, 32, 3) and images.dtype == np.uint8
@@ -52,7 +52,7 @@ def test_shapes_follow_from_their_seed() -> None:
     assert set(np.bincount(raw.splits["train"].labels)) == {20, 21}
     np.testing.assert_array_equal(load_shapes(options).splits["train"].images, images)
     other = load_shapes(options.model_copy(update={"seed": 1})).splits["train"].images
-    assert len({picture.tobytes() for picture in (*images, *other)}) == 500
+    assert len({image.tobytes() for image in (*images, *other)}) == 500
     assert images.std(axis=(1, 2, 3)).min() > 5  # none is empty
 
 
@@ -107,7 +107,7 @@ def test_one_folder_of_class_folders(tmp_path: Path) -> None:
     write(root / "cat" / "grey.bmp", 99, "L")
     for ignored in ("cat/.hidden.png", ".cache/0.png", "cat/.thumbnails/0.png"):
         write(root / ignored)
-    (root / "cat" / "notes.txt").write_text("not a picture")
+    (root / "cat" / "notes.txt").write_text("not an image")
     raw = load_folder(ImageFolderOptions(path=root))
     assert raw.classes == ("cat", "dog")
     assert {name: np.bincount(split.labels).tolist() for name, split in raw.splits.items()} == {"train": [8, 6]}
@@ -122,7 +122,7 @@ def test_split_folders(tmp_path: Path, validation: str) -> None:
         folders(tmp_path / split, count)
     options = ImageFolderOptions(path=tmp_path, image_size=8)
     raw = load_folder(options)
-    assert {name: len(pictures) for name, pictures in raw.splits.items()} == {"train": 16, "validation": 6, "test": 4}
+    assert {name: len(images) for name, images in raw.splits.items()} == {"train": 16, "validation": 6, "test": 4}
     (tmp_path / "out").mkdir()
     values = prepare(raw, options, tmp_path / "out", Silent())
     assert values["splits"]["test"]["per_class"] == {"cat": 2, "dog": 2}
@@ -139,7 +139,7 @@ def test_missing_splits_are_drawn(tmp_path: Path) -> None:
     assert values["splits"]["validation"]["per_class"] == {"cat": 3, "dog": 3}
 
 
-def test_upright_pictures(tmp_path: Path) -> None:
+def test_upright_images(tmp_path: Path) -> None:
     folders(tmp_path, 8)
     sideways = Image.new("RGB", (8, 8))
     sideways.putpixel((0, 0), (255, 255, 255))
@@ -169,11 +169,11 @@ def test_folders_that_do_not_hold_what_they_must(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "holds no class folders: it is empty" in error(tmp_path / "empty")
     write(tmp_path / "loose" / "1.png")
-    assert "1 pictures lie in it directly" in error(tmp_path / "loose")
+    assert "1 images lie in it directly" in error(tmp_path / "loose")
     folders(tmp_path / "hollow", names=("a", "b"))
     (tmp_path / "hollow" / "c").mkdir()
     text = error(tmp_path / "hollow")
-    assert "no pictures in c/" in text and ".jpeg" in text
+    assert "no images in c/" in text and ".jpeg" in text
 
 
 def test_split_folders_that_do_not_fit_together(tmp_path: Path) -> None:
@@ -188,11 +188,11 @@ def test_split_folders_that_do_not_fit_together(tmp_path: Path) -> None:
     assert "val/ and valid/, both for the validation split" in error(tmp_path / "three")
 
 
-def test_a_file_that_is_not_a_picture_is_named_or_skipped(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_image_is_named_or_skipped(tmp_path: Path) -> None:
     root = folders(tmp_path / "pets", 9)
     (root / "dog" / "3.png").write_bytes(b"hello")
     options = ImageFolderOptions(path=root, image_size=8)
-    with pytest.raises(DataError, match=r"3\.png cannot be read: not a picture"):
+    with pytest.raises(DataError, match=r"3\.png cannot be read: not an image"):
         prepare(load_folder(options), options, tmp_path, Silent())
     skipping = options.model_copy(update={"on_error": "skip"})
     values = prepare(load_folder(skipping), skipping, tmp_path, Silent())
@@ -211,7 +211,7 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "pets cannot be read: Permission denied" in error(root)
 
 
-def test_the_fingerprint_follows_the_pictures_and_not_their_place(tmp_path: Path) -> None:
+def test_the_fingerprint_follows_the_images_and_not_their_place(tmp_path: Path) -> None:
     root = folders(tmp_path / "pets")
     before = fingerprint_folder(ImageFolderOptions(path=root))
     (root / "cat" / ".DS_Store").write_bytes(b"x")

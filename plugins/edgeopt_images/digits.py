@@ -1,10 +1,10 @@
-"""scikit-learn's handwritten digits as pictures."""
+"""scikit-learn's handwritten digits as images."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from edgeopt.data.images import ArrayPictures, labels_of
+from edgeopt.data.images import ArrayImages, labels_of
 from edgeopt.plugins import RawDataset
 
 
@@ -18,4 +18,4 @@ def read_digits() -> RawDataset:
 
     images, labels = (load_digits()[name] for name in ("images", "target"))
     pixels = np.rint(images * (255 / 16)).astype(np.uint8)  # 16 grey steps to the full range
-    return RawDataset(tuple("0123456789"), {"train": ArrayPictures(pixels, labels_of(labels))})
+    return RawDataset(tuple("0123456789"), {"train": ArrayImages(pixels, labels_of(labels))})

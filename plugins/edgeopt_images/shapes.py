@@ -1,4 +1,4 @@
-"""Generated pictures: one shape among clutter, hard enough that a network leaves some of them wrong."""
+"""Generated images: one shape among clutter, hard enough that a network leaves some of them wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from edgeopt.data.images import ArrayPictures
+from edgeopt.data.images import ArrayImages
 from edgeopt.plugins import TYPE_CHECKING, RawDataset
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     Field = NDArray[np.float32]  # (n, edge, edge), or broadcast against it
     Distance = Callable[[Field, Field], Field]
 
-_CHUNK = 96  # pictures drawn at once: each array of them fits a processor's cache
-_RADIUS = (0.32, 0.45)  # of the shape, as a share of the picture's edge
+_CHUNK = 96  # images drawn at once: each array of them fits a processor's cache
+_RADIUS = (0.32, 0.45)  # of the shape, as a share of the image's edge
 _CONTRAST = (0.6, 1.0)  # between the colours of shape and ground
 _NOISE = (0.0, 0.04)
-_TURN = 0.35  # either way, in radians: whole turns would need many more pictures to learn from
+_TURN = 0.35  # either way, in radians: whole turns would need many more images to learn from
 _SHEAR = 0.1
 _ASPECT = 0.12  # of the logarithm of the stretch in one direction, and the squeeze in the other
 _STRANGERS = 1  # pieces of shapes that are not asked for
@@ -32,24 +32,24 @@ _TEXTURE = (0.0, 0.15)  # of a surface: how far its second colour goes from its 
 _EDGES = 1.5  # px over which a shape fades into what is behind it
 
 
-def make_shapes(pictures: int, edge: int, seed: int) -> RawDataset:
-    """Pictures, uint8 (n, edge, edge, 3), of twelve classes in turn, all from the seed.
+def make_shapes(images: int, edge: int, seed: int) -> RawDataset:
+    """Images, uint8 (n, edge, edge, 3), of twelve classes in turn, all from the seed.
 
     Shape and ground have a texture and a colour each. The shape's place, turn, size, proportion and shear are drawn for
-    each picture. Bars and discs cover parts of it, pieces of other shapes lie beside it, noise and uneven light lie
+    each image. Bars and discs cover parts of it, pieces of other shapes lie beside it, noise and uneven light lie
     over all.
     """
-    labels = np.arange(pictures, dtype=np.int64) % len(SHAPES)
+    labels = np.arange(images, dtype=np.int64) % len(SHAPES)
 
     def chunk(start: int) -> Pixels:
         return _draw(labels[start : start + _CHUNK], edge, np.random.default_rng([seed, start]))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy computes outside Python's lock
-        chunks = list(pool.map(chunk, range(0, pictures, _CHUNK)))
-    return RawDataset(tuple(SHAPES), {"train": ArrayPictures(np.concatenate(chunks), labels)})
+        chunks = list(pool.map(chunk, range(0, images, _CHUNK)))
+    return RawDataset(tuple(SHAPES), {"train": ArrayImages(np.concatenate(chunks), labels)})
 
 
-# ---- shapes: a function of place that is below 0 inside, in units of the shape's radius ------------------------------
+# ---- shapes: a function of place that is below 0 inside, in units of the shape's radius ----------------------------
 
 
 def _polygon(corners: int) -> Distance:
@@ -127,14 +127,14 @@ SHAPES: dict[str, Distance] = {
 }
 
 
-# ---- pictures --------------------------------------------------------------------------------------------------------
+# ---- images --------------------------------------------------------------------------------------------------------
 
 
 def _draw(labels: NDArray[np.int64], edge: int, random: np.random.Generator) -> Pixels:
     """Uint8 (n, edge, edge, 3)."""
     count = len(labels)
     ground = _textured(count, edge, random)
-    for _ in range(_STRANGERS):  # cut off by the picture's border
+    for _ in range(_STRANGERS):  # cut off by the image's border
         others = random.integers(0, len(SHAPES), count)
         ground = _blend(ground, _textured(count, edge, random), _shape(others, edge, random, at_border=True))
     # colours of shape and ground are moved apart by a contrast, so that one can be told from the other
@@ -146,11 +146,11 @@ def _draw(labels: NDArray[np.int64], edge: int, random: np.random.Generator) -> 
         + 0.6 * (shape - shape.mean(axis=(1, 2), keepdims=True))
         + contrast * shift
     )
-    pictures = _blend(ground, shape, _shape(labels, edge, random, at_border=False))
-    pictures = _blend(pictures, _textured(count, edge, random), _bars(count, edge, random))
+    images = _blend(ground, shape, _shape(labels, edge, random, at_border=False))
+    images = _blend(images, _textured(count, edge, random), _bars(count, edge, random))
     light = 1 + _uniform(random, -0.35, 0.35, (count, 1, 1, 1)) * _slope(count, edge, random)[..., None]
-    noise = random.standard_normal(pictures.shape, dtype=np.float32) * _uniform(random, *_NOISE, (count, 1, 1, 1))
-    return np.rint(255 * np.clip(pictures * light + noise, 0, 1)).astype(np.uint8)
+    noise = random.standard_normal(images.shape, dtype=np.float32) * _uniform(random, *_NOISE, (count, 1, 1, 1))
+    return np.rint(255 * np.clip(images * light + noise, 0, 1)).astype(np.uint8)
 
 
 def _shape(labels: NDArray[np.int64], edge: int, random: np.random.Generator, *, at_border: bool) -> Field:

@@ -1,0 +1,1 @@
+"""Image data sets that need no network: handwritten digits, and folders of files."""

@@ -1,1 +1,0 @@
-"""Picture data sets that need no network: handwritten digits, and folders of files."""
