@@ -1,7 +1,6 @@
 """Splits, pixels and the data that later processes read."""
 
 import io
-import json
 import pickle
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from edgeopt.data.images import ArrayImages, FileImages, open_image
 from edgeopt.data.prepare import prepare, preprocessing_of
 from edgeopt.data.splits import SPLITS, apportion, draw, evenly
 from edgeopt.errors import DataError
+from edgeopt.json_values import to_text
 from edgeopt.options import Augmentation, DatasetOptions, SplitShares
 from edgeopt.progress import Silent
 from edgeopt.types import RawDataset, Split
@@ -213,7 +213,7 @@ def test_data_that_cannot_be_split_is_explained(
 
 def test_a_given_split_without_a_class_is_a_warning(tmp_path: Path) -> None:
     values = prepare(dataset(9, 9, test=[0, 0]), OPTIONS, tmp_path, Silent())
-    assert values["warnings"] == ["the test split has no image of b"]
+    assert values.warnings == ("the test split has no image of b",)
 
 
 # ---- pixels --------------------------------------------------------------------------------------------------------
@@ -239,13 +239,13 @@ def test_pixels_and_labels_come_back_as_preprocessed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels, expected)  # 8 px stays 8 px: pixels are untouched
         np.testing.assert_array_equal(split.pixels([2, 0]), pixels[[2, 0]])
         assert split.pixels([]).shape == (0, 8, 8, 3)
-        assert values["splits"][name]["count"] == len(split)
-        assert list(values["splits"][name]["per_class"].values()) == np.bincount(split.labels, minlength=2).tolist()
+        assert values.splits[name].count == len(split)
+        assert list(values.splits[name].per_class.values()) == np.bincount(split.labels, minlength=2).tolist()
     assert bundle.training.classes == ("a", "b")
     assert bundle.training.preprocessing == preprocessing_of(OPTIONS)
-    assert bundle.training.fingerprint == values["fingerprint"]
-    assert values["bytes"] == sum(file.stat().st_size for file in tmp_path.glob("*-pixels.npy"))
-    assert values["warnings"] == [] and json.dumps(values)
+    assert bundle.training.fingerprint == values.fingerprint
+    assert values.bytes == sum(file.stat().st_size for file in tmp_path.glob("*-pixels.npy"))
+    assert values.warnings == () and to_text(values)
 
 
 def test_preprocessing_and_augmentation_come_from_the_options(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_preprocessing_and_augmentation_come_from_the_options(tmp_path: Path) ->
 def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     def fingerprint(name: str, raw: RawDataset, options: DatasetOptions = OPTIONS) -> str:
         (tmp_path / name).mkdir()
-        return str(prepare(raw, options, tmp_path / name, Silent())["fingerprint"])
+        return str(prepare(raw, options, tmp_path / name, Silent()).fingerprint)
 
     raw = dataset(20, 20)
     changed = raw.splits["train"].images.copy()
@@ -298,8 +298,8 @@ def test_duplicates_across_splits_are_counted(tmp_path: Path) -> None:
     expected = sum(index in {*drawn["train"].indices, *drawn["calibration"].indices} for index in (4, 9))
     values = prepare(raw, OPTIONS, tmp_path, Silent())
     assert expected > 0
-    assert values["duplicates"]["test"] == expected
-    assert f"{expected} images of the test split are also training images" in values["warnings"][0]
+    assert values.duplicates["test"] == expected
+    assert f"{expected} images of the test split are also training images" in values.warnings[0]
 
 
 # ---- streamed ------------------------------------------------------------------------------------------------------
@@ -384,12 +384,12 @@ def test_an_unreadable_image_stops_or_is_skipped_and_named(error: Exception, sho
     for cache_bytes in (0, 2**30):
         skipping = DatasetOptions(image_size=8, on_error="skip")
         values = prepare(broken((7, 20, 33), error), skipping, tmp_path, Silent(), cache_bytes=cache_bytes)
-        assert len(values["skipped"]) == 3 and any(shown in each for each in values["skipped"])
-        assert "3 images could not be read" in values["warnings"][-1]
+        assert len(values.skipped) == 3 and any(shown in each for each in values.skipped)
+        assert "3 images could not be read" in values.warnings[-1]
         seen = []
         for name in SPLITS:
             split = load_split(tmp_path, name, lambda: broken((7, 20, 33), error))
-            assert len(split) == values["splits"][name]["count"]
+            assert len(split) == values.splits[name].count
             pixels = split.pixels(slice(None))
             seen += pixels[:, 0, 0, 0].tolist()
             np.testing.assert_array_equal(pixels[:, 0, 0, 0] % 2, split.labels)

@@ -161,5 +161,5 @@ def test_copies_work_without_groups_and_with_fewer_classes() -> None:
 
 def test_the_report_counts_the_groups(tmp_path: Path) -> None:
     facts = prepare(speakers(20), OPTIONS, tmp_path, Silent())
-    assert facts["groups"] == {"train": 14, "calibration": facts["groups"]["calibration"], "validation": 3, "test": 3}
-    assert prepare(RawDataset(tuple("ab"), {"train": images([0, 1] * 20)}), OPTIONS, tmp_path, Silent())["groups"] == {}
+    assert facts.groups == {"train": 14, "calibration": facts.groups["calibration"], "validation": 3, "test": 3}
+    assert prepare(RawDataset(tuple("ab"), {"train": images([0, 1] * 20)}), OPTIONS, tmp_path, Silent()).groups == {}

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from edgeopt.json_values import from_text, to_text
 from edgeopt.pipeline.job import Job
 from edgeopt.pipeline.runner import check
 from edgeopt.sensitivity import page as shown
@@ -90,8 +91,8 @@ def test_a_job_survives_its_file():
     request = SensitivityRequest(
         "bits", (8.0, 4.0), ("probe.inputs=8",), ScanSettings(measure=Measure.LOGITS, workers=2)
     )
-    assert SensitivityJob.from_json(SensitivityJob(job, request).to_json()) == SensitivityJob(job, request)
-    assert json.loads(SensitivityJob(job, request).to_json())["request"]["of"] == "bits"
+    assert from_text(SensitivityJob, to_text(SensitivityJob(job, request))) == SensitivityJob(job, request)
+    assert json.loads(to_text(SensitivityJob(job, request)))["request"]["of"] == "bits"
 
 
 # ---- figures -------------------------------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ def test_no_speaker_is_in_two_splits(layout: str, tmp_path: Path) -> None:
     assert len(test) == len(validation) == 1
     assert not (train | calibration) & (validation | test) and not validation & test
     facts = prepare(raw, options, tmp_path, Silent())
-    assert facts["groups"]["test"] == 1 and facts["splits"]["test"]["count"] == 4
+    assert facts.groups["test"] == 1 and facts.splits["test"].count == 4
     by_file = options.model_copy(update={"split_by": "file"})
     assert load_folder(by_file).groups == {}
 
@@ -237,7 +237,7 @@ def test_an_unreadable_recording_stops_or_is_skipped(tmp_path: Path) -> None:
     assert "low/s0_0.wav cannot be read" in error(prepare, load_folder(options), options, tmp_path, Silent())
     skipping = options.model_copy(update={"on_error": "skip"})
     facts = prepare(load_folder(skipping), skipping, tmp_path, Silent())
-    assert len(facts["skipped"]) == 1 and "low/s0_0.wav" in facts["skipped"][0]
+    assert len(facts.skipped) == 1 and "low/s0_0.wav" in facts.skipped[0]
 
 
 # ---- changed copies ------------------------------------------------------------------------------------------------

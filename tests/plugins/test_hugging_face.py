@@ -78,7 +78,7 @@ def test_some_classes_are_kept_by_name_in_their_given_order(tmp_path: Path) -> N
     given = options(hub_format(tmp_path / "pets", train=60), classes=("owl", "cat"))
     (tmp_path / "out").mkdir()
     values = prepare(load(given), given, tmp_path / "out", Silent())
-    assert values["classes"] == ["owl", "cat"]
+    assert values.classes == ("owl", "cat")
     bundle = load_data(tmp_path / "out", given, lambda: load(given))
     for split in (bundle.test, bundle.training.train):
         for pixels, label in zip(split.pixels(slice(None)), split.labels, strict=True):
@@ -159,7 +159,7 @@ def test_a_image_that_is_not_one_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image 29 of split 'train' of .* cannot be read: not an image"):
         prepare(load(given), given, tmp_path, Silent())
     skipping = options(tmp_path / "mine.parquet", on_error="skip")
-    assert len(prepare(load(skipping), skipping, tmp_path, Silent())["skipped"]) == 1
+    assert len(prepare(load(skipping), skipping, tmp_path, Silent()).skipped) == 1
 
 
 def test_missing_labels_are_explained(tmp_path: Path) -> None:

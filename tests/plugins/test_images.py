@@ -32,13 +32,13 @@ def test_digits_are_real_and_stratified(tmp_path: Path) -> None:
     assert len(raw.splits["train"]) == 1797
     assert raw.splits["train"][0].shape == (8, 8) and raw.splits["train"].images.max() == 255
     values = prepare(raw, options, tmp_path, Silent())
-    assert {name: split["count"] for name, split in values["splits"].items()} == {
+    assert {name: split.count for name, split in values.splits.items()} == {
         "train": 1131,
         "calibration": 126,
         "validation": 270,
         "test": 270,
     }
-    assert min(values["splits"]["test"]["per_class"].values()) >= 26
+    assert min(values.splits["test"].per_class.values()) >= 26
     assert load_data(tmp_path, options, lambda: raw).test.pixels([0]).shape == (1, 16, 16, 3)
     assert fingerprint_digits(options) == fingerprint_digits(DigitsOptions())
 
@@ -125,8 +125,8 @@ def test_split_folders(tmp_path: Path, validation: str) -> None:
     assert {name: len(images) for name, images in raw.splits.items()} == {"train": 16, "validation": 6, "test": 4}
     (tmp_path / "out").mkdir()
     values = prepare(raw, options, tmp_path / "out", Silent())
-    assert values["splits"]["test"]["per_class"] == {"cat": 2, "dog": 2}
-    assert values["duplicates"] == {"validation": 6, "test": 4}  # the same shades stand in train/
+    assert values.splits["test"].per_class == {"cat": 2, "dog": 2}
+    assert values.duplicates == {"validation": 6, "test": 4}  # the same shades stand in train/
 
 
 def test_missing_splits_are_drawn(tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ def test_missing_splits_are_drawn(tmp_path: Path) -> None:
     options = ImageFolderOptions(path=tmp_path, image_size=8)
     (tmp_path / "out").mkdir()
     values = prepare(load_folder(options), options, tmp_path / "out", Silent())
-    assert values["splits"]["test"]["count"] == 4
-    assert values["splits"]["validation"]["per_class"] == {"cat": 3, "dog": 3}
+    assert values.splits["test"].count == 4
+    assert values.splits["validation"].per_class == {"cat": 3, "dog": 3}
 
 
 def test_upright_images(tmp_path: Path) -> None:
@@ -196,8 +196,8 @@ def test_a_file_that_is_not_a_image_is_named_or_skipped(tmp_path: Path) -> None:
         prepare(load_folder(options), options, tmp_path, Silent())
     skipping = options.model_copy(update={"on_error": "skip"})
     values = prepare(load_folder(skipping), skipping, tmp_path, Silent())
-    assert len(values["skipped"]) == 1 and "dog/3.png" in values["skipped"][0]
-    assert sum(split["count"] for split in values["splits"].values()) == 17
+    assert len(values.skipped) == 1 and "dog/3.png" in values.skipped[0]
+    assert sum(split.count for split in values.splits.values()) == 17
 
 
 def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

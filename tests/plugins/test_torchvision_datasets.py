@@ -57,7 +57,7 @@ def test_prepared_validation_is_drawn_and_test_is_kept(tmp_path: Path) -> None:
     raw = load_cifar10(options)
     (tmp_path / "out").mkdir()
     values = prepare(raw, options, tmp_path / "out", Silent())
-    assert values["splits"]["test"]["per_class"] == {"ship": 2, "cat": 2}
+    assert values.splits["test"].per_class == {"ship": 2, "cat": 2}
     bundle = load_data(tmp_path / "out", options, lambda: raw)
     np.testing.assert_array_equal(bundle.test.pixels([0])[0], raw.splits["test"][3])
     assert bundle.test.labels.tolist() == [1, 0, 1, 0]
@@ -164,5 +164,5 @@ def test_noise_repeats_with_its_seed(tmp_path: Path) -> None:
     assert (raw.splits["train"].images != other.splits["train"].images).any()
     assert raw.splits["train"].images.shape == (60, 16, 16, 3)
     values = prepare(raw, options, tmp_path, Silent())
-    assert values["duplicates"] == {"validation": 0, "test": 0}
+    assert values.duplicates == {"validation": 0, "test": 0}
     assert fingerprint_fake(options)
