@@ -341,7 +341,7 @@ def test_streamed_data_that_changed_is_noticed(tmp_path: Path) -> None:
 def test_reading_needs_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
     prepare(raw_of_test(), OPTIONS, tmp_path, Silent())
     code = (
-        "import sys; from pathlib import Path; from edgeopt.data.prepare import load_split\n"
+        "import sys; from pathlib import Path; from edgeopt.data.cache import load_split\n"
         f"assert len(load_split(Path({str(tmp_path)!r}), 'test', None).pixels([0]))\n"
         "assert not {'torch', 'sklearn', 'pandas', 'lightning'} & set(sys.modules)"
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from edgeopt import describe
 from edgeopt.cli import app
+from edgeopt.describe import reference as describe
 from edgeopt.plugins import hookspecs
 from edgeopt.plugins.declarations import PLUGIN_TYPES
 from edgeopt.plugins.registry import load_registry

@@ -126,7 +126,7 @@ def test_the_systems_errors_say_what_to_do(number: int, message: str, tmp_path: 
 def test_a_writer_that_does_not_say_why_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError), storage_errors(tmp_path):
         raise RuntimeError("PytorchStreamWriter failed writing file")
-    monkeypatch.setattr("edgeopt.workers.store._free_bytes", lambda path: 0)
+    monkeypatch.setattr("edgeopt.files._free_bytes", lambda path: 0)
     with pytest.raises(StorageError, match="disk is full"), storage_errors(tmp_path):
         raise RuntimeError("PytorchStreamWriter failed writing file")
 

@@ -95,7 +95,7 @@ def test_contract_finds_what_is_broken_and_nothing_else(failed, kind, name):
 
 
 def test_tiny_data_is_the_same_each_time_and_has_no_test_split():
-    first, second = tiny_data(classes=5, image_size=24, images=4), tiny_data(classes=5, image_size=24, images=4)
+    first, second = tiny_data(classes=5, image_size=24, per_class=4), tiny_data(classes=5, image_size=24, per_class=4)
     assert np.array_equal(first.train.pixels(slice(None)), second.train.pixels(slice(None)))
     assert len(first.train) == len(first.validation) == 20
     assert not np.array_equal(first.train.pixels([0]), first.validation.pixels([0]))
@@ -114,7 +114,7 @@ def test_tiny_data_can_be_learned(tmp_path):
     """A pass that trains can show that it does: a few steps are enough."""
     import torch
 
-    data, state = tiny_data(images=16), tiny_model()
+    data, state = tiny_data(per_class=16), tiny_model()
     context = pass_context(tmp_path, data)
     assert context.work_dir.is_dir()
     model = state.model.train()

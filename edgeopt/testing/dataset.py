@@ -94,9 +94,9 @@ class DatasetContract(PluginContract):
         program = f"""
 import json
 from pathlib import Path
-from edgeopt.lookup import resolve
-from edgeopt.plugin import DatasetPlugin
-from edgeopt.registry import load_registry
+from edgeopt.recipe.lookup import resolve
+from edgeopt.plugins import DatasetPlugin
+from edgeopt.plugins.registry import load_registry
 use = resolve(DatasetPlugin, {self.name!r}, json.loads({options!r}), load_registry(map(Path, {files!r})))
 use.plugin.fingerprint(use.options)
 """

@@ -166,8 +166,8 @@ class ExporterContract(PluginContract):
 import sys
 from pathlib import Path
 from edgeopt.errors import UserError
-from edgeopt.plugin import ExporterPlugin
-from edgeopt.registry import load_registry
+from edgeopt.plugins import ExporterPlugin
+from edgeopt.plugins.registry import load_registry
 plugin = load_registry(map(Path, {files!r})).get(ExporterPlugin, {self.name!r})
 try:
     plugin.open(Path({str(damaged)!r}), 1)

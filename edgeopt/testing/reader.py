@@ -70,9 +70,9 @@ class ReaderContract(PluginContract):
 import sys
 from pathlib import Path
 from edgeopt.errors import UserError
-from edgeopt.lookup import resolve
-from edgeopt.plugin import ReaderPlugin
-from edgeopt.registry import load_registry
+from edgeopt.recipe.lookup import resolve
+from edgeopt.plugins import ReaderPlugin
+from edgeopt.plugins.registry import load_registry
 use = resolve(ReaderPlugin, {self.name!r}, {dict(self.options)!r}, load_registry(map(Path, {files!r})))
 try:
     use.plugin.read(Path({str(damaged)!r}), use.options)

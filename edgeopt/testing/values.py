@@ -39,7 +39,7 @@ class ArraySplit:
 
 
 def tiny_data(classes: int = 3, image_size: int = 32, per_class: int = 8) -> TrainingData:
-    """Noisy per_class whose class is where they are bright, `per_class` of each class in each split."""
+    """Noisy images whose class is where they are bright, `per_class` of each class in each split."""
     splits = [_split(classes, image_size, per_class, seed) for seed in range(3)]
     return TrainingData(
         classes=tuple(f"class-{index}" for index in range(classes)),
