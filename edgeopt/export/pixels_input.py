@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from edgeopt.arrays import Pixels
 
 
-def take_pixels(state: ModelState) -> ModelState:
+def take_pixels(state: ModelState, seed: int = 0) -> ModelState:
     """The state with a program that takes uint8 (batch, image_size, image_size, 3), RGB, so that no app can normalize
-    otherwise.
+    otherwise. `seed` draws the images that it is checked with.
 
     Raises `FunctionChangedError` when its logits differ from those of the given program on the same pixels, normalized
     outside.
     """
     size = state.preprocessing.image_size
     plain = state.program.module(check_guards=False)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8, generator=generator)
     normalizing = _TakesPixels(plain, *state.preprocessing.scale_and_offset())
     program = export_program(normalizing, pixels, state.batch_range)
     require_same_function(
-        lambda given: plain(torch.from_numpy(state.preprocessing.normalize(_array(given)))),
+        lambda given: plain(_as_inside(torch.from_numpy(state.preprocessing.normalize(_array(given))))),
         program.module(check_guards=False),
         fit_batch(pixels, state.batch_range),
         "normalizing inside the program",
@@ -56,6 +56,15 @@ class _TakesPixels(nn.Module):
         values = pixels.to(torch.float32) * self.scale + self.offset
         logits: Tensor = self.program(values.permute(0, 3, 1, 2))
         return logits
+
+
+def _as_inside(images: Tensor) -> Tensor:
+    """Images with their values in the order of memory that they have inside: channels last, as pixels come.
+
+    In another order kernels add up sums in another order. Where a sum lies between two steps of an int8 program, that
+    alone would change an integer.
+    """
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _array(pixels: Tensor) -> Pixels:

@@ -210,6 +210,19 @@ def test_dynamic_int8_of_shapes(tmp_path: Path) -> None:
     assert [row["precision"] for row in report["rows"]] == ["dynamic-int8"]
 
 
+def test_camera_pixels_of_shapes(tmp_path: Path) -> None:
+    """An int8 file that normalizes inside, of a network whose sums lie between two steps now and then."""
+    report = smoke(
+        "shapes/mobilenetv2_camera_int8",
+        tmp_path,
+        *TINY,
+        "dataset.images=480",
+        "exports=[{use='onnx', input={kind='uint8-nhwc'}}]",
+    )
+    (row,) = report["rows"]
+    assert row["agreement"] >= 0.95
+
+
 def test_recordings_of_six_speakers(data: Path, tmp_path: Path) -> None:
     """With quantization in the training, as in the other recipes that have it."""
     report = smoke(
