@@ -28,8 +28,8 @@ from stripes import stripes
 
 from edgeopt.networks.capture import to_program
 from edgeopt.pipeline.runner import cpu_count
+from edgeopt.plugins import ModelPlugin, PassPlugin, ProbePlugin, TrainerSettings
 from edgeopt.plugins.contexts import PassContext
-from edgeopt.plugins.declarations import ModelPlugin, PassPlugin, ProbePlugin, TrainerSettings
 from edgeopt.plugins.registry import load_registry
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
