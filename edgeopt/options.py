@@ -6,12 +6,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from edgeopt.arrays import InputKind
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PosixPath = Annotated[Path, PlainSerializer(lambda path: Path(path).as_posix(), return_type=str)]
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+_Three = tuple[float, float, float]
+
+
+def _in_unit(values: _Three) -> _Three:
+    """Raises for statistics of pixels that were not scaled to 0..1, as some libraries write them."""
+    if max(values) > 1.0:
+        divided = ", ".join(f"{value / 255:.4g}" for value in values)
+        raise ValueError(
+            f"{list(values)} look like values of pixels in 0..255, and pixels are scaled to 0..1 first: "
+            f"divide by 255 and write [{divided}]"
+        )
+    return values
+
+
+Positive = Annotated[float, Field(gt=0)]
+ChannelMeans = Annotated[tuple[float, float, float], AfterValidator(_in_unit)]
+"""Of each channel, for pixels scaled to 0..1; values in pixels are refused with what to write."""
+ChannelDeviations = Annotated[tuple[Positive, Positive, Positive], AfterValidator(_in_unit)]
+"""Of each channel, for pixels scaled to 0..1; values in pixels are refused with what to write."""
 
 
 class Options(BaseModel):
@@ -82,11 +103,20 @@ class DatasetOptions(Options):
         None, ge=8, le=8192, description="shorter side before the middle is cut out, px; image_size when left out"
     )
     interpolation: Literal["nearest", "bilinear", "bicubic"] = Field("bilinear", description="how images are resized")
-    mean: tuple[float, float, float] = Field(
-        (0.485, 0.456, 0.406), description="per-channel mean, of pixels scaled to 0..1"
-    )
-    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+    mean: ChannelMeans = Field((0.485, 0.456, 0.406), description="per-channel mean, of pixels scaled to 0..1")
+    std: ChannelDeviations = Field(
         (0.229, 0.224, 0.225), description="per-channel standard deviation, of pixels scaled to 0..1"
+    )
+    background: tuple[Byte, Byte, Byte] = Field(
+        (255, 255, 255),
+        description="what transparent places of an image show: red, green and blue in 0..255; white, as in a browser",
+    )
+    grey_bits: int | None = Field(
+        None,
+        ge=8,
+        le=16,
+        description="bits that grey values in 16-bit files have, such as 12 of a microscope's camera; "
+        "seen from the images when left out",
     )
     classes: tuple[str, ...] | None = Field(
         None, min_length=2, description="keep only these classes, labelled in this order; all of them when left out"

@@ -77,12 +77,14 @@ class RawDataset:
     `groups` names, for each image of a split, what it belongs to, such as its speaker: a group is never divided.
     `copies`, int64 (n,), holds for each image of a split -1, or the place of the one that it is a changed copy of: a
     copy is trained on when its original is, and is in no other split.
+    `warnings` says what the user should know of the data set, such as files that were left out.
     """
 
     classes: tuple[str, ...]
     splits: Mapping[str, Images]
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     copies: Mapping[str, Labels] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Split(Protocol):

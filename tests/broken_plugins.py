@@ -54,12 +54,18 @@ def shared_array(options):
     return RawDataset(("a", "b", "c"), {"train": ArrayImages(images, LABELS)})
 
 
+def float_images(options):
+    shades = np.random.default_rng(0).random((90, 12, 12), dtype=np.float32)
+    return RawDataset(("a", "b", "c"), {"train": ArrayImages(shades, LABELS)})
+
+
 @hookimpl
 def edgeopt_datasets():
     names = ("a", "b", "c")
     yield dataset("good-data", lambda options: RawDataset(names, {"train": images(LABELS)}))
     yield dataset("wrong-labels", lambda options: RawDataset(names, {"train": images(LABELS + 1)}))
     yield dataset("wrong-type", lambda options: RawDataset(names, {"train": images(LABELS.astype(np.float32))}))
+    yield dataset("float-images", float_images)
     yield dataset("restless", lambda options: RawDataset(names, {"train": images(LABELS, next(COUNTER))}))
     yield dataset("same-images", shared_array)
     yield dataset("twice-a-name", lambda options: RawDataset(("a", "a", "c"), {"train": images(LABELS)}))

@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
+from pydantic import ValidationError
 
 from edgeopt.data.cache import StreamedSplit, load_data, load_split, load_training
 from edgeopt.data.images import ArrayImages, FileImages, open_image
 from edgeopt.data.prepare import prepare, preprocessing_of
-from edgeopt.data.splits import SPLITS, apportion, draw, evenly
+from edgeopt.data.splits import SPLITS, Drawing, apportion, draw, evenly, interleaved
 from edgeopt.errors import DataError
 from edgeopt.json_values import to_text
 from edgeopt.options import Augmentation, DatasetOptions, SplitShares
@@ -163,6 +164,59 @@ def test_given_splits_are_kept_and_calibration_leaves_train() -> None:
         "validation": ("validation", 20),
         "test": ("test", 14),
     }
+
+
+@given(st.lists(st.integers(0, 60), min_size=2, max_size=8), st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_any_beginning_of_a_split_is_spread_over_the_classes(counts: list[int], seed: int) -> None:
+    """One image of each class comes first, and each class has its share of every beginning."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    drawing = Drawing("train", np.arange(len(labels)), labels)
+    mixed = interleaved(drawing, len(counts), seed)
+    assert sorted(mixed.indices) == list(range(len(labels)))
+    np.testing.assert_array_equal(mixed.labels, labels[mixed.indices])
+    present = [label for label, count in enumerate(counts) if count]
+    assert sorted(mixed.labels[: len(present)]) == present
+    for label in present:
+        assert (np.diff(mixed.indices[mixed.labels == label]) > 0).all()  # each class in the order that it had
+        share = counts[label] / len(labels)
+        ahead = np.cumsum(mixed.labels == label) - share * np.arange(1, len(labels) + 1)
+        assert ahead.max() <= 1 + 1e-9 and ahead.min() >= -len(present) * share - 1e-9
+
+
+def test_every_split_begins_with_all_classes_given_ones_too() -> None:
+    """A folder that is read class by class, with a test split of its own, calibration, copies and groups."""
+    raw = dataset(200, 200, 200, test=[0] * 50 + [1] * 50 + [2] * 50)
+    drawn = draw(raw, OPTIONS)
+    for name in SPLITS:
+        labels = drawn.splits[name].labels
+        for size in (3, 8, 16, 32, len(labels) // 2):
+            counts = np.bincount(labels[:size], minlength=3)
+            assert counts.max() - counts.min() <= 1, name
+        strided = np.bincount(labels[::3], minlength=3)  # no period that a stride could meet
+        assert strided.max() < 0.7 * strided.sum()
+
+
+@pytest.mark.parametrize("labels", [np.eye(2)[[0, 1] * 20], np.array([0.0, 1.0] * 20), np.array([{0}, {1}] * 20)])
+def test_labels_that_are_not_one_number_an_image_are_refused(labels: np.ndarray) -> None:
+    raw = RawDataset(("a", "b"), {"train": ArrayImages(np.zeros((40, 8, 8), dtype=np.uint8), labels)})
+    assert "neither one-hot nor several labels" in message(lambda: draw(raw, OPTIONS))
+
+
+def test_class_names_that_only_look_alike() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    images = ArrayImages(np.zeros((40, 8, 8), dtype=np.uint8), np.array([0, 1] * 20))
+    twice = RawDataset((composed, decomposed), {"train": images})
+    assert "two classes are called" in message(lambda: draw(twice, OPTIONS))
+    raw = RawDataset((decomposed, "tea"), {"train": images})
+    assert draw(raw, OPTIONS.model_copy(update={"classes": ("tea", composed)})).classes == ("tea", decomposed)
+
+
+@pytest.mark.parametrize("option", ["mean", "std"])
+def test_statistics_of_pixels_are_refused_with_what_to_write(option: str) -> None:
+    with pytest.raises(ValidationError, match=r"divide by 255 and write \[0.485, 0.456, 0.406\]"):
+        DatasetOptions(**{option: (123.675, 116.28, 103.53)})
+    assert getattr(DatasetOptions(**{option: (1.0, 0.5, 0.1)}), option) == (1.0, 0.5, 0.1)
 
 
 def test_calibration_stops_at_512() -> None:

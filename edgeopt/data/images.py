@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import struct
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from edgeopt.errors import DataError, Problem
+from edgeopt.preprocessing import DEPTH
 
 if TYPE_CHECKING:
     from edgeopt.arrays import Labels, Pixels
     from edgeopt.preprocessing import Preprocessing
     from edgeopt.types import Images
 
-#: What Pillow raises for bytes that are not a whole image; a broken PNG is a SyntaxError to it.
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+#: What decoders raise for bytes that are not a whole image; a broken PNG is a SyntaxError to Pillow.
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error, Image.DecompressionBombError)
+
+_BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE = 258, 281  # tags of TIFF
+
+
+@runtime_checkable
+class NamedImages(Protocol):
+    """Images that can say where one of them stands, for errors."""
+
+    def name_of(self, index: int) -> str:
+        """The file of image `index`, or what else a person finds it by."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,32 +59,59 @@ class FileImages:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Any:
-        return open_image(self.files[index], str(self.files[index]))
+        return open_image(self.files[index], self.name_of(index))
+
+    def name_of(self, index: int) -> str:
+        """The path of the file."""
+        return str(self.files[index])
 
 
 def open_image(source: Path | bytes, name: str) -> Image.Image:
-    """Decodes an image file, or the bytes of one, whole: 8 bits a channel, not yet turned upright.
+    """Decodes an image file, or the bytes of one, whole; not yet turned upright, made opaque or brought to 8 bits.
 
     Raises `DataError` with `name` when it is not an image, is cut short or cannot be read.
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()
-    except UNREADABLE as error:
+    except Exception as error:  # whatever a decoder stumbles over, it is about this file
         raise unreadable(name, error) from error
-    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8 instead of scaling them
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "I" and image.format == "PPM":  # Pillow has scaled its values to 16 bits, in numbers of 32
+        return Image.fromarray(np.asarray(image).clip(0, 2**16 - 1).astype(np.uint16))
     if image.mode in ("I", "F"):
         raise unreadable(name, ValueError(f"its pixels are 32-bit numbers (mode {image.mode}) of unknown range"))
+    if image.mode.startswith("I;16") and (bits := _told_bits(image)):
+        image.info[DEPTH] = bits
     return image
+
+
+def _told_bits(image: Image.Image) -> int | None:
+    """How many bits the file says that its values have; None where it only says that they are kept in 16.
+
+    PNG is not asked: its values always fill all 16 bits, by the format's rules.
+    """
+    tags = getattr(image, "tag_v2", {})
+    most, bits = tags.get(_MAX_SAMPLE_VALUE), tags.get(_BITS_PER_SAMPLE)
+    most, bits = (value[0] if isinstance(value, tuple) and value else value for value in (most, bits))
+    if isinstance(most, int) and 2**8 <= most < 2**16 - 1:
+        return most.bit_length()
+    return bits if isinstance(bits, int) and 8 < bits < 16 else None
 
 
 def unreadable(name: str, error: Exception) -> DataError:
     """The error for one image that cannot be read."""
-    reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-    return DataError(
-        Problem(f"{name} cannot be read: {reason}", 'remove it, or set on_error = "skip" to go on without it')
-    )
+    hint = 'remove it, or set on_error = "skip" to go on without it'
+    if isinstance(error, DataError):
+        problem = error.problems[0]
+        return DataError(replace(problem, message=f"{name} cannot be read: {problem.message}"))
+    reason = str(error) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):
+        reason = "not an image"
+    elif not isinstance(error, UNREADABLE):
+        reason = f"{type(error).__name__}: {error}"
+    elif isinstance(error, MemoryError):
+        reason = "there is not enough memory for it"
+    return DataError(Problem(f"{name} cannot be read: {reason}", hint))
 
 
 def labels_of(values: Any) -> Labels:
@@ -80,8 +120,16 @@ def labels_of(values: Any) -> Labels:
 
 
 def read_pixels(images: Images, source: str, index: int, preprocessing: Preprocessing) -> Pixels:
-    """One image, preprocessed; raises `DataError` when it cannot be read."""
+    """One image, preprocessed; raises `DataError` with its name when it cannot be read."""
     try:
-        return preprocessing.pixels(images[index])
-    except UNREADABLE as error:  # a plugin that decodes late, or does not name its images
-        raise unreadable(f"image {index} of the {source} split", error) from error
+        image = images[index]
+    except UNREADABLE as error:  # a plugin that does not name its images
+        raise unreadable(_name(images, source, index), error) from error
+    try:
+        return preprocessing.pixels(image)
+    except Exception as error:  # an image that is decoded late, or that Pillow cannot convert
+        raise unreadable(_name(images, source, index), error) from error
+
+
+def _name(images: Images, source: str, index: int) -> str:
+    return images.name_of(index) if isinstance(images, NamedImages) else f"image {index} of the {source} split"

@@ -15,20 +15,21 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from edgeopt.data.cache import DESCRIPTION, split_file
+from edgeopt.data.depth import deduced_bits
 from edgeopt.data.facts import PreparedData, SplitFacts
 from edgeopt.data.images import read_pixels
 from edgeopt.data.splits import SPLITS, Drawing, Drawn, draw
 from edgeopt.errors import DataError, Problem
 from edgeopt.fingerprint import digest
 from edgeopt.options import DatasetOptions
-from edgeopt.preprocessing import Preprocessing
+from edgeopt.preprocessing import GREY_BITS, Preprocessing
 from edgeopt.progress import Bar, Progress
 from edgeopt.types import RawDataset
 
@@ -49,6 +50,8 @@ def preprocessing_of(options: DatasetOptions) -> Preprocessing:
         mean=options.mean,
         std=options.std,
         interpolation=options.interpolation,
+        background=options.background,
+        grey_bits=options.grey_bits or GREY_BITS,
     )
 
 
@@ -69,7 +72,7 @@ def prepare(
     """
     _check_shape(raw)
     drawn = draw(raw, options, images)
-    preprocessing = preprocessing_of(options)
+    preprocessing, depth_warnings = _with_depth(preprocessing_of(options), options, raw, drawn)
     reader = _Reader(raw, preprocessing, options.on_error == "skip")
     total = sum(len(drawing) for drawing in drawn.splits.values())
     with progress.bar("reading images", total) as bar, ThreadPoolExecutor(_threads()) as pool:
@@ -105,7 +108,13 @@ def prepare(
         bytes=sum(each.bytes for each in stored.values()),
         skipped=tuple(reader.skipped),
         duplicates=duplicates,
-        warnings=(*drawn.warnings, *_duplicate_warnings(duplicates), *_skip_warnings(reader.skipped)),
+        warnings=(
+            *raw.warnings,
+            *drawn.warnings,
+            *depth_warnings,
+            *_duplicate_warnings(duplicates),
+            *_skip_warnings(reader.skipped),
+        ),
     )
 
 
@@ -198,6 +207,24 @@ def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
     """Puts the header of an .npy file at its front; the format leaves room for any length of the first axis."""
     stream.seek(0)
     np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def _with_depth(
+    preprocessing: Preprocessing, options: DatasetOptions, raw: RawDataset, drawn: Drawn
+) -> tuple[Preprocessing, list[str]]:
+    """The preprocessing with the depth of 16-bit grey images, seen from them where no option says it."""
+    if options.grey_bits is not None:
+        return preprocessing, []
+    chosen = [(raw.splits[each.source], each.indices) for each in drawn.splits.values()]
+    bits = deduced_bits(chosen, _threads())
+    if bits is None:
+        return preprocessing, []
+    said = (
+        f"no value of the 16-bit images is above {2**bits - 1}: they were taken for values of {bits} bits, "
+        "and scaled so; "
+        f"set grey_bits = {bits} to say so, or grey_bits = 16 where they are dark"
+    )
+    return replace(preprocessing, grey_bits=bits), [said]
 
 
 def _check_shape(raw: RawDataset) -> None:

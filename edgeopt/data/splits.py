@@ -1,11 +1,13 @@
 """Which image goes into which split: classes are chosen, missing splits drawn, and no image is in two of them.
 
 Every class has one seeded order of its images, and splits take from its front. So a run with fewer images sees a
-subset of a larger one's, and a class more or less moves no image of the other classes from test to train.
+subset of a larger one's, and a class more or less moves no image of the other classes from test to train. Inside a
+split the classes are interleaved, so that any number of its first images is spread over them.
 """
 
 from __future__ import annotations
 
+import unicodedata
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -81,12 +83,22 @@ def draw(raw: RawDataset, options: DatasetOptions, images: int | None = None) ->
             hint = "it comes out of train, which has one image of each class: raise `limit`, or lower the other shares"
         raise DataError(Problem(f"the {empty[0]} split would be empty", hint))
     warnings = (*_warnings(splits, classes), *_shared_groups(raw, splits))
-    return Drawn(classes, {name: _in_order(splits[name]) for name in SPLITS}, warnings)
+    ordered = {name: interleaved(splits[name], len(classes), options.shares.seed) for name in SPLITS}
+    return Drawn(classes, ordered, warnings)
 
 
 def _choose(known: tuple[str, ...], wanted: tuple[str, ...] | None) -> tuple[str, ...]:
     """The classes to keep, in the order of their labels."""
-    chosen = known if wanted is None else wanted
+    alike: dict[str, str] = {}
+    for name in known:  # texts look the same to a person, whichever way their accents are written
+        composed = unicodedata.normalize("NFC", name)
+        if composed in alike:
+            both = "" if alike[composed] == name else f", written {alike[composed]!a} and {name!a}"
+            raise DataError(
+                Problem(f"two classes are called {name!r}{both}", "give each class a name of its own, or make them one")
+            )
+        alike[composed] = name
+    chosen = known if wanted is None else tuple(alike.get(unicodedata.normalize("NFC", each), each) for each in wanted)
     problems = [
         Problem(f"the data set has no class {name!r}", did_you_mean(name, known), option="classes")
         for name in chosen
@@ -103,9 +115,7 @@ def _choose(known: tuple[str, ...], wanted: tuple[str, ...] | None) -> tuple[str
 
 def _given(raw: RawDataset, name: str, classes: tuple[str, ...], seed: int) -> Drawing:
     """A raw split with the chosen classes only, relabelled, each class in its seeded order."""
-    labels = np.asarray(raw.splits[name].labels, dtype=np.int64)
-    if labels.shape != (len(raw.splits[name]),):
-        raise DataError(f"the {name} split has {len(raw.splits[name])} images and labels of shape {labels.shape}")
+    labels = _labels_of(raw, name)
     strangers = int(((labels < 0) | (labels >= len(raw.classes))).sum())
     if strangers:
         raise DataError(
@@ -121,6 +131,18 @@ def _given(raw: RawDataset, name: str, classes: tuple[str, ...], seed: int) -> D
         random = np.random.default_rng([seed, zlib.crc32(class_name.encode())])
         order.append((random.permutation(indices), np.full(len(indices), label, dtype=np.int64)))
     return Drawing(name, *(np.concatenate(parts) for parts in zip(*order, strict=True)))
+
+
+def _labels_of(raw: RawDataset, name: str) -> Labels:
+    """The class of each image of a raw split; raises for anything but one whole number an image."""
+    labels = np.asarray(raw.splits[name].labels)
+    hint = "a data set gives one class index an image, int64 (n,): neither one-hot nor several labels"
+    if labels.shape != (len(raw.splits[name]),):
+        what = f"the {name} split has {len(raw.splits[name])} images and labels of shape {labels.shape}"
+        raise DataError(Problem(what, hint))
+    if len(labels) and labels.dtype.kind not in "iu":
+        raise DataError(Problem(f"the labels of the {name} split are {labels.dtype}, not whole numbers", hint))
+    return labels.astype(np.int64)
 
 
 def _require_images(train: Drawing, classes: tuple[str, ...]) -> None:
@@ -172,7 +194,7 @@ def _drawn_by_groups(
         return splits
     groups = np.asarray(raw.groups["train"], dtype=str)
     originals = _originals(raw, "train")
-    labels = np.asarray(raw.splits["train"].labels, dtype=np.int64)
+    labels = _labels_of(raw, "train")
     needed = {raw.classes.index(name): name for name in classes}
     taken = draw_groups(groups[originals].tolist(), labels[originals], needed, shares, options.shares.seed)
     for name, chosen in taken.items():
@@ -281,9 +303,20 @@ def _subset(drawing: Drawing, chosen: NDArray[np.bool_]) -> Drawing:
     return replace(drawing, indices=drawing.indices[chosen], labels=drawing.labels[chosen])
 
 
-def _in_order(drawing: Drawing) -> Drawing:
-    """The drawing in the data set's own order, in which files are read fastest."""
-    order = np.argsort(drawing.indices)
+def interleaved(drawing: Drawing, classes: int, seed: int) -> Drawing:
+    """The drawing in an order of which every beginning is spread over the classes, each in the order that it had.
+
+    The j-th of a class's n images stands at j / n of the way, and chance, from `seed`, orders those that meet. So the
+    first images are one of each class, and among the first k, a class has its share of k to within as many images as
+    there are classes. Whoever takes the first images of a split (to calibrate, to compare, to try) sees all of it.
+    """
+    counts = drawing.per_class(classes)
+    by_class = np.argsort(drawing.labels, kind="stable")
+    labels = drawing.labels[by_class]
+    starts = np.concatenate([[0], np.cumsum(counts)])[:-1]
+    way = (np.arange(len(drawing)) - starts[labels]) / counts[labels]
+    chance = np.random.default_rng([seed, len(drawing)]).random(len(drawing))
+    order = by_class[np.lexsort((chance, way))]
     return replace(drawing, indices=drawing.indices[order], labels=drawing.labels[order])
 
 

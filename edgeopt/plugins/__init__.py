@@ -23,6 +23,8 @@ from edgeopt.errors import (
 from edgeopt.fingerprint import digest, files_fingerprint, installed_version, versions_of
 from edgeopt.options import (
     Augmentation,
+    ChannelDeviations,
+    ChannelMeans,
     DatasetOptions,
     ExporterOptions,
     FileInput,
@@ -93,6 +95,8 @@ __all__ = [
     "Budget",
     "Card",
     "Change",
+    "ChannelDeviations",
+    "ChannelMeans",
     "CheckpointError",
     "Classification",
     "Curve",

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
-
 from pydantic import Field
 
-from edgeopt.plugins import IMAGENET_MEAN, IMAGENET_STD, Options
-
-Positive: TypeAlias = Annotated[float, Field(gt=0)]
+from edgeopt.plugins import IMAGENET_MEAN, IMAGENET_STD, ChannelDeviations, ChannelMeans, Options
 
 
 class Pt2Options(Options):
     """A `.pt2` file of `torch.export.save`."""
 
-    mean: tuple[float, float, float] = Field(
+    mean: ChannelMeans = Field(
         IMAGENET_MEAN, description="per-channel mean that the model was trained with, of pixels scaled to 0..1"
     )
-    std: tuple[Positive, Positive, Positive] = Field(
-        IMAGENET_STD, description="per-channel standard deviation of the same"
-    )
+    std: ChannelDeviations = Field(IMAGENET_STD, description="per-channel standard deviation of the same")
     classes: tuple[str, ...] | None = Field(None, description='names of the outputs; "0", "1", … when left out')

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from edgeopt.plugins import IMAGENET_MEAN, IMAGENET_STD, Options, PosixPath, did_you_mean
+from edgeopt.plugins import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ChannelDeviations,
+    ChannelMeans,
+    Options,
+    PosixPath,
+    did_you_mean,
+)
 from edgeopt_tensorflow.architectures import ARCHITECTURES
 
 KERAS = "keras"
@@ -21,7 +29,6 @@ Precision: TypeAlias = Literal["float32", "float16", "dynamic-int8", "int8"]
 Scale: TypeAlias = Literal["recipe", "pixels", "unit", "symmetric"]
 """The scale of the images that a model file expects."""
 
-_Positive: TypeAlias = Annotated[float, Field(gt=0)]
 _SCALE = (
     'images that the file expects: "recipe", as the data set normalizes them; "pixels", 0..255; "unit", 0..1; '
     '"symmetric", -1..1'
@@ -139,12 +146,10 @@ class _ReaderOptions(Options):
     image_size: int | None = Field(
         None, ge=8, le=4096, description="edge of the square image, px, where the file leaves it open"
     )
-    mean: tuple[float, float, float] = Field(
+    mean: ChannelMeans = Field(
         IMAGENET_MEAN, description="per-channel mean that the model was trained with, of pixels scaled to 0..1"
     )
-    std: tuple[_Positive, _Positive, _Positive] = Field(
-        IMAGENET_STD, description="per-channel standard deviation of the same"
-    )
+    std: ChannelDeviations = Field(IMAGENET_STD, description="per-channel standard deviation of the same")
     classes: tuple[str, ...] | None = Field(None, description='names of the outputs; "0", "1", … when left out')
 
 

@@ -1,0 +1,108 @@
+"""The files below a folder in one look at it: links are followed, and what leads nowhere is named. Light."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+_LITTER = frozenset({"desktop.ini", "thumbs.db"})  # what systems leave in folders of images
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file below a folder: its path with "/" between folders, its size in bytes and when it was changed, in ns."""
+
+    name: str
+    size: int
+    changed: int
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """What `files_below` found, each sorted by path.
+
+    `taken` are the files asked for, `others` the names of all other files, and `broken` says of each link that leads
+    nowhere, or back to a folder that it lies in, what is wrong with it.
+    """
+
+    taken: tuple[FoundFile, ...]
+    others: tuple[str, ...]
+    broken: tuple[tuple[str, str], ...]
+
+
+def files_below(root: Path, takes: Callable[[str], bool], *, leaves: Callable[[str], bool] | None = None) -> FoundFiles:
+    """All files below `root` at any depth, hidden ones left out; `takes` chooses by name, `leaves` folders to pass by.
+
+    Links to files and folders are followed; one that leads to a folder above itself is not, and is `broken`. Dangling
+    links are `broken`, whatever they are called.
+
+    Raises `OSError` for a folder that cannot be read.
+    """
+    walk = _Walk(takes, leaves or (lambda _: False), [], [], [])
+    here = root.stat()
+    walk.into(str(root), "", ((here.st_dev, here.st_ino),))
+    walk.taken.sort(key=lambda file: file.name.split("/"))
+    return FoundFiles(
+        tuple(walk.taken),
+        tuple(sorted(walk.others, key=lambda name: name.split("/"))),
+        tuple(sorted(walk.broken)),
+    )
+
+
+@dataclass(frozen=True)
+class _Walk:
+    takes: Callable[[str], bool]
+    leaves: Callable[[str], bool]
+    taken: list[FoundFile]
+    others: list[str]
+    broken: list[tuple[str, str]]
+
+    def into(self, folder: str, below: str, above: tuple[tuple[int, int], ...]) -> None:
+        for entry in _entries(folder):
+            name = f"{below}{entry.name}"
+            try:
+                found = entry.stat()
+            except OSError as error:
+                self.broken.append((name, _what_is_wrong(entry, error)))
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                identity = (found.st_dev, found.st_ino)
+                if identity in above:
+                    self.broken.append((name, "is a link back to a folder that it lies in"))
+                elif not self.leaves(entry.name):
+                    self.into(entry.path, f"{name}/", (*above, identity))
+            elif self.takes(entry.name):
+                self.taken.append(FoundFile(name, found.st_size, found.st_mtime_ns))
+            elif entry.name.lower() not in _LITTER:
+                self.others.append(name)
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                yield entry
+
+
+def _what_is_wrong(entry: os.DirEntry[str], error: OSError) -> str:
+    if not entry.is_symlink():
+        raise error
+    target = Path(entry.path).readlink()
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f"is a link to {target}, which is not there"
+    return f"is a link to {target}, which cannot be followed: {error.strerror or error}"
+
+
+def counted_suffixes(names: tuple[str, ...]) -> str:
+    """How many of these names end in what, the most frequent first: "30 .heic, 1 without a suffix"."""
+    counts: dict[str, int] = {}
+    for name in names:
+        suffix = PurePosixPath(name).suffix.lower() or "without a suffix"
+        counts[suffix] = counts.get(suffix, 0) + 1
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{count} {suffix}" for suffix, count in ranked[:6]]
+    rest = sum(count for _, count in ranked[6:])
+    return ", ".join(shown) + (f", {rest} others" if rest else "")
