@@ -536,6 +536,7 @@ def write_run(folder, data: TrainingData, *, steps=("train", "ptq"), name: str =
         environment=Environment(python="", platform="", machine="", processor="", cores=1),
         rows=(),
         passes=(*after.history, *(PassRecord(step) for step in steps[1:])),
+        float_model="bb" * 32,
     )
     (folder / name).mkdir()
     (folder / name / "report.json").write_text(report.to_json())
