@@ -11,12 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgeopt.data.augment_constants import CROP_ASPECTS, ERASED_ASPECTS, ERASED_SHARES, LUMA
 from edgeopt.options import Augmentation
-
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns colours to grey
-_ASPECTS = (3 / 4, 4 / 3)  # of a scaled crop
-_ERASED_SHARES = (0.02, 0.33)
-_ERASED_ASPECTS = (0.3, 3.3)
 
 
 def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
@@ -92,7 +88,7 @@ def _moved(pixels: Tensor, augmentation: Augmentation, draw: _Draw) -> Tensor:
     width = height = torch.ones(draw.count, device=pixels.device)
     x = y = torch.zeros(draw.count, device=pixels.device)
     if augmentation.crop_scale < 1.0:
-        area, aspect = draw.uniform(augmentation.crop_scale, 1.0), draw.log_uniform(*_ASPECTS)
+        area, aspect = draw.uniform(augmentation.crop_scale, 1.0), draw.log_uniform(*CROP_ASPECTS)
         width, height = (area * aspect).sqrt().clamp(max=1.0), (area / aspect).sqrt().clamp(max=1.0)
         x, y = draw.uniform(width - 1.0, 1.0 - width), draw.uniform(height - 1.0, 1.0 - height)
     most = math.radians(augmentation.rotation_degrees)
@@ -123,7 +119,7 @@ def _erased(pixels: Tensor, probability: float, draw: _Draw) -> Tensor:
     """A rectangle of the image's mean colour, over some of the images."""
     size = pixels.shape[-1]
     chosen = draw.chance(probability)
-    share, aspect = draw.uniform(*_ERASED_SHARES), draw.log_uniform(*_ERASED_ASPECTS)
+    share, aspect = draw.uniform(*ERASED_SHARES), draw.log_uniform(*ERASED_ASPECTS)
     width, height = ((share * aspect).sqrt() * size).clamp(1, size), ((share / aspect).sqrt() * size).clamp(1, size)
     left, top = draw.uniform(0.0, 1.0) * (size - width), draw.uniform(0.0, 1.0) * (size - height)
     place = torch.arange(size, device=pixels.device) + 0.5
@@ -139,7 +135,7 @@ def _factor(share: float, draw: _Draw) -> Tensor:
 
 
 def _grey(pixels: Tensor) -> Tensor:
-    weights = torch.tensor(_LUMA, device=pixels.device).view(1, 3, 1, 1)
+    weights = torch.tensor(LUMA, device=pixels.device).view(1, 3, 1, 1)
     return (pixels * weights).sum(dim=1, keepdim=True)
 
 

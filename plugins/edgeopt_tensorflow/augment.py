@@ -7,17 +7,13 @@ import math
 import numpy as np
 from PIL import Image
 
+from edgeopt.data.augment_constants import CROP_ASPECTS, ERASED_ASPECTS, ERASED_SHARES, LUMA
 from edgeopt.plugins import TYPE_CHECKING, Augmentation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgeopt.plugins import Pixels
-
-_LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601, as Pillow turns colours to grey
-_ASPECTS = (3 / 4, 4 / 3)  # of a scaled crop
-_ERASED_SHARES = (0.02, 0.33)
-_ERASED_ASPECTS = (0.3, 3.3)
 
 
 def augment(pixels: Pixels, augmentation: Augmentation, random: np.random.Generator) -> Pixels:
@@ -59,7 +55,7 @@ def _moved(image: Pixels, wanted: Augmentation, random: np.random.Generator) -> 
     width = height = 1.0
     x = y = 0.0  # of the crop's middle, from -1 to 1
     if wanted.crop_scale < 1.0:
-        area, aspect = random.uniform(wanted.crop_scale, 1.0), _log_uniform(_ASPECTS, random)
+        area, aspect = random.uniform(wanted.crop_scale, 1.0), _log_uniform(CROP_ASPECTS, random)
         width, height = min(1.0, math.sqrt(area * aspect)), min(1.0, math.sqrt(area / aspect))
         x, y = random.uniform(width - 1, 1 - width), random.uniform(height - 1, 1 - height)
     most = math.radians(wanted.rotation_degrees)
@@ -91,7 +87,7 @@ def _recoloured(image: Pixels, wanted: Augmentation, random: np.random.Generator
 def _erased(image: Pixels, random: np.random.Generator) -> Pixels:
     """A rectangle of the image's mean colour."""
     size = len(image)
-    share, aspect = random.uniform(*_ERASED_SHARES), _log_uniform(_ERASED_ASPECTS, random)
+    share, aspect = random.uniform(*ERASED_SHARES), _log_uniform(ERASED_ASPECTS, random)
     width, height = (round(min(size, max(1.0, math.sqrt(share * ratio) * size))) for ratio in (aspect, 1 / aspect))
     left, top = random.integers(0, size - width + 1), random.integers(0, size - height + 1)
     erased = image.copy()
@@ -109,7 +105,7 @@ def _factor(share: float, random: np.random.Generator) -> np.float32:
 
 
 def _grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (image @ _LUMA)[:, :, None]
+    return (image @ np.float32(LUMA))[:, :, None]
 
 
 def _rounded(values: NDArray[np.float32]) -> Pixels:
