@@ -16,11 +16,11 @@ from edgeopt.networks.bits import (
     Rounding,
     layer_bits,
     narrow_activations,
-    operator_name,
     packed_layers,
     saturating_activations,
     spell_out_saturation,
 )
+from edgeopt.networks.layers import operator_name
 from edgeopt.options import Options
 from edgeopt.plugins.declarations import Bits, PassPlugin
 from edgeopt.plugins.registry import load_registry

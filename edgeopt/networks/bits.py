@@ -12,16 +12,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeopt.networks.layers import LayerKind, layer_call, operator_name
+
 if TYPE_CHECKING:  # torch is heavy: whoever has a program has imported it already
     from torch.export import ExportedProgram
     from torch.fx import Node
 
 CONTAINER_BITS = 8
 """Bits of int8, which holds the integers of a quantized program."""
+FLOAT_BITS = 32
+"""In place of bits: what stays in float."""
 PACKED_BITS = 4
 """Weights of so many bits or fewer are packed two to a byte where the format has such a type."""
 
-_LAYERS = ("aten.conv", "aten.linear", "aten.addmm", "aten.mm.")
 _LAYOUT = ("aten.t.", "aten.transpose", "aten.permute", "aten.view", "aten.reshape", "aten.unsqueeze", "aten.squeeze")
 #: Operators whose results lie between the smallest and the largest of their inputs, or are zero.
 _WITHIN = (
@@ -66,12 +69,29 @@ class Rounding:
     @property
     def bits(self) -> int:
         """Bits that the integers need."""
-        return _bits(self.low, self.high)
+        return bits_between(self.low, self.high)
 
     @property
     def values(self) -> tuple[float, float]:
         """The smallest and the largest value that there is an integer for."""
         return self.scale * (self.low - self.zero_point), self.scale * (self.high - self.zero_point)
+
+
+def bits_between(low: int, high: int) -> int:
+    """Bits that the integers from `low` to `high` need: four for -7 to 7, and for -8 to 7."""
+    return (high - low).bit_length()
+
+
+def weight_range(bits: int) -> tuple[int, int]:
+    """The smallest and the largest integer of a weight: -7 and 7 for four bits, so that a scale may change its sign."""
+    most = 2 ** (bits - 1) - 1
+    return -most, most
+
+
+def activation_range(bits: int) -> tuple[int, int]:
+    """The smallest and the largest integer of an activation: -8 and 7 for four bits."""
+    half = 2 ** (bits - 1)
+    return -half, half - 1
 
 
 def layer_bits(program: ExportedProgram) -> tuple[LayerBits, ...]:
@@ -83,10 +103,10 @@ def layer_bits(program: ExportedProgram) -> tuple[LayerBits, ...]:
             _layer_name(program, weight) or layer.name,
             _bits_behind(weight),
             _bits_behind(value),
-            is_linear=not operator_name(layer).startswith("aten.conv"),
-            is_transposed=operator_name(layer).startswith("aten.conv_transpose"),
+            is_linear=kind is LayerKind.LINEAR,
+            is_transposed=kind is LayerKind.TRANSPOSED,
         )
-        for layer, value, weight in _layers(program)
+        for layer, value, weight, kind in _layers(program)
     )
 
 
@@ -97,7 +117,7 @@ def float_layers_of_integers(program: ExportedProgram) -> tuple[tuple[Node, Node
     constants = _constants(program)
     return tuple(
         (layer, value)
-        for layer, value, weight in _layers(program)
+        for layer, value, weight, _ in _layers(program)
         if _bits_behind(weight) is None and _bits_behind(value) is not None and not _is_constant(value, constants)
     )
 
@@ -158,11 +178,6 @@ def spell_out_saturation(program: ExportedProgram) -> int:
     return len(narrow)
 
 
-def operator_name(node: object) -> str:
-    """For instance `aten.conv2d.default`; empty for what is not an operator."""
-    return str(getattr(node, "target", "")) if getattr(node, "op", "") == "call_function" else ""
-
-
 def upstream(node: Node) -> Iterator[Node]:
     """A node and all that it depends on, each once."""
     seen, waiting = {node}, [node]
@@ -203,15 +218,12 @@ def _clamp_bounds(node: Node) -> tuple[float, float] | None:
     return None
 
 
-def _layers(program: ExportedProgram) -> Iterator[tuple[Node, Node, Node]]:
-    """Each layer whose weight is a constant, with its activation and its weight."""
+def _layers(program: ExportedProgram) -> Iterator[tuple[Node, Node, Node, LayerKind]]:
+    """Each layer whose weight is a constant, with its activation, its weight and its kind."""
     constants = _constants(program)
-    for node in program.graph.nodes:
-        if operator_name(node).startswith(_LAYERS):
-            first = 1 if operator_name(node).startswith("aten.addmm") else 0  # addmm has its bias first
-            value, weight = node.args[first : first + 2]
-            if _is_constant(weight, constants):
-                yield node, value, weight
+    for layer in filter(None, map(layer_call, program.graph.nodes)):
+        if _is_constant(layer.weight, constants):
+            yield layer.node, layer.input, layer.weight, layer.kind
 
 
 def _constants(program: ExportedProgram) -> set[str]:
@@ -231,11 +243,7 @@ def _bits_behind(node: Node) -> int | None:
         return None
     first = 4 if any(part in name for part in _PER_CHANNEL) else 3
     low, high = node.args[first : first + 2]
-    return _bits(int(low), int(high))  # type: ignore[arg-type]  # fx has no types
-
-
-def _bits(low: int, high: int) -> int:
-    return (high - low).bit_length()
+    return bits_between(int(low), int(high))  # type: ignore[arg-type]  # fx has no types
 
 
 def _through_layout(node: Node) -> Node:

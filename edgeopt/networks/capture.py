@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt.errors import ExportError, FunctionChangedError, Problem
 from edgeopt.networks.computed_weights import fold_computed_weights
 from edgeopt.networks.copies import copy_module
+from edgeopt.networks.layers import spell_out_linear_layers
 from edgeopt.networks.pooling import spell_out_adaptive_maxima
 from edgeopt.types import TORCH, Form, ModelState, Split
 
@@ -46,7 +47,7 @@ def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, in
     batch = fit_batch(example_input, batch_range)
     _require_logits(module, batch, smallest=batch_range[0])
     captured = program.module(check_guards=False)
-    if fold_computed_weights(captured):
+    if spell_out_linear_layers(captured) + fold_computed_weights(captured):
         program = export_program(captured, example_input, batch_range)
         captured = program.module(check_guards=False)
     require_same_function(

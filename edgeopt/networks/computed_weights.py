@@ -6,18 +6,16 @@ any other weight: quantizers know how to round it, and runtimes how to store it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.networks.bits import operator_name, upstream
+from edgeopt.networks.bits import upstream
+from edgeopt.networks.layers import layer_call, operator_name
 from edgeopt.networks.tensors import named_tensor, remove_named_tensor, set_named_tensor
 
 if TYPE_CHECKING:  # torch is heavy: who has a graph has imported it already
     from torch import Tensor, nn
     from torch.fx import GraphModule, Node
-
-_LAYERS = ("aten.conv", "aten.linear")
-_ROLES = {1: "weight", 2: "bias"}  # by the place among a layer's arguments
 
 
 def store_computed_weights(module: nn.Module) -> tuple[str, ...]:
@@ -74,14 +72,13 @@ def fold_computed_weights(model: GraphModule) -> int:
     import torch
 
     found = [
-        (layer, place, argument)
+        (layer, place, role)
         for layer in model.graph.nodes
-        if operator_name(layer).startswith(_LAYERS)
-        for place, argument in enumerate(layer.args)
-        if place in _ROLES and _is_computed(argument)
+        for place, role in _roles(layer)
+        if _is_computed(layer.args[place])
     ]
     with torch.no_grad():
-        values = [_value(model, argument) for _, _, argument in found]
+        values = [_value(model, layer.args[place]) for layer, place, _ in found]
     read_before = _constants_read(model)
     for layer, place, _ in found:
         layer.update_arg(place, None)
@@ -89,14 +86,23 @@ def fold_computed_weights(model: GraphModule) -> int:
     named: dict[str, Tensor | None] = dict.fromkeys(_constants_read(model))  # None for what others read
     for name in read_before - set(named):  # the results take their place
         remove_named_tensor(model, name)
-    for (layer, place, _), value in zip(found, values, strict=True):
-        name = _free_name(_module_of(layer), _ROLES[place], value, named)
+    for (layer, place, role), value in zip(found, values, strict=True):
+        name = _free_name(_module_of(layer), role, value, named)
         named[name] = value
-        set_named_tensor(model, name, value.contiguous())
+        set_named_tensor(model, name, value.detach().contiguous())
         with model.graph.inserting_before(layer):
             layer.update_arg(place, model.graph.get_attr(name))
     model.recompile()
     return len(found)
+
+
+def _roles(node: Node) -> Iterator[tuple[int, str]]:
+    """Places of a layer's arguments that may be computed, with the names that their results get."""
+    layer = layer_call(node)
+    if layer is not None:
+        yield layer.operator.weight, "weight"
+        if layer.bias is not None and layer.operator.bias is not None and layer.operator.bias < len(node.args):
+            yield layer.operator.bias, "bias"
 
 
 def _constants_read(model: GraphModule) -> set[str]:

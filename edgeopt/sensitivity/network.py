@@ -12,25 +12,9 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from edgeopt.networks.layers import LayerKind, LayerOperator, layer_operator
 from edgeopt.sensitivity.calls import Call, Code, Values, calls_of
 from edgeopt.types import Change
-
-aten = torch.ops.aten
-
-#: Operators with a weight; their first argument is their input, the second the weight.
-LAYER_OPERATORS: Mapping[object, str] = {
-    aten.linear.default: "linear",
-    aten.conv1d.default: "convolution",
-    aten.conv1d.padding: "convolution",
-    aten.conv2d.default: "convolution",
-    aten.conv2d.padding: "convolution",
-    aten.conv3d.default: "convolution",
-    aten.conv3d.padding: "convolution",
-    aten.conv_transpose1d.default: "transposed convolution",
-    aten.conv_transpose2d.input: "transposed convolution",
-    aten.conv_transpose3d.input: "transposed convolution",
-}
-_INPUT, _WEIGHT = 0, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,15 +27,20 @@ class Layer:
     """
 
     name: str
-    kind: str
+    operator: LayerOperator
     weight: Tensor
     is_parameter: bool
     nodes: tuple[Node, ...]
 
     @property
+    def kind(self) -> LayerKind:
+        """What the layer does."""
+        return self.operator.kind
+
+    @property
     def channel_axis(self) -> int:
         """The weight's axis of output channels."""
-        return 1 if self.kind == "transposed convolution" else 0
+        return self.operator.weight_axis % self.weight.dim()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +50,9 @@ class Moment:
     layer: Layer
     start: int
     values: Mapping[Node, Any]
+
+
+_Changes = Mapping[Node, tuple[LayerOperator, Change]]
 
 
 class Network:
@@ -87,7 +79,9 @@ class Network:
     def logits_from(self, moment: Moment, change: Change) -> Tensor:
         """Logits (n, classes) of the batch of `moment`, with its layer changed."""
         values = dict(moment.values)
-        self._run(values, moment.start, len(self._code.calls), dict.fromkeys(moment.layer.nodes, change))
+        layer = moment.layer
+        changes = dict.fromkeys(layer.nodes, (layer.operator, change))
+        self._run(values, moment.start, len(self._code.calls), changes)
         return self._answer(values)
 
     def walk(self, batch: Tensor, names: Iterable[str]) -> Iterator[Moment]:
@@ -104,28 +98,33 @@ class Network:
         """Calls `see(layer, input)` for all that enters each layer while `batches` run; returns how many images they
         hold.
         """
-        owners = {node: layer.name for layer in self.layers.values() for node in layer.nodes}
+        owners = {node: layer for layer in self.layers.values() for node in layer.nodes}
         images = 0
         with torch.inference_mode():
             for batch in batches:
                 images += len(batch)
                 values: Values = {self._code.input: batch}
                 for place, call in enumerate(self._code.calls):
-                    if call.node in owners:
-                        see(owners[call.node], self._value(call.args[_INPUT], values))
+                    if layer := owners.get(call.node):
+                        see(layer.name, self._value(call.args[layer.operator.input], values))
                     self._run(values, place, place + 1, {})
         return images
 
-    def _by_node(self, changes: Mapping[str, Change]) -> Mapping[Node, Change]:
-        return {node: change for name, change in changes.items() for node in self.layers[name].nodes}
+    def _by_node(self, changes: Mapping[str, Change]) -> _Changes:
+        layers = [(self.layers[name], change) for name, change in changes.items()]
+        return {node: (layer.operator, change) for layer, change in layers for node in layer.nodes}
 
-    def _run(self, values: Values, start: int, stop: int, changes: Mapping[Node, Change]) -> None:
+    def _run(self, values: Values, start: int, stop: int, changes: _Changes) -> None:
         for call in self._code.calls[start:stop]:
             args, kwargs = self._value(call.args, values), self._value(call.kwargs, values)
-            if change := changes.get(call.node):
-                entering = args[_INPUT] if change.input is None else change.input(args[_INPUT])
-                weight = args[_WEIGHT] if change.weight is None else change.weight
-                args = (entering, weight, *args[_WEIGHT + 1 :])
+            if changed := changes.get(call.node):
+                operator, change = changed
+                given = list(args)
+                if change.input is not None:
+                    given[operator.input] = change.input(given[operator.input])
+                if change.weight is not None:
+                    given[operator.weight] = change.weight
+                args = tuple(given)
             values[call.node] = call.operator(*args, **kwargs)
             for node in call.done_with:
                 del values[node]
@@ -141,17 +140,18 @@ class Network:
 
 def _layers(code: Code, parameters: Collection[str]) -> list[Layer]:
     """Calls with a constant weight, in order; those that share one are one layer."""
-    users: dict[Node, list[Call]] = {}
+    users: dict[Node, list[tuple[Call, LayerOperator]]] = {}
     for call in code.calls:
-        if call.operator in LAYER_OPERATORS and call.args[_WEIGHT] in code.constants:
-            users.setdefault(call.args[_WEIGHT], []).append(call)
+        operator = layer_operator(str(call.operator), call.node)
+        if operator is not None and call.args[operator.weight] in code.constants:
+            users.setdefault(call.args[operator.weight], []).append((call, operator))
     return [
         Layer(
-            name=_name_of(weight, calls[0].node),
-            kind=LAYER_OPERATORS[calls[0].operator],
+            name=_name_of(weight, calls[0][0].node),
+            operator=calls[0][1],
             weight=code.constants[weight],
             is_parameter=weight.op == "get_attr" and str(weight.target) in parameters,
-            nodes=tuple(call.node for call in calls),
+            nodes=tuple(call.node for call, _ in calls),
         )
         for weight, calls in users.items()
     ]

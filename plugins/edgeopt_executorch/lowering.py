@@ -19,6 +19,7 @@ from edgeopt.export.refusals import OperatorPlace, require_one_image, unsupporte
 from edgeopt.files import write_aside
 from edgeopt.networks.bits import narrow_activations, packed_layers
 from edgeopt.networks.capture import example_of, require_same_function
+from edgeopt.networks.layers import layer_operator
 from edgeopt.plugins import ExportError
 from edgeopt_executorch.backends import XNNPACK, partitioner_of
 from edgeopt_executorch.lowering_speed import patterns_of
@@ -45,6 +46,9 @@ _CONVERSIONS: Mapping[str, Callable[[ExportedProgram], ExportedProgram]] = {
     "dynamic-int8": to_dynamic_int8,
 }
 
+_BETWEEN_ACTIVATIONS = ("aten.bmm", "aten.baddbmm", "aten.matmul")
+"""Products that attention computes of two activations; a product by a constant is one of other names after lowering."""
+
 CARD_METHOD = "edgeopt_card"
 """The file's constant method that returns the card's JSON text: `program.load_method(CARD_METHOD).execute([])[0]`."""
 
@@ -52,7 +56,6 @@ _DEQUANTIZE = (
     torch.ops.quantized_decomposed.dequantize_per_tensor.default,
     torch.ops.quantized_decomposed.dequantize_per_channel.default,
 )
-_WEIGHTED = ("aten.convolution", "aten.conv1d", "aten.conv2d", "aten.linear", "aten.addmm", "aten.mm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,15 +227,15 @@ def _computes(node: Node) -> bool:
 
 
 def _is_weighted(node: Node) -> bool:
-    return operator_name(node).startswith(_WEIGHTED)
+    operator = layer_operator(operator_name(node), node)
+    return operator is not None and not operator_name(node).startswith(_BETWEEN_ACTIVATIONS)
 
 
 def _is_quantized(node: Node) -> bool:
-    if not _is_weighted(node):
+    operator = layer_operator(operator_name(node), node)
+    if operator is None or not _is_weighted(node):
         return False
-    operands = (
-        node.args[1:3] if operator_name(node).startswith("aten.addmm") else node.args[:2]
-    )  # addmm's first is the bias
+    operands = (node.args[operator.input], node.args[operator.weight])
     sources = [_before_layout(operand) for operand in operands if isinstance(operand, Node)]
     return all("dequantize_per_" in operator_name(source) for source in sources)
 

@@ -24,22 +24,11 @@ from torchao.quantization.pt2e import (
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from edgeopt.networks.layers import LayerCall, LayerKind, layer_call
+
 Observer = Literal["histogram", "minmax"]
 
 aten = torch.ops.aten
-# Transposed convolutions are not here: their output channels are on the weight's second axis, where TensorRT takes no
-# scale per channel.
-_CONVOLUTIONS = frozenset(
-    {
-        aten.conv1d.default,
-        aten.conv1d.padding,
-        aten.conv2d.default,
-        aten.conv2d.padding,
-        aten.conv3d.default,
-        aten.conv3d.padding,
-    }
-)
-_LAYERS = _CONVOLUTIONS | {aten.linear.default}
 _SUMS = frozenset({aten.add.Tensor, aten.add_.Tensor})
 _FUSED = frozenset(
     {aten.batch_norm.default, aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default}
@@ -62,8 +51,8 @@ class TensorRtQuantizer(Quantizer):
         for node in model.graph.nodes:
             if node.op != "call_function":
                 continue
-            if node.target in _LAYERS:
-                self._annotate_layer(node)
+            if layer := layer_call(node):
+                self._annotate_layer(layer)
             elif self._residual and node.target in _SUMS and (identity := _identity_of(node)) is not None:
                 _set_inputs(node, {identity: self._activation})
         return model
@@ -71,16 +60,11 @@ class TensorRtQuantizer(Quantizer):
     def validate(self, model: GraphModule) -> None:
         """Every annotation here is one that TensorRT takes."""
 
-    def _annotate_layer(self, node: Node) -> None:
-        activation, weight = node.args[:2]
-        # A weight that the network computes has no fixed range for each channel, and stays in float with its layer.
-        if (
-            isinstance(activation, Node)
-            and isinstance(weight, Node)
-            and weight.op == "get_attr"
-            and _is_float(activation)
-        ):
-            _set_inputs(node, {activation: self._activation, weight: self._weight})
+    def _annotate_layer(self, layer: LayerCall) -> None:
+        # A weight that the network computes has no fixed range for each channel, and stays in float with its layer. So
+        # does one with its output channels on another axis than the first, where TensorRT takes no scale per channel.
+        if layer.operator.weight_axis == 0 and layer.weight.op == "get_attr" and _is_float(layer.input):
+            _set_inputs(layer.node, {layer.input: self._activation, layer.weight: self._weight})
 
 
 def build_tensorrt(*, qat: bool, observer: Observer = "histogram", residual: bool = True) -> TensorRtQuantizer:
@@ -139,7 +123,8 @@ def _ends_in_convolution(node: Node) -> bool:
     """Whether a sum can be fused into the convolution, with or without BatchNorm and ReLU, that `node` comes from."""
     while node.target in _FUSED and len(node.users) == 1 and isinstance(node.args[0], Node):
         node = node.args[0]
-    return node.target in _CONVOLUTIONS and len(node.users) == 1
+    layer = layer_call(node)
+    return layer is not None and layer.kind is LayerKind.CONVOLUTION and len(node.users) == 1
 
 
 def _same_shape(first: Node, second: Node) -> bool:

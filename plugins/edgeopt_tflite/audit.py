@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from torch.export import ExportedProgram
 
-from edgeopt.networks.bits import layer_bits, operator_name
+from edgeopt.networks.bits import layer_bits
+from edgeopt.networks.layers import operator_name
 from edgeopt.plugins import ExportError, NothingChangedError
 from edgeopt_tflite.graph import Graph
 

@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 
 from edgeopt.export.predictor import quiet
 from edgeopt.export.refusals import OperatorPlace, require_one_image, unsupported
-from edgeopt.networks.bits import operator_name
+from edgeopt.networks.layers import operator_name
 from edgeopt.plugins import ExportError
 from edgeopt_tflite.audit import is_quantized
 from edgeopt_tflite.float_layers import mark_float_layers, unmark_float_layers

@@ -14,10 +14,6 @@ Quantizer = Annotated[Use[QuantizerPlugin], AsTable]
 BitsOrFloat = Annotated[int, Field(ge=2, le=8)] | Literal["float"]
 
 
-FLOAT_BITS = 32
-"""In place of bits: a layer stays in float."""
-
-
 class BitOptions(Options):
     """How many bits weights and activations take."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from edgeopt.networks.bits import FLOAT_BITS
 from edgeopt.plugins import (
     TYPE_CHECKING,
     Bits,
@@ -18,7 +19,7 @@ from edgeopt.plugins import (
     hookimpl,
 )
 from edgeopt_torchao.bits.allocated import fingerprint_allocation
-from edgeopt_torchao.options import FLOAT_BITS, BitOptions, BitsProbeOptions, PtqOptions, QatOptions
+from edgeopt_torchao.options import BitOptions, BitsProbeOptions, PtqOptions, QatOptions
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeopt.networks.bits import FLOAT_BITS
 from edgeopt.plugins import UserError
 from edgeopt.sensitivity.allocation import Allocation, read_allocation
-from edgeopt_torchao.options import FLOAT_BITS, BitOptions
+from edgeopt_torchao.options import BitOptions
 
 
 def read_bits(file: str) -> Allocation:

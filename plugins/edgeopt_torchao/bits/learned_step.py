@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantize
 
+from edgeopt.networks.bits import bits_between
 from edgeopt.networks.tensors import named_tensor
 from edgeopt_torchao.bits.least_error_ranges import LeastErrorHistogramObserver, least_error_step
 from edgeopt_torchao.graph.batch_norm import called_module, rounding_scale
@@ -156,7 +157,7 @@ def learn_steps(prepared: GraphModule, up_to_bits: int) -> int:
         if not isinstance(module, FakeQuantizer):
             continue
         observer = module.activation_post_process
-        if (observer.quant_max - observer.quant_min).bit_length() > up_to_bits:
+        if bits_between(observer.quant_min, observer.quant_max) > up_to_bits:
             continue
         if id(module) not in learned:
             learned[id(module)] = LearnedStep(module)

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from torch.export import ExportedProgram
 
+from edgeopt.networks.bits import FLOAT_BITS
 from edgeopt.plugins import Bits, ModelState, PassContext, QuantizerPlugin, Use, UserError
 from edgeopt.sensitivity.network import Network
 from edgeopt.sensitivity.scan import Images, ScanSettings, scan
@@ -17,7 +18,7 @@ from edgeopt_torchao.bits.allocated import read_bits
 from edgeopt_torchao.bits.probes import BitsProbe
 from edgeopt_torchao.bits.rules import BitRules, asked_bits, covered
 from edgeopt_torchao.graph.batches import batches
-from edgeopt_torchao.options import FLOAT_BITS, BitOptions
+from edgeopt_torchao.options import BitOptions
 
 _IMAGES = 256
 

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from edgeopt.networks.bits import FLOAT_BITS, weight_range
 from edgeopt.plugins import Change, ProbedNetwork
-from edgeopt_torchao.options import FLOAT_BITS
 
 _SMALLEST_SCALE = 1e-12  # of a channel of zeros, which stay zeros
 
@@ -53,7 +53,7 @@ class BitsProbe:
 
 def round_weight(weight: Tensor, bits: int, channel_axis: int) -> Tensor:
     """`weight` on the grid of integers from -(2^(bits-1) - 1) to 2^(bits-1) - 1, with a scale for each channel."""
-    most = 2 ** (bits - 1) - 1
+    _, most = weight_range(bits)
     others = [axis for axis in range(weight.dim()) if axis != channel_axis]
     scale = (weight.abs().amax(dim=others) / most).clamp_min(_SMALLEST_SCALE)
     zero = torch.zeros_like(scale, dtype=torch.int32)

@@ -24,7 +24,15 @@ from torchao.quantization.pt2e.quantizer import (
 )
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from edgeopt.networks.bits import (
+    CONTAINER_BITS,
+    FLOAT_BITS,
+    activation_range,
+    bits_between,
+    weight_range,
+)
 from edgeopt.networks.layer_names import named
+from edgeopt.networks.layers import LayerOperator, layer_call
 from edgeopt.networks.tensors import named_tensor
 from edgeopt.plugins import Bits, Json, NothingChangedError, QuantizerPlugin, Use, UserError
 from edgeopt_torchao.bits.least_error_ranges import (
@@ -32,11 +40,9 @@ from edgeopt_torchao.bits.least_error_ranges import (
     LeastErrorObserver,
     LeastErrorPerChannelObserver,
 )
-from edgeopt_torchao.graph.layers import CONVOLUTIONS, LINEARS
 from edgeopt_torchao.graph.repeated_calls import name_without_call
-from edgeopt_torchao.options import FLOAT_BITS, BitOptions
+from edgeopt_torchao.options import BitOptions
 
-FULL = 8
 IN_FLOAT = Bits(FLOAT_BITS, FLOAT_BITS)
 
 
@@ -55,7 +61,7 @@ class BitRules:
     """
 
     rest: Bits = field(default_factory=Bits)
-    edges: int = FULL
+    edges: int = CONTAINER_BITS
     patterns: Mapping[str, Bits] = field(default_factory=dict)
     layers: Mapping[str, Bits] = field(default_factory=dict)
 
@@ -71,24 +77,24 @@ class BitRules:
 
 @dataclass(frozen=True)
 class QuantizableLayer:
-    """A layer of a captured graph: its name in the model, its node, and the nodes of what it multiplies."""
+    """A layer of a captured graph: its name in the model, its node, and the nodes of what it multiplies and adds."""
 
     name: str
     node: Node
+    operator: LayerOperator
     activation: Node
     weight: Node
+    bias: Node | None
 
 
 def weighted_layers(model: GraphModule) -> list[QuantizableLayer]:
     """The convolution and linear layers of a captured graph with a constant weight, in the order in which they run."""
     found = []
-    for node in model.graph.nodes:
-        if node.op == "call_function" and node.target in CONVOLUTIONS | LINEARS:
-            activation, weight = node.args[:2]
-            if weight.op == "get_attr":
-                holder, _, attribute = str(weight.target).rpartition(".")
-                name = holder if attribute == "weight" else str(weight.target)
-                found.append(QuantizableLayer(name_without_call(name), node, activation, weight))
+    for layer in filter(None, map(layer_call, model.graph.nodes)):
+        if layer.weight.op == "get_attr":
+            holder, _, attribute = str(layer.weight.target).rpartition(".")
+            name = name_without_call(holder if attribute == "weight" else str(layer.weight.target))
+            found.append(QuantizableLayer(name, layer.node, layer.operator, layer.input, layer.weight, layer.bias))
     return found
 
 
@@ -198,8 +204,8 @@ def _narrow_producers(model: GraphModule) -> None:
     """
     wanted: dict[Node, int] = {}
     for node in reversed(list(model.graph.nodes)):
-        wanted[node] = max((_wanted_by(user, node, wanted) for user in node.users), default=FULL)
-        if wanted[node] == FULL:
+        wanted[node] = max((_wanted_by(user, node, wanted) for user in node.users), default=CONTAINER_BITS)
+        if wanted[node] == CONTAINER_BITS:
             continue
         annotation = node.meta.get(Q_ANNOTATION_KEY)
         if annotation is None or annotation.output_qspec is None:
@@ -217,8 +223,8 @@ def _wanted_by(reader: Node, node: Node, wanted: Mapping[Node, int]) -> int:
         return wanted[reader]
     given = _spec(reader, node)
     if not isinstance(given, QuantizationSpec) or given.quant_min is None or given.quant_max is None:
-        return FULL
-    return (given.quant_max - given.quant_min).bit_length()
+        return CONTAINER_BITS
+    return bits_between(given.quant_min, given.quant_max)
 
 
 def narrowed_weight(spec: QuantizationSpec, bits: int) -> QuantizationSpec:
@@ -226,22 +232,22 @@ def narrowed_weight(spec: QuantizationSpec, bits: int) -> QuantizationSpec:
 
     The range is symmetric so that folding a negative scale into the weight changes nothing.
     """
-    if bits == FULL:
+    if bits == CONTAINER_BITS:
         return spec
-    limit = 2 ** (bits - 1) - 1
+    low, high = weight_range(bits)
     per_channel = spec.qscheme in (torch.per_channel_symmetric, torch.per_channel_affine)
     least_error = LeastErrorPerChannelObserver if per_channel else LeastErrorObserver
     observer = _observer(spec, {MinMaxObserver: least_error, PerChannelMinMaxObserver: least_error})
-    return replace(spec, quant_min=-limit, quant_max=limit, observer_or_fake_quant_ctr=observer)
+    return replace(spec, quant_min=low, quant_max=high, observer_or_fake_quant_ctr=observer)
 
 
 def narrowed_activation(spec: QuantizationSpec, bits: int) -> QuantizationSpec:
     """`spec` for integers of so many bits: -8 to 7 for four."""
-    if bits == FULL:
+    if bits == CONTAINER_BITS:
         return spec
     observer = _observer(spec, {HistogramObserver: LeastErrorHistogramObserver})
-    limit = 2 ** (bits - 1)
-    return replace(spec, quant_min=-limit, quant_max=limit - 1, observer_or_fake_quant_ctr=observer)
+    low, high = activation_range(bits)
+    return replace(spec, quant_min=low, quant_max=high, observer_or_fake_quant_ctr=observer)
 
 
 def _observer(spec: QuantizationSpec, better: Mapping[type, type]) -> Any:

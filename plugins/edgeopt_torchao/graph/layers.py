@@ -4,29 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch.export import ExportedProgram
 
 from edgeopt.networks.bits import layer_bits
 from edgeopt.plugins import NothingChangedError
-
-aten = torch.ops.aten
-
-LINEARS = frozenset({aten.linear.default, aten.addmm.default, aten.mm.default})
-CONVOLUTIONS = frozenset(
-    {
-        aten.conv1d.default,
-        aten.conv2d.default,
-        aten.conv3d.default,
-        aten.conv1d.padding,
-        aten.conv2d.padding,
-        aten.conv3d.padding,
-        aten.convolution.default,
-        aten.conv_transpose1d.default,
-        aten.conv_transpose2d.input,
-        aten.conv_transpose3d.input,
-    }
-)
 
 
 @dataclass(frozen=True)

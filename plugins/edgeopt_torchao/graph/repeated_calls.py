@@ -13,8 +13,8 @@ from collections import Counter
 from torch import nn
 from torch.fx import GraphModule, Node
 
+from edgeopt.networks.layers import layer_call
 from edgeopt.networks.tensors import named_tensor, set_named_tensor
-from edgeopt_torchao.graph.layers import CONVOLUTIONS, LINEARS
 
 _CALL = re.compile(r"#\d+(?=\.|$)")
 
@@ -29,7 +29,8 @@ def separate_calls(model: GraphModule, *, tied: bool) -> None:
     calls: Counter[str] = Counter()
     layers: dict[str, Node] = {}
     for node in list(model.graph.nodes):
-        if node.op != "call_function" or node.target not in CONVOLUTIONS | LINEARS:
+        layer = layer_call(node)
+        if layer is None or not any(each.op == "get_attr" for each in node.all_input_nodes):
             continue
         same = layers.setdefault(f"{node.target} {node.args} {node.kwargs}", node)
         if same is not node:

@@ -13,6 +13,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.quantizer import Quantizer
 
+from edgeopt.networks.layers import LayerKind, layer_call
 from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.bits.learned_step import learn_steps
 from edgeopt_torchao.graph.batch_norm import (
@@ -24,12 +25,7 @@ from edgeopt_torchao.graph.batch_norm import (
 )
 from edgeopt_torchao.graph.dropout import put_back_dropouts, take_out_dropouts
 from edgeopt_torchao.graph.fake_quantize import FakeQuantizer, replace_fake_quantizers
-from edgeopt_torchao.graph.layers import CONVOLUTIONS
 from edgeopt_torchao.graph.repeated_calls import separate_calls
-
-aten = torch.ops.aten
-_TRANSPOSED = {aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input}
-_FOLDABLE = CONVOLUTIONS - _TRANSPOSED - {aten.convolution.default}  # their output channels are the weight's first axis
 
 
 def prepare_ptq(
@@ -151,7 +147,8 @@ def _round_folded_weights(prepared: GraphModule) -> None:
         if not isinstance(batch_norm, BatchNorm):
             continue
         convolution = node.args[0]
-        if convolution.target not in _FOLDABLE or len(convolution.users) > 1:
+        layer = layer_call(convolution)
+        if layer is None or layer.kind is not LayerKind.CONVOLUTION or len(convolution.users) > 1:
             continue
         quantize = convolution.args[1]
         if not isinstance(called_module(prepared, quantize), FakeQuantizer):

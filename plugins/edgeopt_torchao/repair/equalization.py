@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 from torchao.quantization.pt2e.utils import _fuse_conv_bn_, _fuse_linear_bn_
 
+from edgeopt.networks.layers import LayerKind
 from edgeopt.networks.tensors import named_tensor
 from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.bits.rules import QuantizableLayer, weighted_layers
-from edgeopt_torchao.graph.layers import CONVOLUTIONS
 
 aten = torch.ops.aten
 ROUNDS = 20
@@ -107,21 +107,13 @@ def _is_paired(model: GraphModule, first: QuantizableLayer, second: QuantizableL
     """Whether each output channel of the first layer is an input of the second, and nobody else reads the weights."""
     outer, inner = _weight(model, first), _weight(model, second)
     alone = len(first.weight.users) == 1 and len(second.weight.users) == 1 and first.node is not second.node
-    plain = {layer.node.target for layer in (first, second)} <= CONVOLUTIONS - _TRANSPOSED | {aten.linear.default}
+    plain = all(layer.operator.weight_axis == 0 for layer in (first, second))
     channels = outer.shape[0]
     return alone and plain and (inner.shape[1] == channels or _is_depthwise(second, inner, channels))
 
 
-_TRANSPOSED = {
-    aten.conv_transpose1d.default,
-    aten.conv_transpose2d.input,
-    aten.conv_transpose3d.input,
-    aten.convolution.default,
-}
-
-
 def _is_depthwise(layer: QuantizableLayer, weight: Tensor, channels: int) -> bool:
-    return layer.node.target in CONVOLUTIONS and weight.shape[1] == 1 and weight.shape[0] == channels
+    return layer.operator.kind is LayerKind.CONVOLUTION and weight.shape[1] == 1 and weight.shape[0] == channels
 
 
 def _weight(model: GraphModule, layer: QuantizableLayer) -> Tensor:
@@ -143,9 +135,8 @@ def _equalize_pair(model: GraphModule, pair: Pair, reached: dict[Node, Tensor]) 
         reached[pair.clip] = largest / scale
     outer.div_(scale.view(-1, *[1] * (outer.dim() - 1)))
     by_channel.mul_(scale.view(-1, *[1] * (by_channel.dim() - 1)))
-    bias = pair.first.node.args[2] if len(pair.first.node.args) > 2 else None
-    if isinstance(bias, Node):
-        named_tensor(model, str(bias.target)).div_(scale)
+    if pair.first.bias is not None:
+        named_tensor(model, str(pair.first.bias.target)).div_(scale)
     return float(scale.log().abs().max())
 
 

@@ -21,11 +21,11 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import Argument, map_arg
 from torchao.quantization.pt2e import ObserverBase
 
+from edgeopt.networks.layers import LayerCall, constant_of, layer_call
 from edgeopt.networks.tensors import name_beside, named_tensor, set_named_tensor
 from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.graph.batch_norm import called_module
 from edgeopt_torchao.graph.fake_quantize import along
-from edgeopt_torchao.graph.layers import CONVOLUTIONS, LINEARS
 
 _STRETCH = 1.1, -0.1  # the sigmoid is stretched beyond 0 and 1 and cut off, so that it can reach both
 _REGULARIZER = 0.01
@@ -54,12 +54,12 @@ class Repaired:
 
 @dataclass(frozen=True)
 class RoundedLayer:
-    """A layer of a converted, unfolded program: its node, and how its weight becomes integers.
+    """A layer of a converted, unfolded program: its call, and how its weight becomes integers.
 
     `step` is shaped to divide the weight by.
     """
 
-    node: Node
+    call: LayerCall
     weight_name: str
     step: Tensor
     quant_min: int
@@ -91,7 +91,7 @@ def repair(
     there = _walk(original, layer_weights(original), images)
     wanted: dict[str, Tensor] = {}
     moved = corrected = 0
-    for stop in _walk(converted, {layer.node: name for name, layer in layers.items()}, images):
+    for stop in _walk(converted, {layer.call: name for name, layer in layers.items()}, images):
         while stop.weight_name not in wanted:  # the two graphs may run layers beside each other in another order
             reference = next(there)
             wanted[reference.weight_name] = reference.output()
@@ -99,32 +99,28 @@ def repair(
         if repairs.rounding_steps:
             moved += _round_adaptively(converted, layer, stop, target, repairs, generator)
         if repairs.correct_bias:
-            _correct_bias(converted, layer, stop.output() - target)
-            corrected += 1
+            corrected += _correct_bias(converted, layer, stop.output() - target)
         done()
     return Repaired(len(layers), moved, corrected)
 
 
-def layer_weights(model: GraphModule) -> dict[Node, str]:
+def layer_weights(model: GraphModule) -> dict[LayerCall, str]:
     """The convolution and linear layers of a graph with a constant weight, each with the weight's name.
 
     The weight may be read as it is, through an observer, or through quantize and dequantize nodes.
     """
     found = {}
-    for node in model.graph.nodes:
-        if node.op == "call_function" and node.target in CONVOLUTIONS | LINEARS:
-            source = node.args[1]
-            while source.op != "get_attr" and len(source.all_input_nodes) >= 1:
-                source = source.all_input_nodes[0]
-            if source.op == "get_attr":
-                found[node] = str(source.target)
+    for layer in filter(None, map(layer_call, model.graph.nodes)):
+        source = constant_of(layer.weight)
+        if source is not None:
+            found[layer] = str(source.target)
     return found
 
 
 def rounded_layers(converted: GraphModule) -> Iterator[RoundedLayer]:
     """The layers of a converted, unfolded program with rounded constant weights, in the order in which they run."""
-    for node, name in layer_weights(converted).items():
-        quantize = node.args[1].args[0] if node.args[1].args else None
+    for layer, name in layer_weights(converted).items():
+        quantize = layer.weight.args[0] if layer.weight.args else None
         if not isinstance(quantize, Node) or "quantize_per" not in str(quantize.target):
             continue
         weight = named_tensor(converted, name)
@@ -134,7 +130,7 @@ def rounded_layers(converted: GraphModule) -> Iterator[RoundedLayer]:
         low, high = quantize.args[4:6] if per_channel else quantize.args[3:5]
         if per_channel:
             step = along(step, quantize.args[3], weight.dim())
-        yield RoundedLayer(node, name, step, low, high)
+        yield RoundedLayer(layer, name, step, low, high)
 
 
 @dataclass(frozen=True)
@@ -153,12 +149,13 @@ class _Stop:
         return self.call(self.input, None)
 
 
-def _walk(model: GraphModule, layers: Mapping[Node, str], images: Tensor) -> Iterator[_Stop]:
+def _walk(model: GraphModule, layers: Mapping[LayerCall, str], images: Tensor) -> Iterator[_Stop]:
     """Runs a graph, and stops in front of each of `layers`.
 
     Constants are read when they are used, so they may change while the walk is stopped.
     """
     values: dict[Node, Tensor] = {}
+    calls = {layer.node: layer for layer in layers}
     last_use = {source: node for node in model.graph.nodes for source in node.all_input_nodes}
 
     def value(node: Node) -> Tensor:
@@ -173,10 +170,18 @@ def _walk(model: GraphModule, layers: Mapping[Node, str], images: Tensor) -> Ite
             return arguments[0]
         return (module or node.target)(*arguments, **named_arguments)
 
-    def call(node: Node) -> Callable[[Tensor, Tensor | None], Tensor]:
+    def call(layer: LayerCall) -> Callable[[Tensor, Tensor | None], Tensor]:
         def called(given: Tensor, weight: Tensor | None) -> Tensor:
-            rest: tuple[Argument, ...] = map_arg(node.args[2:], value)
-            return node.target(given, value(node.args[1]) if weight is None else weight, *rest)
+            operator, node = layer.operator, layer.node
+            places = range(len(node.args))
+            others = [None if place == operator.input else node.args[place] for place in places]
+            if weight is not None:
+                others[operator.weight] = None
+            arguments: list[Argument] = list(map_arg(others, value))
+            arguments[operator.input] = given
+            if weight is not None:
+                arguments[operator.weight] = weight
+            return node.target(*arguments, **map_arg(node.kwargs, value))
 
         return called
 
@@ -186,12 +191,13 @@ def _walk(model: GraphModule, layers: Mapping[Node, str], images: Tensor) -> Ite
         elif node.op == "output":
             return
         elif any(source in values for source in node.all_input_nodes):
-            if node in layers:
-                yield _Stop(layers[node], values[node.args[0]], call(node))
+            if node in calls:
+                layer = calls[node]
+                yield _Stop(layers[layer], values[layer.input], call(layer))
             with torch.no_grad():
                 values[node] = result(node)
             for source in node.all_input_nodes:
-                if last_use[source] is node:
+                if last_use.get(source) is node:  # a bias may have come in behind the walk
                     values.pop(source, None)
 
 
@@ -235,21 +241,23 @@ def _round_adaptively(
 
 
 @torch.no_grad()
-def _correct_bias(model: GraphModule, layer: RoundedLayer, error: Tensor) -> None:
-    """Subtracts the mean of `error` over all but the channels from the bias.
+def _correct_bias(model: GraphModule, layer: RoundedLayer, error: Tensor) -> bool:
+    """Subtracts the mean of `error` over all but the channels from the bias; returns whether there is a place for one.
 
     `error` is (n, channels, ...) for a convolution, and (..., channels) for a linear layer.
     """
-    axis = 1 if layer.node.target in CONVOLUTIONS else error.dim() - 1
-    shift = error.movedim(axis, 0).flatten(1).mean(1)
-    bias = layer.node.args[2] if len(layer.node.args) > 2 else None
-    if isinstance(bias, Node):
-        parameter = named_tensor(model, str(bias.target))
+    node, operator = layer.call.node, layer.call.operator
+    shift = error.movedim(operator.output_axis, 0).flatten(1).mean(1)
+    if layer.call.bias is not None:
+        parameter = named_tensor(model, str(layer.call.bias.target))
         parameter.sub_(shift)
-        return
+        return True
+    if operator.bias is None:  # a product, which has no place for one
+        return False
     name = name_beside(layer.weight_name, "bias")
     set_named_tensor(model, name, nn.Parameter(-shift))
-    with model.graph.inserting_before(layer.node):
+    with model.graph.inserting_before(node):
         bias = model.graph.get_attr(name)
-    layer.node.args = (*layer.node.args[:2], bias, *layer.node.args[3:])
+    node.args = (*node.args[: operator.bias], bias, *node.args[operator.bias + 1 :])
     model.recompile()
+    return True
