@@ -45,6 +45,10 @@ class Problem:
     location: Location | None = None
     option: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
+        object.__setattr__(self, "hint", self.hint and printable(self.hint))
+
     def __str__(self) -> str:
         where = f"{self.location}: " if self.location else ""
         hint = f"\n  hint: {self.hint}" if self.hint else ""
@@ -56,6 +60,13 @@ class Problem:
         `locate` takes the names that lead to an option from its plugin's table, or none for the table itself.
         """
         return self if self.location else replace(self, location=locate(*self.option.split(".") if self.option else ()))
+
+
+def printable(text: str) -> str:
+    """The text as UTF-8 can hold it: names of files that are not UTF-8 come from the system with bytes in disguise,
+    which neither a terminal nor a report takes, and are shown with escapes.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class EdgeoptError(Exception):

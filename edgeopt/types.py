@@ -87,6 +87,16 @@ class RawDataset:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class DataSurvey:
+    """What can be told of a data set without reading an image: how many images each split that it comes with has of
+    each class, and what the user should know.
+    """
+
+    counts: Mapping[str, Mapping[str, int]]
+    warnings: tuple[str, ...] = ()
+
+
 class Split(Protocol):
     """One split after `Preprocessing.pixels`: what every reader (training, evaluation, a runtime) sees."""
 

@@ -212,6 +212,13 @@ def test_class_names_that_only_look_alike() -> None:
     assert draw(raw, OPTIONS.model_copy(update={"classes": ("tea", composed)})).classes == ("tea", decomposed)
 
 
+def test_class_names_that_are_not_utf8_are_refused() -> None:
+    raw = RawDataset(
+        ("caf\udce9", "tea"), {"train": ArrayImages(np.zeros((40, 8, 8), np.uint8), np.array([0, 1] * 20))}
+    )
+    assert "a class caf\\udce9, which is not UTF-8" in message(lambda: draw(raw, OPTIONS))
+
+
 @pytest.mark.parametrize("option", ["mean", "std"])
 def test_statistics_of_pixels_are_refused_with_what_to_write(option: str) -> None:
     with pytest.raises(ValidationError, match=r"divide by 255 and write \[0.485, 0.456, 0.406\]"):

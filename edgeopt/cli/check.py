@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import typer
 
 from edgeopt.cli.help import colour
 from edgeopt.pipeline import runner
+from edgeopt.plugins.declarations import DatasetPlugin
+from edgeopt.plugins.use import Use
+
+_SHOWN_CLASSES = 12
 
 
 def check_recipe(
@@ -28,5 +32,28 @@ def check_recipe(
         lines.append(f"  {stage.label:<{width}}  {state}")
     lines += ["", typer.style("files", bold=True)]
     lines += [f"  {folder / planned.file}" for planned in plan.exports]
+    lines += surveyed(plan.dataset)
     lines += ["", f"{recipe}: nothing wrong"]
     typer.echo("\n".join(lines), color=colour())
+
+
+def surveyed(dataset: Use[DatasetPlugin]) -> list[str]:
+    """The classes and counts of a data set, where it can tell them without reading an image."""
+    if dataset.plugin.survey is None:
+        return []
+    survey = dataset.plugin.survey(dataset.options)
+    width = max(map(len, survey.counts))
+    lines = ["", typer.style("images", bold=True)]
+    for split, counts in survey.counts.items():
+        lines.append(f"  {split:<{width}}  {_counted(counts)}")
+    lines += [f"  {typer.style('note', fg='yellow')}  {warning}" for warning in survey.warnings]
+    return lines
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    total, few = sum(counts.values()), list(counts.items())[:_SHOWN_CLASSES]
+    shown = ", ".join(f"{name} {count}" for name, count in few)
+    if len(counts) <= _SHOWN_CLASSES:
+        return f"{total} of {len(counts)} classes: {shown}"
+    spread = f"{min(counts.values())} to {max(counts.values())} of each"
+    return f"{total} of {len(counts)} classes, {spread}: {shown}, …"

@@ -102,4 +102,4 @@ def _require_enough(counts: Counts, classes: Mapping[int, str], shares: Mapping[
 
 
 def _rank(name: str, seed: int) -> bytes:
-    return hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
+    return hashlib.blake2b(f"{seed} {name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeopt.data.groups import draw_groups
-from edgeopt.errors import DataError, Problem, did_you_mean
+from edgeopt.errors import DataError, Problem, did_you_mean, printable
 from edgeopt.options import DatasetOptions
 from edgeopt.types import RawDataset
 
@@ -91,6 +91,8 @@ def _choose(known: tuple[str, ...], wanted: tuple[str, ...] | None) -> tuple[str
     """The classes to keep, in the order of their labels."""
     alike: dict[str, str] = {}
     for name in known:  # texts look the same to a person, whichever way their accents are written
+        if printable(name) != name:
+            raise DataError(f"the data set gives a class {name}, which is not UTF-8")
         composed = unicodedata.normalize("NFC", name)
         if composed in alike:
             both = "" if alike[composed] == name else f", written {alike[composed]!a} and {name!a}"

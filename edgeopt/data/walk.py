@@ -24,12 +24,14 @@ class FoundFile:
 class FoundFiles:
     """What `files_below` found, each sorted by path.
 
-    `taken` are the files asked for, `others` the names of all other files, and `broken` says of each link that leads
-    nowhere, or back to a folder that it lies in, what is wrong with it.
+    `taken` are the files asked for, `others` the names of all other files, `folders` those of all folders that were
+    looked into, and `broken` says of each link that leads nowhere, or back to a folder that it lies in, what is wrong
+    with it.
     """
 
     taken: tuple[FoundFile, ...]
     others: tuple[str, ...]
+    folders: tuple[str, ...]
     broken: tuple[tuple[str, str], ...]
 
 
@@ -41,13 +43,14 @@ def files_below(root: Path, takes: Callable[[str], bool], *, leaves: Callable[[s
 
     Raises `OSError` for a folder that cannot be read.
     """
-    walk = _Walk(takes, leaves or (lambda _: False), [], [], [])
+    walk = _Walk(takes, leaves or (lambda _: False), [], [], [], [])
     here = root.stat()
     walk.into(str(root), "", ((here.st_dev, here.st_ino),))
     walk.taken.sort(key=lambda file: file.name.split("/"))
     return FoundFiles(
         tuple(walk.taken),
         tuple(sorted(walk.others, key=lambda name: name.split("/"))),
+        tuple(sorted(walk.folders, key=lambda name: name.split("/"))),
         tuple(sorted(walk.broken)),
     )
 
@@ -58,6 +61,7 @@ class _Walk:
     leaves: Callable[[str], bool]
     taken: list[FoundFile]
     others: list[str]
+    folders: list[str]
     broken: list[tuple[str, str]]
 
     def into(self, folder: str, below: str, above: tuple[tuple[int, int], ...]) -> None:
@@ -73,6 +77,7 @@ class _Walk:
                 if identity in above:
                     self.broken.append((name, "is a link back to a folder that it lies in"))
                 elif not self.leaves(entry.name):
+                    self.folders.append(name)
                     self.into(entry.path, f"{name}/", (*above, identity))
             elif self.takes(entry.name):
                 self.taken.append(FoundFile(name, found.st_size, found.st_mtime_ns))

@@ -19,6 +19,7 @@ from edgeopt.errors import (
     TrainingError,
     UserError,
     did_you_mean,
+    printable,
 )
 from edgeopt.fingerprint import digest, files_fingerprint, installed_version, versions_of
 from edgeopt.options import (
@@ -59,6 +60,7 @@ from edgeopt.types import (
     Change,
     Curve,
     DataBundle,
+    DataSurvey,
     ExportResult,
     ForeignModel,
     Form,
@@ -102,6 +104,7 @@ __all__ = [
     "Curve",
     "DataBundle",
     "DataError",
+    "DataSurvey",
     "DatasetOptions",
     "DatasetPlugin",
     "ExportContext",
@@ -158,6 +161,7 @@ __all__ = [
     "files_fingerprint",
     "hookimpl",
     "installed_version",
+    "printable",
     "to_json",
     "versions_of",
     "wilson_interval",

@@ -20,6 +20,7 @@ from edgeopt.options import DatasetOptions, Options
 from edgeopt.plugins.contexts import ExportContext, PassContext
 from edgeopt.types import (
     TORCH,
+    DataSurvey,
     ExportResult,
     Form,
     ModelState,
@@ -89,7 +90,8 @@ class DatasetPlugin(Plugin):
 
     `load(options)` returns a `RawDataset`; the core chooses classes, draws splits and applies the preprocessing.
     `fingerprint(options)` is a cheap text that changes when the images do (names, sizes and times of files; a
-    version), so that a cached run notices without reading them.
+    version), so that a cached run notices without reading them. Where it is cheap, `survey(options)` tells the classes
+    and counts without reading an image, for `edgeopt check`.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -99,6 +101,7 @@ class DatasetPlugin(Plugin):
 
     load: Callable[[Any], RawDataset] = field(kw_only=True)
     fingerprint: Callable[[Any], str] = field(kw_only=True)
+    survey: Callable[[Any], DataSurvey] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from edgeopt.data.images import FileImages
@@ -13,7 +15,7 @@ def read_folder(layout: Layout) -> RawDataset:
     """The layout's images, decoded when they are asked for."""
     splits = {}
     for name, classes in layout.splits.items():
-        files = tuple(file for files in classes for file in files)
+        files = tuple(Path(layout.root, file.name) for files in classes for file in files)
         labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(files) for files in classes])
         splits[name] = FileImages(files, labels)
-    return RawDataset(layout.classes, splits)
+    return RawDataset(layout.classes, splits, warnings=layout.warnings)

@@ -2,96 +2,139 @@
 
 from __future__ import annotations
 
-import os
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from edgeopt.plugins import DataError, Problem, digest
+from edgeopt.data.walk import FoundFile, FoundFiles, counted_suffixes, files_below
+from edgeopt.plugins import DataError, DataSurvey, Problem, digest, printable
+from edgeopt_images.split_folders import EXPECTED, Arrangement, arrange, shown_path
+from edgeopt_images.tree import Folder, tree_of
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-_SPLIT_FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test",),
-}
-_EXPECTED = "a folder of images for each class, or train/, val/ and test/ with such folders in each"
+_SHOWN = 5  # broken links, or classes with files that are left out
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The image files of each split and class; every split has the same classes, sorted by name."""
+    """The image files of each split and class; every split has the same classes, sorted by name.
+
+    `warnings` says what lies there and is not used.
+    """
 
     root: Path
     classes: tuple[str, ...]
-    splits: Mapping[str, tuple[tuple[Path, ...], ...]]
+    splits: Mapping[str, tuple[tuple[FoundFile, ...], ...]]
+    warnings: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """Names, sizes and modification times of the images; the same wherever the folder stands."""
         files = (file for classes in self.splits.values() for files in classes for file in files)
-        stats = ((file.relative_to(self.root).as_posix(), file.stat()) for file in files)
-        return digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
+        return digest([[file.name, file.size, file.changed] for file in files])
+
+    def survey(self) -> DataSurvey:
+        """How many images of each class each split has."""
+        counts = {
+            split: {name: len(files) for name, files in zip(self.classes, classes, strict=True)}
+            for split, classes in self.splits.items()
+        }
+        return DataSurvey(counts, self.warnings)
 
 
-def find_layout(root: Path) -> Layout:
-    """The images below `root`.
+def find_layout(root: Path, splits: bool | None = None, skip_broken: bool = False) -> Layout:
+    """The images below `root`; links are followed.
 
-    Raises `DataError` when the folder is missing or holds no class folders, when a class folder holds no images, and
-    when the split folders do not have the same classes.
+    `splits` says whether folders that are called train, val, test and the like are splits; where it is None, what lies
+    in them tells. With `skip_broken`, links that lead nowhere are counted among the images, or told in a warning where
+    they could be folders, and raise nothing.
+
+    Raises `DataError` when the folder is missing or holds no class folders, when a class folder holds no images, when
+    the split folders do not have the same classes, and for links that lead nowhere.
     """
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DataError(Problem(f"{shown_path(root)} {what}", f"path takes a folder that holds {EXPECTED}"))
     try:
-        return _find(root)
+        found = files_below(root, is_image)
     except OSError as error:
         raise DataError(
             Problem(f"{error.filename or root} cannot be read: {error.strerror or error}", "check its permissions")
         ) from error
+    found, warnings = _without_broken(found, root, skip_broken)
+    arrangement = arrange(tree_of(found), root, splits)
+    by_split = {split: _classes(folder, root) for split, folder in arrangement.splits.items()}
+    _require_same_classes(arrangement, by_split, root)
+    classes = tuple(sorted(by_split["train"]))
+    return Layout(
+        root,
+        classes,
+        {split: tuple(by_class[name].images() for name in classes) for split, by_class in by_split.items()},
+        tuple(map(printable, (*warnings, *_left_out(arrangement, by_split, root)))),
+    )
 
 
-def _find(root: Path) -> Layout:
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(Problem(f"{_shown(root)} {what}", f"path takes a folder that holds {_EXPECTED}"))
-    folders = {folder.name: folder for folder in _folders(root)}
-    named = {split: [folders[name] for name in names if name in folders] for split, names in _SPLIT_FOLDERS.items()}
-    for split, found in named.items():
-        if len(found) > 1:
-            names = " and ".join(f"{folder.name}/" for folder in found)
-            raise DataError(Problem(f"{_shown(root)} holds {names}, both for the {split} split", "keep one of them"))
-    if named["train"]:
-        split_roots = {split: found[0] for split, found in named.items() if found}
-    elif any(named.values()):
-        present = next(found[0] for found in named.values() if found)
-        raise DataError(Problem(f"{_shown(root)} holds {present.name}/ but no train/", f"it must hold {_EXPECTED}"))
-    else:
-        split_roots = {"train": root}
-    found_by_split = {split: _classes(folder) for split, folder in split_roots.items()}
-    classes = tuple(found_by_split["train"])
-    _require_same_classes(split_roots, found_by_split)
-    return Layout(root, classes, {split: tuple(found.values()) for split, found in found_by_split.items()})
+def is_image(name: str) -> bool:
+    """Whether a file is taken for an image, by its name."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def _classes(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Image files by class, sorted by the class's name."""
-    classes = {each.name: _images(each) for each in _folders(folder)}
-    if not classes:
-        loose = sum(_is_image(file.name) for file in folder.iterdir() if file.is_file())
+def _without_broken(found: FoundFiles, root: Path, skip: bool) -> tuple[FoundFiles, list[str]]:
+    """What was found, with links that lead nowhere among the images where they are to be skipped."""
+    # what is called as no image and no folder could not be used with its target either
+    broken = [each for each in found.broken if is_image(each[0]) or not PurePosixPath(each[0]).suffix]
+    if not broken:
+        return found, []
+    if not skip:
+        hint = 'remove the link, or put its target back; on_error = "skip" goes on without it'
+        problems = [Problem(f"{root / name} {what}", hint) for name, what in broken[:_SHOWN]]
+        if len(broken) > _SHOWN:
+            problems.append(Problem(f"{len(broken) - _SHOWN} more links below {shown_path(root)} lead nowhere", hint))
+        raise DataError(*problems)
+    images = [FoundFile(name, 0, 0) for name, _ in broken if is_image(name)]
+    taken = sorted((*found.taken, *images), key=lambda file: file.name.split("/"))
+    said = [f"{root / name} {what}, and was left out" for name, what in broken if not is_image(name)]
+    return FoundFiles(tuple(taken), found.others, found.folders, ()), said
+
+
+def _classes(folder: Folder, root: Path) -> dict[str, Folder]:
+    """The class folders, by the name of their class: composed, as accents can be written in two ways."""
+    place = root / folder.place
+    if not folder.folders:
+        loose = len(folder.files)
         found = f"{loose} images lie in it directly" if loose else "it is empty"
-        raise DataError(Problem(f"{_shown(folder)} holds no class folders: {found}", f"it must hold {_EXPECTED}"))
-    empty = [name for name, files in classes.items() if not files]
+        hint = f"it must hold {EXPECTED}"
+        if loose and folder.place:
+            hint += f"; without {folder.name}/ the split is drawn from train/; where it is a class, set splits = false"
+        raise DataError(Problem(f"{shown_path(place)} holds no class folders: {found}", hint))
+    classes: dict[str, Folder] = {}
+    for each in folder.folders.values():
+        name = printable(unicodedata.normalize("NFC", each.name))
+        if name in classes:
+            raise DataError(
+                Problem(
+                    f"{shown_path(place)} holds two folders {name}/, written {classes[name].name!a} and {each.name!a}",
+                    "put their images into one of them",
+                )
+            )
+        classes[name] = each
+    empty = {name: each for name, each in classes.items() if not each.has_images()}
     if empty:
         names = ", ".join(f"{name}/" for name in empty)
+        others = tuple(name for each in empty.values() for name in each.others_below())
+        holds = f", which holds other files: {counted_suffixes(others)}" if others else ""
         raise DataError(
             Problem(
-                f"no images in {names} of {_shown(folder)}",
+                f"no images in {names} of {shown_path(place)}{holds}",
                 f"remove it, or add files that end in {', '.join(sorted(SUFFIXES))}",
             )
         )
     return classes
 
 
-def _require_same_classes(roots: Mapping[str, Path], found: Mapping[str, Iterable[str]]) -> None:
+def _require_same_classes(arrangement: Arrangement, found: Mapping[str, Iterable[str]], root: Path) -> None:
     expected = set(found["train"])
     problems = []
     for split, names in found.items():
@@ -101,9 +144,11 @@ def _require_same_classes(roots: Mapping[str, Path], found: Mapping[str, Iterabl
             if classes
         ]
         if differences:
+            place = root / arrangement.splits[split].place
+            trained = arrangement.splits["train"].name
             problems.append(
                 Problem(
-                    f"{_shown(roots[split])} has other classes than train/: it {' and '.join(differences)}",
+                    f"{shown_path(place)} has other classes than {trained}/: it {' and '.join(differences)}",
                     "every split folder must have the same class folders",
                 )
             )
@@ -111,26 +156,26 @@ def _require_same_classes(roots: Mapping[str, Path], found: Mapping[str, Iterabl
         raise DataError(*problems)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+def _left_out(arrangement: Arrangement, found: Mapping[str, Mapping[str, Folder]], root: Path) -> list[str]:
+    """What lies there and is not used: files of other kinds, images beside the class folders, folders beside splits."""
+    said = []
+    folders = [folder for classes in found.values() for folder in classes.values()]
+    with_others = [(folder, others) for folder in folders if (others := folder.others_below())]
+    for folder, others in with_others[:_SHOWN]:
+        said.append(_by_suffix(f"{folder.place}/", others))
+    if rest := with_others[_SHOWN:]:
+        others = tuple(name for _, each in rest for name in each)
+        said.append(_by_suffix(f"{len(rest)} more folders", others))
+    for split, folder in arrangement.splits.items():
+        if folder.files:
+            where = shown_path(root / folder.place)
+            said.append(f"{len(folder.files)} images of {split} lie in no class folder of {where} and were left out")
+    return said + [
+        f"{folder.place}/, with {len(folder.images())} images, lies beside the splits and was left out"
+        for folder in arrangement.left_out
+    ]
 
 
-def _images(folder: Path) -> tuple[Path, ...]:
-    """Image files at any depth, hidden files and folders left out, sorted."""
-    files: list[Path] = []
-    for place, subfolders, names in os.walk(folder, onerror=_raise):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        files += [Path(place, name) for name in names if _is_image(name)]
-    return tuple(sorted(files))
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-
-
-def _raise(error: OSError) -> None:
-    raise error  # os.walk would leave out a folder that it may not read
-
-
-def _shown(path: Path) -> str:
-    return str(path) if path != Path() else "the current folder"
+def _by_suffix(where: str, names: tuple[str, ...]) -> str:
+    files = "1 file was" if len(names) == 1 else f"{len(names)} files were"
+    return f"{files} left out of {where}, whose names do not end as an image's: {counted_suffixes(names)}"

@@ -25,3 +25,8 @@ class ImageFolderOptions(DatasetOptions):
     path: PosixPath = Field(
         description="folder with a folder of images for each class, or with train/, val/ and test/ that hold those",
     )
+    splits: bool | None = Field(
+        None,
+        description="whether folders called train, Training, seg_train, val, dev, test and the like are splits (true) "
+        "or classes (false); seen from what lies in them when left out",
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeopt.plugins import DatasetPlugin, RawDataset, digest, hookimpl, versions_of
-from edgeopt_images.layout import find_layout
+from edgeopt.plugins import DatasetPlugin, DataSurvey, RawDataset, digest, hookimpl, versions_of
+from edgeopt_images.layout import Layout, find_layout
 from edgeopt_images.options import DigitsOptions, ImageFolderOptions, ShapesOptions
 
 
@@ -37,12 +37,21 @@ def load_folder(options: ImageFolderOptions) -> RawDataset:
     """The images below a folder, decoded when they are asked for."""
     from edgeopt_images.folder import read_folder  # numpy and Pillow are heavy
 
-    return read_folder(find_layout(options.path))
+    return read_folder(_layout(options))
 
 
 def fingerprint_folder(options: ImageFolderOptions) -> str:
     """Names, sizes and times of the images; raises `DataError` when the folder does not hold what it must."""
-    return find_layout(options.path).fingerprint()
+    return _layout(options).fingerprint()
+
+
+def survey_folder(options: ImageFolderOptions) -> DataSurvey:
+    """The classes and counts of a folder, by the names of its files."""
+    return _layout(options).survey()
+
+
+def _layout(options: ImageFolderOptions) -> Layout:
+    return find_layout(options.path, options.splits, skip_broken=options.on_error == "skip")
 
 
 @hookimpl
@@ -70,4 +79,5 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         ImageFolderOptions,
         load=load_folder,
         fingerprint=fingerprint_folder,
+        survey=survey_folder,
     )

@@ -34,6 +34,24 @@ def test_check_shows_stages_and_files(cli, tiny_recipe, tiny_plugin_file, tmp_pa
     assert not (tmp_path / "results").exists()
 
 
+def test_check_shows_classes_and_counts(cli, tiny_plugin_file, tmp_path):
+    for split, count in (("Training", 3), ("Testing", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / "pets" / split / name).mkdir(parents=True)
+            for index in range(count):
+                (tmp_path / "pets" / split / name / f"{index}.png").write_bytes(b"never read")
+    (tmp_path / "pets" / "Training" / "cat" / "7.heic").write_bytes(b"never read")
+    (tmp_path / "pets.toml").write_text(
+        'schema = 1\nname = "pets"\n[dataset]\nuse = "image-folder"\npath = "pets"\n'
+        '[model]\nuse = "linear"\n[[exports]]\nuse = "npz"\n'
+    )
+    result = cli("check", "pets.toml", "--plugin", tiny_plugin_file)
+    assert result.exit_code == 0, result.stderr
+    assert "train  6 of 2 classes: cat 3, dog 3" in result.stdout
+    assert "test   4 of 2 classes: cat 2, dog 2" in result.stdout
+    assert "1 file was left out of Training/cat/" in result.stdout
+
+
 def test_check_takes_overrides(cli, tiny_recipe, tiny_plugin_file):
     result = cli("check", tiny_recipe, "--plugin", tiny_plugin_file, "--set", "name=other", "--set", "baseline=false")
     assert "other/npz/optimized/model.npz" in result.stdout
