@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from edgeopt.errors import DataError, Problem
+
+_SHOWN = 5  # broken links that are named
 _LITTER = frozenset({"desktop.ini", "thumbs.db"})  # what systems leave in folders of images
 
 
@@ -53,6 +56,28 @@ def files_below(root: Path, takes: Callable[[str], bool], *, leaves: Callable[[s
         tuple(sorted(walk.folders, key=lambda name: name.split("/"))),
         tuple(sorted(walk.broken)),
     )
+
+
+def without_broken(
+    found: FoundFiles, root: Path, takes: Callable[[str], bool], *, skip: bool
+) -> tuple[FoundFiles, list[str]]:
+    """What was found, with links that lead nowhere among the files taken where they are to be skipped, so that reading
+    them counts them; and what to say of links that could have been folders.
+
+    Raises `DataError` that names such links where they are not to be skipped.
+    """
+    # what is called neither as a file to take nor as a folder could not be used with its target either
+    broken = [each for each in found.broken if takes(each[0]) or not PurePosixPath(each[0]).suffix]
+    if broken and not skip:
+        hint = 'remove the link, or put its target back; on_error = "skip" goes on without it'
+        problems = [Problem(f"{root / name} {what}", hint) for name, what in broken[:_SHOWN]]
+        if len(broken) > _SHOWN:
+            problems.append(Problem(f"{len(broken) - _SHOWN} more links below {root} lead nowhere", hint))
+        raise DataError(*problems)
+    files = [FoundFile(name, 0, 0) for name, _ in broken if takes(name)]
+    taken = sorted((*found.taken, *files), key=lambda file: file.name.split("/"))
+    said = [f"{root / name} {what}, and was left out" for name, what in broken if not takes(name)]
+    return FoundFiles(tuple(taken), found.others, found.folders, ()), said
 
 
 @dataclass(frozen=True)

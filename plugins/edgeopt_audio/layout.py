@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from edgeopt.plugins import DataError, Problem, digest
+from edgeopt.data.walk import FoundFile, counted_suffixes, files_below, without_broken
+from edgeopt.plugins import DataError, DataSurvey, Problem, digest, printable
 
 _FIELDS = ("class", "speaker", "split", "any")
 _SPLITS = {
@@ -17,10 +17,12 @@ _SPLITS = {
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
     "test": "test",
     "testing": "test",
 }
 _SHOWN = 3
+_OTHER_SOUNDS = frozenset({".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wma"})
 
 
 @dataclass(frozen=True)
@@ -84,60 +86,81 @@ class Recording:
     label: str
     speaker: str
     split: str
+    size: int
+    changed: int
 
 
-def find_recordings(root: Path, layout: Layout) -> tuple[Recording, ...]:
-    """The wav files below `root`, in order of their path, without hidden ones and folders whose name begins with "_".
+@dataclass(frozen=True)
+class Recordings:
+    """The wav files of a folder, in order of their path, and what lies there and is not used."""
 
-    Raises `DataError` when there is no such folder or file, and for files that do not fit the layout.
+    files: tuple[Recording, ...]
+    warnings: tuple[str, ...] = ()
+
+    def fingerprint(self) -> str:
+        """Names, sizes and modification times of the files; the same wherever the folder stands."""
+        return digest([[each.name, each.size, each.changed] for each in self.files])
+
+    def survey(self) -> DataSurvey:
+        """How many recordings of each class each split has."""
+        classes = sorted({each.label for each in self.files})
+        counts = {
+            split: dict.fromkeys(classes, 0)
+            for split in ("train", "validation", "test")
+            if any(each.split == split for each in self.files)
+        }
+        for each in self.files:
+            counts[each.split][each.label] += 1
+        return DataSurvey(counts, self.warnings)
+
+
+def find_recordings(root: Path, layout: Layout, skip_broken: bool = False) -> Recordings:
+    """The wav files below `root`, without hidden ones and folders whose name begins with "_"; links are followed.
+
+    With `skip_broken`, links that lead nowhere are left to be counted when they are read.
+
+    Raises `DataError` when there is no such folder or file, for files that do not fit the layout, and for links that
+    lead nowhere.
     """
     try:
-        names = _wav_files(root)
+        found = files_below(root, _is_wav, leaves=lambda name: name.startswith("_"))
     except OSError as error:
         raise DataError(
             Problem(f"{error.filename or root} cannot be read: {error.strerror or error}", "check path and permissions")
         ) from error
-    if not names:
-        raise DataError(Problem(f"{root} holds no wav files", f"path takes a folder with files such as {layout.text}"))
-    read = [(name, layout.read(name)) for name in names]
-    strangers = [name for name, found in read if found is None]
+    found, warnings = without_broken(found, root, _is_wav, skip=skip_broken)
+    others = f"; it holds other files: {counted_suffixes(found.others)}" if found.others else ""
+    if not found.taken:
+        hint = f"path takes a folder with files such as {layout.text}"
+        raise DataError(Problem(f"{root} holds no wav files{others}", hint))
+    read = [(file, layout.read(file.name)) for file in found.taken]
+    strangers = [file.name for file, what in read if what is None]
     if strangers:
         shown = ", ".join(str(root / name) for name in strangers[:_SHOWN])
         raise DataError(
             Problem(
-                f"{len(strangers)} of {len(names)} wav files do not fit layout {layout.text!r}: {shown}",
+                f"{len(strangers)} of {len(read)} wav files do not fit layout {layout.text!r}: {shown}",
                 "change layout, or move them into a folder whose name begins with _",
                 option="layout",
             )
         )
-    return tuple(_recording(root, name, found) for name, found in read if found is not None)
+    sounds = tuple(name for name in found.others if Path(name).suffix.lower() in _OTHER_SOUNDS)
+    if sounds:
+        warnings.append(f"{len(sounds)} files of sound are no wav files and were left out: {counted_suffixes(sounds)}")
+    files = tuple(_recording(root, file, what) for file, what in read if what is not None)
+    return Recordings(files, tuple(map(printable, warnings)))
 
 
-def fingerprint_of(recordings: tuple[Recording, ...]) -> str:
-    """Names, sizes and modification times of the files; the same wherever the folder stands."""
-    stats = ((each.name, each.file.stat()) for each in recordings)
-    return digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
-
-
-def _recording(root: Path, name: str, found: dict[str, str]) -> Recording:
-    split = found.get("split", "train")
+def _recording(root: Path, file: FoundFile, what: dict[str, str]) -> Recording:
+    split = what.get("split", "train")
+    path = root / file.name
     if split.lower() not in _SPLITS:
         raise DataError(
-            Problem(f"{root / name} is of a split {split!r}", f"splits are named {', '.join(_SPLITS)}", option="layout")
+            Problem(f"{path} is of a split {split!r}", f"splits are named {', '.join(_SPLITS)}", option="layout")
         )
-    return Recording(root / name, name, found["class"], found.get("speaker", ""), _SPLITS[split.lower()])
+    label, speaker = printable(what["class"]), printable(what.get("speaker", ""))
+    return Recording(path, file.name, label, speaker, _SPLITS[split.lower()], file.size, file.changed)
 
 
-def _wav_files(root: Path) -> list[str]:
-    """Paths below `root`, with "/" between folders, sorted."""
-    names: list[str] = []
-    for place, folders, files in os.walk(root, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        below = Path(place).relative_to(root)
-        wavs = [name for name in files if name.lower().endswith(".wav") and not name.startswith(".")]
-        names += [(below / name).as_posix() for name in wavs]
-    return sorted(names)
-
-
-def _raise(error: OSError) -> None:
-    raise error  # os.walk would leave out a folder that it may not read
+def _is_wav(name: str) -> bool:
+    return name.lower().endswith(".wav")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeopt.plugins import DatasetPlugin, RawDataset, digest, hookimpl, versions_of
-from edgeopt_audio.layout import Layout, find_recordings, fingerprint_of
+from edgeopt.plugins import DatasetPlugin, DataSurvey, RawDataset, digest, hookimpl, versions_of
+from edgeopt_audio.layout import Layout, Recordings, find_recordings
 from edgeopt_audio.options import SpokenDigitsOptions, WavFolderOptions
 from edgeopt_audio.spoken_digits import LAYOUT, SYNTHESIZER, VERSION, recordings_folder
 
@@ -16,13 +16,21 @@ def load_folder(options: WavFolderOptions) -> RawDataset:
     """The recordings below a folder, read when they are asked for."""
     from edgeopt_audio.recordings import read_recordings  # numpy and scipy are heavy
 
-    recordings = find_recordings(options.path, Layout(options.layout))
-    return read_recordings(recordings, options, by_speaker=options.split_by == "speaker")
+    return read_recordings(_recordings(options), options, by_speaker=options.split_by == "speaker")
 
 
 def fingerprint_folder(options: WavFolderOptions) -> str:
     """Names, sizes and times of the files; raises `DataError` when the folder does not hold what it must."""
-    return fingerprint_of(find_recordings(options.path, Layout(options.layout)))
+    return _recordings(options).fingerprint()
+
+
+def survey_folder(options: WavFolderOptions) -> DataSurvey:
+    """The classes and counts of a folder, by the names of its files."""
+    return _recordings(options).survey()
+
+
+def _recordings(options: WavFolderOptions) -> Recordings:
+    return find_recordings(options.path, Layout(options.layout), skip_broken=options.on_error == "skip")
 
 
 def load_digits(options: SpokenDigitsOptions) -> RawDataset:
@@ -47,6 +55,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         WavFolderOptions,
         load=load_folder,
         fingerprint=fingerprint_folder,
+        survey=survey_folder,
         requires=("scipy",),
         install=_INSTALL,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgeopt.plugins import Labels, Pixels
-    from edgeopt_audio.layout import Recording
+    from edgeopt_audio.layout import Recording, Recordings
     from edgeopt_audio.options import SoundCopies, SoundOptions
 
     Samples = NDArray[np.float32]
@@ -42,17 +42,22 @@ class SoundImages:
         samples = read_wav(recording.file, self.sound.sample_rate)
         wanted = round(self.sound.seconds * self.sound.sample_rate)
         if copy:
-            random = np.random.default_rng([copy, zlib.crc32(recording.name.encode())])
+            random = np.random.default_rng([copy, zlib.crc32(os.fsencode(recording.name))])
             return image(changed(samples, wanted, self.sound.copies, random), self.sound)
         return image(middle(samples, wanted), self.sound)
 
+    def name_of(self, index: int) -> str:
+        """The path of the recording."""
+        return str(self.recordings[index % len(self.recordings)].file)
 
-def read_recordings(recordings: Sequence[Recording], sound: SoundOptions, by_speaker: bool) -> RawDataset:
+
+def read_recordings(found: Recordings, sound: SoundOptions, by_speaker: bool) -> RawDataset:
     """Recordings with the classes and splits that their paths name; copies are made of those of train."""
     if sound.kind == "log-mel":
         mel_filters(
             sound.mel_bands, sound.n_fft, sound.sample_rate
         )  # what is wrong with it shows before any file is read
+    recordings = found.files
     classes = tuple(sorted({each.label for each in recordings}))
     splits, groups, copies = {}, {}, {}
     for split in sorted({each.split for each in recordings}):
@@ -65,7 +70,7 @@ def read_recordings(recordings: Sequence[Recording], sound: SoundOptions, by_spe
         if repeats > 1:
             place = np.arange(len(labels)) % len(chosen)
             copies[split] = np.where(np.arange(len(labels)) < len(chosen), -1, place)
-    return RawDataset(classes, splits, groups, copies)
+    return RawDataset(classes, splits, groups, copies, found.warnings)
 
 
 def middle(samples: Samples, wanted: int) -> Samples:

@@ -42,7 +42,7 @@ def read_wav(path: Path, sample_rate: int) -> Samples:
             raise ValueError("it holds no samples")
         if not np.isfinite(samples).all():
             raise ValueError("some of its samples are not numbers")
-    except (OSError, ValueError, EOFError, struct.error) as error:
+    except Exception as error:  # whatever the reader stumbles over, it is about this file
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(
             Problem(f"{path} cannot be read: {reason}", 'remove it, or set on_error = "skip" to go on without it')

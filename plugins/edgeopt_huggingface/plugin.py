@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeopt.plugins import DataError, DatasetPlugin, Problem, RawDataset, digest, files_fingerprint, hookimpl
+from edgeopt_huggingface.hub import cached_commit, current_commit
 from edgeopt_huggingface.options import HuggingFaceOptions
 
 
@@ -16,12 +17,15 @@ def load(options: HuggingFaceOptions) -> RawDataset:
 
 
 def fingerprint(options: HuggingFaceOptions) -> str:
-    """Names, sizes and times of local files; name, configuration and revision of a hub data set.
+    """Names, sizes and times of local files; name, configuration and commit of a hub data set.
+
+    Where the hub cannot be asked for the commit, it is that in the library's cache.
 
     Raises `DataError` when a local path does not exist.
     """
     if options.local is None:
-        return digest([options.source, options.config, options.revision])
+        commit = current_commit(options.source, options.revision) or cached_commit(options.source)
+        return digest([options.source, options.config, commit, options.revision])
     if not options.local.exists():
         raise DataError(
             Problem(f"{options.local} does not exist", "source takes a path on this machine, or OWNER/NAME on the hub")

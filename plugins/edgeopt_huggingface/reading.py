@@ -13,6 +13,7 @@ from datasets.exceptions import DatasetsError
 
 from edgeopt.data.images import UNREADABLE, labels_of, open_image, unreadable
 from edgeopt.plugins import TYPE_CHECKING, DataError, Problem, RawDataset, did_you_mean
+from edgeopt_huggingface.hub import cached_commit, current_commit
 
 if TYPE_CHECKING:
     from edgeopt.plugins import Labels
@@ -37,7 +38,7 @@ class ColumnImages:
 
     def __getitem__(self, index: int) -> Any:
         value = self.rows[index][self.column]
-        name = f"image {index} of {self.name}"
+        name = self.name_of(index)
         if isinstance(value, dict):  # an Image feature, not decoded
             return self._of_feature(value, f"{name} ({value['path']})" if value["path"] else name)
         if isinstance(value, bytes):
@@ -45,6 +46,10 @@ class ColumnImages:
         if isinstance(value, str) and self.folder is not None:
             return open_image(self.folder / value, str(self.folder / value))
         raise unreadable(name, ValueError(f"it is {value!r}, not an image"))
+
+    def name_of(self, index: int) -> str:
+        """The place of the image in its split."""
+        return f"image {index} of {self.name}"
 
     def _of_feature(self, value: dict[str, Any], name: str) -> Any:
         if value["bytes"] is not None:
@@ -62,7 +67,8 @@ def read(options: HuggingFaceOptions) -> RawDataset:
 
     Raises `DataError` when the source cannot be reached or read, or a split or column is not there.
     """
-    splits = _chosen(_load(options), options)
+    commit = None if options.local else current_commit(options.source, options.revision)
+    splits = _chosen(_load(options, commit or options.revision), options)
     for rows in splits.values():
         _check_columns(rows, options)
     classes, labels = _labels(splits, options.label_column)
@@ -73,15 +79,24 @@ def read(options: HuggingFaceOptions) -> RawDataset:
         )
         for name, rows in splits.items()
     }
-    return RawDataset(classes, images)
+    return RawDataset(classes, images, warnings=() if options.local or commit else (_commit_unknown(options),))
 
 
-def _load(options: HuggingFaceOptions) -> Mapping[str, datasets.Dataset]:
+def _commit_unknown(options: HuggingFaceOptions) -> str:
+    cached = cached_commit(options.source)
+    hint = f', such as the one in the cache: revision = "{cached}"' if cached else ""
+    return (
+        f"the hub could not be asked which commit of {options.source} is the newest, so a change of the data set would "
+        f"not be noticed; name a commit{hint}"
+    )
+
+
+def _load(options: HuggingFaceOptions, revision: str | None) -> Mapping[str, datasets.Dataset]:
     """All splits of the source by their own names."""
     local = options.local
     try:
         if local is None:
-            found = datasets.load_dataset(options.source, options.config, revision=options.revision)
+            found = datasets.load_dataset(options.source, options.config, revision=revision)
         elif local.is_file():
             found = datasets.load_dataset(local.suffix.removeprefix("."), data_files=str(local))
         elif any((local / name).is_file() for name in _SAVED):
@@ -133,6 +148,34 @@ def _check_columns(rows: datasets.Dataset, options: HuggingFaceOptions) -> None:
                 "image_column takes images, encoded bytes or paths",
             )
         )
+    if held := _no_labels(rows.features[options.label_column]):
+        raise DataError(
+            Problem(
+                f"column {options.label_column!r} holds {held}",
+                "each image has one label, a class label, a text or a whole number: set label_column to such a column, "
+                "or make one of it",
+                option="label_column",
+            )
+        )
+
+
+def _no_labels(feature: Any) -> str:
+    """What a column holds, in words, where labels cannot be made of it; "" where they can."""
+    if isinstance(feature, datasets.ClassLabel):
+        return ""
+    if isinstance(feature, dict):
+        return f"dictionaries ({', '.join(list(feature)[:4])})"
+    if not isinstance(feature, datasets.Value):
+        is_list = isinstance(feature, list) or hasattr(feature, "feature")
+        return "lists, as of several or one-hot labels" if is_list else f"{type(feature).__name__} values"
+    dtype = feature.dtype
+    if dtype in ("string", "large_string", "string_view", "bool", "null") or dtype.startswith(("int", "uint")):
+        return ""
+    if "binary" in dtype:
+        return "bytes"
+    if dtype.startswith(("date", "time", "duration")):
+        return f"dates or times ({dtype})"
+    return f"{dtype} values"
 
 
 def _naming(option: str, name: str, known: list[str]) -> str:

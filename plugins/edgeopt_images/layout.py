@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgeopt.data.walk import FoundFile, FoundFiles, counted_suffixes, files_below
+from edgeopt.data.walk import FoundFile, counted_suffixes, files_below, without_broken
 from edgeopt.plugins import DataError, DataSurvey, Problem, digest, printable
 from edgeopt_images.split_folders import EXPECTED, Arrangement, arrange, shown_path
 from edgeopt_images.tree import Folder, tree_of
@@ -15,7 +15,7 @@ from edgeopt_images.tree import Folder, tree_of
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-_SHOWN = 5  # broken links, or classes with files that are left out
+_SHOWN = 5  # classes with files that are left out
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def find_layout(root: Path, splits: bool | None = None, skip_broken: bool = Fals
         raise DataError(
             Problem(f"{error.filename or root} cannot be read: {error.strerror or error}", "check its permissions")
         ) from error
-    found, warnings = _without_broken(found, root, skip_broken)
+    found, warnings = without_broken(found, root, is_image, skip=skip_broken)
     arrangement = arrange(tree_of(found), root, splits)
     by_split = {split: _classes(folder, root) for split, folder in arrangement.splits.items()}
     _require_same_classes(arrangement, by_split, root)
@@ -79,24 +79,6 @@ def find_layout(root: Path, splits: bool | None = None, skip_broken: bool = Fals
 def is_image(name: str) -> bool:
     """Whether a file is taken for an image, by its name."""
     return PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
-def _without_broken(found: FoundFiles, root: Path, skip: bool) -> tuple[FoundFiles, list[str]]:
-    """What was found, with links that lead nowhere among the images where they are to be skipped."""
-    # what is called as no image and no folder could not be used with its target either
-    broken = [each for each in found.broken if is_image(each[0]) or not PurePosixPath(each[0]).suffix]
-    if not broken:
-        return found, []
-    if not skip:
-        hint = 'remove the link, or put its target back; on_error = "skip" goes on without it'
-        problems = [Problem(f"{root / name} {what}", hint) for name, what in broken[:_SHOWN]]
-        if len(broken) > _SHOWN:
-            problems.append(Problem(f"{len(broken) - _SHOWN} more links below {shown_path(root)} lead nowhere", hint))
-        raise DataError(*problems)
-    images = [FoundFile(name, 0, 0) for name, _ in broken if is_image(name)]
-    taken = sorted((*found.taken, *images), key=lambda file: file.name.split("/"))
-    said = [f"{root / name} {what}, and was left out" for name, what in broken if not is_image(name)]
-    return FoundFiles(tuple(taken), found.others, found.folders, ()), said
 
 
 def _classes(folder: Folder, root: Path) -> dict[str, Folder]:

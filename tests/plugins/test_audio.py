@@ -1,5 +1,6 @@
 """The data sets `wav-folder` and `spoken-digits`."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from edgeopt.errors import DataError
 from edgeopt.fingerprint import installed_version
 from edgeopt.progress import Silent
 from edgeopt_audio.layout import Layout
-from edgeopt_audio.options import SoundOptions, SpokenDigitsOptions, WavFolderOptions
-from edgeopt_audio.plugin import fingerprint_digits, fingerprint_folder, load_digits, load_folder
+from edgeopt_audio.options import SoundCopies, SoundOptions, SpokenDigitsOptions, WavFolderOptions
+from edgeopt_audio.plugin import fingerprint_digits, fingerprint_folder, load_digits, load_folder, survey_folder
 from edgeopt_audio.recordings import changed, middle
 from edgeopt_audio.spectrogram import image, mel_filters
 from edgeopt_audio.wav import read_wav
@@ -208,8 +209,38 @@ def test_split_folders_are_kept(tmp_path: Path) -> None:
     )
     raw = load_folder(options)
     assert {name: len(split) for name, split in raw.splits.items()} == {"train": 12, "test": 4}
-    write(tmp_path / "words" / "dev" / "low" / "s9_0.wav", tone(500))
-    assert "dev/low/s9_0.wav is of a split 'dev'" in error(load_folder, options)
+    write(tmp_path / "words" / "held" / "low" / "s9_0.wav", tone(500))
+    assert "held/low/s9_0.wav is of a split 'held'" in error(load_folder, options)
+
+
+def test_links_other_files_and_odd_names(tmp_path: Path) -> None:
+    root = folder(tmp_path / "words")
+    (root / "low" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    count = len(load_folder(WavFolderOptions(path=root)).splits["train"])
+    write(tmp_path / "elsewhere" / "s1_9.wav", tone(500))
+    text = error(fingerprint_folder, WavFolderOptions(path=root))
+    assert "low/more/s1_9.wav" in text  # followed, and not as the layout says
+    (root / "low" / "more").unlink()
+    (root / "low" / "s1_8.wav").symlink_to(tmp_path / "elsewhere" / "s1_9.wav")
+    for name in ("s2_1.mp3", "notes.txt"):
+        (root / "low" / name).write_bytes(b"")
+    raw = load_folder(WavFolderOptions(path=root))
+    assert len(raw.splits["train"]) == count + 1
+    assert raw.warnings == ("1 files of sound are no wav files and were left out: 1 .mp3",)
+    survey = survey_folder(WavFolderOptions(path=root))
+    assert sum(survey.counts["train"].values()) == count + 1 and survey.warnings == raw.warnings
+    (root / "low" / "s1_7.wav").symlink_to("/nowhere/x.wav")
+    assert "low/s1_7.wav is a link to /nowhere/x.wav" in error(fingerprint_folder, WavFolderOptions(path=root))
+    skipping = WavFolderOptions(path=root, image_size=16, on_error="skip")
+    (tmp_path / "out").mkdir()
+    values = prepare(load_folder(skipping), skipping, tmp_path / "out", Silent())
+    assert len(values.skipped) == 1 and "s1_7.wav" in values.skipped[0]
+    strange = Path(os.fsdecode(os.fsencode(root / "low") + b"/\xe9_1.wav"))
+    write(strange, tone(300))
+    copied = skipping.model_copy(update={"copies": SoundCopies(count=1)})
+    assert "\\udce9" in set(load_folder(copied).groups["train"])
+    assert prepare(load_folder(copied), copied, tmp_path / "out", Silent()).groups
 
 
 def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 """Hugging Face data sets on this machine: Parquet, Arrow, image folders."""
 
+import datetime as dt
 import io
+import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,7 @@ from edgeopt.data.cache import load_data
 from edgeopt.data.prepare import prepare
 from edgeopt.errors import DataError
 from edgeopt.progress import Silent
+from edgeopt_huggingface.hub import current_commit
 from edgeopt_huggingface.options import HuggingFaceOptions, SplitNames
 from edgeopt_huggingface.plugin import fingerprint, load
 
@@ -195,7 +201,95 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     assert "download it and give source the path" in done.stdout
 
 
-def test_the_fingerprint_follows_files_or_the_revision(tmp_path: Path) -> None:
+COMMITS = ("a" * 40, "b" * 40)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A hub on this machine that knows at which commit each revision stands, and which token was sent."""
+    commits = {"main": COMMITS[0], "v1": COMMITS[1]}
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            commits["token"] = self.headers.get("Authorization", "")
+            name, _, revision = self.path.removeprefix("/api/datasets/").partition("/revision/")
+            known = name == "own/pets" and revision in commits
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps({"sha": commits[revision]}).encode() if known else b"not found")
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_DATASETS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    yield commits
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_commit_of_a_hub_data_set_is_in_the_fingerprint(hub: dict[str, str]) -> None:
+    def printed(**given: Any) -> str:
+        return fingerprint(HuggingFaceOptions(source="own/pets", **given))
+
+    before = printed()
+    assert printed() == before != printed(revision="v1")
+    assert hub["token"] == "Bearer hf_mine"
+    hub["main"] = "c" * 40
+    assert printed() != before
+    assert current_commit("own/pets", "d" * 40) == "d" * 40  # a commit needs no question
+    assert current_commit("own/gone", None) is None
+
+
+def test_what_is_loaded_is_the_commit_of_the_fingerprint(
+    hub: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pets = hub_format(tmp_path / "pets", train=9)
+    asked, real = [], datasets.load_dataset
+
+    def load_dataset(source: str, config: str | None, revision: str | None) -> Any:
+        asked.append(revision)
+        return real(str(pets), config)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert load(HuggingFaceOptions(source="own/pets")).warnings == ()
+    assert load(HuggingFaceOptions(source="own/pets", revision="v1")).warnings == ()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "would not be noticed; name a commit" in load(HuggingFaceOptions(source="own/pets")).warnings[0]
+    cached = tmp_path / "home" / "datasets" / "own___pets" / "default" / "0.0.0" / COMMITS[1]
+    without = fingerprint(HuggingFaceOptions(source="own/pets"))
+    cached.mkdir(parents=True)
+    assert f'revision = "{COMMITS[1]}"' in load(HuggingFaceOptions(source="own/pets")).warnings[0]
+    assert fingerprint(HuggingFaceOptions(source="own/pets")) != without
+    assert asked == [COMMITS[0], COMMITS[1], None, None]
+
+
+@pytest.mark.parametrize(
+    ("labels", "held"),
+    [
+        ([[0, 1], [2], [0]] * 4, "lists"),
+        ([[0, 0, 1], [1, 0, 0], [0, 1, 0]] * 4, "lists"),
+        ([["cat"], ["dog"], ["owl"]] * 4, "lists"),
+        ([{"x": 1, "y": "cat"}] * 12, "dictionaries (x, y)"),
+        ([b"cat", b"dog", b"owl"] * 4, "bytes"),
+        ([dt.date(2026, 1, day + 1) for day in range(12)], "dates"),
+        ([dt.datetime(2026, 1, day + 1, tzinfo=dt.UTC) for day in range(12)], "dates or times"),
+        ([0.5, 1.5, 2.5] * 4, "float64 values"),
+    ],
+    ids=["several", "one-hot", "lists of one", "dictionaries", "bytes", "dates", "times", "floats"],
+)
+def test_labels_that_are_not_one_of_each_image_are_refused(labels: list[Any], held: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": encoded(12), "label": labels}), tmp_path / "labels.parquet")
+    text = error(options(tmp_path / "labels.parquet"))
+    assert "column 'label'" in text and held in text and "set label_column" in text
+
+
+def test_the_fingerprint_follows_files_or_the_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     pets = hub_format(tmp_path / "pets", train=9)
     before = fingerprint(options(pets))
     assert fingerprint(options(pets)) == before
