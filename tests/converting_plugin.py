@@ -142,7 +142,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
 
 @hookimpl
 def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
-    yield QuantizerPlugin("beads", "Counts beads.", Options, build=lambda options, qat: None, scheme="beads")
+    yield QuantizerPlugin("beads", "Counts beads.", Options, build=lambda options, qat: None, scheme="other")
 
 
 @hookimpl

@@ -231,10 +231,9 @@ def _table(values: Mapping[str, Json], name: str) -> dict[str, Json]:
 
 def _reader_of(source: Path, registry: Registry) -> ReaderPlugin:
     ending = "/" if source.is_dir() else source.suffix.lower()
+    if reader := registry.reader(ending):
+        return reader
     readers = [entry.plugin for entry in registry if isinstance(entry.plugin, ReaderPlugin)]
-    for reader in readers:
-        if ending in reader.suffixes:
-            return reader
     known = ", ".join(sorted("a folder" if each == "/" else each for reader in readers for each in reader.suffixes))
     raise RecipeError(
         Problem(
@@ -244,14 +243,13 @@ def _reader_of(source: Path, registry: Registry) -> ReaderPlugin:
 
 
 def _exporter_to(wanted: str, reader: ReaderPlugin, registry: Registry) -> ExporterPlugin:
-    exporters = [
-        entry.plugin
+    if exporter := registry.exporter(wanted, reader.framework):
+        return exporter
+    formats = [
+        entry.plugin.written_format
         for entry in registry
         if isinstance(entry.plugin, ExporterPlugin) and entry.plugin.framework == reader.framework
     ]
-    formats = {exporter.format or exporter.name: exporter for exporter in exporters}
-    if wanted in formats:
-        return formats[wanted]
     raise RecipeError(
         Problem(
             f"--to {wanted}: a model of {reader.framework} cannot be converted to it",

@@ -13,6 +13,7 @@ from edgeopt.plugins.declarations import (
     ModelPlugin,
     PassPlugin,
     Plugin,
+    kind_of,
 )
 from edgeopt.plugins.registry import Registry
 from edgeopt.recipe.read import ExportStep, Recipe
@@ -58,7 +59,7 @@ def _one_of(names: Iterable[str]) -> dict[str, Json]:
 
 def _plugin_definitions(plugin: Plugin, name_field: Json) -> dict[str, Json]:
     """The definition of a plugin's table, and the definitions that it needs, under names of its own."""
-    own = _definition_name(type(plugin), plugin.name)
+    own = _definition_name(kind_of(plugin), plugin.name)
     schema = schema_of(plugin.options)
     inner = schema.pop("$defs", {})
     properties = {"use": {"const": plugin.name, "description": plugin.summary}}

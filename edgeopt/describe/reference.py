@@ -40,7 +40,7 @@ def reference_page(registered: Iterable[Registered]) -> str:
         parts.append(f"## {kind.plural.capitalize()}")
         if kind is DatasetPlugin:
             parts += ["### Every data set", _summary(DatasetOptions), _options_table(options_of(DatasetOptions))]
-        for entry in sorted((e for e in entries if type(e.plugin) is kind), key=lambda e: e.plugin.name):
+        for entry in sorted((e for e in entries if isinstance(e.plugin, kind)), key=lambda e: e.plugin.name):
             parts += _plugin_section(entry.plugin)
     parts += ["## Hooks", f"The entry-point group is `{hookspecs.GROUP}`."]
     for name, hook in vars(hookspecs).items():

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeopt.errors import ExportError, Problem
+from edgeopt.plugins.declarations import Scheme
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from edgeopt.plugins.declarations import Numerics
+
+
+#: What a runtime takes that runs a layer in integers only where its output is quantized as well.
+OUTPUTS_QUANTIZED = (Scheme.INT8_AFFINE, Scheme.INT8_SYMMETRIC)
+#: What a runtime takes that knows no zero points.
+NO_ZERO_POINTS = (Scheme.INT8_SYMMETRIC, Scheme.INT8_SYMMETRIC_INPUTS)
 
 
 @dataclass(frozen=True)
@@ -63,13 +70,24 @@ def float_programs_only(precision: str, numerics: Numerics) -> Iterator[Problem]
         )
 
 
-def outputs_in_integers(runtime: str, numerics: Numerics) -> Iterator[Problem]:
-    """The problem of a quantizer that leaves a layer's outputs in float, for a runtime that then finds nothing; for
-    `check`.
+def other_schemes(
+    runtime: str, takes: Collection[Scheme], numerics: Numerics, hint: str, option: str | None = None
+) -> Iterator[Problem]:
+    """The problems of quantizers whose scheme is none of those that a runtime takes; for `check`.
+
+    A quantizer that does not say its scheme is refused like one of another scheme: what it gives is not known.
     """
     for quantizer in numerics.quantizers:
-        if quantizer.scheme == "int8-symmetric-inputs":
-            yield Problem(
-                f"quantizer {quantizer.name!r} leaves outputs in float: {runtime} finds no layer to run in integers",
-                'take quantizer = "xnnpack", or "xnnpack-symmetric" for one program that TensorRT takes as well',
-            )
+        if quantizer.scheme in takes:
+            continue
+        reasons = {
+            Scheme.INT8_AFFINE: f"gives zero points, and {runtime} takes none",
+            Scheme.INT8_SYMMETRIC_INPUTS: f"leaves outputs in float: {runtime} finds no layer to run in integers",
+            Scheme.UNKNOWN: f"does not say its scheme, and {runtime} takes {' or '.join(takes)}",
+        }
+        reason = reasons.get(
+            Scheme(quantizer.scheme), f"is of scheme '{quantizer.scheme}', which {runtime} does not take"
+        )
+        declare = "if it is of such a scheme, let its QuantizerPlugin say so with `scheme`; else "
+        unknown = quantizer.scheme is Scheme.UNKNOWN
+        yield Problem(f"quantizer {quantizer.name!r} {reason}", declare + hint if unknown else hint, option=option)

@@ -48,6 +48,7 @@ from edgeopt.plugins.declarations import (
     ProbePlugin,
     QuantizerPlugin,
     ReaderPlugin,
+    Scheme,
 )
 from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.plugins.use import AsTable, Use
@@ -145,6 +146,7 @@ __all__ = [
     "ReaderPlugin",
     "RecipeError",
     "Role",
+    "Scheme",
     "Score",
     "Share",
     "Silent",

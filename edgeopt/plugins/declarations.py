@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -128,14 +129,27 @@ class ModelPlugin(Plugin):
     framework: str = field(default=TORCH, kw_only=True)
 
 
+class Scheme(StrEnum):
+    """A family of numerics, by which exporters say what they take.
+
+    Activations of `INT8_AFFINE` have zero points; in `INT8_SYMMETRIC` nothing has one; in `INT8_SYMMETRIC_INPUTS`
+    besides only what enters a layer is quantized, and outputs stay in float. `OTHER` are numerics of one's own.
+    """
+
+    INT8_AFFINE = "int8-affine"
+    INT8_SYMMETRIC = "int8-symmetric"
+    INT8_SYMMETRIC_INPUTS = "int8-symmetric-inputs"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True)
 class QuantizerPlugin(Plugin):
     """A target's numerics. `build(options, qat)` returns a torchao PT2E `Quantizer`; `precision` names the result
     ("int8").
 
-    `scheme` names the family of numerics, by which exporters say what they take: "int8-affine" where activations have
-    zero points, "int8-symmetric" where everything is symmetric, "int8-symmetric-inputs" where besides only what enters
-    a layer is quantized.
+    `scheme` names the family of numerics, as a `Scheme` or its text. An exporter that takes some families alone refuses
+    all others, and a quantizer that leaves its scheme out is of none of them.
     """
 
     kind: ClassVar[str] = "quantizer"
@@ -145,7 +159,17 @@ class QuantizerPlugin(Plugin):
 
     build: Callable[[Any, bool], Quantizer] = field(kw_only=True)
     precision: str = field(default="int8", kw_only=True)
-    scheme: str = field(default="", kw_only=True)
+    scheme: Scheme | str = field(default=Scheme.UNKNOWN, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = [scheme.value for scheme in Scheme]
+        if (self.scheme or Scheme.UNKNOWN) not in known:
+            raise PluginError(
+                f"quantizer {self.name!r}: there is no scheme {self.scheme!r}",
+                hint=f"it is one of {', '.join(known)}",
+            )
+        object.__setattr__(self, "scheme", Scheme(self.scheme or Scheme.UNKNOWN))
 
 
 @dataclass(frozen=True)
@@ -230,6 +254,11 @@ class ExporterPlugin(Plugin):
     is_folder: bool = field(default=False, kw_only=True)
     baseline: Callable[[Any], Any] | None = field(default=None, kw_only=True)
     check: Callable[[Any, Numerics], Iterable[Problem]] | None = field(default=None, kw_only=True)
+
+    @property
+    def written_format(self) -> str:
+        """What it writes, as `edgeopt convert --to` names it."""
+        return self.format or self.name
 
     def float_options(self, options: Any) -> Any:
         """The options of the float file that one with `options` is compared with."""
@@ -316,3 +345,8 @@ PLUGIN_TYPES: tuple[type[Plugin], ...] = (
     ReaderPlugin,
     ProbePlugin,
 )
+
+
+def kind_of(plugin: Plugin) -> type[Plugin]:
+    """The kind of a declaration, which may be of a class that extends that of its kind."""
+    return next(kind for kind in PLUGIN_TYPES if isinstance(plugin, kind))

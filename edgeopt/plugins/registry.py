@@ -5,6 +5,7 @@ A third-party plugin that cannot be loaded is reported and left out; it never ta
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 import sys
@@ -14,16 +15,20 @@ from functools import cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import pluggy
 
+from edgeopt._version import __version__
 from edgeopt.errors import Location, PluginError, Problem, did_you_mean
 from edgeopt.fingerprint import installed_version
 from edgeopt.plugins import hookspecs
 from edgeopt.plugins.declarations import (
     PLUGIN_TYPES,
+    ExporterPlugin,
     Plugin,
+    ReaderPlugin,
+    kind_of,
 )
 
 P = TypeVar("P", bound=Plugin)
@@ -50,8 +55,35 @@ class Registered:
     origin: Origin
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """What no two plugins of a kind may answer to: the ending that a reader opens, the format that an exporter writes
+    of models of a framework.
+    """
+
+    kind: str
+    name: str
+    framework: str = ""
+
+    def __str__(self) -> str:
+        if self.kind == ExporterPlugin.kind:
+            return f"exporters of {self.framework} models write the format {self.name!r}"
+        return "readers open folders" if self.name == "/" else f"readers open files that end in {self.name!r}"
+
+
+def _claims(plugin: Plugin) -> Iterator[_Claim]:
+    if isinstance(plugin, ReaderPlugin):
+        yield from (_Claim(plugin.kind, suffix) for suffix in {each.lower() for each in plugin.suffixes})
+    elif isinstance(plugin, ExporterPlugin):
+        yield _Claim(plugin.kind, plugin.written_format, plugin.framework)
+
+
 class Registry:
-    """The plugins of this process, by kind and name, and the problems met while they were loaded."""
+    """The plugins of this process, by kind and name, and the problems met while they were loaded.
+
+    A name that two plugins of a kind have, an ending that two readers open, and a format that two exporters of one
+    framework write, are problems, and an error for whoever asks for them: none is chosen silently.
+    """
 
     def __init__(self, registered: Iterable[Registered], problems: Iterable[Problem] = ()) -> None:
         self.problems: list[Problem] = list(problems)
@@ -59,9 +91,14 @@ class Registry:
         self._ambiguous: dict[tuple[type[Plugin], str], Problem] = {}
         for entry in registered:
             self._add(entry)
+        self._claimed: dict[_Claim, Registered] = {}
+        self._clashes: dict[_Claim, Problem] = {}
+        for entry in self:
+            for claim in _claims(entry.plugin):
+                self._claim(claim, entry)
 
     def _add(self, entry: Registered) -> None:
-        kind, name = type(entry.plugin), entry.plugin.name
+        kind, name = kind_of(entry.plugin), entry.plugin.name
         first = self._by_kind[kind].get(name)
         if first is None:
             self._by_kind[kind][name] = entry
@@ -72,6 +109,38 @@ class Registry:
         )
         self._ambiguous[kind, name] = problem
         self.problems.append(problem)
+
+    def _claim(self, claim: _Claim, entry: Registered) -> None:
+        first = self._claimed.setdefault(claim, entry)
+        if first is entry:
+            return
+        problem = Problem(
+            f"two {claim}: {first.plugin.name!r} of {first.origin} and {entry.plugin.name!r} of {entry.origin}",
+            "uninstall one of them, or ask its author to change that",
+        )
+        self._clashes[claim] = problem
+        self.problems.append(problem)
+
+    def reader(self, suffix: str) -> ReaderPlugin | None:
+        """The reader of files that end in `suffix`, "/" for a folder, or None.
+
+        Raises `PluginError` where two readers declare it.
+        """
+        return cast("ReaderPlugin | None", self._claimant(_Claim(ReaderPlugin.kind, suffix.lower())))
+
+    def exporter(self, written_format: str, framework: str) -> ExporterPlugin | None:
+        """The exporter that writes a format of models of a framework, or None.
+
+        Raises `PluginError` where two exporters declare it.
+        """
+        claim = _Claim(ExporterPlugin.kind, written_format, framework)
+        return cast("ExporterPlugin | None", self._claimant(claim))
+
+    def _claimant(self, claim: _Claim) -> Plugin | None:
+        if problem := self._clashes.get(claim):
+            raise PluginError(problem)
+        entry = self._claimed.get(claim)
+        return entry.plugin if entry else None
 
     def __iter__(self) -> Iterator[Registered]:
         for kind in PLUGIN_TYPES:
@@ -102,7 +171,7 @@ class Registry:
 
     def origin(self, plugin: Plugin) -> Origin:
         """Where `plugin` comes from."""
-        return self._by_kind[type(plugin)][plugin.name].origin
+        return self._by_kind[kind_of(plugin)][plugin.name].origin
 
 
 def load_registry(plugin_files: Iterable[Path] = ()) -> Registry:
@@ -111,23 +180,22 @@ def load_registry(plugin_files: Iterable[Path] = ()) -> Registry:
     Raises `PluginError` for a local file that cannot be loaded (the user named it); a distribution that cannot be
     loaded becomes one of `Registry.problems`.
     """
-    registered: list[Registered] = []
-    problems: list[Problem] = []
+    loader = _Loader()
     for entry_point in sorted(entry_points(group=hookspecs.GROUP), key=lambda point: (point.name, point.value)):
         origin = _origin(entry_point)
         try:
-            registered += _declarations(entry_point.load(), origin)
-        except Exception as error:  # any fault of somebody else's package: reported, not fatal
-            problems.append(
+            loader.add(entry_point.load(), origin)
+        except (Exception, SystemExit) as error:  # any fault of somebody else's package: reported, not fatal
+            loader.problems.append(
                 Problem(
                     f"plugin {entry_point.name!r} of {origin} cannot be loaded: {_brief(error)}",
                     "update or uninstall it",
                 )
             )
-    for file in plugin_files:
+    for file in {file.resolve(): file for file in plugin_files}.values():
         module = _import_file(file)
-        registered += _declarations(module, Origin(str(file), "", module.__name__, file))
-    return Registry(registered, problems)
+        loader.add(module, Origin(str(file), "", module.__name__, file))
+    return Registry(loader.registered, loader.problems)
 
 
 def missing_requirements(plugin: Plugin) -> list[str]:
@@ -147,22 +215,63 @@ def missing_problem(plugin: Plugin) -> Problem | None:
     )
 
 
-def _declarations(module: ModuleType, origin: Origin) -> list[Registered]:
-    """All that one plugin module declares, checked."""
-    manager = pluggy.PluginManager(hookspecs.GROUP)
-    manager.add_hookspecs(hookspecs)
-    manager.register(module, name=origin.module)
-    manager.check_pending()
-    found: list[Registered] = []
-    for kind in PLUGIN_TYPES:
-        for declarations in getattr(manager.hook, kind.hook)():
-            for plugin in declarations:
-                if type(plugin) is not kind:
-                    raise PluginError(f"{kind.hook} gave a {type(plugin).__name__}, not a {kind.__name__}")
-                found.append(Registered(plugin, origin))
-    if not found:
-        raise PluginError(f"module {module.__name__} declares nothing", hint="mark its hooks with @edgeopt.hookimpl")
-    return found
+class _Loader:
+    """Calls the hooks of modules, and keeps what they declare with where it comes from.
+
+    One plugin manager knows all modules and checks the arguments of their hooks. The hooks are not called through it:
+    what a call gives is not marked with its module, and the first that raises would take the others with it.
+    """
+
+    def __init__(self) -> None:
+        self.registered: list[Registered] = []
+        self.problems: list[Problem] = []
+        self._manager = pluggy.PluginManager(hookspecs.GROUP)
+        self._manager.add_hookspecs(hookspecs)
+
+    def add(self, module: ModuleType, origin: Origin) -> None:
+        """Keeps all that a module declares; a hook that this edgeopt does not know is a problem, and the rest counts.
+
+        Raises `PluginError` when it declares nothing, or something else than its hooks are for.
+        """
+        if self._manager.is_registered(module):
+            return  # two entry points of one module
+        name = self._manager.register(module, name=origin.module)
+        callers = {caller.name: caller for caller in self._manager.get_hookcallers(module) or ()}
+        found: list[Registered] = []
+        for kind in PLUGIN_TYPES:
+            caller = callers.get(kind.hook)
+            for implementation in caller.get_hookimpls() if caller else ():
+                if implementation.plugin_name == name:
+                    found += [Registered(plugin, origin) for plugin in _given(implementation.function(), kind)]
+        known = {kind.hook for kind in PLUGIN_TYPES}
+        unknown = [
+            Problem(
+                f"{origin} has the hook {hook!r}, which edgeopt {__version__} does not know",
+                _meant(hook, known) or "it is of a newer edgeopt: update edgeopt",
+            )
+            for hook in callers
+            if hook not in known and not all(each.optionalhook for each in callers[hook].get_hookimpls())
+        ]
+        if not found:
+            raise PluginError(*unknown, Problem(f"{origin} declares nothing", "mark its hooks with @edgeopt.hookimpl"))
+        self.problems += unknown
+        self.registered += found
+
+
+def _given(declarations: Any, kind: type[Plugin]) -> Iterator[Plugin]:
+    """What a hook of `kind` gave, checked."""
+    if declarations is None:
+        raise PluginError(f"{kind.hook} gave nothing", hint=f"let it yield a {kind.__name__}")
+    for plugin in declarations:
+        if not isinstance(plugin, kind):
+            raise PluginError(f"{kind.hook} gave a {type(plugin).__name__}, not a {kind.__name__}")
+        yield plugin
+
+
+def _meant(hook: str, known: Iterable[str]) -> str | None:
+    """Which hook a misspelt name means; hooks are much alike, so only a letter or two may differ."""
+    close = difflib.get_close_matches(hook, known, n=1, cutoff=0.9)
+    return did_you_mean(hook, close) if close else None
 
 
 @cache
@@ -204,7 +313,7 @@ def _import_file(file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         line = error.lineno if isinstance(error, SyntaxError) else None
         raise PluginError(Problem(f"cannot be loaded: {_brief(error)}", None, Location(str(file), line))) from error
@@ -215,5 +324,5 @@ def _with_article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

@@ -23,6 +23,7 @@ from edgeopt.plugins.declarations import (
     PassPlugin,
     Plugin,
     QuantizerPlugin,
+    kind_of,
 )
 from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.plugins.use import Use, reference_kind, reference_words
@@ -203,11 +204,13 @@ class Lookup:
             for index, use in enumerate(uses):
                 if use is None or use.plugin.framework == framework:
                     continue
-                kind = type(use.plugin)
+                kind = kind_of(use.plugin)
                 takers = [
                     entry.plugin
                     for entry in self.registry
-                    if isinstance(entry.plugin, kind) and entry.plugin.framework == framework
+                    if isinstance(entry.plugin, PassPlugin | ExporterPlugin)
+                    and isinstance(entry.plugin, kind)
+                    and entry.plugin.framework == framework
                 ]
                 same = [
                     each.name for each in takers if getattr(each, "format", "") == getattr(use.plugin, "format", "")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeopt.plugins import TYPE_CHECKING, RawDataset
+from edgeopt.plugins import RawDataset
 from edgeopt_audio.spectrogram import image, mel_filters
 from edgeopt_audio.wav import read_wav, resampled
 

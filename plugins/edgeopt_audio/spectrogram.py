@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from edgeopt.plugins import TYPE_CHECKING, DataError, Problem
+from edgeopt.plugins import DataError, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

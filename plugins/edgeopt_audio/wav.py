@@ -7,13 +7,13 @@ import struct
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from scipy.io import wavfile
 from scipy.signal import firwin, resample_poly
 
-from edgeopt.plugins import TYPE_CHECKING, DataError, Problem
+from edgeopt.plugins import DataError, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

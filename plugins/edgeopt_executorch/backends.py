@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from edgeopt.plugins import TYPE_CHECKING, ExportError
+from edgeopt.plugins import ExportError
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeopt.export.predictor import damaged_explained
-from edgeopt.export.refusals import float_programs_only, outputs_in_integers
+from edgeopt.export.refusals import OUTPUTS_QUANTIZED, float_programs_only, other_schemes
 from edgeopt.networks.bits import CONTAINER_BITS, PACKED_BITS
 from edgeopt.plugins import (
-    TYPE_CHECKING,
     ExportContext,
     ExporterPlugin,
     ExportResult,
@@ -18,6 +18,7 @@ from edgeopt.plugins import (
     Predictor,
     Problem,
     QuantizerPlugin,
+    Scheme,
     hookimpl,
 )
 from edgeopt_executorch.options import (
@@ -63,7 +64,8 @@ def float_options(options: ExecuTorchOptions) -> ExecuTorchOptions:
 
 def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:
     """What cannot work, before anything runs."""
-    yield from outputs_in_integers("XNNPACK", numerics)
+    hint = 'take quantizer = "xnnpack", or "xnnpack-symmetric" for one program that TensorRT takes as well'
+    yield from other_schemes("XNNPACK", OUTPUTS_QUANTIZED, numerics, hint)
     if options.int4_weights == "refuse" and numerics.bits.weights <= PACKED_BITS:
         yield no_int4_weights(numerics.bits.weights)
     if numerics.bits.activations < CONTAINER_BITS:
@@ -90,7 +92,7 @@ def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
         "Static int8 for CPUs: symmetric weights, affine activations.",
         XnnpackOptions,
         build=build_xnnpack,
-        scheme="int8-affine",
+        scheme=Scheme.INT8_AFFINE,
         requires=REQUIRES,
         install=INSTALL,
     )
@@ -99,7 +101,7 @@ def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
         "Static int8 without zero points: one program for CPUs and for TensorRT.",
         XnnpackOptions,
         build=build_symmetric,
-        scheme="int8-symmetric",
+        scheme=Scheme.INT8_SYMMETRIC,
         requires=REQUIRES,
         install=INSTALL,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import torch
 from executorch.extension.pybindings import _portable_lib
 
 from edgeopt.export.predictor import FilePredictor, pixels_or_values
-from edgeopt.plugins import TYPE_CHECKING, TensorInfo
+from edgeopt.plugins import TensorInfo
 from edgeopt_executorch.native_messages import native_messages
 
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
 from datasets.exceptions import DatasetsError
 
 from edgeopt.data.images import UNREADABLE, labels_of, open_image, unreadable
-from edgeopt.plugins import TYPE_CHECKING, DataError, Problem, RawDataset, did_you_mean
+from edgeopt.plugins import DataError, Problem, RawDataset, did_you_mean
 from edgeopt_huggingface.hub import cached_commit, current_commit
 
 if TYPE_CHECKING:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeopt.data.images import ArrayImages
-from edgeopt.plugins import TYPE_CHECKING, RawDataset
+from edgeopt.plugins import RawDataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

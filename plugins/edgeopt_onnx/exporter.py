@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from edgeopt.export.predictor import input_of
 from edgeopt.plugins import (
-    TYPE_CHECKING,
     ExportContext,
     ExportError,
     ExportResult,

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
-from edgeopt.export.refusals import float_programs_only
+from edgeopt.export.refusals import NO_ZERO_POINTS, float_programs_only, other_schemes
 from edgeopt.networks.bits import PACKED_BITS
 from edgeopt.plugins import ExporterOptions, Numerics, Problem
 
@@ -95,9 +95,6 @@ def check(options: OnnxOptions, numerics: Numerics) -> Iterator[Problem]:
         yield from no_packed_weights(numerics.bits.weights)
     elif numerics.bits.weights <= PACKED_BITS and (options.opset or LOWEST_INT4_OPSET) < LOWEST_INT4_OPSET:
         yield opset_too_low(options.opset, numerics.bits.weights)
-    if options.target == "tensorrt" and any(each.scheme == "int8-affine" for each in numerics.quantizers):
-        yield Problem(
-            f"TensorRT takes symmetric int8 alone, and quantizer {numerics.quantizers[-1].name!r} has zero points",
-            'quantize with `quantizer = "tensorrt"`',
-            option="target",
-        )
+    if options.target == "tensorrt":
+        hint = 'use quantizer = "tensorrt", or "xnnpack-symmetric" for one program that the others take as well'
+        yield from other_schemes("TensorRT", NO_ZERO_POINTS, numerics, hint, option="target")

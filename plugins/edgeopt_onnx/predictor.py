@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 
 from edgeopt.export.predictor import FilePredictor, pixels_or_values
-from edgeopt.plugins import TYPE_CHECKING, TensorInfo
+from edgeopt.plugins import TensorInfo
 from edgeopt_onnx.session import open_session
 
 if TYPE_CHECKING:

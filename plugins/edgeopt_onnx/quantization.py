@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir
-
-from edgeopt.plugins import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from edgeopt.plugins import (
-    TYPE_CHECKING,
     Levels,
     ModelState,
     Options,

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.ao.quantization.fx._decomposed
@@ -13,7 +14,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeopt.export.predictor import quiet
-from edgeopt.plugins import TASKS, TYPE_CHECKING, CheckpointError, Form, ModelState, Preprocessing, Problem
+from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem
 
 if TYPE_CHECKING:
     from edgeopt_pt2.options import Pt2Options

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from edgeopt.data.augment_constants import CROP_ASPECTS, ERASED_ASPECTS, ERASED_SHARES, LUMA
-from edgeopt.plugins import TYPE_CHECKING, Augmentation
+from edgeopt.plugins import Augmentation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from edgeopt.plugins import TYPE_CHECKING, TrainingData
+from edgeopt.plugins import TrainingData
 from edgeopt_tensorflow.augment import augment
 from edgeopt_tensorflow.runtime import keras
 

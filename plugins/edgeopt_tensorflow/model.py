@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgeopt.plugins import TYPE_CHECKING, ExportError, ForeignModel, ModelState
+from edgeopt.plugins import ExportError, ForeignModel, ModelState
 from edgeopt_tensorflow.runtime import keras, tf
 
 if TYPE_CHECKING:

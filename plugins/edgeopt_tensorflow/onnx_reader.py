@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 
-from edgeopt.plugins import TASKS, TYPE_CHECKING, CheckpointError, Form, ModelState, Preprocessing, Problem
+from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem
 from edgeopt_tensorflow.options import ONNX, OnnxReaderOptions
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ import re
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeopt.export.predictor import FilePredictor, quiet
 from edgeopt.files import storage_errors
-from edgeopt.plugins import TYPE_CHECKING, Card, ExportContext, ExportError, ExportResult, ModelState, TensorInfo
+from edgeopt.plugins import Card, ExportContext, ExportError, ExportResult, ModelState, TensorInfo
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
 from edgeopt_tensorflow.runtime import tf
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from edgeopt.export.predictor import quiet
 from edgeopt.export.refusals import OperatorPlace, unsupported
 from edgeopt.files import write_aside
 from edgeopt.plugins import (
-    TYPE_CHECKING,
     ExportContext,
     ExportError,
     ExportResult,

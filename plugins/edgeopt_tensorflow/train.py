@@ -12,14 +12,13 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeopt.files import write_aside
 from edgeopt.networks.capture import program_logits
 from edgeopt.plugins import (
-    TYPE_CHECKING,
     Bar,
     Curve,
     DataError,

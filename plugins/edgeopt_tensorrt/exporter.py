@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeopt.export.predictor import input_of
 from edgeopt.files import write_aside
 from edgeopt.plugins import (
-    TYPE_CHECKING,
     ExportContext,
     ExportError,
     ExportResult,

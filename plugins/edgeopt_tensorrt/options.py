@@ -7,11 +7,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from edgeopt.export.refusals import float_programs_only
+from edgeopt.export.refusals import NO_ZERO_POINTS, float_programs_only, other_schemes
 from edgeopt.plugins import ExporterOptions, Numerics, Options, PosixPath, Problem
 from edgeopt_onnx.options import no_packed_weights
-
-SCHEME = "int8-symmetric"
 
 Precision = Literal["program", "float16"]
 Opset = Literal[17, 18, 19, 20, 21, 22, 23]
@@ -97,13 +95,8 @@ class OnnxTensorRtRtxOptions(RtxOptions):
 
 def check(options: ProgramOptions, numerics: Numerics) -> Iterator[Problem]:
     """TensorRT takes symmetric int8 and nothing else, with scales that half precision does not hold."""
-    for quantizer in numerics.quantizers:
-        if not quantizer.scheme.startswith(SCHEME):
-            gives = "gives zero points" if quantizer.scheme == "int8-affine" else f"does not say that it gives {SCHEME}"
-            text = f"the quantizer {quantizer.name!r} {gives}, and TensorRT takes no zero points"
-            yield Problem(
-                text, 'use quantizer = "tensorrt", or "xnnpack-symmetric" for one program that the others take as well'
-            )
+    hint = 'use quantizer = "tensorrt", or "xnnpack-symmetric" for one program that the others take as well'
+    yield from other_schemes("TensorRT", NO_ZERO_POINTS, numerics, hint)
     yield from no_packed_weights(numerics.bits.weights)
     if options.precision == "float16":
         # The scale of an int8 convolution's sums, the product of two scales, is below what float16 can tell from zero.

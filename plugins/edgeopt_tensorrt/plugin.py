@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeopt.export.predictor import damaged_explained
 from edgeopt.plugins import (
-    TYPE_CHECKING,
     ExportContext,
     ExporterPlugin,
     ExportResult,
     ModelState,
     Predictor,
     QuantizerPlugin,
+    Scheme,
     hookimpl,
 )
 from edgeopt_tensorrt.options import (
-    SCHEME,
     OnnxTensorRtOptions,
     OnnxTensorRtRtxOptions,
     TensorRtOptions,
@@ -96,7 +96,7 @@ def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
         "Static int8 for TensorRT: symmetric weights and activations, float bias.",
         TensorRtQuantizerOptions,
         build=build_quantizer,
-        scheme=f"{SCHEME}-inputs",
+        scheme=Scheme.INT8_SYMMETRIC_INPUTS,
         requires=("torchao",),
         install=INSTALL,
     )

@@ -6,12 +6,12 @@ import importlib
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeopt.export.predictor import FilePredictor, pixels_or_values
-from edgeopt.plugins import TYPE_CHECKING, TensorInfo
+from edgeopt.plugins import TensorInfo
 from edgeopt_onnx.predictor import OnnxPredictor
 from edgeopt_tensorrt.build_engine import ENGINE_FILE, ONNX_FILE
 from edgeopt_tensorrt.bundle import read_bundle

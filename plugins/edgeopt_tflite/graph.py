@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-
-from edgeopt.plugins import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeopt.networks.bits import narrow_activations, packed_layers
-from edgeopt.plugins import TYPE_CHECKING, ExportError, NothingChangedError
+from edgeopt.plugins import ExportError, NothingChangedError
 from edgeopt_tflite.graph import Graph
 from edgeopt_tflite.options import no_narrow_activations
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgeopt.export.refusals import float_programs_only, outputs_in_integers
+from edgeopt.export.refusals import OUTPUTS_QUANTIZED, float_programs_only, other_schemes
 from edgeopt.networks.bits import CONTAINER_BITS
 from edgeopt.plugins import ExporterOptions, Numerics, Problem
 
@@ -52,7 +52,8 @@ def baseline(options: TfliteOptions) -> TfliteOptions:
 
 def check(options: TfliteOptions, numerics: Numerics) -> Iterator[Problem]:
     """Options that do not fit the numerics of the recipe's program."""
-    yield from outputs_in_integers("LiteRT", numerics)
+    hint = 'take quantizer = "xnnpack", or "xnnpack-symmetric" for one program that TensorRT takes as well'
+    yield from other_schemes("LiteRT", OUTPUTS_QUANTIZED, numerics, hint)
     if numerics.bits.activations < CONTAINER_BITS:
         yield no_narrow_activations(numerics.bits.activations)
     if options.precision in CONVERTED:

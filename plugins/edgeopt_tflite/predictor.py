@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from edgeopt.export.predictor import FilePredictor, pixels_or_values
-from edgeopt.plugins import TYPE_CHECKING, TensorInfo
+from edgeopt.plugins import TensorInfo
 from edgeopt_tflite.integrity import require_whole
 
 if TYPE_CHECKING:

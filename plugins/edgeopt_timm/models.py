@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -19,7 +19,6 @@ from edgeopt.networks.heads import (
 )
 from edgeopt.networks.weights_option import checkpoint_path
 from edgeopt.plugins import (
-    TYPE_CHECKING,
     CheckpointError,
     Json,
     ModelState,

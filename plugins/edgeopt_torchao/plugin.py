@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from edgeopt.networks.bits import FLOAT_BITS
 from edgeopt.plugins import (
-    TYPE_CHECKING,
     Bits,
     Form,
     Levels,

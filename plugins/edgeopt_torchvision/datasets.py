@@ -5,12 +5,12 @@ from __future__ import annotations
 import pickle
 import urllib.error
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from edgeopt.data.images import ArrayImages, labels_of
-from edgeopt.plugins import TYPE_CHECKING, DataError, Problem, RawDataset
+from edgeopt.plugins import DataError, Problem, RawDataset
 from edgeopt_torchvision.compat import import_torchvision
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 import urllib.error
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from edgeopt.networks.heads import (
     require_input,
     set_batch_norm_momentum,
 )
-from edgeopt.plugins import TYPE_CHECKING, CheckpointError, Json, ModelState, Problem, RecipeError, TrainingData
+from edgeopt.plugins import CheckpointError, Json, ModelState, Problem, RecipeError, TrainingData
 from edgeopt_torchvision.compat import import_torchvision
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgeopt.plugins import TYPE_CHECKING, Json, Problem, UserError, digest
+from edgeopt.plugins import Json, Problem, UserError, digest
 
 if TYPE_CHECKING:
     from edgeopt_pruning.structured.groups import Removal  # imports torch, and `edgeopt check` reads a replay

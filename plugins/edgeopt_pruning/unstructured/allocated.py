@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgeopt.plugins import TYPE_CHECKING, NothingChangedError, Problem
+from edgeopt.plugins import NothingChangedError, Problem
 from edgeopt.sensitivity.allocation import OPTION, Allocation, read_allocation
 
 if TYPE_CHECKING:

@@ -1,0 +1,150 @@
+"""Plugins are found, told apart, and refused by name where two answer to one thing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeopt.errors import PluginError
+from edgeopt.plugins import ExporterPlugin, PassPlugin, ReaderPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
+
+PASS = '    yield PassPlugin("mine", "Mine.", Options, apply=lambda state, options, context: state)\n'
+HEAD = "import edgeopt\nfrom edgeopt.plugins import *\n\n\n"
+
+
+@pytest.fixture
+def plugin_file(tmp_path):
+    def write(text: str, name: str = "mine.py") -> Path:
+        (tmp_path / name).write_text(HEAD + text)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Puts a package with one plugin module in front of Python's path."""
+
+    def install(text: str, name: str = "edgeopt-mine") -> None:
+        folder = tmp_path / name
+        info = folder / f"{name.replace('-', '_')}-1.2.dist-info"
+        info.mkdir(parents=True)
+        module = name.replace("-", "_") + "_module"
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[edgeopt]\n{name} = {module}\n")
+        (folder / f"{module}.py").write_text(HEAD + text)
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return install
+
+
+def hook(kind: str, *lines: str) -> str:
+    return f"@edgeopt.hookimpl\ndef edgeopt_{kind}():\n" + "".join(f"    {line}\n" for line in lines) + "\n\n"
+
+
+def test_a_declaration_may_be_of_a_class_that_extends_its_kind(plugin_file):
+    text = "from dataclasses import dataclass\n\n\n@dataclass(frozen=True)\nclass Mine(PassPlugin):\n    extra: str = 'x'\n\n\n"
+    line = 'yield Mine("mine", "Mine.", Options, apply=lambda state, options, context: state, extra="more")'
+    registry = load_registry([plugin_file(text + hook("passes", line))])
+    plugin = registry.get(PassPlugin, "mine")
+    assert plugin.extra == "more"
+    assert registry.origin(plugin).name.endswith("mine.py")
+    assert resolve(PassPlugin, "mine", {}, registry).plugin is plugin
+    assert plugin in [entry.plugin for entry in registry]
+
+
+def test_a_hook_of_a_newer_edgeopt_is_told_and_the_rest_loaded(plugin_file):
+    file = plugin_file(hook("passes", PASS.strip()) + hook("tasks", "yield 1"))
+    registry = load_registry([file])
+    assert registry.get(PassPlugin, "mine")
+    (problem,) = [problem for problem in registry.problems if "mine.py" in problem.message]
+    assert "'edgeopt_tasks'" in problem.message
+    assert "newer edgeopt" in problem.hint
+
+
+def test_a_misspelt_hook_is_told_what_was_meant(plugin_file):
+    file = plugin_file(hook("passes", PASS.strip()) + hook("exporter", "yield 1"))
+    (problem,) = [problem for problem in load_registry([file]).problems if "mine.py" in problem.message]
+    assert "did you mean 'edgeopt_exporters'?" in problem.hint
+
+
+def test_a_hook_that_says_it_is_optional_is_not_told(plugin_file):
+    newer = hook("tasks", "yield 1").replace("hookimpl", "hookimpl(optionalhook=True)")
+    assert not load_registry([plugin_file(hook("passes", PASS.strip()) + newer)]).problems
+
+
+def test_a_file_without_hooks_is_named(plugin_file):
+    with pytest.raises(PluginError, match=r"mine\.py declares nothing"):
+        load_registry([plugin_file("x = 1\n")])
+
+
+def test_a_file_given_twice_is_one(plugin_file):
+    file = plugin_file(hook("passes", PASS.strip()))
+    assert load_registry([file, file]).get(PassPlugin, "mine")
+
+
+def test_a_hook_that_gives_nothing_is_an_error_of_its_file(plugin_file):
+    with pytest.raises(PluginError, match="edgeopt_passes gave nothing"):
+        load_registry([plugin_file(hook("passes", "return None"))])
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("raise ValueError('broken')", "ValueError: broken"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("x =", "SyntaxError: "),
+    ],
+)
+def test_a_package_that_cannot_be_loaded_is_kept_with_its_cause(installed, line, cause):
+    installed(line + "\n")
+    (problem,) = [problem for problem in load_registry().problems if "edgeopt-mine 1.2" in problem.message]
+    assert cause in problem.message
+    assert load_registry().get(PassPlugin, "ptq")
+
+
+READER = 'yield ReaderPlugin("{0}", "Reads.", Options, read=lambda path, options: None, suffixes=(".abc", ".{0}"))'
+EXPORTER = (
+    'yield ExporterPlugin("{0}", "Writes.", Options, export=lambda *_: None, open=lambda *_: None, runtime="r", '
+    'suffix=".x", format="abc", framework="{1}")'
+)
+
+
+def test_two_readers_of_one_ending_are_refused_by_name(plugin_file):
+    files = [plugin_file(hook("readers", READER.format(name)), f"{name}.py") for name in ("one", "two")]
+    registry = load_registry(files)
+    with pytest.raises(PluginError, match=r"two readers open files that end in '\.abc': 'one' of .*'two' of"):
+        registry.reader(".ABC")
+    assert registry.reader(".one") is registry.get(ReaderPlugin, "one")
+    assert registry.reader(".none") is None
+    assert any("'.abc'" in problem.message for problem in registry.problems)
+
+
+def test_two_exporters_of_one_format_are_refused_by_name(plugin_file):
+    files = [
+        plugin_file(hook("exporters", EXPORTER.format(name, framework)), f"{name}.py")
+        for name, framework in (("one", "torch"), ("two", "torch"), ("three", "keras"))
+    ]
+    registry = load_registry(files)
+    with pytest.raises(PluginError, match=r"two exporters of torch models write the format 'abc': 'one' of .*'two' of"):
+        registry.exporter("abc", "torch")
+    assert registry.exporter("abc", "keras") is registry.get(ExporterPlugin, "three")
+
+
+def test_no_two_of_edgeopts_own_plugins_clash():
+    assert not load_registry().problems
+
+
+def test_convert_refuses_what_two_plugins_claim(plugin_file, tmp_path):
+    from edgeopt.conversion.plan import ConversionRequest, make_conversion
+
+    files = [plugin_file(hook("readers", READER.format(name)), f"{name}.py") for name in ("one", "two")]
+    (tmp_path / "model.abc").touch()
+    with pytest.raises(PluginError, match="two readers open"):
+        make_conversion(ConversionRequest(str(tmp_path / "model.abc"), "onnx"), load_registry(files))
