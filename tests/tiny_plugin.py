@@ -137,6 +137,20 @@ def round_weights(state: ModelState, options: RoundOptions, context: PassContext
     return state.after(PassRecord("round-weights", {"weights_rounded": count}), model)
 
 
+class HalveOptions(Options):
+    pass
+
+
+def halve_weights(state: ModelState, options: HalveOptions, context: PassContext) -> ModelState:
+    import torch
+
+    model = copy.deepcopy(state.model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    return state.after(PassRecord("halve-weights", {"augmented": context.data.augmentation.contrast > 0}), model)
+
+
 class DimOptions(Options):
     seconds: float = Field(0.0, ge=0, description="time to take for each batch, so that tests can kill it")
 
@@ -216,7 +230,10 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
 @hookimpl
 def edgeopt_passes() -> Iterator[PassPlugin]:
     yield PassPlugin("fit-stripes", "Gradient descent on all images.", FitOptions, apply=fit_stripes, optimizes=False)
-    yield PassPlugin("round-weights", "Rounds weights to a grid.", RoundOptions, apply=round_weights)
+    yield PassPlugin(
+        "halve-weights", "Halves weights.", HalveOptions, apply=halve_weights, optimizes=False, trains=False
+    )
+    yield PassPlugin("round-weights", "Rounds weights to a grid.", RoundOptions, apply=round_weights, trains=False)
 
 
 @hookimpl

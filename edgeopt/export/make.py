@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -11,19 +10,18 @@ from typing import TYPE_CHECKING
 
 from edgeopt.arrays import InputKind, Json
 from edgeopt.errors import ExportError
-from edgeopt.fingerprint import digest, file_digest, versions_of
+from edgeopt.fingerprint import digest, file_digest
 from edgeopt.networks.capture import quick_tracing
 from edgeopt.options import ExporterOptions
 from edgeopt.plugins.contexts import ExportContext
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.use import Use
+from edgeopt.plugins.versions import versions_behind
 from edgeopt.types import TORCH, Card, ExportResult, ModelState, Role
 
 if TYPE_CHECKING:
     from edgeopt.progress import Progress
     from edgeopt.types import Split
-
-_VERSIONS = ("edgeopt", "torch")
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,6 @@ def make_artifact(
     is_torch = state.framework == TORCH
     if is_torch:
         state = _as_the_device_has_it(state, use)
-    versions = versions_of((*_VERSIONS, *plugin.requires)) | {"python": platform.python_version()}
     card = Card(
         classes=state.classes,
         preprocessing=state.preprocessing.to_json(),
@@ -84,7 +81,7 @@ def make_artifact(
         precision=state.precision,
         role=role,
         recipe=recipe,
-        versions=versions,
+        versions=versions_behind([use], state.framework),
     )
     with quick_tracing() if is_torch else nullcontext():
         exported = plugin.export(state, use.options, ExportContext(path, card, progress, calibration, seed))

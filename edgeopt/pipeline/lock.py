@@ -6,7 +6,6 @@ run where anything differs.
 
 from __future__ import annotations
 
-import platform
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ from pathlib import Path
 
 import tomli_w
 
-from edgeopt._version import __version__
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, LockError, Problem
-from edgeopt.fingerprint import versions_of
+from edgeopt.plugins.versions import versions_behind
 from edgeopt.recipe.plan import Plan
 
 FILE = "lock.toml"
@@ -50,7 +48,13 @@ class Lock:
 
 def make(plan: Plan, data_fingerprint: str, artifacts: Mapping[str, str]) -> Lock:
     """The lock of a run that has just finished."""
-    return Lock(_without_none(plan.resolved()), _versions(plan), _plugins(plan), data_fingerprint, artifacts)
+    return Lock(
+        _without_none(plan.resolved()),
+        versions_behind(plan.uses, plan.framework),
+        _plugins(plan),
+        data_fingerprint,
+        artifacts,
+    )
 
 
 def find(plan: Plan, folder: Path) -> Path:
@@ -85,7 +89,11 @@ def read(file: Path) -> Lock:
 
 def compare_plan(lock: Lock, plan: Plan) -> None:
     """Raises `LockError` with everything about recipe, plugins and versions that is not as the lock says."""
-    now = {"recipe": _without_none(plan.resolved()), "versions": _versions(plan), "plugins": _plugins(plan)}
+    now = {
+        "recipe": _without_none(plan.resolved()),
+        "versions": versions_behind(plan.uses, plan.framework),
+        "plugins": _plugins(plan),
+    }
     then = {"recipe": lock.recipe, "versions": lock.versions, "plugins": lock.plugins}
     _raise(lock, _differences(then, now))
 
@@ -117,16 +125,6 @@ def _differences(then: Json, now: Json, path: str = "") -> Iterator[str]:
             yield from _differences(old, new, f"{path}.{index}")
     elif then != now:
         yield f"{path} is {now!r} and was {then!r}"
-
-
-def _versions(plan: Plan) -> dict[str, str]:
-    """Versions of everything that the plugins of a plan stand on."""
-    required = {name for use in plan.uses for name in use.plugin.requires}
-    return {
-        "edgeopt": __version__,
-        "python": platform.python_version(),
-        **versions_of({"torch", "numpy", "pillow", *required}),
-    }
 
 
 def _plugins(plan: Plan) -> dict[str, str]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeopt._version import __version__
-from edgeopt.fingerprint import versions_of
 from edgeopt.measure.answers import Verification
 from edgeopt.networks.saved import load_outline
 from edgeopt.pipeline.results import Results
+from edgeopt.plugins.versions import versions_behind
 from edgeopt.recipe.plan import Plan, PlannedExport, StageKind
 from edgeopt.report.gates import judge
 from edgeopt.report.samples import choose_samples
@@ -220,7 +220,6 @@ def _stage_records(results: Results, failures: Mapping[str, str]) -> Iterable[St
 
 
 def _environment(plan: Plan) -> Environment:
-    required = {name for use in plan.uses for name in use.plugin.requires}
     return Environment(
         python=platform.python_version(),
         platform=platform.platform(),
@@ -228,7 +227,9 @@ def _environment(plan: Plan) -> Environment:
         processor=_processor(),
         cores=os.cpu_count() or 1,
         memory_bytes=_memory_bytes(),
-        versions=versions_of({"edgeopt", "numpy", "torch", *required}),
+        versions={
+            name: version for name, version in versions_behind(plan.uses, plan.framework).items() if name != "python"
+        },
         commit=_commit(),
     )
 

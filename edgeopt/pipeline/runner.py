@@ -5,6 +5,7 @@ This process imports nothing heavy, so an unchanged recipe runs again in about a
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -362,14 +363,21 @@ class _Run:
             if planned.name in self.failures:
                 continue
             made, target = self._results.folder(planned.export_stage), self.folder / planned.file
-            for name in (target.name, *self._results.export(planned).exported.companions, "card.json"):
+            for name in (target.name, *self._results.export(planned).exported.companions):
                 place(made / name, target.parent / name)
+            write_aside(target.parent / "card.json", self._named_card(made / "card.json"))
         for name in ("report.json", "report.html"):
             place(report / name, self.folder / name)
         self._write_lock()
         return RunResult(
             Report.from_json((report / "report.json").read_text()), self.folder, tuple(self.failures.values())
         )
+
+    def _named_card(self, card: Path) -> str:
+        """A card with the recipe's name, which the store leaves out: a renamed recipe does not export again."""
+        values = json.loads(card.read_text(encoding="utf-8"))
+        values["recipe"]["name"] = self.plan.recipe.name
+        return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
     def _write_lock(self) -> None:
         """Writes the lock of this run, and holds it against the one that `--locked` was given."""

@@ -26,6 +26,7 @@ from edgeopt.json_values import to_values
 from edgeopt.measure.answers import feeder, file_logits, verify
 from edgeopt.networks.capture import program_logits, to_program
 from edgeopt.networks.saved import load_outline, load_state, save_state
+from edgeopt.options import Augmentation, DatasetOptions
 from edgeopt.pipeline.results import (
     AppliedPass,
     BuiltModel,
@@ -87,9 +88,11 @@ class Workbench:
             self.states = {name: load_state(self.result(name).folder)}  # one at a time: models are large
         return self.states[name]
 
-    def training(self) -> TrainingData:
-        """The splits that passes may see."""
-        return load_training(self.result("data").folder, self.plan.dataset.options, self.raw)
+    def training(self, *, augmented: bool = False) -> TrainingData:
+        """The splits that passes may see; only a pass that trains is told of the augmentation."""
+        options = self.plan.dataset.options
+        given = options if augmented else without_augmentation(options)
+        return load_training(self.result("data").folder, given, self.raw)
 
     def test(self) -> Split:
         """The test split, which no pass sees."""
@@ -98,7 +101,7 @@ class Workbench:
     @property
     def raw(self) -> Callable[[], RawDataset]:
         """Opens the data set as the plugin finds it; can be pickled, for loaders in processes of their own."""
-        return partial(self.plan.dataset.plugin.load, self.plan.dataset.options)
+        return partial(self.plan.dataset.plugin.load, without_augmentation(self.plan.dataset.options))
 
     @property
     def results(self) -> Results:
@@ -151,8 +154,8 @@ def _make_pass(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     before = bench.state(before_name)
     seed = bench.seed(stage)
     context = PassContext(
-        data=bench.training(),
-        trainer=bench.plan.recipe.trainer,
+        data=bench.training(augmented=use.plugin.trains),
+        trainer=bench.plan.trainer_of(stage.index),
         seed=seed,
         work_dir=bench.store.work_dir(stage.key),
         progress=bench.progress,
@@ -199,7 +202,7 @@ def _make_export(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
         state,
         folder,
         role=planned.role,
-        recipe=card_recipe(bench.plan),
+        recipe=card_recipe(bench.plan, planned.program_role),
         calibration=bench.training().calibration,
         progress=bench.progress,
         seed=bench.seed(stage),
@@ -241,6 +244,11 @@ def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
     html = render_html(report, images=shown_images(report, test.pixels), recipe_text=recipe_text)
     (folder / "report.html").write_text(html, encoding="utf-8")
     return WrittenReport()
+
+
+def without_augmentation(options: DatasetOptions) -> DatasetOptions:
+    """The options as they count where no image is changed, which is everywhere but in training."""
+    return options.model_copy(update={"augmentation": Augmentation()})
 
 
 _MAKERS: Mapping[StageKind, Callable[[Workbench, Stage, Path], StageResult]] = {

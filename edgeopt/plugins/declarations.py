@@ -49,7 +49,9 @@ class Plugin:
 
     `name` is a kebab-case noun, `summary` one line, `options` a pydantic model whose fields all have a description.
     `requires` names the distributions that the callables import, and `install` the requirement that brings them, as pip
-    takes it (`edgeopt[onnx]`). `optional` names those that change the result where they are installed.
+    takes it (`edgeopt[onnx]`). `optional` names those that change the result where they are installed. `libraries`
+    names the import packages of other plugins that the callables use (`edgeopt_lightning`), and those that these use:
+    their source is in the keys of results, so that a change of it is never answered from the store.
     """
 
     kind: ClassVar[str]
@@ -63,6 +65,7 @@ class Plugin:
     options: type[Options]
     requires: tuple[str, ...] = field(default=(), kw_only=True)
     optional: tuple[str, ...] = field(default=(), kw_only=True)
+    libraries: tuple[str, ...] = field(default=(), kw_only=True)
     install: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -187,7 +190,9 @@ class PassPlugin(Plugin):
     `accepts` and `produces` say in which form; `optimizes` is False for passes such as `train` that make the float
     model with which the optimized one is compared. `makes` names what it gives the weights and later passes may take
     away again, such as "zeros"; `keeps` names what this one does not take away. A recipe in which a later pass does is
-    refused. `bits(options)` says what the options ask for where the pass can give fewer than eight, so that exporters
+    refused. `trains` is False for a pass that does no training: its data has no augmentation, and of `[trainer]` it is
+    given the accelerator, the threads and the loader's processes alone, so that no other change makes it work again.
+    `bits(options)` says what the options ask for where the pass can give fewer than eight, so that exporters
     can refuse them before anything runs.
 
     Where the options name local files, `fingerprint(options)` is a text that changes when what the pass reads in them
@@ -204,6 +209,7 @@ class PassPlugin(Plugin):
     accepts: Form = field(default=Form.MODULE, kw_only=True)
     produces: Form = field(default=Form.MODULE, kw_only=True)
     optimizes: bool = field(default=True, kw_only=True)
+    trains: bool = field(default=True, kw_only=True)
     makes: tuple[str, ...] = field(default=(), kw_only=True)
     keeps: tuple[str, ...] = field(default=(), kw_only=True)
     fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
@@ -29,6 +30,15 @@ class Use(Generic[P]):
     def to_json(self) -> dict[str, Any]:
         """`use` and all options, as JSON values."""
         return {"use": self.plugin.name, **to_json(self.options)}
+
+
+def references(use: Use[Any]) -> Iterable[Use[Any]]:
+    """The plugins that the options of `use` refer to, and theirs."""
+    for name in type(use.options).model_fields:
+        value = getattr(use.options, name)
+        if isinstance(value, Use):
+            yield value
+            yield from references(value)
 
 
 class _AsTable:

@@ -26,7 +26,7 @@ from edgeopt.plugins.declarations import (
     kind_of,
 )
 from edgeopt.plugins.registry import Registry, missing_problem
-from edgeopt.plugins.use import Use, reference_kind, reference_words
+from edgeopt.plugins.use import Use, reference_kind, reference_words, references
 from edgeopt.recipe.read import ExportStep, Key, Source, Step, problems_of
 from edgeopt.types import Form
 
@@ -61,15 +61,6 @@ def numerics_of(passes: Iterable[Use[PassPlugin]], framework: str) -> Numerics:
     ]
     asked = [use.plugin.bits(use.options) for use in passes if use.plugin.bits is not None]
     return Numerics(tuple(quantizers), framework, asked[-1] if asked else Bits())
-
-
-def references(use: Use[Any]) -> Iterable[Use[Any]]:
-    """The plugins that the options of `use` refer to, and theirs."""
-    for name in type(use.options).model_fields:
-        value = getattr(use.options, name)
-        if isinstance(value, Use):
-            yield value
-            yield from references(value)
 
 
 def files_of(plugin: Plugin, options: Any) -> str:

@@ -9,21 +9,24 @@ import platform
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from edgeopt.arrays import Json
 from edgeopt.errors import Problem, RecipeError
 from edgeopt.fingerprint import digest
-from edgeopt.options import MeasureSettings, to_json
+from edgeopt.options import MeasureSettings, TrainerSettings, to_json
 from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
 from edgeopt.plugins.registry import Registry
-from edgeopt.plugins.use import Use
-from edgeopt.recipe.cache_keys import keys_of, report_source
-from edgeopt.recipe.lookup import Lookup, references
+from edgeopt.plugins.use import Use, references
+from edgeopt.recipe.cache_keys import Keys, report_source
+from edgeopt.recipe.lookup import Lookup
 from edgeopt.recipe.read import Key, Recipe
 from edgeopt.types import Role
+
+#: What of `[trainer]` says how fast work is done, and not what comes out of work that does no training.
+PACE = ("threads", "loader_workers")
 
 
 class StageKind(StrEnum):
@@ -155,7 +158,18 @@ class Plan:
 
     def key_of(self, use: Use[Any] | None, *parts: Json) -> str:
         """A key for a result that is made with a plugin, or with none, of all that it depends on."""
-        return keys_of(self.registry)(use, *parts)
+        return Keys(self.registry).key(use, *parts, framework=self.framework)
+
+    def trainer_of(self, index: int) -> TrainerSettings:
+        """What pass `index` is given of the recipe's `[trainer]`: all of it where it trains."""
+        trainer = self.recipe.trainer
+        if self.passes[index].plugin.trains:
+            return trainer
+        return TrainerSettings(**{name: getattr(trainer, name) for name in ("accelerator", *PACE)})
+
+    def passes_of(self, role: Role) -> tuple[Use[PassPlugin], ...]:
+        """The passes that make the model of a role."""
+        return self.passes[: self.baseline_passes] if role is Role.BASELINE else self.passes
 
     @property
     def measure(self) -> MeasureSettings:
@@ -250,16 +264,17 @@ def _file_roles(plan: Plan, *, is_converted: bool) -> tuple[Role, ...]:
 
 def _stages(plan: Plan) -> Iterable[Stage]:
     """The stages of a plan in an order in which they can run; each key covers all that its result depends on."""
-    key_of = keys_of(plan.registry)
+    keys = Keys(plan.registry)
+    key_of = partial(keys.key, framework=plan.framework)
     budget = [plan.budget.epochs, plan.budget.batches, plan.budget.images]
-    trainer = to_json(plan.recipe.trainer)
+    augmentation = to_json(plan.dataset.options.augmentation)
     seed = plan.recipe.seed
 
     data = Stage(
         StageKind.DATA,
         "data",
         f"data: {plan.dataset.plugin.name}",
-        key_of(plan.dataset, plan.data_fingerprint, plan.budget.images),
+        keys.key(plan.dataset, plan.data_fingerprint, plan.budget.images, without=["augmentation"]),
         (),
         ("dataset",),
     )
@@ -276,7 +291,9 @@ def _stages(plan: Plan) -> Iterable[Stage]:
     states = [model]
     for index, use in enumerate(plan.passes):
         before = states[-1]
-        key = key_of(use, before.key, trainer, seed, index, budget)
+        settings = {name: value for name, value in to_json(plan.trainer_of(index)).items() if name != "loader_workers"}
+        read: list[Json] = [settings, augmentation] if use.plugin.trains else [settings["accelerator"]]
+        key = key_of(use, before.key, read, seed, index, budget)
         name = f"pass-{index}-{use.plugin.name}"
         states.append(
             Stage(StageKind.PASS, name, use.plugin.name, key, (data.name, before.name), ("passes", index), index)
@@ -305,7 +322,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         program = programs[planned.program_role]
         where: Key = ("exports", planned.step)
         label = f"{planned.folder}, {planned.role}"
-        export_key = key_of(planned.use, program.key, card_recipe(plan))
+        export_key = key_of(planned.use, program.key, card_recipe(plan, planned.program_role), str(planned.role))
         verify_key = key_of(planned.use, export_key, data.key, plan.recipe.measure.threads, "verify")
         exports.append(
             Stage(
@@ -355,7 +372,19 @@ def _stages(plan: Plan) -> Iterable[Stage]:
     )
 
 
-def card_recipe(plan: Plan) -> dict[str, Json]:
-    """What a card says of the recipe: all that made the file, and nothing that only judges it."""
-    resolved = plan.resolved()
-    return {name: resolved[name] for name in ("schema", "name", "seed", "dataset", "model", "passes", "trainer")}
+def card_recipe(plan: Plan, role: Role) -> dict[str, Json]:
+    """What a card says of the recipe: all that made the model of a role, and nothing that only judges or names it."""
+    passes = plan.passes_of(role)
+    trains = any(use.plugin.trains for use in passes)
+    dataset = plan.dataset.to_json()
+    if not trains:
+        del dataset["augmentation"]
+    said = {
+        "schema": plan.recipe.schema_version,
+        "seed": plan.recipe.seed,
+        "dataset": dataset,
+        "model": plan.model.to_json(),
+        "passes": [use.to_json() for use in passes],
+    }
+    trainer = {name: value for name, value in to_json(plan.recipe.trainer).items() if name != "loader_workers"}
+    return said | {"trainer": trainer} if trains else said

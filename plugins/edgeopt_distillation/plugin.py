@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from edgeopt.plugins import ModelPlugin, ModelState, PassContext, PassPlugin, TrainingData, hookimpl
 from edgeopt_distillation.options import DistillOptions, EarlierRunOptions
 
+#: Packages of other plugins that the work of this one uses, and that those use.
+_LIBRARIES = ("edgeopt_lightning", "edgeopt_torchvision")
+
 
 def distill(state: ModelState, options: DistillOptions, context: PassContext) -> ModelState:
     """Trains a copy of the model with a teacher; see `edgeopt_distillation.distill`."""
@@ -37,6 +40,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         "Trains the model with the labels and a trained teacher, and shows what the teacher brought.",
         DistillOptions,
         apply=distill,
+        libraries=_LIBRARIES,
         requires=("lightning",),
         install="edgeopt[vision]",
         optimizes=False,
@@ -52,4 +56,5 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         EarlierRunOptions,
         build=build_earlier,
         fingerprint=fingerprint_earlier,
+        libraries=_LIBRARIES,
     )

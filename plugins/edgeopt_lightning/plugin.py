@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from edgeopt.plugins import ModelState, PassContext, PassPlugin, hookimpl
 from edgeopt_lightning.options import TrainOptions
 
+#: Packages of other plugins that the work of this one uses, and that those use.
+_LIBRARIES = ("edgeopt_torchvision",)
+
 
 def train(state: ModelState, options: TrainOptions, context: PassContext) -> ModelState:
     """Trains a copy of the model on the training split; see `edgeopt_lightning.train`."""
@@ -23,6 +26,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         "Trains the float model on Lightning and keeps the epoch that validates best.",
         TrainOptions,
         apply=train,
+        libraries=_LIBRARIES,
         requires=("lightning",),
         install="edgeopt[vision]",
         optimizes=False,

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from edgeopt.plugins import ProbedNetwork
 
 
+#: Packages of other plugins that the work of this one uses, and that those use.
+_LIBRARIES = ("edgeopt_distillation", "edgeopt_lightning", "edgeopt_torchvision")
+
+
 def structured(state: ModelState, options: PruneStructuredOptions, context: PassContext) -> ModelState:
     """Removes whole channels and trains what is left; see `edgeopt_pruning.structured.prune`."""
     from edgeopt_pruning.structured.prune import prune_structured  # torch, torch-pruning and Lightning are heavy
@@ -78,6 +82,7 @@ def edgeopt_probes() -> Iterator[ProbePlugin]:
         Options,
         prepare=zeros_in,
         levels=Levels((0.5, 0.7, 0.9), mildest=0.01, harshest=0.99, untouched=0.0),
+        libraries=_LIBRARIES,
         requires=("torch",),
         install="edgeopt[vision]",
     )
@@ -92,6 +97,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         PruneStructuredOptions,
         apply=structured,
         fingerprint=fingerprint_structured,
+        libraries=_LIBRARIES,
         requires=("torch-pruning", "lightning"),
         install="edgeopt[pruning]",
     )
@@ -101,6 +107,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         "trains it.",
         PruneSearchOptions,
         apply=search,
+        libraries=_LIBRARIES,
         requires=("torch-pruning", "lightning"),
         install="edgeopt[pruning]",
     )
@@ -112,6 +119,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         fingerprint=fingerprint_allocation,
         makes=("zeros",),
         keeps=("zeros",),
+        libraries=_LIBRARIES,
         requires=("lightning",),
         install="edgeopt[vision]",
     )

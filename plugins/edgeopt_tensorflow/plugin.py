@@ -43,6 +43,10 @@ from edgeopt_tensorflow.options import (
     SavedModelOptions,
 )
 
+#: Packages of other plugins that the work of this one uses, and that those use.
+_LIBRARIES = ("edgeopt_onnx", "edgeopt_tflite")
+
+
 _INSTALL = "edgeopt[tensorflow]"
 _TENSORFLOW = ("tensorflow", "keras")
 _TFLITE = (*_TENSORFLOW, "ai-edge-litert")
@@ -119,6 +123,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         build=build_application,
         fingerprint=fingerprint_application,
         framework=KERAS,
+        libraries=_LIBRARIES,
         requires=_TENSORFLOW,
         install=_INSTALL,
     )
@@ -129,6 +134,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         build=build_file,
         fingerprint=fingerprint_file,
         framework=KERAS,
+        libraries=_LIBRARIES,
         requires=_TENSORFLOW,
         install=_INSTALL,
     )
@@ -144,6 +150,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         apply=train,
         optimizes=False,
         framework=KERAS,
+        libraries=_LIBRARIES,
         requires=_TENSORFLOW,
         install=_INSTALL,
     )
@@ -164,6 +171,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         framework=KERAS,
         format="tflite",
         baseline=float32,
+        libraries=_LIBRARIES,
         requires=_TFLITE,
         install=_INSTALL,
     )
@@ -178,6 +186,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime_modules=("edgeopt_onnx.predictor",),
         framework=KERAS,
         format="onnx",
+        libraries=_LIBRARIES,
         requires=(*_TENSORFLOW, "tf2onnx", "onnx", "onnxruntime"),
         install=_INSTALL,
     )
@@ -193,6 +202,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         framework=KERAS,
         format="saved-model",
         is_folder=True,
+        libraries=_LIBRARIES,
         requires=_TENSORFLOW,
         install=_INSTALL,
     )
@@ -208,6 +218,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         framework=ONNX,
         format="tflite",
         baseline=float32,
+        libraries=_LIBRARIES,
         requires=(*_ONNX2TF, "ai-edge-litert"),
         install=_INSTALL,
     )
@@ -223,6 +234,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         framework=ONNX,
         format="saved-model",
         is_folder=True,
+        libraries=_LIBRARIES,
         requires=_ONNX2TF,
         install=_INSTALL,
     )
@@ -238,6 +250,7 @@ def edgeopt_readers() -> Iterator[ReaderPlugin]:
         read=read_keras,
         suffixes=(".keras", ".h5"),
         framework=KERAS,
+        libraries=_LIBRARIES,
         requires=_TENSORFLOW,
         install=_INSTALL,
     )
@@ -248,6 +261,7 @@ def edgeopt_readers() -> Iterator[ReaderPlugin]:
         read=read_keras,
         suffixes=("/",),
         framework=KERAS,
+        libraries=_LIBRARIES,
         requires=_TENSORFLOW,
         install=_INSTALL,
     )
@@ -258,6 +272,7 @@ def edgeopt_readers() -> Iterator[ReaderPlugin]:
         read=read_onnx,
         suffixes=(".onnx",),
         framework=ONNX,
+        libraries=_LIBRARIES,
         requires=("onnx", "onnxruntime"),
         install="edgeopt[onnx]",
     )

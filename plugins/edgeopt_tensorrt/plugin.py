@@ -36,6 +36,10 @@ RUNTIME, RTX_RUNTIME = "tensorrt", "tensorrt-rtx"  # where no GPU is, ONNX Runti
 RUNTIME_MODULES = ("edgeopt_tensorrt.predictor",)
 
 
+#: Packages of other plugins that the work of this one uses, and that those use.
+_LIBRARIES = ("edgeopt_onnx",)
+
+
 def build_quantizer(options: TensorRtQuantizerOptions, qat: bool) -> Quantizer:
     """TensorRT's quantizer; see `edgeopt_tensorrt.quantizer`."""
     from edgeopt_tensorrt.quantizer import build_tensorrt  # torch is heavy
@@ -97,6 +101,7 @@ def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
         TensorRtQuantizerOptions,
         build=build_quantizer,
         scheme=Scheme.INT8_SYMMETRIC_INPUTS,
+        libraries=_LIBRARIES,
         requires=("torchao",),
         install=INSTALL,
     )
@@ -117,6 +122,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         suffix=".tensorrt.zip",
         runtime_modules=RUNTIME_MODULES,
         is_folder=True,
+        libraries=_LIBRARIES,
         requires=REQUIRES,
         optional=("tensorrt",),
         install=INSTALL,
@@ -133,6 +139,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         suffix=".tensorrt-rtx.zip",
         runtime_modules=RUNTIME_MODULES,
         is_folder=True,
+        libraries=_LIBRARIES,
         requires=(*REQUIRES, "tensorrt-rtx"),
         install=RTX_INSTALL,
     )
@@ -148,6 +155,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         suffix=".tensorrt.zip",
         runtime_modules=RUNTIME_MODULES,
         is_folder=True,
+        libraries=_LIBRARIES,
         requires=REQUIRES,
         optional=("tensorrt",),
         install=INSTALL,
@@ -164,6 +172,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         suffix=".tensorrt-rtx.zip",
         runtime_modules=RUNTIME_MODULES,
         is_folder=True,
+        libraries=_LIBRARIES,
         requires=(*REQUIRES, "tensorrt-rtx"),
         install=RTX_INSTALL,
     )

@@ -63,11 +63,17 @@ def metadata_of(card: Card, given: TensorInfo, returned: TensorInfo) -> bytes:
     returned_table = _table(builder, [name, text, None, content, None, None, files])
     inputs, outputs = _vector(builder, [given_table]), _vector(builder, [returned_table])
     graphs = _vector(builder, [_table(builder, [None, None, inputs, outputs])])
-    name = builder.CreateString(str(card.recipe.get("name", "edgeopt")))
+    name = builder.CreateString(_model_name(card))
     files = _vector(builder, [_associated(builder, CARD_FILE, "how to use this file, as JSON", _DESCRIPTIONS)])
     version = builder.CreateString(_PARSER_VERSION)
     builder.Finish(_table(builder, [name, None, None, graphs, None, None, files, version]), _IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _model_name(card: Card) -> str:
+    """What the model is called: by the recipe's model, or by the file that it was converted from."""
+    model = card.recipe.get("model")
+    return str(model["use"] if isinstance(model, dict) else card.recipe.get("source", "edgeopt"))
 
 
 def packed(model: bytes, card: Card) -> bytes:

@@ -8,6 +8,9 @@ from edgeopt.networks.weights_option import checkpoint_fingerprint
 from edgeopt.plugins import ModelPlugin, ModelState, TrainingData, hookimpl
 from edgeopt_timm.options import TimmOptions
 
+#: Packages of other plugins that the work of this one uses, and that those use.
+_LIBRARIES = ("edgeopt_torchvision",)
+
 
 def build_model(options: TimmOptions, data: TrainingData) -> ModelState:
     """A timm network for the classes of `data`."""
@@ -30,6 +33,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         TimmOptions,
         build=build_model,
         fingerprint=fingerprint_model,
+        libraries=_LIBRARIES,
         requires=("timm", "torchvision"),
         install="edgeopt[timm]",
     )

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from edgeopt.plugins import ProbedNetwork
 
 
+#: Packages of other plugins that the work of this one uses, and that those use.
+_LIBRARIES = ("edgeopt_distillation", "edgeopt_lightning", "edgeopt_torchvision")
+
+
 def ptq(state: ModelState, options: PtqOptions, context: PassContext) -> ModelState:
     """Quantizes after training, from the calibration split; see `edgeopt_torchao.ptq`."""
     from edgeopt_torchao.ptq import quantize  # torch and torchao are heavy
@@ -68,6 +72,7 @@ def edgeopt_probes() -> Iterator[ProbePlugin]:
         BitsProbeOptions,
         prepare=bits,
         levels=Levels((8, 6, 4), mildest=8, harshest=2, untouched=FLOAT_BITS, whole=True),
+        libraries=_LIBRARIES,
         requires=("torch",),
         install="edgeopt[vision]",
     )
@@ -77,6 +82,7 @@ def edgeopt_probes() -> Iterator[ProbePlugin]:
         Options,
         prepare=quantization,
         levels=Levels((8,), mildest=8, harshest=8, untouched=FLOAT_BITS, whole=True),
+        libraries=_LIBRARIES,
         requires=("torch",),
         install="edgeopt[vision]",
     )
@@ -95,10 +101,12 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         "Quantizes after training: static ranges from the calibration split.",
         PtqOptions,
         apply=ptq,
+        trains=False,
         produces=Form.PROGRAM,
         fingerprint=fingerprint_allocation,
         bits=bits_asked,
         keeps=("zeros",),
+        libraries=_LIBRARIES,
         requires=("torchao",),
         install="edgeopt[vision]",
     )
@@ -110,6 +118,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         produces=Form.PROGRAM,
         fingerprint=fingerprint_allocation,
         bits=bits_asked,
+        libraries=_LIBRARIES,
         requires=("torchao", "lightning"),
         install="edgeopt[vision]",
     )
