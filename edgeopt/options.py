@@ -197,7 +197,9 @@ class Gates(Options):
     """What the files must reach, or the run ends with exit code 3: the `[gates]` table."""
 
     accuracy: Share | None = Field(None, description="smallest test accuracy of every optimized file")
-    accuracy_drop: Share | None = Field(None, description="largest drop of test accuracy against the float model")
+    accuracy_drop: Share | None = Field(
+        None, description="largest drop of test accuracy against the float program, before any export"
+    )
     agreement: Share | None = Field(None, description="smallest top-1 agreement of every file with its program")
     size_ratio: float | None = Field(
         None, gt=0, description="smallest factor by which a file is smaller than the float file of its runtime"

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeopt.measure.answers import rounding_step
 from edgeopt.tasks import TASKS
-from edgeopt.tasks.classification import softmax, wilson_interval
+from edgeopt.tasks.classification import softmax
+from edgeopt.tasks.statistics import mcnemar, wilson_interval
 
 TASK = TASKS["classification"]
 
@@ -20,6 +22,42 @@ def test_wilson_is_scipys(counts: tuple[int, int]) -> None:
     successes, count = counts
     expected = binomtest(successes, count).proportion_ci(method="wilson")
     assert wilson_interval(successes, count) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@given(st.integers(0, 3000), st.integers(0, 3000))
+def test_mcnemar_is_scipys_exact_binomial_test(lost: int, gained: int) -> None:
+    from scipy.stats import binomtest
+
+    expected = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
+    assert mcnemar(lost, gained) == pytest.approx(expected, rel=1e-6, abs=1e-300)
+
+
+def test_ten_lost_and_none_gained_is_no_chance() -> None:
+    assert mcnemar(10, 0) == pytest.approx(2 / 2**10)
+    assert mcnemar(3, 2) == 1.0
+
+
+def test_two_models_are_compared_image_by_image() -> None:
+    labels = np.array([0, 1, 1, 0, 1])
+    before = np.eye(2, dtype=np.float32)[[0, 1, 1, 1, 0]]
+    after = np.eye(2, dtype=np.float32)[[1, 0, 1, 0, 0]]
+    found = TASK.compare(before, after, labels)
+    assert (found.images, found.lost, found.gained) == (5, 2, 1)
+    assert found.change == pytest.approx(-0.2) and found.may_be_chance
+
+
+def test_near_ties_are_counted_among_the_answers_that_differ() -> None:
+    reference = np.array([[1.0, 0.9], [3.0, 0.0], [0.0, 5.0]], dtype=np.float32)
+    logits = np.array([[0.9, 1.0], [0.0, 3.0], [0.0, 5.0]], dtype=np.float32)
+    assert TASK.near_ties(logits, reference, 0.2) == 1
+    assert TASK.near_ties(logits, reference, np.inf) == 2
+
+
+def test_the_rounding_of_an_int8_output_is_the_distance_of_its_values() -> None:
+    generator = np.random.default_rng(0)
+    grid = generator.integers(-128, 128, (200, 10)).astype(np.float32) * np.float32(0.25)
+    assert rounding_step(grid) == pytest.approx(0.25)
+    assert rounding_step(generator.normal(size=(200, 10)).astype(np.float32)) < 1e-3
 
 
 def test_score_and_agreement() -> None:

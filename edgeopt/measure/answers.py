@@ -23,18 +23,25 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 16
 
+_INT8_LEVELS = 256
+_TIE_STEPS = 4  # each of two logits may be off by a step of the last layer and by a step of those before it
+_FLOAT_ROUNDING = 1e-4  # of the logits' range: what runtimes are apart that add in another order
+
 
 @dataclass(frozen=True)
 class Verification:
     """A file's answers on the test split.
 
     `agreement` is the share of images with the program's own answer, 0 to 1; `max_logit_difference` is absolute, in
-    logits.
+    logits. `differing` counts the images with another answer, and `near_ties` those of them for which the program's
+    logits of both answers lie within rounding.
     """
 
     test_accuracy: float
     accuracy_interval: tuple[float, float]
     agreement: float
+    differing: int
+    near_ties: int
     max_logit_difference: float
     images: int
 
@@ -81,10 +88,28 @@ def verify(task: Task, logits: Logits, reference: Logits, labels: Labels) -> Ver
             hint="a value overflows in this runtime's arithmetic; try another precision",
         )
     score = task.score(logits, labels)
+    step = max(rounding_step(logits), rounding_step(reference))
     return Verification(
         test_accuracy=score.value,
         accuracy_interval=score.interval,
         agreement=task.agreement(logits, reference),
+        differing=task.near_ties(logits, reference, np.inf),
+        near_ties=task.near_ties(logits, reference, _TIE_STEPS * step),
         max_logit_difference=float(np.abs(logits - reference).max()),
         images=score.count,
     )
+
+
+def rounding_step(logits: Logits) -> float:
+    """How finely float logits (n, classes) are told apart, in logits.
+
+    Those that an int8 layer gives lie on a grid of at most 256 values: then it is the distance of its values. Others
+    are float sums, whose last digits depend on the order of addition.
+    """
+    import numpy as np
+
+    values = np.unique(logits)
+    if not len(values) > 1:
+        return 0.0
+    in_float = _FLOAT_ROUNDING * float(values[-1] - values[0])
+    return max(in_float, float(np.diff(values).min())) if len(values) <= _INT8_LEVELS else in_float

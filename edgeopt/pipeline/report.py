@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from edgeopt.networks.saved import load_outline
 from edgeopt.pipeline.results import Results
 from edgeopt.plugins.versions import versions_behind
 from edgeopt.recipe.plan import Plan, PlannedExport, StageKind
+from edgeopt.report.answers import has_answers, shown_file
 from edgeopt.report.gates import judge
 from edgeopt.report.samples import choose_samples
 from edgeopt.report.schema import (
@@ -33,8 +34,9 @@ from edgeopt.report.schema import (
     StageRecord,
     class_scores,
 )
+from edgeopt.report.training import training_of
 from edgeopt.report.verdicts import verdicts
-from edgeopt.types import TORCH
+from edgeopt.types import TORCH, Role
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,10 +52,12 @@ def build_report(results: Results, failures: Mapping[str, str], labels: Labels, 
     `labels` are those of the test split, int64 (n,).
     """
     plan = results.plan
-    rows = tuple(_row(planned, results, failures.get(planned.name), labels, log) for planned in plan.exports)
+    answers = _Answers(results, failures, labels)
+    rows = tuple(_row(planned, results, failures.get(planned.name), answers, log) for planned in plan.exports)
     stages = [name for name, stage in plan.stages.items() if stage.kind is StageKind.PROGRAM]
     programs = tuple(_program(results, name) for name in stages)
     passes = load_outline(results.folder(stages[-1])).history
+    float_passes = len(load_outline(results.folder(stages[0])).history)
     return Report(
         edgeopt=__version__,
         recipe=RecipeSummary(
@@ -68,9 +72,9 @@ def build_report(results: Results, failures: Mapping[str, str], labels: Labels, 
         rows=rows,
         programs=programs,
         passes=passes,
-        gates=() if plan.smoke else judge(plan.recipe.gates, rows, programs),
-        verdicts=(*verdicts(rows, passes, smoke=plan.smoke), *results.data().warnings),
-        samples=_samples(results, failures, labels),
+        gates=() if plan.smoke else judge(plan.recipe.gates, rows, programs, training_of(passes, float_passes)),
+        verdicts=(*verdicts(rows, passes, float_passes=float_passes, smoke=plan.smoke), *results.data().warnings),
+        samples=_samples(results, rows, labels),
         stages=tuple(_stage_records(results, failures)),
         smoke=plan.smoke,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -84,11 +88,45 @@ def shown_images(report: Report, pixels: Callable[[list[int]], NDArray[np.uint8]
     return dict(zip(indices, pixels(indices), strict=True)) if indices else {}
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """Logits on the test split, float32 (n, classes), and its labels, int64 (n,)."""
+
+    results: Results
+    failures: Mapping[str, str]
+    labels: Labels
+
+    def of_file(self, planned: PlannedExport) -> Logits:
+        """What a verified file answered."""
+        return self._read(planned.verify_stage)
+
+    def of_float_file(self, planned: PlannedExport) -> Logits | None:
+        """What the float file of the same export answered, None where there is none that did."""
+        found = (
+            other
+            for other in self.results.plan.exports
+            if other.role is Role.BASELINE and other.folder == planned.folder and other.name not in self.failures
+        )
+        other = next(found, None)
+        return None if other is None or self.results.verification(other) is None else self.of_file(other)
+
+    def of_float_program(self) -> Logits | None:
+        """What the float program answered in its own framework."""
+        stages = self.results.plan.stages.values()
+        found = (each.name for each in stages if each.kind is StageKind.PROGRAM and each.role is Role.BASELINE)
+        name = next(found, None)
+        return None if name is None else self._read(name)
+
+    def _read(self, stage: str) -> Logits:
+        logits: Logits = np.load(self.results.folder(stage) / "logits.npy")
+        return logits
+
+
 def _row(
     planned: PlannedExport,
     results: Results,
     error: str | None,
-    labels: Labels,
+    answers: _Answers,
     log: str,
 ) -> Row:
     program = load_outline(results.folder(planned.program_stage))
@@ -127,9 +165,8 @@ def _row(
     verification = results.verification(planned)
     if verification is None:
         return row
-    row = _with_answers(
-        row, verification, np.load(results.folder(planned.verify_stage) / "logits.npy"), labels, program.classes
-    )
+    row = _with_answers(row, verification, answers.of_file(planned), answers.labels, program.classes)
+    row = _compared(row, planned, answers)
     if row.stand_in:
         return row
     measured = results.measured(planned)
@@ -143,9 +180,24 @@ def _with_answers(row: Row, verification: Verification, logits: Logits, labels: 
         test_accuracy=verification.test_accuracy,
         accuracy_interval=verification.accuracy_interval,
         agreement=verification.agreement,
+        differing=verification.differing,
+        near_ties=verification.near_ties,
         max_logit_difference=verification.max_logit_difference,
         confusion=confusion if len(classes) <= _SHOWN_CLASSES else None,
         per_class=class_scores(classes, confusion),
+    )
+
+
+def _compared(row: Row, planned: PlannedExport, answers: _Answers) -> Row:
+    """The row with its answers compared, image by image, with those of the float file and of the float program."""
+    task = load_outline(answers.results.folder(planned.program_stage)).task
+    after, labels = answers.of_file(planned), answers.labels
+    file = answers.of_float_file(planned) if row.role is Role.OPTIMIZED else None
+    program = answers.of_float_program()
+    return replace(
+        row,
+        against_float_file=None if file is None else task.compare(file, after, labels),
+        against_float_program=None if program is None else task.compare(program, after, labels),
     )
 
 
@@ -177,18 +229,16 @@ def _dataset(results: Results) -> DatasetSummary:
     )
 
 
-def _samples(results: Results, failures: Mapping[str, str], labels: Labels) -> tuple[Sample, ...]:
-    """Test images with every file's answer, chosen by the answers of the last file that was made."""
-    made = [
-        planned
-        for planned in results.plan.exports
-        if planned.name not in failures and not results.export(planned).exported.not_run
-    ]
-    if not made:
+def _samples(results: Results, rows: Sequence[Row], labels: Labels) -> tuple[Sample, ...]:
+    """Test images with every file's answer, chosen by the answers of the file that the page shows."""
+    shown = shown_file(rows)
+    if shown is None:
         return ()
+    answered = {row.file for row in rows if has_answers(row)}
+    made = [planned for planned in results.plan.exports if planned.file in answered]
     logits = {planned.file: np.load(results.folder(planned.verify_stage) / "logits.npy") for planned in made}
     task = load_outline(results.folder(made[0].program_stage)).task
-    chosen = choose_samples(labels.tolist(), logits[made[-1].file].argmax(axis=1).tolist())
+    chosen = choose_samples(labels.tolist(), logits[shown.file].argmax(axis=1).tolist())
     answers = {file: task.decode(values[list(chosen)]) for file, values in logits.items()}
     return tuple(
         Sample(

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from edgeopt.measure.latency import Latency
 from edgeopt.report import figures
 from edgeopt.report.schema import Row
+from edgeopt.tasks.statistics import Paired
 from edgeopt.types import Role
 
-_NOISY_SHARE = 0.25  # of p50: that far apart, figures of one file tell of other work on the machine
-_SAME_LATENCY = 0.05  # twice what processes with the same file were apart, and what is written as 1.0 times
-_ENOUGH_TURNS = 3  # that fewer turns agree is a coin thrown twice
+_NOISY_SHARE = 0.25  # of p50: a wider spread among the figures of one file means that the machine was busy
+# Turns cannot show this: where a process's memory lies stays the same for all of its turns. On the two cores of a
+# virtual machine that the benchmarks were written on, two processes with the same file came within 2 % of each other,
+# and twice that counts as noise. A noisier machine shows itself in turns that contradict each other.
+_SAME_LATENCY = 0.05
+_ENOUGH_TURNS = 3  # two turns agree by chance half the time
 
 
 def noise(latency: Latency) -> tuple[str, ...]:
-    """What of a latency is further apart than a quiet machine lets it be: p90 and p50, or its turns; empty when nothing
-    is.
-    """
+    """Which figures of a latency are so far apart that the machine was busy: p90 and p50, or its turns; or none."""
     found = []
     if latency.p90 > (1 + _NOISY_SHARE) * latency.p50:
         found.append(f"p50 {figures.milliseconds(latency.p50)}, p90 {figures.milliseconds(latency.p90)}")
@@ -87,10 +89,9 @@ class Comparison:
         return None if before is None or after is None else after - before
 
     @property
-    def intervals_overlap(self) -> bool:
-        """Whether the intervals of both accuracies share a value, so that their difference may be chance."""
-        before, after = self.baseline.accuracy_interval, self.optimized.accuracy_interval
-        return before is not None and after is not None and before[0] <= after[1] and after[0] <= before[1]
+    def paired(self) -> Paired | None:
+        """How many of the same test images the optimized file loses and gains against the float file."""
+        return self.optimized.against_float_file
 
     @property
     def same_bytes(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from edgeopt.tasks.statistics import Paired
+
 MISSING = "–"
 MINUS = "−"
 
@@ -31,6 +33,19 @@ def points(change: float) -> str:
     text = f"{abs(100 * change):.1f}"
     sign = "" if text == "0.0" else MINUS if change < 0 else "+"
     return f"{sign}{text} points"
+
+
+def counted(pair: Paired) -> str:
+    """The images behind a difference and whether it may be chance, as in "3 images lost, 2 gained, p = 1.00"."""
+    lost = f"{pair.lost} {'image' if pair.lost == 1 else 'images'} lost"
+    return f"{lost}, {pair.gained} gained, {probability(pair.p_value)}"
+
+
+def probability(value: float) -> str:
+    """A p-value, as in "p = 0.03" or "p < 0.001"."""
+    if value < 0.001:
+        return "p < 0.001"
+    return f"p = {value:.3f}" if value < 0.095 else f"p = {value:.2f}"
 
 
 def size(count: float | None) -> str:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from edgeopt.options import Gates
+from edgeopt.report.answers import only_answer
 from edgeopt.report.compare import baseline_of, compare
 from edgeopt.report.schema import GATES_FROM_ABOVE, GateResult, ProgramScore, Row
+from edgeopt.report.training import Training
 from edgeopt.types import Role
 
+NO_TRAINING = Training()
 _TOLERANCE = 1e-9  # 0.98 - 0.96 is a little more than 0.02 in binary
 
 
 def judge(
-    gates: Gates, rows: Sequence[Row], programs: Sequence[ProgramScore] = (), *, smoke: bool = False
+    gates: Gates, rows: Sequence[Row], programs: Sequence[ProgramScore] = (), training: Training = NO_TRAINING
 ) -> tuple[GateResult, ...]:
-    """Each gate of the recipe on each file it is about; none in a smoke run, whose figures mean nothing.
+    """Each gate of the recipe on each file it is about.
 
     `accuracy`, `accuracy_drop`, `size_ratio` and `latency_ratio` are about the files that ship: the optimized ones, or
     the float ones where the recipe does not optimize. `agreement` is about every file. A figure that could not be had
-    misses its gate.
+    misses its gate, and a file that gives one class for every image misses all of them: its figures say nothing.
     """
-    if smoke:
-        return ()
     optimized = [row for row in rows if row.role is Role.OPTIMIZED]
     shipped = optimized or list(rows)
     questions: tuple[tuple[str, float | None, Sequence[Row], Callable[[Row], float | None]], ...] = (
@@ -36,6 +38,10 @@ def judge(
     for name, limit, asked, figure_of in questions:
         if limit is not None:
             answers = [_judged(name, limit, figure_of(row), row) for row in asked]
+            if name == "accuracy_drop":
+                answers = [
+                    _explained(result, row, programs, training) for result, row in zip(answers, asked, strict=True)
+                ]
             results += answers or [GateResult(name, limit, None, passed=False, reason="no file was made")]
     return tuple(results)
 
@@ -44,18 +50,35 @@ def _judged(name: str, limit: float, figure: float | None, row: Row) -> GateResu
     if figure is None:
         reason = "the file failed" if row.error else row.not_run or "there is no figure to compare"
         return GateResult(name, limit, None, passed=False, file=row.file, reason=reason)
+    if (answer := only_answer(row)) is not None:
+        reason = f"it answers {answer} for every image"
+        return GateResult(name, limit, figure, passed=False, file=row.file, reason=reason)
     passed = figure <= limit + _TOLERANCE if name in GATES_FROM_ABOVE else figure >= limit - _TOLERANCE
     return GateResult(name, limit, figure, passed, row.file)
 
 
 def _drop(row: Row, rows: Sequence[Row], programs: Sequence[ProgramScore]) -> float | None:
-    """How much lower the file scores than the float program in PyTorch, or than the float file
-    where that is unknown.
-    """
-    program = next((score for score in programs if score.role is Role.BASELINE), None)
+    """How much lower the file scores than the float program, or than the float file where that is unknown."""
+    program = _float_program(programs)
     baseline = baseline_of(row, rows)
     before = program.test_accuracy if program else baseline.test_accuracy if baseline else None
     return None if before is None or row.test_accuracy is None else before - row.test_accuracy
+
+
+def _explained(result: GateResult, row: Row, programs: Sequence[ProgramScore], training: Training) -> GateResult:
+    """A judged drop of accuracy with what it is counted from, the images behind it, and unequal training."""
+    if result.figure is None:
+        return result
+    if _float_program(programs):
+        against, pair = "the float program, before any export", row.against_float_program
+    else:
+        against, pair = "the float file of the same export", row.against_float_file
+    note = training.note if row.role is Role.OPTIMIZED else None
+    return replace(result, against=against, paired=pair, note=note)
+
+
+def _float_program(programs: Sequence[ProgramScore]) -> ProgramScore | None:
+    return next((score for score in programs if score.role is Role.BASELINE), None)
 
 
 def _size_ratio(row: Row, rows: Sequence[Row]) -> float | None:

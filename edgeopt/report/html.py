@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from edgeopt.arrays import Json
 from edgeopt.report import figures, plots
+from edgeopt.report.answers import shown_file
 from edgeopt.report.compare import Comparison, compare, comparisons, title
 from edgeopt.report.confusion import condense, worst_pairs
 from edgeopt.report.schema import Report, Row, Sample
@@ -66,7 +67,7 @@ def render_html(report: Report, images: Mapping[int, Pixels] | None = None, reci
     `images` are those of `report.samples` by test index, uint8 (height, width, 3); `recipe_text` is the recipe as its
     author wrote it.
     """
-    detailed = _detailed_row(report)
+    detailed = shown_file(report.rows)
     confusion = detailed.confusion if detailed else None
     classes = report.dataset.classes
     scores = detailed.per_class if detailed else ()
@@ -131,12 +132,6 @@ def environment(*folders: Path) -> Environment:
         svg=lambda plot: Markup(plot.svg),  # noqa: S704 -- matplotlib has escaped its texts
     )
     return environment
-
-
-def _detailed_row(report: Report) -> Row | None:
-    """The file whose classes and images are shown: the last that works, an optimized one where there is one."""
-    made = [row for row in report.rows if not row.error]
-    return next(iter([row for row in reversed(made) if row.role is Role.OPTIMIZED] or made[::-1]), None)
 
 
 def _cards(rows: Sequence[Row]) -> list[tuple[Row, Comparison | None]]:

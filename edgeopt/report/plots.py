@@ -38,6 +38,8 @@ _PROPERTIES = {
 }
 _SERIES = (OPTIMIZED, FLOAT, THIRD, FOURTH)
 _MOST_SERIES = len(_SERIES)
+_DIGIT = 6.4  # px that a digit of an axis takes at most
+_LABEL_ROOM = 12.0  # px beside the digits
 
 _STYLE = {
     "axes.axisbelow": True,
@@ -133,6 +135,16 @@ def _curve_plot(owner: str, y_label: str, x_label: str, curves: Sequence[Curve],
         if all(float(x).is_integer() for curve in curves for x in curve.x):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        places = sorted({x for curve in curves for x in curve.x})
+        if len(places) == 1:  # no scale can be drawn through one place
+            axes.set_xticks(places, [f"{places[0]:g}"])
+            axes.set_xlim(places[0] - 1, places[0] + 1)
+        heights = {y for curve in curves for y in curve.y}
+        if len(heights) == 1:
+            axes.set_yticks([*heights])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        longest = max(len(f"{value:.4g}") for value in axes.get_yticks())
+        figure.subplots_adjust(left=max(0.14, (longest * _DIGIT + _LABEL_ROOM) / (4.4 * 72)))
         if len(curves) > 1:
             axes.legend(fontsize=9)
         svg = _svg(figure, identity)

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from edgeopt.arrays import Json
 from edgeopt.errors import UserError
 from edgeopt.measure.latency import Latency
+from edgeopt.report import figures
 from edgeopt.report.figures import MISSING
+from edgeopt.tasks.statistics import Paired
 from edgeopt.types import PassRecord, Role, TensorInfo
 
 SCHEMA = 1
@@ -38,6 +40,9 @@ class Row:
     """One file, opened in its own runtime and measured there. When it failed, `error` says why and its figures are
     None.
 
+    `against_float_file` compares its answers with those of the float file of the same export, and
+    `against_float_program` with those of the float program in PyTorch, image by image. `differing` counts the images
+    that the program it was made from answers otherwise, `near_ties` those of them that rounding alone can decide.
     `converted` says that the exporter changed the precision. Where this machine cannot run the file, `not_run` says why
     and the figures of answers and latency are None; where another runtime answered in its place, `stand_in` names it
     and there is no latency.
@@ -50,7 +55,11 @@ class Row:
     role: Role
     test_accuracy: float | None = None
     accuracy_interval: Interval | None = None
+    against_float_file: Paired | None = None
+    against_float_program: Paired | None = None
     agreement: float | None = None
+    differing: int | None = None
+    near_ties: int | None = None
     max_logit_difference: float | None = None
     size_bytes: int | None = None
     compressed_bytes: int | None = None
@@ -84,7 +93,11 @@ class ProgramScore:
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate of the recipe, judged on one file; `figure` is None, with a `reason`, where it could not be had."""
+    """One gate of the recipe, judged on one file; `figure` is None, with a `reason`, where it could not be had.
+
+    A `reason` beside a figure says why the gate is missed whatever the figure is. `against` says what a comparison is
+    with, `paired` counts the images behind a drop of accuracy, and `note` is what the reader must know of it.
+    """
 
     name: str
     limit: float
@@ -92,6 +105,9 @@ class GateResult:
     passed: bool
     file: str | None = None
     reason: str | None = None
+    against: str | None = None
+    paired: Paired | None = None
+    note: str | None = None
 
     @property
     def figure_text(self) -> str:
@@ -110,7 +126,16 @@ class GateResult:
         if self.figure is None:
             return f"gate {self.name}{where} could not be judged (limit {self.limit_text}): {self.reason}"
         outcome = "was reached" if self.passed else "was missed"
-        return f"gate {self.name}{where} {outcome}: {self.figure_text} (limit {self.limit_text})"
+        details = "; ".join([f"limit {self.limit_text}", *self.details])
+        return f"gate {self.name}{where} {outcome}: {self.figure_text} ({details})"
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """What belongs to the figure: what it is compared with, the images behind it, and what speaks against it."""
+        found = [f"against {self.against}"] if self.against else []
+        if self.paired is not None:
+            found.append(figures.counted(self.paired))
+        return (*found, *(text for text in (self.reason, self.note) if text))
 
     def _text(self, value: float | None) -> str:
         if value is None:
@@ -120,12 +145,11 @@ class GateResult:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """One stage of the run; `seconds` is what its work took, also when a `cached` result was used this time."""
+    """One stage of the run; `seconds` is what its work took, also when an earlier run did it."""
 
     name: str
     label: str
     seconds: float
-    cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +207,6 @@ class Environment:
     processor: str
     cores: int
     memory_bytes: int | None = None
-    accelerator: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgeopt.report import figures
+from edgeopt.report.answers import has_answers, most_frequent, never_recognized, only_answer
 from edgeopt.report.compare import Comparison, compare, noise, title
-from edgeopt.report.schema import Row
+from edgeopt.report.schema import ClassScore, Row
+from edgeopt.report.training import Training, training_of
 from edgeopt.types import PassRecord, Role
 
 SMOKE = (
@@ -19,24 +21,36 @@ CHANGE_COUNTS = ("_quantized", "_frozen", "_removed", "_pruned", "_replaced", "_
 
 _LOW_AGREEMENT = 0.98
 _SAME_SIZE = 0.01
+_LISTED = 4  # names in a sentence; more are counted
 
 
-def verdicts(rows: Sequence[Row], passes: Sequence[PassRecord] = (), *, smoke: bool = False) -> tuple[str, ...]:
-    """What a reader should know first: the optimized files against the float ones, and every reason for doubt."""
-    return tuple(_sentences(rows, passes, smoke))
+def verdicts(
+    rows: Sequence[Row], passes: Sequence[PassRecord] = (), *, float_passes: int | None = None, smoke: bool = False
+) -> tuple[str, ...]:
+    """What a reader should know first: answers that are worth nothing, the optimized files against the float ones, and
+    every reason for doubt.
+
+    The first `float_passes` of `passes` made the float model, all of them where that is left out.
+    """
+    training = training_of(passes, len(passes) if float_passes is None else float_passes)
+    return tuple(_sentences(rows, passes, training, smoke))
 
 
-def _sentences(rows: Sequence[Row], passes: Sequence[PassRecord], smoke: bool) -> Iterator[str]:
+def _sentences(rows: Sequence[Row], passes: Sequence[PassRecord], training: Training, smoke: bool) -> Iterator[str]:
     if smoke:
         yield SMOKE
     for row in rows:
         if row.error:
             yield f"{title(row)} ({row.role}) failed: {_first_line(row.error)}"
+    if not smoke:
+        yield from _worthless_answers(rows)
     if rows and all(row.role is Role.BASELINE for row in rows):
         yield "No pass of this recipe optimizes: all files hold the float model."
     for row in rows:
         if row.role is Role.OPTIMIZED and not row.error:
-            yield from _against_baseline(row, rows)
+            yield from _against_baseline(row, rows, training)
+    if not smoke:
+        yield from _about_training(training)
     for row in rows:
         yield from _doubts(row)
         if not smoke:
@@ -47,7 +61,56 @@ def _sentences(rows: Sequence[Row], passes: Sequence[PassRecord], smoke: bool) -
         yield from _about_pass(record)
 
 
-def _against_baseline(row: Row, rows: Sequence[Row]) -> Iterator[str]:
+def _worthless_answers(rows: Sequence[Row]) -> Iterator[str]:
+    """Files that name one class for everything, that are no better than that, or that never recognize a class."""
+    missed: dict[tuple[ClassScore, ...], list[str]] = {}
+    for row in filter(has_answers, rows):
+        name, largest = f"{title(row)} ({row.role})", most_frequent(row)
+        if (answer := only_answer(row)) is not None:
+            yield (
+                f"{name} answers {answer} for every test image: it tells nothing apart, and no gate is passed by its "
+                f"{figures.percent(row.test_accuracy)} of right answers."
+            )
+            continue
+        if largest is not None and (row.test_accuracy or 0.0) <= largest.support / _images(row) and _classes(row) > 1:
+            yield (
+                f"{name} is no better than naming {largest.name}, the most frequent class, for every test image, "
+                f"which is right for {figures.percent(largest.support / _images(row))}."
+            )
+        if classes := never_recognized(row):
+            missed.setdefault(classes, []).append(name)
+    for classes, names in missed.items():
+        shown = [f"{score.name} ({_test_images(score.support)})" for score in classes[:_LISTED]]
+        more = f" and {len(classes) - _LISTED} more classes" if len(classes) > _LISTED else ""
+        yield f"Never recognized by {_joined(names)}: {', '.join(shown)}{more}."
+
+
+def _about_training(training: Training) -> Iterator[str]:
+    if training.still_learning:
+        yield (
+            f"The float model was still learning: {training.still_learning}. Train it for more epochs before you judge "
+            f"what the other passes gain or lose."
+        )
+
+
+def _images(row: Row) -> int:
+    return sum(score.support for score in row.per_class)
+
+
+def _classes(row: Row) -> int:
+    """How many classes have test images."""
+    return sum(score.support > 0 for score in row.per_class)
+
+
+def _test_images(count: int) -> str:
+    return f"{count} test image{'' if count == 1 else 's'}"
+
+
+def _joined(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _against_baseline(row: Row, rows: Sequence[Row], training: Training) -> Iterator[str]:
     pair = compare(row, rows)
     if pair is None:
         yield f"{title(row)}: there is no float file of this export, so nothing is compared."
@@ -56,7 +119,7 @@ def _against_baseline(row: Row, rows: Sequence[Row]) -> Iterator[str]:
     else:
         yield f"{title(row)} is {_size(pair)}{_latency(pair)}."
         if pair.accuracy_change is not None:
-            yield _accuracy(pair)
+            yield _accuracy(pair, training)
         if _gains_nothing(pair):
             yield f"{title(row)}: optimizing brought nothing that can be measured, neither bytes nor milliseconds."
 
@@ -88,16 +151,24 @@ def _latency(pair: Comparison) -> str:
     return f" and {figures.times(ratio)} faster {span}"
 
 
-def _accuracy(pair: Comparison) -> str:
+def _accuracy(pair: Comparison, training: Training) -> str:
     before, after = pair.baseline.test_accuracy, pair.optimized.test_accuracy
     change = pair.accuracy_change or 0.0
     start = f"{title(pair.optimized)}: test accuracy"
+    images = pair.paired
     if before == after:
-        return f"{start} stayed at {figures.percent(after)}."
-    went = f"{start} went from {figures.percent(before)} to {figures.percent(after)} ({figures.points(change)})"
-    if pair.intervals_overlap:
-        return f"{went}; the 95 % intervals overlap, so with this many test images the difference may be chance."
-    return f"{went}; the 95 % intervals do not overlap, so this is a {'gain' if change > 0 else 'loss'}, not chance."
+        swapped = f" ({figures.counted(images)})" if images and images.lost else ""
+        return f"{start} stayed at {figures.percent(after)}, that of the float file{swapped}."
+    went = (
+        f"{start} went from {figures.percent(before)} of the float file to {figures.percent(after)} "
+        f"({figures.points(change)})"
+    )
+    if images is None:
+        return f"{went}."
+    if images.may_be_chance:
+        return f"{went}: {figures.counted(images)}; with so few images the difference may be chance."
+    told = f"{went}: {figures.counted(images)}; this is a {'gain' if change > 0 else 'loss'}, not chance"
+    return f"{told}, and {training.note}." if training.note else f"{told}."
 
 
 def _gains_nothing(pair: Comparison) -> bool:
@@ -128,11 +199,23 @@ def _doubts(row: Row) -> Iterator[str]:
 def _doubt_of_answers(row: Row) -> Iterator[str]:
     name = f"{title(row)} ({row.role})"
     if row.agreement is not None and row.agreement < _LOW_AGREEMENT:
-        cause = f"that is what {row.precision} costs" if row.converted else "the export changed the model"
         yield (
             f"{name}: the file answers differently from its own program for {figures.percent(1 - row.agreement)} "
-            f"of the test images: {cause}."
+            f"of the test images: {_cause(row)}."
         )
+
+
+def _cause(row: Row) -> str:
+    """Why a file answers differently from its program."""
+    if row.converted:
+        return f"that is what {row.precision} costs"
+    if row.differing is None or row.near_ties is None:
+        return "the export changed the model"
+    ties = f"{row.near_ties} of these {_test_images(row.differing)} were near ties, which rounding alone decides"
+    changed = row.differing - row.near_ties
+    if changed <= (1 - _LOW_AGREEMENT) * _images(row):
+        return f"{ties}, so the runtime's arithmetic explains it"
+    return f"the export changed the model; only {ties}"
 
 
 def _doubt_of_latencies(rows: Sequence[Row]) -> Iterator[str]:
@@ -164,7 +247,7 @@ def _about_pass(record: PassRecord) -> Iterator[str]:
         yield f"Pass {record.name}: {warning}"
 
 
-def _listed(operators: Sequence[str], limit: int = 4) -> str:
+def _listed(operators: Sequence[str], limit: int = _LISTED) -> str:
     """Operators with their counts, the most frequent first."""
     counts = {name: operators.count(name) for name in dict.fromkeys(operators)}
     ordered = sorted(counts, key=lambda name: -counts[name])

@@ -3,8 +3,19 @@ all of them by name.
 """
 
 from edgeopt.tasks.base import Prediction, Score, Task
-from edgeopt.tasks.classification import Classification, wilson_interval
+from edgeopt.tasks.classification import Classification
+from edgeopt.tasks.statistics import Paired, mcnemar, paired, wilson_interval
 
 TASKS: dict[str, Task] = {"classification": Classification()}
 
-__all__ = ["TASKS", "Classification", "Prediction", "Score", "Task", "wilson_interval"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Paired",
+    "Prediction",
+    "Score",
+    "Task",
+    "mcnemar",
+    "paired",
+    "wilson_interval",
+]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from edgeopt.tasks.statistics import Paired
+
 if TYPE_CHECKING:
     import torch
 
@@ -47,6 +49,16 @@ class Task(Protocol):
 
     def agreement(self, logits: Logits, reference: Logits) -> float:
         """Share of images, 0 to 1, for which both give the same answer."""
+        ...
+
+    def near_ties(self, logits: Logits, reference: Logits, margin: float) -> int:
+        """How many images both answer differently although, for the reference, the two answers differ by no more than
+        `margin` in logits.
+        """
+        ...
+
+    def compare(self, before: Logits, after: Logits, labels: Labels) -> Paired:
+        """How many of the same images the second answers lose and gain against the first."""
         ...
 
     def decode(self, logits: Logits) -> list[Prediction]: ...

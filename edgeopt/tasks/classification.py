@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from edgeopt.tasks.base import Prediction, Score
+from edgeopt.tasks.statistics import Paired, paired, wilson_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,25 +38,22 @@ class Classification:
         """Share of images with the same top-1 label."""
         return float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean())
 
+    def near_ties(self, logits: Logits, reference: Logits, margin: float) -> int:
+        """Images with another top-1 label whose reference logits of the two labels differ by no more than `margin`."""
+        own, other = reference.argmax(axis=1), logits.argmax(axis=1)
+        images = (own != other).nonzero()[0]
+        return int((reference[images, own[images]] - reference[images, other[images]] <= margin).sum())
+
+    def compare(self, before: Logits, after: Logits, labels: Labels) -> Paired:
+        """Counts the images whose top-1 answer was right in `before` alone, and in `after` alone."""
+        right_before, right_after = before.argmax(axis=1) == labels, after.argmax(axis=1) == labels
+        lost, gained = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
+        return paired(len(labels), lost, gained)
+
     def decode(self, logits: Logits) -> list[Prediction]:
         """Label and softmax confidence of each row."""
         probabilities = softmax(logits)
         return [Prediction(int(row.argmax()), float(row.max())) for row in probabilities]
-
-
-def wilson_interval(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion.
-
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
-    """
-    if count == 0:
-        return (0.0, 1.0)
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = successes / count
-    center = share + z * z / (2 * count)
-    margin = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return (max(0.0, (center - margin) / scale), min(1.0, (center + margin) / scale))
 
 
 def softmax(logits: Logits) -> NDArray[np.float64]:

@@ -26,8 +26,10 @@ from sample import (
     make_samples,
 )
 
+from edgeopt.report.answers import shown_file
 from edgeopt.report.html import render_html
-from edgeopt.report.schema import Report
+from edgeopt.report.plots import training_curves
+from edgeopt.report.schema import Report, Row
 from edgeopt.types import Curve, PassRecord, Role
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -334,3 +336,31 @@ def test_groups_of_a_data_set_are_counted() -> None:
     assert "Groups, such as speakers" not in render_html(report)
     spoken = replace(report, dataset=replace(report.dataset, groups={"train": 48, "test": 8}))
     assert "images of: 48 in train, 8 in test." in render_html(spoken)
+
+
+def test_a_last_file_that_did_not_run_here_takes_no_classes_and_images_from_the_page() -> None:
+    engine = Row(
+        runtime="tensorrt",
+        export="tensorrt",
+        file="tensorrt/optimized/model.onnx",
+        precision="int8",
+        role=Role.OPTIMIZED,
+        size_bytes=2_000_000,
+        not_run="there is no GPU",
+    )
+    rows = (*four_rows(), engine)
+    report = replace(make_report(rows), samples=make_samples(four_rows()))
+    assert shown_file(rows) == rows[3]
+    page = page_of(report)
+    assert "Test split, as onnx int8 answers" in page.text and "Test images as onnx int8 sees them" in page.text
+    assert shown_file((failed(rows[0]), engine)) is None
+
+
+def test_the_curves_of_a_single_epoch_have_one_epoch_and_whole_numbers_on_their_axes() -> None:
+    """The figure of a small learning rate was cut at the left edge, and epochs went from 0.96 to 1.04."""
+    record = PassRecord("qat", {}, (Curve("learning rate", (1.0,), (0.000525,), y_label="learning rate"),))
+    (plot,) = training_curves(record, 1)
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", plot.svg)
+    assert texts == ["1", "epoch", "0.000525"]
+    (right_edge,) = re.findall(r'text-anchor: end[^>]*? x="([\d.]+)"', plot.svg)
+    assert float(right_edge) > 6 * len("0.000525"), "6 px a digit, and nothing to the left of the plot"

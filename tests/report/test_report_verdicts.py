@@ -12,9 +12,11 @@ from sample import failed, four_rows, latency, make_report, make_row
 from edgeopt.options import Gates
 from edgeopt.report import figures
 from edgeopt.report.gates import judge
-from edgeopt.report.schema import ProgramScore, Row
+from edgeopt.report.schema import ProgramScore, Row, class_scores
+from edgeopt.report.training import training_of
 from edgeopt.report.verdicts import SMOKE, verdicts
-from edgeopt.types import PassRecord, Role
+from edgeopt.tasks import paired
+from edgeopt.types import Curve, PassRecord, Role
 
 
 def pair(**changes: object) -> tuple[Row, Row]:
@@ -33,7 +35,7 @@ def test_smaller_and_faster() -> None:
         "executorch int8 is 3.0 times smaller than float32 (6.00 MB to 2.00 MB) "
         "and 2.0 times faster (p50 4.00 ms to 2.00 ms)."
     )
-    assert "from 99.3 % to 98.9 % (−0.4 points); the 95 % intervals overlap" in second
+    assert "from 99.3 % of the float file to 98.9 % (−0.4 points): 2 images lost, 1 gained, p = 1.00" in second
     assert "may be chance" in second
 
 
@@ -118,13 +120,91 @@ def test_one_slow_call_of_a_hundred_is_no_doubt() -> None:
 
 
 def test_a_real_loss_is_not_called_chance() -> None:
-    worse = make_row(wrong=60, delegated=1.0)
+    """The intervals of 268 and 258 right ones of 270 overlap; ten lost and none gained is no chance all the same."""
+    worse = replace(make_row(wrong=12, delegated=1.0), against_float_file=paired(270, lost=10, gained=0))
     text = told((pair()[0], worse))
-    assert "do not overlap, so this is a loss, not chance" in text
+    assert "10 images lost, 0 gained, p = 0.002; this is a loss, not chance" in text
+    assert "may be chance" not in text
+
+
+# ---- answers that are worth nothing --------------------------------------------------------------------------------
+
+
+def majority(role: Role, right: int = 57, wrong: int = 3) -> Row:
+    """A file that answers "ok" for every image, of which so many are ok and so many defect."""
+    confusion = ((0, wrong), (0, right))
+    return replace(
+        make_row(role, count=1),
+        test_accuracy=right / (right + wrong),
+        confusion=confusion,
+        per_class=class_scores(("defect", "ok"), confusion),
+        agreement=1.0,
+    )
+
+
+def test_a_file_that_always_names_the_most_frequent_class_is_told_first_and_passes_no_gate() -> None:
+    rows = (majority(Role.BASELINE), majority(Role.OPTIMIZED))
+    sentences = verdicts(rows)
+    assert "executorch float32 (baseline) answers ok for every test image" in sentences[0]
+    assert "executorch int8 (optimized) answers ok for every test image" in sentences[1]
+    results = judge(Gates(accuracy=0.9, agreement=0.5, size_ratio=0.1), rows, PROGRAMS)
+    assert len(results) == 4 and not any(result.passed for result in results)
+    assert results[0].figure == 0.95
+    assert "was missed: 95.00 % (limit ≥ 90.00 %; it answers ok for every image)" in results[0].message
+
+
+def test_a_class_of_which_nothing_is_recognized_is_named() -> None:
+    confusion = ((0, 3, 1), (0, 20, 0), (0, 0, 20))
+    row = replace(
+        make_row(), test_accuracy=40 / 44, confusion=confusion, per_class=class_scores(("defect", "b", "c"), confusion)
+    )
+    assert "Never recognized by executorch int8 (optimized): defect (4 test images)." in told((row,))
+    assert "Never recognized" not in told(pair())
+    assert "Never recognized" not in told((row,), smoke=True)
+
+
+def test_an_accuracy_that_the_most_frequent_class_reaches_is_told() -> None:
+    confusion = ((1, 3), (3, 53))
+    row = replace(
+        make_row(), test_accuracy=54 / 60, confusion=confusion, per_class=class_scores(("defect", "ok"), confusion)
+    )
+    assert "no better than naming ok, the most frequent class" in told((row,))
+    assert "no better" not in told(pair())
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+def trained(scores: tuple[float, ...], best: int, name: str = "train") -> PassRecord:
+    steps = tuple(float(epoch) for epoch in range(1, len(scores) + 1))
+    curve = Curve("validation accuracy", steps, scores, y_label="accuracy")
+    return PassRecord(name, {"epochs_run": len(scores), "best_epoch": best}, (curve,))
+
+
+def test_a_float_model_that_was_still_learning_is_told() -> None:
+    passes = (trained((0.10, 0.25, 0.76), 3), trained((0.79,), 1, "qat"))
+    text = "\n".join(verdicts(pair(), passes, float_passes=1))
+    assert "still learning: the best epoch of train is its last, the 3rd" in text
+    assert "from 25.0 % to 76.0 %" in text
+    for scores, best in (((0.10, 0.76, 0.75), 2), ((0.90, 0.90, 0.905), 3), ((0.5,), 1)):
+        assert "still learning" not in "\n".join(verdicts(pair(), (trained(scores, best),), float_passes=1))
+
+
+def test_a_gain_beside_more_training_says_so_and_so_does_the_gate() -> None:
+    passes = (trained((0.10, 0.25, 0.76), 3), trained((0.79,), 1, "qat"))
+    rows = pair(test_accuracy=1.0, against_float_file=paired(270, lost=0, gained=20))
+    text = "\n".join(verdicts(rows, passes, float_passes=1))
+    assert "a gain, not chance, and not at equal training: the float model had 1 epoch fewer" in text
+    (result,) = judge(Gates(accuracy_drop=0.0), rows, PROGRAMS, training_of(passes, 1))
+    assert result.note == "not at equal training: the float model had 1 epoch fewer"
+    (equal,) = judge(Gates(accuracy_drop=0.0), rows, PROGRAMS, training_of(passes[:1], 1))
+    assert equal.note is None
 
 
 def test_equal_accuracy_is_said_so() -> None:
-    assert "test accuracy stayed at 99.3 %" in told((pair()[0], make_row(wrong=2)))
+    assert "test accuracy stayed at 99.3 %, that of the float file (2 images lost" in told(
+        (pair()[0], make_row(wrong=2))
+    )
 
 
 def test_the_same_bytes_mean_that_nothing_was_changed() -> None:
@@ -144,7 +224,15 @@ def test_operators_outside_the_delegate_are_named_and_counted() -> None:
 
 
 def test_a_file_that_departs_from_its_program_is_doubted() -> None:
-    assert "answers differently from its own program for 5.0 %" in told(pair(agreement=0.95))
+    text = told(pair(agreement=0.95, differing=14, near_ties=2))
+    assert "answers differently from its own program for 5.0 %" in text
+    assert "the export changed the model; only 2 of these 14 test images were near ties" in text
+
+
+def test_near_ties_do_not_alarm() -> None:
+    text = told(pair(agreement=0.95, differing=14, near_ties=12))
+    assert "12 of these 14 test images were near ties, which rounding alone decides" in text
+    assert "changed the model" not in text
 
 
 def test_a_pass_that_changed_nothing() -> None:
@@ -217,7 +305,10 @@ def test_a_drop_that_equals_its_limit_is_allowed(accuracy: float, passed: bool) 
 
 def test_a_drop_is_counted_from_the_float_program_and_without_one_from_the_float_file() -> None:
     rows = pair(test_accuracy=0.97)
-    assert judge(Gates(accuracy_drop=0.0), rows, PROGRAMS)[0].figure == pytest.approx(0.01)
+    result = judge(Gates(accuracy_drop=0.0), rows, PROGRAMS)[0]
+    assert result.figure == pytest.approx(0.01)
+    assert "against the float program, before any export; 2 images lost, 0 gained, p = 0.50" in result.message
+    assert judge(Gates(accuracy_drop=0.0), rows)[0].against == "the float file of the same export"
     assert judge(Gates(accuracy_drop=0.0), rows)[0].figure == pytest.approx(268 / 270 - 0.97)
 
 
@@ -263,7 +354,6 @@ def test_a_figure_that_is_no_number_misses() -> None:
 
 
 def test_smoke_runs_are_not_judged() -> None:
-    assert judge(Gates(accuracy=1.0), four_rows(), smoke=True) == ()
     assert make_report(smoke=True).gates == ()
 
 
