@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 from datasets.exceptions import DatasetsError
 
-from edgeopt.data.images import UNREADABLE, labels_of, open_image, unreadable
+from edgeopt.data.images import labels_of, open_image, unreadable
 from edgeopt.plugins import DataError, Problem, RawDataset, did_you_mean
 from edgeopt_huggingface.hub import cached_commit, current_commit
 
@@ -58,7 +58,7 @@ class ColumnImages:
             return open_image(Path(value["path"]), name)
         try:
             return datasets.Image().decode_example(value)  # inside an archive
-        except UNREADABLE as error:
+        except Exception as error:  # whatever the decoder stumbles over, it is about this image
             raise unreadable(name, error) from error
 
 

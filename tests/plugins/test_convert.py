@@ -99,6 +99,8 @@ def test_a_program_of_one_image_at_a_time(tmp_path):
         ({"passes": ("ptq",)}, "name a data set"),
         ({"passes": ("ptq",), "dataset": "digits", "overrides": ("export.precision=float16",)}, "float"),
         ({"source": "missing.pt2"}, "no such file"),
+        ({"overrides": ("source.mean=[123.675, 116.28, 103.53]",)}, "divide by 255 and write [0.485, 0.456, 0.406]"),
+        ({"overrides": ("source.std=[58.395, 57.12, 57.375]",)}, "divide by 255 and write [0.229, 0.224, 0.225]"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_opened(source, changes, said):
