@@ -188,6 +188,13 @@ class MeasureSettings(Options):
     batch_size: int = Field(1, ge=1, le=1024, description="images in a call")
     warmup: int = Field(10, ge=1, le=10_000, description="calls before the first that counts, for each file")
     runs: int = Field(100, ge=5, le=100_000, description="calls that count, for each file")
+    timeout_s: float = Field(
+        600.0,
+        gt=0,
+        le=86_400,
+        description="longest wait for a file to load, for a turn of calls, or for its next answers in verification, s; "
+        "a file that takes longer fails, and the others go on",
+    )
     rounds: int = Field(
         5, ge=1, le=1000, description="turns in which the files are measured, so that drift meets all alike"
     )

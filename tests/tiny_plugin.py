@@ -170,7 +170,9 @@ class DimProbe:
 
 
 class NpzOptions(Options):
-    fail: Literal["", "user", "crash", "bug", "overflow"] = Field("", description="how to fail, for tests")
+    fail: Literal["", "user", "crash", "bug", "overflow", "abort-later", "hang-later", "hang-at-once"] = Field(
+        "", description="how to fail, for tests"
+    )
     only: Literal["", "baseline", "optimized"] = Field("", description="fail for this role only")
 
 
@@ -191,7 +193,7 @@ def export_npz(state: ModelState, options: NpzOptions, context: ExportContext) -
     if failure == "overflow":
         weight = weight * np.float32("nan")
     with context.path.open("wb") as file:
-        np.savez(file, weight=weight, bias=bias)
+        np.savez(file, weight=weight, bias=bias, failure=np.array(failure))
     size = state.preprocessing.image_size
     return ExportResult(
         TensorInfo("input", "float32", ("batch", 3, size, size), "NCHW"),
@@ -206,8 +208,14 @@ class NpzPredictor:
 
         arrays = np.load(path)
         self.weight, self.bias = arrays["weight"], arrays["bias"]
+        self.failure, self.calls = str(arrays["failure"]), 0
 
     def predict(self, batch: Any) -> Any:
+        self.calls += 1
+        if self.failure == "abort-later" and self.calls == 5:
+            os.abort()
+        if self.failure == "hang-at-once" or (self.failure == "hang-later" and self.calls == 5):
+            time.sleep(100_000)
         return batch.reshape(len(batch), -1) @ self.weight.T + self.bias
 
 

@@ -6,9 +6,8 @@ writes to the run's log. It ends when its standard input ends, so that no worker
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, ClassVar
 from edgeopt.arrays import Json
 from edgeopt.errors import DataError, UserError
 from edgeopt.json_values import from_text
+from edgeopt.pipeline import machines
 from edgeopt.plugins.registry import load_registry
-from edgeopt.recipe.plan import Plan, make_plan
+from edgeopt.recipe.plan import Plan, Stage, make_plan
 from edgeopt.recipe.read import Source, key_lines, parse_recipe
-from edgeopt.workers.process import Events, die_with_parent, work
-from edgeopt.workers.store import Store
+from edgeopt.workers.process import Events, die_with_parent, requests_of_parent, work
+from edgeopt.workers.store import Result, Store
 
 if TYPE_CHECKING:
     from edgeopt.pipeline.stages import Workbench
@@ -55,6 +55,7 @@ class Job:
         source = Source(self.source_file, self.source_text, key_lines(self.source_text))
         registry = load_registry(Path(file) for file in self.plugin_files)
         plan = make_plan(parse_recipe(self.recipe, source, self.overrides), registry, smoke=self.smoke)
+        machines.forget_ranks(plan)
         changed = [name for name, key in self.keys.items() if plan.stages[name].key != key]
         if changed:
             raise DataError(
@@ -64,23 +65,72 @@ class Job:
         return plan
 
 
+def missing_stages(plan: Plan, ends: Iterable[Stage], found: Callable[[Stage], Result | None]) -> list[Stage]:
+    """The stages that must be made for `ends`, each after those it needs; what only a finished stage needs is not among
+    them.
+    """
+    wanted: set[str] = set()
+
+    def want(stage: Stage) -> None:
+        if stage.name in wanted or found(stage):
+            return
+        for name in stage.needs:
+            want(plan.stages[name])
+        wanted.add(stage.name)
+
+    for stage in ends:
+        want(stage)
+    return [stage for stage in plan.stages.values() if stage.name in wanted]
+
+
+def trunk_jobs(plan: Plan, stages: Sequence[Stage]) -> list[list[Stage]]:
+    """Stages by the process that does them: all in one, because importing torch and Lightning takes seconds.
+
+    A distributed training gets a process for itself, because its helpers repeat the whole of their process's job.
+    """
+    trainer = plan.recipe.trainer
+    is_distributed = trainer.devices not in (1, "auto") or trainer.num_nodes > 1
+    return [[stage] for stage in stages] if is_distributed else [list(stages)] if stages else []
+
+
+def job_of(plan: Plan, store: Store, plugin_files: Iterable[Path], stages: Iterable[Stage], log: str) -> Job:
+    """What a worker is told, to do `stages` of a plan."""
+    recipe = plan.recipe
+    return Job(
+        recipe=recipe.to_json(),
+        source_file=recipe.source.file,
+        source_text=recipe.source.text,
+        overrides=tuple(recipe.source.overrides.values()),
+        plugin_files=tuple(str(file) for file in plugin_files),
+        smoke=plan.smoke,
+        store=str(store.root),
+        not_before=store.not_before,
+        keys={stage.name: stage.key for stage in plan.stages.values()},
+        stages=tuple(stage.name for stage in stages),
+        log=log,
+    )
+
+
 def main(events: Events) -> None:
     """Does the job that the command line names."""
     job = from_text(Job, Path(sys.argv[1]).read_text())
-    is_helper = any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "NODE_RANK"))
     if job.measure is not None:
         _measure(job, job.measure, events)
     else:
         die_with_parent()
-        _stages(job, events, is_main=not is_helper)
+        _stages(job, events)
 
 
-def _stages(job: Job, events: Events, *, is_main: bool) -> None:
+def _stages(job: Job, events: Events) -> None:
     """Does the job's stages in order."""
     plan = job.plan()
+    is_main = not machines.is_helper(plan)
     from edgeopt.pipeline.stages import Workbench  # numpy and, with a stage, torch
 
-    bench = Workbench(plan, Store(Path(job.store), job.not_before), events, is_main, job.failures, job.log)
+    store = Store(Path(job.store), job.not_before)
+    bench = Workbench(plan, store, events, is_main, job.failures, job.log)
+    if machines.is_other_machine(plan):
+        bench.first = machines.FirstMachine(machines.beat_file(plan, store.root))
     do_stages(bench, job.stages, events)
 
 
@@ -117,7 +167,7 @@ def _measure(job: Job, number: int, events: Events) -> None:
         batch=feed(pixels),
         threads=settings.threads,
         warmup=settings.warmup,
-        requests=iter(sys.stdin.readline, ""),
+        requests=requests_of_parent(),
         answer=events.send,
     )
 

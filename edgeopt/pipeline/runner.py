@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +20,11 @@ from edgeopt.arrays import Json
 from edgeopt.errors import EdgeoptError, StorageError, UserError, WorkerError
 from edgeopt.files import place, storage_errors, write_aside
 from edgeopt.json_values import to_values
-from edgeopt.measure.latency import summarize, turns
-from edgeopt.pipeline import lock
-from edgeopt.pipeline.job import Job
-from edgeopt.pipeline.results import Measured, MeasuredFile, Results
+from edgeopt.measure.latency import turns
+from edgeopt.pipeline import lock, machines
+from edgeopt.pipeline.job import Job, job_of, missing_stages, trunk_jobs
+from edgeopt.pipeline.results import Results
+from edgeopt.pipeline.timing import Timed, time_files
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.plan import Plan, PlannedExport, Stage, StageKind, make_plan
 from edgeopt.recipe.read import Recipe, parse_recipe, read_recipe
@@ -36,6 +38,7 @@ if TYPE_CHECKING:  # rich is loaded when something is shown
     from edgeopt.workers.display import Display
 
 _WAIT_SECONDS = 0.5
+_EXPORT_LIMIT_S = 3 * 3600.0  # without a word from an exporter, which may compile for long and says nothing then
 _TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
 
 
@@ -106,55 +109,13 @@ def run_folder(plan: Plan, out: Path) -> Path:
     return out / (f"{plan.recipe.name}-smoke" if plan.smoke else plan.recipe.name)
 
 
-def missing_stages(plan: Plan, ends: Iterable[Stage], found: Callable[[Stage], Result | None]) -> list[Stage]:
-    """The stages that must be made for `ends`, each after those it needs; what only a finished stage needs is not among
-    them.
-    """
-    wanted: set[str] = set()
-
-    def want(stage: Stage) -> None:
-        if stage.name in wanted or found(stage):
-            return
-        for name in stage.needs:
-            want(plan.stages[name])
-        wanted.add(stage.name)
-
-    for stage in ends:
-        want(stage)
-    return [stage for stage in plan.stages.values() if stage.name in wanted]
-
-
-def trunk_jobs(plan: Plan, stages: Sequence[Stage]) -> list[list[Stage]]:
-    """Stages by the process that does them: all in one, because importing torch and Lightning takes seconds.
-
-    A distributed training gets a process for itself, because its helpers repeat the whole of their process's job.
-    """
-    trainer = plan.recipe.trainer
-    is_distributed = trainer.devices not in (1, "auto") or trainer.num_nodes > 1
-    return [[stage] for stage in stages] if is_distributed else [list(stages)] if stages else []
-
-
-def job_of(plan: Plan, store: Store, plugin_files: Iterable[Path], stages: Iterable[Stage], log: str) -> Job:
-    """What a worker is told, to do `stages` of a plan."""
-    recipe = plan.recipe
-    return Job(
-        recipe=recipe.to_json(),
-        source_file=recipe.source.file,
-        source_text=recipe.source.text,
-        overrides=tuple(recipe.source.overrides.values()),
-        plugin_files=tuple(str(file) for file in plugin_files),
-        smoke=plan.smoke,
-        store=str(store.root),
-        not_before=store.not_before,
-        keys={stage.name: stage.key for stage in plan.stages.values()},
-        stages=tuple(stage.name for stage in stages),
-        log=log,
-    )
-
-
 def _overridden(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     given = tuple(overrides)
     return parse_recipe(recipe.to_json(), recipe.source, given) if given else recipe
+
+
+class _FilesFailedError(Exception):
+    """Some files could not be timed, so that the result is not that of all."""
 
 
 @dataclass
@@ -186,7 +147,7 @@ class _Run:
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.store.root.mkdir(parents=True, exist_ok=True)
-        if self.store.not_before:
+        if self.store.not_before and not self._is_helper:
             for stage in self.plan.stages.values():
                 self.store.forget_work(stage.key)
         if self.measure_again or self._missing():
@@ -198,7 +159,7 @@ class _Run:
         """Whether this is another machine of a distributed training, which trains along and leaves the rest to the
         first.
         """
-        return os.environ.get("NODE_RANK", "0") != "0"
+        return machines.is_other_machine(self.plan)
 
     # -- what is there
 
@@ -230,19 +191,29 @@ class _Run:
 
         self.store.sweep()
         console = self.console or Console(quiet=True)
-        with Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
+        if self._is_helper:
+            self._help(console)
+            return
+        beat_file = machines.beat_file(self.plan, self.store.root)
+        several = self.plan.recipe.trainer.num_nodes > 1
+        beats = machines.beating(beat_file, self.store.not_before) if several else nullcontext()
+        with beats, Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
             self._trunk(workers)
-            if self._is_helper:
-                self._wait_for_report()
-                return
             self._files(workers)
             self._measure(workers, display)
             self._report(workers)
 
-    def _wait_for_report(self) -> None:
-        """Waits until the first machine, with which the store is shared, has finished the run."""
-        while not self._found(self.plan.stages["report"]):
-            time.sleep(_WAIT_SECONDS)
+    def _help(self, console: Console) -> None:
+        """Trains along, and waits until the first machine, with which the store is shared, has finished the run."""
+        from edgeopt.workers.display import Display
+
+        first = machines.FirstMachine(machines.beat_file(self.plan, self.store.root))
+        self.store = replace(self.store, not_before=first.not_before())
+        with Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
+            self._trunk(workers)
+            while not self._found(self.plan.stages["report"]):
+                first.require_work()
+                time.sleep(_WAIT_SECONDS)
 
     def _job(self, *stages: Stage, measure: int | None = None) -> Job:
         failures = {name: str(error) for name, error in self.failures.items()}
@@ -281,7 +252,9 @@ class _Run:
         for name in (planned.export_stage, planned.verify_stage):
             stage = self.plan.stages[name]
             if not self._found(stage):
-                workers.run(self._job(stage), stage.label, threads=1 if stage.kind is StageKind.EXPORT else None)
+                exports = stage.kind is StageKind.EXPORT
+                limit_s = _EXPORT_LIMIT_S if exports else self.plan.measure.timeout_s
+                workers.run(self._job(stage), stage.label, 1 if exports else None, limit_s)
 
     def _measure(self, workers: Workers, display: Display) -> None:
         """Latency and memory of each file, when nothing else of the run is working: one file at a time, in turns."""
@@ -293,7 +266,19 @@ class _Run:
         if not planned or self._found(stage):
             return
         planned = [each for each in planned if self._runs_here(each)]
-        self.store.compute(self._key(stage), lambda _folder: self._measured(workers, display, stage, planned))
+        timed: list[Timed] = []
+
+        def measure(_folder: Path) -> dict[str, Json]:
+            timed.append(self._timed(workers, display, stage, planned))
+            if timed[0].failures:
+                raise _FilesFailedError
+            return to_values(timed[0].measured)  # type: ignore[no-any-return]
+
+        try:
+            self.store.compute(self._key(stage), measure)
+        except _FilesFailedError:  # not all were measured: kept under the key of a run without those that were not
+            self.failures |= timed[0].failures
+            self.store.compute(self._key(stage), lambda _folder: to_values(timed[0].measured))
         display.say(stage.label, self._result("measure").seconds)
 
     def _runs_here(self, planned: PlannedExport) -> bool:
@@ -301,37 +286,22 @@ class _Run:
         exported = self._results.export(planned).exported
         return not (exported.not_run or exported.stand_in)
 
-    def _measured(
-        self, workers: Workers, display: Display, stage: Stage, planned: Sequence[PlannedExport]
-    ) -> dict[str, Json]:
+    def _timed(self, workers: Workers, display: Display, stage: Stage, planned: Sequence[PlannedExport]) -> Timed:
         settings = self.plan.measure
-        plan_of_turns = turns(settings.runs, settings.rounds)
-        times: dict[str, list[list[float]]] = {each.name: [] for each in planned}
-        memory: dict[str, int] = {}
-        processes: dict[str, Worker] = {}
-        display(stage.name, {"event": "bar", "label": stage.label, "total": len(planned) * (len(plan_of_turns) + 1)})
+        numbers = {each.name: each.number for each in planned}
+        steps = len(planned) * (len(turns(settings.runs, settings.rounds)) + 2)
+
+        def start(name: str) -> Worker:
+            return workers.start(self._job(measure=numbers[name]), f"latency: {name}", settings.threads)
+
+        def advance(name: str) -> None:
+            display(stage.name, {"event": "advance", "steps": 1, "text": name})
+
+        display(stage.name, {"event": "bar", "label": stage.label, "total": steps})
         try:
-            for each in planned:
-                job = self._job(measure=each.number)
-                processes[each.name] = workers.start(job, f"latency: {each.name}", settings.threads)
-            for name, worker in processes.items():
-                worker.event()  # ready: every file is loaded and warm before the first call that counts
-                display(stage.name, {"event": "advance", "steps": 1, "text": name})
-            for calls in plan_of_turns:
-                for name, worker in processes.items():
-                    worker.ask(str(calls))
-                    times[name].append(worker.event()["times_ms"])
-                    display(stage.name, {"event": "advance", "steps": 1, "text": name})
-            for name, worker in processes.items():
-                worker.ask("end")
-                memory[name] = worker.event()["peak_memory_bytes"]
-                workers.finish(worker)
+            return time_files(list(numbers), start, workers, settings, advance)
         finally:
             display(stage.name, {"event": "bar-end"})
-        measured = Measured(
-            {name: MeasuredFile(summarize(values, settings), memory[name]) for name, values in times.items()}
-        )
-        return to_values(measured)  # type: ignore[no-any-return]
 
     def _report(self, workers: Workers) -> None:
         stage = self.plan.stages["report"]

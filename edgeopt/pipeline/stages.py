@@ -27,6 +27,7 @@ from edgeopt.measure.answers import feeder, file_logits, verify
 from edgeopt.networks.capture import program_logits, to_program
 from edgeopt.networks.saved import load_outline, load_state, save_state
 from edgeopt.options import Augmentation, DatasetOptions
+from edgeopt.pipeline.machines import FirstMachine
 from edgeopt.pipeline.results import (
     AppliedPass,
     BuiltModel,
@@ -60,6 +61,7 @@ class Workbench:
     failures: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
     states: dict[str, ModelState] = field(default_factory=dict)
+    first: FirstMachine | None = None
 
     def do(self, stage: Stage) -> Result | None:
         """The stage's result, found or made. Helpers of a distributed training work along with it, and keep nothing."""
@@ -74,11 +76,12 @@ class Workbench:
         return None
 
     def result(self, name: str) -> Result:
-        """The finished result of another stage; a helper waits until the main process has it."""
+        """The finished result of another stage; another machine waits until the first one has it."""
         key = self.plan.stages[name].key_without(self.failures)
         while (found := self.store.find(key)) is None:
-            if self.is_main:
+            if self.first is None:
                 raise PluginError(f"the result of stage {name!r} is not in the store: {self.store.root}")
+            self.first.require_work()
             time.sleep(_WAIT_SECONDS)
         return found
 

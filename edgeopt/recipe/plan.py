@@ -350,13 +350,12 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         )
     yield from exports
     yield from verifies
+    measured = {name: value for name, value in to_json(plan.recipe.measure).items() if name != "timeout_s"}
     measure = Stage(
         StageKind.MEASURE,
         "measure",
         "latency",
-        key_of(
-            None, [stage.key for stage in exports], to_json(plan.recipe.measure), plan.smoke, platform.node(), "measure"
-        ),
+        key_of(None, [stage.key for stage in exports], measured, plan.smoke, platform.node(), "measure"),
         (data.name, *(stage.name for stage in exports)),
         ("measure",),
     )

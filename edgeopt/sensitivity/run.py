@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgeopt.errors import Problem, RecipeError, StorageError
 from edgeopt.files import place, storage_errors
-from edgeopt.pipeline.job import Job
-from edgeopt.pipeline.runner import check, cpu_count, job_of, missing_stages, run_folder, store_of, trunk_jobs
+from edgeopt.pipeline.job import Job, job_of, missing_stages, trunk_jobs
+from edgeopt.pipeline.runner import check, cpu_count, run_folder, store_of
 from edgeopt.plugins.declarations import ProbePlugin
 from edgeopt.plugins.use import Use
 from edgeopt.recipe.lookup import resolve

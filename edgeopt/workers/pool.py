@@ -20,6 +20,9 @@ from edgeopt.json_values import to_text
 
 Event = dict[str, Json]
 
+#: Set by Lightning for the helpers that a training starts. What a cluster's launcher says in it is not about a worker.
+_HELPER = "LOCAL_RANK"
+
 
 class Job(Protocol):
     """What a worker is to do, a frozen dataclass: `module` is run with its JSON in a file."""
@@ -77,17 +80,25 @@ class Workers:
             self._alive.add(worker)
         return worker
 
-    def finish(self, worker: Worker) -> None:
-        """Waits until a worker is done. Raises what it raised, or `WorkerError` for a bug or a crash."""
+    def give_up(self, worker: Worker) -> None:
+        """Ends one worker, whatever it does; the others work on."""
+        with self._lock:
+            self._alive.discard(worker)
+        worker.end()
+
+    def finish(self, worker: Worker, limit_s: float | None = None) -> None:
+        """Waits until a worker is done. Raises what it raised, or `WorkerError` for a bug, a crash, or `limit_s` of
+        silence.
+        """
         try:
-            worker.wait()
+            worker.wait(limit_s)
         finally:
             with self._lock:
                 self._alive.discard(worker)
 
-    def run(self, job: Job, label: str, threads: int | None = None) -> None:
-        """Starts a worker and waits until it is done."""
-        self.finish(self.start(job, label, threads))
+    def run(self, job: Job, label: str, threads: int | None = None, limit_s: float | None = None) -> None:
+        """Starts a worker and waits until it is done, or says nothing for `limit_s`."""
+        self.finish(self.start(job, label, threads), limit_s)
 
 
 class Worker:
@@ -106,7 +117,7 @@ class Worker:
         self._log = log
         self._listener = listener
         self._failure: Event | None = None
-        environment = dict(os.environ)
+        environment = {name: value for name, value in os.environ.items() if name != _HELPER}
         if threads:
             environment |= {
                 name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -131,21 +142,46 @@ class Worker:
             stream.write(request + "\n")
             stream.flush()
 
-    def event(self) -> Event:
-        """The next event. Raises what the worker raised, or `WorkerError` when it died."""
+    def event(self, limit_s: float | None = None) -> Event:
+        """The next event. Raises what the worker raised, or `WorkerError` when it died, or has said nothing for
+        `limit_s`: it is ended then.
+        """
+        if limit_s is None:
+            return self._next()
+        is_late = threading.Event()
+
+        def stop() -> None:
+            is_late.set()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+        timer = threading.Timer(limit_s, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._next()
+        except WorkerError as error:
+            if not is_late.is_set():
+                raise
+            message = f"{self.label}: no sign of life for {limit_s:g} s, so it was ended"
+            raise WorkerError(message, str(self._log)) from error
+        finally:
+            timer.cancel()
+
+    def _next(self) -> Event:
         line = self._stream(self._process.stdout).readline()
         if line:
             event: Event = json.loads(line)
             if event["event"] in ("error", "bug"):
                 self._failure = event
-                return self.event()
+                return self._next()
             return event
         self._raise_failure(self._process.wait())
         return {"event": "end"}
 
-    def wait(self) -> None:
+    def wait(self, limit_s: float | None = None) -> None:
         """Passes events on until the worker ends; raises as `event` does."""
-        while (event := self.event())["event"] != "end":
+        while (event := self.event(limit_s))["event"] != "end":
             self._listener(event)
         self._close()
 

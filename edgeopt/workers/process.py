@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import threading
 import time
 import traceback
@@ -97,6 +98,22 @@ def _own_output() -> IO[str]:
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return stream
+
+
+def requests_of_parent() -> Iterator[str]:
+    """The lines that the parent sends. Ends this process when standard input ends, as `die_with_parent` does."""
+    lines: queue.Queue[str] = queue.Queue()
+
+    def watch() -> None:
+        rest = b""
+        while piece := os.read(0, 1024):  # not sys.stdin, see `die_with_parent`
+            *whole, rest = (rest + piece).split(b"\n")
+            for line in whole:
+                lines.put(line.decode())
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return iter(lines.get, None)
 
 
 def die_with_parent(leave: Callable[[int], None] = os._exit) -> None:

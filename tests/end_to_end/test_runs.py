@@ -299,3 +299,28 @@ def test_two_runs_at_once_on_one_store(tmp_path: Path) -> None:
         assert process.returncode == 0, err
     report = json.loads((tmp_path / "runs/tiny/report.json").read_text())
     assert [row["error"] for row in report["rows"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"), [("abort-later", "SIGABRT"), ("hang-later", "no sign of life"), ("hang-at-once", "no sign")]
+)
+def test_a_file_that_crashes_or_hangs_while_it_is_timed_or_verified_fails_its_row_alone(
+    failure: str, message: str, folder: Path, finished: RunResult
+) -> None:
+    given = (f"name={failure}", f"exports.0.fail={failure}", "exports.0.only=optimized", "measure.timeout_s=6")
+    result = run(folder, *given)
+    baseline, optimized = result.report.rows
+    assert optimized.error is not None
+    assert message in optimized.error
+    assert isinstance(result.failures[-1], WorkerError)
+    assert baseline.latency_ms is not None
+    assert (result.folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("rank", ["NODE_RANK", "LOCAL_RANK", "GROUP_RANK"])
+def test_ranks_of_a_cluster_do_not_count_in_a_run_on_one_machine(rank: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(TINY_RECIPE)
+    command = [sys.executable, "-m", "edgeopt", "run", "recipe.toml", "--plugin", str(TINY_PLUGIN)]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {rank: "1"}, timeout=240, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "runs/tiny/report.json").exists()

@@ -1,0 +1,76 @@
+"""Latency and memory of a run's files, as the parent process takes them: one process a file, which work in turns.
+
+A file that crashes or hangs while it is timed is given up, and the others are timed without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from edgeopt.errors import EdgeoptError, UserError, WorkerError
+from edgeopt.measure.latency import summarize, turns
+from edgeopt.options import MeasureSettings
+from edgeopt.pipeline.results import Measured, MeasuredFile
+from edgeopt.workers.pool import Worker, Workers
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What was measured, and why the other files could not be, by the name of the export."""
+
+    measured: Measured
+    failures: Mapping[str, EdgeoptError] = field(default_factory=dict)
+
+
+def time_files(
+    names: list[str],
+    start: Callable[[str], Worker],
+    workers: Workers,
+    settings: MeasureSettings,
+    advance: Callable[[str], None],
+) -> Timed:
+    """Times the files `names`: `start` gives the process of one, and `advance` is told of each step by its name.
+
+    Every file is loaded and warm before the first call that counts. No answer is waited for longer than
+    `settings.timeout_s`.
+    """
+    processes: dict[str, Worker] = {}
+    times: dict[str, list[list[float]]] = {name: [] for name in names}
+    memory: dict[str, int] = {}
+    failures: dict[str, EdgeoptError] = {}
+
+    def each(step: Callable[[str, Worker], None]) -> None:
+        for name in [name for name in names if name not in failures]:
+            try:
+                step(name, processes[name])
+            except (UserError, WorkerError) as error:
+                failures[name] = error
+                workers.give_up(processes[name])
+            advance(name)
+
+    def ready(_name: str, worker: Worker) -> None:
+        worker.event(settings.timeout_s)
+
+    def end(name: str, worker: Worker) -> None:
+        worker.ask("end")
+        memory[name] = worker.event(settings.timeout_s)["peak_memory_bytes"]
+        workers.finish(worker, settings.timeout_s)
+
+    for name in names:
+        processes[name] = start(name)
+    each(ready)
+    for calls in turns(settings.runs, settings.rounds):
+
+        def turn(name: str, worker: Worker, calls: int = calls) -> None:
+            worker.ask(str(calls))
+            times[name].append(worker.event(settings.timeout_s)["times_ms"])
+
+        each(turn)
+    each(end)
+    files = {
+        name: MeasuredFile(summarize(values, settings), memory[name])
+        for name, values in times.items()
+        if name not in failures
+    }
+    return Timed(Measured(files), failures)
