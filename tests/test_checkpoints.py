@@ -176,5 +176,5 @@ def test_heads_norms_and_sizes() -> None:
     assert model.training and next(model.parameters()).device.type == "cpu"
     with pytest.raises(RecipeError, match=r"net does not take images of 2 px: .*\n  hint: set image_size to 3 or more"):
         require_input(model, "net", 2, 7)
-    with pytest.raises(RecipeError, match=r"output of shape \(2, 7\)"):
+    with pytest.raises(RecipeError, match=r"it returns \(2, 7\) for 2 images, not logits \(batch, 6\)"):
         require_input(model, "net", 8, 6)

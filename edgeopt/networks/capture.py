@@ -14,6 +14,7 @@ from edgeopt.errors import ExportError, FunctionChangedError, Problem
 from edgeopt.networks.computed_weights import fold_computed_weights
 from edgeopt.networks.copies import copy_module
 from edgeopt.networks.layers import spell_out_linear_layers
+from edgeopt.networks.logits import problem_of_answer
 from edgeopt.networks.pooling import spell_out_adaptive_maxima
 from edgeopt.types import TORCH, Form, ModelState, Split
 
@@ -43,8 +44,8 @@ def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, in
     """
     module = copy_module(module).cpu().eval()
     make_contiguous(module)
-    program = export_program(module, example_input, batch_range)
     batch = fit_batch(example_input, batch_range)
+    program = export_program(module, example_input, batch_range)
     _require_logits(module, batch, smallest=batch_range[0])
     captured = program.module(check_guards=False)
     if spell_out_linear_layers(captured) + fold_computed_weights(captured):
@@ -69,15 +70,9 @@ def _require_logits(module: nn.Module, batch: Tensor, smallest: int) -> None:
     for count in sorted({smallest, len(batch)}):
         images = batch[:count]
         with torch.no_grad():
-            logits = module(images)
-        if logits.dim() != 2 or len(logits) != len(images):
-            raise ExportError(
-                f"{type(module).__name__} returns {tuple(logits.shape)} for {len(images)} images, "
-                "not logits (batch, classes)",
-                hint="a squeeze() takes away the batch of one image: use flatten(1)"
-                if len(images) == 1 and logits.dim() == 1
-                else "wrap it in a module that returns the logits alone",
-            )
+            answer = module(images)
+        if problem := problem_of_answer(type(module).__name__, answer, len(images)):
+            raise ExportError(problem)
 
 
 def require_same_function(

@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from edgeopt.arrays import Json
 from edgeopt.errors import Problem, RecipeError
+from edgeopt.networks.logits import problem_of_answer
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.tasks import TASKS
 from edgeopt.types import Form, ModelState, PassRecord, TrainingData
@@ -112,8 +113,8 @@ def _refusal(model: nn.Module, image_size: int, classes: int) -> str | None:
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     finally:
         model.train(training)
-    shape = tuple(getattr(logits, "shape", ()))
-    return None if shape == (2, classes) else f"it gives an output of shape {shape} for 2 images"
+    problem = problem_of_answer("it", logits, 2, classes)
+    return None if problem is None else problem.message
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -140,9 +140,21 @@ def _make_model(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
         raise PluginError(
             f"model {model.plugin.name!r} built a model of {state.framework}, not {model.plugin.framework}"
         )
+    if state.framework == TORCH:
+        _require_logits(state, bench.training().validation)
     save_state(state, folder)
     bench.states = {stage.name: state}
     return BuiltModel(_parameter_count(state))
+
+
+def _require_logits(state: ModelState, split: Split) -> None:
+    """Raises `RecipeError`, before any pass, when the network gives anything but logits for images of the data set."""
+    import torch
+
+    from edgeopt.networks.logits import require_logits
+
+    images = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(2, len(split))))))
+    require_logits(state.module, images, len(state.classes))
 
 
 def _parameter_count(state: ModelState) -> int:

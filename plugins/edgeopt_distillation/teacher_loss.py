@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
 from edgeopt.networks.copies import copy_module
+from edgeopt.networks.logits import require_logits
 from edgeopt.plugins import TORCH, Json, ModelPlugin, ModelState, PassContext, Problem, Score, Task, TrainingError, Use
 from edgeopt_distillation.options import TeacherOptions
 from edgeopt_lightning.fit.hooks import FitHooks
@@ -91,7 +92,9 @@ def _built(teacher: Use[ModelPlugin] | Literal["float"], context: PassContext) -
 def _require_classes(name: str, module: nn.Module, classes: Sequence[str], context: PassContext) -> None:
     """Raises `TrainingError` for a teacher that answers with other classes than the student's."""
     data = context.data
-    outputs = module(torch.from_numpy(data.preprocessing.normalize(data.validation.pixels(range(1))))).shape[-1]
+    images = torch.from_numpy(data.preprocessing.normalize(data.validation.pixels(range(2))))
+    require_logits(module, images)
+    outputs = module(images).shape[-1]
     if tuple(classes) != data.classes or outputs != len(data.classes):
         problem = f"teacher {name} tells {outputs} classes, and the data set has {len(data.classes)}"
         if outputs == len(data.classes):

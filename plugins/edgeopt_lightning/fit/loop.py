@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from edgeopt.networks.logits import in_training
 from edgeopt.plugins import (
     DataError,
     PassContext,
@@ -299,6 +300,8 @@ class _Training(LightningModule):  # type: ignore[misc]
         def step(pixels: Tensor, labels: Tensor) -> Tensor:
             inputs = normalize(pixels)
             logits = module(inputs)
+            if not isinstance(logits, Tensor):  # as networks with auxiliary outputs give in training alone
+                raise TrainingError(in_training(module, logits, len(labels)))
             return task.loss(logits, labels, smoothing) if replaced is None else replaced(inputs, logits, labels)
 
         return step
