@@ -54,7 +54,7 @@ from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.plugins.use import AsTable, Use
 from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edgeopt.progress import Bar, Progress, Silent
-from edgeopt.tasks import TASKS, Classification, Prediction, Score, Task, wilson_interval
+from edgeopt.tasks import TASKS, Classification, Paired, Prediction, Score, Task, wilson_interval
 from edgeopt.types import (
     TORCH,
     Card,
@@ -126,6 +126,7 @@ __all__ = [
     "NothingChangedError",
     "Numerics",
     "Options",
+    "Paired",
     "PassContext",
     "PassPlugin",
     "PassRecord",

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from edgeopt.networks.copies import copy_module
 from edgeopt.plugins import ModelState, NothingChangedError, PassContext, PassRecord
 from edgeopt_distillation.features import Matching
-from edgeopt_distillation.fit_with_teacher import fit_taught
+from edgeopt_distillation.fit_with_teacher import fit_taught, teacher_of
 from edgeopt_distillation.options import DistillOptions
-from edgeopt_distillation.teacher_loss import Teacher, load_teacher
+from edgeopt_distillation.teacher_loss import Teacher
 
 _EXAMPLES = 2  # images from which the shapes inside of both models are read
 
@@ -28,7 +28,8 @@ def distill_model(state: ModelState, options: DistillOptions, context: PassConte
     """
     if not any(each.requires_grad for each in state.module.parameters()):
         raise NothingChangedError("the model has no weights to train", hint="leave out this pass")
-    teacher = load_teacher(options.teacher, state.task, context)
+    teacher = teacher_of(options, state.task, context)
+    assert teacher is not None  # the options name one
     student, control = (copy_module(state.module).eval() for _ in range(2))
     with _matched(student, teacher, options, context) as (module, extra):
         result = fit_taught(

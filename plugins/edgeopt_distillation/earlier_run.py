@@ -7,16 +7,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeopt.networks.saved import load_state
+from edgeopt.networks.saved import load_outline, load_state
 from edgeopt.pipeline.earlier import float_model_folder
 from edgeopt.plugins import (
     CheckpointError,
     Json,
     ModelState,
+    Preprocessing,
     Problem,
     TrainingData,
 )
 from edgeopt_distillation.options import EarlierRunOptions
+
+
+def trained_preprocessing(options: EarlierRunOptions) -> Preprocessing:
+    """How the images were prepared with which the earlier run trained.
+
+    Raises `CheckpointError` when the run's model is no longer there.
+    """
+    return load_outline(float_model_folder(options.run)).preprocessing
 
 
 def build(options: EarlierRunOptions, data: TrainingData) -> ModelState:

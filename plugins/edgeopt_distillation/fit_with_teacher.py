@@ -10,22 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from edgeopt.networks.copies import copy_module
-from edgeopt.plugins import Curve, Json, PassContext, Task, wilson_interval
+from edgeopt.plugins import Curve, Json, Paired, PassContext, Task, wilson_interval
 from edgeopt_distillation.options import TaughtOptions
+from edgeopt_distillation.teacher_input import normalization_of
 from edgeopt_distillation.teacher_loss import Teacher, Teaching, load_teacher
 from edgeopt_lightning.fit.hooks import FitHooks, FitResult
 from edgeopt_lightning.fit.loop import fit
+from edgeopt_lightning.fit.validation import training_device, validation_logits
+
+if TYPE_CHECKING:
+    from edgeopt.plugins import Labels, Logits
 
 _CONTROL = "control"
 
 
 def teacher_of(options: TaughtOptions, task: Task, context: PassContext) -> Teacher | None:
     """The teacher that the options name, None where they name none; raises what `load_teacher` does."""
-    return None if options.teacher is None else load_teacher(options.teacher, task, context)
+    if options.teacher is None:
+        return None
+    return load_teacher(options.teacher, task, context, normalization_of(options.teacher_mean, options.teacher_std))
 
 
 def fit_taught(
@@ -62,7 +71,9 @@ def fit_taught(
     if not options.control or control is None:
         return result
     without = fit(control, context.data, task, options, context, hooks, f"{label}, {_CONTROL}")
-    comparison = Comparison(result, without, task.metric)
+    answered = [answers(each, context, hooks, options.batch_size) for each in (control, module)]
+    paired = task.compare(answered[0][0], answered[1][0], answered[0][1])
+    comparison = Comparison(result, without, task.metric, paired)
     return replace(
         result,
         facts={**result.facts, **comparison.facts()},
@@ -71,13 +82,31 @@ def fit_taught(
     )
 
 
+@torch.no_grad()
+def answers(module: nn.Module, context: PassContext, hooks: FitHooks, batch_size: int) -> tuple[Logits, Labels]:
+    """Logits of a trained module on the validation split, float32 (n, classes), and the labels, int64 (n,).
+
+    They are those of the model by which the training chose its epoch: for `qat` the converted one.
+    """
+    hooks.set_training(module, False)
+    device = training_device(context)
+    function = (hooks.scored or (lambda each: each))(module.to(device))
+    logits, labels = validation_logits(function, context.data, context, batch_size, device)
+    module.to("cpu")
+    return logits.numpy(), labels
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """A training with a teacher and the same one without, on the same validation images."""
+    """A training with a teacher and the same one without, on the same validation images.
+
+    `paired` counts the images that the control alone and that the taught model alone answers rightly.
+    """
 
     taught: FitResult
     control: FitResult
     metric: str
+    paired: Paired
 
     @property
     def gain(self) -> float:
@@ -89,12 +118,6 @@ class Comparison:
         """The 95 % interval of the control's score."""
         return wilson_interval(round(self.control.best_score * self.control.images), self.control.images)
 
-    @property
-    def is_within_interval(self) -> bool:
-        """Whether the taught score lies in the control's interval: then chance may have made the difference."""
-        low, high = self.interval
-        return low <= self.taught.best_score <= high
-
     def facts(self) -> dict[str, Json]:
         """The control's row, and the difference."""
         return {
@@ -104,7 +127,10 @@ class Comparison:
             f"{_CONTROL}_best_epoch": self.control.best_epoch,
             f"{_CONTROL}_epochs_run": self.control.epochs_run,
             "teacher_gain": self.gain,
-            "teacher_gain_within_interval": self.is_within_interval,
+            "images_lost_by_teacher": self.paired.lost,
+            "images_gained_by_teacher": self.paired.gained,
+            "teacher_gain_p_value": self.paired.p_value,
+            "teacher_gain_may_be_chance": self.paired.may_be_chance,
         }
 
     def curves(self) -> tuple[Curve, ...]:
@@ -116,10 +142,10 @@ class Comparison:
         """What to say when the teacher brought nothing."""
         if self.gain > 0:
             return ()
-        within = "within" if self.is_within_interval else "beyond"
+        chance = "which may be chance" if self.paired.may_be_chance else "which is not chance"
         message = (
             f"the teacher did not help: {self.metric} on validation is {self.taught.best_score:.1%} with it and "
-            f"{self.control.best_score:.1%} without, a difference {within} the 95 % interval; the teacher itself has "
-            f"{teacher.score.value:.1%}"
+            f"{self.control.best_score:.1%} without ({self.paired.lost} images lost, {self.paired.gained} gained "
+            f"by the teacher, {chance}); the teacher itself has {teacher.score.value:.1%}{teacher.doubt}"
         )
         return (message,)

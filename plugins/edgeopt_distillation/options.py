@@ -11,6 +11,9 @@ from edgeopt.plugins import AsTable, ModelPlugin, Options, PosixPath, Share, Use
 from edgeopt_lightning.options import FitOptions
 
 LayerPair = tuple[str, str]
+Channels = tuple[float, float, float]
+_Positive = Annotated[float, Field(gt=0)]
+Deviations = tuple[_Positive, _Positive, _Positive]
 FLOAT = "float"
 
 
@@ -22,6 +25,14 @@ class TeacherOptions(Options):
         description="trained model to learn from besides the labels: a model plugin with its own weights, such as "
         'earlier-run, or "float" for this recipe\'s model as it was before the first pass that compresses it',
     )
+    teacher_mean: Channels | None = Field(
+        None,
+        description="mean of each channel, of pixels scaled to 0..1, with which the teacher was trained; left out, it "
+        "is that of the data set, or of the run for earlier-run",
+    )
+    teacher_std: Deviations | None = Field(
+        None, description="standard deviation of each channel with which the teacher was trained, as teacher_mean"
+    )
     temperature: float = Field(
         4.0, gt=0.0, le=100.0, description="divides the logits of both before they are compared; higher is softer"
     )
@@ -30,6 +41,14 @@ class TeacherOptions(Options):
         "constant", description="how alpha falls to alpha_end over the epochs"
     )
     alpha_end: Share | None = Field(None, description="alpha in the last epoch; 0 when left out, unless constant")
+
+    @model_validator(mode="after")
+    def _normalization_is_whole(self) -> TeacherOptions:
+        if (self.teacher_mean is None) != (self.teacher_std is None):
+            raise ValueError("teacher_mean and teacher_std belong together: give both, or neither")
+        if self.teacher_mean is not None and not isinstance(self.teacher, Use):
+            raise ValueError("teacher_mean and teacher_std need a teacher that is a model plugin")
+        return self
 
     @model_validator(mode="after")
     def _alpha_falls(self) -> TeacherOptions:

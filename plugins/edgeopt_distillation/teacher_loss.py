@@ -14,21 +14,31 @@ from torch.nn.functional import kl_div, log_softmax
 from edgeopt.networks.copies import copy_module
 from edgeopt.networks.logits import require_logits
 from edgeopt.plugins import TORCH, Json, ModelPlugin, ModelState, PassContext, Problem, Score, Task, TrainingError, Use
-from edgeopt_distillation.options import TeacherOptions
+from edgeopt_distillation.earlier_run import trained_preprocessing
+from edgeopt_distillation.options import EarlierRunOptions, TeacherOptions
+from edgeopt_distillation.teacher_input import Normalization, convert_inputs
 from edgeopt_lightning.fit.hooks import FitHooks
 from edgeopt_lightning.fit.validation import is_guessing, validation_score
+
+_DOUBT = "; if weights were trained with another mean and std, set teacher_mean and teacher_std"
 
 # ---- the teacher ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained module in evaluation mode, whose weights need no gradients, and its score on the validation split."""
+    """A trained module in evaluation mode, whose weights need no gradients, and its score on the validation split.
+
+    `doubt` is what to look at where the score is bad. `converted_from` names the normalization that the teacher was
+    trained with where its inputs are converted to it, and is empty where they are those of the student.
+    """
 
     module: nn.Module
     name: str
     score: Score
     warnings: tuple[str, ...] = ()
+    doubt: str = ""
+    converted_from: str = ""
 
     def facts(self, metric: str) -> dict[str, Json]:
         """What the report says of it; `metric` names the score."""
@@ -36,11 +46,20 @@ class Teacher:
             "teacher": self.name.strip("'"),
             f"teacher_{metric}": self.score.value,
             f"teacher_{metric}_interval": list(self.score.interval),
+            **({"teacher_input": self.converted_from} if self.converted_from else {}),
         }
 
 
-def load_teacher(teacher: Use[ModelPlugin] | Literal["float"], task: Task, context: PassContext) -> Teacher:
+def load_teacher(
+    teacher: Use[ModelPlugin] | Literal["float"],
+    task: Task,
+    context: PassContext,
+    normalization: Normalization | None = None,
+) -> Teacher:
     """Builds the model that a recipe names as a teacher and scores it on the validation split.
+
+    Its inputs are converted where it was trained with another normalization: that of `normalization` where one is
+    given, else that of the earlier run for `earlier-run`.
 
     In a smoke run a teacher that knows nothing is a warning: there, no model was trained for more than a few batches.
 
@@ -49,9 +68,14 @@ def load_teacher(teacher: Use[ModelPlugin] | Literal["float"], task: Task, conte
     """
     name, built = _built(teacher, context)
     module = built.module.eval().requires_grad_(False)
+    known = normalization or _known_normalization(teacher)
+    converted = convert_inputs(module, known, context.data.preprocessing) if known else ""
     _require_classes(name, module, built.classes, context)
     score = validation_score(module, task, context)
     warnings = tuple(f"teacher: {warning}" for record in built.history for warning in record.warnings)
+    if converted:
+        warnings = ()  # a model's own warning says that its normalization is another: it is no longer
+    doubt = "" if known or not isinstance(teacher, Use) else _DOUBT
     if is_guessing(score, context.data.validation.labels[: score.count], len(context.data.classes)):
         problem = (
             f"teacher {name} has an {task.metric} of {score.value:.1%} on {score.count} validation images of "
@@ -59,9 +83,18 @@ def load_teacher(teacher: Use[ModelPlugin] | Literal["float"], task: Task, conte
         )
         if context.budget.batches is None:
             hint = "give it weights that were trained on these classes, or train it in a recipe and name that run"
+            hint += doubt
             raise TrainingError(Problem(problem, hint, option="teacher"))
         warnings = (*warnings, problem)
-    return Teacher(module, name, score, warnings)
+    return Teacher(module, name, score, warnings, doubt, converted)
+
+
+def _known_normalization(teacher: Use[ModelPlugin] | Literal["float"]) -> Normalization | None:
+    """The mean and std with which an earlier run trained; None for any other teacher, which does not say."""
+    if not isinstance(teacher, Use) or not isinstance(teacher.options, EarlierRunOptions):
+        return None
+    preprocessing = trained_preprocessing(teacher.options)
+    return Normalization(preprocessing.mean, preprocessing.std)
 
 
 def _built(teacher: Use[ModelPlugin] | Literal["float"], context: PassContext) -> tuple[str, ModelState]:

@@ -32,6 +32,7 @@ from edgeopt.plugins.declarations import ModelPlugin, PassPlugin
 from edgeopt.plugins.use import Use
 from edgeopt.recipe.lookup import resolve
 from edgeopt.report.schema import DatasetSummary, Environment, RecipeSummary, Report
+from edgeopt.tasks import mcnemar
 from edgeopt.tasks.classification import Classification
 from edgeopt.testing import ModelContract, PassContract, tiny_data, tiny_model
 from edgeopt.types import PassRecord, TrainingData
@@ -39,6 +40,7 @@ from edgeopt.workers.store import Store
 from edgeopt_distillation.features import Matching, attention_loss, feature_loss
 from edgeopt_distillation.options import DistillOptions, TeacherOptions
 from edgeopt_distillation.plugin import distill, edgeopt_models, edgeopt_passes
+from edgeopt_distillation.teacher_input import Normalization, convert_inputs
 from edgeopt_distillation.teacher_loss import Teaching, alpha_at, load_teacher, soft_loss
 from edgeopt_lightning.fit.hooks import FitHooks
 from edgeopt_lightning.options import TrainOptions
@@ -108,6 +110,9 @@ def test_declaring_is_light() -> None:
         ({"attention_weight": 2.0}, "attention_weight needs attention"),
         ({"features": [["a"]]}, "features"),
         ({"teacher": None}, "teacher"),
+        ({"teacher_mean": (0.5, 0.5, 0.5)}, "give both, or neither"),
+        ({"teacher_mean": (0.5, 0.5, 0.5), "teacher_std": (0.5, 0.5, 0.0)}, "greater than 0"),
+        ({"teacher": "float", "teacher_mean": (0.5,) * 3, "teacher_std": (0.5,) * 3}, "a model plugin"),
     ],
 )
 def test_options_that_cannot_be(changes, message) -> None:
@@ -217,7 +222,10 @@ def test_the_teacher_gives_what_the_labels_do_not(tmp_path, teacher) -> None:
     assert weights_of(state.model) == before and not state.history
     assert facts["validation_accuracy"] > facts["control_accuracy_interval"][1] > facts["control_accuracy"]
     assert facts["teacher_gain"] == facts["validation_accuracy"] - facts["control_accuracy"] > 0.2
-    assert not facts["teacher_gain_within_interval"] and not record.warnings
+    assert not facts["teacher_gain_may_be_chance"] and not record.warnings
+    gained, lost = facts["images_gained_by_teacher"], facts["images_lost_by_teacher"]
+    assert (gained - lost) / 300 == pytest.approx(facts["teacher_gain"])
+    assert facts["teacher_gain_p_value"] == mcnemar(lost, gained)
     assert facts["teacher_accuracy"] > 0.9 and facts["teacher"] == "trained"
     assert facts["teacher_parameters"] == sum(each.numel() for each in teacher.parameters())
     assert list(after.model.state_dict()) == list(state.model.state_dict()) and not after.model.training
@@ -239,8 +247,8 @@ def test_the_control_is_the_same_training_without_a_teacher(tmp_path, teacher) -
         if curve.name != "learning rate":
             assert curves[f"{curve.name}, control"] == curve.y
     assert weights_of(taught.model) != weights_of(plain.model)
-    low, high = facts["control_accuracy_interval"]
-    assert facts["teacher_gain_within_interval"] is (low <= facts["validation_accuracy"] <= high)
+    lost, gained = facts["images_lost_by_teacher"], facts["images_gained_by_teacher"]
+    assert facts["teacher_gain_may_be_chance"] is (mcnemar(lost, gained) >= 0.05)
 
 
 def test_without_a_control_nothing_is_said_of_it(tmp_path, teacher) -> None:
@@ -259,7 +267,48 @@ def test_a_teacher_that_did_not_help_is_a_warning(tmp_path) -> None:
     record = distill(make_state(make_net()), options_with(confused, epochs=6, alpha=1.0), context).history[-1]
     (warning,) = record.warnings
     assert record.facts["teacher_gain"] < 0
-    assert "the teacher did not help: accuracy on validation is" in warning and "beyond the 95 % interval" in warning
+    assert "the teacher did not help: accuracy on validation is" in warning and "which is not chance" in warning
+    assert "set teacher_mean and teacher_std" in warning
+
+
+SIMILAR = {"teacher_mean": (0.5, 0.5, 0.5), "teacher_std": (0.1, 0.2, 0.25)}
+
+
+def test_a_teacher_of_another_normalization_sees_what_it_was_trained_on(tmp_path, teacher) -> None:
+    """The same weights behind another normalization answer as they do behind their own, to the last digits."""
+    data = make_data()
+    other = Normalization(SIMILAR["teacher_mean"], SIMILAR["teacher_std"])
+    there = replace(data.preprocessing, mean=other.mean, std=other.std)
+    pixels = data.validation.pixels(range(8))
+    module = copy.deepcopy(teacher)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(there.normalize(pixels)))
+        assert "0.5, 0.5, 0.5" in convert_inputs(module, other, data.preprocessing)
+        torch.testing.assert_close(module(torch.from_numpy(data.preprocessing.normalize(pixels))), expected)
+    same = Normalization(data.preprocessing.mean, data.preprocessing.std)
+    assert convert_inputs(module, same, data.preprocessing) == ""
+
+
+def test_an_earlier_run_as_a_teacher_brings_its_normalization(tmp_path) -> None:
+    data = make_data()
+    other = replace(data, preprocessing=replace(data.preprocessing, mean=(0.1, 0.1, 0.1)))
+    (tmp_path / "runs").mkdir()
+    run, _ = write_run(tmp_path / "runs", other)
+    (model,) = edgeopt_models()
+    context = make_context(tmp_path, data, budget=Budget(batches=1, epochs=1, images=8))
+    loaded = load_teacher(Use(model, model.options(run=run)), TASK, context)
+    assert loaded.converted_from.startswith("converted to mean 0.1, 0.1, 0.1")
+    assert not [each for each in loaded.warnings if "other than here" in each]
+
+
+def test_the_normalization_of_a_teacher_from_a_file_is_an_option(tmp_path, teacher) -> None:
+    net = copy.deepcopy(teacher)
+    facts = (
+        distill(make_state(make_net()), options_with(net, epochs=1, **SIMILAR), make_context(tmp_path))
+        .history[-1]
+        .facts
+    )
+    assert facts["teacher_input"] == "converted to mean 0.5, 0.5, 0.5, std 0.1, 0.2, 0.25"
 
 
 class Confused(nn.Module):
