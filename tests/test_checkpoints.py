@@ -45,6 +45,38 @@ WRAPPED = {
         "state_dict": {f"model.{name}": value for name, value in state.items()} | {"loss.weight": torch.ones(5)},
         "pytorch-lightning_version": "2.6.6",
     },
+    "much copied script": lambda state: {
+        "net": {f"module.{name}": value for name, value in state.items()},
+        "acc": torch.tensor(91.2),
+        "epoch": 3,
+    },
+    "model_ema": lambda state: {"model_ema": state, "epoch": 3},
+    "params": lambda state: {"params": state},
+    "params_ema": lambda state: {"params_ema": state},
+    "student and teacher": lambda state: {
+        "teacher": {name: torch.zeros_like(value) for name, value in state.items()},
+        "student": state,
+    },
+    "average beside": lambda state: {
+        "model_ema": {name: torch.zeros_like(value) for name, value in state.items()},
+        "model": state,
+    },
+    "weights": lambda state: {"weights": state, "loss": 0.3},
+    "network": lambda state: {"network": state},
+    "state": lambda state: {"state": state},
+    "three deep": lambda state: {"checkpoint": {"model": {"state_dict": state}}, "optimizer": {"state": {}}},
+    "optimizer with tensors": lambda state: {
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "lr": torch.tensor(0.1)},
+        "model": state,
+    },
+    **{
+        prefix: lambda state, prefix=prefix: {"state_dict": {prefix + name: each for name, each in state.items()}}
+        for prefix in ("net.", "backbone.", "encoder.", "classifier.", "module.base_model.", "a.b.c.d.")
+    },
+    "loss beside": lambda state: {
+        "state_dict": {f"net.{name}": value for name, value in state.items()} | {"criterion.weight": torch.ones(5)}
+    },
+    "loss beside plain names": lambda state: {**state, "criterion.weight": torch.ones(5)},
     "both": lambda state: {"model": {f"module.model.{name}": value for name, value in state.items()}},
 }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from edgeopt.errors import CheckpointError, Problem
 from edgeopt.networks.weights_option import require_checkpoint
 
-_WRAPPINGS = ("state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "model.", "_orig_mod.")
+_WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network", "student", "params", "weights", "state")
+"""Names that scripts give to what holds the weights, the more usual first: where several fit alike, the first is taken,
+and an average (`ema`) or a teacher only where nothing else fits."""
+_DEEPEST = 5  # a state dict lies no deeper in what scripts save
 _COUNTER = "num_batches_tracked"  # older checkpoints lack it, and nothing here reads it
 _SHOWN = 4
 
@@ -44,14 +47,18 @@ class StateDict(dict[str, Tensor]):
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a model took from a checkpoint: how many tensors, and the head's tensors that stayed as they were built."""
+    """What a model took from a checkpoint: how many tensors, the head's tensors that stayed as they were built, and
+    tensors of parts that the model does not have, which were passed over.
+    """
 
     tensors: int
     fresh: tuple[str, ...]
+    passed_over: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         head = "the head replaced for the classes, pretrained weights kept elsewhere" if self.fresh else "head included"
-        return f"{self.tensors} tensors, {head}"
+        beside = f", passed over: {_some(list(self.passed_over))}" if self.passed_over else ""
+        return f"{self.tensors} tensors, {head}{beside}"
 
 
 def load_checkpoint(model: nn.Module, path: Path, head_names: Collection[str] = ()) -> Loaded:
@@ -71,16 +78,26 @@ def read_checkpoint(path: Path, names: Collection[str]) -> StateDict:
     """
     require_checkpoint(path)
     held = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    for wrapping in _WRAPPINGS:
-        if isinstance(held, Mapping) and isinstance(held.get(wrapping), Mapping):
-            held = held[wrapping]
-    items = held.items() if isinstance(held, Mapping) else ()
-    tensors = {name: value for name, value in items if isinstance(name, str) and isinstance(value, Tensor)}
-    if not tensors:
+    found = list(_state_dicts(held))
+    if not found:
         raise CheckpointError(
             Problem(f"checkpoint {path} holds no state dict", "save one with torch.save(model.state_dict(), PATH)")
         )
-    return _without_prefix(StateDict(tensors, getattr(held, "_metadata", None)), names)
+    known = set(names)
+    return max((_without_prefix(each, known) for each in found), key=lambda each: len(known & each.keys()))
+
+
+def _state_dicts(held: object, depth: int = 0) -> Iterator[StateDict]:
+    """Each mapping of names to tensors in what a file holds, the more usual places first, without other entries."""
+    if not isinstance(held, Mapping) or depth > _DEEPEST:
+        return
+    named = {name: value for name, value in held.items() if isinstance(name, str)}
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    if tensors:
+        yield StateDict(tensors, getattr(held, "_metadata", None))
+    usual = sorted(named, key=lambda name: _WRAPPINGS.index(name) if name in _WRAPPINGS else len(_WRAPPINGS))
+    for name in sorted(usual, key=lambda name: "ema" in name.lower() or "teacher" in name.lower()):
+        yield from _state_dicts(named[name], depth + 1)
 
 
 def load_state(model: nn.Module, state: StateDict, source: str, head_names: Collection[str] = ()) -> Loaded:
@@ -94,7 +111,8 @@ def load_state(model: nn.Module, state: StateDict, source: str, head_names: Coll
     fresh = {name for name in in_head if name not in state or state[name].shape != own[name].shape}
     left_out = {name for head in head_names for name in state if name.startswith(f"{head}.") and name not in own}
     counters = {name for name in own if name.endswith(_COUNTER) and name not in state}
-    taken = {name: value for name, value in state.items() if name not in fresh | left_out}
+    beside = _of_other_parts(state, own) if not (set(own) - set(state) - counters) else frozenset()
+    taken = {name: value for name, value in state.items() if name not in fresh | left_out | beside}
 
     wrong = {
         "missing": sorted(set(own) - set(state) - fresh - counters),
@@ -122,7 +140,13 @@ def load_state(model: nn.Module, state: StateDict, source: str, head_names: Coll
             )
         )
     model.load_state_dict(StateDict({**own, **taken}, state.versions or StateDict.of(own).versions))
-    return Loaded(len(taken), tuple(sorted(fresh)))
+    return Loaded(len(taken), tuple(sorted(fresh)), tuple(sorted(beside)))
+
+
+def _of_other_parts(state: StateDict, own: Collection[str]) -> frozenset[str]:
+    """Tensors of parts that the model has none of, such as the weights of a loss."""
+    parts = {name.partition(".")[0] for name in own}
+    return frozenset(name for name in state if name.partition(".")[0] not in parts)
 
 
 def _read_pickle(path: Path) -> object:
@@ -167,13 +191,18 @@ def _not_a_checkpoint(path: Path) -> CheckpointError:
 
 
 def _without_prefix(state: StateDict, names: Collection[str]) -> StateDict:
-    """The state under the prefix below which most of `names` are found; what stands beside that prefix is left out."""
+    """The state under the prefix below which most of `names` are found; what stands beside that prefix is left out.
 
-    def below(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    A prefix is whatever stands before a name of the model, such as "module." or "backbone.". Among those that fit
+    alike, an average (`ema`) or a teacher comes last, and the shortest first.
+    """
+    fitting = Counter(name[:start] for name in state for start in (0, *_behind_dots(name)) if name[start:] in names)
 
-    candidates = ["", *_PREFIXES, *(outer + inner for outer in _PREFIXES for inner in _PREFIXES)]
-    prefix = max(candidates, key=lambda candidate: sum(name in names for name in below(candidate)))
+    def rank(prefix: str) -> tuple[int, bool, int]:
+        return fitting[prefix], not ("ema" in prefix.lower() or "teacher" in prefix.lower()), -len(prefix)
+
+    prefix = max(fitting, key=rank, default="")
+    tensors = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     versions = state.versions
     if prefix and isinstance(versions, Mapping):
         versions = {
@@ -181,7 +210,11 @@ def _without_prefix(state: StateDict, names: Collection[str]) -> StateDict:
             for module, version in versions.items()
             if f"{module}.".startswith(prefix)
         }
-    return StateDict(below(prefix), versions)
+    return StateDict(tensors, versions)
+
+
+def _behind_dots(name: str) -> Iterator[int]:
+    return (place + 1 for place, letter in enumerate(name) if letter == ".")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from edgeopt.networks.heads import find_head
 from edgeopt.networks.layer_names import places
 from edgeopt.plugins import NothingChangedError, Problem, did_you_mean
 
@@ -41,9 +43,16 @@ class Frozen:
 
 
 def choose_frozen(
-    module: nn.Module, patterns: Sequence[str], unfreeze_last: int = 0, until_epoch: int | None = None
+    module: nn.Module,
+    patterns: Sequence[str],
+    unfreeze_last: int = 0,
+    until_epoch: int | None = None,
+    *,
+    classes: int | None = None,
 ) -> Frozen:
-    """What `patterns` name: modules with all below them, or "backbone" for all but the last part of the model.
+    """What `patterns` name: modules with all below them, or "backbone" for all but the part that gives the logits.
+
+    That part is found by its `classes` outputs, wherever the model registered it.
 
     `unfreeze_last` takes the last layers with weights out again.
 
@@ -54,7 +63,7 @@ def choose_frozen(
     chosen: set[str] = set()
     problems = []
     for pattern in patterns:
-        fitting = set(_backbone(module, weights)) if pattern == BACKBONE else set(_fitting(weights, pattern))
+        fitting = set(_backbone(module, weights, classes)) if pattern == BACKBONE else set(_fitting(weights, pattern))
         if not fitting:
             problems.append(Problem(f"freeze: no part of the model is named {pattern!r}", _hint(pattern, known)))
         chosen |= fitting
@@ -94,8 +103,12 @@ def _fitting(weights: dict[str, str], pattern: str) -> Iterator[str]:
     return (name for name in weights if any(fnmatchcase(place, pattern) for place in places(name)))
 
 
-def _backbone(module: nn.Module, weights: dict[str, str]) -> Iterator[str]:
-    """All weights but those of the last child with weights; a model that only wraps another is looked into."""
+def _backbone(module: nn.Module, weights: dict[str, str], classes: int | None) -> Iterator[str]:
+    """All weights but those of the part that gives the logits; a model that only wraps another is looked into.
+
+    That part is the child that holds the head, the last layer with `classes` outputs. Without `classes`, or such a
+    layer, it is the last child with weights.
+    """
     prefix, inside = "", module
     while True:
         children = [name for name, child in inside.named_children() if any(True for _ in child.parameters())]
@@ -103,7 +116,11 @@ def _backbone(module: nn.Module, weights: dict[str, str]) -> Iterator[str]:
         if len(children) != 1 or own:
             break
         prefix, inside = f"{prefix}{children[0]}.", inside.get_submodule(children[0])
-    head = f"{prefix}{children[-1]}." if children else prefix
+    last = children[-1] if children else ""
+    if classes is not None and children:
+        with suppress(ValueError):  # the head is a layer of another kind
+            last = find_head(inside, classes).partition(".")[0] or last
+    head = f"{prefix}{last}." if children else prefix
     return (name for name in weights if not name.startswith(head))
 
 

@@ -18,7 +18,9 @@ def train_model(state: ModelState, options: TrainOptions, context: PassContext) 
     module = copy_module(state.module)
     frozen = Frozen()
     if options.freeze:
-        frozen = choose_frozen(module, options.freeze, options.unfreeze_last, options.unfreeze_epoch)
+        frozen = choose_frozen(
+            module, options.freeze, options.unfreeze_last, options.unfreeze_epoch, classes=len(state.classes)
+        )
     trainable = [each for each in module.parameters() if each.requires_grad]
     if not trainable:
         raise NothingChangedError("the model has no weights to train", hint="leave out this pass")

@@ -21,6 +21,25 @@ def test_backbone_of_a_model_that_wraps_another() -> None:
     assert choose_frozen(wrapped, ["backbone"]).parameters == {f"0.{name}" for name in FEATURES | NORM}
 
 
+class HeadFirst(nn.Module):
+    """Registers its head before its features, as some networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_head_is_found_by_its_outputs_wherever_it_was_registered(wrapped: bool) -> None:
+    net = nn.Sequential(HeadFirst()) if wrapped else HeadFirst()
+    prefix = "0." if wrapped else ""
+    names = {
+        f"{prefix}{name}" for name in ("features.0.weight", "features.0.bias", "features.1.weight", "features.1.bias")
+    }
+    assert choose_frozen(net, ["backbone"], classes=3).parameters == names
+
+
 def test_patterns_name_modules_with_all_below_them() -> None:
     net = make_net()
     assert choose_frozen(net, ["features"]).parameters == FEATURES == choose_frozen(net, ["feat*"]).parameters
