@@ -162,3 +162,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     if 0 < len(choices) <= 12:
         return "known: " + ", ".join(choices)
     return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says anything; the name of its type where none does."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @contextmanager
 def failures_shown() -> Iterator[None]:
     """Ends the command with a message on stderr and the exit code of what went wrong, if anything does."""
-    from edgeopt.errors import ExitCode, GateError, UserError, WorkerError  # not for --help
+    from edgeopt.errors import ExitCode, GateError, UserError, WorkerError, first_line  # not for --help
 
     try:
         yield
@@ -40,9 +40,8 @@ def failures_shown() -> Iterator[None]:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except Exception as error:  # a bug, here or in a plugin, must not end as a screen of traceback
         log = (isinstance(error, WorkerError) and error.log) or _write_traceback(error)
-        first_line = (str(error).splitlines() or [""])[0]
         _say(
-            f"this is a bug: {type(error).__name__}: {first_line}",
+            f"this is a bug: {type(error).__name__}: {first_line(error)}",
             f"    the whole story is in {log}",
             "    please report it, with that file and the recipe, to the project or to the plugin's author",
         )

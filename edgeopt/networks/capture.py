@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.errors import ExportError, FunctionChangedError, Problem
+from edgeopt.errors import ExportError, FunctionChangedError, Problem, first_line
 from edgeopt.networks.computed_weights import fold_computed_weights
 from edgeopt.networks.copies import copy_module
 from edgeopt.networks.layers import spell_out_linear_layers
@@ -138,7 +138,7 @@ def export_program(module: nn.Module, example_input: Tensor, batch_range: tuple[
         with torch.no_grad():
             program = torch.export.export(module, (fit_batch(example_input, batch_range),), dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises many types; all mean that this forward cannot be captured
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = first_line(error)
         raise ExportError(
             Problem(
                 f"{type(module).__name__} cannot be captured: {reason}",

@@ -11,7 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from edgeopt.arrays import Json
-from edgeopt.errors import Problem, RecipeError
+from edgeopt.errors import Problem, RecipeError, first_line
 from edgeopt.networks.logits import problem_of_answer
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.tasks import TASKS
@@ -110,7 +110,7 @@ def _refusal(model: nn.Module, image_size: int, classes: int) -> str | None:
             images = torch.empty(2, 3, image_size, image_size, device="meta")
             logits = functional_call(model, state, (images,))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return first_line(error)
     finally:
         model.train(training)
     problem = problem_of_answer("it", logits, 2, classes)

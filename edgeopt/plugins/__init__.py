@@ -19,6 +19,7 @@ from edgeopt.errors import (
     TrainingError,
     UserError,
     did_you_mean,
+    first_line,
     printable,
 )
 from edgeopt.fingerprint import digest, files_fingerprint, installed_version, versions_of
@@ -162,6 +163,7 @@ __all__ = [
     "did_you_mean",
     "digest",
     "files_fingerprint",
+    "first_line",
     "hookimpl",
     "installed_version",
     "printable",

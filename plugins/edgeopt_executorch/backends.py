@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from edgeopt.plugins import ExportError
+from edgeopt.plugins import ExportError, first_line
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
@@ -24,9 +24,8 @@ def partitioner_of(backend: str) -> Partitioner:
     try:
         return _PARTITIONERS[backend]()
     except (ImportError, OSError, RuntimeError, KeyError) as error:  # a missing compiler shows in many ways
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ExportError(
-            f"the compiler of ExecuTorch's backend {backend!r} is missing: {first}", hint=_HINTS[backend]
+            f"the compiler of ExecuTorch's backend {backend!r} is missing: {first_line(error)}", hint=_HINTS[backend]
         ) from error
 
 

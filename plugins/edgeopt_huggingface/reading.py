@@ -12,7 +12,7 @@ import numpy as np
 from datasets.exceptions import DatasetsError
 
 from edgeopt.data.images import labels_of, open_image, unreadable
-from edgeopt.plugins import DataError, Problem, RawDataset, did_you_mean
+from edgeopt.plugins import DataError, Problem, RawDataset, did_you_mean, first_line
 from edgeopt_huggingface.hub import cached_commit, current_commit
 
 if TYPE_CHECKING:
@@ -104,7 +104,6 @@ def _load(options: HuggingFaceOptions, revision: str | None) -> Mapping[str, dat
         else:
             found = datasets.load_dataset(str(local), options.config)
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()
         hint = "check that it holds images, Parquet or Arrow files"
         if local is None:
             hint = (
@@ -112,7 +111,7 @@ def _load(options: HuggingFaceOptions, revision: str | None) -> Mapping[str, dat
                 "or download it and give source the path of its folder"
             )
         raise DataError(
-            Problem(f"{options.source} cannot be loaded: {reason[0] if reason else error!r}", hint)
+            Problem(f"{options.source} cannot be loaded: {first_line(error.__cause__ or error)}", hint)
         ) from error
     return {"train": found} if isinstance(found, datasets.Dataset) else found
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import version_converter
 
-from edgeopt.plugins import ExportError, FunctionChangedError, Problem
+from edgeopt.plugins import ExportError, FunctionChangedError, Problem, first_line
 from edgeopt_onnx.session import open_session
 
 LOWEST_CONVERTED = 18
@@ -35,7 +35,7 @@ def lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     except Exception as error:  # onnx and onnxruntime raise many types; all mean that this cannot be said in that set
         raise ExportError(
             Problem(
-                f"ONNX opset {opset} cannot express this model: {_first_line(error)}",
+                f"ONNX opset {opset} cannot express this model: {first_line(error)}",
                 f"use opset {LOWEST_CONVERTED} or later",
                 option="opset",
             )
@@ -58,7 +58,3 @@ def _outputs(model: onnx.ModelProto) -> np.ndarray:
     values = batch if given.type == "tensor(uint8)" else (batch / 64 - 2).astype(np.float32)
     outputs: np.ndarray = session.run(None, {given.name: values})[0]
     return outputs
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

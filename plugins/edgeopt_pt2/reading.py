@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeopt.export.predictor import quiet
-from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem
+from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem, first_line
 
 if TYPE_CHECKING:
     from edgeopt_pt2.options import Pt2Options
@@ -33,8 +33,7 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
         with quiet():
             program = torch.export.load(path)
     except Exception as error:  # torch.export raises many types for a damaged or foreign file
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: cannot be read as a program: {first}", hint=_SAVE) from error
+        raise CheckpointError(f"{path}: cannot be read as a program: {first_line(error)}", hint=_SAVE) from error
     given, returned = _only_input(path, program), _only_output(path, program)
     batch, channels, height, width = _shape(given, 4, path, "input")
     _, classes = _shape(returned, 2, path, "output")

@@ -18,6 +18,7 @@ from edgeopt.plugins import (
     Problem,
     RecipeError,
     TrainingData,
+    first_line,
 )
 from edgeopt_tensorflow.architectures import ARCHITECTURES
 from edgeopt_tensorflow.heads import head_of, layers_of, rescaled
@@ -83,7 +84,7 @@ def _make(
     except ValueError as error:
         if weights is not None:
             raise _no_weights(options, error) from error
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RecipeError(
             Problem(f"{options.arch} does not take images of {image_size} px: {reason}", "choose a larger image_size")
         ) from error
@@ -100,7 +101,7 @@ def _published(options: ApplicationsOptions) -> keras.Model:
 
 
 def _no_weights(options: ApplicationsOptions, error: Exception) -> CheckpointError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return CheckpointError(
         Problem(
             f"ImageNet weights of {options.arch} cannot be had: {reason}",
@@ -171,7 +172,7 @@ def _said(loaded: int, count: int) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return CheckpointError(
         Problem(f"{path} cannot be read: {reason}", "give a file that Keras's save_weights wrote", option="weights")
     )

@@ -25,6 +25,7 @@ from edgeopt.plugins import (
     Problem,
     RecipeError,
     TrainingData,
+    first_line,
 )
 from edgeopt_tensorflow.heads import as_logits, rescaled, with_head
 from edgeopt_tensorflow.model import KerasModel, SavedModel, SavedModelNotes, are_probabilities
@@ -155,10 +156,11 @@ def _refusals(config: Json, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _unreadable(path: Path, error: Exception, option: str | None) -> CheckpointError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return CheckpointError(
         Problem(
-            f"{path} cannot be read as a Keras model: {lines[0]}", "save it again, with model.save(...)", option=option
+            f"{path} cannot be read as a Keras model: {first_line(error)}",
+            "save it again, with model.save(...)",
+            option=option,
         )
     )
 
@@ -233,8 +235,7 @@ def _signature(path: Path) -> tuple[str, str, tf.TensorSpec, str]:
         loaded = tf.saved_model.load(str(path))
         signatures = dict(loaded.signatures)
     except Exception as error:  # TensorFlow raises many types
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} cannot be read as a SavedModel: {reason}", hint=_SAVE) from error
+        raise CheckpointError(f"{path} cannot be read as a SavedModel: {first_line(error)}", hint=_SAVE) from error
     if not signatures:
         raise CheckpointError(f"{path}: has no signature", hint=_SAVE)
     name = "serving_default" if "serving_default" in signatures else sorted(signatures)[0]

@@ -9,7 +9,8 @@ import onnx
 
 from edgeopt.export.predictor import input_of, quiet
 from edgeopt.files import write_aside
-from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, Problem, TensorInfo
+from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, Problem, TensorInfo, first_line
+from edgeopt_onnx.session import open_session
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, KerasModel, SavedModel
 from edgeopt_tensorflow.runtime import tf
 
@@ -56,8 +57,9 @@ def _converted(model: KerasModel | SavedModel, size: int, opset: int) -> onnx.Mo
                 inputs_as_nchw=[INPUT_NAME],
             )
     except Exception as error:  # tf2onnx raises many types
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise ExportError(Problem(f"tf2onnx cannot convert the model: {lines[0]}", "choose another opset")) from error
+        raise ExportError(
+            Problem(f"tf2onnx cannot convert the model: {first_line(error)}", "choose another opset")
+        ) from error
     converted: onnx.ModelProto = proto
     return converted
 
@@ -113,12 +115,7 @@ def _needed(producers: dict[str, onnx.NodeProto], output: str) -> list[onnx.Node
 
 
 def _require_runtime(content: bytes) -> None:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
     try:
-        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        open_session(content)
     except Exception as error:  # onnxruntime's errors share no base class below Exception
-        raise ExportError(f"ONNX Runtime cannot open the converted model: {error}") from error
+        raise ExportError(f"ONNX Runtime cannot open the converted model: {first_line(error)}") from error

@@ -17,7 +17,8 @@ import onnxruntime
 
 from edgeopt.export.predictor import quiet
 from edgeopt.export.refusals import OperatorPlace, unsupported
-from edgeopt.plugins import ExportError, FunctionChangedError, ModelState, Problem
+from edgeopt.plugins import ExportError, FunctionChangedError, ModelState, Problem, first_line
+from edgeopt_onnx.session import open_session
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
 from edgeopt_tensorflow.onnx_reader import OnnxModel
 from edgeopt_tensorflow.runtime import tf
@@ -105,11 +106,11 @@ def _run(file: Path, folder: Path, source: OnnxModel) -> Any:
 
 def _simplify(source: Path, target: Path) -> None:
     """Folds constants with ONNX Runtime, as onnx2tf's own simplifier is a program that may be on the path or not."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(target)
-    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    open_session(
+        source,
+        graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+        optimized_model_filepath=str(target),
+    )
     model = onnx.load(target)
     _pad_with_zeros(model)
     onnx.save(model, target)
@@ -159,6 +160,6 @@ def _require_same(source: OnnxModel, converted: Converted, size: int) -> None:
 
 def _reason(error: BaseException, printed: str) -> str:
     if not isinstance(error, SystemExit):
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     lines = [line.strip() for line in printed.splitlines() if "ERROR" in line]
     return lines[0] if lines else "it gave up without saying why"

@@ -14,7 +14,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem
+from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem, first_line
+from edgeopt_onnx.session import open_session
 from edgeopt_tensorflow.options import ONNX, OnnxReaderOptions
 
 if TYPE_CHECKING:
@@ -89,8 +90,9 @@ def read(path: Path, options: OnnxReaderOptions) -> ModelState:
         proto = onnx.load(path)
         onnx.checker.check_model(proto)
     except Exception as error:  # protocol buffers, onnx and the system raise many types
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} cannot be read as an ONNX model: {reason}", hint="export it again") from error
+        raise CheckpointError(
+            f"{path} cannot be read as an ONNX model: {first_line(error)}", hint="export it again"
+        ) from error
     constants = {each.name for each in proto.graph.initializer}
     inputs = [each for each in proto.graph.input if each.name not in constants]  # older files list their constants too
     for what, values in (("inputs", inputs), ("outputs", list(proto.graph.output))):
@@ -151,12 +153,10 @@ def _answer(model: OnnxModel, path: Path, batch: int, size: int) -> Logits:
 
 
 def _open(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return open_session(path)
     except Exception as error:  # onnxruntime's errors share no base class below Exception
-        raise CheckpointError(f"ONNX Runtime cannot open {path}: {error}") from error
+        raise CheckpointError(f"ONNX Runtime cannot open {path}: {first_line(error)}") from error
 
 
 def _external_files(proto: Any) -> Sequence[str]:

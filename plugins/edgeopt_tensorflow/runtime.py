@@ -23,7 +23,9 @@ absl_logging.set_verbosity(absl_logging.ERROR)
 tf.get_logger().setLevel("ERROR")
 
 with contextlib.suppress(RuntimeError):  # whoever used TensorFlow before has chosen already
-    threads = int(os.environ.get("OMP_NUM_THREADS", "0"))  # which edgeopt sets for its workers
+    # edgeopt sets it for its workers; OpenMP also allows a list, as in "4,2", of which the first is the outer loop's
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    threads = int(first) if first.isdigit() else 0
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeopt.export.predictor import FilePredictor, quiet
 from edgeopt.files import storage_errors
-from edgeopt.plugins import Card, ExportContext, ExportError, ExportResult, ModelState, TensorInfo
+from edgeopt.plugins import Card, ExportContext, ExportError, ExportResult, ModelState, TensorInfo, first_line
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
 from edgeopt_tensorflow.runtime import tf
 
@@ -59,8 +59,7 @@ class SavedModelPredictor(FilePredictor):
                 self._model = tf.saved_model.load(self._folder.name)
             self._signature = self._model.signatures["serving_default"]
         except Exception as error:  # zipfile and TensorFlow raise many types
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ExportError(f"TensorFlow cannot open {path}: {reason}", hint="export it again") from error
+            raise ExportError(f"TensorFlow cannot open {path}: {first_line(error)}", hint="export it again") from error
         batch, height, width, channels = self._signature.structured_input_signature[1][INPUT_NAME].shape
         self._batch = batch
         self.input_info = TensorInfo(INPUT_NAME, "float32", (batch or "batch", channels, height, width), "NCHW")

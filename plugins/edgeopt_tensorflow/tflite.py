@@ -20,6 +20,7 @@ from edgeopt.plugins import (
     NothingChangedError,
     Problem,
     TensorInfo,
+    first_line,
 )
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
 from edgeopt_tensorflow.runtime import tf
@@ -124,8 +125,9 @@ def _refused(error: Exception) -> ExportError:
     if found:
         places = [OperatorPlace(name, "") for name in found]
         return unsupported("TensorFlow Lite", places, "its converter has no translation of it in this precision")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return ExportError(Problem(f"TensorFlow's converter refuses the model: {lines[0]}", "try another precision"))
+    return ExportError(
+        Problem(f"TensorFlow's converter refuses the model: {first_line(error)}", "try another precision")
+    )
 
 
 def _facts(graph: Graph) -> dict[str, int]:

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from edgeopt.export.predictor import quiet
 from edgeopt.export.refusals import OperatorPlace, require_one_image, unsupported
 from edgeopt.networks.layers import operator_name
-from edgeopt.plugins import ExportError
+from edgeopt.plugins import ExportError, first_line
 from edgeopt_tflite.audit import is_quantized
 from edgeopt_tflite.float_layers import mark_float_layers, unmark_float_layers
 from edgeopt_tflite.graph import Graph
@@ -119,7 +119,7 @@ _NAMES = (
 def _explained(error: Exception, program: ExportedProgram) -> ExportError:
     """The error that names the operator and its module, as far as litert-torch's message tells."""
     message = str(error)
-    reason = next((line.strip() for line in message.splitlines() if line.strip()), type(error).__name__)
+    reason = first_line(error)
     for found in filter(None, (names.search(message) for names in _NAMES)):
         packet = found[1] if found[1].startswith("aten.") else f"aten.{found[1]}"
         for graph in (program.graph, program.run_decompositions().graph):

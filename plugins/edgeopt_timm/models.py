@@ -26,6 +26,7 @@ from edgeopt.plugins import (
     RecipeError,
     TrainingData,
     did_you_mean,
+    first_line,
 )
 from edgeopt_torchvision.compat import import_torchvision
 
@@ -89,7 +90,7 @@ def _create(timm: ModuleType, options: TimmOptions, classes: int, image_size: in
     except OSError as error:
         raise CheckpointError(
             Problem(
-                f"weights of {options.arch} cannot be downloaded: {str(error).splitlines()[0]}",
+                f"weights of {options.arch} cannot be downloaded: {first_line(error)}",
                 f"fetch {config.hf_hub_id or config.url} elsewhere and name the file: "
                 'weights = "path/to/model.safetensors"',
             )
@@ -100,7 +101,7 @@ def _create(timm: ModuleType, options: TimmOptions, classes: int, image_size: in
         size = config.input_size[-1]
         raise RecipeError(
             Problem(
-                f"{options.arch} does not take images of {image_size} px: {str(error).splitlines()[0]}",
+                f"{options.arch} does not take images of {image_size} px: {first_line(error)}",
                 f"it was made for {size} px: set image_size = {size}",
             )
         ) from error

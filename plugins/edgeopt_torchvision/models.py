@@ -19,7 +19,7 @@ from edgeopt.networks.heads import (
     require_input,
     set_batch_norm_momentum,
 )
-from edgeopt.plugins import CheckpointError, Json, ModelState, Problem, RecipeError, TrainingData
+from edgeopt.plugins import CheckpointError, Json, ModelState, Problem, RecipeError, TrainingData, first_line
 from edgeopt_torchvision.compat import import_torchvision
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def build(options: TorchvisionOptions, data: TrainingData) -> ModelState:
         )
     except (AssertionError, ValueError) as error:  # networks that are made for one size of images
         raise RecipeError(
-            Problem(f"{options.arch} does not take images of {image_size} px: {str(error).splitlines()[0]}", hint)
+            Problem(f"{options.arch} does not take images of {image_size} px: {first_line(error)}", hint)
         ) from error
     require_input(model, options.arch, image_size, len(data.classes), hint)
     norms = set_batch_norm_momentum(model, options.batch_norm_momentum)
