@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -60,7 +61,8 @@ def write_aside(path: Path, data: str | bytes) -> None:
 def place(source: Path, target: Path) -> None:
     """Copies a file of the store into a run's folder, unless it is there already.
 
-    A copy, not a link: whoever edits a file of the run must not change the store.
+    A copy, not a link: whoever edits a file of the run must not change the store. It has the mode of a new file, also
+    where a library made the first one for its owner alone.
     """
     with storage_errors(target):
         old, new = target.stat() if target.exists() else None, source.stat()
@@ -69,7 +71,8 @@ def place(source: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         pending = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
         try:
-            shutil.copy2(source, pending)
+            shutil.copyfile(source, pending)
+            os.utime(pending, ns=(new.st_atime_ns, new.st_mtime_ns))
             pending.replace(target)
         finally:
             pending.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edgeopt.cli import complete
-from edgeopt.cli.failures import failures_shown
+from edgeopt.cli.failures import GOES_ON, NOTHING_KEPT, failures_shown
 from edgeopt.cli.help import Command, Group
 
 app = typer.Typer(
@@ -95,7 +95,7 @@ def run(
 
     A run that was interrupted goes on where it stopped when the same command is given again.
     """
-    with failures_shown():
+    with failures_shown(GOES_ON):
         from edgeopt.cli.run import run_recipe
 
         run_recipe(
@@ -195,7 +195,7 @@ def sensitivity(
 
     Writes sensitivity.csv, sensitivity.html and allocation.toml, which passes read as allocation = "FILE".
     """
-    with failures_shown():
+    with failures_shown(GOES_ON):
         from edgeopt.cli.sensitivity import show_sensitivity
 
         show_sensitivity(
@@ -247,7 +247,7 @@ def convert(
     plugin: PluginOption = None,
 ) -> None:
     """Convert one model file to another format, and show how far the two are apart on the same images."""
-    with failures_shown():
+    with failures_shown(NOTHING_KEPT):
         from edgeopt.cli.convert import convert_file
         from edgeopt.conversion.plan import ConversionRequest
 

@@ -29,6 +29,7 @@ def _table(request: ConversionRequest, result: ConversionResult) -> Table:
     for name, text in (
         ("source", f"{request.source}  {size(result.source_bytes)}"),
         ("file", f"{result.path}  {size(result.size_bytes)}  {result.precision}"),
+        *(("beside it", f"{file}  {size(file.stat().st_size)}") for file in result.companions),
         ("opened in", result.runtime),
         ("compared on", images),
         (

@@ -18,9 +18,18 @@ if TYPE_CHECKING:
     from edgeopt.errors import Problem
 
 
+GOES_ON = "the same command goes on from the last finished stage"
+"""What a command that keeps finished stages says when it is interrupted."""
+NOTHING_KEPT = "nothing was written, and nothing is kept"
+"""What a command that writes only at its end says when it is interrupted."""
+
+
 @contextmanager
-def failures_shown() -> Iterator[None]:
-    """Ends the command with a message on stderr and the exit code of what went wrong, if anything does."""
+def failures_shown(interrupted: str = "") -> Iterator[None]:
+    """Ends the command with a message on stderr and the exit code of what went wrong, if anything does.
+
+    `interrupted` says what becomes of a command that Ctrl-C ends.
+    """
     from edgeopt.errors import ExitCode, GateError, UserError, WorkerError, first_line  # not for --help
 
     try:
@@ -36,7 +45,7 @@ def failures_shown() -> Iterator[None]:
         _say(*error.messages)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from the last finished stage")
+        _say(f"interrupted; {interrupted}" if interrupted else "interrupted")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except Exception as error:  # a bug, here or in a plugin, must not end as a screen of traceback
         log = (isinstance(error, WorkerError) and error.log) or _write_traceback(error)

@@ -10,23 +10,20 @@ This module is light: it finds the plugins and all mistakes, and lets workers (`
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.arrays import Json
-from edgeopt.errors import ExportError, Problem, RecipeError, StorageError, UserError, did_you_mean
-from edgeopt.files import place, storage_errors
+from edgeopt.conversion.delivery import bench, bytes_of, deliver, require_free
+from edgeopt.errors import ExportError, Problem, RecipeError, UserError, did_you_mean
 from edgeopt.json_values import from_text
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, PassPlugin, ReaderPlugin
 from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.plugins.use import Use
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.recipe.lookup import numerics_of, resolve
+from edgeopt.recipe.lookup import Lookup, numerics_of, resolve
 from edgeopt.recipe.read import Source, overridden
 from edgeopt.workers.pool import Workers
 
@@ -68,7 +65,8 @@ class ConversionResult:
     """A file that was made and compared with its source.
 
     `max_difference` is the largest absolute difference of the logits, `relative_difference` the same as a share of the
-    range of the source's logits, `agreement` the share of `images` with the same top-1 class, 0 to 1.
+    range of the source's logits, `agreement` the share of `images` with the same top-1 class, 0 to 1. `companions` are
+    the files beside `path` that it cannot be opened without.
     """
 
     path: Path
@@ -81,7 +79,7 @@ class ConversionResult:
     max_difference: float
     relative_difference: float
     agreement: float
-    companions: tuple[str, ...] = ()
+    companions: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -116,12 +114,16 @@ CONVERTED, COMPARED = "converted.json", "compared.json"
 
 @dataclass(frozen=True)
 class ConversionJob:
-    """What a worker is to do: one `step` ("convert" or "answer") of a request, in `folder`."""
+    """What a worker is to do: one `step` ("convert" or "answer") of a request, in `folder`.
+
+    The new file is `file`, under the stem that it will keep.
+    """
 
     module: ClassVar[str] = "edgeopt.conversion.worker"
 
     request: ConversionRequest
     folder: str
+    file: str
     step: str
 
 
@@ -161,7 +163,7 @@ def make_conversion(request: ConversionRequest, registry: Registry) -> Conversio
         use(DatasetPlugin, request.dataset, "dataset") if request.dataset else None,
     )
     if not problems:
-        problems += _misfits(conversion)
+        problems += _misfits(conversion, Lookup(lines, registry))
     if problems:
         raise RecipeError(*problems)
     return conversion
@@ -186,42 +188,36 @@ def convert(
     from edgeopt.workers.display import Display  # rich
 
     conversion = make_conversion(request, load_registry(Path(file) for file in request.plugin_files))
-    target = out or Path(conversion.source.with_suffix("").name + conversion.exporter.plugin.suffix)
-    if target.exists() and not force:
-        raise StorageError(
-            f"{target} is there already", hint="give another name with --out, or replace it with --force"
-        )
-    log = Path(tempfile.gettempdir()) / "edgeopt-convert.log"
-    with tempfile.TemporaryDirectory(prefix="edgeopt-convert-") as name:
-        folder = Path(name)
+    plugin = conversion.exporter.plugin
+    target = out or Path(conversion.source.with_suffix("").name + plugin.suffix)
+    require_free([target], force=force)
+    with bench() as folder:
+        made_name = target.name if target.name.endswith(plugin.suffix) else f"{target.name}{plugin.suffix}"
+        made_file = folder.made / made_name
         display = Display(console or RichConsole(quiet=True))
-        with display, Workers(folder / "jobs", log, display) as workers:
-            workers.run(ConversionJob(request, name, "convert"), f"convert: {conversion.source.name}")
-            workers.run(ConversionJob(request, name, "answer"), f"open: {target.name}")
-        made = from_text(ConvertedFile, (folder / CONVERTED).read_text())
-        compared = from_text(ComparedFile, (folder / COMPARED).read_text())
+        job = ConversionJob(request, str(folder.root), str(made_file), "convert")
+        with display, Workers(folder.jobs, folder.log, display) as workers:
+            workers.run(job, f"convert: {conversion.source.name}")
+            workers.run(replace(job, step="answer"), f"open: {target.name}")
+        made = from_text(ConvertedFile, (folder.root / CONVERTED).read_text())
+        compared = from_text(ComparedFile, (folder.root / COMPARED).read_text())
         _require_same(made, compared, conversion, target)
-        file = folder / f"model{conversion.exporter.plugin.suffix}"
-        if conversion.exporter.plugin.is_folder and target.suffix != ".zip":
-            _unpack(file, target)
-        else:
-            for companion in made.companions:  # named inside the file
-                place(folder / companion, target.with_name(companion))
-            place(file, target)
-        return ConversionResult(
-            path=target,
-            source_bytes=_bytes_of(conversion.source),
-            runtime=made.runtime,
-            precision=made.precision,
-            size_bytes=made.size_bytes,
-            images=compared.images,
-            images_from=conversion.dataset.plugin.name if conversion.dataset else "",
-            max_difference=compared.max_difference,
-            relative_difference=compared.relative_difference,
-            agreement=compared.agreement,
-            companions=made.companions,
-            warnings=made.warnings,
-        )
+        unpacked = plugin.is_folder and target.suffix != ".zip"
+        beside = deliver(made_file, made.companions, target, unpacked=unpacked, force=force)
+    return ConversionResult(
+        path=target,
+        source_bytes=bytes_of(conversion.source),
+        runtime=made.runtime,
+        precision=made.precision,
+        size_bytes=made.size_bytes,
+        images=compared.images,
+        images_from=conversion.dataset.plugin.name if conversion.dataset else "",
+        max_difference=compared.max_difference,
+        relative_difference=compared.relative_difference,
+        agreement=compared.agreement,
+        companions=beside,
+        warnings=made.warnings,
+    )
 
 
 def _table(values: Mapping[str, Json], name: str) -> dict[str, Json]:
@@ -230,16 +226,14 @@ def _table(values: Mapping[str, Json], name: str) -> dict[str, Json]:
 
 
 def _reader_of(source: Path, registry: Registry) -> ReaderPlugin:
+    """The one reader of a file's ending. Raises `RecipeError` where there is none, or several."""
     ending = "/" if source.is_dir() else source.suffix.lower()
+    what = "folders" if ending == "/" else repr(ending)
     if reader := registry.reader(ending):
         return reader
     readers = [entry.plugin for entry in registry if isinstance(entry.plugin, ReaderPlugin)]
     known = ", ".join(sorted("a folder" if each == "/" else each for reader in readers for each in reader.suffixes))
-    raise RecipeError(
-        Problem(
-            f"{source}: no reader opens {'folders' if ending == '/' else repr(ending)}", f"there are readers of {known}"
-        )
-    )
+    raise RecipeError(Problem(f"{source}: no reader opens {what}", f"there are readers of {known}"))
 
 
 def _exporter_to(wanted: str, reader: ReaderPlugin, registry: Registry) -> ExporterPlugin:
@@ -258,7 +252,7 @@ def _exporter_to(wanted: str, reader: ReaderPlugin, registry: Registry) -> Expor
     )
 
 
-def _misfits(conversion: Conversion) -> Iterable[Problem]:
+def _misfits(conversion: Conversion, lookup: Lookup) -> Iterable[Problem]:
     framework = conversion.reader.plugin.framework
     for use in conversion.passes:
         if use.plugin.framework != framework:
@@ -267,6 +261,10 @@ def _misfits(conversion: Conversion) -> Iterable[Problem]:
             )
         elif conversion.dataset is None:
             yield Problem(f"--pass {use.plugin.name}: needs images", "name a data set with --dataset")
+    if conversion.passes:
+        lookup.check_order(list(conversion.passes), starts_as=conversion.passes[0].plugin.accepts)
+        lookup.check_kept(list(conversion.passes))
+        yield from lookup.problems
     if conversion.exporter.plugin.check:
         numerics = numerics_of(conversion.passes, framework)
         yield from conversion.exporter.plugin.check(conversion.exporter.options, numerics)
@@ -280,21 +278,3 @@ def _require_same(made: ConvertedFile, compared: ComparedFile, conversion: Conve
             f"({100 * compared.relative_difference:.1f} % of the range of its outputs)",
             hint="the conversion is wrong, or the source depends on something besides its input: nothing was written",
         )
-
-
-def _unpack(archive: Path, target: Path) -> None:
-    """Puts a zipped folder into place: written aside, then renamed."""
-    with storage_errors(target), tempfile.TemporaryDirectory(dir=target.absolute().parent) as aside:
-        unpacked = Path(aside) / "folder"
-        with zipfile.ZipFile(archive) as opened:
-            opened.extractall(unpacked)
-        if target.is_dir():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
-        unpacked.rename(target)
-
-
-def _bytes_of(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())

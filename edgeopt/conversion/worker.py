@@ -34,7 +34,7 @@ from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.registry import load_registry
 from edgeopt.tasks import TASKS
 from edgeopt.types import TORCH, DataBundle, Form, ModelState, Role
-from edgeopt.workers.process import Events, work
+from edgeopt.workers.process import Events, die_with_parent, work
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,12 +78,13 @@ def patterns(size: int) -> Images:
 def main(events: Events) -> None:
     """Does the step that the command line's job names."""
     job = from_text(ConversionJob, Path(sys.argv[1]).read_text())
+    die_with_parent()
     registry = load_registry(Path(file) for file in job.request.plugin_files)
     conversion = make_conversion(job.request, registry)
-    {"convert": _convert, "answer": _answer}[job.step](conversion, Path(job.folder), events)
+    {"convert": _convert, "answer": _answer}[job.step](conversion, Path(job.folder), Path(job.file), events)
 
 
-def _convert(conversion: Conversion, folder: Path, events: Events) -> None:
+def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -> None:
     source = conversion.reader.plugin.read(conversion.source, conversion.reader.options)
     data = _data(conversion, source, folder, events)
     split = data.test if data else patterns(source.preprocessing.image_size)
@@ -94,7 +95,7 @@ def _convert(conversion: Conversion, folder: Path, events: Events) -> None:
     made = make_artifact(
         conversion.exporter,
         state,
-        folder,
+        file.parent,
         role=Role.OPTIMIZED,
         recipe={
             "source": conversion.source.name,
@@ -104,6 +105,7 @@ def _convert(conversion: Conversion, folder: Path, events: Events) -> None:
         calibration=data.training.calibration if data else split,
         progress=events,
         seed=_SEED,
+        stem=file.name.removesuffix(conversion.exporter.plugin.suffix),
     )
     converted = ConvertedFile(
         runtime=made.exported.stand_in or conversion.exporter.plugin.runtime,
@@ -118,9 +120,9 @@ def _convert(conversion: Conversion, folder: Path, events: Events) -> None:
     (folder / CONVERTED).write_text(to_text(converted))
 
 
-def _answer(conversion: Conversion, folder: Path, events: Events) -> None:
+def _answer(conversion: Conversion, folder: Path, file: Path, events: Events) -> None:
     made = from_text(ConvertedFile, (folder / CONVERTED).read_text())
-    predictor = conversion.exporter.plugin.open(folder / f"model{conversion.exporter.plugin.suffix}", 1)
+    predictor = conversion.exporter.plugin.open(file, 1)
     shown = Images(np.load(folder / "pixels.npy"))
     logits = file_logits(predictor, shown, feeder(made.holds, made.preprocessing), events, "answers of the file")
     expected = np.load(folder / "logits.npy")
@@ -169,11 +171,20 @@ def _data(conversion: Conversion, source: ModelState, folder: Path, events: Even
 def _passed(
     conversion: Conversion, source: ModelState, data: DataBundle | None, folder: Path, events: Events
 ) -> ModelState:
-    """The state after the passes; a program that a pass wants to change becomes a module again."""
+    """The state after the passes; a float program that the first pass wants to change becomes a module again.
+
+    Raises `ExportError` for a quantized source, whose rounding no pass can change.
+    """
     state = source
     for use in conversion.passes:
         assert data is not None  # checked with the request
         if state.framework == TORCH and state.form is Form.PROGRAM and use.plugin.accepts is Form.MODULE:
+            if state.precision != "float32":
+                raise ExportError(
+                    f"{conversion.source.name} is quantized ({state.precision}), and pass {use.plugin.name!r} "
+                    "takes a float model",
+                    hint="convert it without a pass, or start from the float model",
+                )
             state = replace(state, model=_module_of(state), form=Form.MODULE)
         work_dir = folder / f"work-{use.plugin.name}"
         work_dir.mkdir()

@@ -64,13 +64,15 @@ def make_artifact(
     calibration: Split,
     progress: Progress,
     seed: int,
+    stem: str = "model",
 ) -> Artifact:
-    """Exports a state into `folder`; `recipe` is what the card says of the file's making.
+    """Exports a state into `folder`, as `stem` with the exporter's suffix; `recipe` is what the card says of the file's
+    making.
 
     Raises `ExportError` when the exporter wrote nothing.
     """
     plugin = use.plugin
-    path = folder / f"model{plugin.suffix}"
+    path = folder / f"{stem}{plugin.suffix}"
     is_torch = state.framework == TORCH
     if is_torch:
         state = _as_the_device_has_it(state, use)
@@ -87,6 +89,9 @@ def make_artifact(
         exported = plugin.export(state, use.options, ExportContext(path, card, progress, calibration, seed))
     if not path.is_file() or path.stat().st_size == 0:
         raise ExportError(f"exporter {plugin.name!r} wrote no file")
+    missing = [name for name in exported.companions if not path.with_name(name).is_file()]
+    if missing:
+        raise ExportError(f"exporter {plugin.name!r} names {', '.join(missing)}, which it did not write")
     card = replace(card, precision=exported.precision or state.precision)
     return Artifact(path, exported, card.with_tensors(exported.input, exported.output))
 

@@ -138,9 +138,9 @@ class Lookup:
         self.problems.append(Problem(f"{where}: does not name a {kind.kind}", hint, self._locate(*key)))
         return None
 
-    def check_order(self, passes: list[Use[PassPlugin] | None]) -> None:
-        """Notes passes that cannot take what the pass before them gives."""
-        form, maker = Form.MODULE, ""
+    def check_order(self, passes: Sequence[Use[PassPlugin] | None], starts_as: Form = Form.MODULE) -> None:
+        """Notes passes that cannot take what the pass before them gives; the model `starts_as` a module in a recipe."""
+        form, maker = starts_as, ""
         for index, use in enumerate(passes):
             if use is None:
                 return  # what comes after an unknown pass cannot be judged
@@ -164,7 +164,7 @@ class Lookup:
                 return
             form, maker = plugin.produces, plugin.name
 
-    def check_kept(self, passes: list[Use[PassPlugin] | None]) -> None:
+    def check_kept(self, passes: Sequence[Use[PassPlugin] | None]) -> None:
         """Notes passes that take away again what one before them made."""
         made: dict[str, str] = {}
         for index, use in enumerate(passes):

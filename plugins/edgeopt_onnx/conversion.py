@@ -29,7 +29,7 @@ from edgeopt.export.predictor import quiet
 from edgeopt.export.refusals import OperatorPlace, require_one_image, unsupported
 from edgeopt.networks.bits import LayerBits, packed_layers, spell_out_saturation
 from edgeopt.networks.capture import example_of, require_same_function
-from edgeopt.plugins import ExportError, UserError
+from edgeopt.plugins import ExportError, UserError, first_line
 from edgeopt_onnx.attention import give_heads
 from edgeopt_onnx.auto.choice import keep_cheaper_in_float
 from edgeopt_onnx.files import write
@@ -311,13 +311,17 @@ def _explained(places: dict[str, str], path: Path) -> Iterator[None]:
     """Within, where ONNX Runtime cannot open the file, the error names the node and its place in the model."""
     try:
         yield
-    except UserError:
+    except (UserError, OSError):  # what the disk says is no fault of the file
         raise
     except Exception as error:  # onnxruntime's errors share no base class below Exception
         if missing := re.search(r"implementation for (\w+)\(\d+\) node with name '([^']*)'", str(error)):
             place = OperatorPlace(f"onnx.{missing[1]}", places.get(missing[2], ""))
             raise unsupported("ONNX", (place,), "ONNX Runtime has no kernel for it") from error
-        raise ValueError(f"ONNX Runtime cannot open what would become {path.name}: {error}") from error
+        raise ExportError(
+            f"ONNX Runtime cannot open what would become {path.name}: {first_line(error)}",
+            hint="leave `opset`, `precision` and `target` at their defaults; where that does not help, "
+            "replace what it names in the model, or leave this export out",
+        ) from error
 
 
 def _quantized_layers(graph: onnx.GraphProto) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def export_state(state: ModelState, options: OnnxOptions, context: ExportContext
             external_data=options.external_data,
         )
     except ValueError as error:
-        raise ExportError(Problem(str(error), "choose another opset")) from error
+        raise ExportError(Problem(str(error), "leave `opset` out, or choose a later one", option="opset")) from error
     if state.precision != "float32" and options.precision == "program" and report.quantized_layers == 0:
         raise NothingChangedError(f"the program is {state.precision}, and no layer of the file is")
     return ExportResult(

@@ -39,16 +39,27 @@ def write(model: onnx.ModelProto, path: Path, external_data: ExternalData) -> tu
     with storage_errors(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         pending = Path(folder) / path.name
         if external:
-            onnx.external_data_helper.convert_model_to_external_data(
-                model, location=companion(path).name, size_threshold=_SMALLEST_EXTERNAL
-            )
+            put_outside(model, companion(path).name)
             onnx.external_data_helper.write_external_data_tensors(model, folder)
         # Protocol buffers promise the same bytes for the same message only when asked to.
         pending.write_bytes(model.SerializeToString(deterministic=True))
         onnx.checker.check_model(pending, full_check=True)
         fusion = fused(pending)
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
-        if external:
+        if companion(pending).exists():
+            companion(pending).chmod(pending.stat().st_mode)  # onnx makes it for its owner alone
             companion(pending).replace(companion(path))
         pending.replace(path)
     return size, fusion
+
+
+def put_outside(model: onnx.ModelProto, location: str) -> None:
+    """Mark the constants that are to be written to `location`: the large ones, or the largest where none is large.
+
+    onnx's own function looks for a file of that name in the current folder, and refuses one that is there.
+    """
+    sizes = [len(tensor.raw_data) for tensor in model.graph.initializer]
+    smallest = max(1, min(_SMALLEST_EXTERNAL, max(sizes, default=0)))
+    for tensor, size in zip(model.graph.initializer, sizes, strict=True):
+        if size >= smallest:
+            onnx.external_data_helper.set_external_data(tensor, location)

@@ -20,7 +20,8 @@ from edgeopt.export.refusals import OperatorPlace, unsupported
 from edgeopt.plugins import ExportError, FunctionChangedError, ModelState, Problem, first_line
 from edgeopt_onnx.session import open_session
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
-from edgeopt_tensorflow.onnx_reader import OnnxModel
+from edgeopt_tensorflow.onnx_reader import OnnxModel, range_of, save_model
+from edgeopt_tensorflow.onnx_tidy import renamed
 from edgeopt_tensorflow.runtime import tf
 
 _TOLERANCE = 1e-3  # of the range of the outputs: TensorFlow's kernels add in another order
@@ -66,7 +67,7 @@ def convert(source: OnnxModel, size: int) -> Converted:
     """
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name) / "model.onnx"
-        _simplify(source.path, copy)
+        _simplify(source, copy)
         printed = io.StringIO()
         try:
             with quiet(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
@@ -77,7 +78,7 @@ def convert(source: OnnxModel, size: int) -> Converted:
                 raise unsupported("TensorFlow", [OperatorPlace(f"onnx.{operators[-1]}", "")], reason) from error
             raise ExportError(
                 Problem(
-                    f"onnx2tf cannot convert {source.path.name}: {reason}",
+                    f"onnx2tf cannot convert {source.name}: {reason}",
                     "convert it from the framework that it was made with",
                 )
             ) from error
@@ -96,7 +97,9 @@ def _run(file: Path, folder: Path, source: OnnxModel) -> Any:
     return onnx2tf.convert(
         input_onnx_file_path=str(file),
         output_folder_path=str(folder),
-        keep_nwc_or_nhwc_or_ndhwc_input_names=[source.input_name] if source.layout == "NHWC" else None,
+        keep_nwc_or_nhwc_or_ndhwc_input_names=[onnx.load(file, load_external_data=False).graph.input[0].name]
+        if source.layout == "NHWC"
+        else None,
         not_use_onnxsim=True,
         disable_model_save=True,
         non_verbose=True,
@@ -104,10 +107,15 @@ def _run(file: Path, folder: Path, source: OnnxModel) -> Any:
     )
 
 
-def _simplify(source: Path, target: Path) -> None:
-    """Folds constants with ONNX Runtime, as onnx2tf's own simplifier is a program that may be on the path or not."""
+def _simplify(source: OnnxModel, target: Path) -> None:
+    """Folds constants with ONNX Runtime, as onnx2tf's own simplifier is a program that may be on the path or not.
+
+    Names that TensorFlow cannot take are changed first.
+    """
+    tame = target.with_name("tame.onnx")
+    save_model(renamed(source.proto), tame)
     open_session(
-        source,
+        tame,
         graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
         optimized_model_filepath=str(target),
     )
@@ -149,11 +157,11 @@ def _require_same(source: OnnxModel, converted: Converted, size: int) -> None:
     images = np.random.default_rng(0).normal(size=(count, 3, size, size)).astype(np.float32)
     expected = source.logits(images)
     got = converted.traced(source.batch, size)(tf.constant(images.transpose(0, 2, 3, 1)))[OUTPUT_NAME].numpy()
-    span = max(float(np.ptp(expected)), 1e-12)
+    span = range_of(expected)
     difference = float(np.abs(got - expected).max()) if got.shape == expected.shape else np.inf
     if not difference / span <= _TOLERANCE:  # written so that NaN fails too
         raise FunctionChangedError(
-            f"onnx2tf changed the outputs of {source.path.name} by {difference:.3g}, whose range is {span:.3g}",
+            f"onnx2tf changed the outputs of {source.name} by {difference:.3g}, whose range is {span:.3g}",
             hint="convert the model from the framework that it was made with",
         )
 

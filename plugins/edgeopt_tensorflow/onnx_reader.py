@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 
 from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem, first_line
+from edgeopt_onnx.files import LARGEST_MESSAGE, companion, put_outside, weight_bytes
 from edgeopt_onnx.session import open_session
+from edgeopt_tensorflow.onnx_tidy import LIFTED_OPSET, fix_batch, flatten_output, lifted, opset_of, plain
 from edgeopt_tensorflow.options import ONNX, OnnxReaderOptions
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from edgeopt.plugins import Logits
 
 _CHANNELS = 3
+_LOGITS_AXES = 2
+_TOLERANCE = 1e-4  # of the range of the outputs: kernels add in another order
 _LARGEST_BATCH = 1024
 _FILE = "model.onnx"
 _NOTES = "notes.json"
@@ -32,12 +35,13 @@ _ONE = "edgeopt converts models of one image input and one output"
 
 @dataclass(frozen=True, eq=False)
 class OnnxModel:
-    """An ONNX file of one image input and one output, which ONNX Runtime answers.
+    """An ONNX model of one image input and one output of logits, tidied, which ONNX Runtime answers.
 
-    `batch` is the only batch that it takes, or None for any.
+    `name` is that of the file that it comes from; `batch` is the only batch that it takes, or None for any.
     """
 
-    path: Path
+    proto: onnx.ModelProto
+    name: str
     layout: Literal["NCHW", "NHWC"]
     batch: int | None
     loader: ClassVar[str] = "edgeopt_tensorflow.onnx_reader:load"
@@ -45,21 +49,19 @@ class OnnxModel:
     @property
     def parameter_count(self) -> int:
         """How many numbers the file's constants hold."""
-        return sum(int(np.prod(each.dims)) for each in onnx.load(self.path).graph.initializer)
+        return sum(int(np.prod(each.dims)) for each in self.proto.graph.initializer)
 
     @property
     def input_name(self) -> str:
         """The input's name in the file."""
-        name: str = self._session.get_inputs()[0].name
+        name: str = self.proto.graph.input[0].name
         return name
 
     def save(self, folder: Path) -> None:
-        """Copies the file, with the ones beside it that hold its large constants."""
-        shutil.copy2(self.path, folder / _FILE)
-        for name in _external_files(onnx.load(self.path, load_external_data=False)):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self.path.parent / name, folder / name)
-        (folder / _NOTES).write_text(json.dumps({"layout": self.layout, "batch": self.batch}))
+        """Writes the model, with a file beside it for constants that are too large for one."""
+        save_model(self.proto, folder / _FILE)
+        notes = {"name": self.name, "layout": self.layout, "batch": self.batch}
+        (folder / _NOTES).write_text(json.dumps(notes))
 
     def logits(self, batch: NDArray[np.float32]) -> Logits:
         """Logits, float32 (n, classes), of normalized float32 images (n, 3, height, width)."""
@@ -76,31 +78,45 @@ class OnnxModel:
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
-        return _open(self.path)
+        with tempfile.TemporaryDirectory() as folder:  # from a file, as one message holds 2 GB at most
+            self.save(Path(folder))
+            return _open(Path(folder) / _FILE, self.name)
 
 
 def load(folder: Path) -> OnnxModel:
     """Reads what `OnnxModel.save` wrote."""
-    return OnnxModel(folder / _FILE, **json.loads((folder / _NOTES).read_text()))
+    return OnnxModel(onnx.load(folder / _FILE), **json.loads((folder / _NOTES).read_text()))
+
+
+def save_model(model: onnx.ModelProto, path: Path) -> None:
+    """Writes a model, with its weights beside it where they do not fit into one file."""
+    if weight_bytes(model) > LARGEST_MESSAGE:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        put_outside(copy, companion(path).name)
+        onnx.external_data_helper.write_external_data_tensors(copy, str(path.parent))
+        model = copy
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def read(path: Path, options: OnnxReaderOptions) -> ModelState:
     """The file's model. Raises `CheckpointError` for a damaged file, and for one of another shape."""
     try:
-        proto = onnx.load(path)
-        onnx.checker.check_model(proto)
+        proto = plain(onnx.load(path))
     except Exception as error:  # protocol buffers, onnx and the system raise many types
-        raise CheckpointError(
-            f"{path} cannot be read as an ONNX model: {first_line(error)}", hint="export it again"
-        ) from error
-    constants = {each.name for each in proto.graph.initializer}
-    inputs = [each for each in proto.graph.input if each.name not in constants]  # older files list their constants too
-    for what, values in (("inputs", inputs), ("outputs", list(proto.graph.output))):
+        raise _unreadable(path, error) from error
+    inputs, outputs = list(proto.graph.input), list(proto.graph.output)
+    for what, values in (("inputs", inputs), ("outputs", outputs)):
         if len(values) != 1:
             listed = ", ".join(each.name for each in values)
             raise CheckpointError(f"{path}: has {len(values)} {what}: {listed}", hint=_ONE)
     layout, batch, size = _images(inputs[0], path, options.image_size)
-    model = OnnxModel(path, layout, batch)
+    model = _tidied(OnnxModel(proto, path.name, layout, batch), path, size)
+    proto, batch = model.proto, model.batch
+    try:
+        onnx.checker.check_model(proto)
+    except Exception as error:  # protocol buffers and onnx raise many types
+        raise _unreadable(path, error) from error
     logits = _answer(model, path, batch or 1, size)
     names = options.classes or tuple(str(index) for index in range(logits.shape[1]))
     if len(names) != logits.shape[1]:
@@ -125,7 +141,7 @@ def _images(
 ) -> tuple[Literal["NCHW", "NHWC"], int | None, int]:
     """Layout, fixed batch and edge of the images that an input takes."""
     kind = value.type.tensor_type
-    shape: list[int | None] = [dim.dim_value or None for dim in kind.shape.dim]
+    shape: list[int | None] = [dim.dim_value or None for dim in kind.shape.dim]  # tidied: -1 is open
     written = " x ".join("?" if size is None else str(size) for size in shape)
     if kind.elem_type != onnx.TensorProto.FLOAT or len(shape) != 4 or _CHANNELS not in (shape[1], shape[3]):
         name = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
@@ -140,28 +156,82 @@ def _images(
     return layout, shape[0], size
 
 
-def _answer(model: OnnxModel, path: Path, batch: int, size: int) -> Logits:
+def _tidied(given: OnnxModel, path: Path, size: int) -> OnnxModel:
+    """The model in an operator set that converters know, with logits (n, classes), and the batch that it does take."""
+    model = replace(given, proto=lifted(given.proto, str(path)))
+    images = np.random.default_rng(0).normal(size=(2, _CHANNELS, size, size)).astype(np.float32)
+    if model.proto is not given.proto:
+        _require_same(given, model, path, images[:1])
+    logits = _run(model, path, images[:1])
+    if logits.ndim > _LOGITS_AXES and logits.size == len(logits) * max(logits.shape[1:]):
+        flat = onnx.ModelProto()
+        flat.CopyFrom(model.proto)
+        flatten_output(flat, max(logits.shape[1:]))
+        model = replace(model, proto=flat)
+    if model.batch is None and not _takes_two(model, images):
+        single = onnx.ModelProto()
+        single.CopyFrom(model.proto)
+        fix_batch(single, 1)
+        model = replace(model, proto=single, batch=1)
+    return model
+
+
+def _takes_two(model: OnnxModel, images: NDArray[np.float32]) -> bool:
+    """Whether a model whose batch is open answers two images together as it does one by one.
+
+    A Reshape to (1, ...) inside says otherwise, whatever is written at the input.
+    """
     try:
-        logits = model.logits(np.zeros((batch, _CHANNELS, size, size), np.float32))
+        together = model.logits(images)
+    except Exception:
+        return False
+    alone = np.concatenate([model.logits(images[:1]), model.logits(images[1:])])
+    span = range_of(alone)
+    return together.shape == alone.shape and bool(np.abs(together - alone).max() / span <= _TOLERANCE)
+
+
+def _require_same(old: OnnxModel, new: OnnxModel, path: Path, image: NDArray[np.float32]) -> None:
+    before, after = _run(old, path, image), _run(new, path, image)
+    span = range_of(before)
+    if before.shape != after.shape or not np.abs(before - after).max() / span <= _TOLERANCE:
+        raise CheckpointError(
+            f"{path}: is written in opset {opset_of(old.proto)}, and onnx's version converter changes what it computes",
+            hint=f"export it again, with opset {LIFTED_OPSET} or later",
+        )
+
+
+def range_of(logits: Logits) -> float:
+    """The range of logits; a tenth of the largest where they are closer together: their rounding is no difference."""
+    return max(float(np.ptp(logits)), 0.1 * float(np.abs(logits).max()), 1e-12)
+
+
+def _run(model: OnnxModel, path: Path, images: NDArray[np.float32]) -> Logits:
+    try:
+        return model.logits(images)
     except CheckpointError:
         raise
     except Exception as error:  # onnxruntime's errors share no base class below Exception
-        raise CheckpointError(f"{path}: ONNX Runtime cannot run it: {error}") from error
-    if logits.ndim != 2 or len(logits) != batch:
+        raise CheckpointError(
+            f"{path}: ONNX Runtime cannot run it: {first_line(error)}",
+            hint="try the file in ONNX Runtime alone; it must take one float image and give one output",
+        ) from error
+
+
+def _answer(model: OnnxModel, path: Path, batch: int, size: int) -> Logits:
+    logits = _run(model, path, np.zeros((batch, _CHANNELS, size, size), np.float32))
+    if logits.ndim != _LOGITS_AXES or len(logits) != batch:
         raise CheckpointError(f"{path}: its output is {logits.shape}, not one value a class", hint=_ONE)
     return logits
 
 
-def _open(path: Path) -> onnxruntime.InferenceSession:
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be read as an ONNX model: {first_line(error)}", hint="export it again")
+
+
+def _open(path: Path, name: str) -> onnxruntime.InferenceSession:
     try:
         return open_session(path)
     except Exception as error:  # onnxruntime's errors share no base class below Exception
-        raise CheckpointError(f"ONNX Runtime cannot open {path}: {first_line(error)}") from error
-
-
-def _external_files(proto: Any) -> Sequence[str]:
-    """Paths, beside the file, of the files that hold large constants."""
-    places = {
-        entry.value for each in proto.graph.initializer for entry in each.external_data if entry.key == "location"
-    }
-    return sorted(places)
+        raise CheckpointError(
+            f"ONNX Runtime cannot open {name}: {first_line(error)}", hint="export it again, or with another opset"
+        ) from error

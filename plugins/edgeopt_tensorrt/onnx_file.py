@@ -44,7 +44,9 @@ def write_onnx(state: ModelState, card_json: str, opset: int, precision: Precisi
         try:
             export_onnx(state.program, path, card_json=card_json, opset=opset, target="tensorrt", precision=precision)
         except ValueError as error:
-            raise ExportError(Problem(str(error), "choose another opset", option="opset")) from error
+            raise ExportError(
+                Problem(str(error), "leave `opset` out, or choose a later one", option="opset")
+            ) from error
         if len(list(Path(folder).iterdir())) > 1:
             raise ExportError(_TOO_LARGE)
         content = path.read_bytes()

@@ -137,3 +137,13 @@ def test_every_command_has_a_help_page(cli):
         assert command in cli("--help").stdout
     assert Path.cwd().name  # the commands wrote nothing
     assert not list(Path.cwd().iterdir())
+
+
+def test_an_interrupted_conversion_says_that_nothing_is_kept(cli, monkeypatch):
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeopt.conversion.plan.convert", fail)
+    result = cli("convert", "net.pt2", "--to", "onnx")
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted; nothing was written, and nothing is kept\n"

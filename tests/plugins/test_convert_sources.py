@@ -1,0 +1,122 @@
+"""`edgeopt convert` from files as people have them: ONNX of older sets, of other tools, and Keras files of any age."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from test_convert import edgeopt
+
+from edgeopt.errors import CheckpointError
+from edgeopt_tensorflow.onnx_reader import read
+from edgeopt_tensorflow.options import OnnxReaderOptions
+
+SIZE = 16
+
+
+def values(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def write(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, np.ndarray],
+    *,
+    opset: int = 13,
+    batch: int | str = "N",
+    returned: tuple[int | str, ...] = ("N", 4),
+    ir_version: int = 8,
+) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, list(returned))],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version), str(path)
+    )
+    return path
+
+
+def classifier(pool: str = "y") -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MaxPool", ["b"], ["p"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["p"], [pool]),
+    ]
+    return nodes, {"w": values(4, 3, 3, 3)}
+
+
+@pytest.mark.parametrize("opset", [7, 9, 10])
+def test_an_old_operator_set_is_lifted_and_the_output_flattened(opset, tmp_path):
+    path = write(tmp_path / "old.onnx", *classifier(), opset=opset, returned=("N", 4, 1, 1), ir_version=3)
+    state = read(path, OnnxReaderOptions())
+    assert state.foreign.proto.opset_import[0].version >= 11
+    assert state.foreign.batch is None
+    images = values(3, 3, SIZE, SIZE)
+    assert state.foreign.logits(images).shape == (3, 4)
+    newer = read(write(tmp_path / "new.onnx", *classifier(), opset=13, returned=("N", 4, 1, 1)), OnnxReaderOptions())
+    assert np.allclose(state.foreign.logits(images), newer.foreign.logits(images), atol=1e-5)
+
+
+def test_an_operator_set_that_is_too_old_is_refused_with_what_to_do(tmp_path):
+    path = write(tmp_path / "old.onnx", *classifier(), opset=6, returned=("N", 4, 1, 1), ir_version=3)
+    with pytest.raises(CheckpointError, match="opset 6; 7 and later are read") as caught:
+        read(path, OnnxReaderOptions())
+    assert "opset 11 or later" in (caught.value.problems[0].hint or "")
+
+
+def test_weights_that_are_made_while_it_runs_become_constants(tmp_path):
+    """As the test data of the onnx package is written: no initializer among the inputs, IR version 3."""
+    nodes, _ = classifier()
+    value = numpy_helper.from_array(np.array([0.5], np.float32), "value")
+    made = helper.make_node("ConstantOfShape", ["shape"], ["w"], value=value)
+    path = write(
+        tmp_path / "light.onnx",
+        [made, *nodes],
+        {"shape": np.array([4, 3, 3, 3], np.int64)},
+        opset=9,
+        returned=("N", 4, 1, 1),
+        ir_version=3,
+    )
+    state = read(path, OnnxReaderOptions())
+    assert "ConstantOfShape" not in {node.op_type for node in state.foreign.proto.graph.node}
+    assert state.foreign.parameter_count >= 4 * 3 * 3 * 3
+
+
+def test_a_size_of_minus_one_is_open(tmp_path):
+    path = write(tmp_path / "open.onnx", *classifier(), batch=-1, returned=(-1, 4, 1, 1))
+    state = read(path, OnnxReaderOptions())
+    assert state.foreign.batch is None
+    assert state.foreign.logits(values(2, 3, SIZE, SIZE)).shape == (2, 4)
+
+
+def test_a_batch_that_is_free_in_name_alone_is_one_image(tmp_path):
+    nodes = [helper.make_node("Reshape", ["x", "s"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    constants = {"s": np.array([1, 3 * SIZE * SIZE], np.int64), "w": values(3 * SIZE * SIZE, 4)}
+    state = read(write(tmp_path / "fixed.onnx", nodes, constants), OnnxReaderOptions())
+    assert state.foreign.batch == 1
+    assert state.foreign.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+    assert state.foreign.logits(values(3, 3, SIZE, SIZE)).shape == (3, 4)
+    done = edgeopt("fixed.onnx", "--to", "tensorrt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_that_tensorflow_cannot_take_are_changed(tmp_path):
+    nodes, constants = classifier("my pool: 1")
+    for number, node in enumerate(nodes):
+        node.name = f"{node.op_type}@{number}: my net"
+    nodes += [
+        helper.make_node("Flatten", ["my pool: 1"], ["flat@0"], name="Flatten@0"),
+        helper.make_node("Softmax", ["flat@0"], ["y"], name="Softmax@0"),
+    ]
+    write(tmp_path / "names.onnx", nodes, constants)
+    done = edgeopt("names.onnx", "--to", "tflite", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
