@@ -116,6 +116,29 @@ def test_a_backbone_without_head_and_old_files_without_counters(tmp_path: Path) 
     assert torch.equal(model.body[1].weight, state["body.1.weight"])
 
 
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_a_trained_head_of_another_name_is_used_and_told(tmp_path: Path, prefix: str) -> None:
+    source, model = Net(seed=1), Net(seed=2)
+    state = {
+        name.replace("head.", "classifier.") if name.startswith("head.") else prefix + name: value
+        for name, value in source.state_dict().items()
+    }
+    loaded = load_checkpoint(model, save(tmp_path / "w.pth", {"state_dict": state}), ("head",))
+    assert torch.equal(model.state_dict()["head.weight"], source.state_dict()["head.weight"])
+    assert loaded.fresh == () and loaded.renamed == (("classifier", "head"),)
+    assert "'classifier'" in loaded.warnings[0]
+
+
+def test_a_head_for_other_classes_is_not_taken_under_another_name(tmp_path: Path) -> None:
+    state = Net(9, seed=1).state_dict()
+    renamed = {
+        name.replace("head.", "classifier.") if name.startswith("head.") else f"backbone.{name}": each
+        for name, each in state.items()
+    }
+    loaded = load_checkpoint(Net(seed=2), save(tmp_path / "w.pth", renamed), ("head",))
+    assert loaded.renamed == () and "head.weight" in loaded.fresh
+
+
 def test_what_does_not_fit_is_named_and_the_model_untouched(tmp_path: Path) -> None:
     state = dict(Net(seed=1).state_dict())
     state["extra.weight"] = torch.ones(1)

@@ -26,11 +26,15 @@ _SHOWN = 4
 class StateDict(dict[str, Tensor]):
     """Tensors by name, with `versions` of the modules that saved them where the file tells.
 
-    `torch.nn.Module.load_state_dict` looks for these in `_metadata`, which a plain dict loses.
+    `torch.nn.Module.load_state_dict` looks for these in `_metadata`, which a plain dict loses. `beside` are tensors of
+    the file that stand beside the model's own, such as a head that a training script put on a backbone.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], versions: object = None) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Tensor], versions: object = None, beside: Mapping[str, Tensor] | None = None
+    ) -> None:
         super().__init__(tensors)
+        self.beside = dict(beside or {})
         if isinstance(versions, Mapping):
             self._metadata = dict(versions)
 
@@ -54,6 +58,16 @@ class Loaded:
     tensors: int
     fresh: tuple[str, ...]
     passed_over: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the report says at its top: heads that the file has under another name than the model."""
+        return [
+            f"the checkpoint has a head {theirs!r}, which was taken for the model's {ours!r}: "
+            "see that its classes come in the same order"
+            for theirs, ours in self.renamed
+        ]
 
     def __str__(self) -> str:
         head = "the head replaced for the classes, pretrained weights kept elsewhere" if self.fresh else "head included"
@@ -107,6 +121,7 @@ def load_state(model: nn.Module, state: StateDict, source: str, head_names: Coll
     is then unchanged.
     """
     own = model.state_dict()
+    state, renamed = _with_heads_named_as_here(state, own, head_names)
     in_head = {name for name in own if any(name.startswith(f"{head}.") for head in head_names)}
     fresh = {name for name in in_head if name not in state or state[name].shape != own[name].shape}
     left_out = {name for head in head_names for name in state if name.startswith(f"{head}.") and name not in own}
@@ -140,7 +155,37 @@ def load_state(model: nn.Module, state: StateDict, source: str, head_names: Coll
             )
         )
     model.load_state_dict(StateDict({**own, **taken}, state.versions or StateDict.of(own).versions))
-    return Loaded(len(taken), tuple(sorted(fresh)), tuple(sorted(beside)))
+    return Loaded(len(taken), tuple(sorted(fresh)), tuple(sorted(beside)), renamed)
+
+
+def _with_heads_named_as_here(
+    state: StateDict, own: Mapping[str, Tensor], head_names: Collection[str]
+) -> tuple[StateDict, tuple[tuple[str, str], ...]]:
+    """The state with a trained head that it has under another name under the model's, and both names.
+
+    It is one where the model's own is missing, and a single module that the model does not have holds tensors of the
+    same names and shapes.
+    """
+    tensors, renamed = dict(state), []
+    others = {**state.beside, **{name: each for name, each in state.items() if name not in own}}
+    for head in head_names:
+        wanted = {
+            name.removeprefix(f"{head}."): each.shape for name, each in own.items() if name.startswith(f"{head}.")
+        }
+        if not wanted or any(f"{head}.{name}" in state for name in wanted):
+            continue
+        held: dict[str, dict[str, Tensor]] = {}
+        for name, each in others.items():
+            holder, _, leaf = name.rpartition(".")
+            held.setdefault(holder, {})[leaf] = each
+        fitting = [holder for holder, each in held.items() if {k: v.shape for k, v in each.items()} == wanted]
+        if len(fitting) == 1:
+            (theirs,) = fitting
+            for leaf, each in held[theirs].items():
+                tensors.pop(f"{theirs}.{leaf}", None)
+                tensors[f"{head}.{leaf}"] = each
+            renamed.append((theirs, head))
+    return StateDict(tensors, state.versions), tuple(renamed)
 
 
 def _of_other_parts(state: StateDict, own: Collection[str]) -> frozenset[str]:
@@ -210,7 +255,7 @@ def _without_prefix(state: StateDict, names: Collection[str]) -> StateDict:
             for module, version in versions.items()
             if f"{module}.".startswith(prefix)
         }
-    return StateDict(tensors, versions)
+    return StateDict(tensors, versions, {name: each for name, each in state.items() if not name.startswith(prefix)})
 
 
 def _behind_dots(name: str) -> Iterator[int]:

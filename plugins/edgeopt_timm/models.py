@@ -52,7 +52,8 @@ def build(options: TimmOptions, data: TrainingData) -> ModelState:
     if options.weights == "pretrained":
         warnings = normalization_warnings(data.preprocessing, options.arch, config["mean"], config["std"])
     if path := checkpoint_path(options.weights):
-        facts["loaded"] = str(load_checkpoint(model, path, _heads(model, classes)))
+        loaded = load_checkpoint(model, path, _heads(model, classes))
+        facts["loaded"], warnings = str(loaded), [*warnings, *loaded.warnings]
     return replace(float_state(model, data, facts, warnings), imports=("edgeopt_torchvision.loaded",))
 
 

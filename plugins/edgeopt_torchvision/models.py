@@ -91,7 +91,8 @@ def _load(model: nn.Module, options: TorchvisionOptions, data: TrainingData) -> 
         heads = {"classifier"}
         kept = {name: value for name, value in state.items() if not name.startswith("classifier.")}
         state = StateDict(kept, state.versions)
-    return load_state(model, _adapted(state, model), options.weights, heads), warnings
+    loaded = load_state(model, _adapted(state, model), options.weights, heads)
+    return loaded, [*warnings, *loaded.warnings]
 
 
 def _pretrained(options: TorchvisionOptions, data: TrainingData) -> tuple[StateDict, list[str]]:
@@ -126,4 +127,4 @@ def _adapted(state: StateDict, model: nn.Module) -> StateDict:
         resample = import_torchvision().models.vision_transformer.interpolate_embeddings
         with suppress(ValueError):  # positions of another network: the tensors are compared next
             renamed = dict(resample(size, patch, renamed))
-    return StateDict(renamed, state.versions)
+    return StateDict(renamed, state.versions, state.beside)
