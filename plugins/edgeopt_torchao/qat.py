@@ -147,7 +147,10 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
     }
     warnings = list(result.warnings)
     if options.epochs == 1:
-        warnings.append("one epoch leaves none in which ranges are frozen")
+        warnings.append(
+            "with one epoch, ranges of activations move until the end, and no step is trained with those that ship; "
+            "with two epochs or more they are frozen for the second half"
+        )
     record = PassRecord("qat", facts, result.curves, tuple(warnings), target.details())
     return quantized_state(state, converted, example, record, target.precision, context)
 
