@@ -398,3 +398,17 @@ class Predictor(Protocol):
         A file whose input holds pixels takes them as they are: uint8 (n, height, width, 3).
         """
         ...
+
+    def close(self) -> None:
+        """Frees what the open file holds: memory, threads, a device. Called once, after the last prediction.
+
+        One that holds nothing may leave it out; `close_predictor` asks.
+        """
+        ...
+
+
+def close_predictor(predictor: Predictor) -> None:
+    """Closes a predictor, where it has a `close`."""
+    close = getattr(predictor, "close", None)
+    if close is not None:
+        close()

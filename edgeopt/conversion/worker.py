@@ -122,9 +122,9 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
 
 def _answer(conversion: Conversion, folder: Path, file: Path, events: Events) -> None:
     made = from_text(ConvertedFile, (folder / CONVERTED).read_text())
-    predictor = conversion.exporter.plugin.open(file, 1)
     shown = Images(np.load(folder / "pixels.npy"))
-    logits = file_logits(predictor, shown, feeder(made.holds, made.preprocessing), events, "answers of the file")
+    with conversion.exporter.plugin.opened(file, 1) as predictor:
+        logits = file_logits(predictor, shown, feeder(made.holds, made.preprocessing), events, "answers of the file")
     expected = np.load(folder / "logits.npy")
     if logits.shape != expected.shape:
         raise ExportError(f"the file returns outputs of shape {logits.shape}, its source {expected.shape}")

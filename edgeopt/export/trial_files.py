@@ -17,7 +17,7 @@ from edgeopt.networks.capture import to_program
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.use import Use
-from edgeopt.types import ModelState, Predictor, Role
+from edgeopt.types import ModelState, Predictor, Role, close_predictor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +43,7 @@ class TrialFiles:
     def __init__(self, use: Use[ExporterPlugin], context: PassContext) -> None:
         self._use, self._context = use, context
         self._folder = tempfile.TemporaryDirectory()
+        self._open: list[Predictor] = []
         self._count = 0
 
     def __enter__(self) -> TrialFiles:
@@ -54,8 +55,15 @@ class TrialFiles:
         self.close()
 
     def close(self) -> None:
-        """Deletes the files."""
+        """Closes the files and deletes them."""
+        while self._open:
+            close_predictor(self._open.pop())
         self._folder.cleanup()
+
+    def discard(self, file: TrialFile) -> None:
+        """Closes one of the files before the others."""
+        self._open = [predictor for predictor in self._open if predictor is not file.predictor]
+        close_predictor(file.predictor)
 
     def write(self, state: ModelState, role: Role = Role.OPTIMIZED) -> TrialFile:
         """The file of a state; a float one with the exporter's options for float files, where `role` says that it is
@@ -84,7 +92,9 @@ class TrialFiles:
             torch.set_num_threads(threads)
         feed = feeder(artifact.exported.input.holds, state.preprocessing)
         image = feed(data.validation.pixels(range(1)))
-        return TrialFile(plugin.open(artifact.path, 1), artifact.path.stat().st_size, image)
+        predictor = plugin.open(artifact.path, 1)
+        self._open.append(predictor)
+        return TrialFile(predictor, artifact.size_bytes, image)
 
 
 def latencies_ms(files: Sequence[TrialFile]) -> list[float]:

@@ -95,11 +95,14 @@ def serve(
     gc.collect()
     before = _resident_bytes()
     _reset_peak()
-    predictor = exporter.open(file, threads)
+    with exporter.opened(file, threads) as predictor:
+        _answer_requests(lambda: predictor.predict(batch), warmup, requests, answer)
+        answer({"event": "memory", "peak_memory_bytes": max(0, _peak_bytes() - before)})
 
-    def call() -> None:
-        predictor.predict(batch)
 
+def _answer_requests(
+    call: Callable[[], object], warmup: int, requests: Iterator[str], answer: Callable[[dict[str, Json]], None]
+) -> None:
     for _ in range(warmup):
         call()
     _wait_until_idle()
@@ -118,7 +121,6 @@ def serve(
             times.append((time.perf_counter() - start) * 1e3)
         _wait_until_idle()
         answer({"event": "times", "times_ms": times})
-    answer({"event": "memory", "peak_memory_bytes": max(0, _peak_bytes() - before)})
 
 
 def _wait_until_idle() -> None:

@@ -241,9 +241,9 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
         return VerifiedFile(None)
     outline = load_outline(program)
     test = bench.test()
-    predictor = planned.use.plugin.open(bench.results.file(planned), bench.plan.recipe.measure.threads)
     feed = feeder(export.exported.input.holds, outline.preprocessing)
-    logits = file_logits(predictor, test, feed, bench.progress, stage.label)
+    with planned.use.plugin.opened(bench.results.file(planned), bench.plan.recipe.measure.threads) as predictor:
+        logits = file_logits(predictor, test, feed, bench.progress, stage.label)
     np.save(folder / "logits.npy", logits)
     return VerifiedFile(verify(outline.task, logits, np.load(program / "logits.npy"), test.labels))
 

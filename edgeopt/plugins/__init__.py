@@ -78,6 +78,7 @@ from edgeopt.types import (
     Split,
     TensorInfo,
     TrainingData,
+    close_predictor,
 )
 
 if TYPE_CHECKING:  # names of NumPy arrays, for annotations: NumPy takes a tenth of a second to import
@@ -160,6 +161,7 @@ __all__ = [
     "TrainingError",
     "Use",
     "UserError",
+    "close_predictor",
     "did_you_mean",
     "digest",
     "files_fingerprint",

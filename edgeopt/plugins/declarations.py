@@ -8,7 +8,8 @@ of recipes and the errors. Declarations grow by optional fields with defaults on
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +30,7 @@ from edgeopt.types import (
     Probe,
     RawDataset,
     TrainingData,
+    close_predictor,
 )
 
 if TYPE_CHECKING:
@@ -265,6 +267,15 @@ class ExporterPlugin(Plugin):
     def written_format(self) -> str:
         """What it writes, as `edgeopt convert --to` names it."""
         return self.format or self.name
+
+    @contextmanager
+    def opened(self, path: Path, threads: int) -> Iterator[Predictor]:
+        """What `open` gives, within, closed at the end."""
+        predictor = self.open(path, threads)
+        try:
+            yield predictor
+        finally:
+            close_predictor(predictor)
 
     def float_options(self, options: Any) -> Any:
         """The options of the float file that one with `options` is compared with."""

@@ -31,11 +31,15 @@ class FileMeter:
 
     def bytes_of(self, module: nn.Module) -> float:
         """Bytes of the module's file."""
-        return float(self._write(module).size_bytes)
+        file = self._write(module)
+        self._files.discard(file)
+        return float(file.size_bytes)
 
     def latency_of(self, module: nn.Module) -> float:
         """Median milliseconds of a call with one image, on one thread."""
-        first, other = latencies_ms([self._first, self._write(module)])
+        file = self._write(module)
+        first, other = latencies_ms([self._first, file])
+        self._files.discard(file)
         return self.latency_ms * other / first
 
     def _write(self, module: nn.Module) -> TrialFile:
