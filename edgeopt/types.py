@@ -386,29 +386,3 @@ class ExportResult:
     not_run: str = ""
     stand_in: str = ""
     companions: tuple[str, ...] = ()
-
-
-class Predictor(Protocol):
-    """A file opened in its own runtime."""
-
-    def predict(self, batch: NDArray[np.float32] | Pixels) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 images (n, 3, height, width), whatever the file's own
-        types are.
-
-        A file whose input holds pixels takes them as they are: uint8 (n, height, width, 3).
-        """
-        ...
-
-    def close(self) -> None:
-        """Frees what the open file holds: memory, threads, a device. Called once, after the last prediction.
-
-        One that holds nothing may leave it out; `close_predictor` asks.
-        """
-        ...
-
-
-def close_predictor(predictor: Predictor) -> None:
-    """Closes a predictor, where it has a `close`."""
-    close = getattr(predictor, "close", None)
-    if close is not None:
-        close()

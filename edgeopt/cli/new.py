@@ -9,12 +9,13 @@ from edgeopt.cli.consoles import stdout
 from edgeopt.plugins.registry import load_registry
 
 
-def write_plugin_package(name: str, out: Path) -> None:
+def write_plugin_package(name: str, out: Path, kind: str) -> None:
     """Writes a package and says what to do next.
 
-    Raises `PluginError` for a name that cannot be used, `StorageError` when its folder exists or cannot be written.
+    Raises `PluginError` for a name or kind that cannot be used, `StorageError` when its folder exists or cannot be
+    written.
     """
-    folder = scaffold.write_plugin_package(name, out, load_registry())
+    folder = scaffold.write_plugin_package(name, out, load_registry(), kind)
     console = stdout()
     for line in (
         f"wrote {folder}",

@@ -69,13 +69,14 @@ def make_artifact(
     """Exports a state into `folder`, as `stem` with the exporter's suffix; `recipe` is what the card says of the file's
     making.
 
-    Raises `ExportError` when the exporter wrote nothing.
+    Raises `ExportError` when the exporter wrote nothing, or other files beside it than those that it names.
     """
     plugin = use.plugin
     path = folder / f"{stem}{plugin.suffix}"
     is_torch = state.framework == TORCH
     if is_torch:
         state = _as_the_device_has_it(state, use)
+    there = set(folder.iterdir())
     card = Card(
         classes=state.classes,
         preprocessing=state.preprocessing.to_json(),
@@ -89,11 +90,23 @@ def make_artifact(
         exported = plugin.export(state, use.options, ExportContext(path, card, progress, calibration, seed))
     if not path.is_file() or path.stat().st_size == 0:
         raise ExportError(f"exporter {plugin.name!r} wrote no file")
-    missing = [name for name in exported.companions if not path.with_name(name).is_file()]
-    if missing:
-        raise ExportError(f"exporter {plugin.name!r} names {', '.join(missing)}, which it did not write")
+    written = {file.name for file in folder.iterdir() if file not in there and file != path}
+    _require_companions(plugin.name, written, set(exported.companions))
     card = replace(card, precision=exported.precision or state.precision)
     return Artifact(path, exported, card.with_tensors(exported.input, exported.output))
+
+
+def _require_companions(exporter: str, written: set[str], named: set[str]) -> None:
+    """A file that comes without what it needs cannot be opened; one that brings along what it does not need is too
+    large.
+    """
+    if missing := sorted(named - written):
+        raise ExportError(f"exporter {exporter!r} names {', '.join(missing)}, which it did not write")
+    if left_over := sorted(written - named):
+        raise ExportError(
+            f"exporter {exporter!r} wrote files beside its own that it does not name: {', '.join(left_over)}",
+            hint="let ExportResult(companions=...) name those that the file needs, and delete the others",
+        )
 
 
 def _as_the_device_has_it(state: ModelState, use: Use[ExporterPlugin]) -> ModelState:

@@ -16,8 +16,9 @@ from edgeopt.measure.answers import feeder
 from edgeopt.networks.capture import to_program
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.declarations import ExporterPlugin
+from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.plugins.use import Use
-from edgeopt.types import ModelState, Predictor, Role, close_predictor
+from edgeopt.types import ModelState, Role
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeopt.errors import ExportError
-from edgeopt.types import Predictor, Split
+from edgeopt.plugins.predictor import Predictor
+from edgeopt.types import Split
 
 if TYPE_CHECKING:
     import numpy as np

@@ -52,6 +52,7 @@ from edgeopt.plugins.declarations import (
     Scheme,
 )
 from edgeopt.plugins.hookspecs import hookimpl
+from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.plugins.use import AsTable, Use
 from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edgeopt.progress import Bar, Progress, Silent
@@ -69,7 +70,6 @@ from edgeopt.types import (
     Images,
     ModelState,
     PassRecord,
-    Predictor,
     Probe,
     ProbedLayer,
     ProbedNetwork,
@@ -78,7 +78,6 @@ from edgeopt.types import (
     Split,
     TensorInfo,
     TrainingData,
-    close_predictor,
 )
 
 if TYPE_CHECKING:  # names of NumPy arrays, for annotations: NumPy takes a tenth of a second to import

@@ -20,17 +20,16 @@ from pydantic import BaseModel
 from edgeopt.errors import PluginError, Problem
 from edgeopt.options import DatasetOptions, Options
 from edgeopt.plugins.contexts import ExportContext, PassContext
+from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.types import (
     TORCH,
     DataSurvey,
     ExportResult,
     Form,
     ModelState,
-    Predictor,
     Probe,
     RawDataset,
     TrainingData,
-    close_predictor,
 )
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ class TestRoundWeights(PassContract):
 
 pytest runs every test of the contract for the plugin of that name, which must be installed (or be in one of
 `plugin_files`). What is special about a plugin is said by overriding a fixture: `data`, `state`, `context`.
-The package needs pytest and torch.
+`pip install 'edgeopt[testing]'` brings pytest. What a runtime cannot do is said by the attributes of its contract.
 """
 
 from edgeopt.testing.contracts import PluginContract
@@ -22,7 +22,7 @@ from edgeopt.testing.passes import PassContract
 from edgeopt.testing.probe import ProbeContract
 from edgeopt.testing.quantizer import QuantizerContract
 from edgeopt.testing.reader import ReaderContract
-from edgeopt.testing.values import ArraySplit, pass_context, tiny_data, tiny_model, tiny_program
+from edgeopt.testing.values import ArraySplit, pass_context, tiny_data, tiny_int8_program, tiny_model, tiny_program
 
 __all__ = [
     "ArraySplit",
@@ -36,6 +36,7 @@ __all__ = [
     "ReaderContract",
     "pass_context",
     "tiny_data",
+    "tiny_int8_program",
     "tiny_model",
     "tiny_program",
 ]

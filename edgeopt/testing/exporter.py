@@ -6,22 +6,28 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
 
+from edgeopt.arrays import InputKind
+from edgeopt.errors import RecipeError, UserError
 from edgeopt.export.make import make_artifact
 from edgeopt.measure.answers import feeder
 from edgeopt.networks.capture import program_logits
-from edgeopt.plugins.declarations import ExporterPlugin, Plugin
+from edgeopt.options import ExporterOptions
+from edgeopt.plugins.declarations import ExporterPlugin, Numerics, Plugin, QuantizerPlugin
+from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
+from edgeopt.recipe.lookup import resolve
 from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.states import weights_digest
-from edgeopt.testing.values import ArraySplit, tiny_data, tiny_program
-from edgeopt.types import ExportResult, ModelState, Role, TensorInfo
+from edgeopt.testing.values import ArraySplit, tiny_data, tiny_int8_program, tiny_program
+from edgeopt.types import TORCH, ExportResult, ModelState, Role, TensorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,11 +41,21 @@ class ExporterContract(PluginContract):
     """Subclass it, set `name` and `options`; override `state` to export another program, such as a quantized one.
 
     `tolerance` bounds the largest difference between file and program, as a share of the logits' range; int8 kernels
-    round in other places than PyTorch's arithmetic does, so a quantized program needs a larger one.
+    round in other places than PyTorch's arithmetic does, so a quantized program needs a larger one, `int8_tolerance`.
+
+    What a runtime cannot do is said by these attributes, and held then: `takes_int8` and `takes_pixels` are False where
+    it refuses such programs, `fixed_batch` is the one number of images that its files take, and `same_bytes` is False
+    where two exports of one program differ in their bytes. `int8_quantizer` makes the int8 program.
     """
 
     kind: ClassVar[type[Plugin]] = ExporterPlugin
     tolerance: ClassVar[float] = 1e-3
+    int8_tolerance: ClassVar[float] = 0.05
+    int8_quantizer: ClassVar[str] = "xnnpack-symmetric"
+    takes_int8: ClassVar[bool] = True
+    takes_pixels: ClassVar[bool] = True
+    fixed_batch: ClassVar[int | None] = None
+    same_bytes: ClassVar[bool] = True
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -120,12 +136,13 @@ class ExporterContract(PluginContract):
         batch_size: int,
     ) -> None:
         """In its own runtime, for any number of images at once."""
-        predictor = use.plugin.open(exported[0], 1)
-        logits = predictor.predict(feed(images.pixels(slice(0, batch_size))))
+        if self.fixed_batch not in (None, batch_size):
+            pytest.skip(f"files of this runtime take {self.fixed_batch} images at once")
+        with use.plugin.opened(exported[0], 1) as predictor:
+            logits = predictor.predict(feed(images.pixels(slice(0, batch_size))))
         assert logits.shape == (batch_size, len(state.classes))
         assert logits.dtype == np.float32
-        limit = self.tolerance * float(np.ptp(expected))
-        assert float(np.abs(logits - expected[:batch_size]).max()) <= limit
+        _require_close(logits, expected[:batch_size], expected, self.tolerance)
 
     def test_prediction_leaves_the_batch_alone_and_repeats(
         self,
@@ -134,19 +151,89 @@ class ExporterContract(PluginContract):
         images: ArraySplit,
         feed: Callable[[Pixels], Any],
     ) -> None:
-        predictor = use.plugin.open(exported[0], 1)
-        batch = feed(images.pixels(slice(0, 2)))
-        copy = batch.copy()
-        first = predictor.predict(batch).copy()
-        predictor.predict(feed(images.pixels(slice(2, 4))))
-        assert np.array_equal(batch, copy)
-        assert np.array_equal(predictor.predict(batch), first)
+        count = self.fixed_batch or 2
+        with use.plugin.opened(exported[0], 1) as predictor:
+            batch = feed(images.pixels(slice(0, count)))
+            copy = batch.copy()
+            first = predictor.predict(batch).copy()
+            predictor.predict(feed(images.pixels(slice(_IMAGES - count, _IMAGES))))
+            assert np.array_equal(batch, copy), "predict() wrote into the batch that it was given"
+            assert np.array_equal(predictor.predict(batch), first), "the same batch gives other logits the second time"
 
     def test_same_program_gives_the_same_bytes(
         self, use: Use[ExporterPlugin], state: ModelState, exported: tuple[Path, ExportResult], tmp_path: Path
     ) -> None:
-        again, _ = export_file(use, state, tmp_path)
-        assert _sha256(again) == _sha256(exported[0])
+        """Of the file, and of every file that it needs."""
+        if not self.same_bytes:
+            pytest.skip("the contract's subclass says that the bytes of two exports differ")
+        again, result = export_file(use, state, tmp_path)
+        assert result.companions == exported[1].companions, "two exports of one program name other companions"
+        for first, second in zip(_files(*exported), _files(again, result), strict=True):
+            assert _sha256(first) == _sha256(second), f"two exports of one program write other bytes into {first.name}"
+
+    def test_takes_pixels(self, use: Use[ExporterPlugin], registry: Registry, tmp_path: Path) -> None:
+        """A file whose input is `{ kind = "uint8-nhwc" }` normalizes by itself."""
+        self._skip_where_the_program_is_given()
+        if not isinstance(use.options, ExporterOptions):
+            pytest.skip("its options do not extend ExporterOptions, so that no recipe can ask for pixels")
+        wanted = {**self.options, "input": {"kind": InputKind.UINT8_NHWC.value}}
+        self._export_and_compare(
+            resolve(ExporterPlugin, self.name, wanted, registry),
+            tiny_program(),
+            tmp_path,
+            {"takes_pixels": self.takes_pixels},
+        )
+
+    def test_takes_an_int8_program(self, use: Use[ExporterPlugin], registry: Registry, tmp_path: Path) -> None:
+        """It answers as the program does, or `check` refuses the quantizer before anything runs."""
+        self._skip_where_the_program_is_given()
+        if use.plugin.framework != TORCH:
+            pytest.skip("a program in int8 is one of PyTorch")
+        quantizer = registry.get(QuantizerPlugin, self.int8_quantizer)
+        if use.plugin.check and (problems := list(use.plugin.check(use.options, Numerics((quantizer,))))):
+            assert not self.takes_int8 or use.options != resolve(ExporterPlugin, self.name, {}, registry).options, (
+                f"check() refuses int8 ({problems[0].message}): set takes_int8 = False"
+            )
+            pytest.skip(problems[0].message)
+        try:
+            state = tiny_int8_program(quantizer=self.int8_quantizer)
+        except RecipeError as error:
+            pytest.skip(str(error))
+        self._export_and_compare(use, state, tmp_path, {"takes_int8": self.takes_int8}, self.int8_tolerance)
+
+    def test_takes_a_program_of_one_image(self, use: Use[ExporterPlugin], tmp_path: Path) -> None:
+        """A program that was captured for one image alone."""
+        self._skip_where_the_program_is_given()
+        if use.plugin.framework != TORCH:
+            pytest.skip("a program is one of PyTorch")
+        self._export_and_compare(use, tiny_program(largest_batch=1), tmp_path, {})
+
+    def _skip_where_the_program_is_given(self) -> None:
+        classes = type(self).__mro__
+        if any("state" in vars(each) for each in classes[: classes.index(ExporterContract)]):
+            pytest.skip("the contract's subclass brings its own program")
+
+    def _export_and_compare(
+        self,
+        use: Use[ExporterPlugin],
+        state: ModelState,
+        folder: Path,
+        declared: Mapping[str, bool],
+        tolerance: float | None = None,
+    ) -> None:
+        """Exports, opens and compares; where the class declares that the exporter cannot, it must refuse."""
+        if not all(declared.values()):
+            with pytest.raises(UserError):
+                export_file(use, state, folder)
+            return
+        path, result = export_file(use, state, folder)
+        size = state.preprocessing.image_size
+        count = self.fixed_batch or min(2, state.batch_range[1])
+        noise = np.random.default_rng(2).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+        expected = program_logits(state, ArraySplit(noise, np.zeros(count, dtype=np.int64)), Silent(), "program")
+        with use.plugin.opened(path, 1) as predictor:
+            logits = predictor.predict(feeder(result.input.holds, state.preprocessing)(noise))
+        _require_close(logits, expected, expected, self.tolerance if tolerance is None else tolerance)
 
     def test_leaves_the_program_alone(
         self, state: ModelState, before: str, exported: tuple[Path, ExportResult]
@@ -154,16 +241,21 @@ class ExporterContract(PluginContract):
         assert exported
         assert weights_digest(state) == before
 
-    def test_half_a_file_is_refused(
-        self, use: Use[ExporterPlugin], exported: tuple[Path, ExportResult], tmp_path: Path
-    ) -> None:
+    def test_half_a_file_is_refused(self, exported: tuple[Path, ExportResult], tmp_path: Path) -> None:
         """A damaged file is a `UserError`, not a crash of the process that opens it."""
-        damaged = tmp_path / f"model{use.plugin.suffix}"
-        content = exported[0].read_bytes()
-        damaged.write_bytes(content[: len(content) // 2])
+        for number, cut in enumerate(_files(*exported)):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            for file in _files(*exported):
+                content = file.read_bytes()
+                (folder / file.name).write_bytes(content[: len(content) // 2] if file == cut else content)
+            self._require_refusal(folder / exported[0].name, cut.name)
+
+    def _require_refusal(self, damaged: Path, cut: str) -> None:
         files = [str(file) for file in self.plugin_files]
         program = f"""
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from edgeopt.errors import UserError
 from edgeopt.plugins import ExporterPlugin
@@ -175,7 +267,9 @@ except UserError:
     sys.exit(42)
 """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 42, f"open() ended with {done.returncode} instead of a UserError:\n{done.stderr}"
+        assert done.returncode == 42, (
+            f"with half of {cut}, open() ended with {done.returncode} instead of a UserError:\n{done.stderr}"
+        )
 
 
 def export_file(use: Use[ExporterPlugin], state: ModelState, folder: Path) -> tuple[Path, ExportResult]:
@@ -192,6 +286,18 @@ def export_file(use: Use[ExporterPlugin], state: ModelState, folder: Path) -> tu
     )
     assert isinstance(made.exported, ExportResult)
     return made.path, made.exported
+
+
+def _files(path: Path, result: ExportResult) -> list[Path]:
+    """The file and those that it cannot be opened without."""
+    return [path, *(path.with_name(name) for name in result.companions)]
+
+
+def _require_close(logits: Logits, expected: Logits, whole: Logits, tolerance: float) -> None:
+    """Asserts that logits differ by at most `tolerance` of the range of `whole`."""
+    spread = float(np.ptp(whole))
+    share = float(np.abs(logits - expected).max()) / spread
+    assert share <= tolerance, f"the file's logits differ from the program's by {share:.3g} of their range"
 
 
 def _sha256(path: Path) -> str:

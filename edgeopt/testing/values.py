@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,11 @@ import torch
 from edgeopt.networks.capture import to_program
 from edgeopt.options import Augmentation, TrainerSettings
 from edgeopt.plugins.contexts import Budget, PassContext
+from edgeopt.plugins.declarations import PassPlugin
+from edgeopt.plugins.registry import load_registry
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.progress import Silent
+from edgeopt.recipe.lookup import resolve
 from edgeopt.tasks import TASKS
 from edgeopt.testing.network import TinyNet
 from edgeopt.types import Form, ModelState, TrainingData
@@ -61,10 +65,22 @@ def tiny_model(data: TrainingData | None = None) -> ModelState:
     return ModelState(model, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)
 
 
-def tiny_program(data: TrainingData | None = None) -> ModelState:
-    """The same network, captured for any batch."""
+def tiny_program(data: TrainingData | None = None, *, largest_batch: int = 1024) -> ModelState:
+    """The same network, captured for batches of 1 to `largest_batch` images; with 1, for one image alone."""
     data = data or tiny_data()
-    return to_program(tiny_model(data), data.validation)
+    return to_program(replace(tiny_model(data), batch_range=(1, largest_batch)), data.validation)
+
+
+def tiny_int8_program(data: TrainingData | None = None, *, quantizer: str = "xnnpack") -> ModelState:
+    """The same network in int8: quantized by the pass `ptq` with the numerics of a quantizer of that name.
+
+    Raises `RecipeError` with the pip command where torchao or what the quantizer needs is not installed.
+    """
+    data = data or tiny_data()
+    ptq = resolve(PassPlugin, "ptq", {"quantizer": quantizer}, load_registry())
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return ptq.plugin.apply(tiny_model(data), ptq.options, pass_context(Path(folder), data))
 
 
 def pass_context(folder: Path, data: TrainingData | None = None, *, seed: int = 0) -> PassContext:
