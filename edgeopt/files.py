@@ -22,12 +22,18 @@ _ALMOST_FULL_BYTES = 1 << 20
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turns the system's errors of writing into `StorageError`s that say what to do."""
+def storage_errors(path: Path, *, inside: Path | None = None) -> Iterator[None]:
+    """Turns the system's errors of writing into `StorageError`s that say what to do.
+
+    With `inside`, only those of files below that folder, and a full disk: all others are left as they are.
+    """
     try:
         yield
     except OSError as error:
         where = error.filename or path
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if inside is not None and not is_full and not _is_below(error.filename, inside):
+            raise
         match error.errno:
             case errno.ENOSPC | errno.EDQUOT:
                 raise StorageError(f"the disk is full: {where}", hint=_FREE_SPACE) from error
@@ -41,6 +47,10 @@ def storage_errors(path: Path) -> Iterator[None]:
         if _free_bytes(path) < _ALMOST_FULL_BYTES:
             raise StorageError(f"the disk is full: {path}", hint=_FREE_SPACE) from error
         raise
+
+
+def _is_below(file: object, folder: Path) -> bool:
+    return isinstance(file, str) and Path(file).absolute().is_relative_to(folder.absolute())
 
 
 def write_aside(path: Path, data: str | bytes) -> None:

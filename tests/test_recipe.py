@@ -241,3 +241,46 @@ def test_an_option_that_changed_its_name_says_the_new_one(tmp_path: Path) -> Non
     (problem,) = caught.value.problems
     assert problem.location == Location(str(path), 5)
     assert problem.hint == "it is called 'images' now"
+
+
+def test_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    from conftest import TINY_RECIPE
+
+    from edgeopt.recipe.read import read_recipe
+
+    file = tmp_path / "bom.toml"
+    file.write_text(TINY_RECIPE, encoding="utf-8-sig")
+    assert read_recipe(file).name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('[[passes]]\nuse = "fit-stripes"', '[passes]\nuse = "ptq"', "write [[passes]]"),
+        ("schema = 1", "schema = 2", "this edgeopt reads schema 1"),
+        ('name = "tiny"', 'name = "my recipe"', "not made of a-z"),
+    ],
+)
+def test_what_is_easily_written_wrong_is_told_in_plain_words(
+    old: str, new: str, message: str, write_recipe: Callable[[str], Path]
+) -> None:
+    from conftest import TINY_RECIPE
+
+    from edgeopt.recipe.read import read_recipe
+
+    text = TINY_RECIPE.replace(old, new)
+    if new.startswith("[passes]"):
+        text = text.replace('[[passes]]\nuse = "round-weights"\nsteps = 64\n', "")
+    with pytest.raises(RecipeError) as raised:
+        read_recipe(write_recipe(text))
+    assert message in str(raised.value)
+
+
+def test_a_plugin_that_cannot_be_loaded_is_named_where_one_is_missing() -> None:
+    from edgeopt.errors import PluginError, Problem
+    from edgeopt.plugins import PassPlugin
+    from edgeopt.plugins.registry import Registry
+
+    registry = Registry([], [Problem("plugin 'zero' of edgeopt-zero 1.0 cannot be loaded: ImportError: no x")])
+    with pytest.raises(PluginError, match=r"edgeopt-zero 1\.0 cannot be loaded"):
+        registry.get(PassPlugin, "zero-small-weights")

@@ -154,3 +154,32 @@ def test_writing_aside_leaves_the_old_file_when_it_fails(tmp_path: Path) -> None
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
     write_aside(path, json.dumps({}).encode())
     assert path.read_text() == "{}"
+
+
+def test_a_sweep_leaves_what_a_living_run_makes(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    dead = tmp_path / "pending" / f"{'cd' * 32}-1"
+    dead.mkdir(parents=True)
+    os.utime(dead, (0, 0))
+
+    def make_for_days(folder: Path) -> dict[str, object]:
+        os.utime(folder, (0, 0))
+        Store(tmp_path).sweep()
+        (folder / "file.txt").write_text("x")
+        return {}
+
+    result = store.compute(KEY, make_for_days)
+    assert (result.folder / "file.txt").read_text() == "x"
+    assert not dead.exists()
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "denied", "/data/image.jpg"), FileExistsError(17, "x")]
+)
+def test_an_error_of_a_plugin_on_its_own_files_is_its_own(tmp_path: Path, error: OSError) -> None:
+    def fail(folder: Path) -> dict[str, object]:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        Store(tmp_path).compute(KEY, fail)
+    assert raised.value is error

@@ -166,7 +166,9 @@ class Registry:
                 if others
                 else did_you_mean(name, [*words, *self._by_kind[kind]])
             )
-            raise PluginError(Problem(f"there is no {kind.kind} {name!r}", hint or "see `edgeopt plugins`"))
+            unloaded = [problem for problem in self.problems if problem not in self._ambiguous.values()]
+            missing = Problem(f"there is no {kind.kind} {name!r}", hint or "see `edgeopt plugins`")
+            raise PluginError(missing, *unloaded)  # one of those may be the plugin that was meant
         return cast("P", entry.plugin)
 
     def origin(self, plugin: Plugin) -> Origin:

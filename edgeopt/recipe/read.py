@@ -103,7 +103,7 @@ def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises `RecipeError` with every problem of the text, each with its line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise RecipeError(Problem("is not UTF-8 text", "save it as UTF-8", Location(str(path)))) from error
     except OSError as error:
@@ -165,6 +165,15 @@ def problems_of(
                 message = f"{name!r} is missing"
                 hint = f"add a [{name}] table" if name in ("dataset", "model") else None
                 hint = "add an [[exports]] table" if name == "exports" else hint
+            case "tuple_type" if key in (("passes",), ("exports",)):
+                message = f"[{name}] is one table, and {name} are a list"
+                hint = f"write [[{name}]], with two brackets, once for each"
+            case "less_than_equal" if key == ("schema",):
+                message = f"the recipe has schema {_shown(detail['input'])}, and this edgeopt reads schema 1"
+                hint = "update edgeopt, or write the recipe in schema 1"
+            case "string_pattern_mismatch":
+                message = f"{name}: {detail['input']!r} is not made of a-z, 0-9 and single '-' between them"
+                hint = 'as in "mobilenet-shapes-int8"'
             case "value_error":
                 message = f"{name}: {detail['ctx']['error']}"
             case _:
@@ -290,8 +299,10 @@ def _override(values: Any, override: str) -> Problem | None:
     """Applies one `KEY=VALUE` in place; the value is TOML, or plain text where it is not."""
     name, separator, text = override.partition("=")
     example = "as in --set passes.0.epochs=1"
-    if not separator or not name.strip():
+    if not separator:
         return Problem(f"--set {override}: there is no '='", example)
+    if not name.strip():
+        return Problem(f"--set {override}: there is no key before the '='", example)
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):

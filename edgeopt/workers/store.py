@@ -6,6 +6,7 @@ or none. Two runs on one store take turns on a stage: the second finds the first
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -53,30 +54,38 @@ class Store:
     def compute(self, key: str, make: Callable[[Path], dict[str, Json]]) -> Result:
         """The result of `key`: found, or made by `make(folder)`, which writes its files and returns its values.
 
-        Raises `StorageError` when nothing can be written.
+        Raises `StorageError` when nothing can be written into the store; what `make` meets elsewhere is its own.
         """
-        with storage_errors(self.root), self._turn(key):
+        with self._turn(key):
             if found := self.find(key):
                 return found
-            pending = self.root / "pending" / uuid.uuid4().hex
-            pending.mkdir(parents=True)
+            pending = self.root / "pending" / f"{key}-{uuid.uuid4().hex}"
+            with storage_errors(self.root):
+                pending.mkdir(parents=True)
             try:
                 start = time.perf_counter()
-                values = make(pending)
+                with storage_errors(self.root, inside=self.root):
+                    values = make(pending)
                 seconds = time.perf_counter() - start
-                files = {file.relative_to(pending).as_posix(): file.stat().st_size for file in _files(pending)}
-                record = {"values": values, "seconds": seconds, "finished": time.time(), "files": files}
-                (pending / _RESULT).write_text(json.dumps(record, indent=1))
-                folder = self._folder(key)
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                if folder.exists():  # damaged or too old: out of the way first, so that nobody sees a mixture
-                    folder.rename(pending.with_suffix(".old"))
-                pending.rename(folder)
+                with storage_errors(self.root):
+                    folder = self._put(key, pending, values, seconds)
             finally:
                 shutil.rmtree(pending, ignore_errors=True)
                 shutil.rmtree(pending.with_suffix(".old"), ignore_errors=True)
             shutil.rmtree(self._work_folder(key), ignore_errors=True)
             return Result(key, folder, values, seconds)
+
+    def _put(self, key: str, pending: Path, values: dict[str, Json], seconds: float) -> Path:
+        """Completes a result and renames it into place."""
+        files = {file.relative_to(pending).as_posix(): file.stat().st_size for file in _files(pending)}
+        record = {"values": values, "seconds": seconds, "finished": time.time(), "files": files}
+        (pending / _RESULT).write_text(json.dumps(record, indent=1))
+        folder = self._folder(key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():  # damaged or too old: out of the way first, so that nobody sees a mixture
+            folder.rename(pending.with_suffix(".old"))
+        pending.rename(folder)
+        return folder
 
     def forget(self, key: str) -> None:
         """Removes the result of `key`, if there is one, so that it is made again."""
@@ -93,10 +102,26 @@ class Store:
             shutil.rmtree(self._work_folder(key), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Removes half-made results that runs killed more than a day ago left behind."""
+        """Removes half-made results that runs killed more than a day ago left behind, never one that is being made: a
+        pass may train for days before it writes into its folder.
+        """
         for pending in (self.root / "pending").glob("*"):
-            if time.time() - pending.stat().st_mtime > 86_400:
-                shutil.rmtree(pending, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # it was finished just now
+                if time.time() - pending.stat().st_mtime > 86_400 and not self._is_held(pending.name.partition("-")[0]):
+                    shutil.rmtree(pending, ignore_errors=True)
+
+    def _is_held(self, key: str) -> bool:
+        """Whether a living process makes the result of `key`."""
+        from filelock import FileLock, Timeout  # as in `_turn`
+
+        file = self.root / "locks" / f"{key}.lock"
+        if not file.exists():
+            return False
+        try:
+            with FileLock(file, timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def work_dir(self, key: str) -> Path:
         """A folder that outlives a killed run, for checkpoints of the stage; gone when the stage is finished."""
@@ -117,9 +142,14 @@ class Store:
         from filelock import FileLock  # needed only where something is computed
 
         locks = self.root / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{key}.lock"):
+        lock = FileLock(locks / f"{key}.lock")
+        with storage_errors(self.root):
+            locks.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
 
 def _files(folder: Path) -> Iterator[Path]:
