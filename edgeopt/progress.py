@@ -1,4 +1,4 @@
-"""How long work says how far it is; what shows it is elsewhere."""
+"""Protocols by which long work reports its progress; `workers/display.py` shows it."""
 
 from __future__ import annotations
 

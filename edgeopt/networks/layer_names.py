@@ -14,10 +14,12 @@ def named(
     option: str,
     kinds: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, set[str]]:
-    """Those of `layers` that each of `patterns` names: a layer, a module around it, a pattern such as "features.*", or
-    one of `kinds`.
+    """For each of `patterns`, the layers that it selects.
 
-    Raises `NothingChangedError`, which names `option`, for each pattern that fits none.
+    A pattern is the name of a layer, the name of a module that holds layers, a pattern such as "features.*", or one of
+    `kinds`.
+
+    Raises `NothingChangedError`, which names `option`, for each pattern that selects no layer.
     """
     found = {
         pattern: {name for name in layers if any(fnmatchcase(place, pattern) for place in places(name))}

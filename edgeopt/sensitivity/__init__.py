@@ -1,5 +1,4 @@
-"""How much each layer of a network minds being compressed: `edgeopt sensitivity`, and the engine behind it as a
-library.
+"""How much accuracy it costs to compress each layer of a network: `edgeopt sensitivity`, and its engine as a library.
 
 ```
 program ─▶ Network ─▶ Probe ─┐
