@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from edgeopt.plugins import CheckpointError
-from edgeopt_tensorflow.model import are_probabilities, log_of_probabilities
+from edgeopt_tensorflow.model import given_by, log_of_probabilities, two_logits
 from edgeopt_tensorflow.runtime import keras
 from edgeopt_tensorflow.scaling import Rescaling
 
+_NARROW = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 _PASSED_OVER = ("Activation", "Softmax", "Flatten", "Reshape", "Dropout")
 
 
@@ -42,22 +43,39 @@ def as_logits(network: keras.Model, image_size: int) -> tuple[keras.Model, str]:
     """The network with logits as its output, and a word on how that was done.
 
     A softmax of the last layer is taken off, which is exact. Where probabilities come from elsewhere, their logarithm
-    is taken: its softmax gives the same probabilities.
+    is taken: its softmax gives the same probabilities. One output for two classes becomes their two logits.
     """
-    last = _last_layer(network)
-    linear, softmax = keras.activations.linear, keras.activations.softmax
-    if getattr(last, "activation", None) is softmax:
-        last.activation = linear
-        return network, "softmax of the last layer taken off"
-    if isinstance(last, keras.layers.Softmax) and last in network.layers:
-        return keras.Model(network.inputs, last.input, name=network.name), "softmax layer taken off"
-    images = np.random.default_rng(0).normal(size=(4, image_size, image_size, 3)).astype(np.float32)
-    if are_probabilities(np.asarray(network(images, training=False))):
-        return (
-            keras.Model(network.inputs, log_of_probabilities(network.outputs[0]), name=network.name),
-            "logarithm of the probabilities",
-        )
-    return network, "logits as they are"
+    network, note = without_activation(network, keras)
+    gives = given_by(_answers(network, image_size))
+    if network.output_shape[-1] == 1 and note:
+        gives = "one logit"
+    if gives == "probabilities" and not note:
+        logits, note = log_of_probabilities(network.outputs[0]), "logarithm of the probabilities"
+    elif gives.startswith("one"):
+        logits, note = two_logits(network.outputs[0], gives), "one output decoded as two classes"
+    else:
+        return network, note or "logits as they are"
+    return keras.Model(network.inputs, logits, name=network.name), note
+
+
+def without_activation(network: Any, library: Any) -> tuple[Any, str]:
+    """The network without a softmax at its end, or a sigmoid of one output, and a word on what was taken off.
+
+    `library` is the Keras that the network is of.
+    """
+    last = _last_layer(network, library)
+    name = "sigmoid" if network.output_shape[-1] == 1 else "softmax"
+    if getattr(last, "activation", None) is getattr(library.activations, name):
+        last.activation = library.activations.linear
+        return network, f"{name} of the last layer taken off"
+    if name == "softmax" and isinstance(last, library.layers.Softmax) and last in network.layers:
+        return library.Model(network.inputs, last.input, name=network.name), "softmax layer taken off"
+    return network, ""
+
+
+def _answers(network: keras.Model, image_size: int) -> Any:
+    images = np.random.default_rng(0).normal(size=(8, image_size, image_size, 3)).astype(np.float32)
+    return np.asarray(network(images, training=False))
 
 
 def with_head(network: keras.Model, classes: int) -> keras.Model:
@@ -84,9 +102,38 @@ def rescaled(network: keras.Model, change: Rescaling, image_size: int) -> keras.
     return keras.Model(images, network(changed), name=f"rescaled_{network.name}")
 
 
-def _last_layer(network: keras.Model) -> keras.layers.Layer:
+def _last_layer(network: Any, library: Any) -> Any:
     layer: Any = network.layers[-1]
     history = getattr(network.outputs[0], "_keras_history", None)  # the public API does not name an output's layer
     if history is not None:
-        layer = history.operation
-    return _last_layer(layer) if isinstance(layer, keras.Model) else layer
+        layer = history.operation if hasattr(history, "operation") else history.layer
+    return _last_layer(layer, library) if isinstance(layer, library.Model) else layer
+
+
+def in_float32(network: Any) -> Any:
+    """The network with every layer in float32: with mixed_float16, for one, no converter takes its layers."""
+    config = network.get_config()
+    wide = _widened(config)
+    if wide == config:
+        return network
+    copy = type(network).from_config(wide)
+    if not copy.built:
+        copy.build(network.input_shape)
+    copy.set_weights([np.asarray(each, np.float32) if _is_narrow(each) else each for each in network.get_weights()])
+    return copy
+
+
+def _is_narrow(weight: Any) -> bool:
+    return str(weight.dtype) in ("float16", "bfloat16")
+
+
+def _widened(config: Any) -> Any:
+    """A description whose policies and types of half precision are float32."""
+    if isinstance(config, dict):
+        return {
+            name: "float32" if name in ("dtype", "name") and value in _NARROW else _widened(value)
+            for name, value in config.items()
+        }
+    if isinstance(config, list | tuple):
+        return type(config)(map(_widened, config))
+    return config

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +28,16 @@ from edgeopt.plugins import (
     TrainingData,
     first_line,
 )
-from edgeopt_tensorflow.heads import as_logits, rescaled, with_head
-from edgeopt_tensorflow.model import KerasModel, SavedModel, SavedModelNotes, are_probabilities
+from edgeopt_tensorflow.heads import as_logits, in_float32, rescaled, with_head, without_activation
+from edgeopt_tensorflow.model import Answers, KerasModel, SavedModel, SavedModelNotes, given_by
+from edgeopt_tensorflow.old_keras import OldKerasModel, calls_refused, library, load_old_file
 from edgeopt_tensorflow.options import KERAS, KerasFileOptions, KerasReaderOptions, Scale
 from edgeopt_tensorflow.runtime import keras, tf
 from edgeopt_tensorflow.scaling import rescaling
 
 _CODE = ("Lambda", "__lambda__", "function", "TFSMLayer")
 _FORBIDDEN = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles"}
+_MODULES = ("keras", "builtins")
 _ONE = "edgeopt takes models of one image input and one output"
 
 
@@ -50,9 +53,23 @@ def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
         if count != classes:
             raise _other_classes(count, classes, "a SavedModel's last layer cannot be replaced; give a .keras file")
         return _state(saved, data.classes, data.preprocessing, {"file": path.name, "trainable": False})
-    network = load_keras_file(path, "path")
+    network = open_keras_file(path, "path")
     _require_one(network, path)
     _require_size(network, path, size)
+    if not isinstance(network, keras.Model):
+        if options.replace_head:
+            raise CheckpointError(
+                Problem(
+                    f"{path} is a file of Keras 2, whose last layer cannot be replaced",
+                    "leave replace_head out, or save the network with Keras 3",
+                    option="replace_head",
+                )
+            )
+        old = _old_model(network, data.preprocessing, options.scale, size)
+        count = _classes_of(old, size)
+        if count != classes:
+            raise _other_classes(count, classes, "a Keras 2 file's last layer cannot be replaced; save it with Keras 3")
+        return _state(old, data.classes, data.preprocessing, {"file": path.name, "trainable": False})
     fresh = options.replace_head
     network, note = (with_head(network, classes), "replaced") if fresh else as_logits(network, size)
     count = network.output_shape[-1]
@@ -68,15 +85,18 @@ def read(path: Path, options: KerasReaderOptions) -> ModelState:
     if path.is_dir():
         size = options.image_size or _size_of_signature(path)
         preprocessing = Preprocessing(size, size, size, options.mean, options.std)
-        model: KerasModel | SavedModel = open_saved_model(path, preprocessing, options.scale, size)
+        model: Answers = open_saved_model(path, preprocessing, options.scale, size)
     else:
-        network = load_keras_file(path)
+        network = open_keras_file(path)
         _require_one(network, path)
         size = options.image_size or _size_of(network, path)
         _require_size(network, path, size)
         preprocessing = Preprocessing(size, size, size, options.mean, options.std)
-        network, _ = as_logits(network, size)
-        model = KerasModel(_on_scale(network, preprocessing, options.scale, size))
+        if isinstance(network, keras.Model):
+            network, _ = as_logits(network, size)
+            model = KerasModel(_on_scale(network, preprocessing, options.scale, size))
+        else:
+            model = _old_model(network, preprocessing, options.scale, size)
     count = _classes_of(model, size)
     names = options.classes or tuple(str(index) for index in range(count))
     if len(names) != count:
@@ -87,15 +107,45 @@ def read(path: Path, options: KerasReaderOptions) -> ModelState:
 # ---- Keras's own files ---------------------------------------------------------------------------------------------
 
 
-def load_keras_file(path: Path, option: str | None = None) -> keras.Model:
-    """The model of a `.keras` or `.h5` file.
+def open_keras_file(path: Path, option: str | None = None) -> Any:
+    """The model of a `.keras` or `.h5` file: of Keras, or of tf-keras where Keras 2 wrote it and Keras 3 lacks what it
+    uses. Weights of half precision are widened to float32, in which files are made.
 
     Raises `CheckpointError` for a damaged file, one of weights alone, and layers that are code.
     """
+    config, version = _checked_config(path, option)
+    if version.startswith("2."):
+        for name, why in calls_refused(config):
+            raise _is_code(path, name, why, option)
+        try:
+            return load_keras_file(path, option)
+        except CheckpointError:
+            return in_float32(load_old_file(path, option))
+    return load_keras_file(path, option)
+
+
+def load_keras_file(path: Path, option: str | None = None) -> keras.Model:
+    """The model of a `.keras` or `.h5` file that Keras 3 reads, in float32.
+
+    Raises `CheckpointError` for a damaged file, one of weights alone, and layers that are code.
+    """
+    _checked_config(path, option)
+    try:
+        with quiet():
+            network = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises many types
+        raise _unreadable(path, error, option) from error
+    if not isinstance(network, keras.Model):
+        raise CheckpointError(Problem(f"{path} holds a {type(network).__name__}, not a model", option=option))
+    return in_float32(network)
+
+
+def _checked_config(path: Path, option: str | None) -> tuple[Json, str]:
+    """The network's description, without code in it, and the version of Keras that wrote it."""
     if not path.is_file():
         raise CheckpointError(Problem(f"{path} does not exist", "give the path of a .keras or .h5 file", option=option))
     try:
-        config = _config(path)
+        config, version = _config(path)
     except Exception as error:  # zipfile, h5py and json raise many types for a damaged file
         raise _unreadable(path, error, option) from error
     if config is None:
@@ -106,41 +156,51 @@ def load_keras_file(path: Path, option: str | None = None) -> keras.Model:
                 option=option,
             )
         )
-    for name, why in _refusals(config):
-        raise CheckpointError(
-            Problem(
-                f"{path}: layer {name!r} {why}, which edgeopt does not run from a file",
-                "build the network of Keras's own layers, or save it as a SavedModel",
-                option=option,
-            )
+    for name, why in _refusals(config, ("keras", "builtins", "tf_keras") if version.startswith("2.") else _MODULES):
+        raise _is_code(path, name, why, option)
+    return config, version
+
+
+def _is_code(path: Path, name: str, why: str, option: str | None) -> CheckpointError:
+    return CheckpointError(
+        Problem(
+            f"{path}: layer {name!r} {why}, which edgeopt does not run from a file",
+            "build the network of Keras's own layers, or save it as a SavedModel",
+            option=option,
         )
-    try:
-        with quiet():
-            network = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises many types
-        raise _unreadable(path, error, option) from error
-    if not isinstance(network, keras.Model):
-        raise CheckpointError(Problem(f"{path} holds a {type(network).__name__}, not a model", option=option))
-    return network
+    )
 
 
-def _config(path: Path) -> Json:
-    """The network's description, None where a file has none."""
+def _old_model(network: Any, preprocessing: Preprocessing, scale: Scale, size: int) -> OldKerasModel:
+    """A network of tf-keras that answers in logits images that `preprocessing` normalized."""
+    network, note = without_activation(network, library())
+    images = np.random.default_rng(0).normal(size=(8, size, size, 3)).astype(np.float32)
+    gives = given_by(np.asarray(network(images, training=False)))
+    if note:
+        gives = "one logit" if gives.startswith("one") else "logits"
+    return OldKerasModel(network, rescaling(preprocessing, scale), gives)
+
+
+def _config(path: Path) -> tuple[Json, str]:
+    """The network's description, None where a file has none, and the version of Keras that wrote it."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("config.json"))
+            version = json.loads(archive.read("metadata.json")).get("keras_version", "")
+            return json.loads(archive.read("config.json")), str(version)
     import h5py  # comes with Keras
 
     with h5py.File(path, "r") as file:
         text = file.attrs.get("model_config")
-        return None if text is None else json.loads(text)
+        version = file.attrs.get("keras_version", "")
+        version = version.decode() if isinstance(version, bytes) else str(version)
+        return (None if text is None else json.loads(text)), version
 
 
-def _refusals(config: Json, name: str = "") -> Iterator[tuple[str, str]]:
+def _refusals(config: Json, modules: Sequence[str], name: str = "") -> Iterator[tuple[str, str]]:
     """Layers of a description that are code, or are defined outside Keras, each with what is wrong."""
     if isinstance(config, list):
         for each in config:
-            yield from _refusals(each, name)
+            yield from _refusals(each, modules, name)
     if not isinstance(config, dict):
         return
     inner = config.get("config")
@@ -149,10 +209,10 @@ def _refusals(config: Json, name: str = "") -> Iterator[tuple[str, str]]:
         kind, module = config["class_name"], config.get("module")
         if kind in _CODE:
             yield name, f"is code ({kind})"
-        elif module and module.split(".")[0] not in ("keras", "builtins"):
+        elif module and module.split(".")[0] not in modules:
             yield name, f"is defined in {module}"
     for each in config.values():
-        yield from _refusals(each, name)
+        yield from _refusals(each, modules, name)
 
 
 def _unreadable(path: Path, error: Exception, option: str | None) -> CheckpointError:
@@ -219,13 +279,13 @@ def open_saved_model(path: Path, preprocessing: Preprocessing, scale: Scale, siz
             f"{path}: its input {name} is {tuple(spec.shape)}, not images (n, {size}, {size}, 3)", hint=_ONE
         )
     change = rescaling(preprocessing, scale)
-    notes = SavedModelNotes(signature, name, output, batch, change.scale, change.offset, gives_probabilities=False)
+    notes = SavedModelNotes(signature, name, output, batch, change.scale, change.offset, "logits")
     model = SavedModel(path, notes)
     images = np.random.default_rng(0).normal(size=(batch or 4, 3, size, size)).astype(np.float32)
     logits = model.logits(images)
     if logits.ndim != 2:
         raise CheckpointError(f"{path}: its output {output} is {logits.shape}, not one value a class", hint=_ONE)
-    return SavedModel(path, replace(notes, gives_probabilities=are_probabilities(logits)))
+    return SavedModel(path, replace(notes, gives=given_by(logits)))
 
 
 def _signature(path: Path) -> tuple[str, str, tf.TensorSpec, str]:
@@ -284,7 +344,7 @@ _SAVE = "write it again, with model.export(folder) of Keras or tf.saved_model.sa
 # ---- both ----------------------------------------------------------------------------------------------------------
 
 
-def _classes_of(model: KerasModel | SavedModel, size: int) -> int:
+def _classes_of(model: Answers, size: int) -> int:
     return int(model.logits(np.zeros((1, 3, size, size), np.float32)).shape[1])
 
 
@@ -295,7 +355,7 @@ def _other_classes(count: int, classes: int, hint: str) -> RecipeError:
 
 
 def _state(
-    model: KerasModel | SavedModel, classes: tuple[str, ...], preprocessing: Preprocessing, facts: dict[str, Json]
+    model: Answers, classes: tuple[str, ...], preprocessing: Preprocessing, facts: dict[str, Json]
 ) -> ModelState:
     return ModelState(
         model,

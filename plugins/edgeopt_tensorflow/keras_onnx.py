@@ -11,7 +11,7 @@ from edgeopt.export.predictor import input_of, quiet
 from edgeopt.files import write_aside
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, Problem, TensorInfo, first_line
 from edgeopt_onnx.session import open_session
-from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, KerasModel, SavedModel
+from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, Answers
 from edgeopt_tensorflow.runtime import tf
 
 CARD_KEY = "edgeopt_card"
@@ -20,7 +20,7 @@ CARD_KEY = "edgeopt_card"
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
-def write_onnx(model: KerasModel | SavedModel, state: ModelState, opset: int, context: ExportContext) -> ExportResult:
+def write_onnx(model: Answers, state: ModelState, opset: int, context: ExportContext) -> ExportResult:
     """Writes the state's model to `context.path`: float32, NCHW, any batch that the model takes.
 
     Raises `ExportError` where tf2onnx has no translation, or ONNX Runtime cannot open what it made.
@@ -40,7 +40,7 @@ def write_onnx(model: KerasModel | SavedModel, state: ModelState, opset: int, co
     return ExportResult(given, returned, facts=facts)
 
 
-def _converted(model: KerasModel | SavedModel, size: int, opset: int) -> onnx.ModelProto:
+def _converted(model: Answers, size: int, opset: int) -> onnx.ModelProto:
     import tf2onnx
 
     spec = tf.TensorSpec([model.fixed_batch, size, size, 3], tf.float32, name=INPUT_NAME)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from edgeopt.plugins import Logits
 
+Gives: TypeAlias = Literal["logits", "probabilities", "one logit", "one probability"]
+"""What a network's outputs are; one value stands for two classes, as behind a sigmoid."""
+
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
 _FILE = "model.keras"
@@ -31,7 +34,7 @@ _NOTES = "notes.json"
 _SMALLEST_PROBABILITY = 1e-7
 
 
-class _Answers:
+class Answers:
     """What both kinds of models share: answering a NumPy batch, and being traced for a converter."""
 
     fixed_batch: int | None = None
@@ -68,7 +71,7 @@ class _Answers:
 
 
 @dataclass(frozen=True, eq=False)
-class KerasModel(_Answers):
+class KerasModel(Answers):
     """A Keras network that takes images as the state's preprocessing normalizes them, NHWC, and gives logits."""
 
     network: keras.Model
@@ -102,11 +105,11 @@ class SavedModelNotes:
     batch: int | None
     scale: tuple[float, ...]
     offset: tuple[float, ...]
-    gives_probabilities: bool
+    gives: Gives
 
 
 @dataclass(frozen=True, eq=False)
-class SavedModel(_Answers):
+class SavedModel(Answers):
     """A SavedModel without Keras's description: it answers and can be converted, and cannot be trained."""
 
     folder: Path
@@ -131,8 +134,7 @@ class SavedModel(_Answers):
     def answer(self, images: tf.Tensor) -> tf.Tensor:
         scaled = images * tf.constant(self.notes.scale) + tf.constant(self.notes.offset)
         given = self._signature(**{self.notes.input: scaled})[self.notes.output]
-        values = tf.cast(given, tf.float32)
-        return tf.math.log(tf.maximum(values, _SMALLEST_PROBABILITY)) if self.notes.gives_probabilities else values
+        return to_logits(tf.cast(given, tf.float32), self.notes.gives)
 
     @cached_property
     def _signature(self) -> Any:
@@ -151,10 +153,35 @@ def load_saved_model(folder: Path) -> SavedModel:
     return SavedModel(folder / _FOLDER, notes)
 
 
-def tensorflow_model(state: ModelState) -> KerasModel | SavedModel:
+def write_saved(function: Any, network: Any, notes: SavedModelNotes, folder: Path) -> None:
+    """Writes a concrete function and the network that it calls as `load_saved_model` reads it."""
+    kept = tf.Module()
+    kept.network = network
+    tf.saved_model.save(kept, str(folder / _FOLDER), signatures={notes.signature: function})
+    (folder / _NOTES).write_text(json.dumps(asdict(notes)))
+
+
+def to_logits(values: tf.Tensor, gives: Gives) -> tf.Tensor:
+    """Logits (n, classes) of what a network gives; one value becomes the logits of two classes, 0 for the first."""
+    if gives == "probabilities":
+        return tf.math.log(tf.maximum(values, _SMALLEST_PROBABILITY))
+    if gives == "one probability":
+        inside = tf.clip_by_value(values, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
+        values = tf.math.log(inside) - tf.math.log(1 - inside)
+    return tf.concat([tf.zeros_like(values), values], axis=1) if gives.startswith("one") else values
+
+
+def given_by(values: NDArray[np.float32]) -> Gives:
+    """What the outputs (n, classes) of a network are, as far as some of them tell."""
+    if values.shape[1] == 1:
+        return "one probability" if ((values >= 0) & (values <= 1)).all() else "one logit"
+    return "probabilities" if are_probabilities(values) else "logits"
+
+
+def tensorflow_model(state: ModelState) -> Answers:
     """The state's model, which is one of this package's."""
     model: ForeignModel = state.foreign
-    if not isinstance(model, KerasModel | SavedModel):
+    if not isinstance(model, Answers):
         raise ExportError(f"a {type(model).__name__} is no model of TensorFlow")
     return model
 
@@ -162,6 +189,14 @@ def tensorflow_model(state: ModelState) -> KerasModel | SavedModel:
 def log_of_probabilities(probabilities: Any) -> Any:
     """Logits, up to a constant of each image, of a network's probabilities; a Keras operation, which can be saved."""
     return keras.ops.log(keras.ops.maximum(probabilities, _SMALLEST_PROBABILITY))
+
+
+def two_logits(value: Any, gives: Gives) -> Any:
+    """The logits of two classes of a network's only output; a Keras operation, which can be saved."""
+    if gives == "one probability":
+        inside = keras.ops.clip(value, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
+        value = keras.ops.log(inside) - keras.ops.log(1 - inside)
+    return keras.ops.concatenate([keras.ops.zeros_like(value), value], axis=1)
 
 
 def are_probabilities(values: NDArray[np.float32]) -> bool:

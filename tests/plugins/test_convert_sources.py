@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +124,39 @@ def test_names_that_tensorflow_cannot_take_are_changed(tmp_path):
     write(tmp_path / "names.onnx", nodes, constants)
     done = edgeopt("names.onnx", "--to", "tflite", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def keras_found(tmp_path_factory):
+    script = Path(__file__).with_name("keras_sources.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path_factory.mktemp("keras"))],
+        env={**os.environ, "OMP_NUM_THREADS": "2,1"},  # as OpenMP allows it, a number for each level
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("mixed_float16.keras", 5e-3),
+        ("mixed_bfloat16.keras", 3e-2),
+        ("float16.keras", 5e-3),
+        ("sigmoid.keras", 1e-5),
+        ("old.h5", 1e-5),
+        ("old.keras", 1e-5),
+    ],
+)
+def test_keras_files_of_any_age_and_precision_answer_as_their_networks(name, limit, keras_found):
+    """Half precision differs from float32 by its own rounding: 2**-11 of a value, 2**-8 for bfloat16."""
+    assert keras_found[name] < limit
+
+
+def test_a_network_of_keras_2_is_kept_and_its_calls_are_arithmetic(keras_found):
+    assert keras_found["kept"] < 1e-5
+    assert "calls io.read_file, which edgeopt does not run from a file" in keras_found["refused"]
