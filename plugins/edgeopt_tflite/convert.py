@@ -53,7 +53,7 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
     quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config())
     numerics = QuantConfig(pt2e_quantizer=quantizer) if is_quantized(program) else None
     plain = _settled(program.module(check_guards=False))
-    marked = mark_float_layers(program, plain) if is_quantized(program) else 0
+    marked = mark_float_layers(program, plain) if is_quantized(program) else None
     module = _OneImage(plain, takes_pixels)
     module.training = False  # `eval` refuses to go into an exported program, which has no modes
     litert_torch.config.show_progress = False
@@ -63,9 +63,9 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
             content: bytes = model.model_content()
         except Exception as error:  # litert-torch, JAX and MLIR raise many types; all mean that it cannot be converted
             raise _explained(error, program) from error
-    if marked:
+    if marked is not None and marked.count:
         graph = Graph(content)
-        unmark_float_layers(graph)
+        unmark_float_layers(graph, marked)
         content = graph.to_bytes()
     return content
 

@@ -394,6 +394,33 @@ def test_a_layer_that_the_program_keeps_in_float_is_float_in_the_file(tmp_path: 
     np.testing.assert_allclose(predictor.predict(batch.numpy()), expected, atol=0.12 * np.ptp(expected))
 
 
+class Waves(torch.nn.Module):
+    """A layer between two others, and a cosine of a sine behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 8, 3, 2)
+        self.middle = torch.nn.Conv2d(8, 8, 3)
+        self.last = torch.nn.Conv2d(8, 5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.cos(torch.sin(self.middle(torch.relu(self.stem(x)))))).mean((2, 3))
+
+
+def test_a_networks_own_cosine_of_a_sine_stays_beside_float_layers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    quantizer = NarrowingQuantizer(build_xnnpack(per_channel=True, qat=False), BitRules(layers={"middle": IN_FLOAT}))
+    prepared = prepare_ptq(capture(Waves().eval()), quantizer)
+    calibrate(prepared, [images(16)])
+    program = capture(convert_quantized(prepared))
+    artifact = export(state_of(program, "int8"), tmp_path)
+    kinds = Graph(artifact.path.read_bytes()).kinds()
+    assert (kinds["SIN"], kinds["COS"]) == (1, 1)
+    expected = outputs(program, batch := images(3)).numpy()
+    found = TflitePredictor(artifact.path, threads=1).predict(batch.numpy())
+    np.testing.assert_allclose(found, expected, atol=0.12 * np.ptp(expected))
+
+
 def test_a_file_that_litert_cannot_open_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="RFFT2D"):  # its kernel takes powers of two alone
         export(state_of(capture(odd_net("fft")), classes=NAMES[:4]), tmp_path)
