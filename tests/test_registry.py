@@ -148,3 +148,19 @@ def test_convert_refuses_what_two_plugins_claim(plugin_file, tmp_path):
     (tmp_path / "model.abc").touch()
     with pytest.raises(PluginError, match="two readers open"):
         make_conversion(ConversionRequest(str(tmp_path / "model.abc"), "onnx"), load_registry(files))
+
+
+@pytest.mark.parametrize("annotation", ["list[Use[QuantizerPlugin]]", "Table", "Table | None"])
+def test_a_reference_that_would_not_be_looked_up_is_refused_by_name(plugin_file, annotation):
+    text = f"""class Table(Options):
+    quantizer: Use[QuantizerPlugin] = Field(None, description="x")
+
+
+class MyOptions(Options):
+    inner: {annotation} = Field(None, description="x")
+
+
+"""
+    line = PASS.strip().replace("Options", "MyOptions")
+    with pytest.raises(PluginError, match="referred to inside option inner"):
+        load_registry([plugin_file("from pydantic import Field\n\n\n" + text + hook("passes", line))])

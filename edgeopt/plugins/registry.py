@@ -30,6 +30,7 @@ from edgeopt.plugins.declarations import (
     ReaderPlugin,
     kind_of,
 )
+from edgeopt.plugins.use import misplaced_references
 
 P = TypeVar("P", bound=Plugin)
 
@@ -267,6 +268,11 @@ def _given(declarations: Any, kind: type[Plugin]) -> Iterator[Plugin]:
     for plugin in declarations:
         if not isinstance(plugin, kind):
             raise PluginError(f"{kind.hook} gave a {type(plugin).__name__}, not a {kind.__name__}")
+        if misplaced := misplaced_references(plugin.options):
+            raise PluginError(
+                f"{plugin.kind} {plugin.name!r}: a plugin is referred to inside option {', '.join(misplaced)}",
+                hint="let an option of its own refer to it: inside lists and tables none is looked up",
+            )
         yield plugin
 
 

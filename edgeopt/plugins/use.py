@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from edgeopt.options import to_json
@@ -82,3 +83,20 @@ def reference_words(annotation: Any) -> tuple[str, ...]:
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return tuple(word for inner in get_args(annotation) for word in reference_words(inner))
+
+
+def misplaced_references(options: type[BaseModel]) -> list[str]:
+    """The options whose type holds a `Use` where it is not looked up: in a list, or in a table inside the options."""
+    found = []
+    for name, option in options.model_fields.items():
+        annotation = option.annotation
+        direct = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+        if any(_holds_reference(each) for each in direct if get_origin(each) is not Use):
+            found.append(name)
+    return found
+
+
+def _holds_reference(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(_holds_reference(option.annotation) for option in annotation.model_fields.values())
+    return get_origin(annotation) is Use or any(_holds_reference(each) for each in get_args(annotation))
