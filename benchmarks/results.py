@@ -86,8 +86,7 @@ def read_run(report: Report) -> Run:
     return Run(
         data=f"{dataset.name}, {len(dataset.classes)} classes at {edge} px, {dataset.splits.get('train', 0)} training and "
         f"{dataset.splits.get('test', 0)} test images",
-        machine=f"{machine.processor}, {machine.cores} cores"
-        + (f", {machine.accelerator}" if machine.accelerator else ""),
+        machine=f"{machine.processor}, {machine.cores} cores",
         commit=machine.commit or f"unknown, edgeopt {report.edgeopt}",
         finished=(report.finished or "")[:10],
         figures=tuple(_figure(row, _stage(row, report.rows)) for row in report.rows),

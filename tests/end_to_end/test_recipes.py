@@ -97,6 +97,7 @@ def test_no_recipe_is_forgotten() -> None:
     names = [read_recipe(file).name for file in RECIPES.rglob("*.toml")]
     assert len(set(names)) == len(names)  # a run of one would overwrite that of the other
     assert {file.stem for file in RECIPES.glob("*.toml")} == {
+        "mobilenetv2_camera_int8",
         "mobilenetv3_qat_android",
         "resnet18_digits_ptq",
         "stanford_dogs_mobilenetv3_qat_android",
@@ -213,7 +214,7 @@ def test_dynamic_int8_of_shapes(tmp_path: Path) -> None:
 def test_camera_pixels_of_shapes(tmp_path: Path) -> None:
     """An int8 file that normalizes inside, of a network whose sums lie between two steps now and then."""
     report = smoke(
-        "shapes/mobilenetv2_camera_int8",
+        "mobilenetv2_camera_int8",
         tmp_path,
         *TINY,
         "dataset.images=480",
