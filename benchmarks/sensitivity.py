@@ -34,7 +34,7 @@ from edgeopt.plugins.registry import load_registry
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
 from edgeopt.sensitivity.network import Network
-from edgeopt.sensitivity.scan import Images, ScanSettings, scan
+from edgeopt.sensitivity.scan import ScannedImages, ScanSettings, scan
 from edgeopt.sensitivity.table import Scan
 from edgeopt.types import ModelState, TrainingData
 
@@ -153,7 +153,7 @@ def compare(experiment: Experiment, threads: int, folder: Path) -> Outcome:
         return recommended(drops, levels, use.plugin.levels.untouched, settings.threshold or 0.0)
 
     def scanned() -> Scan:
-        images = Images.drawn(data.validation, data.preprocessing, settings)
+        images = ScannedImages.drawn(data.validation, data.preprocessing, settings)
         return scan(network, probe, use.plugin.name, levels, use.plugin.levels.untouched, images, settings, Silent())
 
     found, scan_seconds = timed(scanned)

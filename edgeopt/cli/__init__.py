@@ -10,22 +10,27 @@ import typer
 
 from edgeopt.cli import complete
 from edgeopt.cli.failures import GOES_ON, NOTHING_KEPT, failures_shown
-from edgeopt.cli.help import Command, Group
+from edgeopt.cli.help import Command, GroupedCommands
 
 app = typer.Typer(
     name="edgeopt",
     help="One recipe, every edge runtime, numbers you can trust.",
     no_args_is_help=True,
-    cls=Group,
+    cls=GroupedCommands,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # our own pages: see `edgeopt.cli.help`
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 a bug, 2 a mistake in what was given, 3 a missed gate, 130 interrupted.",
 )
 plugins_app = typer.Typer(
-    help="Show the plugins that recipes can use.", cls=Group, rich_markup_mode=None, invoke_without_command=True
+    help="Show the plugins that recipes can use.",
+    cls=GroupedCommands,
+    rich_markup_mode=None,
+    invoke_without_command=True,
 )
-new_app = typer.Typer(help="Write the start of something new.", cls=Group, rich_markup_mode=None, no_args_is_help=True)
+new_app = typer.Typer(
+    help="Write the start of something new.", cls=GroupedCommands, rich_markup_mode=None, no_args_is_help=True
+)
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(new_app, name="new")
 

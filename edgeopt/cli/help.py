@@ -25,7 +25,7 @@ class Command(TyperCommand):
         typer.echo(_page(self, ctx), color=colour())
 
 
-class Group(TyperGroup):
+class GroupedCommands(TyperGroup):
     """A group of commands with our help page; commands stand in the order in which they were declared."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 — typer's signature
@@ -37,7 +37,7 @@ def colour() -> bool | None:
     return False if os.environ.get("NO_COLOR") else None
 
 
-def _page(command: Command | Group, context: Any) -> str:
+def _page(command: Command | GroupedCommands, context: Any) -> str:
     """Usage, description, and a list each of arguments, options and commands."""
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
@@ -47,7 +47,7 @@ def _page(command: Command | Group, context: Any) -> str:
     for title, kind in (("arguments", "argument"), ("options", "option")):
         records = (each.get_help_record(context) for each in parameters if each.param_type_name == kind)
         parts.append(_rows(title, [record for record in records if record], width))
-    if isinstance(command, Group):
+    if isinstance(command, GroupedCommands):
         commands = ((name, command.get_command(context, name)) for name in command.list_commands(context))
         parts.append(
             _rows("commands", [(name, each.get_short_help_str(400)) for name, each in commands if each], width)

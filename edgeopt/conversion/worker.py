@@ -48,7 +48,7 @@ _SEED = 17
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class ComparedImages:
     """Images without labels, uint8 (n, size, size, 3), as a split."""
 
     images: Pixels
@@ -66,13 +66,15 @@ class Images:
         return self.images[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)]
 
 
-def patterns(size: int) -> Images:
+def patterns(size: int) -> ComparedImages:
     """Images for a comparison where no data set is named: soft random blotches at several scales, always the same
     ones.
     """
     random = np.random.default_rng(_SEED)
     grids = [min(2 ** (1 + image % 5), size) for image in range(_PATTERNS)]
-    return Images(np.stack([_enlarged(random.integers(0, 256, (grid, grid, 3), np.uint8), size) for grid in grids]))
+    return ComparedImages(
+        np.stack([_enlarged(random.integers(0, 256, (grid, grid, 3), np.uint8), size) for grid in grids])
+    )
 
 
 def main(events: Events) -> None:
@@ -88,7 +90,7 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
     source = conversion.reader.plugin.read(conversion.source, conversion.reader.options)
     data = _data(conversion, source, folder, events)
     split = data.test if data else patterns(source.preprocessing.image_size)
-    shown = Images(split.pixels(range(min(IMAGES, len(split)))))
+    shown = ComparedImages(split.pixels(range(min(IMAGES, len(split)))))
     np.save(folder / "pixels.npy", shown.images)
     np.save(folder / "logits.npy", program_logits(source, shown, events, "answers of the source"))
     state = _passed(conversion, source, data, folder, events)
@@ -122,7 +124,7 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
 
 def _answer(conversion: Conversion, folder: Path, file: Path, events: Events) -> None:
     made = from_text(ConvertedFile, (folder / CONVERTED).read_text())
-    shown = Images(np.load(folder / "pixels.npy"))
+    shown = ComparedImages(np.load(folder / "pixels.npy"))
     with conversion.exporter.plugin.opened(file, 1) as predictor:
         logits = file_logits(predictor, shown, feeder(made.holds, made.preprocessing), events, "answers of the file")
     expected = np.load(folder / "logits.npy")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgeopt.arrays import Labels, Logits
     from edgeopt.preprocessing import Preprocessing
 
-__all__ = ["Images", "ScanSettings", "scan"]
+__all__ = ["ScanSettings", "ScannedImages", "scan"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ _LONGEST_ROUND = 8  # batches between two looks, after which a killed scan goes 
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class ScannedImages:
     """Labelled images in the order in which a scan sees them, and how they become inputs."""
 
     split: Split
@@ -50,11 +50,11 @@ class Images:
     batches: tuple[tuple[int, ...], ...]
 
     @staticmethod
-    def drawn(split: Split, preprocessing: Preprocessing, settings: ScanSettings) -> Images:
+    def drawn(split: Split, preprocessing: Preprocessing, settings: ScanSettings) -> ScannedImages:
         """Images of `split` in an order drawn by the seed."""
         order = np.random.default_rng(settings.seed).permutation(len(split))[: settings.images].tolist()
         size = settings.batch_size
-        return Images(
+        return ScannedImages(
             split, preprocessing, tuple(tuple(order[start : start + size]) for start in range(0, len(order), size))
         )
 
@@ -73,7 +73,7 @@ def scan(
     of: str,
     levels: Sequence[float],
     untouched: float,
-    images: Images,
+    images: ScannedImages,
     settings: ScanSettings,
     progress: Progress,
     checkpoint: Path | None = None,
@@ -104,7 +104,7 @@ def scan(
     )
 
 
-def _reference(network: Network, images: Images, workers: _Workers, progress: Progress) -> list[Logits]:
+def _reference(network: Network, images: ScannedImages, workers: _Workers, progress: Progress) -> list[Logits]:
     """The float network's logits of each batch."""
     with progress.bar("answers of the float network", len(images.batches)) as bar:
         futures: list[Future[Logits]] = []
@@ -130,7 +130,7 @@ class _Scanner:
         network: Network,
         probe: Probe,
         levels: tuple[float, ...],
-        images: Images,
+        images: ScannedImages,
         settings: ScanSettings,
         reference: Sequence[Logits],
         workers: _Workers,

@@ -51,7 +51,7 @@ def _scan(bench: Workbench, planned: PlannedScan, request: SensitivityRequest, c
     from edgeopt.errors import NothingChangedError
     from edgeopt.networks.capture import to_program  # torch, from here on
     from edgeopt.sensitivity.network import Network
-    from edgeopt.sensitivity.scan import Images, scan
+    from edgeopt.sensitivity.scan import ScannedImages, scan
 
     data = bench.training()
     state = to_program(bench.state(bench.plan.float_stage.name), data.validation)
@@ -60,7 +60,7 @@ def _scan(bench: Workbench, planned: PlannedScan, request: SensitivityRequest, c
     probe = plugin.prepare(network, lambda: _batches(state, data, request.settings.batch_size), planned.probe.options)
     if not probe.layers:
         raise NothingChangedError(f"the model has no layer that {plugin.name!r} can change")
-    images = Images.drawn(data.validation, state.preprocessing, request.settings)
+    images = ScannedImages.drawn(data.validation, state.preprocessing, request.settings)
     return scan(
         network,
         probe,

@@ -24,7 +24,7 @@ Event = dict[str, Json]
 _HELPER = "LOCAL_RANK"
 
 
-class Job(Protocol):
+class WorkerJob(Protocol):
     """What a worker is to do, a frozen dataclass: `module` is run with its JSON in a file."""
 
     @property
@@ -68,7 +68,7 @@ class Workers:
         for job in self._folder.glob(f"job-{os.getpid()}-*.json"):
             job.unlink(missing_ok=True)
 
-    def start(self, job: Job, label: str, threads: int | None = None) -> Worker:
+    def start(self, job: WorkerJob, label: str, threads: int | None = None) -> Worker:
         """Starts a worker; `threads` bounds the threads of its numeric libraries."""
         with self._lock:
             if self._closed:
@@ -96,7 +96,7 @@ class Workers:
             with self._lock:
                 self._alive.discard(worker)
 
-    def run(self, job: Job, label: str, threads: int | None = None, limit_s: float | None = None) -> None:
+    def run(self, job: WorkerJob, label: str, threads: int | None = None, limit_s: float | None = None) -> None:
         """Starts a worker and waits until it is done, or says nothing for `limit_s`."""
         self.finish(self.start(job, label, threads), limit_s)
 

@@ -73,7 +73,7 @@ def fit_taught(
     without = fit(control, context.data, task, options, context, hooks, f"{label}, {_CONTROL}")
     answered = [answers(each, context, hooks, options.batch_size) for each in (control, module)]
     paired = task.compare(answered[0][0], answered[1][0], answered[0][1])
-    comparison = Comparison(result, without, task.metric, paired)
+    comparison = TeacherComparison(result, without, task.metric, paired)
     return replace(
         result,
         facts={**result.facts, **comparison.facts()},
@@ -97,7 +97,7 @@ def answers(module: nn.Module, context: PassContext, hooks: FitHooks, batch_size
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TeacherComparison:
     """A training with a teacher and the same one without, on the same validation images.
 
     `paired` counts the images that the control alone and that the taught model alone answers rightly.

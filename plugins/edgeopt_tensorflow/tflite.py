@@ -38,7 +38,7 @@ _TYPES = {"float32": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
 
 
 @dataclass(frozen=True)
-class Conversion:
+class TfliteConversion:
     """What is to be made of a function."""
 
     precision: Precision
@@ -68,7 +68,7 @@ def write_tflite(
                 yield state.preprocessing.normalize(split.pixels([index])).transpose(0, 2, 3, 1)
                 bar.advance()
 
-    graph = Graph(convert(function, Conversion(options.precision, options.quantized_io, calibration)))
+    graph = Graph(convert(function, TfliteConversion(options.precision, options.quantized_io, calibration)))
     facts = _facts(graph)
     _require_precision(options.precision, facts)
     graph.compact(INPUT_NAME, OUTPUT_NAME)
@@ -88,7 +88,7 @@ def write_tflite(
     )
 
 
-def convert(function: Any, wanted: Conversion) -> bytes:
+def convert(function: Any, wanted: TfliteConversion) -> bytes:
     """The bytes of a `.tflite` file of a concrete function whose one input is float32.
 
     Variables become constants first: the converter leaves those of Keras 3 as resources, and then quantizes nothing.

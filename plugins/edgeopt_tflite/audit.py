@@ -24,7 +24,7 @@ _BUG = "this is a bug in edgeopt or in litert-torch: please report the model and
 
 
 @dataclass(frozen=True)
-class LayerCounts:
+class FileLayerCounts:
     """Convolution and linear layers, by the types of their input and weight."""
 
     int8: int
@@ -39,15 +39,15 @@ class LayerCounts:
         return self.int8 + self.weights + self.float32
 
 
-def layers_of_program(program: ExportedProgram) -> LayerCounts:
+def layers_of_program(program: ExportedProgram) -> FileLayerCounts:
     """Counts the layers of a program; a quantized one has quantize and dequantize nodes before input and weight."""
     kinds = Counter(
         (layer.activations is not None, layer.weights is not None) for layer in layer_bits(program)
     )  # of each whether input and weight are integers
-    return LayerCounts(kinds[True, True], kinds[False, True], kinds[True, False] + kinds[False, False])
+    return FileLayerCounts(kinds[True, True], kinds[False, True], kinds[True, False] + kinds[False, False])
 
 
-def layers_of_file(graph: Graph) -> LayerCounts:
+def layers_of_file(graph: Graph) -> FileLayerCounts:
     """Counts the layers of a file."""
     producers = graph.producers()
     int8 = weights = floats = 0
@@ -70,10 +70,10 @@ def layers_of_file(graph: Graph) -> LayerCounts:
             weights += 1
         else:
             floats += 1
-    return LayerCounts(int8, weights, floats)
+    return FileLayerCounts(int8, weights, floats)
 
 
-def require_int8(program: ExportedProgram, graph: Graph) -> LayerCounts:
+def require_int8(program: ExportedProgram, graph: Graph) -> FileLayerCounts:
     """Counts the layers of the file of an int8 program.
 
     Raises `NothingChangedError` when a layer is int8 in the program and not in the file, `ExportError` when rounding is
@@ -108,7 +108,7 @@ def require_int8(program: ExportedProgram, graph: Graph) -> LayerCounts:
     return found
 
 
-def require_float(program: ExportedProgram, graph: Graph) -> LayerCounts:
+def require_float(program: ExportedProgram, graph: Graph) -> FileLayerCounts:
     """Counts the layers of the file of a float program; raises `ExportError` when it holds quantized numbers."""
     _refuse_spelled_out(program, graph)
     kinds = sorted({kind for kind in graph.kinds() if kind in ("QUANTIZE", "DEQUANTIZE")})
@@ -120,7 +120,7 @@ def require_float(program: ExportedProgram, graph: Graph) -> LayerCounts:
     return layers_of_file(graph)
 
 
-def require_converted(before: LayerCounts, graph: Graph, precision: str) -> LayerCounts:
+def require_converted(before: FileLayerCounts, graph: Graph, precision: str) -> FileLayerCounts:
     """Counts the layers after a conversion of the file; raises `NothingChangedError` when it reached none."""
     found = layers_of_file(graph)
     if not found.weights or found.layers != before.layers:

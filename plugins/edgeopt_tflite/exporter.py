@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from edgeopt.files import write_aside
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, InputKind, ModelState, TensorInfo
 from edgeopt_tflite import rewrites
-from edgeopt_tflite.audit import LayerCounts, is_quantized, require_converted, require_float, require_int8
+from edgeopt_tflite.audit import FileLayerCounts, is_quantized, require_converted, require_float, require_int8
 from edgeopt_tflite.convert import convert
 from edgeopt_tflite.delegate import delegation
 from edgeopt_tflite.graph import Graph
@@ -72,7 +72,7 @@ def export_state(state: ModelState, options: TfliteOptions, context: ExportConte
 
 @dataclass(frozen=True)
 class _Made:
-    layers: LayerCounts
+    layers: FileLayerCounts
     kept_float: int
     """Operators that the program has in int8 and the file in float."""
 

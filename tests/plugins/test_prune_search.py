@@ -24,7 +24,7 @@ from edgeopt.types import ModelState, TrainingData
 from edgeopt_lightning.options import TrainOptions
 from edgeopt_lightning.plugin import train
 from edgeopt_pruning.structured.choice import Ranked, Rules
-from edgeopt_pruning.structured.groups import Group
+from edgeopt_pruning.structured.groups import ChannelGroup
 from edgeopt_pruning.structured.width_sensitivity import (
     Candidate,
     Sensitivity,
@@ -63,7 +63,7 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
     found = []
     for number in range(draw(st.integers(1, 4))):
         units = draw(st.integers(5, 40))
-        ranked = Ranked(Group(f"layer{number}", units, 1, (), "a"), random.random(units))
+        ranked = Ranked(ChannelGroup(f"layer{number}", units, 1, (), "a"), random.random(units))
         tried = {count: float(random.normal(0.1, 0.2)) for count in {units // 2, max(1, units // 3)}}
         found.append(Candidate.of(ranked, rules, Sensitivity.of(tried, units)))
     return found

@@ -26,7 +26,7 @@ from edgeopt.testing import PassContract
 from edgeopt.types import ModelState
 from edgeopt_pruning.structured.choice import Ranked, Rules, removal_of, smallest_removal
 from edgeopt_pruning.structured.cost import cost_of, layers_of, lost_channels
-from edgeopt_pruning.structured.groups import Dependencies, Group
+from edgeopt_pruning.structured.groups import ChannelGroup, Dependencies
 from edgeopt_pruning.structured.importance import collect_gradients, rank
 from edgeopt_torchvision.compat import import_torchvision
 
@@ -208,7 +208,7 @@ def ranked_groups(draw: st.DrawFn) -> list[Ranked]:
     groups = []
     for number in range(draw(st.integers(1, 5))):
         parts, units = draw(st.sampled_from([1, 1, 2, 4])), draw(st.integers(2, 40))
-        group = Group(f"layer{number}", parts * units, parts, (), draw(st.sampled_from(["a", "b"])))
+        group = ChannelGroup(f"layer{number}", parts * units, parts, (), draw(st.sampled_from(["a", "b"])))
         groups.append(Ranked(group, random.random(units)))
     return groups
 

@@ -13,7 +13,7 @@ from small_networks import BlockNet, images, network_of
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.progress import Silent
 from edgeopt.sensitivity import scan as engine
-from edgeopt.sensitivity.scan import Images, ScanSettings, scan
+from edgeopt.sensitivity.scan import ScannedImages, ScanSettings, scan
 from edgeopt.sensitivity.table import Cell, Measure, Scan, Verdict
 from edgeopt.testing import ArraySplit
 from edgeopt.types import Change
@@ -65,7 +65,7 @@ def split(network, preprocessing):
 @pytest.fixture(scope="module")
 def measure(network, split, preprocessing):
     def measure(settings, checkpoint=None, probe=None):
-        drawn = Images.drawn(split, preprocessing, settings)
+        drawn = ScannedImages.drawn(split, preprocessing, settings)
         probe = probe or NoiseProbe(network)
         return scan(network, probe, "noise", LEVELS, 0.0, drawn, settings, Silent(), checkpoint)
 

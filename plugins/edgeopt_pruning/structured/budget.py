@@ -12,7 +12,7 @@ from edgeopt.plugins import ModelState, NothingChangedError, PassContext, Proble
 from edgeopt_pruning.options import ChannelOptions
 from edgeopt_pruning.structured.cost import cost_of, layers_of, lost_channels
 from edgeopt_pruning.structured.file_cost import FileMeter, cost_in_file
-from edgeopt_pruning.structured.groups import Group, Removal
+from edgeopt_pruning.structured.groups import ChannelGroup, Removal
 
 _HALVINGS = 24  # of the range of shares: finer than one channel of any network
 _HALVINGS_MEASURED = 7  # each exports and runs a file
@@ -25,7 +25,7 @@ class ChannelBudget:
 
     start: float
     most: float
-    cost: Callable[[nn.Module, Sequence[Group]], Callable[[Removal], float]]
+    cost: Callable[[nn.Module, Sequence[ChannelGroup]], Callable[[Removal], float]]
     halvings: int
 
 
@@ -68,7 +68,7 @@ def said(value: float, options: ChannelOptions) -> str:
 def _budget(module: nn.Module, example: Tensor, options: ChannelOptions, meter: FileMeter | None) -> ChannelBudget:
     if meter is None:
 
-        def counted(module: nn.Module, groups: Sequence[Group]) -> Callable[[Removal], float]:
+        def counted(module: nn.Module, groups: Sequence[ChannelGroup]) -> Callable[[Removal], float]:
             layers = layers_of(module, example)
             return lambda removal: getattr(cost_of(layers, lost_channels(groups, removal)), options.cost)
 
@@ -81,7 +81,8 @@ def _budget(module: nn.Module, example: Tensor, options: ChannelOptions, meter: 
             else (meter.latency_of, meter.latency_ms)
         )
 
-        def cost(module: nn.Module, groups: Sequence[Group]) -> Callable[[Removal], float]:  # noqa: ARG001 - a file has all
+        # a file has all layers: the groups do not matter
+        def cost(module: nn.Module, groups: Sequence[ChannelGroup]) -> Callable[[Removal], float]:  # noqa: ARG001
             return cost_in_file(module, example, measure)
 
         halvings = _HALVINGS_MEASURED

@@ -22,7 +22,7 @@ from edgeopt_lightning.fit.validation import validation_score
 from edgeopt_pruning.options import ChannelOptions
 from edgeopt_pruning.structured.choice import Ranked
 from edgeopt_pruning.structured.cost import NetworkCost, cost_of, layers_of
-from edgeopt_pruning.structured.groups import Dependencies, Group, Removal, not_called
+from edgeopt_pruning.structured.groups import ChannelGroup, Dependencies, Removal, not_called
 from edgeopt_pruning.structured.importance import collect_gradients, rank
 
 _BATCH_NORM_IMAGES = 2048
@@ -31,7 +31,9 @@ _BATCH_NORM_IMAGES = 2048
 # ---- what may go ---------------------------------------------------------------------------------------------------
 
 
-def removable(module: nn.Module, example: Tensor, options: ChannelOptions) -> list[tuple[Group, torch_pruning.Group]]:
+def removable(
+    module: nn.Module, example: Tensor, options: ChannelOptions
+) -> list[tuple[ChannelGroup, torch_pruning.Group]]:
     """The groups of channels that may go, each with torch-pruning's own, whose layers are those of `module`.
 
     Raises `UserError` when the channels of the model cannot be followed, and `NothingChangedError` when none may go.
@@ -58,7 +60,7 @@ def removable(module: nn.Module, example: Tensor, options: ChannelOptions) -> li
 
 def ranked(
     module: nn.Module,
-    groups: Sequence[tuple[Group, torch_pruning.Group]],
+    groups: Sequence[tuple[ChannelGroup, torch_pruning.Group]],
     state: ModelState,
     options: ChannelOptions,
     context: PassContext,
@@ -104,7 +106,7 @@ def _runs_without(module: nn.Module, example: Tensor, removal: Removal) -> bool:
 
 
 @dataclass(frozen=True)
-class Step:
+class RemovalStep:
     """One round: what went, what was left of the accuracy right after it, and the recovery training."""
 
     removal: Removal
@@ -130,7 +132,7 @@ class Recovery:
         control = copy_module(state.module) if teacher is not None and options.control else None
         return Recovery(state, options, context, teacher, control)
 
-    def after(self, module: nn.Module, removal: Removal, label: str) -> Step:
+    def after(self, module: nn.Module, removal: Removal, label: str) -> RemovalStep:
         """Removes channels from `module` and the control, collects BatchNorm statistics anew, and trains both."""
         state, options, context = self.state, self.options, self.context
         example = example_of(state, context)
@@ -140,7 +142,7 @@ class Recovery:
                 reestimate_batch_norm(each, state, context, _BATCH_NORM_IMAGES, options.batch_size)
         accuracy = validation_score(module, state.task, context, options.batch_size).value
         result = fit_taught(module, self.teacher, state.task, options, context, label=label, control=self.control)
-        return Step(removal, accuracy, cost_of(layers_of(module, example), {}), result)
+        return RemovalStep(removal, accuracy, cost_of(layers_of(module, example), {}), result)
 
 
 def reestimate_batch_norm(

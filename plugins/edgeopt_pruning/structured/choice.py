@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeopt_pruning.lamp import lamp_scores
-from edgeopt_pruning.structured.groups import Group, Removal
+from edgeopt_pruning.structured.groups import ChannelGroup, Removal
 
 Ranking = Literal["local", "global", "isomorphic", "lamp"]
 
@@ -20,7 +20,7 @@ Ranking = Literal["local", "global", "isomorphic", "lamp"]
 class Ranked:
     """A group and how important each of its units is, float (units,)."""
 
-    group: Group
+    group: ChannelGroup
     importance: NDArray[np.float64]
 
     def least_important(self, count: int) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ def smallest_removal(
     return best, best_cost
 
 
-def rounded(group: Group, kept: int, rules: Rules) -> int:
+def rounded(group: ChannelGroup, kept: int, rules: Rules) -> int:
     """How many units of `group` stay when about `kept` do: the nearest number that the rules allow."""
     step = rules.round_to // math.gcd(rules.round_to, group.parts)
     floor = math.ceil(rules.floors.get(group.name, 0) / group.parts)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from edgeopt_pruning.structured.groups import Group, Removal, watch
+from edgeopt_pruning.structured.groups import ChannelGroup, Removal, watch
 
 Lost = Mapping[tuple[str, bool], int]
 """How many channels go, by the name of the layer and whether they are its outputs."""
@@ -83,7 +83,7 @@ def layers_of(module: nn.Module, example: Tensor) -> dict[str, CountedLayer]:
     return found | unseen
 
 
-def lost_channels(groups: Iterable[Group], removal: Removal) -> Lost:
+def lost_channels(groups: Iterable[ChannelGroup], removal: Removal) -> Lost:
     """What `removal` takes from each side of each layer."""
     lost: Counter[tuple[str, bool]] = Counter()
     for group in groups:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-_WITH_CHANNELS = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention)  # noqa: SLF001 - the base of all convolutions
+_CONVOLUTION = nn.modules.conv._ConvNd  # noqa: SLF001 - the common base has no public name
+_WITH_CHANNELS = (nn.Linear, _CONVOLUTION, nn.MultiheadAttention)
 
 Removal = Mapping[str, tuple[int, ...]]
 """Channels to remove, by the name of the group, counted as they stand before the removal."""
@@ -34,7 +35,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Group:
+class ChannelGroup:
     """Channels of several layers that go together, named after the layer that they are counted in.
 
     A unit is what can be removed alone: one channel, or where a grouped convolution reads them, one of each of its
@@ -69,7 +70,7 @@ class Dependencies:
         with _quiet(), torch.enable_grad():  # dependencies are read off the graph of gradients
             self._graph = torch_pruning.DependencyGraph().build_dependency(module.eval(), example)
 
-    def groups(self) -> list[tuple[Group, torch_pruning.Group]]:
+    def groups(self) -> list[tuple[ChannelGroup, torch_pruning.Group]]:
         """The groups that can lose channels, each with torch-pruning's own, which its importance functions take.
 
         Left out are groups that are part of the model's answer, and groups that run through attention or through a
@@ -99,7 +100,7 @@ class Dependencies:
                 return True
         return False
 
-    def _group(self, group: torch_pruning.Group) -> Group | None:
+    def _group(self, group: torch_pruning.Group) -> ChannelGroup | None:
         root, channels = self._names[group[0].dep.target.module], len(group[0].idxs)
         parts = max(_parts(dependency.target.module) for dependency, _ in group)
         if channels % parts or channels // parts < 2:
@@ -112,7 +113,7 @@ class Dependencies:
                 return None  # as after pixels of a concatenation are flattened, where torch-pruning loses its way
             if (name := self._names.get(layer)) is not None:
                 sides.append(Side(name, is_output, len(indices) * parts // channels))
-        return Group(root, channels, parts, tuple(sides), " ".join(shape))
+        return ChannelGroup(root, channels, parts, tuple(sides), " ".join(shape))
 
     def _is_output(self, dependency: torch_pruning.dependency.Dependency) -> bool:
         return bool(self._graph.is_out_channel_pruning_fn(dependency.handler))

@@ -13,12 +13,12 @@ from torch_pruning.pruner import importance
 
 from edgeopt.plugins import Task
 from edgeopt_pruning.structured.choice import Ranked
-from edgeopt_pruning.structured.groups import Group
+from edgeopt_pruning.structured.groups import ChannelGroup
 
 Importance = Literal["l1", "l2", "taylor", "fpgm", "bn-scale", "random"]
 
 
-def rank(groups: Iterable[tuple[Group, torch_pruning.Group]], kind: Importance, seed: int) -> list[Ranked]:
+def rank(groups: Iterable[tuple[ChannelGroup, torch_pruning.Group]], kind: Importance, seed: int) -> list[Ranked]:
     """Each group with the importance of its units; groups that `kind` cannot judge are left out.
 
     Importances are divided by their mean over the group, so that groups can be compared: l1 and l2, norms of the

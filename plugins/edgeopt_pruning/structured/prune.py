@@ -19,7 +19,7 @@ from edgeopt_pruning.stored_weights import with_stored_weights
 from edgeopt_pruning.structured.budget import ChannelBudget, budget_of, require_reached
 from edgeopt_pruning.structured.channels import (
     Recovery,
-    Step,
+    RemovalStep,
     broken_without,
     cost_facts,
     example_of,
@@ -29,7 +29,7 @@ from edgeopt_pruning.structured.channels import (
 )
 from edgeopt_pruning.structured.choice import Rules, smallest_removal
 from edgeopt_pruning.structured.cost import NetworkCost, cost_of, layers_of
-from edgeopt_pruning.structured.groups import Group, Removal
+from edgeopt_pruning.structured.groups import ChannelGroup, Removal
 from edgeopt_pruning.structured.replay import NAME, from_report, to_details
 from edgeopt_pruning.unstructured.allocated import read_shares
 
@@ -123,7 +123,7 @@ def _choose(
     return removal
 
 
-def _floors(module: nn.Module, groups: Sequence[Group], options: PruneStructuredOptions) -> dict[str, int]:
+def _floors(module: nn.Module, groups: Sequence[ChannelGroup], options: PruneStructuredOptions) -> dict[str, int]:
     """The fewest channels that an allocation leaves of each group of `module`, as it was before the first step.
 
     A group loses at most the smallest share among the layers whose outputs it holds.
@@ -143,7 +143,7 @@ def _floors(module: nn.Module, groups: Sequence[Group], options: PruneStructured
 # ---- what is said of it --------------------------------------------------------------------------------------------
 
 
-def _curves(before: NetworkCost, steps: Sequence[Step]) -> tuple[Curve, ...]:
+def _curves(before: NetworkCost, steps: Sequence[RemovalStep]) -> tuple[Curve, ...]:
     """The cost by step, and the curves of each step's training."""
     many = len(steps) > 1
     kept = (1.0, *(step.cost.macs / before.macs for step in steps))

@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from edgeopt.networks.bits import FLOAT_BITS
 from edgeopt.plugins import Bits, ModelState, PassContext, QuantizerPlugin, Use, UserError
 from edgeopt.sensitivity.network import Network
-from edgeopt.sensitivity.scan import Images, ScanSettings, scan
+from edgeopt.sensitivity.scan import ScannedImages, ScanSettings, scan
 from edgeopt.sensitivity.table import Measure
 from edgeopt_torchao.bits.allocated import read_bits
 from edgeopt_torchao.bits.probes import BitsProbe
@@ -86,7 +86,7 @@ def rate(
         seed=context.seed,
     )
     network = Network(program)
-    images = Images.drawn(context.data.validation, state.preprocessing, settings)
+    images = ScannedImages.drawn(context.data.validation, state.preprocessing, settings)
     probe = BitsProbe(network, batches(state, context.data.calibration, batch_size, count), inputs)
     order = sorted(levels, reverse=True)
     found = scan(network, probe, "bits", order, FLOAT_BITS, images, settings, context.progress)

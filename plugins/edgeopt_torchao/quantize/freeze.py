@@ -35,7 +35,8 @@ def freeze_batch_norm(prepared: nn.Module) -> int:
     Raises `NothingChangedError` when some BatchNorm would go on moving.
     """
     freezable = batch_norms(prepared)
-    every = [child for child in prepared.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+    base = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 - the common base has no public name
+    every = [child for child in prepared.modules() if isinstance(child, base)]
     moving = len(every) - len(freezable) + sum(map(_training_operators, prepared.modules()))
     if moving:
         raise NothingChangedError(
