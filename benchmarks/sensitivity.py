@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 from stripes import stripes
 
+from edgeopt.cores import usable_cores
 from edgeopt.networks.capture import to_program
-from edgeopt.pipeline.runner import cpu_count
 from edgeopt.plugins import ModelPlugin, PassPlugin, ProbePlugin, TrainerSettings
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.registry import load_registry
@@ -171,7 +171,7 @@ def compare(experiment: Experiment, threads: int, folder: Path) -> Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=cpu_count(), help="for both ways; 1 on a busy machine")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="for both ways; 1 on a busy machine")
     parser.add_argument("--networks", nargs="+", default=[each.arch for each in EXPERIMENTS], help="those to compare")
     given = parser.parse_args()
     table = Table(

@@ -39,6 +39,8 @@ def storage_errors(path: Path, *, inside: Path | None = None) -> Iterator[None]:
                 raise StorageError(f"the disk is full: {where}", hint=_FREE_SPACE) from error
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 raise StorageError(f"no permission to write {where}", hint=_OTHER_FOLDER) from error
+            case errno.ENOENT:
+                raise StorageError(f"{where} cannot be made there", hint=_OTHER_FOLDER) from error
             case errno.ENOTDIR | errno.EEXIST:
                 raise StorageError(f"{where} is a file, not a folder", hint=_OTHER_FOLDER) from error
             case _:
@@ -55,6 +57,8 @@ def _is_below(file: object, folder: Path) -> bool:
 
 def write_aside(path: Path, data: str | bytes) -> None:
     """Writes a file so that a reader never sees half of it."""
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder, not a file", hint="give the name of a file")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         pending = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")

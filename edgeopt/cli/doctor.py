@@ -18,8 +18,8 @@ from rich.text import Text
 
 from edgeopt._version import __version__
 from edgeopt.cli.consoles import stdout
+from edgeopt.cores import usable_cores
 from edgeopt.errors import MissingExtraError, Problem
-from edgeopt.pipeline.runner import cpu_count
 from edgeopt.plugins.registry import load_registry
 
 _NOT_FOR_USERS = {"all", "dev"}
@@ -114,7 +114,7 @@ def _rows(title: str, rows: Iterable[tuple[str, str]]) -> Table:
 
 
 def _machine() -> Iterable[tuple[str, str]]:
-    yield "cores", f"{cpu_count()} usable of {os.cpu_count()}"
+    yield "cores", f"{usable_cores()} usable of {os.cpu_count()}"
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         if variable in os.environ:
             yield variable, os.environ[variable]

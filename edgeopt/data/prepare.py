@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from edgeopt.cores import usable_cores
 from edgeopt.data.cache import DESCRIPTION, split_file
 from edgeopt.data.depth import deduced_bits
 from edgeopt.data.facts import PreparedData, SplitFacts
@@ -280,4 +280,4 @@ def _skip_warnings(skipped: list[str]) -> list[str]:
 
 
 def _threads() -> int:
-    return min(8, os.cpu_count() or 1)
+    return min(8, usable_cores())

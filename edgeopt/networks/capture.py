@@ -165,6 +165,10 @@ def quick_tracing() -> Iterator[None]:
     from torch._subclasses import fake_tensor
     from torch.fx import traceback
 
+    if not hasattr(traceback, "NodeSource") or not hasattr(fake_tensor.FakeTensorMode, "_validate_cache_key"):
+        yield  # another torch, whose walks are as they are: slower, and the same files
+        return
+
     class Orphan(traceback.NodeSource):
         def __init__(
             self, _node: object, pass_name: str = "", action: traceback.NodeSourceAction | None = None

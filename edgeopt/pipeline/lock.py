@@ -110,6 +110,8 @@ def compare_artifacts(lock: Lock, artifacts: Mapping[str, str]) -> None:
 
 def _raise(lock: Lock, differences: Iterator[str]) -> None:
     hint = "run without --locked to accept the change and write a new lock"
+    if Path(lock.file).name != FILE:  # the one beside the recipe, which no run writes
+        hint = f"to accept the change, run without --locked and copy {FILE} of the run's folder over {lock.file}"
     problems = [Problem(difference, hint, Location(lock.file)) for difference in differences]
     if problems:
         raise LockError(*problems)

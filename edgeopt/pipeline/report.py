@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeopt._version import __version__
+from edgeopt.cores import usable_cores
 from edgeopt.measure.answers import Verification
 from edgeopt.networks.saved import load_outline
 from edgeopt.pipeline.results import Results
@@ -275,7 +276,7 @@ def _environment(plan: Plan) -> Environment:
         platform=platform.platform(),
         machine=platform.machine(),
         processor=_processor(),
-        cores=os.cpu_count() or 1,
+        cores=usable_cores(),
         memory_bytes=_memory_bytes(),
         versions={
             name: version for name, version in versions_behind(plan.uses, plan.framework).items() if name != "python"

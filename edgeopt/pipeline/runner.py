@@ -6,7 +6,6 @@ This process imports nothing heavy, so an unchanged recipe runs again in about a
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.arrays import Json
+from edgeopt.cores import usable_cores
 from edgeopt.errors import EdgeoptError, StorageError, UserError, WorkerError
 from edgeopt.files import place, storage_errors, write_aside
 from edgeopt.json_values import to_values
@@ -231,7 +231,7 @@ class _Run:
 
     def _files(self, workers: Workers) -> None:
         """Exports and verifies every file, side by side; a failure stays with its file."""
-        with ThreadPoolExecutor(max_workers=cpu_count()) as pool:
+        with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
             futures = {
                 planned.name: pool.submit(self._file, workers, planned)
                 for planned in self.plan.exports
@@ -361,8 +361,3 @@ class _Run:
         else:
             written = lock.make(self.plan, self._results.data().fingerprint, hashes)
             write_aside(self.folder / lock.FILE, written.to_toml())
-
-
-def cpu_count() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,6 +7,7 @@ Importing it is light: no framework comes with it.
 from typing import TYPE_CHECKING
 
 from edgeopt.arrays import InputKind, Json
+from edgeopt.cores import usable_cores
 from edgeopt.errors import (
     CheckpointError,
     DataError,
@@ -169,6 +170,7 @@ __all__ = [
     "installed_version",
     "printable",
     "to_json",
+    "usable_cores",
     "versions_of",
     "wilson_interval",
 ]

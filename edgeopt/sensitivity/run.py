@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from edgeopt.cores import usable_cores
 from edgeopt.errors import Problem, RecipeError, StorageError
 from edgeopt.files import place, storage_errors
 from edgeopt.pipeline.job import Job, job_of, missing_stages, trunk_jobs
-from edgeopt.pipeline.runner import check, cpu_count, run_folder, store_of
+from edgeopt.pipeline.runner import check, run_folder, store_of
 from edgeopt.plugins.declarations import ProbePlugin
 from edgeopt.plugins.use import Use
 from edgeopt.recipe.lookup import resolve
@@ -167,7 +168,7 @@ def _work(
     missing = missing_stages(plan, [plan.stages["data"], plan.float_stage], lambda stage: store.find(stage.key))
     *earlier, last = trunk_jobs(plan, missing) or [[]]
     threads = plan.recipe.trainer.threads
-    workers_count = request.settings.workers or threads or cpu_count()
+    workers_count = request.settings.workers or threads or usable_cores()
     request = replace(request, settings=replace(request.settings, workers=workers_count))
     with Display(console or RichConsole(quiet=True)) as display, Workers(store.root / "jobs", log, display) as workers:
         for stages in earlier:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import torch
 from executorch.extension.pybindings import _portable_lib
 
 from edgeopt.export.predictor import FilePredictor, pixels_or_values
-from edgeopt.plugins import TensorInfo
+from edgeopt.plugins import TensorInfo, usable_cores
 from edgeopt_executorch.native_messages import native_messages
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class ExecuTorchPredictor(FilePredictor):
             ValueError: the runtime cannot load the file; the message says why in the runtime's own words.
 
         """
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or usable_cores()
         with native_messages() as said:
             try:
                 _portable_lib._unsafe_reset_threadpool(self.threads)  # noqa: SLF001 - the bindings' only way

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeopt.data.images import ArrayImages
-from edgeopt.plugins import RawDataset
+from edgeopt.plugins import RawDataset, usable_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +44,7 @@ def make_shapes(images: int, edge: int, seed: int) -> RawDataset:
     def chunk(start: int) -> Pixels:
         return _draw(labels[start : start + _CHUNK], edge, np.random.default_rng([seed, start]))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy computes outside Python's lock
+    with ThreadPoolExecutor(usable_cores()) as pool:  # numpy computes outside Python's lock
         chunks = list(pool.map(chunk, range(0, images, _CHUNK)))
     return RawDataset(tuple(SHAPES), {"train": ArrayImages(np.concatenate(chunks), labels)})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from edgeopt.export.predictor import FilePredictor, pixels_or_values
-from edgeopt.plugins import TensorInfo
+from edgeopt.plugins import TensorInfo, usable_cores
 from edgeopt_onnx.session import open_session
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class OnnxPredictor(FilePredictor):
                 inputs or outputs.
 
         """
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or usable_cores()
         try:
             self._session = open_session(path, threads=self.threads, inter_op_num_threads=1)
         except Exception as error:  # onnxruntime's errors share no base class below Exception

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from edgeopt.export.predictor import FilePredictor, pixels_or_values
-from edgeopt.plugins import TensorInfo
+from edgeopt.plugins import TensorInfo, usable_cores
 from edgeopt_tflite.integrity import require_whole
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class TflitePredictor(FilePredictor):
             ValueError: the file is damaged, or LiteRT cannot open it.
 
         """
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or usable_cores()
         require_whole(path)
         try:
             self._interpreter = Interpreter(model_path=str(path), num_threads=self.threads)

@@ -328,3 +328,14 @@ def test_the_shell_can_ask_for_completions(cli, monkeypatch, tmp_path):
     monkeypatch.setenv("COMP_WORDS", "edgeopt check m")
     monkeypatch.setenv("COMP_CWORD", "2")
     assert "my.toml" in cli().stdout
+
+
+def test_a_schema_into_a_folder_and_a_run_where_nothing_can_be_made(cli, tiny_recipe, tiny_plugin_file, tmp_path):
+    said = cli("schema", "--output", ".")
+    assert said.exit_code == 2
+    assert "is a folder, not a file" in said.output
+    if not Path("/proc").is_dir():
+        return
+    said = cli("run", tiny_recipe, "--plugin", tiny_plugin_file, "--out", "/proc/nowhere")
+    assert said.exit_code == 2
+    assert "cannot be made there" in said.output and "--out" in said.output

@@ -181,8 +181,9 @@ def test_lock(folder: Path, finished: RunResult) -> None:
     text = lock.read_text()
     beside = folder / "recipe.lock.toml"
     beside.write_text(text.replace('npz/optimized/model.npz" = "', 'npz/optimized/model.npz" = "0'))
-    with pytest.raises(LockError, match=r"model\.npz"):
+    with pytest.raises(LockError, match=r"model\.npz") as caught:
         run(folder, locked=True)
+    assert "copy lock.toml of the run's folder over" in caught.value.problems[0].hint
     beside.write_text("not toml")
     with pytest.raises(LockError, match="not a lock"):
         run(folder, locked=True)

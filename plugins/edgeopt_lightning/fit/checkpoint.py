@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -25,5 +26,12 @@ def read_checkpoint(file: Path, fingerprint: str) -> dict[str, Any] | None:
     try:
         values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         return values if values["fingerprint"] == fingerprint else None
-    except Exception:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        ValueError,
+        RuntimeError,
+        UnpicklingError,
+    ):  # of damage
         return None

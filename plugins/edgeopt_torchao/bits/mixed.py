@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import heapq
-import os
 from collections.abc import Collection, Mapping
 from itertools import pairwise
 
 from torch.export import ExportedProgram
 
 from edgeopt.networks.bits import FLOAT_BITS
-from edgeopt.plugins import Bits, ModelState, PassContext, QuantizerPlugin, Use, UserError
+from edgeopt.plugins import Bits, ModelState, PassContext, QuantizerPlugin, Use, UserError, usable_cores
 from edgeopt.sensitivity.network import Network
 from edgeopt.sensitivity.scan import ScannedImages, ScanSettings, scan
 from edgeopt.sensitivity.table import Measure
@@ -82,7 +81,7 @@ def rate(
         threshold=None,
         images=count,
         batch_size=batch_size,
-        workers=context.trainer.threads or os.cpu_count() or 1,
+        workers=context.trainer.threads or usable_cores(),
         seed=context.seed,
     )
     network = Network(program)
