@@ -115,7 +115,7 @@ def _abacus_state(model: AbacusModel, classes: tuple[str, ...], preprocessing: P
 def read_abacus(path: Path, options: Options) -> ModelState:
     from abacus_model import load
 
-    model = load(path)
+    model = load(path.parent)
     classes = tuple(str(index) for index in range(len(model.weight)))
     size = round((model.weight.shape[1] / 3) ** 0.5)
     return _abacus_state(model, classes, Preprocessing(size, size, size))
@@ -174,5 +174,5 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
 @hookimpl
 def edgeopt_readers() -> Iterator[ReaderPlugin]:
     yield ReaderPlugin(
-        "abacus", "A folder with weights.", Options, read=read_abacus, suffixes=("/",), framework="abacus"
+        "abacus", "A file with weights.", Options, read=read_abacus, suffixes=(".npy",), framework="abacus"
     )

@@ -13,6 +13,7 @@ from edgeopt.plugins import (
     ExportContext,
     ExporterPlugin,
     ExportResult,
+    InputKind,
     ModelState,
     Numerics,
     Predictor,
@@ -72,6 +73,12 @@ def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:
         yield no_narrow_activations(numerics.bits.activations)
     if options.precision != "program":
         yield from float_programs_only(options.precision, numerics)
+    if options.precision == "float16" and options.input.kind is InputKind.UINT8_NHWC:
+        yield Problem(
+            "a float16 file of ExecuTorch takes no pixels: it would normalize them in float16",
+            'leave `input` at "float-nchw", or take another precision',
+            option="input",
+        )
     if options.precision == "dynamic-int8" and options.backend != "xnnpack":
         yield Problem(f"backend {options.backend!r} has no dynamic int8", 'take backend = "xnnpack"', option="backend")
 

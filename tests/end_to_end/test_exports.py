@@ -120,11 +120,13 @@ def test_conversion_runs_both_sides_and_refuses_another_function(tmp_path: Path)
     source = tmp_path / "abacus"
     source.mkdir()
     np.save(source / "weight.npy", np.random.default_rng(0).standard_normal((4, 3 * 8 * 8)).astype(np.float32))
-    request = ConversionRequest(str(source), "npz", plugin_files=tuple(map(str, PLUGINS)))
+    request = ConversionRequest(str(source / "weight.npy"), "npz", plugin_files=tuple(map(str, PLUGINS)))
     result = convert(request, tmp_path / "out.npz")
     assert result.path.exists()
     assert (result.agreement, result.relative_difference) == (1.0, 0.0)
-    lying = ConversionRequest(str(source), "npz", overrides=("export.lie=true",), plugin_files=tuple(map(str, PLUGINS)))
+    lying = ConversionRequest(
+        str(source / "weight.npy"), "npz", overrides=("export.lie=true",), plugin_files=tuple(map(str, PLUGINS))
+    )
     with pytest.raises(ExportError, match="nothing was written") as caught:
         convert(lying, tmp_path / "lie.npz")
     assert "would differ" in str(caught.value)

@@ -28,6 +28,7 @@ class TestFloat16(ExporterContract):
     name = "executorch"
     options: ClassVar = {"precision": "float16"}
     tolerance = 0.02
+    takes_pixels = False
 
 
 class TestDynamicInt8(ExporterContract):
