@@ -6,10 +6,18 @@ from collections import Counter
 from dataclasses import replace
 
 from edgeopt.export.predictor import input_of
-from edgeopt.plugins import ExportContext, ExportResult, ModelState, NothingChangedError, TensorInfo
+from edgeopt.plugins import (
+    ExportContext,
+    ExportError,
+    ExportResult,
+    InputKind,
+    ModelState,
+    NothingChangedError,
+    TensorInfo,
+)
 from edgeopt_executorch.backends import XNNPACK
 from edgeopt_executorch.lowering import export_executorch
-from edgeopt_executorch.options import ExecuTorchOptions
+from edgeopt_executorch.options import ExecuTorchOptions, no_float16_pixels
 
 FLOAT = "float32"
 _WARNINGS = {"coreml": ("Core ML's compiler puts random names into the file: its bytes differ from run to run",)}
@@ -18,8 +26,10 @@ _WARNINGS = {"coreml": ("Core ML's compiler puts random names into the file: its
 def export_state(state: ModelState, options: ExecuTorchOptions, context: ExportContext) -> ExportResult:
     """Writes the state's program to `context.path`.
 
-    Raises `ExportError` naming the operator and its module when ExecuTorch cannot run it.
+    Raises `ExportError` naming the operator and its module when ExecuTorch cannot run it, or for float16 with pixels.
     """
+    if options.precision == "float16" and state.input_kind is InputKind.UINT8_NHWC:
+        raise ExportError(no_float16_pixels())
     batch: int | str = 1 if options.max_batch == 1 else "batch"
     given = input_of(state, batch)
     returned = TensorInfo("logits", FLOAT, (batch, len(state.classes)), "NC")

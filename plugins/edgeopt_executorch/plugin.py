@@ -25,6 +25,7 @@ from edgeopt.plugins import (
 from edgeopt_executorch.options import (
     ExecuTorchOptions,
     XnnpackOptions,
+    no_float16_pixels,
     no_int4_weights,
     no_narrow_activations,
 )
@@ -74,11 +75,7 @@ def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:
     if options.precision != "program":
         yield from float_programs_only(options.precision, numerics)
     if options.precision == "float16" and options.input.kind is InputKind.UINT8_NHWC:
-        yield Problem(
-            "a float16 file of ExecuTorch takes no pixels: it would normalize them in float16",
-            'leave `input` at "float-nchw", or take another precision',
-            option="input",
-        )
+        yield no_float16_pixels()
     if options.precision == "dynamic-int8" and options.backend != "xnnpack":
         yield Problem(f"backend {options.backend!r} has no dynamic int8", 'take backend = "xnnpack"', option="backend")
 
