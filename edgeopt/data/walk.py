@@ -10,6 +10,17 @@ from pathlib import Path, PurePosixPath
 
 from edgeopt.errors import DataError, Problem
 
+#: What folders and files call the splits that are train, validation and test here.
+SPLIT_OF_WORD = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 _SHOWN = 5  # broken links that are named
 _LITTER = frozenset({"desktop.ini", "thumbs.db"})  # what systems leave in folders of images
 

@@ -7,20 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from edgeopt.data.walk import FoundFile, counted_suffixes, files_below, without_broken
+from edgeopt.data.walk import SPLIT_OF_WORD, FoundFile, counted_suffixes, files_below, without_broken
 from edgeopt.plugins import DataError, DataSurvey, Problem, digest, printable
 
 _FIELDS = ("class", "speaker", "split", "any")
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 _SHOWN = 3
 _OTHER_SOUNDS = frozenset({".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wma"})
 
@@ -154,12 +144,12 @@ def find_recordings(root: Path, layout: Layout, skip_broken: bool = False) -> Re
 def _recording(root: Path, file: FoundFile, what: dict[str, str]) -> Recording:
     split = what.get("split", "train")
     path = root / file.name
-    if split.lower() not in _SPLITS:
+    if split.lower() not in SPLIT_OF_WORD:
         raise DataError(
-            Problem(f"{path} is of a split {split!r}", f"splits are named {', '.join(_SPLITS)}", option="layout")
+            Problem(f"{path} is of a split {split!r}", f"splits are named {', '.join(SPLIT_OF_WORD)}", option="layout")
         )
     label, speaker = printable(what["class"]), printable(what.get("speaker", ""))
-    return Recording(path, file.name, label, speaker, _SPLITS[split.lower()], file.size, file.changed)
+    return Recording(path, file.name, label, speaker, SPLIT_OF_WORD[split.lower()], file.size, file.changed)
 
 
 def _is_wav(name: str) -> bool:

@@ -7,20 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeopt.data.walk import SPLIT_OF_WORD
 from edgeopt.plugins import DataError, Problem
 from edgeopt_images.tree import Folder
 
 EXPECTED = "a folder of images for each class, or train/, val/ and test/ with such folders in each"
-_SPLIT_OF_WORD = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 
 
 @dataclass(frozen=True)
@@ -78,10 +69,10 @@ def _named_as_splits(tree: Folder) -> dict[str, list[Folder]]:
     by_rest: dict[tuple[str, ...], dict[str, list[Folder]]] = {}
     for folder in tree.folders.values():
         tokens = [token for token in re.split(r"[\W_]+", folder.name.casefold()) if token]
-        words = [token for token in tokens if token in _SPLIT_OF_WORD]
+        words = [token for token in tokens if token in SPLIT_OF_WORD]
         if len(words) == 1:
-            rest = tuple(token for token in tokens if token not in _SPLIT_OF_WORD)
-            by_rest.setdefault(rest, {}).setdefault(_SPLIT_OF_WORD[words[0]], []).append(folder)
+            rest = tuple(token for token in tokens if token not in SPLIT_OF_WORD)
+            by_rest.setdefault(rest, {}).setdefault(SPLIT_OF_WORD[words[0]], []).append(folder)
     if plain := by_rest.pop((), None):
         return _in_order(plain)
     pairs = [each for each in by_rest.values() if "train" in each and len(each) > 1]
