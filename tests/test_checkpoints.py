@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
 from edgeopt.errors import CheckpointError, RecipeError
 from edgeopt.networks.checkpoints import load_checkpoint, read_checkpoint
 from edgeopt.networks.heads import find_head, require_input, set_batch_norm_momentum
+from edgeopt.networks.plain_values import UnreadableValuesError, read_plain_values
 from edgeopt.networks.weights_option import checkpoint_fingerprint, checkpoint_path
 
 
@@ -233,3 +236,29 @@ def test_heads_norms_and_sizes() -> None:
         require_input(model, "net", 2, 7)
     with pytest.raises(RecipeError, match=r"it returns \(2, 7\) for 2 images, not logits \(batch, 6\)"):
         require_input(model, "net", 8, 6)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("plain") / "old.pt"
+    torch.save({"epoch": 3, "weights": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    return path.read_bytes()
+
+
+@given(text=st.binary(max_size=40))
+def test_any_bytes_are_refused_by_one_error(text) -> None:
+    try:
+        read_plain_values(text)
+    except UnreadableValuesError as error:
+        assert error.__cause__ is not None
+
+
+@given(data=st.data())
+def test_any_damage_is_refused_by_one_error(saved, data) -> None:
+    damaged = bytearray(saved)
+    for place in data.draw(st.lists(st.integers(0, len(saved) - 1), min_size=1, max_size=4)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    try:
+        read_plain_values(bytes(damaged))
+    except UnreadableValuesError as error:
+        assert error.__cause__ is not None

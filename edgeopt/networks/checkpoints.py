@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from edgeopt.errors import CheckpointError, Problem
+from edgeopt.networks.plain_values import UnreadableValuesError, read_plain_values
 from edgeopt.networks.weights_option import require_checkpoint
 
 _WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network", "student", "params", "weights", "state")
@@ -196,9 +196,11 @@ def _of_other_parts(state: StateDict, own: Collection[str]) -> frozenset[str]:
 
 def _read_pickle(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        unsafe = re.search(r"(?:GLOBAL|class|operand) ([\w.]+)", str(error))
+        return read_plain_values(path)
+    except UnreadableValuesError as error:
+        unsafe = isinstance(error.__cause__, pickle.UnpicklingError) and re.search(
+            r"(?:GLOBAL|class|operand) ([\w.]+)", str(error)
+        )
         if unsafe:
             raise CheckpointError(
                 Problem(
@@ -207,8 +209,6 @@ def _read_pickle(path: Path) -> object:
                     "torch.save(model.state_dict(), PATH)",
                 )
             ) from error
-        raise _not_a_checkpoint(path) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError, IndexError) as error:
         if "TorchScript" in str(error):
             hint = "load it with torch.jit.load and save its tensors: torch.save(model.state_dict(), PATH)"
             raise CheckpointError(Problem(f"checkpoint {path} is a TorchScript archive", hint)) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeopt.export.predictor import quiet
+from edgeopt.networks.plain_values import UnreadableValuesError, read_plain_values
 from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem, first_line
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def _require_plain_data(path: Path) -> None:
 
 def _load_tensors(path: Path, name: str, content: bytes) -> None:
     try:
-        torch.load(io.BytesIO(content), weights_only=True)
-    except Exception as error:
+        read_plain_values(content)
+    except UnreadableValuesError as error:
         raise CheckpointError(
             f"{path}: {name} holds pickled objects, which would run as code when they are read",
             hint="save a program whose constants and sample inputs are tensors",

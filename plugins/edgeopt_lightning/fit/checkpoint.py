@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from edgeopt.files import write_aside
+from edgeopt.networks.plain_values import UnreadableValuesError, read_plain_values
 
 
 def write_checkpoint(file: Path, values: dict[str, Any], fingerprint: str) -> None:
@@ -24,14 +24,7 @@ def read_checkpoint(file: Path, fingerprint: str) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        return values if values["fingerprint"] == fingerprint else None
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        ValueError,
-        RuntimeError,
-        UnpicklingError,
-    ):  # of damage
+        values = read_plain_values(file)
+    except UnreadableValuesError:
         return None
+    return values if isinstance(values, dict) and values.get("fingerprint") == fingerprint else None
