@@ -26,7 +26,7 @@ BATCH_SIZE = 16
 
 _INT8_LEVELS = 256
 _TIE_STEPS = 4  # each of two logits may be off by a step of the last layer and by a step of those before it
-_FLOAT_ROUNDING = 1e-4  # of the logits' range: what runtimes are apart that add in another order
+_FLOAT_ROUNDING = 1e-4  # of the logits' range: runtimes that add in another order differ by as much
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def verify(task: Task, logits: Logits, reference: Logits, labels: Labels) -> Ver
 def rounding_step(logits: Logits) -> float:
     """How finely float logits (n, classes) are told apart, in logits.
 
-    Those that an int8 layer gives lie on a grid of at most 256 values: then it is the distance of its values. Others
-    are float sums, whose last digits depend on the order of addition.
+    The logits of an int8 layer lie on a grid of at most 256 values, and the step is the distance between two of them.
+    Other logits are float sums, whose last digits depend on the order of addition.
     """
     import numpy as np
 

@@ -38,8 +38,8 @@ _MAX_WAIT_S = 0.5
 class Latency:
     """Milliseconds of a call, over `runs` calls after `warmup` calls that do not count.
 
-    `turns` are p50 of the calls of each turn: far apart, the machine did not keep its speed. The same turn of the other
-    files of a run was made right before or after.
+    `turns` holds the p50 of each turn's calls. Where they are far apart, the machine changed its speed. The other files
+    of a run had the same turn right before or after.
     """
 
     p50: float
@@ -54,7 +54,7 @@ class Latency:
 
 
 def summarize(turns_ms: Sequence[Sequence[float]], settings: MeasureSettings) -> Latency:
-    """The figures of the times of each turn, ms; needs at least two times in all."""
+    """Figures from the times of the calls in each turn, ms; needs at least two calls in all."""
     times_ms = list(chain.from_iterable(turns_ms))
     deciles = statistics.quantiles(times_ms, n=10, method="inclusive")
     return Latency(

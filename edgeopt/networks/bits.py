@@ -1,4 +1,4 @@
-"""How many bits a program needs: of each layer's weights, and of the activations that go into it.
+"""How many bits each layer of a program needs: for its weights, and for the activations that go into it.
 
 A quantized program keeps its integers in int8 and says with `quant_min` and `quant_max` how many of them are used: -7
 to 7 takes four bits, -128 to 127 eight. Runtimes saturate where int8 ends, so exporters ask here what a file must do
@@ -138,7 +138,7 @@ def narrow_activations(program: ExportedProgram) -> tuple[tuple[Node, Rounding],
 
 
 def saturating_activations(program: ExportedProgram) -> tuple[tuple[Node, Rounding], ...]:
-    """Those of `narrow_activations` that can be given a value beyond their range."""
+    """Those of `narrow_activations` whose input can lie beyond their range."""
     narrow = narrow_activations(program)
     return tuple((node, each) for node, each in narrow if not _is_within(node.args[0], each))  # type: ignore[arg-type]
 
@@ -232,7 +232,7 @@ def _constants(program: ExportedProgram) -> set[str]:
 
 
 def _is_constant(node: Node, constants: set[str]) -> bool:
-    """Whether no image has a part in it."""
+    """Whether its value is the same for every image."""
     return all(each.all_input_nodes or each.name in constants for each in upstream(node))
 
 

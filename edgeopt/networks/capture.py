@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
     from edgeopt.arrays import Logits
     from edgeopt.progress import Progress
 
-RELATIVE_TOLERANCE = 1e-4  # of the logits' range: float32 kernels may add in another order, and nothing more
+RELATIVE_TOLERANCE = 1e-4  # of the logits' range: float32 kernels may add in another order, and differ in nothing else
 BATCH_SIZE = 32
 _BUG = "this is a bug in edgeopt or in a library below it: please report the model and the recipe"
 _OWN_NAMESPACES = {"aten", "prims", "quantized_decomposed"}
@@ -153,7 +153,7 @@ def export_program(module: nn.Module, example_input: Tensor, batch_range: tuple[
 
 @contextmanager
 def quick_tracing() -> Iterator[None]:
-    """Within, torch walks through graphs without two habits that take a third of the time of an int8 export.
+    """Inside this context, torch walks through graphs without two habits that take a third of an int8 export's time.
 
     The files differ in debug handles at most. torch keeps all ancestors of a node, copied deeply at each of the dozens
     of walks. Nothing here reads them; the module path of a node is kept elsewhere. And it remembers what its own
@@ -219,9 +219,7 @@ def to_program(state: ModelState, split: Split) -> ModelState:
 
 
 def imports_of(program: ExportedProgram, imports: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of a module's `imports` that its program still needs: none, unless it calls operators that are not torch's
-    own.
-    """
+    """The module's `imports` that its program still needs: none, unless it calls operators that are not torch's own."""
     namespaces = {getattr(node.target, "namespace", "aten") for node in program.graph.nodes}
     return imports if namespaces - _OWN_NAMESPACES else ()
 

@@ -19,7 +19,7 @@ _WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network", "stud
 """Names that scripts give to what holds the weights, the more usual first: where several fit alike, the first is taken,
 and an average (`ema`) or a teacher only where nothing else fits."""
 _DEEPEST = 5  # a state dict lies no deeper in what scripts save
-_COUNTER = "num_batches_tracked"  # older checkpoints lack it, and nothing here reads it
+_COUNTER = "num_batches_tracked"  # older checkpoints lack it, and edgeopt does not need it
 _SHOWN = 4
 
 
@@ -163,8 +163,8 @@ def _with_heads_named_as_here(
 ) -> tuple[StateDict, tuple[tuple[str, str], ...]]:
     """The state with a trained head that it has under another name under the model's, and both names.
 
-    It is one where the model's own is missing, and a single module that the model does not have holds tensors of the
-    same names and shapes.
+    A head counts as renamed where the model's own is missing, and exactly one module that the model does not have
+    holds tensors of the same names and shapes.
     """
     tensors, renamed = dict(state), []
     others = {**state.beside, **{name: each for name, each in state.items() if name not in own}}
@@ -189,7 +189,7 @@ def _with_heads_named_as_here(
 
 
 def _of_other_parts(state: StateDict, own: Collection[str]) -> frozenset[str]:
-    """Tensors of parts that the model has none of, such as the weights of a loss."""
+    """Tensors of parts that the model does not have, such as the weights of a loss."""
     parts = {name.partition(".")[0] for name in own}
     return frozenset(name for name in state if name.partition(".")[0] not in parts)
 

@@ -13,7 +13,7 @@ from edgeopt.networks.bits import upstream
 from edgeopt.networks.layers import layer_call, operator_name
 from edgeopt.networks.tensors import named_tensor, remove_named_tensor, set_named_tensor
 
-if TYPE_CHECKING:  # torch is heavy: who has a graph has imported it already
+if TYPE_CHECKING:  # torch is heavy: whoever has a graph has imported it already
     from torch import Tensor, nn
     from torch.fx import GraphModule, Node
 
@@ -23,8 +23,8 @@ def store_computed_weights(module: nn.Module) -> tuple[str, ...]:
     layers.
 
     Weight and spectral normalization of both kinds, as a hook and as a parametrization, and every other
-    parametrization. The module computes what it did, in evaluation mode, and loses the normalization when it is trained
-    on.
+    parametrization. In evaluation mode the module computes the same as before; training it further goes on without the
+    normalization.
     """
     from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
     from torch.nn.utils.spectral_norm import SpectralNorm
@@ -50,7 +50,9 @@ def store_computed_weights(module: nn.Module) -> tuple[str, ...]:
 
 
 def _forget_loading_hooks(layer: nn.Module) -> None:
-    """Takes off what torch leaves behind: hooks that rewrite a state dict for the normalization that the layer had."""
+    """Removes the hooks that torch leaves behind, which rewrite a state dict for the normalization
+    that the layer had.
+    """
     hooks = layer._load_state_dict_pre_hooks  # noqa: SLF001 - torch has no other way to ask
     for key, hook in list(hooks.items()):
         if rewrites_state_dict(hook):
@@ -83,7 +85,7 @@ def fold_computed_weights(model: GraphModule) -> int:
     for layer, place, _ in found:
         layer.update_arg(place, None)
     model.graph.eliminate_dead_code()
-    named: dict[str, Tensor | None] = dict.fromkeys(_constants_read(model))  # None for what others read
+    named: dict[str, Tensor | None] = dict.fromkeys(_constants_read(model))  # None where other nodes read it too
     for name in read_before - set(named):  # the results take their place
         remove_named_tensor(model, name)
     for (layer, place, role), value in zip(found, values, strict=True):
@@ -110,8 +112,8 @@ def _constants_read(model: GraphModule) -> set[str]:
 
 
 def _is_computed(argument: object) -> bool:
-    """Whether it is the result of arithmetic, in which no image has a part. Rounding to integers is not arithmetic:
-    it has to be seen.
+    """Whether it is the result of arithmetic on constants alone. Rounding to integers does not count: exporters have to
+    see it.
     """
     return operator_name(argument).startswith("aten.") and all(
         each.op == "get_attr" or operator_name(each).startswith("aten.")
@@ -135,8 +137,8 @@ def _module_of(layer: Node) -> str:
 
 
 def _free_name(module: str, role: str, value: Tensor, named: Mapping[str, Tensor | None]) -> str:
-    """A name that nothing else has; calls of one layer share theirs, and a module may multiply by several weights of
-    its own.
+    """A name that is not taken; calls of one layer share it, and a module may multiply by several
+    weights of its own.
     """
     name = f"{module}.{role}" if module else role
     while name in named and not _is_same(value, named[name]):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeopt.networks.computed_weights import rewrites_state_dict
 
-if TYPE_CHECKING:  # torch is heavy: who has a module has imported it already
+if TYPE_CHECKING:  # torch is heavy: whoever has a module has imported it already
     from torch import nn
 
 M = TypeVar("M", bound="nn.Module")
@@ -63,8 +63,8 @@ class _Pickler(pickle.Pickler):
 
 
 def _attributes(layer: nn.Module) -> dict[str, Any]:
-    """All but what `weight_norm` adds to read checkpoints of its older kind: a local function,
-    which cannot be pickled.
+    """All attributes but the hook with which `weight_norm` reads its older checkpoints: a local function, which cannot
+    be pickled.
     """
     name = "_load_state_dict_pre_hooks"
     kept = {key: hook for key, hook in vars(layer)[name].items() if not rewrites_state_dict(hook)}
@@ -79,12 +79,12 @@ def _parametrized(layer_class: type[nn.Module], attributes: dict[str, Any]) -> n
 
 
 def _give_class(layer: nn.Module) -> None:
-    """Generates the class through which a layer with parametrizations computes its tensors; what it holds stays as it
-    is.
+    """Generates the class through which a layer with parametrizations computes its tensors; its tensors stay as they
+    are.
     """
     from torch.nn.utils import parametrize
 
-    # what `register_parametrization` does last; all of it would compute the tensors anew
+    # the last step of `register_parametrization`, whose other steps would compute the tensors anew
     parametrize._inject_new_class(layer)  # noqa: SLF001
     for name in vars(layer)["_modules"]["parametrizations"]:
         parametrize._inject_property(layer, name)  # noqa: SLF001

@@ -17,7 +17,7 @@ from edgeopt.preprocessing import Preprocessing
 from edgeopt.tasks import TASKS
 from edgeopt.types import Form, ModelState, PassRecord, TrainingData
 
-_LARGEST = 1024  # px; no network asks for more at least
+_LARGEST = 1024  # px; no known network has a larger smallest size
 
 
 def float_state(
@@ -32,7 +32,7 @@ def float_state(
 def normalization_warnings(
     preprocessing: Preprocessing, weights: str, mean: Sequence[float], std: Sequence[float]
 ) -> list[str]:
-    """A warning when pretrained weights know images normalized otherwise than here."""
+    """A warning when pretrained weights were trained on images normalized in another way."""
     trained, used = (*mean, *std), (*preprocessing.mean, *preprocessing.std)
     if all(abs(one - other) < 1e-3 for one, other in zip(trained, used, strict=True)):
         return []
@@ -63,7 +63,7 @@ def replace_head(model: nn.Module, before: int, after: int) -> str:
     if isinstance(head, nn.Linear):
         fresh = nn.Linear(head.in_features, after, head.bias is not None)
     else:
-        assert isinstance(head, nn.Conv2d)  # what `find_head` finds besides
+        assert isinstance(head, nn.Conv2d)  # the other kind that `find_head` finds
         fresh = nn.Conv2d(head.in_channels, after, 1, bias=head.bias is not None)
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, fresh)

@@ -29,7 +29,8 @@ class LayerKind(StrEnum):
 class LayerOperator:
     """An operator with a weight: the places of its arguments, and the axes of its output channels.
 
-    `weight_axis` is that of the weight, where it has one alone for them; `output_axis` that of the result.
+    `weight_axis` is the weight's axis of output channels, where there is one for them alone; `output_axis` the
+    result's.
     """
 
     kind: LayerKind
@@ -74,7 +75,7 @@ _OPERATORS: Mapping[str, LayerOperator] = {
     "aten.mm": _PRODUCT,
     "aten.bmm": _PRODUCT,
     "aten.matmul": _PRODUCT,
-    "aten.addmm": _SUM_AND_PRODUCT,  # its bias comes first
+    "aten.addmm": _SUM_AND_PRODUCT,  # the bias comes first
     "aten.baddbmm": _SUM_AND_PRODUCT,
 }
 """By the operator's name without its overload: a convolution with padding="same" is one with another overload."""

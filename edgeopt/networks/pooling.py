@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import getitem
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # torch is heavy: who has a graph has imported it already
+if TYPE_CHECKING:  # torch is heavy: whoever has a graph has imported it already
     from torch.fx import Graph
 
 
@@ -22,7 +22,7 @@ def spell_out_adaptive_maxima(graph: Graph) -> None:
         for unread in [user for user in node.users if not user.users]:
             graph.erase_node(unread)
         if not all(user.target is getitem and user.args[1] == 0 for user in node.users):
-            continue  # somebody wants to know where the maxima are
+            continue  # some node reads where the maxima are, which the plain operator does not say
         source, size = node.args
         given = source.meta["val"].shape[-2:]
         if any(whole % parts for whole, parts in zip(given, size, strict=True)):

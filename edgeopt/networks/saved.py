@@ -52,7 +52,7 @@ def save_state(state: ModelState, folder: Path) -> None:
 
 
 def _save_torch(state: ModelState, file: Path) -> None:
-    import torch  # only where a model of it is at hand
+    import torch  # heavy, and imported already where a torch model is at hand
 
     if state.form is Form.MODULE:
         save_module(state.module, file)
@@ -62,7 +62,7 @@ def _save_torch(state: ModelState, file: Path) -> None:
 
 @dataclass(frozen=True)
 class Outline:
-    """A saved state without its model: what evaluation and the report need of it."""
+    """A saved state without its model: what evaluation and the report need to know."""
 
     form: Form
     task: Task
@@ -112,7 +112,7 @@ def load_state(folder: Path) -> ModelState:
 
 
 def _load_torch(outline: Outline, folder: Path) -> nn.Module | ExportedProgram:
-    import torch  # only where a model of it is wanted
+    import torch  # heavy: only for a torch model
 
     file = folder / _FILES[outline.form]
     model: nn.Module | ExportedProgram = load_module(file) if outline.form is Form.MODULE else torch.export.load(file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # torch is heavy: who has a graph has imported it already
+if TYPE_CHECKING:  # torch is heavy: whoever has a graph has imported it already
     from torch import Tensor
     from torch.fx import GraphModule
 
@@ -28,7 +28,7 @@ def set_named_tensor(model: GraphModule, name: str, tensor: Tensor) -> None:
     owner = model.get_submodule(holder)
     is_parameter = isinstance(tensor, torch.nn.Parameter)
     if isinstance(getattr(owner, attribute, tensor), torch.nn.Parameter) != is_parameter:
-        # a module takes no name for both; one of the same kind keeps its place among the others
+        # a name cannot be both; a tensor of the same kind keeps its place among the others
         delattr(owner, attribute)
     if isinstance(tensor, torch.nn.Parameter):
         owner.register_parameter(attribute, tensor)

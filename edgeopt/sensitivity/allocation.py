@@ -1,5 +1,5 @@
-"""Levels by layer, in a file that `edgeopt sensitivity` writes, or a person, and that passes read: `allocation =
-"FILE"`.
+"""A level for each layer, in a file that `edgeopt sensitivity` or a person writes, and that passes read:
+`allocation = "FILE"`.
 
 As TOML:
 

@@ -1,4 +1,4 @@
-"""What is certain about a whole when a part of it, drawn at random, has been seen."""
+"""Bounds on a population from a random sample of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def most_hits(population: int, seen: int, hits: int, error: float) -> int:
     all that was not seen were a hit. This is the exact test of the hypergeometric distribution turned around (H. Chung
     and D. DeLury, "Confidence limits for the hypergeometric distribution", 1950).
     """
-    low, high = hits, hits + population - seen  # the first cannot be excluded, all above the second are impossible
+    low, high = hits, hits + population - seen  # `low` cannot be excluded, and all above `high` are impossible
     if error <= 0.0:
         return high
     while low < high:

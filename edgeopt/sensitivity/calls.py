@@ -48,8 +48,8 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """All calls in order, the value that they start from, the one that they end with, and what is known without a
-    image.
+    """All calls in order, the value that they start from, the one that they end with, and the values that are the same
+    for every image.
     """
 
     input: Node
@@ -128,9 +128,7 @@ def _with_lifetimes(calls: list[Call], output: Node) -> tuple[Call, ...]:
 
 
 def _twin(operator: Any) -> OpOverload | None:
-    """What computes the same as an operator that writes into its first argument, and leaves that alone; None for
-    others.
-    """
+    """The operator that computes the same without writing into its first argument; None where there is none."""
     if not isinstance(operator, OpOverload) or not operator._schema.is_mutable:  # noqa: SLF001 - it has no public door
         return None
     namespace, _, name = operator._schema.name.partition("::")  # noqa: SLF001
@@ -156,9 +154,7 @@ def _writes_can_be_replaced(nodes: Iterable[Node]) -> bool:
 
 
 def _connected(node: Node, link: Callable[[Node], bool]) -> set[Node]:
-    """`node` and all that hangs together with it where `link` says of a value that it is its first argument in another
-    guise.
-    """
+    """`node` and all nodes that share its value, where `link` says that a node passes its first argument on."""
     found: set[Node] = set()
     waiting = [node]
     while waiting:
@@ -189,7 +185,7 @@ def _schema(node: Node) -> Any:
 
 
 def _first(node: Node) -> Node:
-    """The first argument of a call that writes into it or looks at it."""
+    """The first argument of a call that writes into it or returns a view of it."""
     first = node.args[0]
     assert isinstance(first, Node)
     return first

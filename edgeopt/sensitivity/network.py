@@ -45,7 +45,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """What is known just before a layer is computed for one batch: all values that it and what follows still read."""
+    """The state just before a layer is computed for one batch: all values that it and the calls after it still read."""
 
     layer: Layer
     start: int
@@ -95,9 +95,7 @@ class Network:
             yield Moment(self.layers[name], stop, dict(values))
 
     def watch(self, batches: Iterable[Tensor], see: Callable[[str, Tensor], None]) -> int:
-        """Calls `see(layer, input)` for all that enters each layer while `batches` run; returns how many images they
-        hold.
-        """
+        """Calls `see(layer, input)` for every input of each layer while `batches` run; returns the number of images."""
         owners = {node: layer for layer in self.layers.values() for node in layer.nodes}
         images = 0
         with torch.inference_mode():

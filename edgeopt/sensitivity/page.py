@@ -11,7 +11,7 @@ from edgeopt.report import figures
 from edgeopt.report.html import environment, style_sheet
 from edgeopt.sensitivity.table import Cell, Measure, Scan, Verdict
 
-_REDDEST = 100.0  # thresholds; a score beyond is no redder
+_REDDEST = 100.0  # in thresholds: scores beyond are shown in the same red
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def threshold_text(scan: Scan) -> str:
 
 
 def cell_text(cell: Cell, scan: Scan) -> str:
-    """The score; of one that was not run to the end what is certain of it, if anything is."""
+    """The score; where the cell was not run to the end, the bounds that are certain, if there are any."""
     if cell.verdict is Verdict.SKIPPED:
         return figures.MISSING
     if cell.images < scan.images and cell.verdict is Verdict.FAILS:
@@ -63,7 +63,7 @@ def cell_text(cell: Cell, scan: Scan) -> str:
 
 
 def level_text(level: float, scan: Scan) -> str:
-    """A level, or that the layer is left as it is."""
+    """The level in words, or that the layer is left as it is."""
     return "untouched" if level == scan.untouched else f"{level:g}"
 
 

@@ -104,7 +104,7 @@ def plan_scan(plan: Plan, request: SensitivityRequest) -> PlannedScan:
     ]
     if problems:
         raise RecipeError(*problems)
-    settings = asdict(replace(request.settings, workers=1))  # how many work together changes nothing
+    settings = asdict(replace(request.settings, workers=1))  # the number of workers does not change the result
     data = plan.stages["data"].key
     return PlannedScan(use, levels, plan.key_of(use, plan.float_stage.key, data, list(levels), settings, "sensitivity"))
 
@@ -119,7 +119,7 @@ def measure_sensitivity(
     plugin_files: Iterable[Path] = (),
     console: Console | None = None,
 ) -> SensitivityResult:
-    """Measures how much each layer of a recipe's float model minds each level, on the validation split.
+    """Measures what each level of compression costs at each layer of a recipe's float model, on the validation split.
 
     The model is what the recipe's passes leave before the first that optimizes, taken from the store where it is there.
     Files go to `out/NAME/sensitivity-OF`. A scan that was killed goes on where it stopped, and one that is asked for

@@ -37,7 +37,7 @@ __all__ = ["ScanSettings", "ScannedImages", "scan"]
 
 T = TypeVar("T")
 
-_BOUNDS = 4  # on lost and gained answers, below and above
+_BOUNDS = 4  # a lower and an upper bound, for lost and for gained answers
 _LONGEST_ROUND = 8  # batches between two looks, after which a killed scan goes on
 
 
@@ -171,12 +171,12 @@ class _Scanner:
                 self._looks[key] += 1
             self._decide(keys)
             ran = sum(len(self._images.batches[batch]) for batches in rounds.values() for batch in batches)
-            bar.advance(left - self.left - ran)  # what nobody has to run any more
+            bar.advance(left - self.left - ran)  # what need not be run any more
             if checkpoint is not None:
                 write_aside(checkpoint, json.dumps(self._to_json()))
 
     def cells(self) -> tuple[Cell, ...]:
-        """All cells, with what was not run to the end marked."""
+        """All cells; those that were not run to the end are marked."""
         return tuple(self._cell(key) for key in self._tallies)
 
     def resume(self, checkpoint: Path | None) -> None:
@@ -207,7 +207,7 @@ class _Scanner:
         keys = self._undecided()
         if not self._settings.stop_early or self._settings.threshold is None:
             return keys
-        harshest = dict(keys)  # of each layer the last, as levels are sorted
+        harshest = dict(keys)  # the last one of each layer, as levels are sorted
         return [key for key in keys if self._looks[key] == 0 or harshest[key[0]] == key[1]]
 
     def _decide(self, keys: Sequence[_Key]) -> None:
@@ -230,7 +230,7 @@ class _Scanner:
             del self._changes[key]
 
     def _seen(self, rounds: Mapping[_Key, range], bar: Bar) -> Iterator[tuple[_Key, Tally]]:
-        """What each layer and level gives for some batches, in one order whatever finishes first."""
+        """The tallies of each layer and level for some batches, always in the same order."""
         futures: list[tuple[_Key, Future[Tally]]] = []
         for batch in sorted({batch for batches in rounds.values() for batch in batches}):
             by_layer: dict[str, list[_Key]] = {}
@@ -265,7 +265,7 @@ class _Scanner:
 
 
 def _rounds(batches: int, settings: ScanSettings) -> tuple[range, ...]:
-    """Which batches are run before each look: more of them the more have been, as each look costs some certainty."""
+    """The batches to run before each look. Rounds grow, because each look costs some certainty."""
     rounds, start = [], 0
     while start < batches:
         size = min(max(1, start // 2), _LONGEST_ROUND) if settings.stop_early else _LONGEST_ROUND

@@ -23,7 +23,7 @@ class Measure(StrEnum):
 
 
 class Verdict(StrEnum):
-    """Whether the score of a level on all images is above the threshold."""
+    """Whether a level's score on all images keeps to the threshold."""
 
     PASSES = "passes"
     FAILS = "fails"

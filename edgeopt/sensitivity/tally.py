@@ -1,4 +1,4 @@
-"""What is counted for one layer at one level, and when that decides."""
+"""Counts of answers for one layer at one level, and when they are enough for a verdict."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Judge:
 
     def bounds(self, seen: Tally) -> tuple[float, float | None]:
         """The least and the most that the score on all images can be; None for what has no bound."""
-        if self.measure is Measure.LOGITS:  # no image takes anything from a sum of squares
+        if self.measure is Measure.LOGITS:  # a sum of squares only grows
             least = seen.error / self.whole.energy if self.whole.energy else 0.0
             return least, least if self._is_complete(seen) else None
         fewest, most = self._lost_images(seen, self.error)
