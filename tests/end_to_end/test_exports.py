@@ -31,6 +31,12 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TINY_PLUGIN.parent))
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the recipes and their runs: the network of most of them is trained once."""
+    return tmp_path_factory.mktemp("exports")
+
+
 def run(text: str, folder: Path, *overrides: str) -> RunResult:
     (folder / "recipe.toml").write_text(text)
     return edgeopt.run(folder / "recipe.toml", overrides=overrides, out=folder / "runs", plugin_files=PLUGINS)
@@ -43,9 +49,9 @@ def problems(text: str, folder: Path) -> list[str]:
     return [str(problem).replace(str(folder), "") for problem in caught.value.problems]
 
 
-def test_an_exporter_that_converts_has_a_float_file_beside_it(tmp_path: Path) -> None:
+def test_an_exporter_that_converts_has_a_float_file_beside_it(folder: Path) -> None:
     """Without any pass that optimizes: both files come from one program."""
-    result = run(CONVERTING, tmp_path)
+    result = run(CONVERTING, folder)
     baseline, optimized = result.report.rows
     assert (baseline.role, baseline.precision) == (Role.BASELINE, "float32")
     assert (optimized.role, optimized.precision) == (Role.OPTIMIZED, "float16")
@@ -58,13 +64,13 @@ def test_an_exporter_that_converts_has_a_float_file_beside_it(tmp_path: Path) ->
     assert any("smaller than float32" in sentence for sentence in result.report.verdicts)
 
 
-def test_without_a_baseline_there_is_one_file(tmp_path: Path) -> None:
-    result = run(CONVERTING, tmp_path, "baseline=false")
+def test_without_a_baseline_there_is_one_file(folder: Path) -> None:
+    result = run(CONVERTING, folder, "baseline=false")
     assert [row.role for row in result.report.rows] == [Role.OPTIMIZED]
 
 
-def test_files_that_belong_together_are_placed_together(tmp_path: Path) -> None:
-    result = run(CONVERTING, tmp_path, "exports.0.apart=true", "baseline=false")
+def test_files_that_belong_together_are_placed_together(folder: Path) -> None:
+    result = run(CONVERTING, folder, "exports.0.apart=true", "baseline=false")
     (row,) = result.report.rows
     folder = result.folder / "halves/optimized"
     assert {file.name for file in folder.iterdir()} == {"model.npz", "model.bias.npy", "card.json"}
@@ -72,8 +78,8 @@ def test_files_that_belong_together_are_placed_together(tmp_path: Path) -> None:
     assert row.agreement == 1.0  # it was opened with its companion
 
 
-def test_a_file_that_cannot_run_here_is_not_given_figures(tmp_path: Path) -> None:
-    result = run(CONVERTING, tmp_path, "exports.0.place='device'", "baseline=false", "gates.agreement=0.5")
+def test_a_file_that_cannot_run_here_is_not_given_figures(folder: Path) -> None:
+    result = run(CONVERTING, folder, "exports.0.place='device'", "baseline=false", "gates.agreement=0.5")
     (row,) = result.report.rows
     assert row.not_run == "the abacus is at home"
     assert row.size_bytes > 0
@@ -85,8 +91,8 @@ def test_a_file_that_cannot_run_here_is_not_given_figures(tmp_path: Path) -> Non
     assert "the abacus is at home" in (result.folder / "report.html").read_text()
 
 
-def test_a_stand_in_answers_and_is_not_timed(tmp_path: Path) -> None:
-    result = run(CONVERTING, tmp_path, "exports.0.place='stand-in'", "baseline=false")
+def test_a_stand_in_answers_and_is_not_timed(folder: Path) -> None:
+    result = run(CONVERTING, folder, "exports.0.place='stand-in'", "baseline=false")
     (row,) = result.report.rows
     assert (row.stand_in, row.agreement, row.latency_ms) == ("fingers", 1.0, None)
     assert any("verified in fingers instead" in sentence for sentence in result.report.verdicts)
@@ -107,9 +113,9 @@ def test_frameworks_do_not_mix(tmp_path: Path) -> None:
     assert any("exporter 'halves' takes models of torch" in each and "'abacus-npz'" in each for each in found)
 
 
-def test_a_model_of_another_framework_runs_to_a_report_without_torch(tmp_path: Path) -> None:
+def test_a_model_of_another_framework_runs_to_a_report_without_torch(folder: Path) -> None:
     """Every callable of the abacus asserts that torch is not in its process."""
-    result = run(ABACUS, tmp_path)
+    result = run(ABACUS, folder)
     assert not result.failures
     (row,) = result.report.rows
     assert (row.agreement, row.precision) == (1.0, "float32")
