@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.table import Table
@@ -9,13 +10,15 @@ from rich.text import Text
 
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.conversion.plan import ConversionRequest, ConversionResult, convert
-from edgeopt.report.figures import percent, size
+from edgeopt.report.figures import interval, percent, size
 
 
 def convert_file(request: ConversionRequest, out: Path | None, *, force: bool) -> None:
     """Converts a model file and prints how far the two sides are apart."""
     result = convert(request, out, force=force, console=stderr())
     console = stdout()
+    for verdict in result.verdicts:
+        console.print(Text(verdict, style="bold yellow"), soft_wrap=True)
     console.print(_table(request, result))
     for warning in result.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
@@ -25,7 +28,7 @@ def _table(request: ConversionRequest, result: ConversionResult) -> Table:
     images = f"{result.images} {'images of ' + result.images_from if result.images_from else 'generated images'}"
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")  # a path that is cut helps nobody
     for name, text in (
         ("source", f"{request.source}  {size(result.source_bytes)}"),
         ("file", f"{result.path}  {size(result.size_bytes)}  {result.precision}"),
@@ -37,6 +40,16 @@ def _table(request: ConversionRequest, result: ConversionResult) -> Table:
             f"{result.max_difference:.3g}, {100 * result.relative_difference:.3g} % of the outputs' range",
         ),
         ("same top-1 class", percent(result.agreement)),
+        *(("right answers", text) for text in _right_answers(result)),
     ):
         table.add_row(name, Text(text))
     return table
+
+
+def _right_answers(result: ConversionResult) -> Iterator[str]:
+    """How often both sides are right, where the images have labels."""
+    if result.labelled:
+        sides = (("source", result.labelled.source.score), ("file", result.labelled.file.score))
+        yield ", ".join(f"{side} {percent(score.value)} ({interval(score.interval)})" for side, score in sides)
+    elif result.why_not_labelled:
+        yield f"not known: {result.why_not_labelled}"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.arrays import Json
 from edgeopt.conversion.delivery import bench, bytes_of, deliver, require_free
+from edgeopt.conversion.labelled import Answered, LabelledAnswers
 from edgeopt.errors import ExportError, Problem, RecipeError, UserError, did_you_mean
 from edgeopt.json_values import from_text
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, PassPlugin, ReaderPlugin
@@ -25,6 +26,7 @@ from edgeopt.plugins.use import Use
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.recipe.lookup import Lookup, numerics_of, resolve
 from edgeopt.recipe.read import Source, overridden
+from edgeopt.report.figures import percent
 from edgeopt.workers.pool import Workers
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
@@ -67,6 +69,9 @@ class ConversionResult:
     `max_difference` is the largest absolute difference of the logits, `relative_difference` the same as a share of the
     range of the source's logits, `agreement` the share of `images` with the same top-1 class, 0 to 1. `companions` are
     the files beside `path` that it cannot be opened without.
+
+    `labelled` holds how often each side is right, where the images' labels are classes of the model; where they are
+    not, `why_not_labelled` says why. `verdicts` are what a reader should know first.
     """
 
     path: Path
@@ -81,12 +86,15 @@ class ConversionResult:
     agreement: float
     companions: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()
+    labelled: LabelledAnswers | None = None
+    why_not_labelled: str = ""
 
 
 @dataclass(frozen=True)
 class ConvertedFile:
-    """What the first process says of the file that it made; `holds` and what follows says how the
-    second one feeds it.
+    """What the first process says of the file that it made; `holds`, `preprocessing` and `task` say how the second one
+    feeds it, `answered` how the source answered the images whose labels are known.
     """
 
     runtime: str
@@ -97,19 +105,29 @@ class ConvertedFile:
     holds: str
     preprocessing: Preprocessing
     task: str
+    classes: tuple[str, ...]
+    answered: Answered | None = None
+    verdicts: tuple[str, ...] = ()
+    why_not_labelled: str = ""
 
 
 @dataclass(frozen=True)
 class ComparedFile:
-    """What the second process found: the file's answers against its source's."""
+    """What the second process found: the file's answers against its source's.
+
+    `program_difference` is the largest difference from what the passes made of the source, as a share of the range of
+    its logits: from the source itself where there are no passes.
+    """
 
     images: int
     max_difference: float
     relative_difference: float
+    program_difference: float
     agreement: float
+    labelled: LabelledAnswers | None = None
 
 
-CONVERTED, COMPARED = "converted.json", "compared.json"
+CONVERTED, COMPARED, LABELS = "converted.json", "compared.json", "labels.npy"
 
 
 @dataclass(frozen=True)
@@ -217,6 +235,9 @@ def convert(
         agreement=compared.agreement,
         companions=beside,
         warnings=made.warnings,
+        verdicts=(*made.verdicts, *(compared.labelled.verdicts if compared.labelled else ())),
+        labelled=compared.labelled,
+        why_not_labelled=made.why_not_labelled,
     )
 
 
@@ -271,10 +292,18 @@ def _misfits(conversion: Conversion, lookup: Lookup) -> Iterable[Problem]:
 
 
 def _require_same(made: ConvertedFile, compared: ComparedFile, conversion: Conversion, target: Path) -> None:
-    """A float file that computes something else is not put into place."""
-    if made.precision == "float32" and compared.relative_difference > FLOAT_TOLERANCE:
+    """A float file that computes something else, or one that tells nothing apart, is not put into place."""
+    if made.precision == "float32" and compared.program_difference > FLOAT_TOLERANCE:
+        passes = ", ".join(use.plugin.name for use in conversion.passes)
+        what = f"what {passes} made of {conversion.source.name}" if passes else conversion.source.name
         raise ExportError(
-            f"{target.name} would differ from {conversion.source.name} by {compared.max_difference:.3g} "
-            f"({100 * compared.relative_difference:.1f} % of the range of its outputs)",
+            f"{target.name} would differ from {what} by {100 * compared.program_difference:.1f} % of the range of its "
+            "outputs",
             hint="the conversion is wrong, or the source depends on something besides its input: nothing was written",
+        )
+    if compared.labelled and compared.labelled.is_spoiled:
+        raise ExportError(
+            f"{target.name} {compared.labelled.file.doubt}, and {conversion.source.name} is right for "
+            f"{percent(compared.labelled.source.score.value)}: nothing was written",
+            hint="take another precision, milder passes, or more images to calibrate with",
         )

@@ -14,21 +14,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeopt.conversion.labelled import LabelledAnswers, Labelling, answered, labelling
 from edgeopt.conversion.plan import (
     COMPARED,
     CONVERTED,
+    LABELS,
     ComparedFile,
     Conversion,
     ConversionJob,
     ConvertedFile,
     make_conversion,
 )
+from edgeopt.conversion.source_check import Judged, judge
 from edgeopt.errors import DataError, ExportError
 from edgeopt.export.make import make_artifact
 from edgeopt.fingerprint import file_digest
 from edgeopt.json_values import from_text, to_text
 from edgeopt.measure.answers import feeder, file_logits
-from edgeopt.networks.capture import program_logits
+from edgeopt.networks.capture import program_logits, to_program
 from edgeopt.options import TrainerSettings
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.registry import load_registry
@@ -42,21 +45,24 @@ if TYPE_CHECKING:
     from edgeopt.arrays import Labels, Logits, Pixels
 
 IMAGES = 64
-"""How many images both sides answer, at most."""
+"""How many images both sides answer, at most, where nobody knows what they show."""
+LABELLED_IMAGES = 256
+"""How many labelled images both sides answer, at most: the more, the closer their accuracy is known."""
 _PATTERNS = 32
 _SEED = 17
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedImages:
-    """Images without labels, uint8 (n, size, size, 3), as a split."""
+    """Images, uint8 (n, size, size, 3), as a split; `known` are the outputs that should answer, where that is known."""
 
     images: Pixels
+    known: Labels | None = None
 
     @property
     def labels(self) -> Labels:
-        """Zeros: nobody knows what the images show."""
-        return np.zeros(len(self.images), dtype=np.int64)
+        """Outputs, int64 (n,); zeros where nobody knows what the images show."""
+        return np.zeros(len(self.images), dtype=np.int64) if self.known is None else self.known
 
     def __len__(self) -> int:
         return len(self.images)
@@ -88,12 +94,23 @@ def main(events: Events) -> None:
 
 def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -> None:
     source = conversion.reader.plugin.read(conversion.source, conversion.reader.options)
-    data = _data(conversion, source, folder, events)
+    prepared = _data(conversion, source, folder, events)
+    data = prepared.data if prepared else None
     split = data.test if data else patterns(source.preprocessing.image_size)
-    shown = ComparedImages(split.pixels(range(min(IMAGES, len(split)))))
+    known = labelling(source.classes, data.training.classes) if data else Labelling((), source.classes)
+    images = range(min(LABELLED_IMAGES if known.outputs else IMAGES, len(split)))
+    shown = ComparedImages(split.pixels(images), known.labels(split.labels[: len(images)]) if known.outputs else None)
+    logits = program_logits(source, shown, events, "answers of the source")
     np.save(folder / "pixels.npy", shown.images)
-    np.save(folder / "logits.npy", program_logits(source, shown, events, "answers of the source"))
-    state = _passed(conversion, source, data, folder, events)
+    np.save(folder / "logits.npy", logits)
+    judged = (
+        judge(conversion.reader, conversion.source, source, shown, known, logits, events) if known.outputs else Judged()
+    )
+    if known.outputs:
+        np.save(folder / LABELS, shown.labels)
+    state = _passed(conversion, replace(source, classes=judged.names or source.classes), data, folder, events)
+    if conversion.passes:  # what the file must compute is no longer what the source does
+        np.save(folder / "program.npy", program_logits(state, shown, events, "answers after the passes"))
     made = make_artifact(
         conversion.exporter,
         state,
@@ -114,10 +131,18 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
         precision=made.precision,
         size_bytes=made.size_bytes,
         companions=made.exported.companions,
-        warnings=made.exported.warnings,
+        warnings=(
+            *(prepared.warnings if prepared else ()),
+            *(f"{record.name}: {warning}" for record in state.history for warning in record.warnings),
+            *made.exported.warnings,
+        ),
         holds=made.exported.input.holds,
         preprocessing=state.preprocessing,
         task=state.task.name,
+        classes=state.classes,
+        answered=judged.answered,
+        verdicts=judged.verdicts,
+        why_not_labelled=known.why_not,
     )
     (folder / CONVERTED).write_text(to_text(converted))
 
@@ -130,14 +155,24 @@ def _answer(conversion: Conversion, folder: Path, file: Path, events: Events) ->
     expected = np.load(folder / "logits.npy")
     if logits.shape != expected.shape:
         raise ExportError(f"the file returns outputs of shape {logits.shape}, its source {expected.shape}")
+    task = TASKS[made.task]
+    labelled = None
+    if made.answered:
+        labels = np.load(folder / LABELS)
+        labelled = LabelledAnswers(
+            made.answered, answered(task, logits, labels, made.classes), task.compare(expected, logits, labels)
+        )
     difference = float(np.abs(logits - expected).max())
     if not np.isfinite(difference):
         raise ExportError("the file returns numbers that are not finite", hint="try another precision")
+    program = np.load(folder / "program.npy") if conversion.passes else expected
     compared = ComparedFile(
         images=len(expected),
         max_difference=difference,
         relative_difference=difference / _span(expected),
-        agreement=TASKS[made.task].agreement(logits, expected),
+        program_difference=float(np.abs(logits - program).max()) / _span(program),
+        agreement=task.agreement(logits, expected),
+        labelled=labelled,
     )
     (folder / COMPARED).write_text(to_text(compared))
 
@@ -149,7 +184,15 @@ def _span(logits: Logits) -> float:
     return max(float(np.ptp(logits)), 0.1 * float(np.abs(logits).max()), 1e-12)
 
 
-def _data(conversion: Conversion, source: ModelState, folder: Path, events: Events) -> DataBundle | None:
+@dataclass(frozen=True)
+class _Prepared:
+    """The data set of a conversion, and what the user should know of it."""
+
+    data: DataBundle
+    warnings: tuple[str, ...]
+
+
+def _data(conversion: Conversion, source: ModelState, folder: Path, events: Events) -> _Prepared | None:
     """The data set, with images as the source takes them."""
     if conversion.dataset is None:
         return None
@@ -166,14 +209,14 @@ def _data(conversion: Conversion, source: ModelState, folder: Path, events: Even
     raw = partial(conversion.dataset.plugin.load, options)
     stored = folder / "data"
     stored.mkdir()
-    prepare(raw(), options, stored, events)
-    return DataBundle(load_training(stored, options, raw), load_test(stored, raw))
+    prepared = prepare(raw(), options, stored, events)
+    return _Prepared(DataBundle(load_training(stored, options, raw), load_test(stored, raw)), prepared.warnings)
 
 
 def _passed(
     conversion: Conversion, source: ModelState, data: DataBundle | None, folder: Path, events: Events
 ) -> ModelState:
-    """The state after the passes; a float program that the first pass wants to change becomes a module again.
+    """The state after the passes, in program form; a float program that a pass wants to change becomes a module again.
 
     Raises `ExportError` for a quantized source, whose rounding no pass can change.
     """
@@ -192,7 +235,7 @@ def _passed(
         work_dir.mkdir()
         context = PassContext(data.training, TrainerSettings(), _SEED, work_dir, events)
         state = use.plugin.apply(state, use.options, context)
-    return state
+    return to_program(state, data.training.validation) if data else state
 
 
 def _module_of(state: ModelState) -> nn.Module:

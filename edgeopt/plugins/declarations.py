@@ -287,6 +287,10 @@ class ReaderPlugin(Plugin):
 
     `suffixes` are the endings of the files that it reads, "/" that of a folder. Classes that a file does not name are
     "0", "1", …
+
+    `scale_option` names the option, if there is one, that takes "pixels" (0..255), "unit" (0..1) or "symmetric"
+    (-1..1) for the images that the network expects. Where a model only guesses at labelled images, `edgeopt convert`
+    tries these, or other values of the options `mean` and `std`, and says what helps.
     """
 
     kind: ClassVar[str] = "reader"
@@ -298,6 +302,7 @@ class ReaderPlugin(Plugin):
     read: Callable[[Path, Any], ModelState] = field(kw_only=True)
     suffixes: tuple[str, ...] = field(kw_only=True)
     framework: str = field(default=TORCH, kw_only=True)
+    scale_option: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)

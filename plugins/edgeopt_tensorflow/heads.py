@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from edgeopt_tensorflow.runtime import keras
 from edgeopt_tensorflow.scaling import Rescaling
 
 _NARROW = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+_OF_PIXELS = 1 / 64  # no smaller factor is used for anything but pixels; 1/127.5 and 1/255 are
 _PASSED_OVER = ("Activation", "Softmax", "Flatten", "Reshape", "Dropout")
 
 
@@ -100,6 +102,26 @@ def rescaled(network: keras.Model, change: Rescaling, image_size: int) -> keras.
     images = keras.Input((image_size, image_size, 3), name="images")
     changed = keras.layers.Rescaling(list(change.scale), list(change.offset), name="rescaling")(images)
     return keras.Model(images, network(changed), name=f"rescaled_{network.name}")
+
+
+def rescales_pixels(network: Any) -> str:
+    """The name of a layer that brings pixels, 0..255, to the scale of the others; "" where there is none."""
+    for layer in _all_layers(network):
+        kind = type(layer).__name__
+        if kind == "Rescaling" and np.max(np.abs(layer.scale)) <= _OF_PIXELS:
+            return str(layer.name)
+        if kind == "Normalization" and layer.mean is not None and np.max(np.abs(np.asarray(layer.mean))) >= 1:
+            return str(layer.name)
+    return ""
+
+
+def _all_layers(network: Any) -> Iterator[Any]:
+    """Every layer of a network of any Keras, those of networks within it included."""
+    for layer in network.layers:
+        if hasattr(layer, "layers"):
+            yield from _all_layers(layer)
+        else:
+            yield layer
 
 
 def _last_layer(network: Any, library: Any) -> Any:

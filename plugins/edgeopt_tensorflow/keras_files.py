@@ -28,7 +28,7 @@ from edgeopt.plugins import (
     TrainingData,
     first_line,
 )
-from edgeopt_tensorflow.heads import as_logits, in_float32, rescaled, with_head, without_activation
+from edgeopt_tensorflow.heads import as_logits, in_float32, rescaled, rescales_pixels, with_head, without_activation
 from edgeopt_tensorflow.model import Answers, KerasModel, SavedModel, SavedModelNotes, given_by
 from edgeopt_tensorflow.old_keras import OldKerasModel, calls_refused, library, load_old_file
 from edgeopt_tensorflow.options import KERAS, KerasFileOptions, KerasReaderOptions, Scale
@@ -38,6 +38,7 @@ from edgeopt_tensorflow.scaling import rescaling
 _CODE = ("Lambda", "__lambda__", "function", "TFSMLayer")
 _FORBIDDEN = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles"}
 _MODULES = ("keras", "builtins")
+_PIXEL_STEP = 0.5  # of an input, from one pixel value to the next: 1 where pixels go in as they are
 _ONE = "edgeopt takes models of one image input and one output"
 
 
@@ -65,11 +66,13 @@ def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
                     option="replace_head",
                 )
             )
+        warnings = _warnings(network, data.preprocessing, options.scale, 'scale = "pixels"')
         old = _old_model(network, data.preprocessing, options.scale, size)
         count = _classes_of(old, size)
         if count != classes:
             raise _other_classes(count, classes, "a Keras 2 file's last layer cannot be replaced; save it with Keras 3")
-        return _state(old, data.classes, data.preprocessing, {"file": path.name, "trainable": False})
+        return _state(old, data.classes, data.preprocessing, {"file": path.name, "trainable": False}, warnings)
+    warnings = _warnings(network, data.preprocessing, options.scale, 'scale = "pixels"')
     fresh = options.replace_head
     network, note = (with_head(network, classes), "replaced") if fresh else as_logits(network, size)
     count = network.output_shape[-1]
@@ -77,11 +80,13 @@ def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
         raise _other_classes(count, classes, "set replace_head = true to start with a fresh last layer")
     facts: dict[str, Json] = {"file": path.name, "head": note, "scale": options.scale}
     model = KerasModel(_on_scale(network, data.preprocessing, options.scale, size))
-    return _state(model, data.classes, data.preprocessing, facts | {"parameters": model.parameter_count})
+    facts |= {"parameters": model.parameter_count}
+    return _state(model, data.classes, data.preprocessing, facts, warnings)
 
 
 def read(path: Path, options: KerasReaderOptions) -> ModelState:
     """The file's model for a conversion. Raises `CheckpointError`."""
+    warnings: tuple[str, ...] = ()
     if path.is_dir():
         size = options.image_size or _size_of_signature(path)
         preprocessing = Preprocessing(size, size, size, options.mean, options.std)
@@ -92,6 +97,7 @@ def read(path: Path, options: KerasReaderOptions) -> ModelState:
         size = options.image_size or _size_of(network, path)
         _require_size(network, path, size)
         preprocessing = Preprocessing(size, size, size, options.mean, options.std)
+        warnings = _warnings(network, preprocessing, options.scale, "source.scale=pixels")
         if isinstance(network, keras.Model):
             network, _ = as_logits(network, size)
             model = KerasModel(_on_scale(network, preprocessing, options.scale, size))
@@ -101,7 +107,8 @@ def read(path: Path, options: KerasReaderOptions) -> ModelState:
     names = options.classes or tuple(str(index) for index in range(count))
     if len(names) != count:
         raise CheckpointError(Problem(f"{path}: has {count} outputs, and source.classes names {len(names)}"))
-    return replace(_state(model, names, preprocessing, {}), form=Form.PROGRAM, history=())
+    history = (PassRecord("source", warnings=warnings),) if warnings else ()
+    return replace(_state(model, names, preprocessing, {}), form=Form.PROGRAM, history=history)
 
 
 # ---- Keras's own files ---------------------------------------------------------------------------------------------
@@ -179,6 +186,16 @@ def _old_model(network: Any, preprocessing: Preprocessing, scale: Scale, size: i
     if note:
         gives = "one logit" if gives.startswith("one") else "logits"
     return OldKerasModel(network, rescaling(preprocessing, scale), gives)
+
+
+def _warnings(network: Any, preprocessing: Preprocessing, scale: Scale, instead: str) -> tuple[str, ...]:
+    """What the user should know of a network that scales pixels itself and is to get something else."""
+    layer = rescales_pixels(network)
+    normalized = max(preprocessing.scale_and_offset()[0]) < _PIXEL_STEP
+    if not layer or scale == "pixels" or (scale == "recipe" and not normalized):
+        return ()
+    fed = "images that are normalized before it" if scale == "recipe" else f"images of scale {scale!r}"
+    return (f"its layer {layer!r} takes pixels, 0..255, and it gets {fed}: set {instead}",)
 
 
 def _config(path: Path) -> tuple[Json, str]:
@@ -355,7 +372,11 @@ def _other_classes(count: int, classes: int, hint: str) -> RecipeError:
 
 
 def _state(
-    model: Answers, classes: tuple[str, ...], preprocessing: Preprocessing, facts: dict[str, Json]
+    model: Answers,
+    classes: tuple[str, ...],
+    preprocessing: Preprocessing,
+    facts: dict[str, Json],
+    warnings: tuple[str, ...] = (),
 ) -> ModelState:
     return ModelState(
         model,
@@ -365,5 +386,5 @@ def _state(
         preprocessing,
         framework=KERAS,
         batch_range=(1, getattr(model, "fixed_batch", None) or 1024),
-        history=(PassRecord("model", facts),),
+        history=(PassRecord("model", facts, warnings=warnings),),
     )
