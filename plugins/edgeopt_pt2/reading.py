@@ -15,6 +15,7 @@ from torch.fx import Node
 from edgeopt.export.predictor import quiet
 from edgeopt.networks.plain_values import UnreadableValuesError, read_plain_values
 from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem, first_line
+from edgeopt_pt2.two_classes import with_two_logits
 
 if TYPE_CHECKING:
     from edgeopt_pt2.options import Pt2Options
@@ -26,6 +27,8 @@ _LARGEST_BATCH = 1024
 def read_program(path: Path, options: Pt2Options) -> ModelState:
     """The program of a `.pt2` file: float32 images (batch, 3, size, size) in, logits float32 (batch, classes) out.
 
+    One output, as behind a sigmoid, becomes the logits of two classes.
+
     Raises `CheckpointError` for a damaged file, one that holds pickled objects, and a program of another shape.
     """
     _require_plain_data(path)
@@ -36,17 +39,21 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
         raise CheckpointError(f"{path}: cannot be read as a program: {first_line(error)}", hint=_SAVE) from error
     given, returned = _only_input(path, program), _only_output(path, program)
     batch, channels, height, width = _shape(given, 4, path, "input")
-    _, classes = _shape(returned, 2, path, "output")
+    returned_shape = _shape(returned, 2, path, "output")
+    classes = returned_shape[1] if len(returned_shape) > 1 else 1
     if channels != 3 or height != width:
         raise CheckpointError(
             f"{path}: takes images {channels} x {height} x {width}",
             hint="edgeopt converts models of square images with three channels",
         )
+    batch_range = (1, _LARGEST_BATCH) if batch is None else (batch, batch)
+    precision = "int8" if any(_QUANTIZED in str(node.target) for node in program.graph.nodes) else "float32"
+    if classes == 1:
+        program, classes = with_two_logits(program, batch_range), 2
     names = options.classes or tuple(str(index) for index in range(classes))
     if len(names) != classes:
         raise CheckpointError(Problem(f"{path}: has {classes} outputs, and source.classes names {len(names)}"))
     preprocessing = Preprocessing(height, resize=height, crop=height, mean=options.mean, std=options.std)
-    precision = "int8" if any(_QUANTIZED in str(node.target) for node in program.graph.nodes) else "float32"
     return ModelState(
         program,
         Form.PROGRAM,
@@ -54,7 +61,7 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
         names,
         preprocessing,
         precision=precision,
-        batch_range=(1, _LARGEST_BATCH) if batch is None else (batch, batch),
+        batch_range=batch_range,
         imports=("torch.ao.quantization.fx._decomposed",) if precision == "int8" else (),
     )
 
@@ -111,9 +118,10 @@ _ONE = "edgeopt converts models of one image input and one output; wrap the mode
 
 
 def _shape(node: Node, dimensions: int, path: Path, what: str) -> list[int | None]:
-    """The sizes of a value, None where they are not fixed."""
+    """The sizes of a value, None where they are not fixed; an output of one value an image may have one axis alone."""
     value = node.meta["val"]
-    if value.dtype != torch.float32 or value.dim() != dimensions:
+    one_value = what == "output" and value.dim() == 1
+    if value.dtype != torch.float32 or not (value.dim() == dimensions or one_value):
         shape = " x ".join(map(str, value.shape))
         kind = str(value.dtype).removeprefix("torch.")
         wanted = "float32 images (batch, 3, size, size)" if what == "input" else "float32 logits (batch, classes)"

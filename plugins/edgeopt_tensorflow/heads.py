@@ -49,7 +49,7 @@ def as_logits(network: keras.Model, image_size: int) -> tuple[keras.Model, str]:
     """
     network, note = without_activation(network, keras)
     gives = given_by(_answers(network, image_size))
-    if network.output_shape[-1] == 1 and note:
+    if network.output_shape[-1] == 1 and (note or _is_linear(network)):
         gives = "one logit"
     if gives == "probabilities" and not note:
         logits, note = log_of_probabilities(network.outputs[0]), "logarithm of the probabilities"
@@ -58,6 +58,11 @@ def as_logits(network: keras.Model, image_size: int) -> tuple[keras.Model, str]:
     else:
         return network, note or "logits as they are"
     return keras.Model(network.inputs, logits, name=network.name), note
+
+
+def _is_linear(network: keras.Model) -> bool:
+    """Whether the last layer has no activation, and so gives logits whatever their values."""
+    return getattr(_last_layer(network, keras), "activation", None) is keras.activations.linear
 
 
 def without_activation(network: Any, library: Any) -> tuple[Any, str]:

@@ -17,6 +17,7 @@ from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocess
 from edgeopt_onnx.files import LARGEST_MESSAGE, companion, put_outside, weight_bytes
 from edgeopt_onnx.session import open_session
 from edgeopt_tensorflow.onnx_tidy import LIFTED_OPSET, fix_batch, flatten_output, lifted, opset_of, plain
+from edgeopt_tensorflow.onnx_two_classes import give_two_logits, gives_one_value, is_linear, without_sigmoid
 from edgeopt_tensorflow.options import ONNX, OnnxReaderOptions
 
 if TYPE_CHECKING:
@@ -159,21 +160,35 @@ def _images(
 def _tidied(given: OnnxModel, path: Path, size: int) -> OnnxModel:
     """The model in an operator set that converters know, with logits (n, classes), and the batch that it does take."""
     model = replace(given, proto=lifted(given.proto, str(path)))
-    images = np.random.default_rng(0).normal(size=(2, _CHANNELS, size, size)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(8, _CHANNELS, size, size)).astype(np.float32)
     if model.proto is not given.proto:
         _require_same(given, model, path, images[:1])
     logits = _run(model, path, images[:1])
-    if logits.ndim > _LOGITS_AXES and logits.size == len(logits) * max(logits.shape[1:]):
+    if gives_one_value(logits.shape):
+        model = replace(model, proto=_two_classes(model, path, images))
+    elif logits.ndim > _LOGITS_AXES and logits.size == len(logits) * max(logits.shape[1:]):
         flat = onnx.ModelProto()
         flat.CopyFrom(model.proto)
         flatten_output(flat, max(logits.shape[1:]))
         model = replace(model, proto=flat)
-    if model.batch is None and not _takes_two(model, images):
+    if model.batch is None and not _takes_two(model, images[:2]):
         single = onnx.ModelProto()
         single.CopyFrom(model.proto)
         fix_batch(single, 1)
         model = replace(model, proto=single, batch=1)
     return model
+
+
+def _two_classes(model: OnnxModel, path: Path, images: NDArray[np.float32]) -> onnx.ModelProto:
+    """The model with the logits of two classes in place of one value: 0, and the log-odds of the second."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    if without_sigmoid(proto) or is_linear(proto):
+        give_two_logits(proto, probability=False)
+    else:
+        values = np.concatenate([_run(model, path, image[None]).reshape(-1) for image in images])
+        give_two_logits(proto, probability=bool(((values >= 0) & (values <= 1)).all()))
+    return proto
 
 
 def _takes_two(model: OnnxModel, images: NDArray[np.float32]) -> bool:

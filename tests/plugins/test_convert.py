@@ -132,6 +132,53 @@ def test_a_file_with_code_in_it_is_refused(source, tmp_path):
     assert not marker.exists()
 
 
+class One(nn.Module):
+    """One value an image, as a classifier of two classes gives it."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.net, self.end = TinyNet(1), end
+
+    def forward(self, images):
+        return self.end(self.net(images))
+
+
+ENDS = {
+    "sigmoid": torch.sigmoid,
+    "logit": lambda value: value,
+    "flat": lambda value: value.sigmoid().squeeze(1),
+    "by-value": lambda value: torch.nn.functional.hardsigmoid(-value),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("batch", [True, False])
+def test_one_output_for_two_classes_becomes_their_logits(name, batch, tmp_path):
+    path = write_pt2(tmp_path / "one.pt2", One(ENDS[name]), batch=batch)
+    images = torch.randn(3 if batch else 1, 3, SIZE, SIZE)
+    given = torch.export.load(path).module()(images).detach().reshape(-1)
+    state = read(path, Pt2Options())
+    assert state.classes == ("0", "1")
+    expected = given if name == "logit" else torch.log(given / (1 - given))
+    logits = state.program.module()(images)
+    assert torch.allclose(logits, torch.stack([torch.zeros(len(images)), expected], dim=1), atol=1e-4)
+
+
+@pytest.mark.parametrize("format", ["onnx", "tflite", "executorch"])
+def test_two_logits_of_one_output_are_quantized_like_others(format, tmp_path):
+    source = write_pt2(tmp_path / "one.pt2", One(torch.sigmoid))
+    request = ConversionRequest(
+        str(source),
+        format,
+        passes=("ptq",),
+        dataset="digits",
+        overrides=("dataset.limit=40", 'dataset.classes=["0", "1"]'),
+    )
+    result = convert(request, tmp_path / f"one.{format}")
+    assert result.precision == "int8"
+    assert result.relative_difference < 0.1
+
+
 class Two(nn.Module):
     def forward(self, images):
         return images.flatten(1)[:, :3], images.mean((2, 3))

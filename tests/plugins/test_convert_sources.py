@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from test_convert import edgeopt
@@ -124,6 +125,37 @@ def test_names_that_tensorflow_cannot_take_are_changed(tmp_path):
     write(tmp_path / "names.onnx", nodes, constants)
     done = edgeopt("names.onnx", "--to", "tflite", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+ENDS = {
+    "sigmoid": ([helper.make_node("Sigmoid", ["v"], ["y"])], ("N", 1)),
+    "logit": ([helper.make_node("Identity", ["v"], ["y"])], ("N", 1)),
+    "flat": ([helper.make_node("Sigmoid", ["v"], ["q"]), helper.make_node("Reshape", ["q", "s"], ["y"])], ("N",)),
+    "by-value": ([helper.make_node("Neg", ["v"], ["n"]), helper.make_node("HardSigmoid", ["n"], ["y"])], ("N", 1)),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_one_output_for_two_classes_becomes_their_logits(name, tmp_path):
+    end, returned = ENDS[name]
+    nodes, constants = classifier("p4")
+    nodes += [
+        helper.make_node("Flatten", ["p4"], ["f"]),
+        helper.make_node("Gemm", ["f", "g", "c"], ["v"]),
+        *end,
+    ]
+    constants |= {"g": 0.05 * values(4, 1), "c": np.array([0.3], np.float32), "s": np.array([-1], np.int64)}
+    path = write(tmp_path / "one.onnx", nodes, constants, returned=returned)
+    images = values(3, 3, SIZE, SIZE)
+    given = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": images})[0]
+    state = read(path, OnnxReaderOptions())
+    logits = state.foreign.logits(images)
+    assert state.classes == ("0", "1")
+    expected = given.reshape(-1) if name == "logit" else np.log(given / (1 - given)).reshape(-1)
+    assert np.allclose(logits, np.stack([np.zeros(3), expected], axis=1), atol=1e-4)
+    if name == "sigmoid":
+        done = edgeopt("one.onnx", "--to", "tflite", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
