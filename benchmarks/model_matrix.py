@@ -347,13 +347,13 @@ def _answer(there: Connection, function: Callable[..., Found], arguments: tuple[
         there.send({"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]})
 
 
-def run(chosen: Sequence[str], limit_seconds: float, until: float, jobs: int) -> None:
-    """Fills in what is missing, `jobs` models at a time, and writes the results after each."""
+def run(chosen: Sequence[str], runtimes: Sequence[str], limit_seconds: float, until: float, jobs: int) -> None:
+    """Fills in what is missing in `runtimes`, `jobs` models at a time, and writes the results after each."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     waiting = {
         model: missing
         for model in chosen
-        if (missing := [runtime for runtime in RUNTIMES if runtime not in results.get(model, {})])
+        if (missing := [runtime for runtime in runtimes if runtime not in results.get(model, {})])
     }
     if waiting:
         _import_heavy()
@@ -370,7 +370,7 @@ def run(chosen: Sequence[str], limit_seconds: float, until: float, jobs: int) ->
                 continue
             row = working.pop(model).result(patience)
             if "error" in row:
-                row = {runtime: row for runtime in RUNTIMES if runtime not in results.get(model, {})}
+                row = {runtime: row for runtime in runtimes if runtime not in results.get(model, {})}
             results[model] = {**results.get(model, {}), **row}
             RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
             PAGE.write_text(page(results, len(models())))
@@ -423,16 +423,14 @@ def _cell(found: dict | None) -> str:
     return f"{100 * found['agreement']:.0f} %, ±{100 * found['logit_difference']:.1f} %, {found['size_ratio']:.1f}×, {found['latency_ratio']:.2f}{share}"
 
 
-def passing_share(results: dict[str, dict[str, dict]]) -> float:
-    """Share of torchvision's models that were run, whose answers mean something, and that agree in
-    all three runtimes.
-    """
+def passing_share(results: dict[str, dict[str, dict]], runtimes: Sequence[str]) -> float:
+    """Share of torchvision's models that were run, whose answers mean something, and that agree in all `runtimes`."""
     ran = [row for model, row in results.items() if model.startswith("torchvision:")]
     good = [
         row
         for row in ran
         if row.get("prepared", {}).get("int8_accuracy", 0.0) >= MEANINGFUL
-        and all(row.get(runtime, {}).get("agreement", 0.0) >= AGREEMENT for runtime in RUNTIMES)
+        and all(row.get(runtime, {}).get("agreement", 0.0) >= AGREEMENT for runtime in runtimes)
     ]
     return len(good) / len(ran) if ran else 0.0
 
@@ -441,13 +439,16 @@ def main() -> None:
     """Runs what is missing and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", help="only these, as torchvision:NAME or timm:NAME")
+    parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES), help="only these")
     parser.add_argument("--limit-seconds", type=float, default=1200, help="time limit of a model in one runtime")
     parser.add_argument("--minutes", type=float, default=1e6, help="start no further model after this time")
     parser.add_argument("--jobs", type=int, default=1, help="models at a time, one thread each")
     given = parser.parse_args()
-    run(given.models or models(), given.limit_seconds, time.time() + 60 * given.minutes, given.jobs)
+    until = time.time() + 60 * given.minutes
+    run(given.models or models(), given.runtimes, given.limit_seconds, until, given.jobs)
     results = json.loads(RESULTS.read_text())
-    finish(Bar(f"{len(results)} models, share in all runtimes", passing_share(results), 0.95, at_least=True))
+    share = passing_share(results, given.runtimes)
+    finish(Bar(f"{len(results)} models, share in all runtimes", share, 0.95, at_least=True))
 
 
 if __name__ == "__main__":

@@ -9,19 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from conftest import TINY_PLUGIN
+
 RECIPE = """\
 schema = 1
 name = "two"
 baseline = false
 
 [dataset]
-use = "digits"
-image_size = 32
-limit = 200
+use = "stripes"
+image_size = 16
 
 [model]
-use = "torchvision"
-arch = "squeezenet1_1"
+use = "linear"
 
 [[passes]]
 use = "train"
@@ -29,7 +29,7 @@ epochs = 2
 batch_size = 16
 
 [[exports]]
-use = "onnx"
+use = "npz"
 
 [trainer]
 accelerator = "cpu"
@@ -49,7 +49,7 @@ def test_two_machines_train_one_model(tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = dict(os.environ) | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-m", "edgeopt", "run", "recipe.toml"]
+    command = [sys.executable, "-m", "edgeopt", "run", "recipe.toml", "--plugin", str(TINY_PLUGIN)]
     machines = [
         subprocess.Popen(
             command,

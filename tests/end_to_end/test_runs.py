@@ -115,23 +115,50 @@ def test_a_damaged_result_is_made_again(folder: Path, finished: RunResult) -> No
     assert sum(file.stat().st_size > 100 for file in programs) == 2  # those of this recipe
 
 
-@pytest.mark.parametrize(
-    ("failure", "kind", "message"),
-    [
-        ("user", ExportError, "frobnicate"),
-        ("crash", WorkerError, "SIGSEGV"),
-        ("bug", WorkerError, "a bug"),
-        ("overflow", ExportError, "not finite"),
-    ],
-)
-def test_a_failing_export_fails_its_row_alone(
-    failure: str, kind: type[Exception], message: str, folder: Path, finished: RunResult
-) -> None:
-    result = run(folder, f"name=fails-{failure}", f"exports.0.fail={failure}", "exports.0.only=optimized")
+#: How a file fails while it is made, verified or timed; the error's kind, and what its row says.
+FAILURES: dict[str, tuple[type[Exception], str]] = {
+    "user": (ExportError, "frobnicate"),
+    "crash": (WorkerError, "SIGSEGV"),
+    "bug": (WorkerError, "a bug"),
+    "overflow": (ExportError, "not finite"),
+    "abort-later": (WorkerError, "SIGABRT"),
+    "hang-later": (WorkerError, "no sign of life"),
+    "hang-at-once": (WorkerError, "no sign"),
+}
+
+
+@pytest.fixture(scope="module")
+def partly_failed(folder: Path, finished: RunResult) -> RunResult:
+    """A run of one file that is right, and of one for each way to fail."""
+    exports = ", ".join(f"{{use='npz', name='{failure}', fail='{failure}', only='optimized'}}" for failure in FAILURES)
+    return run(folder, "name=fails", f"exports=[{{use='npz'}}, {exports}]", "baseline=false", "measure.timeout_s=6")
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failing_file_fails_its_row_alone(failure: str, partly_failed: RunResult) -> None:
+    kind, message = FAILURES[failure]
+    rows = {row.export: row for row in partly_failed.report.rows}
+    assert message in rows[failure].error
+    errors = [error for error in partly_failed.failures if message in str(error)]
+    assert errors
+    assert all(isinstance(error, kind) for error in errors)
+
+
+def test_beside_files_that_failed_the_others_are_whole(partly_failed: RunResult) -> None:
+    right, *failed = partly_failed.report.rows
+    assert {row.export for row in failed} == set(FAILURES)
+    assert right.error is None
+    assert right.latency_ms is not None
+    assert (partly_failed.folder / right.file).exists()
+    assert (partly_failed.folder / "report.html").exists()
+    assert len(partly_failed.failures) == len(FAILURES)
+    assert {file.parent.parent.name for file in partly_failed.folder.rglob("model.npz")} == {"npz"}
+
+
+def test_a_float_file_is_whole_beside_an_optimized_one_that_failed(folder: Path, finished: RunResult) -> None:
+    result = run(folder, "name=fails-alone", "exports.0.fail=user", "exports.0.only=optimized")
     baseline, optimized = result.report.rows
-    assert optimized.error is not None
-    assert message in optimized.error
-    assert isinstance(result.failures[-1], kind)
+    assert "frobnicate" in optimized.error
     assert baseline.error is None
     assert baseline.latency_ms is not None
     assert (result.folder / "npz/baseline/model.npz").exists()
@@ -231,7 +258,7 @@ def workers_of(folder: Path) -> list[int]:
             command = (process / "cmdline").read_bytes().decode()
         except OSError:
             continue
-        if re.search(r"edgeopt\.(worker|sensitivity_worker)", command) and _is_below(process, folder):
+        if re.search(r"edgeopt\.(pipeline\.job|sensitivity\.worker)", command) and _is_below(process, folder):
             found.append(int(process.name))
     return found
 
@@ -246,9 +273,10 @@ def _is_below(process: Path, folder: Path) -> bool:
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_goes_on_where_it_was(signal_number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(TINY_RECIPE)
-    slow = ("passes.0.seconds=1.5", "passes.0.epochs=4")
+    slow = ("passes.0.seconds=1.5", "passes.0.epochs=4", "baseline=false")
     process = start(tmp_path, *slow)
     wait_for(checkpoints(tmp_path))
+    assert workers_of(tmp_path)
     os.kill(process.pid, signal_number)
     _out, err = process.communicate(timeout=60)
     if signal_number is signal.SIGINT:
@@ -272,6 +300,7 @@ def test_a_killed_scan_goes_on_where_it_was(tmp_path: Path) -> None:
     asked = ("sensitivity", "--of", "light", "--levels", "0.1", "--complete")
     process = start(tmp_path, *slow, command=asked)
     wait_for(checkpoints(tmp_path, "scan.json"))
+    assert workers_of(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     wait_for(iter(lambda: not workers_of(tmp_path), None), 30)
@@ -294,34 +323,20 @@ def test_a_killed_scan_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_two_runs_at_once_on_one_store(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(TINY_RECIPE)
-    processes = [start(tmp_path), start(tmp_path)]
+    processes = [start(tmp_path, "baseline=false"), start(tmp_path, "baseline=false")]
     for process in processes:
         _out, err = process.communicate(timeout=500)
         assert process.returncode == 0, err
     report = json.loads((tmp_path / "runs/tiny/report.json").read_text())
-    assert [row["error"] for row in report["rows"]] == [None, None]
+    assert [row["error"] for row in report["rows"]] == [None]
 
 
-@pytest.mark.parametrize(
-    ("failure", "message"), [("abort-later", "SIGABRT"), ("hang-later", "no sign of life"), ("hang-at-once", "no sign")]
-)
-def test_a_file_that_crashes_or_hangs_while_it_is_timed_or_verified_fails_its_row_alone(
-    failure: str, message: str, folder: Path, finished: RunResult
-) -> None:
-    given = (f"name={failure}", f"exports.0.fail={failure}", "exports.0.only=optimized", "measure.timeout_s=6")
-    result = run(folder, *given)
-    baseline, optimized = result.report.rows
-    assert optimized.error is not None
-    assert message in optimized.error
-    assert isinstance(result.failures[-1], WorkerError)
-    assert baseline.latency_ms is not None
-    assert (result.folder / "report.html").exists()
-
-
-@pytest.mark.parametrize("rank", ["NODE_RANK", "LOCAL_RANK", "GROUP_RANK"])
-def test_ranks_of_a_cluster_do_not_count_in_a_run_on_one_machine(rank: str, tmp_path: Path) -> None:
+def test_ranks_of_a_cluster_do_not_count_in_a_run_on_one_machine(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(TINY_RECIPE)
     command = [sys.executable, "-m", "edgeopt", "run", "recipe.toml", "--plugin", str(TINY_PLUGIN)]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {rank: "1"}, timeout=240, check=False)
+    ranks = dict.fromkeys(("NODE_RANK", "LOCAL_RANK", "GROUP_RANK"), "1")
+    done = subprocess.run(
+        [*command, "--set", "baseline=false"], cwd=tmp_path, env=os.environ | ranks, timeout=240, check=False
+    )
     assert done.returncode == 0
     assert (tmp_path / "runs/tiny/report.json").exists()
