@@ -93,11 +93,15 @@ def put_back_dropouts(model: GraphModule, taken: Sequence[TakenOut]) -> None:
 
 def remove_dropouts(model: GraphModule) -> None:
     """Remove the Dropout modules that `put_back_dropouts` made, after training."""
-    modules = tuple(_DROPOUTS.values())
     for node in list(model.graph.nodes):
-        if node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), modules):
+        if node.op == "call_module" and is_dropout(model.get_submodule(str(node.target))):
             node.replace_all_uses_with(node.args[0])
             model.graph.erase_node(node)
+
+
+def is_dropout(module: nn.Module | None) -> bool:
+    """Whether `module` is one of those that `put_back_dropouts` makes."""
+    return isinstance(module, tuple(_DROPOUTS.values()))
 
 
 def _readers(dropout: Node) -> tuple[Reader, ...]:

@@ -65,7 +65,7 @@ def _fold_batch_norms(model: GraphModule) -> None:
     """Fold each BatchNorm whose weight `prepare_qat` rounded in folded units; any other stays a module of its own."""
     for node in list(model.graph.nodes):
         batch_norm = called_module(model, node)
-        if not isinstance(batch_norm, BatchNorm) or not _rounds_folded_weight(convolution := node.args[0]):
+        if not isinstance(batch_norm, BatchNorm) or not rounds_folded_weight(convolution := node.args[0]):
             continue
         quantize = convolution.args[1]
         weight_name = str(quantize.args[0].target)
@@ -83,7 +83,8 @@ def _fold_batch_norms(model: GraphModule) -> None:
         model.graph.erase_node(node)
 
 
-def _rounds_folded_weight(convolution: Node) -> bool:
+def rounds_folded_weight(convolution: Node) -> bool:
+    """Whether a convolution of a prepared graph rounds its weight in the units that folding its BatchNorm brings."""
     quantize = convolution.args[1] if len(convolution.args) > 1 else None
     return isinstance(quantize, Node) and quantize.op == "call_module" and len(quantize.args) == 2
 
