@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from edgeopt.plugins import ExportError, first_line
+from edgeopt_executorch.options import DEFAULT_CHIP, Chip
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
@@ -14,15 +15,16 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 XNNPACK = "xnnpack"
+QNN = "qnn"
 
 
-def partitioner_of(backend: str) -> Partitioner:
-    """What chooses the nodes that `backend` takes.
+def partitioner_of(backend: str, chip: Chip = DEFAULT_CHIP) -> Partitioner:
+    """What chooses the nodes that `backend` takes; `chip` is for Qualcomm's.
 
     Raises `ExportError` when the backend's compiler is not installed or refuses to start.
     """
     try:
-        return _PARTITIONERS[backend]()
+        return _qnn(chip) if backend == QNN else _PARTITIONERS[backend]()
     except (ImportError, OSError, RuntimeError, KeyError) as error:  # a missing compiler shows in many ways
         raise ExportError(
             f"the compiler of ExecuTorch's backend {backend!r} is missing: {first_line(error)}", hint=_HINTS[backend]
@@ -60,20 +62,19 @@ def _vulkan() -> Partitioner:
     return VulkanPartitioner()
 
 
-def _qnn() -> Partitioner:
+def _qnn(chip: Chip) -> Partitioner:
     from executorch.backends.qualcomm.partition.qnn_partitioner import QnnPartitioner
     from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
     from executorch.backends.qualcomm.utils import utils
 
     options = utils.generate_htp_compiler_spec(use_fp16=True)
-    return QnnPartitioner(utils.generate_qnn_executorch_compiler_spec(QcomChipset.SM8650, options))
+    return QnnPartitioner(utils.generate_qnn_executorch_compiler_spec(QcomChipset[chip], options))
 
 
 _PARTITIONERS: Mapping[str, Callable[[], Partitioner]] = {
     XNNPACK: _xnnpack,
     "coreml": _coreml,
     "vulkan": _vulkan,
-    "qnn": _qnn,
 }
 _HINTS: Mapping[str, str] = {
     XNNPACK: "pip install 'edgeopt[executorch]'",

@@ -15,9 +15,9 @@ from edgeopt.plugins import (
     NothingChangedError,
     TensorInfo,
 )
-from edgeopt_executorch.backends import XNNPACK
+from edgeopt_executorch.backends import QNN, XNNPACK
 from edgeopt_executorch.lowering import export_executorch
-from edgeopt_executorch.options import ExecuTorchOptions, no_float16_pixels
+from edgeopt_executorch.options import DEFAULT_CHIP, ExecuTorchOptions, no_float16_pixels
 
 FLOAT = "float32"
 _WARNINGS = {"coreml": ("Core ML's compiler puts random names into the file: its bytes differ from run to run",)}
@@ -41,6 +41,7 @@ def export_state(state: ModelState, options: ExecuTorchOptions, context: ExportC
         max_batch=options.max_batch,
         precision=options.precision,
         backend=options.backend,
+        chip=options.chip or DEFAULT_CHIP,
         int4_weights=options.int4_weights,
     )
     if precision not in (FLOAT, "float16") and report.quantized_layers == 0 and options.backend == XNNPACK:
@@ -53,6 +54,7 @@ def export_state(state: ModelState, options: ExecuTorchOptions, context: ExportC
         outside=tuple(f"{count} x {place}" if count > 1 else place for place, count in outside.items()),
         facts={
             "backend": options.backend,
+            **({"chip": options.chip or DEFAULT_CHIP} if options.backend == QNN else {}),
             "partitions": report.partitions,
             "compute_nodes": report.compute_nodes,
             "delegated_nodes": report.delegated_nodes,

@@ -24,7 +24,7 @@ from edgeopt.plugins import ExportError
 from edgeopt_executorch.backends import XNNPACK, partitioner_of
 from edgeopt_executorch.lowering_speed import patterns_of
 from edgeopt_executorch.operators import operator_name
-from edgeopt_executorch.options import no_int4_weights, no_narrow_activations
+from edgeopt_executorch.options import DEFAULT_CHIP, Chip, no_int4_weights, no_narrow_activations
 from edgeopt_executorch.precision import to_dynamic_int8, to_float16
 from edgeopt_executorch.rewrites.clamps import settle_clips
 from edgeopt_executorch.rewrites.own_dequantize import OwnDequantize
@@ -98,6 +98,7 @@ def export_executorch(
     max_batch: int = 1,
     precision: str = "program",
     backend: str = XNNPACK,
+    chip: Chip = DEFAULT_CHIP,
     int4_weights: Literal["refuse", "int8"] = "refuse",
 ) -> ExecuTorchReport:
     """Lower a float or an unfolded quantized program to a backend and write it to `path`; the program stays as it is.
@@ -109,6 +110,7 @@ def export_executorch(
         max_batch: 1 gives a file for exactly one image at a time, more a file for batches of 1 up to `max_batch`.
         precision: "program" as it is, or for a float program "float16" or "dynamic-int8".
         backend: "xnnpack", "coreml", "vulkan" or "qnn".
+        chip: for which of Qualcomm's chips "qnn" compiles.
         int4_weights: "refuse" weights of four bits or fewer, or store them as "int8".
 
     Raises:
@@ -124,7 +126,7 @@ def export_executorch(
     with quiet():
         require_one_image(program, "ExecuTorch")
         unfolded = _CONVERSIONS[precision](_with_batch(program, max_batch))
-        partitioner = partitioner_of(backend)
+        partitioner = partitioner_of(backend, chip)
         before = unfolded.module(check_guards=False)
         program = fold_constants(unfolded)
         settle_moves(program.graph)

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
 from edgeopt.networks.bits import LayerBits
 from edgeopt.plugins import ExporterOptions, Options, Problem
+
+Chip: TypeAlias = Literal[
+    "QCM6490",
+    "QCS9100",
+    "SA8255",
+    "SA8295",
+    "SA8797",
+    "SAR2230P",
+    "SM8350",
+    "SM8450",
+    "SM8475",
+    "SM8550",
+    "SM8650",
+    "SM8750",
+    "SM8845",
+    "SM8850",
+    "SSG2115P",
+    "SSG2125P",
+    "SW6100",
+    "SXR1230P",
+    "SXR2230P",
+    "SXR2330P",
+]
+"""The chips that ExecuTorch compiles for with Qualcomm's compiler, by the names of its `QcomChipset`."""
+DEFAULT_CHIP: Chip = "SM8650"
 
 _NAMED = 5  # layers that an error names
 
@@ -30,6 +55,9 @@ class ExecuTorchOptions(ExporterOptions):
     )
     backend: Literal["xnnpack", "coreml", "vulkan", "qnn"] = Field(
         "xnnpack", description="what runs the operators: the CPU, Apple's Neural Engine, a GPU, or Qualcomm's NPU"
+    )
+    chip: Chip | None = Field(
+        None, description='for which of Qualcomm\'s chips backend "qnn" compiles; SM8650 when left out'
     )
     int4_weights: Literal["refuse", "int8"] = Field(
         "refuse",

@@ -78,6 +78,12 @@ def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:
         yield no_float16_pixels()
     if options.precision == "dynamic-int8" and options.backend != "xnnpack":
         yield Problem(f"backend {options.backend!r} has no dynamic int8", 'take backend = "xnnpack"', option="backend")
+    if options.chip is not None and options.backend != "qnn":
+        yield Problem(
+            f"chip is one of Qualcomm's, and backend {options.backend!r} compiles for none",
+            'take backend = "qnn", or leave `chip` out',
+            option="chip",
+        )
 
 
 def open_file(path: Path, threads: int) -> Predictor:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import importlib.util
+import sys
+from types import SimpleNamespace
+from typing import ClassVar, get_args
 
+import executorch
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from small_programs import SIZE, capture, float_net
 from torch import nn
 from torch.nn import functional
 
 from edgeopt.errors import ExportError, NothingChangedError
 from edgeopt.export.pixels_input import take_pixels
+from edgeopt.plugins import Bits, Numerics
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
@@ -21,6 +27,8 @@ from edgeopt.testing.exporter import export_file
 from edgeopt.testing.values import tiny_program
 from edgeopt_executorch.backends import partitioner_of
 from edgeopt_executorch.lowering import export_executorch
+from edgeopt_executorch.options import Chip, ExecuTorchOptions
+from edgeopt_executorch.plugin import check
 from edgeopt_executorch.predictor import ExecuTorchPredictor
 
 
@@ -151,3 +159,37 @@ def test_several_inputs_or_outputs_are_named(tmp_path):
     pair = (torch.zeros(1, 3, SIZE, SIZE), torch.zeros(1, 3, SIZE, SIZE))
     with pytest.raises(ExportError, match="2 inputs: left, right"):
         export_executorch(torch.export.export(Two(), pair), tmp_path / "x.pte", card_json="{}")
+
+
+def test_the_chip_is_one_that_executorch_knows_and_is_for_qualcomm_alone():
+    (root,) = executorch.__path__
+    path = f"{root}/backends/qualcomm/serialization/qc_schema.py"  # its package imports what only the compiler needs
+    found = importlib.util.spec_from_file_location("qc_schema", path)
+    schema = importlib.util.module_from_spec(found)
+    sys.modules["qc_schema"] = schema
+    found.loader.exec_module(schema)
+    known = {chip.name for chip in schema.QcomChipset} - {"UNKNOWN_SM"}
+    assert set(get_args(Chip)) == known
+    numerics = Numerics((), "torch", Bits())
+    (problem,) = check(ExecuTorchOptions(chip="SM8550"), numerics)
+    assert (problem.option, "compiles for none" in problem.message) == ("chip", True)
+    assert not list(check(ExecuTorchOptions(chip="SM8550", backend="qnn"), numerics))
+    with pytest.raises(ValidationError, match="SM8850"):
+        ExecuTorchOptions(chip="SM9999", backend="qnn")
+
+
+def test_the_compiler_is_told_the_chip(monkeypatch):
+    """With a compiler that notes what it is given: Qualcomm's own is not installed."""
+    told = []
+    schema = SimpleNamespace(QcomChipset={"SM8550": 43, "SM8650": 57})
+    utils = SimpleNamespace(
+        generate_htp_compiler_spec=lambda **_: "htp",
+        generate_qnn_executorch_compiler_spec=lambda chip, _: told.append(chip),
+    )
+    root = "executorch.backends.qualcomm"
+    monkeypatch.setitem(sys.modules, f"{root}.partition.qnn_partitioner", SimpleNamespace(QnnPartitioner=lambda _: 1))
+    monkeypatch.setitem(sys.modules, f"{root}.serialization.qc_schema", schema)
+    monkeypatch.setitem(sys.modules, f"{root}.utils", SimpleNamespace(utils=utils))
+    partitioner_of("qnn", "SM8550")
+    partitioner_of("qnn")
+    assert told == [43, 57]
