@@ -19,7 +19,8 @@ from edgeopt.json_values import from_text
 from edgeopt.pipeline import machines
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.plan import Plan, Stage, make_plan
-from edgeopt.recipe.read import Source, key_lines, parse_recipe
+from edgeopt.recipe.read import Source, parse_recipe
+from edgeopt.toml_lines import key_lines
 from edgeopt.workers.process import Events, die_with_parent, requests_of_parent, work
 from edgeopt.workers.store import Result, Store
 

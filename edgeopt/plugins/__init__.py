@@ -13,6 +13,7 @@ from edgeopt.errors import (
     DataError,
     ExportError,
     FunctionChangedError,
+    Location,
     NothingChangedError,
     PluginError,
     Problem,
@@ -58,6 +59,7 @@ from edgeopt.plugins.use import AsTable, Use
 from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edgeopt.progress import Bar, Progress, Silent
 from edgeopt.tasks import TASKS, Classification, Paired, Prediction, Score, Task, wilson_interval
+from edgeopt.toml_lines import key_lines, toml_mistake
 from edgeopt.types import (
     TORCH,
     Card,
@@ -123,6 +125,7 @@ __all__ = [
     "InputKind",
     "Json",
     "Levels",
+    "Location",
     "ModelPlugin",
     "ModelState",
     "NothingChangedError",
@@ -168,8 +171,10 @@ __all__ = [
     "first_line",
     "hookimpl",
     "installed_version",
+    "key_lines",
     "printable",
     "to_json",
+    "toml_mistake",
     "usable_cores",
     "versions_of",
     "wilson_interval",

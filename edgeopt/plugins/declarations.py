@@ -243,7 +243,8 @@ class ExporterPlugin(Plugin):
 
     `baseline(options)` returns the options of the float file that the optimized one is compared with. Where they differ
     from the options given, the exporter itself optimizes, so that a recipe without an optimizing pass has two files to
-    compare. `check(options, numerics)` gives what can be known to be wrong before anything runs.
+    compare. `check(options, numerics)` gives what can be known to be wrong before anything runs. Where the options name
+    local files, `fingerprint(options)` is as that of a pass.
     """
 
     kind: ClassVar[str] = "exporter"
@@ -261,6 +262,7 @@ class ExporterPlugin(Plugin):
     is_folder: bool = field(default=False, kw_only=True)
     baseline: Callable[[Any], Any] | None = field(default=None, kw_only=True)
     check: Callable[[Any, Numerics], Iterable[Problem]] | None = field(default=None, kw_only=True)
+    fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
 
     @property
     def written_format(self) -> str:

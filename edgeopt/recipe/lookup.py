@@ -27,7 +27,8 @@ from edgeopt.plugins.declarations import (
 )
 from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.plugins.use import Use, reference_kind, reference_words, references
-from edgeopt.recipe.read import ExportStep, Key, Source, Step, problems_of
+from edgeopt.recipe.read import ExportStep, Source, Step, problems_of
+from edgeopt.toml_lines import Key
 from edgeopt.types import Form
 
 P = TypeVar("P", bound=Plugin)
@@ -64,10 +65,12 @@ def numerics_of(passes: Iterable[Use[PassPlugin]], framework: str) -> Numerics:
 
 
 def files_of(plugin: Plugin, options: Any) -> str:
-    """What tells the local files of a model or a pass from others, "" where it has none; raises `UserError` for a
-    missing one.
+    """What tells the local files of a model, a pass or an exporter from others, "" where it has none; raises
+    `UserError` for a missing one.
     """
-    return plugin.fingerprint(options) if isinstance(plugin, ModelPlugin | PassPlugin) and plugin.fingerprint else ""
+    if not isinstance(plugin, ModelPlugin | PassPlugin | ExporterPlugin) or plugin.fingerprint is None:
+        return ""
+    return plugin.fingerprint(options)
 
 
 class Lookup:

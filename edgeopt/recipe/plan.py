@@ -22,7 +22,8 @@ from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use, references
 from edgeopt.recipe.cache_keys import Keys, report_source
 from edgeopt.recipe.lookup import Lookup
-from edgeopt.recipe.read import Key, Recipe
+from edgeopt.recipe.read import Recipe
+from edgeopt.toml_lines import Key
 from edgeopt.types import Role
 
 #: What of `[trainer]` says how fast work is done, and not what comes out of work that does no training.

@@ -35,7 +35,7 @@ from pathlib import Path
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, UserError, did_you_mean
 from edgeopt.fingerprint import digest
-from edgeopt.recipe.read import key_lines
+from edgeopt.toml_lines import key_lines
 
 OPTION = "allocation"
 _CHOSEN = "recommended"

@@ -32,6 +32,7 @@ from edgeopt.networks.capture import example_of, require_same_function
 from edgeopt.plugins import ExportError, UserError, first_line
 from edgeopt_onnx.attention import give_heads
 from edgeopt_onnx.auto.choice import keep_cheaper_in_float
+from edgeopt_onnx.auto.costs import Costs
 from edgeopt_onnx.files import write
 from edgeopt_onnx.int4 import store_narrow_weights
 from edgeopt_onnx.opset import LOWEST_CONVERTED, lowered
@@ -92,6 +93,7 @@ def export_onnx(
     dynamic_batch: bool = True,
     target: Target = "x86",
     precision: Precision = "program",
+    costs: Costs | None = None,
     external_data: ExternalData = "auto",
 ) -> OnnxReport:
     """Convert a float or an unfolded quantized program and write it to `path`; the program stays as it is.
@@ -106,6 +108,7 @@ def export_onnx(
         dynamic_batch: whether the file takes any batch, or exactly one image.
         target: whose fuser the quantized graph is written for, see `rewrites`.
         precision: what the file computes in, see `precision` and `auto.choice`.
+        costs: what operators cost, by which precision "auto" chooses; no other precision takes any.
         external_data: whether weights stand in a file beside `path`: where they exceed 2 GB, or always.
 
     Raises:
@@ -136,7 +139,8 @@ def export_onnx(
             node.name: _module_path(node.metadata_props.get("namespace", "")) for node in model.graph if node.name
         }
         if precision == "auto":
-            keep_cheaper_in_float(model.graph)
+            assert costs is not None  # whoever asks for "auto" says by what
+            keep_cheaper_in_float(model.graph, costs)
         canonicalize(model, target)
         if precision == "weight-only-int8":
             quantize_weights(model.graph, folded_at_load=target != "tensorrt")

@@ -9,11 +9,14 @@ from edgeopt.plugins import (
     ExportContext,
     ExportError,
     ExportResult,
+    Json,
     ModelState,
     NothingChangedError,
     Problem,
     TensorInfo,
 )
+from edgeopt_onnx.auto.chosen import RECORDED, Choice, choose
+from edgeopt_onnx.auto.costs import X86_VNNI, Costs
 from edgeopt_onnx.conversion import OnnxReport, export_onnx
 from edgeopt_onnx.files import companion
 from edgeopt_onnx.options import CONVERTED, INPUT_NAME, OUTPUT_NAME
@@ -39,6 +42,8 @@ def export_state(state: ModelState, options: OnnxOptions, context: ExportContext
     given = input_of(state, batch, INPUT_NAME)
     returned = TensorInfo(OUTPUT_NAME, "float32", (batch, len(state.classes)), "NC")
     card = context.card.with_tensors(given, returned)
+    choice = choose(options.costs, options.target) if options.precision == "auto" else None
+    costs = choice.costs() if choice else None
     try:
         report = export_onnx(
             state.program,
@@ -48,6 +53,7 @@ def export_state(state: ModelState, options: OnnxOptions, context: ExportContext
             dynamic_batch=options.dynamic_batch,
             target=options.target,
             precision=options.precision,
+            costs=costs,
             external_data=options.external_data,
         )
     except ValueError as error:
@@ -59,12 +65,28 @@ def export_state(state: ModelState, options: OnnxOptions, context: ExportContext
         output=returned,
         precision=options.precision if options.precision in CONVERTED else "",
         outside=tuple(map(str, report.outside)),
-        facts=_facts(report),
+        facts={**_facts(report), **(_costs_facts(choice, costs) if choice and costs else {})},
+        warnings=_another_processor(choice) if choice else (),
         companions=tuple(file.name for file in [companion(context.path)] if file.exists()),
     )
 
 
-def _facts(report: OnnxReport) -> dict[str, int | dict[str, int]]:
+def _costs_facts(choice: Choice, costs: Costs) -> dict[str, Json]:
+    return {"costs": choice.source, "costs_of": f"{costs.processor} ({costs.architecture}), {costs.runtime}"}
+
+
+def _another_processor(choice: Choice) -> tuple[str, ...]:
+    """What is to be said where the recorded costs are not those of this machine's processor."""
+    if choice.source != RECORDED or choice.processor.has_avx512_vnni:
+        return ()
+    text = (
+        f'precision "auto" chose by the costs of {X86_VNNI.processor}, and this is {choice.processor}: costs = '
+        '"measured" chooses for this machine'
+    )
+    return (text,)
+
+
+def _facts(report: OnnxReport) -> dict[str, Json]:
     return {
         "opset": report.opset,
         "nodes": report.nodes,
@@ -74,5 +96,5 @@ def _facts(report: OnnxReport) -> dict[str, int | dict[str, int]]:
         "layers_quantized": report.quantized_layers,
         "layers_int4": report.int4_layers,
         "layers_fused": report.fused_layers,
-        "operators_fused": report.fused_operators,
+        "operators_fused": dict(report.fused_operators),
     }

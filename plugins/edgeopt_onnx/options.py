@@ -46,6 +46,14 @@ class OnnxOptions(ExporterOptions):
         description='what the file computes in: "program" as the passes made it, "auto" with those operators left in '
         "float that cost more in int8, the others converted from a float model",
     )
+    costs: str | None = Field(
+        None,
+        min_length=1,
+        description='by what operators cost on which processor precision "auto" chooses: "x86-vnni" as recorded, '
+        '"measured" on this machine, or a file that `python -m edgeopt_onnx.auto.measure FILE` wrote on the device; '
+        "when left out, recorded where this processor has AVX-512 with VNNI, and measured elsewhere",
+        examples=["x86-vnni", "measured", "costs.toml"],
+    )
     external_data: ExternalData = Field(
         "auto", description="put the weights into a file beside the model: where they exceed 2 GB, or always"
     )
@@ -53,7 +61,7 @@ class OnnxOptions(ExporterOptions):
 
 def float_options(options: OnnxOptions) -> OnnxOptions:
     """The options of the float file that one with `options` is compared with."""
-    return options.model_copy(update={"precision": "program", "target": "x86"})
+    return options.model_copy(update={"precision": "program", "target": "x86", "costs": None})
 
 
 def opset_too_low(opset: int | None, bits: int) -> Problem:
@@ -85,11 +93,17 @@ def check(options: OnnxOptions, numerics: Numerics) -> Iterator[Problem]:
             "add a pass such as `ptq`, or leave `precision` out",
             option="precision",
         )
-    if options.precision == "auto" and options.target != "x86":
+    if options.precision == "auto" and options.target == "tensorrt":
         yield Problem(
-            f'precision "auto" goes by measured costs, and there are none for target {options.target!r}',
+            'precision "auto" goes by costs in ONNX Runtime, and TensorRT has others',
             'use precision = "program"',
             option="precision",
+        )
+    if options.costs is not None and options.precision != "auto":
+        yield Problem(
+            'costs are what precision "auto" chooses by, and this file takes another precision',
+            'leave `costs` out, or take precision = "auto"',
+            option="costs",
         )
     if options.target == "tensorrt":
         yield from no_packed_weights(numerics.bits.weights)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeopt.export.predictor import damaged_explained
 from edgeopt.plugins import ExportContext, ExporterPlugin, ExportResult, ModelState, Predictor, hookimpl
+from edgeopt_onnx.auto.chosen import choose
 from edgeopt_onnx.options import OnnxOptions, check, float_options
 
 
@@ -25,6 +26,13 @@ def open_file(path: Path, threads: int) -> Predictor:
         return OnnxPredictor(path, threads=threads)
 
 
+def fingerprint(options: OnnxOptions) -> str:
+    """What the costs are that precision "auto" chooses by, "" for any other; raises `UserError` for wrong ones."""
+    if options.precision != "auto" or options.target == "tensorrt":
+        return ""
+    return choose(options.costs, options.target).fingerprint
+
+
 @hookimpl
 def edgeopt_exporters() -> Iterator[ExporterPlugin]:
     """The exporters of this package."""
@@ -39,6 +47,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         format="onnx",
         baseline=float_options,
         check=check,
+        fingerprint=fingerprint,
         runtime_modules=("edgeopt_onnx.predictor",),
         requires=("onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),
         install="edgeopt[onnx]",

@@ -11,7 +11,7 @@ import pytest
 from qdq_graphs import Chain, images, kinds, run
 
 from edgeopt_onnx.auto.choice import keep_cheaper_in_float
-from edgeopt_onnx.auto.costs import COSTS, OperatorCost
+from edgeopt_onnx.auto.costs import KINDS, X86_VNNI, Costs, OperatorCost
 from edgeopt_onnx.rewrites import canonicalize
 
 
@@ -45,7 +45,7 @@ def sized(chain: Chain, channels: int, edge: int) -> onnx_ir.Model:
 def test_hard_swish_keeps_its_convolutions_in_float() -> None:
     model = mobile_block(24, 14)
     batch = images(24, edge=14)
-    left = keep_cheaper_in_float(model.graph)
+    left = keep_cheaper_in_float(model.graph, X86_VNNI)
     canonicalize(model, "x86")
     assert len(left) == 3
     assert "QuantizeLinear" not in kinds(model)
@@ -57,7 +57,7 @@ def test_hard_swish_keeps_its_convolutions_in_float() -> None:
 def test_dense_convolutions_stay_int8() -> None:
     model = residual_block(64, 28)
     before = onnx_ir.to_proto(model).SerializeToString(deterministic=True)
-    assert keep_cheaper_in_float(model.graph) == ()
+    assert keep_cheaper_in_float(model.graph, X86_VNNI) == ()
     assert onnx_ir.to_proto(model).SerializeToString(deterministic=True) == before
 
 
@@ -71,7 +71,7 @@ def test_a_large_fully_connected_layer_stays_int8_though_it_gives_floats() -> No
     chain.at(given).add("MatMul", weights)
     chain.add("Add", chain.constant(random.standard_normal(1000).astype(np.float32)))
     model = sized(chain, 2048, 1)
-    assert keep_cheaper_in_float(model.graph) == ()
+    assert keep_cheaper_in_float(model.graph, X86_VNNI) == ()
     assert "DequantizeLinear" in kinds(model)
 
 
@@ -82,7 +82,7 @@ def test_what_is_left_in_float_computes_the_same_without_the_rounding() -> None:
     model = sized(chain, 8, 6)
     batch = (images(8) * 0.1).clip(-1, 1)
     before = run(model, batch)
-    assert keep_cheaper_in_float(model.graph)
+    assert keep_cheaper_in_float(model.graph, X86_VNNI)
     difference = np.abs(run(model, batch) - before)
     assert 0 < difference.max() <= 0.05 * 2 * 8 * 2.54 / 2 + 0.04
 
@@ -90,29 +90,28 @@ def test_what_is_left_in_float_computes_the_same_without_the_rounding() -> None:
 def test_relu_of_a_float_convolution_survives() -> None:
     chain = Chain(8).round(0.05, 0).convolution(8).add("Relu").round(0.05, -128).add("HardSwish").round(0.05, 0)
     model = sized(chain, 8, 6)
-    keep_cheaper_in_float(model.graph)
+    keep_cheaper_in_float(model.graph, X86_VNNI)
     canonicalize(model, "x86")
     assert kinds(model).count("Relu") == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_cut_is_the_cheapest_choice(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cut_is_the_cheapest_choice(seed: int) -> None:
     """Against all choices, tried one by one on a chain of four convolutions with costs drawn at random."""
     random = np.random.default_rng(seed)
     costs = {
         kind: (OperatorCost(int(random.integers(1, 100_000)), 0.0), OperatorCost(int(random.integers(1, 100_000)), 0.0))
-        for kind in COSTS
+        for kind in KINDS
     }
     conversion = OperatorCost(int(random.integers(1, 60_000)), 0.0)
     costs["conversion"] = (conversion, conversion)
-    monkeypatch.setattr("edgeopt_onnx.auto.choice.COSTS", costs)
     chain = Chain(16).round(0.05, 0)
     layers = [("pointwise", 1, 1), ("depthwise", 3, 16), ("dense", 3, 1), ("pointwise", 1, 1)]
     for _, kernel, group in layers:
         chain.convolution(16, kernel, group).round(0.05, 0)
     model = sized(chain, 16, 8)
     names = [node.name for node in model.graph if node.op_type == "Conv"]
-    left = keep_cheaper_in_float(model.graph)
+    left = keep_cheaper_in_float(model.graph, Costs("x86_64", "dice", "none", costs))
 
     def cost(choice: tuple[bool, ...]) -> int:
         """True for int8; what comes in and goes out is float."""

@@ -17,7 +17,7 @@ from math import prod
 import networkx as nx  # type: ignore[import-untyped]  # it ships no types
 import onnx_ir
 
-from edgeopt_onnx.auto.costs import COSTS, Kind
+from edgeopt_onnx.auto.costs import Costs, Kind
 from edgeopt_onnx.quantization import (
     DEQUANTIZE,
     LAYOUT,
@@ -52,7 +52,7 @@ class _Unit:
         return self.output.name or ""
 
 
-def keep_cheaper_in_float(graph: onnx_ir.Graph) -> tuple[str, ...]:
+def keep_cheaper_in_float(graph: onnx_ir.Graph, costs: Costs) -> tuple[str, ...]:
     """Take the quantizers away from operators that cost more in int8; returns the names of the layers left in float.
 
     Their weights stay the int8 values they are, and are scaled when the file is opened. It must run before `rewrites`,
@@ -67,11 +67,11 @@ def keep_cheaper_in_float(graph: onnx_ir.Graph) -> tuple[str, ...]:
             network.add_edge(unit.name, _FLOAT, capacity=_NEVER)
             continue
         kind, work = kind_and_work
-        in_float, in_int8 = (COSTS[kind][side].of(work) for side in (0, 1)) if kind else (0, 0)
+        in_float, in_int8 = (costs.kinds[kind][side].of(work) for side in (0, 1)) if kind else (0, 0)
         network.add_edge(_INT8, unit.name, capacity=in_float)
         network.add_edge(unit.name, _FLOAT, capacity=in_int8)
     for source, reader, value in _edges(graph, units):
-        capacity = COSTS["conversion"][0].of(_elements(value))
+        capacity = costs.kinds["conversion"][0].of(_elements(value))
         for one, other in ((source, reader), (reader, source)):
             if network.has_edge(one, other):
                 network[one][other]["capacity"] += capacity

@@ -1,12 +1,30 @@
-"""What operators cost in ONNX Runtime on x86, in float32 and in int8.
+"""What operators cost in ONNX Runtime, in float32 and in int8: the recorded costs, and files of measured ones. Light.
 
-Measured by `python -m edgeopt_onnx.auto.measure`.
+`python -m edgeopt_onnx.auto.measure FILE` writes such a file for the machine that it runs on:
+
+```toml
+architecture = "x86_64"
+processor = "Intel(R) Xeon(R) Processor"
+runtime = "onnxruntime 1.31.1"
+
+[costs.pointwise]
+float32 = { call_ns = 8028, unit_ns = 0.0151 }
+int8 = { call_ns = 15370, unit_ns = 0.0039 }
+```
+
+and so on for every kind of operator. A conversion costs the same in both, for one way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple, TypeAlias
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+from edgeopt.plugins import Json, Location, Problem, UserError, did_you_mean, digest, key_lines, toml_mistake
 
 Kind: TypeAlias = Literal[
     "pointwise",
@@ -19,6 +37,12 @@ Kind: TypeAlias = Literal[
     "pool",
     "conversion",
 ]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+OPTION = "costs"
+_TEXTS = ("architecture", "processor", "runtime")
+_SIDES = ("float32", "int8")
+_NUMBERS = ("call_ns", "unit_ns")
+_HINT = "`python -m edgeopt_onnx.auto.measure FILE` writes one for the machine that it runs on"
 
 
 class OperatorCost(NamedTuple):
@@ -32,18 +56,116 @@ class OperatorCost(NamedTuple):
         return round(self.call + self.unit * work)
 
 
-COSTS: Mapping[Kind, tuple[OperatorCost, OperatorCost]] = {
-    "pointwise": (OperatorCost(call=8028, unit=0.0151), OperatorCost(call=15370, unit=0.0039)),
-    "dense": (OperatorCost(call=7318, unit=0.0168), OperatorCost(call=30828, unit=0.0039)),
-    "depthwise": (OperatorCost(call=7932, unit=0.0416), OperatorCost(call=9279, unit=0.0824)),
-    "narrow": (OperatorCost(call=30995, unit=0.0167), OperatorCost(call=168343, unit=0.0158)),
-    "fully-connected": (OperatorCost(call=2142, unit=0.1807), OperatorCost(call=13351, unit=0.0534)),
-    "binary": (OperatorCost(call=0, unit=0.2259), OperatorCost(call=6225, unit=0.7473)),
-    "clip": (OperatorCost(call=574, unit=0.0063), OperatorCost(call=6208, unit=0.0)),
-    "pool": (OperatorCost(call=549, unit=0.0), OperatorCost(call=1730, unit=0.0)),
-    "conversion": (OperatorCost(call=20904, unit=0.7298), OperatorCost(call=20904, unit=0.7298)),
-}
-"""The costs in float32 and in int8, with one thread of ONNX Runtime 1.31 on a Xeon with AVX-512 and VNNI.
+@dataclass(frozen=True)
+class Costs:
+    """The costs of each kind of operator in float32 and in int8, and what they were measured on.
 
-A conversion costs the same in both, for one way.
-"""
+    `architecture` is that of the processor, such as "x86_64"; `runtime` names ONNX Runtime with its version.
+    """
+
+    architecture: str
+    processor: str
+    runtime: str
+    kinds: Mapping[Kind, tuple[OperatorCost, OperatorCost]] = field(repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that changes when a cost does."""
+        return digest([[kind, [list(cost) for cost in self.kinds[kind]]] for kind in KINDS])
+
+    def to_toml(self) -> str:
+        """The file."""
+        from tomli_w import dumps  # only where one is written
+
+        costs = {
+            kind: {side: dict(zip(_NUMBERS, cost, strict=True)) for side, cost in zip(_SIDES, pair, strict=True)}
+            for kind, pair in self.kinds.items()
+        }
+        return dumps({**{name: getattr(self, name) for name in _TEXTS}, "costs": costs})
+
+
+X86_VNNI = Costs(
+    "x86_64",
+    "a Xeon with AVX-512 and VNNI",
+    "onnxruntime 1.31",
+    {
+        "pointwise": (OperatorCost(call=8028, unit=0.0151), OperatorCost(call=15370, unit=0.0039)),
+        "dense": (OperatorCost(call=7318, unit=0.0168), OperatorCost(call=30828, unit=0.0039)),
+        "depthwise": (OperatorCost(call=7932, unit=0.0416), OperatorCost(call=9279, unit=0.0824)),
+        "narrow": (OperatorCost(call=30995, unit=0.0167), OperatorCost(call=168343, unit=0.0158)),
+        "fully-connected": (OperatorCost(call=2142, unit=0.1807), OperatorCost(call=13351, unit=0.0534)),
+        "binary": (OperatorCost(call=0, unit=0.2259), OperatorCost(call=6225, unit=0.7473)),
+        "clip": (OperatorCost(call=574, unit=0.0063), OperatorCost(call=6208, unit=0.0)),
+        "pool": (OperatorCost(call=549, unit=0.0), OperatorCost(call=1730, unit=0.0)),
+        "conversion": (OperatorCost(call=20904, unit=0.7298), OperatorCost(call=20904, unit=0.7298)),
+    },
+)
+"""Recorded with one thread on one processor: `costs = "x86-vnni"`."""
+
+
+def read_costs(path: Path) -> Costs:
+    """The costs in a file. Raises `UserError` with the line of everything that is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        values = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(Problem(f"{OPTION}: {path} cannot be read: {reason}", _HINT, option=OPTION)) from error
+    except tomllib.TOMLDecodeError as error:
+        brief, line = toml_mistake(error, text)
+        message = f"{OPTION}: this is not TOML: {brief}"
+        raise UserError(Problem(message, _HINT, Location(str(path), line), OPTION)) from error
+    lines = key_lines(text)
+
+    def wrong(message: str, *key: str, hint: str | None = None) -> Problem:
+        prefixes = [key[:length] for length in range(len(key), 0, -1)]
+        at = (line for prefix in prefixes for known, line in lines.items() if known[: len(prefix)] == prefix)
+        line = next(at, 1)
+        return Problem(f"{OPTION}: {message}", hint, Location(str(path), line), OPTION)
+
+    problems = [
+        wrong(f"unknown key {name!r}", name, hint=did_you_mean(name, (*_TEXTS, "costs")))
+        for name in values
+        if name not in (*_TEXTS, "costs")
+    ]
+    problems += [
+        wrong(f"{name} is missing or is no text", name, hint=_HINT)
+        for name in _TEXTS
+        if not isinstance(values.get(name), str)
+    ]
+    table = values.get("costs")
+    if not isinstance(table, dict):
+        problems.append(wrong("there is no table [costs]", "costs", hint=_HINT))
+        table = {}
+    else:
+        problems += [
+            wrong(f"unknown kind of operator {kind!r}", "costs", kind, hint=did_you_mean(kind, KINDS))
+            for kind in table
+            if kind not in KINDS
+        ]
+        problems += [wrong(message, *key) for message, key in _wrong_costs(table)]
+    if problems:
+        raise UserError(*problems)
+    kinds = {kind: (_cost(table[kind]["float32"]), _cost(table[kind]["int8"])) for kind in KINDS}
+    return Costs(values["architecture"], values["processor"], values["runtime"], kinds)
+
+
+def _wrong_costs(table: Mapping[str, Json]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What is missing or is no cost, each with its key."""
+    for kind in KINDS:
+        pair = table.get(kind)
+        if not isinstance(pair, dict):
+            yield f"there are no costs of {kind!r}", ("costs", kind)
+            continue
+        for side in _SIDES:
+            cost = pair.get(side)
+            given = cost if isinstance(cost, dict) else {}
+            for number in _NUMBERS:
+                value = given.get(number)
+                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                    said = "is missing" if value is None else f"is {value!r}, and no number of 0 or more"
+                    yield f"{number} of {kind!r} in {side} {said}", ("costs", kind, side, number)
+
+
+def _cost(values: Mapping[str, float]) -> OperatorCost:
+    return OperatorCost(round(values["call_ns"]), float(values["unit_ns"]))

@@ -1,6 +1,6 @@
 """Measure what operators cost in ONNX Runtime on this machine, in float32 and in int8.
 
-Run it as `python -m edgeopt_onnx.auto.measure`: it prints the table that `edgeopt_onnx.auto.costs` holds. Each operator
+Run it as `python -m edgeopt_onnx.auto.measure FILE`: it writes the file that `costs = "FILE"` reads. Each operator
 is measured beside convolutions of its own precision, so that the changes of memory layout that it causes count as its
 own. A line through the smallest times of several sizes gives the nanoseconds of a call and of a unit of work.
 """
@@ -8,6 +8,7 @@ own. A line through the smallest times of several sizes gives the nanoseconds of
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeopt_onnx.auto.costs import Kind, OperatorCost
+from edgeopt.files import write_aside
+from edgeopt.plugins import versions_of
+from edgeopt_onnx.auto.costs import Costs, Kind, OperatorCost
+from edgeopt_onnx.auto.processor import Processor, this_processor
 from edgeopt_onnx.session import open_session
 
 _RUNS = 300
@@ -225,8 +229,8 @@ def _line(points: Iterator[tuple[int, float]]) -> OperatorCost:
     return OperatorCost(round(float(call) * 1000), round(max(float(unit), 0.0) * 1000, 4))
 
 
-def measured() -> dict[Kind, tuple[OperatorCost, OperatorCost]]:
-    """Cost in float32 and in int8 of each kind of operator."""
+def measured(processor: Processor) -> Costs:
+    """Cost in float32 and in int8 of each kind of operator on this machine, whose processor is `processor`."""
     pairs: dict[Kind, Callable[[bool], Iterator[tuple[int, float]]]] = {
         "pointwise": _convolutions(1, depthwise=False),
         "dense": _convolutions(3, depthwise=False),
@@ -239,9 +243,19 @@ def measured() -> dict[Kind, tuple[OperatorCost, OperatorCost]]:
     }
     table = {kind: (_line(points(False)), _line(points(True))) for kind, points in pairs.items()}
     conversion = _line(_conversions())
-    return {**table, "conversion": (conversion, conversion)}
+    runtime = f"onnxruntime {versions_of(['onnxruntime'])['onnxruntime']}"
+    kinds = {**table, "conversion": (conversion, conversion)}
+    return Costs(processor.architecture, processor.model, runtime, kinds)
+
+
+def main(arguments: list[str]) -> int:
+    """Measures, and writes the file that is named; what a wrong call returns is its exit code."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("usage: python -m edgeopt_onnx.auto.measure FILE", file=sys.stderr)  # noqa: T201 - a command
+        return 2
+    write_aside(Path(arguments[0]), measured(this_processor()).to_toml())
+    return 0
 
 
 if __name__ == "__main__":
-    for kind, (float32, int8) in measured().items():
-        print(f'    "{kind}": ({float32!r}, {int8!r}),')  # noqa: T201 - it is what the command is for
+    sys.exit(main(sys.argv[1:]))
