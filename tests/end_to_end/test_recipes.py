@@ -194,14 +194,12 @@ def test_four_bits_of_shapes(tmp_path: Path) -> None:
 
 
 def test_sparse_shapes(tmp_path: Path) -> None:
-    report = smoke("shapes/mobilenetv2_sparse_2_4", tmp_path, *TINY, "dataset.images=480", int8=False)
+    """As the recipe has it, and once more as the recipes with `precision = "dynamic-int8"` do."""
+    exports = "exports=[{use='onnx'}, {use='onnx', name='dynamic', precision='dynamic-int8'}]"
+    report = smoke("shapes/mobilenetv2_sparse_2_4", tmp_path, *TINY, "dataset.images=480", exports, int8=False)
     (pruned,) = (record for record in report["passes"] if record["name"] == "prune-unstructured")
     assert 0.4 < pruned["facts"]["sparsity"] <= 0.5
-
-
-def test_dynamic_int8_of_shapes(tmp_path: Path) -> None:
-    report = smoke("shapes/mobilenetv3_small_dynamic", tmp_path, *TINY, "dataset.images=480", int8=False)
-    assert [row["precision"] for row in report["rows"]] == ["dynamic-int8"]
+    assert [row["precision"] for row in report["rows"]] == ["float32", "dynamic-int8"]
 
 
 def test_camera_pixels_of_shapes(tmp_path: Path) -> None:
@@ -254,7 +252,7 @@ def test_stanford_dogs(tmp_path: Path) -> None:
         f"dataset.source={tmp_path / 'dogs.parquet'}",
         "dataset.image_size=64",
         "model.weights=none",
-        "model.arch=mobilenet_v3_small",  # half of the time
+        "model.arch=resnet18",  # a third of the layers; the demo's recipe trains a MobileNetV3
         "passes.0.accumulate=1",
         "baseline=false",
         "exports=[{use='onnx'}]",
