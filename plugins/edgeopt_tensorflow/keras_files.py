@@ -1,6 +1,6 @@
 """Opens `.keras`, `.h5` and SavedModel files of anybody. Nothing in a file is executed as Python code.
 
-A SavedModel is a graph of TensorFlow's operators; those that touch files, or call back into Python, are refused.
+A SavedModel is a graph of TensorFlow's operators: one that holds others than `operators.py` lists is refused.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from edgeopt_tensorflow.model import Answers, KerasModel, SavedModel, SavedModel
 from edgeopt_tensorflow.old_keras import OldKerasModel, calls_refused, library, load_old_file
 from edgeopt_tensorflow.options import KERAS, KerasFileOptions, KerasReaderOptions, Scale
 from edgeopt_tensorflow.runtime import keras, tf
+from edgeopt_tensorflow.saved_model_check import SAVE_AGAIN, require_computation
 from edgeopt_tensorflow.scaling import rescaling
 
 _CODE = ("Lambda", "__lambda__", "function", "TFSMLayer")
-_FORBIDDEN = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles"}
 _MODULES = ("keras", "builtins")
 _PIXEL_STEP = 0.5  # of an input, from one pixel value to the next: 1 where pixels go in as they are
 _ONE = "edgeopt takes models of one image input and one output"
@@ -307,14 +307,14 @@ def open_saved_model(path: Path, preprocessing: Preprocessing, scale: Scale, siz
 
 def _signature(path: Path) -> tuple[str, str, tf.TensorSpec, str]:
     """The signature to call: its name, its input's name and shape, its output's name."""
-    _require_tame(path)
+    require_computation(path)
     try:
         loaded = tf.saved_model.load(str(path))
         signatures = dict(loaded.signatures)
     except Exception as error:  # TensorFlow raises many types
-        raise CheckpointError(f"{path} cannot be read as a SavedModel: {first_line(error)}", hint=_SAVE) from error
+        raise CheckpointError(f"{path} cannot be read as a SavedModel: {first_line(error)}", hint=SAVE_AGAIN) from error
     if not signatures:
-        raise CheckpointError(f"{path}: has no signature", hint=_SAVE)
+        raise CheckpointError(f"{path}: has no signature", hint=SAVE_AGAIN)
     name = "serving_default" if "serving_default" in signatures else sorted(signatures)[0]
     given = signatures[name].structured_input_signature[1]
     returned = signatures[name].structured_outputs
@@ -332,30 +332,6 @@ def _signature(path: Path) -> tuple[str, str, tf.TensorSpec, str]:
 def _size_of_signature(path: Path) -> int:
     _, _, spec, _ = _signature(path)
     return _square(spec.shape[1], spec.shape[2], path)
-
-
-def _require_tame(path: Path) -> None:
-    """Refuses graphs with operators that touch files or call Python."""
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
-
-    file = path / "saved_model.pb"
-    if not file.is_file():
-        raise CheckpointError(f"{path} holds no saved_model.pb", hint=_SAVE)
-    proto = SavedModelProto()
-    try:
-        proto.ParseFromString(file.read_bytes())
-    except Exception as error:  # the parser's own type moved between versions
-        raise CheckpointError(f"{file} is damaged", hint=_SAVE) from error
-    for meta in proto.meta_graphs:
-        nodes = [*meta.graph_def.node, *(node for each in meta.graph_def.library.function for node in each.node_def)]
-        for node in nodes:
-            if node.op in _FORBIDDEN:
-                raise CheckpointError(
-                    f"{path}: operator {node.op} ({node.name}) reaches outside the model, which edgeopt does not run"
-                )
-
-
-_SAVE = "write it again, with model.export(folder) of Keras or tf.saved_model.save(model, folder, signatures=...)"
 
 
 # ---- both ----------------------------------------------------------------------------------------------------------

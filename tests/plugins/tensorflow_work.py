@@ -198,6 +198,8 @@ def first(folder: Path) -> None:
 
 
 def second(folder: Path) -> None:
+    from saved_models import verdicts
+
     from edgeopt.conversion.worker import patterns
     from edgeopt_tensorflow.model import load_keras
     from edgeopt_tensorflow.runtime import keras
@@ -261,6 +263,7 @@ def second(folder: Path) -> None:
     found["preprocessing"] = preprocessing_gaps()
     found["applications"] = applications(folder)
     found["errors"] = errors(folder, saved)
+    found["saved_models"] = verdicts(folder / "looked-through")
 
     # conversions
     options = KerasReaderOptions(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), classes=CLASSES)

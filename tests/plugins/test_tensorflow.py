@@ -245,7 +245,7 @@ def test_a_saved_state_answers_alike(found):
         ("net.weights.h5", "holds weights and no description of the network"),
         ("half-saved", "saved_model.pb is damaged"),
         ("empty", "holds no saved_model.pb"),
-        ("reads-files", "operator ReadFile"),
+        ("reads-files", "from a file: ReadFile (ReadFile), StringLength (StringLength)"),
         ("two-inputs.keras", "has 2 inputs: "),
         ("two-outputs.keras", "has 2 outputs: "),
         ("classes", "set replace_head = true"),
@@ -258,6 +258,30 @@ def test_a_saved_state_answers_alike(found):
 )
 def test_mistakes_are_explained(name, text, found):
     assert text in found["errors"][name]
+
+
+@pytest.mark.parametrize("name", ["keras", "module", "session", "old-keras"])
+def test_a_saved_model_that_only_computes_is_let_pass(name, found):
+    assert found["saved_models"][name] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "operator"),
+    [
+        ("prints", "PrintV2"),
+        ("python", "PyFunc"),
+        ("writes-in-a-branch", "WriteFile (cond/WriteFile)"),
+        ("lines", "TextLineDataset"),
+        ("debugs", "DebugIdentityV2"),
+        ("saves-when-called", "SaveV2"),
+        ("saves-when-restored", "SaveV2"),
+        ("saves-by-an-object", "SaveV2"),
+        ("unknown", "LaterOperator (new)"),
+    ],
+)
+def test_a_saved_model_that_reaches_outside_is_refused(name, operator, found):
+    assert "has operators that edgeopt does not run from a file" in found["saved_models"][name]
+    assert operator in found["saved_models"][name]
 
 
 @pytest.mark.parametrize(
