@@ -21,6 +21,13 @@ _OTHER_FOLDER = "choose another folder with --out"
 _ALMOST_FULL_BYTES = 1 << 20
 
 
+def where_looked(path: Path) -> str:
+    """The rest of a sentence that says of a path that it is not there: where that was, which a relative one hides."""
+    if path.is_absolute():
+        return ""
+    return f"; looked in {Path.cwd()}, because paths count from the folder where edgeopt is started"
+
+
 @contextmanager
 def storage_errors(path: Path, *, inside: Path | None = None) -> Iterator[None]:
     """Turns the system's errors of writing into `StorageError`s that say what to do.

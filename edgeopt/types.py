@@ -194,7 +194,8 @@ class ModelState:
     image_size), normalized by `preprocessing`, and returns logits (batch, len(classes)); `batch_range` bounds the batch
     of a program. `imports` names modules that must be imported before a saved model is read, because they define its
     classes or operators. Where `framework` is not "torch", `model` is a `ForeignModel`. `input_kind` says what a
-    program takes: the above, or the pixels of `edgeopt.options.FileInput`.
+    program takes: the above, or the pixels of `edgeopt.options.FileInput`. `untrained` names the layers that were drawn
+    at random although weights were loaded: a head, where these are of other classes.
     """
 
     model: nn.Module | ExportedProgram | ForeignModel
@@ -208,6 +209,7 @@ class ModelState:
     history: tuple[PassRecord, ...] = ()
     framework: str = TORCH
     input_kind: InputKind = InputKind.FLOAT_NCHW
+    untrained: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

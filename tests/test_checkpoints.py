@@ -215,6 +215,8 @@ def test_paths_and_names(tmp_path: Path) -> None:
     assert checkpoint_path("DEFAULT") is None and checkpoint_path("none") is None
     assert checkpoint_path("w.pth") == Path("w.pth") and checkpoint_path("a/b") == Path("a/b")
     assert checkpoint_fingerprint("DEFAULT") == ""
+    with pytest.raises(CheckpointError, match=r"gone\.pth does not exist; looked in /"):
+        checkpoint_fingerprint("./gone.pth")
     with pytest.raises(CheckpointError, match="does not exist"):
         checkpoint_fingerprint(str(tmp_path / "gone.pth"))
     with pytest.raises(CheckpointError, match="is a folder"):

@@ -70,7 +70,7 @@ def load_stripes(options: StripesOptions) -> RawDataset:
 
 
 class LinearOptions(Options):
-    pass
+    weights: str = Field("none", description='"of-others" are weights of other classes, without a head')
 
 
 def build_linear(options: LinearOptions, data: TrainingData) -> ModelState:
@@ -78,7 +78,9 @@ def build_linear(options: LinearOptions, data: TrainingData) -> ModelState:
 
     size = data.preprocessing.image_size
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * size * size, len(data.classes)))
-    return ModelState(model, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)
+    untrained = ("1",) if options.weights == "of-others" else ()
+    task = TASKS["classification"]
+    return ModelState(model, Form.MODULE, task, data.classes, data.preprocessing, untrained=untrained)
 
 
 class FitOptions(Options):

@@ -61,6 +61,11 @@ class Loaded:
     renamed: tuple[tuple[str, str], ...] = ()
 
     @property
+    def untrained(self) -> tuple[str, ...]:
+        """The modules whose tensors stayed as they were built."""
+        return tuple(dict.fromkeys(name.rpartition(".")[0] for name in self.fresh))
+
+    @property
     def warnings(self) -> list[str]:
         """What the report says at its top: heads that the file has under another name than the model."""
         return [

@@ -46,6 +46,7 @@ def save_state(state: ModelState, folder: Path) -> None:
         "precision": state.precision,
         "batch_range": state.batch_range,
         "imports": state.imports,
+        "untrained": state.untrained,
         "history": [asdict(record) for record in state.history],
     }
     (folder / "state.json").write_text(json.dumps(meta))
@@ -74,6 +75,7 @@ class Outline:
     history: tuple[PassRecord, ...]
     framework: str
     input_kind: InputKind
+    untrained: tuple[str, ...] = ()
 
 
 def load_outline(folder: Path) -> Outline:
@@ -99,6 +101,7 @@ def load_outline(folder: Path) -> Outline:
         ),
         framework=meta["framework"],
         input_kind=InputKind(meta["input_kind"]),
+        untrained=tuple(meta.get("untrained", ())),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeopt.errors import CheckpointError, Problem
+from edgeopt.files import where_looked
 from edgeopt.fingerprint import files_fingerprint
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
@@ -28,7 +29,7 @@ def checkpoint_fingerprint(weights: str) -> str:
 def require_checkpoint(path: Path) -> None:
     """Raises `CheckpointError` when `path` is not a file."""
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is a folder" if path.is_dir() else f"does not exist{where_looked(path)}"
         raise CheckpointError(
             Problem(f"checkpoint {path} {what}", "weights takes the path of a file", option="weights")
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeopt.errors import CheckpointError, Location, Problem, UserError
+from edgeopt.files import where_looked
 from edgeopt.pipeline.runner import store_of
 from edgeopt.report.schema import Report
 
@@ -37,7 +38,7 @@ def _read(file: Path) -> Report:
     except OSError as error:
         raise CheckpointError(
             Problem(
-                f"there is no report {file}: {error.strerror}",
+                f"there is no report {file}: {error.strerror}{where_looked(file)}",
                 "run that recipe first, or give the folder that `edgeopt run` wrote",
                 option="run",
             )

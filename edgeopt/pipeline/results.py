@@ -22,9 +22,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """The model as its plugin built it."""
+    """The model as its plugin built it; `untrained` names layers that its weights did not fill."""
 
     parameters: int
+    untrained: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,10 @@ class Results:
     def data(self) -> PreparedData:
         """What the data stage found."""
         return self._read(PreparedData, "data")
+
+    def model(self) -> BuiltModel:
+        """The model before the passes."""
+        return self._read(BuiltModel, "model")
 
     def program(self, name: str) -> CapturedProgram:
         """The score of the program stage `name`."""

@@ -25,6 +25,7 @@ from edgeopt.pipeline import lock, machines
 from edgeopt.pipeline.job import Job, job_of, missing_stages, trunk_jobs
 from edgeopt.pipeline.results import Results
 from edgeopt.pipeline.timing import Timed, time_files
+from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.plan import Plan, PlannedExport, Stage, StageKind, make_plan
 from edgeopt.recipe.read import Recipe, parse_recipe, read_recipe
@@ -150,6 +151,8 @@ class _Run:
         if self.store.not_before and not self._is_helper:
             for stage in self.plan.stages.values():
                 self.store.forget_work(stage.key)
+        if self._found(self.plan.stages["model"]):  # built by a recipe whose passes may have been others
+            require_trained(self.plan, self._results.model().untrained)
         if self.measure_again or self._missing():
             self._work()
         return self._finish()

@@ -38,6 +38,7 @@ from edgeopt.pipeline.results import (
     VerifiedFile,
     WrittenReport,
 )
+from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.recipe.plan import Plan, Stage, StageKind, card_recipe
 from edgeopt.types import TORCH, Form, ModelState
@@ -142,9 +143,10 @@ def _make_model(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
         )
     if state.framework == TORCH:
         _require_logits(state, bench.training().validation)
+    require_trained(bench.plan, state.untrained)
     save_state(state, folder)
     bench.states = {stage.name: state}
-    return BuiltModel(_parameter_count(state))
+    return BuiltModel(_parameter_count(state), state.untrained)
 
 
 def _require_logits(state: ModelState, split: Split) -> None:

@@ -34,6 +34,7 @@ from pathlib import Path
 
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, UserError, did_you_mean
+from edgeopt.files import where_looked
 from edgeopt.fingerprint import digest
 from edgeopt.toml_lines import key_lines
 
@@ -92,9 +93,9 @@ def read_allocation(path: Path, of: str, problem: Callable[[float], str | None])
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        failed = f"{error.strerror}{where_looked(path)}" if isinstance(error, OSError) else "it is not UTF-8 text"
         hint = f"`edgeopt sensitivity RECIPE --of {of}` writes one"
-        raise UserError(Problem(f"{OPTION}: {path} cannot be read: {reason}", hint, option=OPTION)) from error
+        raise UserError(Problem(f"{OPTION}: {path} cannot be read: {failed}", hint, option=OPTION)) from error
     read = _read_csv if path.suffix.lower() == ".csv" else _read_toml
     values, lines = read(text, str(path), of)
     levels, problems = {}, []

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from edgeopt.data.walk import SPLIT_OF_WORD, FoundFile, counted_suffixes, files_below, without_broken
+from edgeopt.files import where_looked
 from edgeopt.plugins import DataError, DataSurvey, Problem, digest, printable
 
 _FIELDS = ("class", "speaker", "split", "any")
@@ -114,6 +115,11 @@ def find_recordings(root: Path, layout: Layout, skip_broken: bool = False) -> Re
     """
     try:
         found = files_below(root, _is_wav, leaves=lambda name: name.startswith("_"))
+    except FileNotFoundError as error:
+        missing = Path(error.filename or root)
+        raise DataError(
+            Problem(f"{missing} does not exist{where_looked(missing)}", "path takes a folder that holds wav files")
+        ) from error
     except OSError as error:
         raise DataError(
             Problem(f"{error.filename or root} cannot be read: {error.strerror or error}", "check path and permissions")

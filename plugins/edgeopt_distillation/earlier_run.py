@@ -56,4 +56,5 @@ def build(options: EarlierRunOptions, data: TrainingData) -> ModelState:
     preprocessing = earlier.preprocessing
     warnings = normalization_warnings(data.preprocessing, f"of {options.run}", preprocessing.mean, preprocessing.std)
     state = float_state(module, data, facts, warnings)
-    return replace(state, imports=earlier.imports, task=earlier.task)
+    untrained = (str(facts["head"]),) if "head" in facts else ()
+    return replace(state, imports=earlier.imports, task=earlier.task, untrained=untrained)

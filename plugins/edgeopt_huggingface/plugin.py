@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgeopt.files import where_looked
 from edgeopt.plugins import DataError, DatasetPlugin, Problem, RawDataset, digest, files_fingerprint, hookimpl
 from edgeopt_huggingface.hub import cached_commit, current_commit
 from edgeopt_huggingface.options import HuggingFaceOptions
@@ -28,7 +29,10 @@ def fingerprint(options: HuggingFaceOptions) -> str:
         return digest([options.source, options.config, commit, options.revision])
     if not options.local.exists():
         raise DataError(
-            Problem(f"{options.local} does not exist", "source takes a path on this machine, or OWNER/NAME on the hub")
+            Problem(
+                f"{options.local} does not exist{where_looked(options.local)}",
+                "source takes a path on this machine, or OWNER/NAME on the hub",
+            )
         )
     return files_fingerprint(options.local)
 

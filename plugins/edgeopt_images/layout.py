@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edgeopt.data.walk import FoundFile, counted_suffixes, files_below, without_broken
+from edgeopt.files import where_looked
 from edgeopt.plugins import DataError, DataSurvey, Problem, digest, printable
 from edgeopt_images.split_folders import EXPECTED, Arrangement, arrange, shown_path
 from edgeopt_images.tree import Folder, tree_of
@@ -55,7 +56,7 @@ def find_layout(root: Path, splits: bool | None = None, skip_broken: bool = Fals
     the split folders do not have the same classes, and for links that lead nowhere.
     """
     if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
+        what = "is a file, not a folder" if root.exists() else f"does not exist{where_looked(root)}"
         raise DataError(Problem(f"{shown_path(root)} {what}", f"path takes a folder that holds {EXPECTED}"))
     try:
         found = files_below(root, is_image)

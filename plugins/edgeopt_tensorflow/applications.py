@@ -44,10 +44,11 @@ def build(options: ApplicationsOptions, data: TrainingData, seed: int) -> ModelS
     network = _make(options, len(data.classes), image_size)
     facts: dict[str, Json] = {"arch": options.arch, "weights": options.weights}
     architecture = ARCHITECTURES[options.arch]
+    untrained: tuple[str, ...] = ()
     if options.weights == "imagenet":
-        facts["loaded"] = _copy(_published(options), network, "imagenet")
+        untrained, facts["loaded"] = _copy(_published(options), network, "imagenet")
     elif options.weights != "none":
-        facts["loaded"] = _load(Path(options.weights).expanduser(), network)
+        untrained, facts["loaded"] = _load(Path(options.weights).expanduser(), network)
     network = _without_preprocessing(network) if architecture.preprocessing == "built-in" else network
     if options.weights == "imagenet":
         if architecture.expects == "caffe":
@@ -65,6 +66,7 @@ def build(options: ApplicationsOptions, data: TrainingData, seed: int) -> ModelS
         data.preprocessing,
         framework=KERAS,
         history=(PassRecord("model", facts),),
+        untrained=untrained,
     )
 
 
@@ -111,8 +113,11 @@ def _no_weights(options: ApplicationsOptions, error: Exception) -> CheckpointErr
     )
 
 
-def _load(path: Path, network: keras.Model) -> str:
-    """Fills the network from a file of weights or of a whole model; the last layer may be another."""
+def _load(path: Path, network: keras.Model) -> tuple[tuple[str, ...], str]:
+    """Fills the network from a file of weights or of a whole model; the last layer may be another.
+
+    Returns the layers that were not filled, and a word on what was.
+    """
     if not path.name.endswith(".weights.h5"):
         return _copy(load_keras_file(path, "weights"), network, path.name)
     layers = [layer for layer in layers_of(network) if layer.get_weights()]
@@ -131,11 +136,14 @@ def _load(path: Path, network: keras.Model) -> str:
     for layer, weights in zip(layers, before, strict=True):
         if layer in missing:
             layer.set_weights(weights)
-    return _said(len(layers) - len(missing), len(layers))
+    return _names(missing), _said(len(layers) - len(missing), len(layers))
 
 
-def _copy(source: keras.Model, target: keras.Model, name: str) -> str:
-    """Copies weights layer by layer between two networks of one architecture; the last layer may have other classes."""
+def _copy(source: keras.Model, target: keras.Model, name: str) -> tuple[tuple[str, ...], str]:
+    """Copies weights layer by layer between two networks of one architecture; the last layer may have other classes.
+
+    Returns what `_load` does.
+    """
     pairs = [[layer for layer in layers_of(network) if layer.get_weights()] for network in (source, target)]
     if [type(layer) for layer in pairs[0]] != [type(layer) for layer in pairs[1]]:
         raise CheckpointError(
@@ -151,7 +159,7 @@ def _copy(source: keras.Model, target: keras.Model, name: str) -> str:
         else:
             missing.append(layer)
     _require_head_alone(missing, target, name)
-    return _said(len(pairs[1]) - len(missing), len(pairs[1]))
+    return _names(missing), _said(len(pairs[1]) - len(missing), len(pairs[1]))
 
 
 def _require_head_alone(missing: list[keras.layers.Layer], network: keras.Model, name: str) -> None:
@@ -164,6 +172,10 @@ def _require_head_alone(missing: list[keras.layers.Layer], network: keras.Model,
                 option="weights",
             )
         )
+
+
+def _names(layers: list[keras.layers.Layer]) -> tuple[str, ...]:
+    return tuple(str(layer.name) for layer in layers)
 
 
 def _said(loaded: int, count: int) -> str:

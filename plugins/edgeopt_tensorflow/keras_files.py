@@ -81,7 +81,8 @@ def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
     facts: dict[str, Json] = {"file": path.name, "head": note, "scale": options.scale}
     model = KerasModel(_on_scale(network, data.preprocessing, options.scale, size))
     facts |= {"parameters": model.parameter_count}
-    return _state(model, data.classes, data.preprocessing, facts, warnings)
+    state = _state(model, data.classes, data.preprocessing, facts, warnings)
+    return replace(state, untrained=("classes",) if fresh else ())
 
 
 def read(path: Path, options: KerasReaderOptions) -> ModelState:

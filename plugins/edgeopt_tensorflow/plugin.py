@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgeopt.files import where_looked
 from edgeopt.networks.weights_option import require_checkpoint
 from edgeopt.plugins import (
     CheckpointError,
@@ -87,7 +88,11 @@ def fingerprint_file(options: KerasFileOptions) -> str:
     path = Path(options.path).expanduser()
     if not path.exists():
         raise CheckpointError(
-            Problem(f"{path} does not exist", "give a .keras or .h5 file, or the folder of a SavedModel", option="path")
+            Problem(
+                f"{path} does not exist{where_looked(path)}",
+                "give a .keras or .h5 file, or the folder of a SavedModel",
+                option="path",
+            )
         )
     return files_fingerprint(path)
 

@@ -49,12 +49,15 @@ def build(options: TimmOptions, data: TrainingData) -> ModelState:
     facts: dict[str, Json] = {"arch": options.arch, "weights": options.weights, "batch_norms": norms}
     warnings: list[str] = []
     config = model.pretrained_cfg
+    untrained: tuple[str, ...] = ()
     if options.weights == "pretrained":
+        untrained = () if classes == config["num_classes"] else tuple(sorted(_heads(model, classes)))
         warnings = normalization_warnings(data.preprocessing, options.arch, config["mean"], config["std"])
     if path := checkpoint_path(options.weights):
         loaded = load_checkpoint(model, path, _heads(model, classes))
-        facts["loaded"], warnings = str(loaded), [*warnings, *loaded.warnings]
-    return replace(float_state(model, data, facts, warnings), imports=("edgeopt_torchvision.loaded",))
+        facts["loaded"], warnings, untrained = str(loaded), [*warnings, *loaded.warnings], loaded.untrained
+    state = float_state(model, data, facts, warnings)
+    return replace(state, imports=("edgeopt_torchvision.loaded",), untrained=untrained)
 
 
 def _import_timm() -> ModuleType:

@@ -51,10 +51,12 @@ def build(options: TorchvisionOptions, data: TrainingData) -> ModelState:
     norms = set_batch_norm_momentum(model, options.batch_norm_momentum)
     facts: dict[str, Json] = {"arch": options.arch, "weights": options.weights, "batch_norms": norms}
     warnings: list[str] = []
+    untrained: tuple[str, ...] = ()
     if options.weights != "none":
         loaded, warnings = _load(model, options, data)
-        facts["loaded"] = str(loaded)
-    return replace(float_state(model, data, facts, warnings), imports=("edgeopt_torchvision.loaded",))
+        facts["loaded"], untrained = str(loaded), loaded.untrained
+    state = float_state(model, data, facts, warnings)
+    return replace(state, imports=("edgeopt_torchvision.loaded",), untrained=untrained)
 
 
 def _arguments(options: TorchvisionOptions, image_size: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgeopt.files import where_looked
 from edgeopt.networks.weights_option import checkpoint_fingerprint
 from edgeopt.plugins import (
     DataError,
@@ -52,7 +53,7 @@ def fingerprint_cifar10(options: Cifar10Options) -> str:
     if missing and not options.download:
         raise DataError(
             Problem(
-                f"CIFAR-10 is not there: {missing[0]} is missing",
+                f"CIFAR-10 is not there: {missing[0]} is missing{where_looked(missing[0])}",
                 f"unpack cifar-10-python.tar.gz so that {options.root / CIFAR10_FOLDER}/ holds its files, "
                 "or set download = true",
             )

@@ -17,7 +17,15 @@ import pytest
 from conftest import TINY_PLUGIN, TINY_RECIPE
 
 import edgeopt
-from edgeopt.errors import DataError, ExportError, LockError, NothingChangedError, StorageError, WorkerError
+from edgeopt.errors import (
+    DataError,
+    ExportError,
+    LockError,
+    NothingChangedError,
+    RecipeError,
+    StorageError,
+    WorkerError,
+)
 from edgeopt.pipeline.runner import RunResult
 
 
@@ -171,6 +179,24 @@ def test_mistakes_of_a_pass_name_their_line(folder: Path) -> None:
     (problem,) = caught.value.problems
     assert problem.message == "no weight was rounded"
     assert str(problem.location) == f"{folder / 'recipe.toml'}:14"
+
+
+def test_a_head_that_nothing_trains_is_refused(tmp_path: Path) -> None:
+    """Also where the model was built for a recipe that trained it, and stands in the store."""
+    text = TINY_RECIPE.replace('use = "linear"', 'use = "linear"\nweights = "of-others"')
+    (tmp_path / "recipe.toml").write_text(text.replace('[[passes]]\nuse = "fit-stripes"\n', ""))
+    for _ in range(2):
+        with pytest.raises(RecipeError) as caught:
+            run(tmp_path)
+        (problem,) = caught.value.problems
+        assert problem.message.startswith(
+            "'1' of the model is drawn at random, because the weights are of other classes"
+        )
+        assert "no pass of this recipe trains" in problem.message
+        assert str(problem.location) == f"{tmp_path / 'recipe.toml'}:10"
+        (tmp_path / "trained").mkdir(exist_ok=True)
+        (tmp_path / "trained" / "recipe.toml").write_text(text)
+        edgeopt.run(tmp_path / "trained" / "recipe.toml", out=tmp_path / "runs", plugin_files=[TINY_PLUGIN])
 
 
 def test_mistakes_in_the_data_name_their_line(folder: Path) -> None:

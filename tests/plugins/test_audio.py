@@ -257,7 +257,7 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
     (root / "low" / "nobody.wav").rename(root / "low" / "some_body.wav")
     assert fingerprint_folder(options) != before
     (tmp_path / "empty").mkdir()
-    for name, reason in (("empty", "holds no wav files"), ("gone", "cannot be read: No such file")):
+    for name, reason in (("empty", "holds no wav files"), ("gone", "gone does not exist")):
         assert reason in error(load_folder, options.model_copy(update={"path": tmp_path / name}))
 
 

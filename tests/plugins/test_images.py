@@ -162,6 +162,10 @@ def test_upright_images(tmp_path: Path) -> None:
 
 def test_a_missing_folder(tmp_path: Path) -> None:
     assert "gone does not exist" in error(tmp_path / "gone")
+    assert f"looked in {Path.cwd()}, because paths count from the folder where edgeopt is started" in error(
+        Path("gone")
+    )
+    assert "looked in" not in error(tmp_path / "gone")
     assert "is a file" in error(write(tmp_path / "one.png"))
 
 

@@ -86,6 +86,7 @@ def test_a_local_state_dict_fills_all_but_the_head(tmp_path: Path) -> None:
     for name, value in state.model.state_dict().items():
         assert name.startswith("classifier") or torch.equal(value, source.state_dict()[name]), name
     assert "head replaced" in state.history[0].facts["loaded"]
+    assert state.untrained
     text = error(CheckpointError, lambda: build("resnet10t", weights=str(tmp_path / "w.pth")))
     assert "does not fit the model" in text
 

@@ -228,6 +228,7 @@ def test_a_local_state_dict_fills_all_but_the_head(tmp_path: Path) -> None:
         assert name.startswith("classifier.3") or torch.equal(value, theirs[name]), name
     assert ours["classifier.3.weight"].shape[0] == 7
     assert "head replaced for the classes" in state.history[0].facts["loaded"]
+    assert len(state.untrained) == 1
 
 
 def test_a_head_of_the_right_size_is_kept(tmp_path: Path) -> None:
@@ -235,6 +236,7 @@ def test_a_head_of_the_right_size_is_kept(tmp_path: Path) -> None:
     state = build("squeezenet1_1", weights=saved(source, tmp_path / "w.pth"))
     assert torch.equal(state.model.classifier[1].weight, source.classifier[1].weight)
     assert "head included" in state.history[0].facts["loaded"]
+    assert state.untrained == ()
 
 
 def test_another_architectures_weights_are_refused_by_name(tmp_path: Path) -> None:

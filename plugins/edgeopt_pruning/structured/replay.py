@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeopt.files import where_looked
 from edgeopt.plugins import Json, Problem, UserError, digest
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def from_report(path: Path) -> list[Removal]:
             {str(name): tuple(int(each) for each in step[name]) for name in step} for step in steps
         ]
     except OSError as error:
-        message = f"replay: {path} cannot be read: {error.strerror}"
+        message = f"replay: {path} cannot be read: {error.strerror}{where_looked(path)}"
         raise UserError(Problem(message, "give the report.json of a run", option="replay")) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         message = f"replay: {path} is not the report of a run that removed channels"
