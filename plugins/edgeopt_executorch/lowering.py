@@ -22,7 +22,7 @@ from edgeopt.networks.capture import example_of, require_same_function
 from edgeopt.networks.layers import layer_operator
 from edgeopt.plugins import ExportError
 from edgeopt_executorch.backends import XNNPACK, partitioner_of
-from edgeopt_executorch.lowering_speed import patterns_of
+from edgeopt_executorch.lowering_speed import quick_lowering
 from edgeopt_executorch.operators import operator_name
 from edgeopt_executorch.options import DEFAULT_CHIP, Chip, no_int4_weights, no_narrow_activations
 from edgeopt_executorch.precision import to_dynamic_int8, to_float16
@@ -138,7 +138,7 @@ def export_executorch(
         )
         constants = dict(program.constants)
         try:
-            with patterns_of(program.graph):
+            with quick_lowering(program.graph):
                 lowered = to_edge_transform_and_lower(
                     program,
                     transform_passes=ExportedProgramPassManager([_FoldConstants(), OwnDequantize()]),

@@ -1,0 +1,172 @@
+"""What makes lowering faster changes no byte of the file, and nothing outside its block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from executorch.backends.xnnpack import _passes
+from executorch.exir import pass_base, pass_manager
+from executorch.exir.pass_base import ExportPass
+from small_programs import CLASSES, SIZE, capture, float_net, images, quantized
+from torch.export import ExportedProgram
+from torch.fx import Graph, GraphModule, symbolic_trace
+
+from edgeopt_executorch import lowering, lowering_speed
+from edgeopt_executorch.lowering import export_executorch
+
+CARD = '{"classes": ["käse", "b"]}'
+ALONE = ("deferred_code", "known_values", "known_graphs", "one_check")
+
+
+class Attention(torch.nn.Module):
+    """Resizing, padding, a channel shuffle, and attention, so that every one of XNNPACK's passes has work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 8, 3, 2, 1)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.slope = torch.nn.PReLU(8)
+        self.mix = torch.nn.Linear(8, 24)
+        self.head = torch.nn.Linear(8, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.slope(self.norm(torch.nn.functional.pad(self.stem(x), (0, 1, 0, 1))))
+        x = torch.cat([x[:, ::2], x[:, 1::2].relu()], 1)
+        x = torch.nn.functional.interpolate(x, size=(4, 4), mode="bilinear", align_corners=False)
+        query, key, value = self.mix(x.flatten(2).transpose(1, 2)).chunk(3, -1)
+        return self.head(torch.nn.functional.scaled_dot_product_attention(query, key, value).mean(1))
+
+
+@pytest.fixture(scope="module")
+def programs() -> dict[str, ExportedProgram]:
+    torch.manual_seed(0)
+    program = capture(float_net())
+    return {"float": program, "int8": quantized(program), "attention": capture(Attention().eval())}
+
+
+@pytest.fixture(scope="module")
+def plain_bytes(programs: dict[str, ExportedProgram]) -> Callable[[str, Path, int], bytes]:
+    made: dict[tuple[str, int], bytes] = {}
+
+    def make(name: str, folder: Path, max_batch: int) -> bytes:
+        if (name, max_batch) not in made:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(lowering, "quick_lowering", lambda _graph: nullcontext())
+                made[name, max_batch] = lowered(programs[name], folder, max_batch)
+        return made[name, max_batch]
+
+    return make
+
+
+def lowered(program: ExportedProgram, folder: Path, max_batch: int = 1) -> bytes:
+    export_executorch(program, folder / "model.pte", card_json=CARD, max_batch=max_batch)
+    return (folder / "model.pte").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "max_batch"), [("float", 1), ("float", 4), ("int8", 1), ("int8", 4), ("attention", 1)]
+)
+def test_the_file_is_the_same(
+    programs: dict[str, ExportedProgram],
+    plain_bytes: Callable[[str, Path, int], bytes],
+    tmp_path: Path,
+    name: str,
+    max_batch: int,
+) -> None:
+    assert lowered(programs[name], tmp_path, max_batch) == plain_bytes(name, tmp_path, max_batch)
+
+
+@pytest.mark.parametrize("part", ALONE)
+def test_each_part_alone_gives_the_same_file(
+    programs: dict[str, ExportedProgram],
+    plain_bytes: Callable[[str, Path, int], bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+) -> None:
+    def only(_graph: Graph) -> AbstractContextManager[None]:
+        return getattr(lowering_speed, part)()
+
+    monkeypatch.setattr(lowering, "quick_lowering", only)
+    assert lowered(programs["int8"], tmp_path) == plain_bytes("int8", tmp_path, 1)
+
+
+def test_nothing_is_changed_outside_the_block() -> None:
+    def doors() -> list[object]:
+        base = pass_base._ExportPassBase
+        checked = pass_manager.ExportedProgramPassManager
+        return [GraphModule.recompile, base._fx, ExportPass.call_submodule, checked.check, _passes.XNNPACKPassManager]
+
+    before = doors()
+    with lowering_speed.quick_lowering(Graph()):
+        assert doors() != before
+    assert doors() == before
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "part"),
+    [
+        (GraphModule, "recompile", "deferred_code"),
+        (pass_base._ExportPassBase, "_fx", "known_values"),
+        (pass_base, "_ExportPassBase", "known_values"),
+        (_passes.XNNPACKPassManager, "transform", "one_check"),
+        (_passes, "XNNPACKPassManager", "one_check"),
+    ],
+)
+def test_a_version_without_the_attribute_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, part: str
+) -> None:
+    monkeypatch.delattr(owner, name)
+    with getattr(lowering_speed, part)():
+        assert not hasattr(owner, name)
+
+
+def test_deferred_code_is_written_when_it_is_run_or_read() -> None:
+    batch = images(2)
+    with lowering_speed.deferred_code():
+        module = symbolic_trace(torch.nn.Sequential(torch.nn.ReLU()))
+        (call,) = (node for node in module.graph.nodes if node.op == "call_module")
+        assert torch.equal(module(batch), batch.relu())
+        with module.graph.inserting_after(call):
+            doubled = module.graph.call_function(torch.add, (call, call))
+        call.replace_all_uses_with(doubled, delete_user_cb=lambda user: user is not doubled)
+        module.recompile()
+        assert "torch.add" in module.code
+        assert torch.equal(module(batch), 2 * batch.relu())
+        module.recompile()
+    assert torch.equal(module(batch), 2 * batch.relu())  # left over from the block, and not yet written again
+    assert "torch.add" in module.code
+
+
+class Shrink(ExportPass):
+    """Changes a graph before the walk: the mean over other dimensions."""
+
+    def call(self, graph_module: GraphModule) -> pass_base.PassResult:
+        for node in graph_module.graph.nodes:
+            if "mean" in str(node.target):
+                node.args = (node.args[0], [2], *node.args[2:])
+        return super().call(graph_module)
+
+
+def test_a_graph_that_changed_since_its_last_walk_gets_new_shapes() -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean([3], False)
+
+    @contextmanager
+    def both():
+        with lowering_speed.known_graphs(), lowering_speed.known_values():
+            yield
+
+    module = torch.export.export(Mean(), (torch.zeros(1, 3, SIZE, SIZE + 1),)).graph_module
+    with both():
+        walked = ExportPass()(module).graph_module
+        assert ExportPass()(walked).graph_module is walked
+        shrunk = Shrink()(walked).graph_module
+    assert shrunk is not walked
+    (mean,) = (node for node in shrunk.graph.nodes if "mean" in str(node.target))
+    assert mean.meta["val"].shape == (1, 3, SIZE + 1)
