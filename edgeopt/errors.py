@@ -107,6 +107,10 @@ class DataError(UserError):
     """The data set is missing, empty, unreadable or cannot be split as asked."""
 
 
+class DataChangedError(DataError):
+    """The data set is no longer what it was when the run looked at it."""
+
+
 class CheckpointError(UserError):
     """A checkpoint is unsafe, unreadable or does not fit the model."""
 

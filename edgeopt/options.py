@@ -137,6 +137,11 @@ class DatasetOptions(Options):
         return self
 
 
+def without_augmentation(options: DatasetOptions) -> DatasetOptions:
+    """The options as they count where no image is changed, which is everywhere but in training."""
+    return options.model_copy(update={"augmentation": Augmentation()})
+
+
 class FileInput(Options):
     """What a file takes: the `[exports.input]` table."""
 

@@ -97,6 +97,16 @@ class DataSurvey:
     warnings: tuple[str, ...] = ()
 
 
+class FoundData(Protocol):
+    """What one look at a data set found, without reading an image. Pickled, it goes to whoever reads the images."""
+
+    def fingerprint(self) -> str: ...
+
+    def survey(self) -> DataSurvey: ...
+
+    def load(self) -> RawDataset: ...
+
+
 class Split(Protocol):
     """One split after `Preprocessing.pixels`: what every reader (training, evaluation, a runtime) sees."""
 

@@ -9,8 +9,7 @@ import typer
 
 from edgeopt.cli.help import colour
 from edgeopt.pipeline import runner
-from edgeopt.plugins.declarations import DatasetPlugin
-from edgeopt.plugins.use import Use
+from edgeopt.recipe.plan import Plan
 
 _SHOWN_CLASSES = 12
 
@@ -32,16 +31,16 @@ def check_recipe(
         lines.append(f"  {stage.label:<{width}}  {state}")
     lines += ["", typer.style("files", bold=True)]
     lines += [f"  {folder / planned.file}" for planned in plan.exports]
-    lines += surveyed(plan.dataset)
+    lines += surveyed(plan)
     lines += ["", f"{recipe}: nothing wrong"]
     typer.echo("\n".join(lines), color=colour())
 
 
-def surveyed(dataset: Use[DatasetPlugin]) -> list[str]:
-    """The classes and counts of a data set, where it can tell them without reading an image."""
-    if dataset.plugin.survey is None:
+def surveyed(plan: Plan) -> list[str]:
+    """The classes and counts of the data set, where it can tell them without reading an image."""
+    survey = plan.survey()
+    if survey is None:
         return []
-    survey = dataset.plugin.survey(dataset.options)
     width = max(map(len, survey.counts))
     lines = ["", typer.style("images", bold=True)]
     for split, counts in survey.counts.items():

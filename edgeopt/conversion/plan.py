@@ -21,6 +21,7 @@ from edgeopt.conversion.labelled import Answered, LabelledAnswers
 from edgeopt.errors import ExportError, Problem, RecipeError, UserError, did_you_mean
 from edgeopt.json_values import from_text
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, PassPlugin, ReaderPlugin
+from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.plugins.use import Use
 from edgeopt.preprocessing import Preprocessing
@@ -132,16 +133,17 @@ CONVERTED, COMPARED, LABELS = "converted.json", "compared.json", "labels.npy"
 
 @dataclass(frozen=True)
 class ConversionJob:
-    """What a worker is to do: one `step` ("convert" or "answer") of a request, in `folder`.
+    """What a worker is to do: one `step` ("convert" or "answer") of the conversion that `conversion`, a file, holds, in
+    `folder`.
 
     The new file is `file`, under the stem that it will keep.
     """
 
     module: ClassVar[str] = "edgeopt.conversion.worker"
 
-    request: ConversionRequest
-    folder: str
-    file: str
+    conversion: Path
+    folder: Path
+    file: Path
     step: str
 
 
@@ -205,7 +207,8 @@ def convert(
 
     from edgeopt.workers.display import Display  # rich
 
-    conversion = make_conversion(request, load_registry(Path(file) for file in request.plugin_files))
+    registry = load_registry(Path(file) for file in request.plugin_files)
+    conversion = make_conversion(request, registry)
     plugin = conversion.exporter.plugin
     target = out or Path(conversion.source.with_suffix("").name + plugin.suffix)
     require_free([target], force=force)
@@ -213,8 +216,9 @@ def convert(
         made_name = target.name if target.name.endswith(plugin.suffix) else f"{target.name}{plugin.suffix}"
         made_file = folder.made / made_name
         display = Display(console or RichConsole(quiet=True))
-        job = ConversionJob(request, str(folder.root), str(made_file), "convert")
         with display, Workers(folder.jobs, folder.log, display) as workers:
+            job = ConversionJob(workers.folder / "conversion.pickle", folder.root, made_file, "convert")
+            hand_over(conversion, job.conversion, registry)
             workers.run(job, f"convert: {conversion.source.name}")
             workers.run(replace(job, step="answer"), f"open: {target.name}")
         made = from_text(ConvertedFile, (folder.root / CONVERTED).read_text())

@@ -23,7 +23,6 @@ from edgeopt.conversion.plan import (
     Conversion,
     ConversionJob,
     ConvertedFile,
-    make_conversion,
 )
 from edgeopt.conversion.source_check import Judged, judge
 from edgeopt.errors import DataError, ExportError
@@ -34,7 +33,7 @@ from edgeopt.measure.answers import feeder, file_logits
 from edgeopt.networks.capture import program_logits, to_program
 from edgeopt.options import TrainerSettings
 from edgeopt.plugins.contexts import PassContext
-from edgeopt.plugins.registry import load_registry
+from edgeopt.plugins.handed import handed
 from edgeopt.tasks import TASKS
 from edgeopt.types import TORCH, DataBundle, Form, ModelState, Role
 from edgeopt.workers.process import Events, die_with_parent, work
@@ -87,9 +86,8 @@ def main(events: Events) -> None:
     """Does the step that the command line's job names."""
     job = from_text(ConversionJob, Path(sys.argv[1]).read_text())
     die_with_parent()
-    registry = load_registry(Path(file) for file in job.request.plugin_files)
-    conversion = make_conversion(job.request, registry)
-    {"convert": _convert, "answer": _answer}[job.step](conversion, Path(job.folder), Path(job.file), events)
+    conversion = handed(Conversion, job.conversion)
+    {"convert": _convert, "answer": _answer}[job.step](conversion, job.folder, job.file, events)
 
 
 def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -> None:
@@ -196,7 +194,7 @@ def _data(conversion: Conversion, source: ModelState, folder: Path, events: Even
     """The data set, with images as the source takes them."""
     if conversion.dataset is None:
         return None
-    from edgeopt.data.cache import load_test, load_training
+    from edgeopt.data.cache import keep_found, load_data, opener
     from edgeopt.data.prepare import prepare
 
     preprocessing = source.preprocessing
@@ -206,11 +204,15 @@ def _data(conversion: Conversion, source: ModelState, folder: Path, events: Even
     options = given.model_copy(
         update={"image_size": preprocessing.image_size, "mean": preprocessing.mean, "std": preprocessing.std}
     )
-    raw = partial(conversion.dataset.plugin.load, options)
+    plugin = conversion.dataset.plugin
+    found = plugin.find(options) if plugin.find else None
+    load = partial(plugin.load, options)
     stored = folder / "data"
     stored.mkdir()
-    prepared = prepare(raw(), options, stored, events)
-    return _Prepared(DataBundle(load_training(stored, options, raw), load_test(stored, raw)), prepared.warnings)
+    prepared = prepare(found.load() if found else load(), options, stored, events)
+    if found:
+        keep_found(found, stored)
+    return _Prepared(load_data(stored, options, opener(stored, load)), prepared.warnings)
 
 
 def _passed(

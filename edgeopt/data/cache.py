@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +17,7 @@ from edgeopt.data.splits import SPLITS
 from edgeopt.errors import DataError, Problem
 from edgeopt.options import DatasetOptions
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.types import DataBundle, Images, RawDataset, Split, TrainingData
+from edgeopt.types import DataBundle, FoundData, Images, RawDataset, Split, TrainingData
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +30,7 @@ OpenRaw: TypeAlias = Callable[[], RawDataset]
 
 
 DESCRIPTION = "data.json"
+_FOUND = "found.pickle"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +94,23 @@ class StreamedSplit:
 
     def __getstate__(self) -> dict[str, Any]:
         return _without(self, "_images")  # each process opens the data set for itself
+
+
+def keep_found(found: FoundData, folder: Path) -> None:
+    """Keeps in `folder` what was found of a data set, for splits that are not cached: nobody looks again then."""
+    (folder / _FOUND).write_bytes(pickle.dumps(found))
+
+
+def opener(folder: Path, load: OpenRaw) -> OpenRaw:
+    """Opens the data set as `folder` keeps it, or with `load` where it keeps nothing; can be pickled if `load` can."""
+    return partial(_open, folder / _FOUND, load)
+
+
+def _open(file: Path, load: OpenRaw) -> RawDataset:
+    if not file.exists():
+        return load()
+    found: FoundData = pickle.loads(file.read_bytes())
+    return found.load()
 
 
 def load_data(folder: Path, options: DatasetOptions, raw: OpenRaw) -> DataBundle:

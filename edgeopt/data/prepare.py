@@ -26,7 +26,7 @@ from edgeopt.data.depth import deduced_bits
 from edgeopt.data.facts import PreparedData, SplitFacts
 from edgeopt.data.images import read_pixels
 from edgeopt.data.splits import SPLITS, Drawing, Drawn, draw
-from edgeopt.errors import DataError, Problem
+from edgeopt.errors import DataChangedError, DataError, Problem
 from edgeopt.fingerprint import digest
 from edgeopt.options import DatasetOptions
 from edgeopt.preprocessing import GREY_BITS, Preprocessing
@@ -169,7 +169,7 @@ class _Reader:
             for position, result in zip(positions, pool.map(attempt, positions), strict=True):
                 if not isinstance(result, DataError):
                     yield position, result
-                elif self.skip:
+                elif self.skip and not isinstance(result, DataChangedError):
                     self.skipped.append(result.problems[0].message)
                 else:
                     pool.shutdown(cancel_futures=True)

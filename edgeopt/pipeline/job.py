@@ -1,4 +1,4 @@
-"""A process that does a part of a run: `python -m edgeopt.pipeline.job JOB.json`.
+"""A process that does stages of a run: `python -m edgeopt.pipeline.job JOB.json`.
 
 It says what happens as JSON lines on its standard output; what libraries print goes to standard error, which the parent
 writes to the run's log. It ends when its standard input ends, so that no worker outlives a killed run.
@@ -6,22 +6,20 @@ writes to the run's log. It ends when its standard input ends, so that no worker
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from edgeopt.arrays import Json
-from edgeopt.errors import DataError, UserError
+from edgeopt.errors import UserError
 from edgeopt.json_values import from_text
 from edgeopt.pipeline import machines
-from edgeopt.plugins.registry import load_registry
-from edgeopt.recipe.plan import Plan, Stage, make_plan
-from edgeopt.recipe.read import Source, parse_recipe
-from edgeopt.toml_lines import key_lines
-from edgeopt.workers.process import Events, die_with_parent, requests_of_parent, work
+from edgeopt.plugins.handed import hand_over, handed
+from edgeopt.recipe.plan import Plan, Stage, StageKind
+from edgeopt.workers.process import Events, die_with_parent, work
 from edgeopt.workers.store import Result, Store
 
 if TYPE_CHECKING:
@@ -29,41 +27,64 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker is to do: some stages of a recipe, or `measure`, the number of a file to be timed on request.
+class StagesJob:
+    """What a worker is to do: the `stages` of the plan that `plan`, a file, holds.
 
-    `keys` are the parent's keys of all stages. `failures` says of each file that could not be made why.
+    `found` is the file with what was found of the data set, where the data stage is among them. `failures` says of each
+    file that could not be made why.
     """
 
     module: ClassVar[str] = "edgeopt.pipeline.job"
 
-    recipe: dict[str, Json]
-    source_file: str | None
-    source_text: str
-    overrides: tuple[str, ...]
-    plugin_files: tuple[str, ...]
-    smoke: bool
-    store: str
+    plan: Path
+    store: Path
     not_before: float
-    keys: dict[str, str]
-    stages: tuple[str, ...] = ()
-    measure: int | None = None
+    stages: tuple[str, ...]
+    found: Path | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
 
-    def plan(self) -> Plan:
-        """The plan that the parent made, made again; raises `DataError` when the data changed in between."""
-        source = Source(self.source_file, self.source_text, key_lines(self.source_text))
-        registry = load_registry(Path(file) for file in self.plugin_files)
-        plan = make_plan(parse_recipe(self.recipe, source, self.overrides), registry, smoke=self.smoke)
-        machines.forget_ranks(plan)
-        changed = [name for name, key in self.keys.items() if plan.stages[name].key != key]
-        if changed:
-            raise DataError(
-                f"data or plugins changed while the run was working (stage {changed[0]!r} has another key now)",
-                hint="start the run again",
-            )
-        return plan
+
+@dataclass(frozen=True)
+class HandedPlan:
+    """A finished plan in the files that all workers of a run read, so that none of them plans or looks at the data set
+    again.
+    """
+
+    plan: Plan
+    store: Store
+    file: Path
+    found: Path
+
+    def job(self, stages: Iterable[Stage], log: str, failures: Mapping[str, str] | None = None) -> StagesJob:
+        """What a worker is told, to do `stages`."""
+        chosen = tuple(stages)
+        reads_data = self.plan.found is not None and any(stage.kind is StageKind.DATA for stage in chosen)
+        return StagesJob(
+            self.file,
+            self.store.root,
+            self.store.not_before,
+            tuple(stage.name for stage in chosen),
+            self.found if reads_data else None,
+            failures or {},
+            log,
+        )
+
+
+def hand_over_plan(plan: Plan, store: Store, folder: Path) -> HandedPlan:
+    """Writes a plan for workers into `folder`, and what was found of the data set where that is still to be read."""
+    made = HandedPlan(plan, store, folder / "plan.pickle", folder / "found.pickle")
+    hand_over(replace(plan, found=None), made.file, plan.registry)
+    if plan.found is not None and store.find(plan.stages["data"].key) is None:
+        made.found.write_bytes(pickle.dumps(plan.found))
+    return made
+
+
+def read_plan(file: Path) -> Plan:
+    """The plan that `hand_over_plan` wrote."""
+    plan = handed(Plan, file)
+    machines.forget_ranks(plan)
+    return plan
 
 
 def missing_stages(plan: Plan, ends: Iterable[Stage], found: Callable[[Stage], Result | None]) -> list[Stage]:
@@ -94,45 +115,24 @@ def trunk_jobs(plan: Plan, stages: Sequence[Stage]) -> list[list[Stage]]:
     return [[stage] for stage in stages] if is_distributed else [list(stages)] if stages else []
 
 
-def job_of(plan: Plan, store: Store, plugin_files: Iterable[Path], stages: Iterable[Stage], log: str) -> Job:
-    """What a worker is told, to do `stages` of a plan."""
-    recipe = plan.recipe
-    return Job(
-        recipe=recipe.to_json(),
-        source_file=recipe.source.file,
-        source_text=recipe.source.text,
-        overrides=tuple(recipe.source.overrides.values()),
-        plugin_files=tuple(str(file) for file in plugin_files),
-        smoke=plan.smoke,
-        store=str(store.root),
-        not_before=store.not_before,
-        keys={stage.name: stage.key for stage in plan.stages.values()},
-        stages=tuple(stage.name for stage in stages),
-        log=log,
-    )
-
-
 def main(events: Events) -> None:
     """Does the job that the command line names."""
-    job = from_text(Job, Path(sys.argv[1]).read_text())
-    if job.measure is not None:
-        _measure(job, job.measure, events)
-    else:
-        die_with_parent()
-        _stages(job, events)
+    job = from_text(StagesJob, Path(sys.argv[1]).read_text())
+    die_with_parent()
+    do_stages(bench_of(job, events), job.stages, events)
 
 
-def _stages(job: Job, events: Events) -> None:
-    """Does the job's stages in order."""
-    plan = job.plan()
-    is_main = not machines.is_helper(plan)
+def bench_of(job: StagesJob, events: Events) -> Workbench:
+    """The workbench for a job's stages."""
+    plan = read_plan(job.plan)
     from edgeopt.pipeline.stages import Workbench  # numpy and, with a stage, torch
 
-    store = Store(Path(job.store), job.not_before)
-    bench = Workbench(plan, store, events, is_main, job.failures, job.log)
+    store = Store(job.store, job.not_before)
+    found = pickle.loads(job.found.read_bytes()) if job.found else None
+    bench = Workbench(plan, store, events, not machines.is_helper(plan), job.failures, job.log, found=found)
     if machines.is_other_machine(plan):
         bench.first = machines.FirstMachine(machines.beat_file(plan, store.root))
-    do_stages(bench, job.stages, events)
+    return bench
 
 
 def do_stages(bench: Workbench, names: Iterable[str], events: Events) -> None:
@@ -145,32 +145,6 @@ def do_stages(bench: Workbench, names: Iterable[str], events: Events) -> None:
         except UserError as error:
             raise error.at(partial(bench.plan.recipe.locate, *stage.recipe_key)) from error
         events.send({"event": "stage-end", "name": name, "seconds": result.seconds if result else 0.0})
-
-
-def _measure(job: Job, number: int, events: Events) -> None:
-    """Times one file on request, see `edgeopt.measure.latency`."""
-    from edgeopt.measure.answers import feeder
-    from edgeopt.measure.latency import serve
-    from edgeopt.networks.saved import load_outline
-    from edgeopt.pipeline.stages import Workbench
-
-    plan = job.plan()
-    bench = Workbench(plan, Store(Path(job.store), job.not_before), events)
-    planned = plan.exports[number]
-    settings = plan.measure
-    outline = load_outline(bench.result(planned.program_stage).folder)
-    test = bench.test()
-    pixels = test.pixels([image % len(test) for image in range(settings.batch_size)])
-    feed = feeder(bench.results.export(planned).exported.input.holds, outline.preprocessing)
-    serve(
-        exporter=planned.use.plugin,
-        file=bench.results.file(planned),
-        batch=feed(pixels),
-        threads=settings.threads,
-        warmup=settings.warmup,
-        requests=requests_of_parent(),
-        answer=events.send,
-    )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from edgeopt.files import place, storage_errors, write_aside
 from edgeopt.json_values import to_values
 from edgeopt.measure.latency import turns
 from edgeopt.pipeline import lock, machines
-from edgeopt.pipeline.job import Job, job_of, missing_stages, trunk_jobs
+from edgeopt.pipeline.job import HandedPlan, StagesJob, hand_over_plan, missing_stages, trunk_jobs
 from edgeopt.pipeline.results import Results
+from edgeopt.pipeline.timed_file import TimingJob
 from edgeopt.pipeline.timing import Timed, time_files
 from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.registry import load_registry
@@ -93,11 +94,10 @@ def run(
     Raises `UserError` for mistakes, `WorkerError` for bugs and crashes before the first export; one that hits a single
     export fails its row and is among `RunResult.failures`.
     """
-    files = tuple(Path(file) for file in plugin_files)
-    plan = check(recipe, overrides=overrides, smoke=smoke, plugin_files=files)
+    plan = check(recipe, overrides=overrides, smoke=smoke, plugin_files=plugin_files)
     store = store_of(Path(out), not_before=time.time() if fresh else 0.0)
     folder = run_folder(plan, Path(out))
-    return _Run(plan, store, folder, files, measure_again=measure_again, locked=locked, console=console).run()
+    return _Run(plan, store, folder, measure_again=measure_again, locked=locked, console=console).run()
 
 
 def store_of(out: Path, *, not_before: float = 0.0) -> Store:
@@ -126,7 +126,6 @@ class _Run:
     plan: Plan
     store: Store
     folder: Path
-    plugin_files: tuple[Path, ...]
     measure_again: bool
     locked: bool
     console: Console | None
@@ -201,10 +200,11 @@ class _Run:
         several = self.plan.recipe.trainer.num_nodes > 1
         beats = machines.beating(beat_file, self.store.not_before) if several else nullcontext()
         with beats, Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
-            self._trunk(workers)
-            self._files(workers)
-            self._measure(workers, display)
-            self._report(workers)
+            handed = hand_over_plan(self.plan, self.store, workers.folder)
+            self._trunk(workers, handed)
+            self._files(workers, handed)
+            self._measure(workers, handed, display)
+            self._report(workers, handed)
 
     def _help(self, console: Console) -> None:
         """Trains along, and waits until the first machine, with which the store is shared, has finished the run."""
@@ -213,30 +213,28 @@ class _Run:
         first = machines.FirstMachine(machines.beat_file(self.plan, self.store.root))
         self.store = replace(self.store, not_before=first.not_before())
         with Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
-            self._trunk(workers)
+            self._trunk(workers, hand_over_plan(self.plan, self.store, workers.folder))
             while not self._found(self.plan.stages["report"]):
                 first.require_work()
                 time.sleep(_WAIT_SECONDS)
 
-    def _job(self, *stages: Stage, measure: int | None = None) -> Job:
-        failures = {name: str(error) for name, error in self.failures.items()}
-        job = job_of(self.plan, self.store, self.plugin_files, stages, self.log.name)
-        return replace(job, measure=measure, failures=failures)
+    def _job(self, handed: HandedPlan, *stages: Stage) -> StagesJob:
+        return handed.job(stages, self.log.name, {name: str(error) for name, error in self.failures.items()})
 
-    def _trunk(self, workers: Workers) -> None:
+    def _trunk(self, workers: Workers, handed: HandedPlan) -> None:
         """Data, model, passes and programs, one after the other."""
         stages = self._missing(_TRUNK)
         jobs = [[stage] for stage in stages] if self.locked else trunk_jobs(self.plan, stages)
         for job in jobs:
-            workers.run(self._job(*job), "run", self.plan.recipe.trainer.threads)
+            workers.run(self._job(handed, *job), "run", self.plan.recipe.trainer.threads)
             if self.locked and job[0].kind is StageKind.DATA:
                 lock.compare_data(self._lock, self._results.data().fingerprint)
 
-    def _files(self, workers: Workers) -> None:
+    def _files(self, workers: Workers, handed: HandedPlan) -> None:
         """Exports and verifies every file, side by side; a failure stays with its file."""
         with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
             futures = {
-                planned.name: pool.submit(self._file, workers, planned)
+                planned.name: pool.submit(self._file, workers, handed, planned)
                 for planned in self.plan.exports
                 if not all(self._found(self.plan.stages[name]) for name in (planned.export_stage, planned.verify_stage))
             }
@@ -251,15 +249,15 @@ class _Run:
                 workers.end()
                 raise
 
-    def _file(self, workers: Workers, planned: PlannedExport) -> None:
+    def _file(self, workers: Workers, handed: HandedPlan, planned: PlannedExport) -> None:
         for name in (planned.export_stage, planned.verify_stage):
             stage = self.plan.stages[name]
             if not self._found(stage):
                 exports = stage.kind is StageKind.EXPORT
                 limit_s = _EXPORT_LIMIT_S if exports else self.plan.measure.timeout_s
-                workers.run(self._job(stage), stage.label, 1 if exports else None, limit_s)
+                workers.run(self._job(handed, stage), stage.label, 1 if exports else None, limit_s)
 
-    def _measure(self, workers: Workers, display: Display) -> None:
+    def _measure(self, workers: Workers, handed: HandedPlan, display: Display) -> None:
         """Latency and memory of each file, when nothing else of the run is working: one file at a time, in turns."""
         stage = self.plan.stages["measure"]
         if self.measure_again:
@@ -272,7 +270,7 @@ class _Run:
         timed: list[Timed] = []
 
         def measure(_folder: Path) -> dict[str, Json]:
-            timed.append(self._timed(workers, display, stage, planned))
+            timed.append(self._timed(workers, handed, display, stage, planned))
             if timed[0].failures:
                 raise _FilesFailedError
             return to_values(timed[0].measured)  # type: ignore[no-any-return]
@@ -289,13 +287,16 @@ class _Run:
         exported = self._results.export(planned).exported
         return not (exported.not_run or exported.stand_in)
 
-    def _timed(self, workers: Workers, display: Display, stage: Stage, planned: Sequence[PlannedExport]) -> Timed:
+    def _timed(
+        self, workers: Workers, handed: HandedPlan, display: Display, stage: Stage, planned: Sequence[PlannedExport]
+    ) -> Timed:
         settings = self.plan.measure
         numbers = {each.name: each.number for each in planned}
         steps = len(planned) * (len(turns(settings.runs, settings.rounds)) + 2)
 
         def start(name: str) -> Worker:
-            return workers.start(self._job(measure=numbers[name]), f"latency: {name}", settings.threads)
+            job = TimingJob(handed.file, self.store.root, self.store.not_before, numbers[name])
+            return workers.start(job, f"latency: {name}", settings.threads)
 
         def advance(name: str) -> None:
             display(stage.name, {"event": "advance", "steps": 1, "text": name})
@@ -306,10 +307,10 @@ class _Run:
         finally:
             display(stage.name, {"event": "bar-end"})
 
-    def _report(self, workers: Workers) -> None:
+    def _report(self, workers: Workers, handed: HandedPlan) -> None:
         stage = self.plan.stages["report"]
         if not self._found(stage):
-            workers.run(self._job(stage), stage.label)
+            workers.run(self._job(handed, stage), stage.label)
 
     # -- the end
 

@@ -17,16 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.data.cache import load_test, load_training
+from edgeopt.data.cache import OpenRaw, keep_found, load_test, load_training, opener
 from edgeopt.data.prepare import prepare
-from edgeopt.errors import PluginError
+from edgeopt.errors import DataChangedError, PluginError
 from edgeopt.export.make import make_artifact
 from edgeopt.fingerprint import digest
 from edgeopt.json_values import to_values
 from edgeopt.measure.answers import feeder, file_logits, verify
 from edgeopt.networks.capture import program_logits, to_program
 from edgeopt.networks.saved import load_outline, load_state, save_state
-from edgeopt.options import Augmentation, DatasetOptions
+from edgeopt.options import without_augmentation
 from edgeopt.pipeline.machines import FirstMachine
 from edgeopt.pipeline.results import (
     AppliedPass,
@@ -41,19 +41,21 @@ from edgeopt.pipeline.results import (
 from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.recipe.plan import Plan, Stage, StageKind, card_recipe
-from edgeopt.types import TORCH, Form, ModelState
+from edgeopt.types import TORCH, Form, FoundData, ModelState
 from edgeopt.workers.store import Result, Store
 
 if TYPE_CHECKING:
     from edgeopt.progress import Progress
-    from edgeopt.types import RawDataset, Split, TrainingData
+    from edgeopt.types import Split, TrainingData
 
 _WAIT_SECONDS = 0.5
 
 
 @dataclass
 class Workbench:
-    """One worker's view of a run: the plan, the store, and the states it has at hand already."""
+    """One worker's view of a run: the plan, the store, the states it has at hand already, and for the data stage what
+    was found of the data set.
+    """
 
     plan: Plan
     store: Store
@@ -63,6 +65,7 @@ class Workbench:
     log: str = ""
     states: dict[str, ModelState] = field(default_factory=dict)
     first: FirstMachine | None = None
+    found: FoundData | None = None
 
     def do(self, stage: Stage) -> Result | None:
         """The stage's result, found or made. Helpers of a distributed training work along with it, and keep nothing."""
@@ -103,8 +106,13 @@ class Workbench:
         return load_test(self.result("data").folder, self.raw)
 
     @property
-    def raw(self) -> Callable[[], RawDataset]:
-        """Opens the data set as the plugin finds it; can be pickled, for loaders in processes of their own."""
+    def raw(self) -> OpenRaw:
+        """Opens the data set as the data stage read it; can be pickled, for loaders in processes of their own."""
+        return opener(self.result("data").folder, self.load)
+
+    @property
+    def load(self) -> OpenRaw:
+        """Opens the data set as its plugin finds it now."""
         return partial(self.plan.dataset.plugin.load, without_augmentation(self.plan.dataset.options))
 
     @property
@@ -128,7 +136,16 @@ class Workbench:
 
 
 def _make_data(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
-    return prepare(bench.raw(), bench.plan.dataset.options, folder, bench.progress, bench.plan.budget.images)
+    dataset, found = bench.plan.dataset, bench.found
+    if found is None:
+        seen = dataset.plugin.fingerprint(without_augmentation(dataset.options))
+        if seen != bench.plan.data_fingerprint:
+            raise DataChangedError("the data changed while the run was working", hint="start the run again")
+    raw = found.load() if found else bench.load()
+    prepared = prepare(raw, dataset.options, folder, bench.progress, bench.plan.budget.images)
+    if found and not all(split.cached for split in prepared.splits.values()):
+        keep_found(found, folder)
+    return prepared
 
 
 def _make_model(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
@@ -261,11 +278,6 @@ def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
     html = render_html(report, images=shown_images(report, test.pixels), recipe_text=recipe_text)
     (folder / "report.html").write_text(html, encoding="utf-8")
     return WrittenReport()
-
-
-def without_augmentation(options: DatasetOptions) -> DatasetOptions:
-    """The options as they count where no image is changed, which is everywhere but in training."""
-    return options.model_copy(update={"augmentation": Augmentation()})
 
 
 _MAKERS: Mapping[StageKind, Callable[[Workbench, Stage, Path], StageResult]] = {

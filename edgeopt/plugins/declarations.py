@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +27,7 @@ from edgeopt.types import (
     DataSurvey,
     ExportResult,
     Form,
+    FoundData,
     ModelState,
     Probe,
     RawDataset,
@@ -89,6 +91,15 @@ class Plugin:
             raise PluginError(*problems)
 
 
+def _not_declared(_options: Any) -> Any:
+    raise PluginError("this data set declares `find` alone")  # replaced by it when the declaration is made
+
+
+def _found_answer(find: Callable[[Any], FoundData], name: str, options: Any) -> Any:
+    """What a fresh look answers; a function of the module, so that loaders can pickle it."""
+    return getattr(find(options), name)()
+
+
 @dataclass(frozen=True)
 class DatasetPlugin(Plugin):
     """A data set: labelled images, as they come.
@@ -97,6 +108,9 @@ class DatasetPlugin(Plugin):
     `fingerprint(options)` is a cheap text that changes when the images do (names, sizes and times of files; a
     version), so that a cached run notices without reading them. Where it is cheap, `survey(options)` tells the classes
     and counts without reading an image, for `edgeopt check`.
+
+    A data set whose files must be looked for declares `find(options)` instead of these three: it looks once, and what
+    it returns answers all three. A run then hands that on to the process that reads the images.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -104,14 +118,23 @@ class DatasetPlugin(Plugin):
     hook: ClassVar[str] = "edgeopt_datasets"
     header: ClassVar[str] = "[dataset]"
 
-    load: Callable[[Any], RawDataset] = field(kw_only=True)
-    fingerprint: Callable[[Any], str] = field(kw_only=True)
+    load: Callable[[Any], RawDataset] = field(default=_not_declared, kw_only=True)
+    fingerprint: Callable[[Any], str] = field(default=_not_declared, kw_only=True)
     survey: Callable[[Any], DataSurvey] | None = field(default=None, kw_only=True)
+    find: Callable[[Any], FoundData] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not issubclass(self.options, DatasetOptions):
             raise PluginError(f"dataset {self.name!r}: its options do not extend DatasetOptions")
+        declared = [self.load is not _not_declared, self.fingerprint is not _not_declared, self.survey is not None]
+        if self.find is None and not all(declared[:2]):
+            raise PluginError(f"dataset {self.name!r}: declare load and fingerprint, or find")
+        if self.find is not None:
+            if any(declared):
+                raise PluginError(f"dataset {self.name!r}: find answers for load, fingerprint and survey: declare one")
+            for name in ("load", "fingerprint", "survey"):
+                object.__setattr__(self, name, partial(_found_answer, self.find, name))
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,15 @@ P = TypeVar("P", bound=Plugin)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a declaration comes from: a distribution with its version, or a local file."""
+    """Where a declaration comes from: a distribution with its version, whose entry point says `entry`, or a local
+    file.
+    """
 
     name: str
     version: str
     module: str
     source: Path | None
+    entry: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}".strip()
@@ -201,6 +204,18 @@ def load_registry(plugin_files: Iterable[Path] = ()) -> Registry:
     return Registry(loader.registered, loader.problems)
 
 
+def load_origins(origins: Iterable[Origin]) -> Registry:
+    """Loads the modules that an earlier load found, and no others; raises what they raise."""
+    loader = _Loader()
+    for origin in origins:
+        if origin.entry:
+            loader.add(EntryPoint(origin.name, origin.entry, hookspecs.GROUP).load(), origin)
+        else:
+            assert origin.source is not None  # a local file
+            loader.add(_import_file(origin.source), origin)
+    return Registry(loader.registered, loader.problems)
+
+
 def missing_requirements(plugin: Plugin) -> list[str]:
     """The distributions that `plugin` needs and that are not installed."""
     return [name for name in plugin.requires if installed_version(name) is None]
@@ -297,9 +312,9 @@ def editable_source(module: str) -> Path | None:
 
 def _origin(entry_point: EntryPoint) -> Origin:
     if entry_point.dist is None:
-        return Origin(entry_point.value, "", entry_point.module, None)
+        return Origin(entry_point.value, "", entry_point.module, None, entry_point.value)
     name, version = _name_and_version(entry_point.dist)
-    return Origin(name, version, entry_point.module, editable_source(entry_point.module))
+    return Origin(name, version, entry_point.module, editable_source(entry_point.module), entry_point.value)
 
 
 @cache  # a distribution with several plugins is parsed once

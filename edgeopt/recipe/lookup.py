@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, RecipeError, UserError
+from edgeopt.options import without_augmentation
 from edgeopt.plugins.declarations import (
     Bits,
     DatasetPlugin,
@@ -29,7 +30,7 @@ from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.plugins.use import Use, reference_kind, reference_words, references
 from edgeopt.recipe.read import ExportStep, Source, Step, problems_of
 from edgeopt.toml_lines import Key
-from edgeopt.types import Form
+from edgeopt.types import Form, FoundData
 
 P = TypeVar("P", bound=Plugin)
 
@@ -250,12 +251,18 @@ class Lookup:
                 )
             seen.setdefault(step.folder, index)
 
-    def fingerprint(self, dataset: Use[DatasetPlugin] | None) -> str:
-        """The data's fingerprint; notes data that is not there."""
+    def look(self, dataset: Use[DatasetPlugin] | None) -> tuple[FoundData | None, str]:
+        """What one look at the data set found, None where its plugin does not look, and the data's fingerprint; notes
+        data that is not there.
+        """
         if dataset is None or missing_problem(dataset.plugin):
-            return ""
+            return None, ""
+        plugin, options = dataset.plugin, without_augmentation(dataset.options)
         try:
-            return dataset.plugin.fingerprint(dataset.options)
+            if plugin.find is None:
+                return None, plugin.fingerprint(options)
+            found = plugin.find(options)
+            return found, found.fingerprint()
         except UserError as error:
             self.problems += error.at(partial(self._locate, "dataset")).problems
-            return ""
+            return None, ""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from edgeopt.arrays import Json
@@ -24,7 +24,7 @@ from edgeopt.recipe.cache_keys import Keys, report_source
 from edgeopt.recipe.lookup import Lookup
 from edgeopt.recipe.read import Recipe
 from edgeopt.toml_lines import Key
-from edgeopt.types import Role
+from edgeopt.types import DataSurvey, FoundData, Role
 
 #: What of `[trainer]` says how fast work is done, and not what comes out of work that does no training.
 PACE = ("threads", "loader_workers")
@@ -107,7 +107,9 @@ class PlannedExport:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe that can run."""
+    """A recipe that can run. `stages` are all of it by name, each after those it needs; `found` is what the one look at
+    the data set found, where its plugin looks, and the data stage alone reads it.
+    """
 
     recipe: Recipe
     registry: Registry
@@ -118,6 +120,8 @@ class Plan:
     budget: Budget
     smoke: bool
     data_fingerprint: str
+    found: FoundData | None = field(default=None, repr=False)
+    stages: Mapping[str, Stage] = field(default_factory=dict)
 
     @property
     def baseline_passes(self) -> int:
@@ -128,6 +132,12 @@ class Plan:
     def framework(self) -> str:
         """The framework of the recipe's model."""
         return self.model.plugin.framework
+
+    def survey(self) -> DataSurvey | None:
+        """The classes and counts of the data set, where it can tell them without reading an image."""
+        if self.found is not None:
+            return self.found.survey()
+        return self.dataset.plugin.survey(self.dataset.options) if self.dataset.plugin.survey else None
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -145,11 +155,6 @@ class Plan:
         exports = {planned.step: planned.use for planned in self.exports}  # the last of a step has the recipe's options
         direct: list[Use[Any]] = [self.dataset, self.model, *self.passes, *exports.values()]
         return tuple(direct + [inner for use in direct for inner in references(use)])
-
-    @cached_property
-    def stages(self) -> Mapping[str, Stage]:
-        """All stages by name, each after those it needs."""
-        return {stage.name: stage for stage in _stages(self)}
 
     @property
     def float_stage(self) -> Stage:
@@ -214,7 +219,7 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
     lookup.check_folders(recipe.exports)
     lookup.check_frameworks(model, passes, exporters)
     lookup.check_exports(model, passes, exporters)
-    fingerprint = lookup.fingerprint(dataset)
+    found, fingerprint = lookup.look(dataset)
     if lookup.problems or dataset is None or model is None:
         unique = dict.fromkeys(lookup.problems)
         raise RecipeError(*sorted(unique, key=lambda problem: (problem.location is None, _line(problem))))
@@ -229,8 +234,10 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
         budget=SMOKE_BUDGET if smoke else FULL_BUDGET,
         smoke=smoke,
         data_fingerprint=fingerprint,
+        found=found,
     )
-    return _with_exports(plan, [use for use in exporters if use is not None])
+    plan = _with_exports(plan, [use for use in exporters if use is not None])
+    return replace(plan, stages={stage.name: stage for stage in _stages(plan)})
 
 
 def _line(problem: Problem) -> int:

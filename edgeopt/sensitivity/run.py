@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, ClassVar
 from edgeopt.cores import usable_cores
 from edgeopt.errors import Problem, RecipeError, StorageError
 from edgeopt.files import place, storage_errors
-from edgeopt.pipeline.job import Job, job_of, missing_stages, trunk_jobs
+from edgeopt.pipeline.job import StagesJob, hand_over_plan, missing_stages, trunk_jobs
 from edgeopt.pipeline.runner import check, run_folder, store_of
 from edgeopt.plugins.declarations import ProbePlugin
+from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.use import Use
 from edgeopt.recipe.lookup import resolve
 from edgeopt.recipe.plan import Plan
@@ -53,12 +54,12 @@ class SensitivityRequest:
 
 @dataclass(frozen=True)
 class SensitivityJob:
-    """What a worker is to do: the missing stages of `job`, and then the scan that `request` asks for."""
+    """What a worker is to do: the missing stages of `job`, and then the scan that `scan`, a file, holds."""
 
     module: ClassVar[str] = "edgeopt.sensitivity.worker"
 
-    job: Job
-    request: SensitivityRequest
+    job: StagesJob
+    scan: Path
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class PlannedScan:
     key.
     """
 
+    request: SensitivityRequest
     probe: Use[ProbePlugin]
     levels: tuple[float, ...]
     key: str
@@ -106,7 +108,8 @@ def plan_scan(plan: Plan, request: SensitivityRequest) -> PlannedScan:
         raise RecipeError(*problems)
     settings = asdict(replace(request.settings, workers=1))  # the number of workers does not change the result
     data = plan.stages["data"].key
-    return PlannedScan(use, levels, plan.key_of(use, plan.float_stage.key, data, list(levels), settings, "sensitivity"))
+    key = plan.key_of(use, plan.float_stage.key, data, list(levels), settings, "sensitivity")
+    return PlannedScan(request, use, levels, key)
 
 
 def measure_sensitivity(
@@ -136,7 +139,7 @@ def measure_sensitivity(
     store = store_of(Path(out))
     folder = run_folder(plan, Path(out)) / f"sensitivity-{request.of}"
     if store.find(planned.key) is None:
-        _work(plan, store, request, folder, files, console)
+        _work(plan, store, planned, folder, console)
     result = store.find(planned.key)
     if result is None:
         raise StorageError(f"the result of the scan has gone from {store.root}", hint="start it again")
@@ -151,9 +154,8 @@ def measure_sensitivity(
 def _work(
     plan: Plan,
     store: Store,
-    request: SensitivityRequest,
+    scan: PlannedScan,
     folder: Path,
-    plugin_files: tuple[Path, ...],
     console: Console | None,
 ) -> None:
     from rich.console import Console as RichConsole  # shown things are loaded only when there is something to show
@@ -168,13 +170,16 @@ def _work(
     missing = missing_stages(plan, [plan.stages["data"], plan.float_stage], lambda stage: store.find(stage.key))
     *earlier, last = trunk_jobs(plan, missing) or [[]]
     threads = plan.recipe.trainer.threads
-    workers_count = request.settings.workers or threads or usable_cores()
-    request = replace(request, settings=replace(request.settings, workers=workers_count))
+    settings = scan.request.settings
+    settings = replace(settings, workers=settings.workers or threads or usable_cores())
+    scan = replace(scan, request=replace(scan.request, settings=settings))
     with Display(console or RichConsole(quiet=True)) as display, Workers(store.root / "jobs", log, display) as workers:
+        handed = hand_over_plan(plan, store, workers.folder)
         for stages in earlier:
-            workers.run(job_of(plan, store, plugin_files, stages, log.name), "run", threads)
-        job = job_of(plan, store, plugin_files, last, log.name)
-        workers.run(SensitivityJob(job, request), "sensitivity", threads)
+            workers.run(handed.job(stages, log.name), "run", threads)
+        file = workers.folder / "scan.pickle"
+        hand_over(scan, file, plan.registry)
+        workers.run(SensitivityJob(handed.job(last, log.name), file), "sensitivity", threads)
 
 
 def _listed(levels: Iterable[float]) -> str:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from edgeopt.arrays import Json
 from edgeopt.json_values import from_text
-from edgeopt.pipeline.job import do_stages
+from edgeopt.pipeline.job import bench_of, do_stages
 from edgeopt.pipeline.stages import Workbench
+from edgeopt.plugins.handed import handed
 from edgeopt.recipe.plan import Plan
-from edgeopt.sensitivity.run import SCAN, PlannedScan, SensitivityJob, SensitivityRequest, plan_scan
+from edgeopt.sensitivity.run import SCAN, PlannedScan, SensitivityJob, SensitivityRequest
 from edgeopt.types import ModelState, TrainingData
 from edgeopt.workers.process import Events, die_with_parent, work
-from edgeopt.workers.store import Store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,21 +29,20 @@ def main(events: Events) -> None:
     """Does the job that the command line names."""
     given = from_text(SensitivityJob, Path(sys.argv[1]).read_text())
     die_with_parent()
-    plan = given.job.plan()
-    store = Store(Path(given.job.store), given.job.not_before)
-    bench = Workbench(plan, store, events, log=given.job.log)
+    bench = bench_of(given.job, events)
     do_stages(bench, given.job.stages, events)
-    planned = plan_scan(plan, given.request)
-    label = f"sensitivity: {given.request.of}"
+    planned = handed(PlannedScan, given.scan)
+    request = planned.request
+    label = f"sensitivity: {request.of}"
     events.send({"event": "stage", "name": label, "label": label})
-    checkpoint = store.work_dir(planned.key) / _CHECKPOINT
+    checkpoint = bench.store.work_dir(planned.key) / _CHECKPOINT
 
     def make(folder: Path) -> dict[str, Json]:
-        found = _scan(bench, planned, given.request, checkpoint)
-        _write(found, plan, given.request, folder)
+        found = _scan(bench, planned, request, checkpoint)
+        _write(found, bench.plan, request, folder)
         return {"layers": len(found.layers), "images": found.images}
 
-    result = store.compute(planned.key, make)
+    result = bench.store.compute(planned.key, make)
     events.send({"event": "stage-end", "name": label, "seconds": result.seconds})
 
 

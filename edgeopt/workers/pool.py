@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Protocol
@@ -40,10 +42,14 @@ class Listener(Protocol):
 
 
 class Workers:
-    """The worker processes of one run. Leaving the block ends those that are still at work."""
+    """The worker processes of one run. Leaving the block ends those that are still at work.
+
+    `folder`, below the one given, is for files that they read, and goes with them. That of a killed run goes when
+    another run begins.
+    """
 
     def __init__(self, folder: Path, log: Path, listener: Listener) -> None:
-        self._folder = folder
+        self.folder = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._log = log
         self._listener = listener
         self._alive: set[Worker] = set()
@@ -52,11 +58,19 @@ class Workers:
         self._closed = False
 
     def __enter__(self) -> Workers:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        from filelock import FileLock  # a process that starts no worker has no use for it
+
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self._held = FileLock(_lock_of(self.folder))
+        self._held.acquire()
+        self.folder.mkdir()
+        _sweep(self.folder.parent)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
+        _lock_of(self.folder).unlink(missing_ok=True)
+        self._held.release()
 
     def end(self) -> None:
         """Ends every worker that is still at work; none can be started any more."""
@@ -65,8 +79,7 @@ class Workers:
             alive = list(self._alive)
         for worker in alive:
             worker.end()
-        for job in self._folder.glob(f"job-{os.getpid()}-*.json"):
-            job.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self, job: WorkerJob, label: str, threads: int | None = None) -> Worker:
         """Starts a worker; `threads` bounds the threads of its numeric libraries."""
@@ -74,7 +87,7 @@ class Workers:
             if self._closed:
                 raise KeyboardInterrupt
             self._count += 1
-            file = self._folder / f"job-{os.getpid()}-{self._count}.json"
+            file = self.folder / f"job-{self._count}.json"
             file.write_text(to_text(job))
             worker = Worker(job.module, file, label, self._log, threads, lambda event: self._listener(label, event))
             self._alive.add(worker)
@@ -99,6 +112,20 @@ class Workers:
     def run(self, job: WorkerJob, label: str, threads: int | None = None, limit_s: float | None = None) -> None:
         """Starts a worker and waits until it is done, or says nothing for `limit_s`."""
         self.finish(self.start(job, label, threads), limit_s)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _sweep(jobs: Path) -> None:
+    """Removes the folders of runs that were killed: the system has let go of their locks."""
+    from filelock import FileLock, Timeout  # as above
+
+    for lock in jobs.glob("*.lock"):
+        with contextlib.suppress(Timeout), FileLock(lock, timeout=0):
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 class Worker:

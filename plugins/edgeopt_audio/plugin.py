@@ -4,33 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeopt.plugins import DatasetPlugin, DataSurvey, RawDataset, digest, hookimpl, versions_of
-from edgeopt_audio.layout import Layout, Recordings, find_recordings
+from edgeopt.plugins import DatasetPlugin, RawDataset, digest, hookimpl, versions_of
+from edgeopt_audio.found import find_folder
+from edgeopt_audio.layout import Layout, find_recordings
 from edgeopt_audio.options import SpokenDigitsOptions, WavFolderOptions
 from edgeopt_audio.spoken_digits import LAYOUT, SYNTHESIZER, VERSION, recordings_folder
 
 _INSTALL = "edgeopt[audio]"
-
-
-def load_folder(options: WavFolderOptions) -> RawDataset:
-    """The recordings below a folder, read when they are asked for."""
-    from edgeopt_audio.recordings import read_recordings  # numpy and scipy are heavy
-
-    return read_recordings(_recordings(options), options, by_speaker=options.split_by == "speaker")
-
-
-def fingerprint_folder(options: WavFolderOptions) -> str:
-    """Names, sizes and times of the files; raises `DataError` when the folder does not hold what it must."""
-    return _recordings(options).fingerprint()
-
-
-def survey_folder(options: WavFolderOptions) -> DataSurvey:
-    """The classes and counts of a folder, by the names of its files."""
-    return _recordings(options).survey()
-
-
-def _recordings(options: WavFolderOptions) -> Recordings:
-    return find_recordings(options.path, Layout(options.layout), skip_broken=options.on_error == "skip")
 
 
 def load_digits(options: SpokenDigitsOptions) -> RawDataset:
@@ -53,9 +33,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         "wav-folder",
         "Spoken words in wav files, as images of their spectrum; no speaker is in two splits.",
         WavFolderOptions,
-        load=load_folder,
-        fingerprint=fingerprint_folder,
-        survey=survey_folder,
+        find=find_folder,
         requires=("scipy",),
         install=_INSTALL,
     )

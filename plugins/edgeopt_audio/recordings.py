@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeopt.data.walk import require_unchanged
 from edgeopt.plugins import RawDataset
 from edgeopt_audio.spectrogram import image, mel_filters
 from edgeopt_audio.wav import read_wav, resampled
@@ -40,6 +41,7 @@ class SoundImages:
     def __getitem__(self, index: int) -> Pixels:
         copy, place = divmod(index, len(self.recordings))
         recording = self.recordings[place]
+        require_unchanged(recording.file, recording.size, recording.changed)
         samples = read_wav(recording.file, self.sound.sample_rate)
         wanted = round(self.sound.seconds * self.sound.sample_rate)
         if copy:

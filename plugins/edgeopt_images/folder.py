@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.data.images import FileImages
+from edgeopt.data.images import open_image
+from edgeopt.data.walk import require_unchanged
 from edgeopt.plugins import RawDataset
-from edgeopt_images.layout import Layout
+
+if TYPE_CHECKING:
+    from edgeopt.data.walk import FoundFile
+    from edgeopt.plugins import Labels
+    from edgeopt_images.layout import Layout
+
+
+@dataclass(frozen=True, eq=False)
+class FolderImages:
+    """Images in files below `root`, decoded when they are asked for; int64 `labels` (n,)."""
+
+    root: Path
+    files: tuple[FoundFile, ...]
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Any:
+        found = self.files[index]
+        file = self.root / found.name
+        require_unchanged(file, found.size, found.changed)
+        return open_image(file, str(file))
+
+    def name_of(self, index: int) -> str:
+        """The path of the file."""
+        return str(self.root / self.files[index].name)
 
 
 def read_folder(layout: Layout) -> RawDataset:
     """The layout's images, decoded when they are asked for."""
     splits = {}
     for name, classes in layout.splits.items():
-        files = tuple(Path(layout.root, file.name) for files in classes for file in files)
         labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(files) for files in classes])
-        splits[name] = FileImages(files, labels)
+        splits[name] = FolderImages(layout.root, tuple(file for files in classes for file in files), labels)
     return RawDataset(layout.classes, splits, warnings=layout.warnings)

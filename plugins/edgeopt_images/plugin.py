@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeopt.plugins import DatasetPlugin, DataSurvey, RawDataset, digest, hookimpl, versions_of
-from edgeopt_images.layout import Layout, find_layout
+from edgeopt.plugins import DatasetPlugin, RawDataset, digest, hookimpl, versions_of
+from edgeopt_images.found import find_folder
 from edgeopt_images.options import DigitsOptions, ImageFolderOptions, ShapesOptions
 
 
@@ -33,27 +33,6 @@ def fingerprint_shapes(options: ShapesOptions) -> str:  # noqa: ARG001 - the opt
     return digest(["shapes", versions_of(["numpy"])])
 
 
-def load_folder(options: ImageFolderOptions) -> RawDataset:
-    """The images below a folder, decoded when they are asked for."""
-    from edgeopt_images.folder import read_folder  # numpy and Pillow are heavy
-
-    return read_folder(_layout(options))
-
-
-def fingerprint_folder(options: ImageFolderOptions) -> str:
-    """Names, sizes and times of the images; raises `DataError` when the folder does not hold what it must."""
-    return _layout(options).fingerprint()
-
-
-def survey_folder(options: ImageFolderOptions) -> DataSurvey:
-    """The classes and counts of a folder, by the names of its files."""
-    return _layout(options).survey()
-
-
-def _layout(options: ImageFolderOptions) -> Layout:
-    return find_layout(options.path, options.splits, skip_broken=options.on_error == "skip")
-
-
 @hookimpl
 def edgeopt_datasets() -> Iterator[DatasetPlugin]:
     """The data sets of this package."""
@@ -77,7 +56,5 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         "image-folder",
         "Images in folders named after their class, with or without split folders above them.",
         ImageFolderOptions,
-        load=load_folder,
-        fingerprint=fingerprint_folder,
-        survey=survey_folder,
+        find=find_folder,
     )

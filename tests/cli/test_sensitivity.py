@@ -1,16 +1,14 @@
 """`edgeopt sensitivity`: what it writes, what it prints, what it refuses."""
 
 import csv
-import json
 
 import pytest
 
-from edgeopt.json_values import from_text, to_text
-from edgeopt.pipeline.job import Job
 from edgeopt.pipeline.runner import check
+from edgeopt.plugins.handed import hand_over, handed
 from edgeopt.sensitivity import page as shown
 from edgeopt.sensitivity.allocation import read_allocation
-from edgeopt.sensitivity.run import SensitivityJob, SensitivityRequest, plan_scan
+from edgeopt.sensitivity.run import PlannedScan, SensitivityRequest, plan_scan
 from edgeopt.sensitivity.scan_settings import ScanSettings
 from edgeopt.sensitivity.table import Cell, Measure, Scan, Verdict
 
@@ -86,13 +84,16 @@ def test_what_changes_the_result_changes_its_key(tiny_recipe, tiny_plugin_file):
     assert len({key(), *others}) == 6
 
 
-def test_a_job_survives_its_file():
-    job = Job({}, None, "", (), (), False, "store", 0.0, {"data": "1"}, ("data",))
+def test_a_scan_is_handed_on_whole(tiny_recipe, tiny_plugin_file, tmp_path):
+    plan = check(tiny_recipe, plugin_files=[tiny_plugin_file])
     request = SensitivityRequest(
         "bits", (8.0, 4.0), ("probe.inputs=8",), ScanSettings(measure=Measure.LOGITS, workers=2)
     )
-    assert from_text(SensitivityJob, to_text(SensitivityJob(job, request))) == SensitivityJob(job, request)
-    assert json.loads(to_text(SensitivityJob(job, request)))["request"]["of"] == "bits"
+    planned = plan_scan(plan, request)
+    hand_over(planned, tmp_path / "scan", plan.registry)
+    read = handed(PlannedScan, tmp_path / "scan")
+    assert (read.request, read.levels, read.key) == (planned.request, planned.levels, planned.key)
+    assert (read.probe.plugin.name, read.probe.options) == ("bits", planned.probe.options)
 
 
 # ---- figures -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ frameworks.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ ABACUS = ABACUS.replace('use = "halves"\nprecision = "float16"', 'use = "abacus-
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers find the module in which the abacus is saved."""
-    monkeypatch.setenv("PYTHONPATH", str(TINY_PLUGIN.parent))
+    monkeypatch.setenv("PYTHONPATH", str(TINY_PLUGIN.parent), prepend=os.pathsep)
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,13 @@ from edgeopt.fingerprint import installed_version
 from edgeopt.progress import Silent
 from edgeopt_audio.layout import Layout
 from edgeopt_audio.options import SoundCopies, SoundOptions, SpokenDigitsOptions, WavFolderOptions
-from edgeopt_audio.plugin import fingerprint_digits, fingerprint_folder, load_digits, load_folder, survey_folder
+from edgeopt_audio.plugin import edgeopt_datasets, fingerprint_digits, load_digits
 from edgeopt_audio.recordings import changed, middle
 from edgeopt_audio.spectrogram import image, mel_filters
 from edgeopt_audio.wav import read_wav
 
+FOLDER = next(each for each in edgeopt_datasets() if each.name == "wav-folder")
+fingerprint_folder, load_folder, survey_folder = FOLDER.fingerprint, FOLDER.load, FOLDER.survey
 RATE = 8000
 SMALL = {"image_size": 16, "sample_rate": RATE, "n_fft": 256, "hop_length": 128, "mel_bands": 16, "seconds": 0.25}
 

@@ -14,7 +14,10 @@ from edgeopt.json_values import to_text
 from edgeopt.progress import Silent
 from edgeopt.types import RawDataset
 from edgeopt_images.options import ImageFolderOptions
-from edgeopt_images.plugin import fingerprint_folder, load_folder, survey_folder
+from edgeopt_images.plugin import edgeopt_datasets
+
+FOLDER = next(each for each in edgeopt_datasets() if each.name == "image-folder")
+fingerprint_folder, load_folder, survey_folder = FOLDER.fingerprint, FOLDER.load, FOLDER.survey
 
 
 def fill(folder: Path, count: int = 5, suffix: str = ".png") -> Path:

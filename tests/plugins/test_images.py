@@ -15,14 +15,11 @@ from edgeopt.data.prepare import prepare
 from edgeopt.errors import DataError
 from edgeopt.progress import Silent
 from edgeopt_images.options import DigitsOptions, ImageFolderOptions, ShapesOptions
-from edgeopt_images.plugin import (
-    fingerprint_digits,
-    fingerprint_folder,
-    load_digits,
-    load_folder,
-    load_shapes,
-)
+from edgeopt_images.plugin import edgeopt_datasets, fingerprint_digits, load_digits, load_shapes
 from edgeopt_images.shapes import SHAPES
+
+FOLDER = next(each for each in edgeopt_datasets() if each.name == "image-folder")
+load_folder, fingerprint_folder = FOLDER.load, FOLDER.fingerprint
 
 
 def test_digits_are_real_and_stratified(tmp_path: Path) -> None:
@@ -111,7 +108,7 @@ def test_one_folder_of_class_folders(tmp_path: Path) -> None:
     raw = load_folder(ImageFolderOptions(path=root))
     assert raw.classes == ("cat", "dog")
     assert {name: np.bincount(split.labels).tolist() for name, split in raw.splits.items()} == {"train": [8, 6]}
-    assert {file.name for file in raw.splits["train"].files} >= {"deep.JPG", "grey.bmp"}
+    assert {Path(file.name).name for file in raw.splits["train"].files} >= {"deep.JPG", "grey.bmp"}
     assert not any("hidden" in file.name or "thumb" in str(file) for file in raw.splits["train"].files)
     assert raw.splits["train"][0].size == (12, 9)
 

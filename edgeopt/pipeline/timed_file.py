@@ -1,0 +1,56 @@
+"""A process that times one file, call by call as its parent asks: `python -m edgeopt.pipeline.timed_file JOB.json`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from edgeopt.json_values import from_text
+from edgeopt.pipeline.job import read_plan
+from edgeopt.workers.process import Events, requests_of_parent, work
+from edgeopt.workers.store import Store
+
+
+@dataclass(frozen=True)
+class TimingJob:
+    """What a worker is to do: to time the file `number` of the plan that `plan`, a file, holds, on request."""
+
+    module: ClassVar[str] = "edgeopt.pipeline.timed_file"
+
+    plan: Path
+    store: Path
+    not_before: float
+    number: int
+
+
+def main(events: Events) -> None:
+    """Times the file that the command line's job names, see `edgeopt.measure.latency`."""
+    job = from_text(TimingJob, Path(sys.argv[1]).read_text())
+    plan = read_plan(job.plan)
+    from edgeopt.measure.answers import feeder  # numpy
+    from edgeopt.measure.latency import serve
+    from edgeopt.networks.saved import load_outline
+    from edgeopt.pipeline.stages import Workbench
+
+    bench = Workbench(plan, Store(job.store, job.not_before), events)
+    planned = plan.exports[job.number]
+    settings = plan.measure
+    outline = load_outline(bench.result(planned.program_stage).folder)
+    test = bench.test()
+    pixels = test.pixels([image % len(test) for image in range(settings.batch_size)])
+    feed = feeder(bench.results.export(planned).exported.input.holds, outline.preprocessing)
+    serve(
+        exporter=planned.use.plugin,
+        file=bench.results.file(planned),
+        batch=feed(pixels),
+        threads=settings.threads,
+        warmup=settings.warmup,
+        requests=requests_of_parent(),
+        answer=events.send,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(work(main))
