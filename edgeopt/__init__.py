@@ -6,11 +6,13 @@ are loaded when they are first used, so that `edgeopt --help` stays fast.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from edgeopt._version import __version__
 
+TYPE_CHECKING = False  # as type checkers know it: `typing` itself is not imported before Ctrl-C is looked after
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from edgeopt.conversion.plan import ConversionRequest as ConversionRequest
     from edgeopt.conversion.plan import ConversionResult as ConversionResult
     from edgeopt.conversion.plan import convert as convert

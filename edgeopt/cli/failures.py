@@ -30,6 +30,18 @@ def failures_shown(interrupted: str = "") -> Iterator[None]:
 
     `interrupted` says what becomes of a command that Ctrl-C ends.
     """
+    try:
+        with _mistakes_shown():  # within, as Ctrl-C may come while it imports
+            yield
+    except KeyboardInterrupt:
+        from edgeopt.errors import ExitCode  # not for --help
+
+        _say(f"interrupted; {interrupted}" if interrupted else "interrupted")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+@contextmanager
+def _mistakes_shown() -> Iterator[None]:
     from edgeopt.errors import ExitCode, GateError, UserError, WorkerError, first_line  # not for --help
 
     try:
@@ -44,9 +56,6 @@ def failures_shown(interrupted: str = "") -> Iterator[None]:
     except GateError as error:
         _say(*error.messages)
         raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        _say(f"interrupted; {interrupted}" if interrupted else "interrupted")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
     except Exception as error:  # a bug, here or in a plugin, must not end as a screen of traceback
         log = (isinstance(error, WorkerError) and error.log) or _write_traceback(error)
         _say(

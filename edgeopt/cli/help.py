@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -26,10 +27,30 @@ class Command(TyperCommand):
 
 
 class GroupedCommands(TyperGroup):
-    """A group of commands with our help page; commands stand in the order in which they were declared."""
+    """A group of commands with our help page; commands stand in the order in which they were declared.
+
+    Ctrl-C while typer reads the command line, for which it imports much, ends with a line too.
+    """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 — typer's signature
         typer.echo(_page(self, ctx), color=colour())
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _interruption_told():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _interruption_told():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _interruption_told() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(130) from None
 
 
 def colour() -> bool | None:

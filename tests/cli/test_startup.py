@@ -1,7 +1,13 @@
 """`--help` and `check` stay quick: what they import is checked, as times depend on the machine."""
 
+import os
+import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
+
+import pytest
 
 HEAVY = {
     "torch",
@@ -59,3 +65,23 @@ def test_check_imports_nothing_heavy(tiny_recipe, tiny_plugin_file):
 
 def test_plugins_imports_nothing_heavy():
     assert not imported_by("plugins") & HEAVY
+
+
+@pytest.mark.parametrize("module", ["typer", "pydantic", "tomllib"])
+def test_ctrl_c_while_the_command_line_is_imported_is_one_line(module, tmp_path):
+    (tmp_path / f"{module}.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeopt", "check", "recipe.toml"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_the_command_begins_where_ctrl_c_is_caught():
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    assert tomllib.loads(project.read_text())["project"]["scripts"] == {"edgeopt": "edgeopt.__main__:main"}
