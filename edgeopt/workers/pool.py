@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -19,6 +20,7 @@ from edgeopt import errors
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, UserError, WorkerError
 from edgeopt.json_values import to_text
+from edgeopt.workers.spinning import busy_share, spin_settings
 
 Event = dict[str, Json]
 
@@ -81,15 +83,25 @@ class Workers:
             worker.end()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, job: WorkerJob, label: str, threads: int | None = None) -> Worker:
-        """Starts a worker; `threads` bounds the threads of its numeric libraries."""
+    def start(
+        self, job: WorkerJob, label: str, threads: int | None = None, settings: Mapping[str, str] | None = None
+    ) -> Worker:
+        """Starts a worker; `threads` bounds the threads of its numeric libraries, `settings` are variables of its
+        environment.
+        """
+        environment = os.environ | (settings or {})
+        if threads:
+            environment |= {
+                name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+            }
+        environment.pop(_HELPER, None)
         with self._lock:
             if self._closed:
                 raise KeyboardInterrupt
             self._count += 1
             file = self.folder / f"job-{self._count}.json"
             file.write_text(to_text(job))
-            worker = Worker(job.module, file, label, self._log, threads, lambda event: self._listener(label, event))
+            worker = Worker(job.module, file, label, self._log, environment, lambda event: self._listener(label, event))
             self._alive.add(worker)
         return worker
 
@@ -110,8 +122,18 @@ class Workers:
                 self._alive.discard(worker)
 
     def run(self, job: WorkerJob, label: str, threads: int | None = None, limit_s: float | None = None) -> None:
-        """Starts a worker and waits until it is done, or says nothing for `limit_s`."""
-        self.finish(self.start(job, label, threads), limit_s)
+        """Starts a worker and waits until it is done, or says nothing for `limit_s`.
+
+        Where it has several threads, these wait for one another as fits what else the machine does. One that is timed
+        is started by `start` alone, with threads as its runtime makes them.
+        """
+        settings = spin_settings(os.environ, self._busy) if threads != 1 else {}
+        self.finish(self.start(job, label, threads, settings), limit_s)
+
+    @cached_property
+    def _busy(self) -> float:
+        """How busy the machine was with other work before the first worker of several threads began."""
+        return busy_share()
 
 
 def _lock_of(folder: Path) -> Path:
@@ -137,18 +159,13 @@ class Worker:
         job_file: Path,
         label: str,
         log: Path,
-        threads: int | None,
+        environment: Mapping[str, str],
         listener: Callable[[Event], None],
     ) -> None:
         self.label = label
         self._log = log
         self._listener = listener
         self._failure: Event | None = None
-        environment = {name: value for name, value in os.environ.items() if name != _HELPER}
-        if threads:
-            environment |= {
-                name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-            }
         with log.open("ab") as errors_to:
             errors_to.write(f"\n--- {label}\n".encode())
             errors_to.flush()
