@@ -127,6 +127,22 @@ def test_names_that_tensorflow_cannot_take_are_changed(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+
+@pytest.mark.parametrize("name", ["densenet121", "inception_v2", "shufflenet"])
+def test_old_networks_of_the_onnx_package_are_read(name):
+    """Opset 9 with paddings in poolings, IR version 3, weights that are made while the file runs."""
+    state = read(LIGHT / f"light_{name}.onnx", OnnxReaderOptions())
+    assert len(state.classes) == 1000
+    assert state.foreign.proto.opset_import[0].version >= 11
+
+
+def test_an_old_network_of_the_onnx_package_is_converted(tmp_path):
+    done = edgeopt(str(LIGHT / "light_shufflenet.onnx"), "--to", "tflite", "--out", "net.tflite", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 ENDS = {
     "sigmoid": ([helper.make_node("Sigmoid", ["v"], ["y"])], ("N", 1)),
     "logit": ([helper.make_node("Identity", ["v"], ["y"])], ("N", 1)),
