@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import ExportError, FunctionChangedError, Problem, first_line
+from edgeopt.networks.clips import spell_out_relu6
 from edgeopt.networks.computed_weights import fold_computed_weights
 from edgeopt.networks.copies import copy_module
 from edgeopt.networks.layers import spell_out_linear_layers
 from edgeopt.networks.logits import problem_of_answer
+from edgeopt.networks.padding import spell_out_padding
 from edgeopt.networks.pooling import spell_out_adaptive_maxima
 from edgeopt.types import TORCH, Form, ModelState, Split
 
@@ -146,9 +148,16 @@ def export_program(module: nn.Module, example_input: Tensor, batch_range: tuple[
                 "as len(x) does and x.shape[0] does not",
             )
         ) from error
-    spell_out_adaptive_maxima(program.graph)
-    program.graph_module.recompile()
+    spell_out_operators(program)
     return program
+
+
+def spell_out_operators(program: ExportedProgram) -> None:
+    """Replaces, in place, operators that few quantizers and runtimes know by others that do the same."""
+    spell_out_adaptive_maxima(program.graph)
+    spell_out_padding(program.graph)
+    spell_out_relu6(program.graph)
+    program.graph_module.recompile()
 
 
 @contextmanager

@@ -13,11 +13,12 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from edgeopt.networks.layers import layer_operator, operator_name
 from edgeopt_executorch.rewrites.clamps import CLAMPS, activation_of
 
 aten = torch.ops.aten
 _CLIPS = {aten.hardtanh.default, aten.hardtanh_.default, *CLAMPS}
-_CLIPPED = {aten.conv2d.default, aten.linear.default, aten.add.Tensor, aten.batch_norm.default}
+_CLIPPED = {aten.add.Tensor, aten.batch_norm.default}  # and every layer with a weight
 
 
 class XnnpackQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # ExecuTorch ships no types
@@ -36,7 +37,9 @@ class XnnpackQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # ExecuTorch sh
                 continue  # stays outside of the layer
             layer = node.args[0]
             given = layer.meta.get(Q_ANNOTATION_KEY)
-            if layer.target not in _CLIPPED or len(layer.users) > 1 or given is None or given.output_qspec is None:
+            if layer.target not in _CLIPPED and layer_operator(operator_name(layer)) is None:
+                continue
+            if len(layer.users) > 1 or given is None or given.output_qspec is None:
                 continue
             node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=given.output_qspec, _annotated=True)
             given.output_qspec = None

@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeopt.export.predictor import quiet
+from edgeopt.networks.capture import spell_out_operators
 from edgeopt.networks.plain_values import UnreadableValuesError, read_plain_values
 from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem, first_line
 from edgeopt_pt2.two_classes import with_two_logits
@@ -46,6 +47,7 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
             f"{path}: takes images {channels} x {height} x {width}",
             hint="edgeopt converts models of square images with three channels",
         )
+    spell_out_operators(program)
     batch_range = (1, _LARGEST_BATCH) if batch is None else (batch, batch)
     precision = "int8" if any(_QUANTIZED in str(node.target) for node in program.graph.nodes) else "float32"
     if classes == 1:
