@@ -8,16 +8,14 @@ from dataclasses import replace
 from edgeopt.export.predictor import input_of
 from edgeopt.plugins import (
     ExportContext,
-    ExportError,
     ExportResult,
-    InputKind,
     ModelState,
     NothingChangedError,
     TensorInfo,
 )
 from edgeopt_executorch.backends import QNN, XNNPACK
 from edgeopt_executorch.lowering import export_executorch
-from edgeopt_executorch.options import DEFAULT_CHIP, ExecuTorchOptions, no_float16_pixels
+from edgeopt_executorch.options import DEFAULT_CHIP, ExecuTorchOptions
 
 FLOAT = "float32"
 _WARNINGS = {"coreml": ("Core ML's compiler puts random names into the file: its bytes differ from run to run",)}
@@ -26,10 +24,8 @@ _WARNINGS = {"coreml": ("Core ML's compiler puts random names into the file: its
 def export_state(state: ModelState, options: ExecuTorchOptions, context: ExportContext) -> ExportResult:
     """Writes the state's program to `context.path`.
 
-    Raises `ExportError` naming the operator and its module when ExecuTorch cannot run it, or for float16 with pixels.
+    Raises `ExportError` naming the operator and its module when ExecuTorch cannot run it.
     """
-    if options.precision == "float16" and state.input_kind is InputKind.UINT8_NHWC:
-        raise ExportError(no_float16_pixels())
     batch: int | str = 1 if options.max_batch == 1 else "batch"
     given = input_of(state, batch)
     returned = TensorInfo("logits", FLOAT, (batch, len(state.classes)), "NC")

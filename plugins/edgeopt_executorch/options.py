@@ -91,12 +91,3 @@ def no_narrow_activations(bits: int) -> Problem:
         f"XNNPACK's kernels saturate activations where int8 ends, and those of this program take {bits} bits",
         "give the activations 8 bits for `executorch`, or export with `onnx`, which saturates any",
     )
-
-
-def no_float16_pixels() -> Problem:
-    """The problem of a float16 file that takes pixels."""
-    return Problem(
-        "a float16 file of ExecuTorch takes no pixels: it would normalize them in float16",
-        'leave `input` at "float-nchw", or take another precision',
-        option="input",
-    )

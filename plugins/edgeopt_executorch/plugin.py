@@ -13,7 +13,6 @@ from edgeopt.plugins import (
     ExportContext,
     ExporterPlugin,
     ExportResult,
-    InputKind,
     ModelState,
     Numerics,
     Predictor,
@@ -25,7 +24,6 @@ from edgeopt.plugins import (
 from edgeopt_executorch.options import (
     ExecuTorchOptions,
     XnnpackOptions,
-    no_float16_pixels,
     no_int4_weights,
     no_narrow_activations,
 )
@@ -74,8 +72,6 @@ def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:
         yield no_narrow_activations(numerics.bits.activations)
     if options.precision != "program":
         yield from float_programs_only(options.precision, numerics)
-    if options.precision == "float16" and options.input.kind is InputKind.UINT8_NHWC:
-        yield no_float16_pixels()
     if options.precision == "dynamic-int8" and options.backend != "xnnpack":
         yield Problem(f"backend {options.backend!r} has no dynamic int8", 'take backend = "xnnpack"', option="backend")
     if options.chip is not None and options.backend != "qnn":

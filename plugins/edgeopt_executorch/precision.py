@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,15 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from edgeopt.networks.capture import example_of, require_same_function
+from edgeopt.networks.tensors import named_tensor, set_named_tensor
 from edgeopt.plugins import ExportError, NothingChangedError
 from edgeopt_executorch.quantizer import build_xnnpack_dynamic
 
 aten = torch.ops.aten
 
 _LEAST_FLOAT16 = torch.finfo(torch.float16).tiny
+_NORMALIZES = (aten.to.dtype, aten.mul.Tensor, aten.add.Tensor, aten.sub.Tensor, aten.div.Tensor, aten.permute.default)
+_CHECKS_TYPE = aten._assert_tensor_metadata.default  # noqa: SLF001 - torch.export puts it before each cast
 _GUARDS = (
     aten.clamp_min.default,
     aten.clamp.default,
@@ -34,11 +38,12 @@ def to_float16(program: ExportedProgram) -> ExportedProgram:
     Raises `ExportError` when half precision cannot hold the values.
     """
     module = copy.deepcopy(program.module(check_guards=False))  # the program's own weights stay as they are
+    kept = _normalize_pixels_in_float32(module)
     _spell_out_hard_activations(module)
     _normalize_layers_in_float32(module)
     _raise_small_constants(module)
     example = example_of(program)
-    converted = _recaptured(_InHalfPrecision(module), program)
+    converted = _recaptured(_InHalfPrecision(module, kept), program)
     answers = converted.module(check_guards=False)(example)
     if not bool(torch.isfinite(answers).all()):
         raise ExportError(
@@ -74,12 +79,16 @@ def to_dynamic_int8(program: ExportedProgram) -> ExportedProgram:
 
 
 class _InHalfPrecision(nn.Module):
-    def __init__(self, module: nn.Module) -> None:
+    """A program whose float32 tensors are float16 but for those in `kept`; pixels go in as they are."""
+
+    def __init__(self, module: GraphModule, kept: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.module = module.to(torch.float16)
+        for name, value in kept.items():
+            set_named_tensor(self.module, name, value)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.module(images.to(torch.float16))
+        logits: Tensor = self.module(images.to(torch.float16) if images.is_floating_point() else images)
         return logits.to(torch.float32)
 
 
@@ -93,6 +102,31 @@ def _recaptured(module: nn.Module, program: ExportedProgram) -> ExportedProgram:
         shapes = ({0: torch.export.Dim("batch", min=int(bounds.lower), max=int(bounds.upper))},)
     with torch.no_grad():
         return torch.export.export(module, (example_of(program),), dynamic_shapes=shapes)
+
+
+def _normalize_pixels_in_float32(module: GraphModule) -> dict[str, Tensor]:
+    """Casts to float16 after the arithmetic that a program of pixels begins with; returns its constants by name.
+
+    float16 holds 255, but not the small difference of two large numbers that normalization is.
+    """
+    graph = module.graph
+    (last,) = (node for node in graph.nodes if node.op == "placeholder")
+    if last.meta["val"].is_floating_point():
+        return {}
+    names = set()
+    while len(readers := [user for user in last.users if user.target is not _CHECKS_TYPE]) == 1:
+        constants = [each for each in readers[0].all_input_nodes if each is not last]
+        if readers[0].target not in _NORMALIZES or any(each.op != "get_attr" for each in constants):
+            break
+        last = readers[0]
+        names.update(str(each.target) for each in constants)
+    with graph.inserting_after(last):
+        halved = graph.call_function(aten.to.dtype, (last, torch.float16))
+    halved.meta["nn_module_stack"] = last.meta.get("nn_module_stack", {})
+    is_own = (halved, *(user for user in last.users if user.target is _CHECKS_TYPE))
+    last.replace_all_uses_with(halved, delete_user_cb=lambda user: user not in is_own)
+    module.recompile()
+    return {name: named_tensor(module, name).clone() for name in names}
 
 
 def _normalize_layers_in_float32(module: GraphModule) -> None:

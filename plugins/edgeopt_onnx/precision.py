@@ -12,6 +12,7 @@ import onnx_ir
 from edgeopt.plugins import NothingChangedError
 from edgeopt_onnx.quantization import WEIGHTED, constant, initializer, nodes, scaled
 
+_NORMALIZES = ("Cast", "Mul", "Add", "Sub", "Div", "Transpose")
 _LARGEST = 127  # of symmetric int8: -128 has no counterpart
 
 
@@ -62,7 +63,7 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Operators without a float16 kernel get casts around them. ONNX Runtime has few such kernels for processors: there it
     casts the weights back when it opens the file, so that the file is half as large and no faster. Accelerators compute
-    in float16.
+    in float16. Pixels are normalized in float32: float16 does not hold the small difference of two large numbers.
 
     Raises `NothingChangedError` when the model has no float32 constant.
     """
@@ -72,9 +73,27 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
         raise NothingChangedError(
             "this model has no float32 weights to store as float16", hint='use precision = "program"'
         )
-    converted = onnx_ir.from_proto(convert_float_to_float16(model, keep_io_types=True))
+    kept = _normalization(model.graph)
+    converted = onnx_ir.from_proto(convert_float_to_float16(model, keep_io_types=True, node_block_list=kept))
     converted.graph.sort()  # casts are appended behind the nodes that read them
     return onnx_ir.to_proto(converted)
+
+
+def _normalization(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes with which a file that takes pixels begins: a chain of arithmetic with constants."""
+    given = graph.input[0]
+    if given.type.tensor_type.elem_type != onnx.TensorProto.UINT8:
+        return []
+    constants = {each.name for each in graph.initializer}
+    constants |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    names, value = [], given.name
+    while len(readers := [node for node in graph.node if value in node.input]) == 1:
+        (node,) = readers
+        if node.op_type not in _NORMALIZES or not set(node.input) <= {value, *constants}:
+            break
+        names.append(node.name)
+        value = node.output[0]
+    return names
 
 
 def quantize_on_the_run(model: onnx.ModelProto) -> onnx.ModelProto:

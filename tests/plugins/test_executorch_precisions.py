@@ -36,7 +36,6 @@ class TestFloat16(ExporterContract):
     name = "executorch"
     options: ClassVar = {"precision": "float16"}
     tolerance = 0.02
-    takes_pixels = False
 
 
 class TestDynamicInt8(ExporterContract):
