@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from edgeopt.arrays import Json
 from edgeopt.errors import ExportError, FunctionChangedError, Problem, first_line
+from edgeopt.networks.branches import merge_branches
 from edgeopt.networks.clips import spell_out_relu6
 from edgeopt.networks.computed_weights import fold_computed_weights
 from edgeopt.networks.copies import copy_module
@@ -36,8 +38,27 @@ _BUG = "this is a bug in edgeopt or in a library below it: please report the mod
 _OWN_NAMESPACES = {"aten", "prims", "quantized_decomposed"}
 
 
+@dataclass(frozen=True)
+class Capture:
+    """A captured program, and the weights of the convolutions that took parallel branches in."""
+
+    program: ExportedProgram
+    branches_merged: tuple[str, ...]
+
+    def facts(self) -> dict[str, Json]:
+        """What a record says of it."""
+        return {"branches_merged_into": len(self.branches_merged)} if self.branches_merged else {}
+
+
 def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, int]) -> ExportedProgram:
+    """The program that `capture_merged` captures."""
+    return capture_merged(module, example_input, batch_range).program
+
+
+def capture_merged(module: nn.Module, example_input: Tensor, batch_range: tuple[int, int]) -> Capture:
     """Exports a copy of `module` in evaluation mode, and checks that the program computes what the module does.
+
+    Here the float model ends: branches that were trained side by side become the one convolution that they add up to.
 
     `example_input` is float32 (batch, channels, height, width); `batch_range` is the smallest and largest batch that
     the program takes. Weights are made contiguous: ExecuTorch's layout pass refuses channels-last constants.
@@ -50,7 +71,9 @@ def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, in
     program = export_program(module, example_input, batch_range)
     _require_logits(module, batch, smallest=batch_range[0])
     captured = program.module(check_guards=False)
-    if spell_out_linear_layers(captured) + fold_computed_weights(captured):
+    changed = spell_out_linear_layers(captured) + fold_computed_weights(captured)
+    merged = merge_branches(captured)
+    if changed or merged:
         program = export_program(captured, example_input, batch_range)
         captured = program.module(check_guards=False)
     require_same_function(
@@ -60,7 +83,7 @@ def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, in
         f"capturing {type(module).__name__}",
         hint="look for a forward that is random in evaluation mode, or that depends on something besides its input",
     )
-    return program
+    return Capture(program, merged)
 
 
 def _require_logits(module: nn.Module, batch: Tensor, smallest: int) -> None:
@@ -216,6 +239,8 @@ def fit_batch(example_input: Tensor, batch_range: tuple[int, int]) -> Tensor:
 def to_program(state: ModelState, split: Split) -> ModelState:
     """The state in program form: captured on the first images of `split` where it still is a module.
 
+    Its last record says how many convolutions took parallel branches in, where some did.
+
     A model of another framework is left as it is: its exporters know how to fix its arithmetic.
     """
     if state.form is Form.PROGRAM or state.framework != TORCH:
@@ -223,8 +248,13 @@ def to_program(state: ModelState, split: Split) -> ModelState:
     import torch
 
     example = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(2, len(split))))))
-    program = capture(state.module, example, state.batch_range)
-    return replace(state, model=program, form=Form.PROGRAM, imports=imports_of(program, state.imports))
+    captured = capture_merged(state.module, example, state.batch_range)
+    history = state.history
+    if history and captured.branches_merged:
+        last = history[-1]
+        history = (*history[:-1], replace(last, facts={**last.facts, **captured.facts()}))
+    imports = imports_of(captured.program, state.imports)
+    return replace(state, model=captured.program, form=Form.PROGRAM, imports=imports, history=history)
 
 
 def imports_of(program: ExportedProgram, imports: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from edgeopt.networks.capture import capture, export_program
+from edgeopt.networks.capture import capture_merged, export_program
 from edgeopt.networks.copies import copy_module
 from edgeopt.plugins import Json, ModelState, PassContext, PassRecord
 from edgeopt_lightning.fit.validation import validation_score
@@ -41,7 +41,13 @@ def quantize(state: ModelState, options: PtqOptions, context: PassContext) -> Mo
     else:
         accuracy = validation_score(copy_module(state.module).eval(), state.task, context).value
         made, held = _on_demand(work, bits, accuracy - options.max_accuracy_drop)
-    facts = {"quantizer": options.quantizer.plugin.name, **made.facts, **held, "calibration_images": work.count}
+    facts = {
+        "quantizer": options.quantizer.plugin.name,
+        **work.facts,
+        **made.facts,
+        **held,
+        "calibration_images": work.count,
+    }
     record = PassRecord("ptq", facts, details=made.target.details())
     return quantized_state(state, made.converted, work.example, record, made.target.precision, context)
 
@@ -60,7 +66,9 @@ class _Work:
         self.state, self.options, self.context = state, options, context
         self.count = context.budget.of(context.budget.images, len(context.data.calibration))
         self.example = next(batches(state, context.data.calibration, 2, 2))
-        self.program: ExportedProgram = capture(state.module, self.example, state.batch_range)
+        captured = capture_merged(state.module, self.example, state.batch_range)
+        self.program: ExportedProgram = captured.program
+        self.facts = captured.facts()
 
     def quantize(self, bits: BitRules) -> _Quantized:
         """The converted model, with everything done to it that the options ask for."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from edgeopt.networks.capture import capture
+from edgeopt.networks.capture import capture_merged
 from edgeopt.plugins import Json, ModelState, PassContext, PassRecord
 from edgeopt_distillation.fit_with_teacher import fit_taught, teacher_of
 from edgeopt_lightning.fit.hooks import FitHooks
@@ -109,7 +109,8 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
     """
     plugin = options.quantizer.plugin
     example = next(batches(state, context.data.validation, 2, 2))
-    program = capture(state.module, example, state.batch_range)
+    captured = capture_merged(state.module, example, state.batch_range)
+    program = captured.program
     bits = choose_bits(program, state, options.quantizer, options, options.batch_size, context)
     target = target_of(options.quantizer, bits, qat=True)
     prepared = prepare_qat(program, target.quantizer, _LEARNED_UP_TO_BITS[options.steps])
@@ -132,6 +133,7 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
     checked = _check_conversion(prepared, converted, state, context)
     facts = {
         "quantizer": plugin.name,
+        **captured.facts(),
         **target.facts(),
         **result.facts,
         **freezing.facts(),
