@@ -17,6 +17,8 @@ import torch_pruning
 from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
+from edgeopt_pruning.structured.attention import packed_attentions
+
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _CONVOLUTION = nn.modules.conv._ConvNd  # noqa: SLF001 - the common base has no public name
 _WITH_CHANNELS = (nn.Linear, _CONVOLUTION, nn.MultiheadAttention)
@@ -38,8 +40,9 @@ class Side:
 class ChannelGroup:
     """Channels of several layers that go together, named after the layer that they are counted in.
 
-    A unit is what can be removed alone: one channel, or where a grouped convolution reads them, one of each of its
-    `parts`. `shape` is the same for groups that tie the same kinds of layers in the same way.
+    A unit is what can be removed alone: one channel, or where a grouped convolution reads them or they are the heads of
+    attention, one of each of the `parts`. `shape` is the same for groups that tie the same kinds of layers in the same
+    way.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Dependencies:
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         self.module = module
         self._names = {each: name for name, each in module.named_modules()}
+        self._attentions = packed_attentions(module)
         with _quiet(), torch.enable_grad():  # dependencies are read off the graph of gradients
             self._graph = torch_pruning.DependencyGraph().build_dependency(module.eval(), example)
 
@@ -90,6 +94,8 @@ class Dependencies:
             prune = self._graph.get_pruner_of_module(layer).prune_out_channels
             with _quiet():
                 self._graph.get_pruning_group(layer, prune, list(channels)).prune()
+            if layer in self._attentions:
+                self._attentions[layer].settle()
 
     def _is_fixed(self, group: torch_pruning.Group) -> bool:
         for dependency, _ in group:
@@ -102,7 +108,7 @@ class Dependencies:
 
     def _group(self, group: torch_pruning.Group) -> ChannelGroup | None:
         root, channels = self._names[group[0].dep.target.module], len(group[0].idxs)
-        parts = max(_parts(dependency.target.module) for dependency, _ in group)
+        parts = max(self._parts(dependency.target.module) for dependency, _ in group)
         if channels % parts or channels // parts < 2:
             return None
         sides, shape = [], []
@@ -112,8 +118,15 @@ class Dependencies:
             if is_output and isinstance(layer, _LAYERS) and len(indices) != layer.weight.shape[0]:
                 return None  # as after pixels of a concatenation are flattened, where torch-pruning loses its way
             if (name := self._names.get(layer)) is not None:
+                if len(indices) * parts % channels:
+                    return None  # as where `qkv` is split in a way that is not known
                 sides.append(Side(name, is_output, len(indices) * parts // channels))
         return ChannelGroup(root, channels, parts, tuple(sides), " ".join(shape))
+
+    def _parts(self, layer: object) -> int:
+        """How many equal parts the channels of `layer` are in, which must all lose as many."""
+        attention = self._attentions.get(layer)  # type: ignore[call-overload]  # what is no module is in no dictionary
+        return _parts(layer) if attention is None else attention.parts
 
     def _is_output(self, dependency: torch_pruning.dependency.Dependency) -> bool:
         return bool(self._graph.is_out_channel_pruning_fn(dependency.handler))

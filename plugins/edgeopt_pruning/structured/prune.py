@@ -16,6 +16,7 @@ from edgeopt.plugins import Curve, ModelState, NothingChangedError, PassContext,
 from edgeopt_lightning.fit.validation import validation_score
 from edgeopt_pruning.options import PruneStructuredOptions
 from edgeopt_pruning.stored_weights import with_stored_weights
+from edgeopt_pruning.structured.attention import left_alone
 from edgeopt_pruning.structured.budget import ChannelBudget, budget_of, require_reached
 from edgeopt_pruning.structured.channels import (
     Recovery,
@@ -71,6 +72,7 @@ def prune_structured(state: ModelState, options: PruneStructuredOptions, context
             "layers_changed": {
                 name: f"{widths[name]} to {width}" for name, width in widths_of(module).items() if width != widths[name]
             },
+            **({"attention_left_alone": left} if (left := left_alone(module)) else {}),
             **steps[-1].recovery.facts,
         },
         _curves(before, steps),
