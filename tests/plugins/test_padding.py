@@ -170,13 +170,16 @@ def test_no_layer_is_rounded_before_its_relu6(qat: bool, tmp_path: Path) -> None
     assert len(clips) == 3
     assert all(layer_call(node.args[0]) is not None for node in clips), "an operator stands between layer and ReLU6"
     assert not [node for node in program.graph.nodes if "relu6" in str(node.target)]
-    state = ModelState(program, Form.PROGRAM, TASKS["classification"], DATA.classes, DATA.preprocessing, "int8")
-    for runtime in ("executorch", "onnx"):  # LiteRT's converter has no int8 transposed convolution
+    state = ModelState(
+        program, Form.PROGRAM, TASKS["classification"], DATA.classes, DATA.preprocessing, "int8", (1, 16)
+    )
+    # LiteRT's converter has no int8 transposed convolution, and ExecuTorch takes none that was trained with its rounding
+    for runtime in ("onnx",) if qat else ("executorch", "onnx"):
         use = resolve(ExporterPlugin, runtime, {}, load_registry())
         (folder := tmp_path / runtime).mkdir()
         file, result = export_file(use, state, folder)
         assert result.facts["layers_quantized"] == 4
-        assert result.delegated_share in (None, 1.0)
+        assert not [place for place in result.outside if "hardtanh" in place or "clamp" in place]
         expected = program_logits(state, DATA.validation, Silent(), "program")
         with use.plugin.opened(file, 1) as predictor:
             logits = file_logits(predictor, DATA.validation, feeder("values", DATA.preprocessing), Silent(), "file")
