@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
 from edgeopt.arrays import InputKind
 from edgeopt.errors import ExportError
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from edgeopt.arrays import Logits, Pixels
     from edgeopt.types import ModelState
+
+
+LIBRARIES = "edgeopt.libraries"
+"""The logger that takes what libraries say while an exporter keeps them quiet."""
 
 
 def input_of(state: ModelState, batch: int | str, name: str = "input") -> TensorInfo:
@@ -55,15 +59,41 @@ def damaged_explained() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within, Python warnings and log records up to WARNING are dropped; errors still show."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    """Within, Python warnings and log records up to WARNING go to the logger `LIBRARIES` as information.
+
+    Nobody sees those but a worker, which writes them to the run's log. Errors still show.
+    """
+    quieted = logging.getLogger(LIBRARIES)
+    handle = logging.Logger.handle
+
+    def tell(text: str) -> None:
+        if quieted.isEnabledFor(logging.INFO):
+            handle(quieted, quieted.makeRecord(LIBRARIES, logging.INFO, "", 0, text, (), None))
+
+    def handle_quietly(self: logging.Logger, record: logging.LogRecord) -> None:
+        if record.levelno > logging.WARNING or self is quieted:
+            handle(self, record)
+        else:
+            tell(f"{record.name}: {record.getMessage()}")
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,  # noqa: ARG001 - `warnings` calls it so
+        line: str | None = None,  # noqa: ARG001
+    ) -> None:
+        tell(f"{filename}:{lineno}: {category.__name__}: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = show
+        logging.Logger.handle = handle_quietly  # type: ignore[method-assign]  # loggers with handlers of their own too
+        try:
             yield
-    finally:
-        logging.disable(disabled)
+        finally:
+            logging.Logger.handle = handle  # type: ignore[method-assign]
 
 
 class FilePredictor(ABC):

@@ -7,8 +7,10 @@ parent writes to the run's log. It ends when its standard input ends, so that no
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
+import sys
 import threading
 import time
 import traceback
@@ -73,6 +75,7 @@ class _EventBar:
 def work(main: Callable[[Events], None]) -> int:
     """Runs a worker's `main`; tells the parent what went wrong, and returns the exit code."""
     events = Events(_own_output())
+    _log_on_error_output()
     try:
         main(events)
     except UserError as error:
@@ -98,6 +101,15 @@ def _own_output() -> IO[str]:
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return stream
+
+
+def _log_on_error_output() -> None:
+    """Lets edgeopt's own loggers, and what they take from libraries, show in the run's log."""
+    logger = logging.getLogger("edgeopt")
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler(sys.stderr))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def requests_of_parent() -> Iterator[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.ao.quantization.fx._decomposed
 from torch.export import ExportedProgram
-from torch.fx import Node
+from torch.fx import Graph, Node
 
 from edgeopt.export.predictor import quiet
 from edgeopt.networks.capture import spell_out_operators
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _QUANTIZED = "quantized_decomposed"
 _LARGEST_BATCH = 1024
+_NAMESPACES = ("aten", "quantized_decomposed", "torchvision")
+_MORE = ("aten::from_file", "aten::_print")  # those of these that do more than compute
+_ARITHMETIC = ("_operator", "builtins", "math", "torch", "torch.fx.experimental.sym_node")
+_NO_GRAPH = Graph()
 
 
 def read_program(path: Path, options: Pt2Options) -> ModelState:
@@ -38,6 +42,7 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
             program = torch.export.load(path)
     except Exception as error:  # torch.export raises many types for a damaged or foreign file
         raise CheckpointError(f"{path}: cannot be read as a program: {first_line(error)}", hint=_SAVE) from error
+    _require_computing(path, program)
     given, returned = _only_input(path, program), _only_output(path, program)
     batch, channels, height, width = _shape(given, 4, path, "input")
     returned_shape = _shape(returned, 2, path, "output")
@@ -86,6 +91,24 @@ def _require_plain_data(path: Path) -> None:
                     _load_tensors(path, name, archive.read(name))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise CheckpointError(f"{path}: is damaged, or no file of torch.export", hint=_SAVE) from error
+
+
+def _require_computing(path: Path, program: ExportedProgram) -> None:
+    """Refuses a program that calls anything besides operators that compute."""
+    for module in program.graph_module.modules():
+        for node in getattr(module, "graph", _NO_GRAPH).nodes:
+            if node.op == "call_function" and not _computes(node.target):
+                raise CheckpointError(
+                    f"{path}: operator {node.target} ({node.name}) is none of those that networks compute with, and "
+                    "edgeopt does not run it",
+                    hint="export a module of torch's own operators",
+                )
+
+
+def _computes(target: Any) -> bool:
+    if isinstance(target, torch._ops.OpOverload):  # noqa: SLF001 - there is no public name of the class
+        return target.namespace in _NAMESPACES and target.name().partition(".")[0] not in _MORE
+    return isinstance(target, torch._ops.HigherOrderOperator) or getattr(target, "__module__", "") in _ARITHMETIC  # noqa: SLF001 - as above
 
 
 def _load_tensors(path: Path, name: str, content: bytes) -> None:

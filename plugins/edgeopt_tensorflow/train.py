@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +33,7 @@ from edgeopt.plugins import (
     Silent,
     TrainingError,
     digest,
+    first_line,
     to_json,
 )
 from edgeopt_tensorflow.batches import Epoch
@@ -253,7 +257,11 @@ class _Training:
 
 
 def _read(file: Path, fingerprint: str) -> tuple[dict[str, Any], dict[str, list[NDArray[Any]]]] | None:
-    """The history and arrays of a checkpoint, or None when it is missing, damaged or another training's."""
+    """The history and arrays of a checkpoint, or None when it is missing, another training's, or damaged, which the
+    log says.
+    """
+    if not file.exists():
+        return None
     try:
         with np.load(file, allow_pickle=False) as saved:
             if str(saved["fingerprint"]) != fingerprint:
@@ -264,7 +272,9 @@ def _read(file: Path, fingerprint: str) -> tuple[dict[str, Any], dict[str, list[
                 if index:
                     groups.setdefault(name, []).append(saved[key])
             return json.loads(str(saved["history"])), groups
-    except Exception:  # a damaged archive raises many types
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:  # what NumPy raises
+        text = "%s is damaged (%s): the training begins anew"
+        logging.getLogger("edgeopt.tensorflow").warning(text, file, first_line(error))
         return None
 
 

@@ -226,3 +226,19 @@ def test_nothing_is_written_when_the_file_would_compute_something_else(source, t
     with pytest.raises(StorageError):
         convert(ConversionRequest(str(source), "onnx"), tmp_path / "net.onnx")
     assert (tmp_path / "net.onnx").read_text() == "mine"
+
+
+def test_a_program_that_calls_more_than_operators_that_compute_is_refused(tmp_path):
+    @torch.library.custom_op("somebody::does_more", mutates_args=())
+    def does_more(x: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("it was run")
+
+    does_more.register_fake(torch.empty_like)
+
+    class Calls(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return does_more(images).mean((2, 3))
+
+    path = write_pt2(tmp_path / "calls.pt2", Calls())
+    with pytest.raises(CheckpointError, match=r"operator somebody.does_more.default .*does not run it"):
+        read(path, Pt2Options())

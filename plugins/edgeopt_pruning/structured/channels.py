@@ -26,6 +26,7 @@ from edgeopt_pruning.structured.groups import ChannelGroup, Dependencies, Remova
 from edgeopt_pruning.structured.importance import collect_gradients, rank
 
 _BATCH_NORM_IMAGES = 2048
+_DOES_NOT_FIT = (AssertionError, IndexError, RuntimeError, ValueError)  # what torch-pruning raises for such channels
 
 
 # ---- what may go ---------------------------------------------------------------------------------------------------
@@ -95,11 +96,23 @@ def _runs_without(module: nn.Module, example: Tensor, removal: Removal) -> bool:
     pruned = copy_module(module)
     with torch.no_grad():
         shape = module.eval()(example).shape
+        dependencies = Dependencies(pruned, example)
         try:
-            Dependencies(pruned, example).remove(removal)
-            return bool(pruned.eval()(example).shape == shape)
-        except Exception:  # whatever a network's own code raises when a width is not what it was written for
+            dependencies.remove(removal)
+        except _DOES_NOT_FIT as error:
+            _require_memory(error)
             return False
+        try:
+            return bool(pruned.eval()(example).shape == shape)
+        except Exception as error:  # whatever a network's own code raises when a width is not what it was written for
+            _require_memory(error)
+            return False
+
+
+def _require_memory(error: Exception) -> None:
+    """Raises `error` where it says that memory is short, which is no fault of the channels that were removed."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
+        raise error
 
 
 # ---- what is left --------------------------------------------------------------------------------------------------
