@@ -55,7 +55,7 @@ def packed_int4(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Integers from -8 to 7, two to a byte, the first in the lower half; an odd count leaves half a byte empty."""
     halves = (values.ravel().astype(np.int8) & 0xF).astype(np.uint8)
     halves = np.pad(halves, (0, len(halves) % 2))
-    content: NDArray[np.uint8] = halves[0::2] | (halves[1::2] << 4)
+    content: NDArray[np.uint8] = halves[0::2] | (halves[1::2] << np.uint8(4))
     return content
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-import networkx as nx  # type: ignore[import-untyped]  # it ships no types
+import networkx as nx
 import onnx_ir
 
 from edgeopt_onnx.auto.costs import Costs, Kind
