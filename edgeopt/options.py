@@ -190,7 +190,9 @@ class MeasureSettings(Options):
         description="threads of each runtime; with more than one, latency also tells "
         "how far apart the machine's cores are",
     )
-    batch_size: int = Field(1, ge=1, le=1024, description="images in a call")
+    batch_size: int = Field(
+        1, ge=1, le=1024, description="images in a call, as in the app: latency, accuracy and agreement are those of it"
+    )
     warmup: int = Field(10, ge=1, le=10_000, description="calls before the first that counts, for each file")
     runs: int = Field(100, ge=5, le=100_000, description="calls that count, for each file")
     timeout_s: float = Field(

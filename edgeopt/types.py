@@ -385,7 +385,8 @@ class ExportResult:
     `not_run` says why this machine cannot run the file, which is then neither verified nor measured. `stand_in` names
     the runtime that answers in place of the file's own, which is not here: the file is verified in it, and not
     measured, because a latency would be that of the stand-in. `companions` names files beside the file that it cannot
-    be opened without.
+    be opened without. `batch_dependent` says that the file's answer for an image depends on the others in the call, as
+    where one scale is taken of the whole batch.
     """
 
     input: TensorInfo
@@ -398,3 +399,4 @@ class ExportResult:
     not_run: str = ""
     stand_in: str = ""
     companions: tuple[str, ...] = ()
+    batch_dependent: bool = False

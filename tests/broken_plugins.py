@@ -159,20 +159,25 @@ def edgeopt_passes():
 
 
 class Predictor:
-    """Runs the saved program; `largest` is the batch that it takes, `offset` what it adds."""
+    """Runs the saved program; `largest` is the batch that it takes, `offset` what it adds; with `one_scale` it rounds
+    the images of a call together.
+    """
 
-    def __init__(self, path, largest=1000, offset=0.0):
+    def __init__(self, path, largest=1000, offset=0.0, one_scale=False):
         import torch
 
         try:
             self.module = torch.export.load(path).module()
         except Exception as error:
             raise UserError(f"{path} is damaged") from error
-        self.largest, self.offset = largest, offset
+        self.largest, self.offset, self.one_scale = largest, offset, one_scale
 
     def predict(self, batch):
         import torch
 
+        if self.one_scale:  # of all images of the call, as a dynamic quantizer of ONNX takes it
+            step = np.float32(np.abs(batch).max() / 2**7)
+            batch = np.rint(batch / step) * step
         with torch.no_grad():
             return self.module(torch.from_numpy(batch[: self.largest])).numpy() + np.float32(self.offset)
 
@@ -222,4 +227,5 @@ def edgeopt_exporters():
     yield exporter("litter", litter=True)
     yield exporter("off", lambda path, threads: Predictor(path, offset=1.0))
     yield exporter("one-image", lambda path, threads: Predictor(path, largest=1))
+    yield exporter("one-scale", lambda path, threads: Predictor(path, one_scale=True))
     yield exporter("trusting", lambda path, threads: Predictor.__new__(Predictor))

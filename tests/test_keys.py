@@ -156,3 +156,8 @@ def test_one_list_of_versions(planned: Planner) -> None:
     versions = make(plan, "", {}).versions
     assert {"torch", "torchao", "numpy", "pillow", "lightning", "executorch", "python", "edgeopt"} <= set(versions)
     assert edgeopt.__version__ == versions["edgeopt"]
+
+
+def test_another_batch_answers_and_is_timed_again_and_exports_nothing(planned: Planner) -> None:
+    again = changed(planned(), planned("measure.batch_size=2"))
+    assert again == {"verify-npz-baseline", "verify-npz-optimized", "measure", "report"}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import edgeopt
 from edgeopt.errors import ExportError, RecipeError, TrainingError
 from edgeopt.networks.capture import capture
-from edgeopt.networks.logits import require_logits
+from edgeopt.networks.logits import require_answers_alone, require_logits
 from edgeopt.testing import pass_context, tiny_model
 from edgeopt_lightning.options import TrainOptions
 from edgeopt_lightning.train import train_model
@@ -65,6 +65,26 @@ def test_another_number_of_classes_and_a_forward_that_fails() -> None:
         require_logits(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), torch.zeros(2, 3, 8, 8), 5)
     with pytest.raises(RecipeError, match="does not take images"):
         require_logits(nn.Sequential(nn.Flatten(), nn.Linear(7, 3)), torch.zeros(2, 3, 8, 8), 3)
+
+
+class Mixing(nn.Module):
+    """Centres what it is given over the batch, as one of training alone may."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - x.mean(0, keepdim=True)).flatten(1)[:, :3] + x.flatten(1)[:, :3]
+
+
+def test_an_answer_that_depends_on_other_images_or_on_chance() -> None:
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    require_answers_alone(nn.Sequential(nn.Conv2d(3, 3, 8), nn.Flatten(), nn.BatchNorm1d(3), nn.Dropout()), images)
+    for module in (Mixing(), nn.Sequential(nn.Flatten(), nn.Linear(192, 3), Several(None).head, Drawn())):
+        with pytest.raises(RecipeError, match="answers an image otherwise"):
+            require_answers_alone(module, images)
+
+
+class Drawn(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.dropout(x, training=True)
 
 
 def test_outputs_beside_the_logits_in_training_alone(tmp_path: Path) -> None:

@@ -176,6 +176,7 @@ class NpzOptions(Options):
         "", description="how to fail, for tests"
     )
     only: Literal["", "baseline", "optimized"] = Field("", description="fail for this role only")
+    takes: int = Field(0, ge=0, description="the one number of images that a call may have; any where it is 0")
 
 
 def export_npz(state: ModelState, options: NpzOptions, context: ExportContext) -> ExportResult:
@@ -195,12 +196,13 @@ def export_npz(state: ModelState, options: NpzOptions, context: ExportContext) -
     if failure == "overflow":
         weight = weight * np.float32("nan")
     with context.path.open("wb") as file:
-        np.savez(file, weight=weight, bias=bias, failure=np.array(failure))
+        np.savez(file, weight=weight, bias=bias, failure=np.array(failure), takes=np.array(options.takes))
     size = state.preprocessing.image_size
     return ExportResult(
         TensorInfo("input", "float32", ("batch", 3, size, size), "NCHW"),
         TensorInfo("logits", "float32", ("batch", len(state.classes)), "NC"),
         delegated_share=1.0,
+        batch_dependent=options.takes > 1,
     )
 
 
@@ -210,10 +212,12 @@ class NpzPredictor:
 
         arrays = np.load(path)
         self.weight, self.bias = arrays["weight"], arrays["bias"]
-        self.failure, self.calls = str(arrays["failure"]), 0
+        self.failure, self.calls, self.takes = str(arrays["failure"]), 0, int(arrays["takes"])
 
     def predict(self, batch: Any) -> Any:
         self.calls += 1
+        if self.takes not in (0, len(batch)):
+            raise ExportError(f"a call has {len(batch)} images, not {self.takes}")
         if self.failure == "abort-later" and self.calls == 5:
             os.abort()
         if self.failure == "hang-at-once" or (self.failure == "hang-later" and self.calls == 5):

@@ -29,7 +29,7 @@ from edgeopt.errors import DataError, ExportError
 from edgeopt.export.make import make_artifact
 from edgeopt.fingerprint import file_digest
 from edgeopt.json_values import from_text, to_text
-from edgeopt.measure.answers import feeder, file_logits
+from edgeopt.measure.answers import batch_warnings, feeder, file_logits
 from edgeopt.networks.capture import program_logits, to_program
 from edgeopt.options import TrainerSettings
 from edgeopt.plugins.contexts import PassContext
@@ -133,6 +133,7 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
             *(prepared.warnings if prepared else ()),
             *(f"{record.name}: {warning}" for record in state.history for warning in record.warnings),
             *made.exported.warnings,
+            *batch_warnings(made.exported, 1),
         ),
         holds=made.exported.input.holds,
         preprocessing=state.preprocessing,

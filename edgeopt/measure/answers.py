@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.errors import ExportError
 from edgeopt.plugins.predictor import Predictor
-from edgeopt.types import Split
+from edgeopt.types import ExportResult, Split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from edgeopt.preprocessing import Preprocessing
     from edgeopt.progress import Progress
     from edgeopt.tasks.base import Task
-
-BATCH_SIZE = 16
 
 _INT8_LEVELS = 256
 _TIE_STEPS = 4  # each of two logits may be off by a step of the last layer and by a step of those before it
@@ -60,17 +58,33 @@ def file_logits(
     feed: Callable[[Pixels], NDArray[np.float32] | Pixels],
     progress: Progress,
     label: str,
+    batch_size: int = 1,
 ) -> Logits:
-    """Logits, float32 (n, classes), of an opened file on every image of `split`; `feed` is that of `feeder`."""
+    """Logits, float32 (n, classes), of an opened file on every image of `split`; `feed` is that of `feeder`.
+
+    Every call has `batch_size` images, as an app's has: the last one is filled up with the first images.
+    """
     import numpy as np  # heavy: not part of `edgeopt check`
 
     rows = []
     with progress.bar(label, len(split)) as bar:
-        for start in range(0, len(split), BATCH_SIZE):
-            pixels = split.pixels(range(start, min(start + BATCH_SIZE, len(split))))
+        for start in range(0, len(split), batch_size):
+            pixels = split.pixels([image % len(split) for image in range(start, start + batch_size)])
             rows.append(np.asarray(predictor.predict(feed(pixels)), dtype=np.float32))
-            bar.advance(len(pixels))
-    return np.concatenate(rows)
+            bar.advance(min(batch_size, len(split) - start))
+    return np.concatenate(rows)[: len(split)]
+
+
+def batch_warnings(exported: ExportResult, batch_size: int) -> tuple[str, ...]:
+    """What must be known of a file whose answers, taken in calls of `batch_size` images, hold for such calls alone."""
+    if not exported.batch_dependent:
+        return ()
+    images = "one image at once" if batch_size == 1 else f"{batch_size} images at once"
+    warning = (
+        f"an image's answer depends on the others in the call, so accuracy and agreement hold for {images}; "
+        "feed it so in the app, or let measure.batch_size say otherwise."
+    )
+    return (warning,)
 
 
 def verify(task: Task, logits: Logits, reference: Logits, labels: Labels) -> Verification:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # torch is heavy: whoever has a module has imported it alread
     from torch import Tensor, nn
 
 _REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError)  # what a forward may raise
+_ROUNDING = 1e-3  # of the logits' range: sums of float32 are added in another order for another number of images
 
 
 def require_logits(module: nn.Module, images: Tensor, classes: int | None = None) -> None:
@@ -18,6 +19,31 @@ def require_logits(module: nn.Module, images: Tensor, classes: int | None = None
 
     `images` are float32 (n, 3, height, width). The module's modes stay as they are.
     """
+    _logits(module, images, classes)
+
+
+def require_answers_alone(module: nn.Module, images: Tensor) -> None:
+    """Raises `RecipeError` when what `module`, in evaluation mode, answers for an image depends on the others.
+
+    `images` are float32 (n, 3, height, width). A file gets one image at a time in an app, and many in a training.
+    """
+    together = _logits(module, images)
+    apart = [_logits(module, images[index : index + 1])[0] for index in range(len(images))]
+    span = max(float(together.max() - together.min()), float(together.abs().max()))
+    largest = max(float((one - other).abs().max()) for one, other in zip(together, apart, strict=True))
+    if largest > _ROUNDING * span:
+        raise RecipeError(
+            Problem(
+                f"{type(module).__name__} answers an image otherwise beside {len(images) - 1} other than alone: "
+                f"its logits differ by {largest:.3g}, and their range is {span:.3g}",
+                "its forward must treat each image for itself in evaluation mode: no statistics over the batch, "
+                "and nothing drawn at random",
+            )
+        )
+
+
+def _logits(module: nn.Module, images: Tensor, classes: int | None = None) -> Tensor:
+    """What `module` answers in evaluation mode; raises `RecipeError` for anything but logits (n, `classes`)."""
     import torch
 
     modes = {each: each.training for each in module.modules()}
@@ -39,6 +65,8 @@ def require_logits(module: nn.Module, images: Tensor, classes: int | None = None
             each.training = mode
     if problem := problem_of_answer(name, answer, len(images), classes):
         raise RecipeError(problem)
+    assert isinstance(answer, torch.Tensor)  # or it would have been refused
+    return answer
 
 
 def in_training(module: nn.Module, answer: object, images: int) -> Problem:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeopt._version import __version__
 from edgeopt.cores import usable_cores
-from edgeopt.measure.answers import Verification
+from edgeopt.measure.answers import Verification, batch_warnings
 from edgeopt.networks.saved import load_outline
 from edgeopt.pipeline.results import Results
 from edgeopt.plugins.versions import versions_behind
@@ -158,7 +158,7 @@ def _row(
         input=exported.input,
         output=exported.output,
         facts=exported.facts,
-        warnings=exported.warnings,
+        warnings=(*exported.warnings, *batch_warnings(exported, results.plan.measure.batch_size)),
         converted=export.precision != program.precision,
         not_run=exported.not_run or None,
         stand_in=exported.stand_in or None,

@@ -167,13 +167,17 @@ def _make_model(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
 
 
 def _require_logits(state: ModelState, split: Split) -> None:
-    """Raises `RecipeError`, before any pass, when the network gives anything but logits for images of the data set."""
+    """Raises `RecipeError`, before any pass, when the network gives anything but logits for images of the data set, or
+    logits of an image that depend on the others.
+    """
     import torch
 
-    from edgeopt.networks.logits import require_logits
+    from edgeopt.networks.logits import require_answers_alone, require_logits
 
     images = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(2, len(split))))))
     require_logits(state.module, images, len(state.classes))
+    if state.batch_range[0] == 1:
+        require_answers_alone(state.module, images)
 
 
 def _parameter_count(state: ModelState) -> int:
@@ -261,8 +265,9 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     outline = load_outline(program)
     test = bench.test()
     feed = feeder(export.exported.input.holds, outline.preprocessing)
-    with planned.use.plugin.opened(bench.results.file(planned), bench.plan.recipe.measure.threads) as predictor:
-        logits = file_logits(predictor, test, feed, bench.progress, stage.label)
+    settings = bench.plan.recipe.measure
+    with planned.use.plugin.opened(bench.results.file(planned), settings.threads) as predictor:
+        logits = file_logits(predictor, test, feed, bench.progress, stage.label, settings.batch_size)
     np.save(folder / "logits.npy", logits)
     return VerifiedFile(verify(outline.task, logits, np.load(program / "logits.npy"), test.labels))
 

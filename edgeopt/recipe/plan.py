@@ -331,7 +331,8 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         where: Key = ("exports", planned.step)
         label = f"{planned.folder}, {planned.role}"
         export_key = key_of(planned.use, program.key, card_recipe(plan, planned.program_role), str(planned.role))
-        verify_key = key_of(planned.use, export_key, data.key, plan.recipe.measure.threads, "verify")
+        called = [plan.recipe.measure.threads, plan.recipe.measure.batch_size]
+        verify_key = key_of(planned.use, export_key, data.key, called, "verify")
         exports.append(
             Stage(
                 StageKind.EXPORT,

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from edgeopt.arrays import Logits, Pixels
 
-_IMAGES = 7
+_IMAGES, _NEIGHBOURS = 7, 4
+_ROUNDING = 1e-4  # of the logits' range: kernels for many images add in another order than those for one
 
 
 class ExporterContract(PluginContract):
@@ -45,7 +46,8 @@ class ExporterContract(PluginContract):
 
     What a runtime cannot do is said by these attributes, and held then: `takes_int8` and `takes_pixels` are False where
     it refuses such programs, `fixed_batch` is the one number of images that its files take, and `same_bytes` is False
-    where two exports of one program differ in their bytes. `int8_quantizer` makes the int8 program.
+    where two exports of one program differ in their bytes. `int8_quantizer` makes the int8 program. Where an image's
+    answer depends on the others in the call, the exporter says so itself: `ExportResult(batch_dependent=True)`.
     """
 
     kind: ClassVar[type[Plugin]] = ExporterPlugin
@@ -159,6 +161,29 @@ class ExporterContract(PluginContract):
             predictor.predict(feed(images.pixels(slice(_IMAGES - count, _IMAGES))))
             assert np.array_equal(batch, copy), "predict() wrote into the batch that it was given"
             assert np.array_equal(predictor.predict(batch), first), "the same batch gives other logits the second time"
+
+    def test_answer_does_not_depend_on_neighbours(
+        self,
+        use: Use[ExporterPlugin],
+        exported: tuple[Path, ExportResult],
+        images: ArraySplit,
+        feed: Callable[[Pixels], Any],
+        expected: Logits,
+    ) -> None:
+        """A dim image beside others like it, beside glaring ones and, where the file takes it, alone."""
+        if exported[1].batch_dependent:
+            pytest.skip("the exporter says of this file that an image's answer depends on the others in the call")
+        dim = images.images[:_NEIGHBOURS] // 16 + 100
+        glaring = np.concatenate([dim[:1], images.images[1:_NEIGHBOURS] // 128 * 255])
+        calls = [dim, glaring] if self.fixed_batch else [dim, glaring, dim[:1]]
+        with use.plugin.opened(exported[0], 1) as predictor:
+            answers = [np.array(predictor.predict(feed(_filled(call, self.fixed_batch)))[:1]) for call in calls]
+        for answer in answers[1:]:
+            share = float(np.abs(answer - answers[0]).max() / np.ptp(expected))
+            assert share <= _ROUNDING, (
+                f"the logits of an image move by {share:.3g} of their range with its neighbours: "
+                "say ExportResult(batch_dependent=True)"
+            )
 
     def test_same_program_gives_the_same_bytes(
         self, use: Use[ExporterPlugin], state: ModelState, exported: tuple[Path, ExportResult], tmp_path: Path
@@ -291,6 +316,11 @@ def export_file(use: Use[ExporterPlugin], state: ModelState, folder: Path) -> tu
 def _files(path: Path, result: ExportResult) -> list[Path]:
     """The file and those that it cannot be opened without."""
     return [path, *(path.with_name(name) for name in result.companions)]
+
+
+def _filled(images: Pixels, count: int | None) -> Pixels:
+    """The images, repeated or cut to `count` of them, where that is given."""
+    return images if count is None else images[np.arange(count) % len(images)]
 
 
 def _require_close(logits: Logits, expected: Logits, whole: Logits, tolerance: float) -> None:

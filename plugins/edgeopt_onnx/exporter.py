@@ -68,6 +68,7 @@ def export_state(state: ModelState, options: OnnxOptions, context: ExportContext
         facts={**_facts(report), **(_costs_facts(choice, costs) if choice and costs else {})},
         warnings=_another_processor(choice) if choice else (),
         companions=tuple(file.name for file in [companion(context.path)] if file.exists()),
+        batch_dependent=options.dynamic_batch and options.precision == "dynamic-int8",  # one scale for the whole batch
     )
 
 

@@ -173,6 +173,23 @@ def test_a_float_file_is_whole_beside_an_optimized_one_that_failed(folder: Path,
     assert not (result.folder / "npz/optimized/model.npz").exists()
 
 
+def test_a_file_answers_and_is_timed_in_calls_of_as_many_images_as_the_app_makes(
+    folder: Path, finished: RunResult
+) -> None:
+    one = run(folder, "name=one-image", "exports.0.takes=1")
+    assert not one.failures
+    several = run(folder, "name=several-images", "exports.0.takes=4", "measure.batch_size=4")
+    assert not several.failures
+    images = several.report.dataset.splits["test"]
+    assert images % 4, "the last call is filled up"
+    for row in several.report.rows:
+        assert sum(map(sum, row.confusion or ())) == images
+        assert any("hold for 4 images at once" in warning for warning in row.warnings)
+    assert any("depends on the others" in verdict for verdict in several.report.verdicts)
+    (error, *_) = run(folder, "name=other-number", "exports.0.takes=4").failures
+    assert "a call has 1 images" in str(error)
+
+
 def test_mistakes_of_a_pass_name_their_line(folder: Path) -> None:
     with pytest.raises(NothingChangedError) as caught:
         run(folder, "passes.1.on=nothing")

@@ -272,6 +272,20 @@ class TestOnnxOneImage(ExporterContract):
     options = {"dynamic_batch": False}
 
 
+class TestOnnxRangesAtRunTime(ExporterContract):
+    name = "onnx"
+    options = {"precision": "dynamic-int8"}
+    tolerance = 0.05
+    takes_int8 = False
+
+
+class TestExecuTorchRangesAtRunTime(ExporterContract):
+    name = "executorch"
+    options = {"precision": "dynamic-int8", "max_batch": 4}
+    tolerance = 0.05
+    takes_int8 = False
+
+
 class TestOnnxInt8(Int8):
     name = "onnx"
 
