@@ -149,6 +149,10 @@ class GateError(EdgeoptError):
         super().__init__("\n".join(self.messages))
 
 
+class PluginBugError(EdgeoptError):
+    """A function of a plugin raised what is no error of the user's; the message names the plugin."""
+
+
 class WorkerError(EdgeoptError):
     """A worker process ended with a bug or a native crash; `log` says where its output is."""
 

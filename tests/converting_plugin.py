@@ -25,7 +25,8 @@ from edgeopt.types import ExportResult, Form, ModelState, TensorInfo, TrainingDa
 class HalvesOptions(ExporterOptions):
     precision: Literal["program", "float16"] = Field("program", description="of the weights")
     place: Literal["here", "device", "stand-in"] = Field("here", description="where the file runs")
-    apart: bool = Field(False, description="put the bias into a file of its own")
+    apart: bool = Field(False, description="put the bias into a file of its own, readable by its owner alone")
+    named: bool = Field(True, description="name that file among the companions")
 
 
 def export_halves(state: ModelState, options: HalvesOptions, context: ExportContext) -> ExportResult:
@@ -37,6 +38,7 @@ def export_halves(state: ModelState, options: HalvesOptions, context: ExportCont
     bias = next(value for name, value in weights.items() if name.endswith("bias"))
     if options.apart:
         np.save(context.path.with_name("model.bias.npy"), bias)
+        context.path.with_name("model.bias.npy").chmod(0o600)
     with context.path.open("wb") as file:
         np.savez(file, weight=weight, bias=np.empty(0) if options.apart else bias, seen=len(context.calibration))
     return _described(
@@ -44,7 +46,7 @@ def export_halves(state: ModelState, options: HalvesOptions, context: ExportCont
         precision="float16" if options.precision == "float16" else "",
         not_run="the abacus is at home" if options.place == "device" else "",
         stand_in="fingers" if options.place == "stand-in" else "",
-        companions=("model.bias.npy",) if options.apart else (),
+        companions=("model.bias.npy",) if options.apart and options.named else (),
     )
 
 

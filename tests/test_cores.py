@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from conftest import TINY_PLUGIN, TINY_RECIPE
+from typer.testing import CliRunner
 
+from edgeopt.cli import app
 from edgeopt.cores import usable_cores
 from edgeopt.workers.pool import Workers
 from edgeopt.workers.spinning import busy_share, spin_settings
@@ -71,3 +75,15 @@ def test_a_worker_of_several_threads_is_told_how_long_to_spin_and_one_that_is_ti
     told = [Path(name).read_text() for name in names]
     assert int(told[0]) > 0
     assert told[1:] == ["nothing", "nothing"]
+
+
+def test_more_threads_than_processors_are_told_with_their_line(
+    write_recipe: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeopt.recipe.notes.usable_cores", lambda: 2)
+    recipe = write_recipe(TINY_RECIPE.replace("threads = 1", "threads = 3") + "\n[trainer]\nthreads = 2\n")
+    line = recipe.read_text().splitlines().index("threads = 3") + 1
+    shown = CliRunner().invoke(app, ["check", str(recipe), "--plugin", str(TINY_PLUGIN)])
+    assert shown.exit_code == 0
+    assert f"{recipe}:{line}: measure.threads = 3, and this process may use 2 processors" in shown.output
+    assert "trainer.threads" not in shown.output

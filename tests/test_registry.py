@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.errors import PluginError
+from edgeopt.errors import PluginBugError, PluginError
+from edgeopt.pipeline.runner import check
 from edgeopt.plugins import ExporterPlugin, PassPlugin, ReaderPlugin
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
@@ -164,3 +165,57 @@ class MyOptions(Options):
     line = PASS.strip().replace("Options", "MyOptions")
     with pytest.raises(PluginError, match="referred to inside option inner"):
         load_registry([plugin_file("from pydantic import Field\n\n\n" + text + hook("passes", line))])
+
+
+@pytest.mark.parametrize(
+    ("line", "new"),
+    [
+        ("from edgeopt.plugin import PassPlugin", "edgeopt.plugins"),
+        ("from edgeopt import settings", "edgeopt.plugins"),
+        ("import edgeopt.program", "edgeopt.networks.capture"),
+    ],
+)
+def test_a_former_module_is_told_by_its_new_name(plugin_file, line, new):
+    with pytest.raises(PluginError, match=f"import from '{new}'"):
+        load_registry([plugin_file(f"{line}\n")])
+
+
+def test_every_former_name_leads_to_a_module_and_names_none_of_today():
+    from importlib import import_module
+    from importlib.machinery import PathFinder
+
+    import edgeopt
+    from edgeopt.plugins.former_names import FORMER
+
+    for former, new in FORMER.items():
+        assert PathFinder.find_spec(former, edgeopt.__path__) is None, f"{former} is there"
+        import_module(new)
+    for former in ("edgeopt.plugin", "edgeopt.program"):
+        with pytest.raises(ModuleNotFoundError, match="any more"):
+            import_module(former)
+
+
+def test_a_bug_in_what_a_plugin_checks_names_the_plugin(plugin_file, tmp_path):
+    body = (
+        'yield ExporterPlugin("mine", "Files.", Options, export=print, open=print, runtime="mine", '
+        'suffix=".mine", check=lambda options, numerics: [1 / 0])'
+    )
+    file = plugin_file(hook("exporters", body))
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        'schema = 1\nname = "r"\n[dataset]\nuse = "fake"\n[model]\nuse = "torchvision"\narch = "resnet18"\n'
+        '[[exports]]\nuse = "mine"\n'
+    )
+    with pytest.raises(PluginBugError, match="check of exporter 'mine': ZeroDivisionError"):
+        check(recipe, plugin_files=[file])
+
+
+def test_what_cannot_be_loaded_is_told_where_it_may_be_what_was_meant(plugin_file):
+    misspelt = hook("exporter", "yield 1")  # a hook of exporters, so no pass is missing for it
+    registry = load_registry([plugin_file(hook("passes", PASS.strip()) + misspelt)])
+    with pytest.raises(PluginError) as caught:
+        registry.get(PassPlugin, "other")
+    assert not any("mine.py" in problem.message for problem in caught.value.problems)
+    with pytest.raises(PluginError) as caught:
+        registry.get(ExporterPlugin, "other")
+    assert any("mine.py" in problem.message for problem in caught.value.problems)

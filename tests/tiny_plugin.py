@@ -172,9 +172,9 @@ class DimProbe:
 
 
 class NpzOptions(Options):
-    fail: Literal["", "user", "crash", "bug", "overflow", "abort-later", "hang-later", "hang-at-once"] = Field(
-        "", description="how to fail, for tests"
-    )
+    fail: Literal[
+        "", "user", "crash", "bug", "overflow", "abort-later", "hang-later", "hang-at-once", "hang-export"
+    ] = Field("", description="how to fail, for tests")
     only: Literal["", "baseline", "optimized"] = Field("", description="fail for this role only")
     takes: int = Field(0, ge=0, description="the one number of images that a call may have; any where it is 0")
 
@@ -190,6 +190,8 @@ def export_npz(state: ModelState, options: NpzOptions, context: ExportContext) -
             os.kill(os.getpid(), signal.SIGSEGV)
         case "bug":
             raise ZeroDivisionError("a bug")
+        case "hang-export":
+            time.sleep(100_000)
     weights = {name: value.detach().numpy() for name, value in state.model.state_dict.items()}
     weight = next(value for name, value in weights.items() if name.endswith("weight"))
     bias = next(value for name, value in weights.items() if name.endswith("bias"))

@@ -320,6 +320,32 @@ def report(
 
 
 @app.command(cls=Command)
+def clean(
+    *,
+    out: OutOption = Path("runs"),
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than", metavar="AGE", help="Only what was made longer ago: 30d, 12h.", show_default=False
+        ),
+    ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Also what folders of runs refer to; their own files stay.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, and remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+) -> None:
+    """Show what takes space among the cached stages, and remove what no run refers to.
+
+    What a run at work holds is never taken. A run whose stages were removed makes them again.
+    """
+    with failures_shown():
+        from edgeopt.cli.clean import clean_store
+
+        clean_store(out, older_than=older_than, everything=all_, dry_run=dry_run, yes=yes)
+
+
+@app.command(cls=Command)
 def schema(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it here instead of printing it.")

@@ -9,6 +9,7 @@ import typer
 
 from edgeopt.cli.help import colour
 from edgeopt.pipeline import runner
+from edgeopt.recipe.notes import notes
 from edgeopt.recipe.plan import Plan
 
 _SHOWN_CLASSES = 12
@@ -32,6 +33,8 @@ def check_recipe(
     lines += ["", typer.style("files", bold=True)]
     lines += [f"  {folder / planned.file}" for planned in plan.exports]
     lines += surveyed(plan)
+    if told := notes(plan):
+        lines += ["", *(f"{typer.style('note', fg='yellow')}  {note}" for note in told)]
     lines += ["", f"{recipe}: nothing wrong"]
     typer.echo("\n".join(lines), color=colour())
 

@@ -39,6 +39,8 @@ def run_recipe(
     )
     files = [result.folder / name for name in ("report.html", "report.json")]
     terminal.render(result.report, stdout(), files)
+    for note in result.notes:
+        stderr().print(note, markup=False, soft_wrap=True)
     if result.failures:
         raise _one_error(result.failures)
     if not result.gates_passed:

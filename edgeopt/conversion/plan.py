@@ -25,7 +25,7 @@ from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.plugins.use import Use
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.recipe.lookup import Lookup, numerics_of, resolve
+from edgeopt.recipe.lookup import Lookup, checked, numerics_of, resolve
 from edgeopt.recipe.read import Source, overridden
 from edgeopt.report.figures import percent
 from edgeopt.workers.pool import Workers
@@ -290,9 +290,7 @@ def _misfits(conversion: Conversion, lookup: Lookup) -> Iterable[Problem]:
         lookup.check_order(list(conversion.passes), starts_as=conversion.passes[0].plugin.accepts)
         lookup.check_kept(list(conversion.passes))
         yield from lookup.problems
-    if conversion.exporter.plugin.check:
-        numerics = numerics_of(conversion.passes, framework)
-        yield from conversion.exporter.plugin.check(conversion.exporter.options, numerics)
+    yield from checked(conversion.exporter, numerics_of(conversion.passes, framework))
 
 
 def _require_same(made: ConvertedFile, compared: ComparedFile, conversion: Conversion, target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,8 +46,13 @@ class Artifact:
     @property
     def sha256(self) -> str:
         """The file's SHA-256; with companions, that of the list of all of theirs."""
-        digests = [file_digest(file) for file in self.files]
+        digests = list(self.parts.values())
         return digest(digests) if len(digests) > 1 else digests[0]
+
+    @cached_property
+    def parts(self) -> Mapping[str, str]:
+        """The SHA-256 of each file, by its name."""
+        return {file.name: file_digest(file) for file in self.files}
 
     @property
     def precision(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tomli_w
@@ -23,7 +23,9 @@ FILE = "lock.toml"
 
 @dataclass(frozen=True)
 class Lock:
-    """What a lock holds. `artifacts` maps each file, relative to the run's folder, to its SHA-256."""
+    """What a lock holds. `artifacts` maps each file, relative to the run's folder, to its SHA-256, or to that of all
+    its files together where it needs others; `parts` maps each of these to its own.
+    """
 
     recipe: Mapping[str, Json]
     versions: Mapping[str, str]
@@ -31,6 +33,7 @@ class Lock:
     data_fingerprint: str
     artifacts: Mapping[str, str]
     file: str = FILE
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def to_toml(self) -> str:
         """The lock as text."""
@@ -39,6 +42,7 @@ class Lock:
                 "schema": 1,
                 "data_fingerprint": self.data_fingerprint,
                 "artifacts": dict(self.artifacts),
+                **({"parts": dict(self.parts)} if self.parts else {}),
                 "versions": dict(self.versions),
                 "plugins": dict(self.plugins),
                 "recipe": _without_none(self.recipe),
@@ -46,14 +50,15 @@ class Lock:
         )
 
 
-def make(plan: Plan, data_fingerprint: str, artifacts: Mapping[str, str]) -> Lock:
-    """The lock of a run that has just finished."""
+def make(plan: Plan, data_fingerprint: str, artifacts: Mapping[str, str], parts: Mapping[str, str]) -> Lock:
+    """The lock of a run that has just finished; see `Lock` for `artifacts` and `parts`."""
     return Lock(
         _without_none(plan.resolved()),
         versions_behind(plan.uses, plan.framework),
         _plugins(plan),
         data_fingerprint,
         artifacts,
+        parts=parts,
     )
 
 
@@ -81,6 +86,7 @@ def read(file: Path) -> Lock:
             values["data_fingerprint"],
             values["artifacts"],
             str(file),
+            values.get("parts", {}),
         )
     except (OSError, ValueError, KeyError) as error:
         hint = "run once without --locked: it writes a new one"
@@ -103,9 +109,30 @@ def compare_data(lock: Lock, data_fingerprint: str) -> None:
     _raise(lock, _differences({"data_fingerprint": lock.data_fingerprint}, {"data_fingerprint": data_fingerprint}))
 
 
-def compare_artifacts(lock: Lock, artifacts: Mapping[str, str]) -> None:
-    """Raises `LockError` with every file whose bytes are not those of the lock."""
-    _raise(lock, _differences({"artifacts": lock.artifacts}, {"artifacts": artifacts}))
+def compare_artifacts(lock: Lock, artifacts: Mapping[str, str], parts: Mapping[str, str]) -> None:
+    """Raises `LockError` with every file whose bytes are not those of the lock; of a file that needs others, the ones
+    that differ are named.
+    """
+    _raise(lock, _different_files(lock, artifacts, parts))
+
+
+def _different_files(lock: Lock, artifacts: Mapping[str, str], parts: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted({*lock.artifacts, *artifacts}):
+        if lock.artifacts.get(name) == artifacts.get(name):
+            continue
+        then, now = _beside(name, lock.parts), _beside(name, parts)
+        if then and now:
+            yield from _differences({"parts": then}, {"parts": now})
+        else:
+            yield from _differences(
+                {"artifacts": {name: lock.artifacts.get(name)}}, {"artifacts": {name: artifacts.get(name)}}
+            )
+
+
+def _beside(name: str, parts: Mapping[str, str]) -> dict[str, str]:
+    """The parts in the folder of the file `name`."""
+    folder = name.rpartition("/")[0]
+    return {part: digest for part, digest in parts.items() if part.rpartition("/")[0] == folder}
 
 
 def _raise(lock: Lock, differences: Iterator[str]) -> None:

@@ -1,7 +1,8 @@
 """Several machines on one run: which one this is, and whether the first one is still at work.
 
-The first machine beats in a file of the store that all of them share. The others wait for what it makes only while it
-beats, and take over the time before which results do not count.
+Every machine beats in a file of the store that all of them share. The others wait for what the first makes only while
+it beats, and take over the time before which results do not count. The first begins a training when all others are
+there, because one that never comes would hold it for half an hour without a word.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from edgeopt.recipe.plan import Plan
 
 _RANKS = ("NODE_RANK", "GROUP_RANK")
 _BEAT_S = 5.0
+_LOOK_S = 0.5
 _SILENCE_S = 180.0  # a shared disk shows a change late, and a machine may be busy
 _SHOWN_S = 120.0  # until the report of a run that has finished is seen on a shared disk
-_START_S = 1800.0  # that the first machine may take to begin
+_START_S = 600.0  # that another machine may take to begin
 
 
 def is_other_machine(plan: Plan) -> bool:
@@ -33,7 +35,7 @@ def is_other_machine(plan: Plan) -> bool:
 
     Clusters set ranks for whatever they start: they count only where the recipe asks for several machines.
     """
-    return plan.recipe.trainer.num_nodes > 1 and os.environ.get("NODE_RANK", "0") != "0"
+    return plan.recipe.trainer.num_nodes > 1 and number_of_this() != 0
 
 
 def forget_ranks(plan: Plan) -> None:
@@ -50,9 +52,44 @@ def is_helper(plan: Plan) -> bool:
     return is_other_machine(plan) or os.environ.get("LOCAL_RANK", "0") != "0"
 
 
-def beat_file(plan: Plan, root: Path) -> Path:
-    """Where the first machine of a plan's run beats, in a store at `root`."""
-    return root / "machines" / f"{plan.stages['report'].key}.json"
+def beat_file(plan: Plan, root: Path, number: int = 0) -> Path:
+    """Where machine `number` of a plan's run beats, in a store at `root`; the first one is 0."""
+    key = plan.stages["report"].key
+    return root / "machines" / (f"{key}-{number}.json" if number else f"{key}.json")
+
+
+def number_of_this() -> int:
+    """Which of the machines this is, as a cluster or the user says; the first one is 0.
+
+    Raises `TrainingError` where that is no number.
+    """
+    said = os.environ.get("NODE_RANK", "0")
+    if not said.isdecimal():
+        hint = "set it to 0 on the first machine, to 1 on the next, and so on"
+        raise TrainingError(f"NODE_RANK is {said!r}, which is not the number of a machine", hint=hint)
+    return int(said)
+
+
+def require_others(plan: Plan, root: Path, start_s: float = _START_S) -> None:
+    """Waits until all other machines are at work.
+
+    Raises `TrainingError` naming those that have not begun in `start_s`, or that have failed.
+    """
+    others = {number: beat_file(plan, root, number) for number in range(1, plan.recipe.trainer.num_nodes)}
+    before = {number: _text(file) for number, file in others.items()}
+    until = time.monotonic() + start_s
+    while missing := [number for number, file in others.items() if _text(file) in ("", before[number])]:
+        if time.monotonic() > until:
+            raise TrainingError(
+                f"of {plan.recipe.trainer.num_nodes} machines, {', '.join(f'number {each}' for each in missing)} "
+                f"has not begun in {start_s:g} s",
+                hint="start the same command there, with NODE_RANK set to that number and the same --out on a disk "
+                "that all share; or set trainer.num_nodes to the machines that there are",
+            )
+        time.sleep(_LOOK_S)
+    for number, file in others.items():
+        if json.loads(_text(file))["state"] == "failed":
+            raise TrainingError(f"machine {number} ended with an error", hint="see what it said, and start all again")
 
 
 @contextmanager
@@ -130,7 +167,11 @@ class FirstMachine:
             )
 
     def _read(self) -> str:
-        try:
-            return self.file.read_text(encoding="utf-8")
-        except OSError:
-            return ""
+        return _text(self.file)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -19,6 +19,7 @@ from edgeopt.measure.answers import Verification, batch_warnings
 from edgeopt.networks.saved import load_outline
 from edgeopt.pipeline.results import Results
 from edgeopt.plugins.versions import versions_behind
+from edgeopt.recipe.notes import notes
 from edgeopt.recipe.plan import Plan, PlannedExport, StageKind
 from edgeopt.report.answers import has_answers, shown_file
 from edgeopt.report.gates import judge
@@ -74,7 +75,11 @@ def build_report(results: Results, failures: Mapping[str, str], labels: Labels, 
         programs=programs,
         passes=passes,
         gates=() if plan.smoke else judge(plan.recipe.gates, rows, programs, training_of(passes, float_passes)),
-        verdicts=(*verdicts(rows, passes, float_passes=float_passes, smoke=plan.smoke), *results.data().warnings),
+        verdicts=(
+            *verdicts(rows, passes, float_passes=float_passes, smoke=plan.smoke),
+            *results.data().warnings,
+            *notes(plan),
+        ),
         samples=_samples(results, rows, labels),
         stages=tuple(_stage_records(results, failures)),
         smoke=plan.smoke,

@@ -5,7 +5,7 @@ one way to read them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,7 +48,7 @@ class CapturedProgram:
 @dataclass(frozen=True)
 class ExportedFile:
     """A file: its bytes, its precision, and what the exporter says of it. `sha256` is that of all
-    its files together.
+    its files together, `parts` that of each where it has several.
     """
 
     sha256: str
@@ -56,6 +56,7 @@ class ExportedFile:
     compressed_bytes: int
     precision: str
     exported: ExportResult
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

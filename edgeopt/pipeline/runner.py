@@ -5,7 +5,6 @@ This process imports nothing heavy, so an unchanged recipe runs again in about a
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING
 from edgeopt.arrays import Json
 from edgeopt.cores import usable_cores
 from edgeopt.errors import EdgeoptError, StorageError, UserError, WorkerError
-from edgeopt.files import place, storage_errors, write_aside
+from edgeopt.files import storage_errors
 from edgeopt.json_values import to_values
 from edgeopt.measure.latency import turns
 from edgeopt.pipeline import lock, machines
+from edgeopt.pipeline.folder import RunFolder, fill
 from edgeopt.pipeline.job import HandedPlan, StagesJob, hand_over_plan, missing_stages, trunk_jobs
 from edgeopt.pipeline.results import Results
 from edgeopt.pipeline.timed_file import TimingJob
@@ -30,6 +30,7 @@ from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.plan import Plan, PlannedExport, Stage, StageKind, make_plan
 from edgeopt.recipe.read import Recipe, parse_recipe, read_recipe
+from edgeopt.workers.holders import at_work
 from edgeopt.workers.pool import Worker, Workers
 from edgeopt.workers.store import Result, Store
 
@@ -41,16 +42,21 @@ if TYPE_CHECKING:  # rich is loaded when something is shown
 
 _WAIT_SECONDS = 0.5
 _EXPORT_LIMIT_S = 3 * 3600.0  # without a word from an exporter, which may compile for long and says nothing then
+_SIDE_BY_SIDE = 2  # exports, each of which has its own torch and program in memory
 _TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind: the report, the folder with all files, and the rows that could not be made."""
+    """What a run left behind: the report, the folder with all files, and the rows that could not be made.
+
+    `notes` say what an earlier run had left in that folder.
+    """
 
     report: Report
     folder: Path
     failures: tuple[EdgeoptError, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def gates_passed(self) -> bool:
@@ -147,14 +153,17 @@ class _Run:
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.store.root.mkdir(parents=True, exist_ok=True)
-        if self.store.not_before and not self._is_helper:
-            for stage in self.plan.stages.values():
-                self.store.forget_work(stage.key)
-        if self._found(self.plan.stages["model"]):  # built by a recipe whose passes may have been others
-            require_trained(self.plan, self._results.model().untrained)
-        if self.measure_again or self._missing():
-            self._work()
-        return self._finish()
+        keys = {name: stage.key for name, stage in self.plan.stages.items()}
+        with at_work(self.store.root, keys.values(), f"run of {self.plan.recipe.name!r}"):
+            if self.store.not_before and not self._is_helper:
+                for key in keys.values():
+                    self.store.forget_work(key)
+            folder = RunFolder(self.folder, None) if self._is_helper else RunFolder.begin(self.folder, keys)
+            if self._found(self.plan.stages["model"]):  # built by a recipe whose passes may have been others
+                require_trained(self.plan, self._results.model().untrained)
+            if self.measure_again or self._missing():
+                self._work()
+            return self._finish(folder)
 
     @property
     def _is_helper(self) -> bool:
@@ -211,8 +220,13 @@ class _Run:
         from edgeopt.workers.display import Display
 
         first = machines.FirstMachine(machines.beat_file(self.plan, self.store.root))
-        self.store = replace(self.store, not_before=first.not_before())
-        with Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
+        mine = machines.beat_file(self.plan, self.store.root, machines.number_of_this())
+        with (
+            machines.beating(mine, 0.0),
+            Display(console) as display,
+            Workers(self.store.root / "jobs", self.log, display) as workers,
+        ):
+            self.store = replace(self.store, not_before=first.not_before())
             self._trunk(workers, hand_over_plan(self.plan, self.store, workers.folder))
             while not self._found(self.plan.stages["report"]):
                 first.require_work()
@@ -226,13 +240,22 @@ class _Run:
         stages = self._missing(_TRUNK)
         jobs = [[stage] for stage in stages] if self.locked else trunk_jobs(self.plan, stages)
         for job in jobs:
+            if self._needs_others(job):
+                machines.require_others(self.plan, self.store.root)
             workers.run(self._job(handed, *job), "run", self.plan.recipe.trainer.threads)
             if self.locked and job[0].kind is StageKind.DATA:
                 lock.compare_data(self._lock, self._results.data().fingerprint)
 
+    def _needs_others(self, job: Sequence[Stage]) -> bool:
+        """Whether this is the first of several machines, and the job a training that they share."""
+        several = self.plan.recipe.trainer.num_nodes > 1 and not self._is_helper
+        return several and any(
+            each.kind is StageKind.PASS and self.plan.passes[each.index].plugin.trains for each in job
+        )
+
     def _files(self, workers: Workers, handed: HandedPlan) -> None:
         """Exports and verifies every file, side by side; a failure stays with its file."""
-        with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
+        with ThreadPoolExecutor(max_workers=min(_SIDE_BY_SIDE, usable_cores())) as pool:
             futures = {
                 planned.name: pool.submit(self._file, workers, handed, planned)
                 for planned in self.plan.exports
@@ -276,10 +299,10 @@ class _Run:
             return to_values(timed[0].measured)  # type: ignore[no-any-return]
 
         try:
-            self.store.compute(self._key(stage), measure)
+            self.store.compute(self._key(stage), measure, stage.label)
         except _FilesFailedError:  # not all were measured: kept under the key of a run without those that were not
             self.failures |= timed[0].failures
-            self.store.compute(self._key(stage), lambda _folder: to_values(timed[0].measured))
+            self.store.compute(self._key(stage), lambda _folder: to_values(timed[0].measured), stage.label)
         display.say(stage.label, self._result("measure").seconds)
 
     def _runs_here(self, planned: PlannedExport) -> bool:
@@ -326,42 +349,17 @@ class _Run:
             )
         return found
 
-    def _finish(self) -> RunResult:
+    def _finish(self, folder: RunFolder) -> RunResult:
         """Puts what was made into the run's folder."""
         from edgeopt.report.schema import Report
 
-        report = self._result("report").folder
+        report = Report.from_json((self._result("report").folder / "report.json").read_text())
         if self._is_helper:
-            return RunResult(Report.from_json((report / "report.json").read_text()), self.folder)
-        for planned in self.plan.exports:
-            if planned.name in self.failures:
-                continue
-            made, target = self._results.folder(planned.export_stage), self.folder / planned.file
-            for name in (target.name, *self._results.export(planned).exported.companions):
-                place(made / name, target.parent / name)
-            write_aside(target.parent / "card.json", self._named_card(made / "card.json"))
-        for name in ("report.json", "report.html"):
-            place(report / name, self.folder / name)
-        self._write_lock()
-        return RunResult(
-            Report.from_json((report / "report.json").read_text()), self.folder, tuple(self.failures.values())
-        )
-
-    def _named_card(self, card: Path) -> str:
-        """A card with the recipe's name, which the store leaves out: a renamed recipe does not export again."""
-        values = json.loads(card.read_text(encoding="utf-8"))
-        values["recipe"]["name"] = self.plan.recipe.name
-        return json.dumps(values, indent=2, sort_keys=True) + "\n"
-
-    def _write_lock(self) -> None:
-        """Writes the lock of this run, and holds it against the one that `--locked` was given."""
-        hashes = {
-            planned.file: self._results.export(planned).sha256
-            for planned in self.plan.exports
-            if planned.name not in self.failures
-        }
-        if self.locked:
-            lock.compare_artifacts(self._lock, hashes)
-        else:
-            written = lock.make(self.plan, self._results.data().fingerprint, hashes)
-            write_aside(self.folder / lock.FILE, written.to_toml())
+            return RunResult(report, self.folder)
+        fill(folder, self._results, self.failures, self._lock if self.locked else None)
+        leftovers = folder.end({name: self._key(stage) for name, stage in self.plan.stages.items()})
+        notes = leftovers.said(self.folder)
+        if notes:
+            with self.log.open("a", encoding="utf-8") as log:
+                log.writelines(f"\n{note}\n" for note in notes)
+        return RunResult(report, self.folder, tuple(self.failures.values()), notes)

@@ -71,9 +71,8 @@ class Workbench:
         """The stage's result, found or made. Helpers of a distributed training work along with it, and keep nothing."""
         make = _MAKERS[stage.kind]
         if self.is_main:
-            return self.store.compute(
-                stage.key_without(self.failures), lambda folder: to_values(make(self, stage, folder))
-            )
+            key = stage.key_without(self.failures)
+            return self.store.compute(key, lambda folder: to_values(make(self, stage, folder)), stage.label)
         if stage.kind is StageKind.PASS and self.store.find(stage.key) is None:
             with tempfile.TemporaryDirectory() as folder:
                 make(self, stage, Path(folder))
@@ -252,6 +251,7 @@ def _make_export(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
         compressed_bytes=sum(map(_compressed_bytes, made.files)),
         precision=made.precision,
         exported=made.exported,
+        parts=made.parts if made.exported.companions else {},
     )
 
 

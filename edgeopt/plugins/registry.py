@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -20,7 +21,7 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from edgeopt._version import __version__
-from edgeopt.errors import Location, PluginError, Problem, did_you_mean
+from edgeopt.errors import EdgeoptError, Location, PluginBugError, PluginError, Problem, did_you_mean
 from edgeopt.fingerprint import installed_version
 from edgeopt.plugins import hookspecs
 from edgeopt.plugins.declarations import (
@@ -30,6 +31,7 @@ from edgeopt.plugins.declarations import (
     ReaderPlugin,
     kind_of,
 )
+from edgeopt.plugins.former_names import tell_former_names
 from edgeopt.plugins.use import misplaced_references
 
 P = TypeVar("P", bound=Plugin)
@@ -91,6 +93,7 @@ class Registry:
 
     def __init__(self, registered: Iterable[Registered], problems: Iterable[Problem] = ()) -> None:
         self.problems: list[Problem] = list(problems)
+        self._unloaded = tuple(self.problems)
         self._by_kind: dict[type[Plugin], dict[str, Registered]] = {kind: {} for kind in PLUGIN_TYPES}
         self._ambiguous: dict[tuple[type[Plugin], str], Problem] = {}
         for entry in registered:
@@ -170,8 +173,8 @@ class Registry:
                 if others
                 else did_you_mean(name, [*words, *self._by_kind[kind]])
             )
-            unloaded = [problem for problem in self.problems if problem not in self._ambiguous.values()]
             missing = Problem(f"there is no {kind.kind} {name!r}", hint or "see `edgeopt plugins`")
+            unloaded = (problem for problem in self._unloaded if _may_hold(problem, kind))
             raise PluginError(missing, *unloaded)  # one of those may be the plugin that was meant
         return cast("P", entry.plugin)
 
@@ -186,6 +189,7 @@ def load_registry(plugin_files: Iterable[Path] = ()) -> Registry:
     Raises `PluginError` for a local file that cannot be loaded (the user named it); a distribution that cannot be
     loaded becomes one of `Registry.problems`.
     """
+    tell_former_names()
     loader = _Loader()
     for entry_point in sorted(entry_points(group=hookspecs.GROUP), key=lambda point: (point.name, point.value)):
         origin = _origin(entry_point)
@@ -206,6 +210,7 @@ def load_registry(plugin_files: Iterable[Path] = ()) -> Registry:
 
 def load_origins(origins: Iterable[Origin]) -> Registry:
     """Loads the modules that an earlier load found, and no others; raises what they raise."""
+    tell_former_names()
     loader = _Loader()
     for origin in origins:
         if origin.entry:
@@ -214,6 +219,19 @@ def load_origins(origins: Iterable[Origin]) -> Registry:
             assert origin.source is not None  # a local file
             loader.add(_import_file(origin.source), origin)
     return Registry(loader.registered, loader.problems)
+
+
+@contextmanager
+def blamed(plugin: Plugin, call: str) -> Iterator[None]:
+    """Within, a bug of a plugin's own function becomes a `PluginBugError` that names the plugin; errors that edgeopt
+    raises on purpose are left as they are.
+    """
+    try:
+        yield
+    except (EdgeoptError, OSError):  # of files, which the message names
+        raise
+    except Exception as error:
+        raise PluginBugError(f"{call} of {plugin.kind} {plugin.name!r}: {_brief(error)}") from error
 
 
 def missing_requirements(plugin: Plugin) -> list[str]:
@@ -341,6 +359,12 @@ def _import_file(file: Path) -> ModuleType:
         line = error.lineno if isinstance(error, SyntaxError) else None
         raise PluginError(Problem(f"cannot be loaded: {_brief(error)}", None, Location(str(file), line))) from error
     return module
+
+
+def _may_hold(problem: Problem, kind: type[Plugin]) -> bool:
+    """Whether what could not be loaded may have declared a plugin of that kind: not where another's hook is named."""
+    hooks = [each.hook for each in PLUGIN_TYPES if each.hook in f"{problem.message} {problem.hint or ''}"]
+    return not hooks or kind.hook in hooks
 
 
 def _with_article(noun: str) -> str:

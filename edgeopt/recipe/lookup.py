@@ -26,7 +26,7 @@ from edgeopt.plugins.declarations import (
     QuantizerPlugin,
     kind_of,
 )
-from edgeopt.plugins.registry import Registry, missing_problem
+from edgeopt.plugins.registry import Registry, blamed, missing_problem
 from edgeopt.plugins.use import Use, reference_kind, reference_words, references
 from edgeopt.recipe.read import ExportStep, Source, Step, problems_of
 from edgeopt.toml_lines import Key
@@ -61,7 +61,11 @@ def numerics_of(passes: Iterable[Use[PassPlugin]], framework: str) -> Numerics:
     quantizers = [
         inner.plugin for use in passes for inner in references(use) if isinstance(inner.plugin, QuantizerPlugin)
     ]
-    asked = [use.plugin.bits(use.options) for use in passes if use.plugin.bits is not None]
+    asked = []
+    for use in passes:
+        if use.plugin.bits is not None:
+            with blamed(use.plugin, "bits"):
+                asked.append(use.plugin.bits(use.options))
     return Numerics(tuple(quantizers), framework, asked[-1] if asked else Bits())
 
 
@@ -71,7 +75,22 @@ def files_of(plugin: Plugin, options: Any) -> str:
     """
     if not isinstance(plugin, ModelPlugin | PassPlugin | ExporterPlugin) or plugin.fingerprint is None:
         return ""
-    return plugin.fingerprint(options)
+    with blamed(plugin, "fingerprint"):
+        return plugin.fingerprint(options)
+
+
+def checked(use: Use[ExporterPlugin], numerics: Numerics) -> list[Problem]:
+    """What an exporter refuses before anything runs."""
+    if use.plugin.check is None:
+        return []
+    with blamed(use.plugin, "check"):
+        return list(use.plugin.check(use.options, numerics))
+
+
+def float_options(use: Use[ExporterPlugin]) -> Any:
+    """The options of the float file that one of `use` is compared with."""
+    with blamed(use.plugin, "baseline"):
+        return use.plugin.float_options(use.options)
 
 
 class Lookup:
@@ -231,9 +250,10 @@ class Lookup:
             return
         numerics = numerics_of([use for use in passes if use is not None], model.plugin.framework)
         for index, use in enumerate(exporters):
-            if use is not None and use.plugin.check and use.plugin.framework == numerics.framework:
-                locate = partial(self._locate, "exports", index)
-                self.problems += [problem.at(locate) for problem in use.plugin.check(use.options, numerics)]
+            if use is not None and use.plugin.framework == numerics.framework:
+                self.problems += [
+                    problem.at(partial(self._locate, "exports", index)) for problem in checked(use, numerics)
+                ]
 
     def check_folders(self, steps: Sequence[ExportStep]) -> None:
         """Notes exports that would write one file."""
@@ -259,10 +279,11 @@ class Lookup:
             return None, ""
         plugin, options = dataset.plugin, without_augmentation(dataset.options)
         try:
-            if plugin.find is None:
-                return None, plugin.fingerprint(options)
-            found = plugin.find(options)
-            return found, found.fingerprint()
+            with blamed(plugin, "fingerprint" if plugin.find is None else "find"):
+                if plugin.find is None:
+                    return None, plugin.fingerprint(options)
+                found = plugin.find(options)
+                return found, found.fingerprint()
         except UserError as error:
             self.problems += error.at(partial(self._locate, "dataset")).problems
             return None, ""

@@ -21,7 +21,7 @@ from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlu
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use, references
 from edgeopt.recipe.cache_keys import Keys, report_source
-from edgeopt.recipe.lookup import Lookup
+from edgeopt.recipe.lookup import Lookup, float_options
 from edgeopt.recipe.read import Recipe
 from edgeopt.toml_lines import Key
 from edgeopt.types import DataSurvey, FoundData, Role
@@ -252,7 +252,7 @@ def _with_exports(plan: Plan, exporters: list[Use[ExporterPlugin]]) -> Plan:
     files = [
         (step, Use(use.plugin, options) if role is Role.BASELINE else use, role)
         for step, use in enumerate(exporters)
-        for options in [use.plugin.float_options(use.options)]
+        for options in [float_options(use)]
         for role in _file_roles(plan, is_converted=options != use.options)
     ]
     exports = tuple(
@@ -364,7 +364,9 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         StageKind.MEASURE,
         "measure",
         "latency",
-        key_of(None, [stage.key for stage in exports], measured, plan.smoke, platform.node(), "measure"),
+        key_of(
+            None, [[stage.name, stage.key] for stage in exports], measured, plan.smoke, platform.node(), "measure"
+        ),  # by name, as the figures are: another name for an export exports nothing again
         (data.name, *(stage.name for stage in exports)),
         ("measure",),
     )

@@ -19,6 +19,7 @@ from edgeopt.cores import usable_cores
 from edgeopt.errors import Problem, RecipeError, StorageError
 from edgeopt.files import place, storage_errors
 from edgeopt.pipeline.job import StagesJob, hand_over_plan, missing_stages, trunk_jobs
+from edgeopt.pipeline.record import RunRecord
 from edgeopt.pipeline.runner import check, run_folder, store_of
 from edgeopt.plugins.declarations import ProbePlugin
 from edgeopt.plugins.handed import hand_over
@@ -29,6 +30,7 @@ from edgeopt.recipe.read import Recipe, Source, overridden
 from edgeopt.sensitivity.scan_settings import ScanSettings
 from edgeopt.sensitivity.table import Scan
 from edgeopt.types import TORCH
+from edgeopt.workers.holders import at_work
 from edgeopt.workers.pool import Workers
 from edgeopt.workers.store import Store
 
@@ -138,9 +140,15 @@ def measure_sensitivity(
     planned = plan_scan(plan, request)
     store = store_of(Path(out))
     folder = run_folder(plan, Path(out)) / f"sensitivity-{request.of}"
-    if store.find(planned.key) is None:
-        _work(plan, store, planned, folder, console)
-    result = store.find(planned.key)
+    stages = {"data": plan.stages["data"].key, plan.float_stage.name: plan.float_stage.key, "scan": planned.key}
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        store.root.mkdir(parents=True, exist_ok=True)
+    with at_work(store.root, {*(stage.key for stage in plan.stages.values()), planned.key}, f"scan of {folder}"):
+        RunRecord(stages).write(folder)
+        if store.find(planned.key) is None:
+            _work(plan, store, planned, folder, console)
+        result = store.find(planned.key)
     if result is None:
         raise StorageError(f"the result of the scan has gone from {store.root}", hint="start it again")
     for name in FILES:
@@ -162,9 +170,6 @@ def _work(
 
     from edgeopt.workers.display import Display
 
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        store.root.mkdir(parents=True, exist_ok=True)
     store.sweep()
     log = folder / "log.txt"
     missing = missing_stages(plan, [plan.stages["data"], plan.float_stage], lambda stage: store.find(stage.key))

@@ -42,7 +42,7 @@ def main(events: Events) -> None:
         _write(found, bench.plan, request, folder)
         return {"layers": len(found.layers), "images": found.images}
 
-    result = bench.store.compute(planned.key, make)
+    result = bench.store.compute(planned.key, make, label)
     events.send({"event": "stage-end", "name": label, "seconds": result.seconds})
 
 

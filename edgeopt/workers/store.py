@@ -51,8 +51,10 @@ class Store:
             return None
         return Result(key, folder, record["values"], record["seconds"]) if whole else None
 
-    def compute(self, key: str, make: Callable[[Path], dict[str, Json]]) -> Result:
+    def compute(self, key: str, make: Callable[[Path], dict[str, Json]], label: str = "") -> Result:
         """The result of `key`: found, or made by `make(folder)`, which writes its files and returns its values.
+
+        `label` is what people call it.
 
         Raises `StorageError` when nothing can be written into the store; what `make` meets elsewhere is its own.
         """
@@ -68,17 +70,17 @@ class Store:
                     values = make(pending)
                 seconds = time.perf_counter() - start
                 with storage_errors(self.root):
-                    folder = self._put(key, pending, values, seconds)
+                    folder = self._put(key, pending, values, seconds, label)
             finally:
                 shutil.rmtree(pending, ignore_errors=True)
                 shutil.rmtree(pending.with_suffix(".old"), ignore_errors=True)
             shutil.rmtree(self._work_folder(key), ignore_errors=True)
             return Result(key, folder, values, seconds)
 
-    def _put(self, key: str, pending: Path, values: dict[str, Json], seconds: float) -> Path:
+    def _put(self, key: str, pending: Path, values: dict[str, Json], seconds: float, label: str) -> Path:
         """Completes a result and renames it into place."""
         files = {file.relative_to(pending).as_posix(): file.stat().st_size for file in _files(pending)}
-        record = {"values": values, "seconds": seconds, "finished": time.time(), "files": files}
+        record = {"label": label, "values": values, "seconds": seconds, "finished": time.time(), "files": files}
         (pending / _RESULT).write_text(json.dumps(record, indent=1))
         folder = self._folder(key)
         folder.parent.mkdir(parents=True, exist_ok=True)

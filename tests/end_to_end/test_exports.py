@@ -4,8 +4,10 @@ frameworks.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from conftest import TINY_PLUGIN, TINY_RECIPE
 
 import edgeopt
 from edgeopt.conversion.plan import ConversionRequest, convert
-from edgeopt.errors import ExportError, RecipeError
+from edgeopt.errors import ExportError, LockError, RecipeError
 from edgeopt.pipeline.runner import RunResult
 from edgeopt.types import Role
 
@@ -73,10 +75,34 @@ def test_without_a_baseline_there_is_one_file(folder: Path) -> None:
 def test_files_that_belong_together_are_placed_together(folder: Path) -> None:
     result = run(CONVERTING, folder, "exports.0.apart=true", "baseline=false")
     (row,) = result.report.rows
-    folder = result.folder / "halves/optimized"
-    assert {file.name for file in folder.iterdir()} == {"model.npz", "model.bias.npy", "card.json"}
-    assert row.size_bytes == sum((folder / name).stat().st_size for name in ("model.npz", "model.bias.npy"))
+    made = result.folder / "halves/optimized"
+    assert {file.name for file in made.iterdir()} == {"model.npz", "model.bias.npy", "card.json"}
+    assert row.size_bytes == sum((made / name).stat().st_size for name in ("model.npz", "model.bias.npy"))
     assert row.agreement == 1.0  # it was opened with its companion
+    assert len({(made / name).stat().st_mode for name in ("model.npz", "model.bias.npy")}) == 1
+    lock = result.folder / "lock.toml"
+    parts = tomllib.loads(lock.read_text())["parts"]
+    digest = hashlib.sha256((made / "model.bias.npy").read_bytes()).hexdigest()
+    assert parts["halves/optimized/model.bias.npy"] == digest
+    artifact, part = 'optimized/model.npz" = "', 'optimized/model.bias.npy" = "'
+    lock.write_text(lock.read_text().replace(artifact, f"{artifact}0", 1).replace(part, f"{part}0", 1))
+    with pytest.raises(LockError) as caught:
+        edgeopt.run(
+            folder / "recipe.toml",
+            overrides=("exports.0.apart=true", "baseline=false"),
+            out=folder / "runs",
+            plugin_files=PLUGINS,
+            locked=True,
+        )
+    (problem,) = caught.value.problems
+    assert "model.bias.npy" in problem.message and "model.npz" not in problem.message
+
+
+def test_a_second_file_that_an_exporter_does_not_name_fails_its_row(folder: Path) -> None:
+    result = run(CONVERTING, folder, "exports.0.apart=true", "exports.0.named=false", "baseline=false")
+    (row,) = result.report.rows
+    assert "'halves' wrote files beside its own that it does not name: model.bias.npy" in (row.error or "")
+    assert not list(result.folder.glob("halves/*/*"))
 
 
 def test_a_file_that_cannot_run_here_is_not_given_figures(folder: Path) -> None:

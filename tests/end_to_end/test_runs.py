@@ -26,6 +26,8 @@ from edgeopt.errors import (
     StorageError,
     WorkerError,
 )
+from edgeopt.pipeline import runner
+from edgeopt.pipeline.clean import Choice, clean
 from edgeopt.pipeline.runner import RunResult
 
 
@@ -56,6 +58,7 @@ def test_what_a_run_leaves_behind(finished: RunResult) -> None:
     assert made == {
         "log.txt",
         "lock.toml",
+        "run.json",
         "report.html",
         "report.json",
         *(f"npz/{role}/{file}" for role in ("baseline", "optimized") for file in ("model.npz", "card.json")),
@@ -188,6 +191,38 @@ def test_a_file_answers_and_is_timed_in_calls_of_as_many_images_as_the_app_makes
     assert any("depends on the others" in verdict for verdict in several.report.verdicts)
     (error, *_) = run(folder, "name=other-number", "exports.0.takes=4").failures
     assert "a call has 1 images" in str(error)
+
+
+def test_a_folder_holds_nothing_of_another_recipe_of_its_name_but_what_a_user_put_there(
+    folder: Path, finished: RunResult
+) -> None:
+    first = run(folder, "name=twice")
+    own, edited = first.folder / "npz/optimized/notes.txt", first.folder / "npz/baseline/card.json"
+    own.write_text("mine")
+    edited.write_text("edited")
+    second = run(folder, "name=twice", "exports.0.name=other")
+    there = {file.relative_to(second.folder).as_posix() for file in second.folder.glob("*/*/*")}
+    assert there == {
+        "npz/optimized/notes.txt",
+        "npz/baseline/card.json",
+        *(f"other/{role}/{file}" for role in ("baseline", "optimized") for file in ("model.npz", "card.json")),
+    }
+    removed, kept = second.notes
+    assert "npz/optimized/model.npz" in removed and "npz/baseline/model.npz" in removed
+    assert "npz/baseline/card.json" in kept and "changed since" in kept
+    assert removed in (second.folder / "log.txt").read_text()
+    assert not run(folder, "name=twice", "exports.0.name=other").notes
+
+
+def test_what_a_run_refers_to_is_not_cleaned_away(folder: Path, finished: RunResult) -> None:
+    run(folder)
+    run(folder, "name=other-seed", "seed=23")
+    clean(folder / "runs", Choice())
+    before = stage_folders(folder)
+    run(folder)
+    run(folder, "name=other-seed", "seed=23")
+    assert stage_folders(folder) == before, "nothing was made again"
+    assert not list((folder / "runs/.store/holders").iterdir())
 
 
 def test_mistakes_of_a_pass_name_their_line(folder: Path) -> None:
@@ -372,6 +407,16 @@ def test_two_runs_at_once_on_one_store(tmp_path: Path) -> None:
         assert process.returncode == 0, err
     report = json.loads((tmp_path / "runs/tiny/report.json").read_text())
     assert [row["error"] for row in report["rows"]] == [None]
+
+
+def test_an_export_that_hangs_fails_its_row_alone(
+    folder: Path, finished: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_EXPORT_LIMIT_S", 30.0)
+    result = run(folder, "name=hang-export", "exports.0.fail=hang-export", "exports.0.only=optimized")
+    baseline, optimized = result.report.rows
+    assert "export: npz, optimized: no sign of life for 30 s, so it was ended" in (optimized.error or "")
+    assert baseline.latency_ms is not None
 
 
 def test_ranks_of_a_cluster_do_not_count_in_a_run_on_one_machine(tmp_path: Path) -> None:

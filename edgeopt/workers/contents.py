@@ -1,0 +1,123 @@
+"""What lies in a store, and its removal. Nothing that the store did not make is ever touched."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from edgeopt.errors import StorageError
+from edgeopt.files import storage_errors
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+_PENDING = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}-[0-9a-f]{32}(\.old)?")
+_SHELF = re.compile(r"[0-9a-f]{2}")
+
+
+class EntryKind(StrEnum):
+    """What a folder in a store is."""
+
+    RESULT = "result"
+    DAMAGED = "damaged result"
+    CHECKPOINTS = "checkpoints of a stage that did not end"
+    HALF = "half a result of a run that was killed"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder in a store. `key` is that of its stage, `made` a Unix time, `label` empty where nothing says it."""
+
+    path: Path
+    kind: EntryKind
+    key: str
+    size_bytes: int
+    made: float
+    label: str = ""
+
+
+def require_store(root: Path) -> None:
+    """Raises `StorageError` where there is no store at `root`, or a link to one."""
+    if root.is_symlink() or not root.is_dir():
+        raise StorageError(
+            f"there is no store {root}", hint="give the folder that runs were given with --out: it holds .store"
+        )
+
+
+def entries(root: Path) -> Iterator[Entry]:
+    """Everything in a store that takes space. Links and what bears no name of the store's are passed over."""
+    for shelf in _folders(root, _SHELF):
+        for folder in _folders(shelf, _KEY):
+            if folder.name.startswith(shelf.name):
+                yield _result(folder)
+    for folder in _folders(root / "work", _KEY):
+        yield Entry(folder, EntryKind.CHECKPOINTS, folder.name, *_size_and_time(folder))
+    for folder in _folders(root / "pending", _PENDING):
+        yield Entry(folder, EntryKind.HALF, folder.name.partition("-")[0], *_size_and_time(folder))
+
+
+def remove(entry: Entry, root: Path) -> bool:
+    """Removes an entry, first out of the way, so that nobody sees a part of it; False where its stage is being made."""
+    from filelock import FileLock, Timeout  # only whoever removes
+
+    with storage_errors(root):
+        locks = root / "locks"
+        locks.mkdir(exist_ok=True)
+        try:
+            with FileLock(locks / f"{entry.key}.lock", timeout=0):
+                aside = root / "pending" / uuid.uuid4().hex
+                aside.parent.mkdir(exist_ok=True)
+                entry.path.rename(aside)
+                shutil.rmtree(aside)
+        except Timeout:
+            return False
+        except FileNotFoundError:  # it has gone by itself
+            return True
+    return True
+
+
+def remove_idle_locks(root: Path) -> None:
+    """Removes the lock files of stages that have neither a result nor checkpoints. Only while nobody is at work: a lock
+    that is unlinked under a waiting process holds nobody back.
+    """
+    kept = {folder.name for shelf in [*_folders(root, _SHELF), root / "work"] for folder in _folders(shelf, _KEY)}
+    with storage_errors(root):
+        for lock in (root / "locks").glob("*.lock"):
+            if _KEY.fullmatch(lock.stem) and lock.stem not in kept:
+                lock.unlink(missing_ok=True)
+
+
+def _result(folder: Path) -> Entry:
+    size, changed = _size_and_time(folder)
+    try:
+        record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        label, made = str(record.get("label", "")), float(record["finished"])
+        is_whole = all((folder / name).stat().st_size == bytes_ for name, bytes_ in record["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        label, made, is_whole = "", changed, False
+    return Entry(folder, EntryKind.RESULT if is_whole else EntryKind.DAMAGED, folder.name, size, made, label)
+
+
+def _folders(folder: Path, name: re.Pattern[str]) -> Iterator[Path]:
+    """The folders of such a name in a folder, no links."""
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    for each in sorted(folder.iterdir()):
+        if name.fullmatch(each.name) and each.is_dir() and not each.is_symlink():
+            yield each
+
+
+def _size_and_time(folder: Path) -> tuple[int, float]:
+    """Bytes of all files in a folder, and when it or one of them was last written."""
+    size, latest = 0, folder.stat().st_mtime
+    for file in folder.rglob("*"):
+        try:
+            found = file.lstat()
+        except FileNotFoundError:
+            continue
+        size, latest = size + found.st_size, max(latest, found.st_mtime)
+    return size, latest
