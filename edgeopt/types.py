@@ -383,10 +383,8 @@ class ExportResult:
     `outside` names what stayed out of it.
 
     `not_run` says why this machine cannot run the file, which is then neither verified nor measured. `stand_in` names
-    the runtime that answers in place of the file's own, which is not here: the file is verified in it, and not
-    measured, because a latency would be that of the stand-in. `companions` names files beside the file that it cannot
-    be opened without. `batch_dependent` says that the file's answer for an image depends on the others in the call, as
-    where one scale is taken of the whole batch.
+    the runtime that answers where the file's own is not here: its latency would say nothing. `companions` are files
+    that it cannot be opened without. `batch_dependent` says that an image's answer depends on its neighbours in a call.
     """
 
     input: TensorInfo

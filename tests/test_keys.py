@@ -153,7 +153,7 @@ def test_one_list_of_versions(planned: Planner) -> None:
     from edgeopt.pipeline.lock import make
 
     plan = planned(text=QAT)
-    versions = make(plan, "", {}).versions
+    versions = make(plan, "", {}, {}).versions
     assert {"torch", "torchao", "numpy", "pillow", "lightning", "executorch", "python", "edgeopt"} <= set(versions)
     assert edgeopt.__version__ == versions["edgeopt"]
 
