@@ -33,9 +33,10 @@ def _hook(event, arguments):
 sys.addaudithook(_hook)
 """
 WORK = """
-import pickle, sys, tempfile, time
+import sys, tempfile, time
 from pathlib import Path
 import numpy, PIL.Image, edgeopt_images.folder
+from edgeopt.data.found import read_found
 from edgeopt.pipeline.job import hand_over_plan, read_plan
 from edgeopt.pipeline.runner import check, store_of
 from edgeopt_images.found import find_folder
@@ -55,7 +56,7 @@ def parent_and_workers():
     with tempfile.TemporaryDirectory() as folder:
         handed = hand_over_plan(plan, store_of(out), Path(folder))
         read_plan(handed.file)
-        pickle.loads(handed.found.read_bytes()).load()
+        read_found(handed.found).load()
 
 walk()
 print(seconds(walk), seconds(parent_and_workers))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from edgeopt.data.found import read_found, write_found
 from edgeopt.data.images import read_pixels
 from edgeopt.data.splits import SPLITS
 from edgeopt.errors import DataError, Problem
@@ -98,7 +98,7 @@ class StreamedSplit:
 
 def keep_found(found: FoundData, folder: Path) -> None:
     """Keeps in `folder` what was found of a data set, for splits that are not cached: nobody looks again then."""
-    (folder / _FOUND).write_bytes(pickle.dumps(found))
+    write_found(found, folder / _FOUND)
 
 
 def opener(folder: Path, load: OpenRaw) -> OpenRaw:
@@ -109,8 +109,7 @@ def opener(folder: Path, load: OpenRaw) -> OpenRaw:
 def _open(file: Path, load: OpenRaw) -> RawDataset:
     if not file.exists():
         return load()
-    found: FoundData = pickle.loads(file.read_bytes())
-    return found.load()
+    return read_found(file).load()
 
 
 def load_data(folder: Path, options: DatasetOptions, raw: OpenRaw) -> DataBundle:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from edgeopt.data.collector import collector_paused
 from edgeopt.errors import DataChangedError, DataError, Problem
 
 #: What folders and files call the splits that are train, validation and test here.
@@ -62,7 +63,8 @@ def files_below(root: Path, takes: Callable[[str], bool], *, leaves: Callable[[s
     """
     walk = _Walk(takes, leaves or (lambda _: False), [], [], [], [])
     here = root.stat()
-    walk.into(str(root), "", ((here.st_dev, here.st_ino),))
+    with collector_paused():
+        walk.into(str(root), "", ((here.st_dev, here.st_ino),))
     return FoundFiles(tuple(walk.taken), tuple(walk.others), tuple(walk.folders), tuple(sorted(walk.broken)))
 
 

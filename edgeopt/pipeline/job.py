@@ -6,7 +6,6 @@ writes to the run's log. It ends when its standard input ends, so that no worker
 
 from __future__ import annotations
 
-import pickle
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from edgeopt.data.found import read_found, write_found
 from edgeopt.errors import UserError
 from edgeopt.json_values import from_text
 from edgeopt.pipeline import machines
@@ -76,7 +76,7 @@ def hand_over_plan(plan: Plan, store: Store, folder: Path) -> HandedPlan:
     made = HandedPlan(plan, store, folder / "plan.pickle", folder / "found.pickle")
     hand_over(replace(plan, found=None), made.file, plan.registry)
     if plan.found is not None and store.find(plan.stages["data"].key) is None:
-        made.found.write_bytes(pickle.dumps(plan.found))
+        write_found(plan.found, made.found)
     return made
 
 
@@ -128,7 +128,7 @@ def bench_of(job: StagesJob, events: Events) -> Workbench:
     from edgeopt.pipeline.stages import Workbench  # numpy and, with a stage, torch
 
     store = Store(job.store, job.not_before)
-    found = pickle.loads(job.found.read_bytes()) if job.found else None
+    found = read_found(job.found) if job.found else None
     bench = Workbench(plan, store, events, not machines.is_helper(plan), job.failures, job.log, found=found)
     if machines.is_other_machine(plan):
         bench.first = machines.FirstMachine(machines.beat_file(plan, store.root))
