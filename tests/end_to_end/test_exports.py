@@ -156,7 +156,8 @@ def test_conversion_runs_both_sides_and_refuses_another_function(tmp_path: Path)
     request = ConversionRequest(str(source / "weight.npy"), "npz", plugin_files=tuple(map(str, PLUGINS)))
     result = convert(request, tmp_path / "out.npz")
     assert result.path.exists()
-    assert (result.agreement, result.relative_difference) == (1.0, 0.0)
+    assert result.agreement == 1.0
+    assert result.relative_difference < 1e-6  # the file answers one image a call, and sums are added in another order
     lying = ConversionRequest(
         str(source / "weight.npy"), "npz", overrides=("export.lie=true",), plugin_files=tuple(map(str, PLUGINS))
     )

@@ -19,6 +19,7 @@ from edgeopt.errors import ExportError, NothingChangedError
 from edgeopt.plugins.declarations import Bits, ExporterPlugin, Numerics
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
+from edgeopt_onnx.auto.costs import X86_VNNI
 from edgeopt_onnx.conversion import export_onnx
 from edgeopt_onnx.int4 import store_narrow_weights
 from edgeopt_onnx.predictor import OnnxPredictor
@@ -106,7 +107,7 @@ def test_tensorrt_is_refused_four_bit_weights_and_given_clips_for_activations(
 
 
 def test_auto_keeps_four_bits(w4a4: ExportedProgram, tmp_path: Path) -> None:
-    report = export_onnx(w4a4, tmp_path / "model.onnx", card_json="{}", precision="auto")
+    report = export_onnx(w4a4, tmp_path / "model.onnx", card_json="{}", precision="auto", costs=X86_VNNI)
     kinds = [each.data_type for each in onnx.load(report.path).graph.initializer if len(each.dims) > 1]
     assert report.int4_layers == kinds.count(TensorProto.INT4) == 4
     assert TensorProto.INT8 not in kinds

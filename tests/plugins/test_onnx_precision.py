@@ -131,7 +131,7 @@ def problems(options: dict[str, str], *schemes: str) -> list[str | None]:
 def test_check_refuses_what_cannot_work() -> None:
     assert problems({"precision": "float16"}, "int8-affine") == ["precision"]
     assert problems({"precision": "auto"}) == ["precision"]
-    assert problems({"precision": "auto", "target": "arm"}, "int8-affine") == ["precision"]
+    assert problems({"precision": "auto", "target": "tensorrt"}, "int8-symmetric") == ["precision"]
     assert problems({"target": "tensorrt"}, "int8-affine") == ["target"]
 
 
