@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.networks.layers import LayerCall, layer_call, operator_name
-from edgeopt.networks.tensors import name_beside, named_tensor, remove_named_tensor, set_named_tensor
+from edgeopt.networks.tensors import (
+    constants_read,
+    free_name,
+    name_beside,
+    named_tensor,
+    remove_named_tensor,
+    set_named_tensor,
+)
 
 if TYPE_CHECKING:  # torch is heavy: whoever has a graph has imported it already
     from torch import Tensor
@@ -73,7 +80,7 @@ def merge_branches(model: GraphModule) -> tuple[str, ...]:
     ones that the residual would add to its weight would take the integers from the rest. So do branches whose zeros, as
     pruning left them, would be filled.
     """
-    read_before = _constants_read(model)
+    read_before = constants_read(model)
     found: list[_Merged] = []
     gone: set[Node] = set()
     for node in reversed(list(model.graph.nodes)):
@@ -83,15 +90,13 @@ def merge_branches(model: GraphModule) -> tuple[str, ...]:
             if (merged := _merge(model, node, branches)) is not None:
                 found.insert(0, merged)
                 gone.update(_erase(model, used))
-    read = _constants_read(model)
+    read = constants_read(model)
     taken: dict[str, Tensor | None] = dict.fromkeys(read)  # None: other nodes read it too
     for each in found:
-        name = each.weight_name
-        while name in taken and not _is_same(each.weight, taken[name]):
-            name += "_merged"
+        name = free_name(each.weight_name, each.weight, taken, "_merged")
         taken[name] = each.weight
         _put(model, each, name)
-    for name in read_before - _constants_read(model):
+    for name in read_before - constants_read(model):
         remove_named_tensor(model, name)
     model.recompile()
     return tuple(each.weight_name for each in found)
@@ -281,13 +286,3 @@ def _erase(model: GraphModule, nodes: Sequence[Node]) -> Iterator[Node]:
             yield node
     for node in [each for each in model.graph.nodes if each.op == "get_attr" and not each.users]:
         model.graph.erase_node(node)
-
-
-def _constants_read(model: GraphModule) -> set[str]:
-    return {str(node.target) for node in model.graph.nodes if node.op == "get_attr"}
-
-
-def _is_same(value: Tensor, other: Tensor | None) -> bool:
-    import torch
-
-    return other is not None and torch.equal(value, other)

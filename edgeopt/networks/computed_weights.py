@@ -6,12 +6,12 @@ any other weight: quantizers know how to round it, and runtimes how to store it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.networks.bits import upstream
 from edgeopt.networks.layers import layer_call, operator_name
-from edgeopt.networks.tensors import named_tensor, remove_named_tensor, set_named_tensor
+from edgeopt.networks.tensors import constants_read, free_name, named_tensor, remove_named_tensor, set_named_tensor
 
 if TYPE_CHECKING:  # torch is heavy: whoever has a graph has imported it already
     from torch import Tensor, nn
@@ -81,15 +81,16 @@ def fold_computed_weights(model: GraphModule) -> int:
     ]
     with torch.no_grad():
         values = [_value(model, layer.args[place]) for layer, place, _ in found]
-    read_before = _constants_read(model)
+    read_before = constants_read(model)
     for layer, place, _ in found:
         layer.update_arg(place, None)
     model.graph.eliminate_dead_code()
-    named: dict[str, Tensor | None] = dict.fromkeys(_constants_read(model))  # None where other nodes read it too
+    named: dict[str, Tensor | None] = dict.fromkeys(constants_read(model))  # None where other nodes read it too
     for name in read_before - set(named):  # the results take their place
         remove_named_tensor(model, name)
     for (layer, place, role), value in zip(found, values, strict=True):
-        name = _free_name(_module_of(layer), role, value, named)
+        module = _module_of(layer)  # one that multiplies by several weights of its own has a name for each
+        name = free_name(f"{module}.{role}" if module else role, value, named, "_computed")
         named[name] = value
         set_named_tensor(model, name, value.detach().contiguous())
         with model.graph.inserting_before(layer):
@@ -105,10 +106,6 @@ def _roles(node: Node) -> Iterator[tuple[int, str]]:
         yield layer.operator.weight, "weight"
         if layer.bias is not None and layer.operator.bias is not None and layer.operator.bias < len(node.args):
             yield layer.operator.bias, "bias"
-
-
-def _constants_read(model: GraphModule) -> set[str]:
-    return {str(node.target) for node in model.graph.nodes if node.op == "get_attr"}
 
 
 def _is_computed(argument: object) -> bool:
@@ -134,19 +131,3 @@ def _module_of(layer: Node) -> str:
     """The path of the module that called the layer; empty where nothing says so."""
     calls = list(layer.meta.get("nn_module_stack", {}).values())
     return str(calls[-1][0]) if calls else ""
-
-
-def _free_name(module: str, role: str, value: Tensor, named: Mapping[str, Tensor | None]) -> str:
-    """A name that is not taken; calls of one layer share it, and a module may multiply by several
-    weights of its own.
-    """
-    name = f"{module}.{role}" if module else role
-    while name in named and not _is_same(value, named[name]):
-        name += "_computed"
-    return name
-
-
-def _is_same(value: Tensor, other: Tensor | None) -> bool:
-    import torch
-
-    return other is not None and torch.equal(value, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # torch is heavy: whoever has a graph has imported it already
@@ -46,3 +47,23 @@ def remove_named_tensor(model: GraphModule, name: str) -> None:
     """Takes the parameter or buffer away."""
     holder, _, attribute = name.rpartition(".")
     delattr(model.get_submodule(holder), attribute)
+
+
+def constants_read(model: GraphModule) -> set[str]:
+    """The names of all tensors that the graph reads."""
+    return {str(node.target) for node in model.graph.nodes if node.op == "get_attr"}
+
+
+def free_name(name: str, value: Tensor, taken: Mapping[str, Tensor | None], suffix: str) -> str:
+    """`name`, with `suffix` behind it as often as another value has that name already; equal values share theirs.
+
+    A name that is `taken` by None is shared with nobody.
+    """
+    import torch
+
+    while name in taken:
+        other = taken[name]
+        if other is not None and torch.equal(value, other):
+            break
+        name += suffix
+    return name

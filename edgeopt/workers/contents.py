@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from edgeopt.errors import StorageError
 from edgeopt.files import storage_errors
+from edgeopt.workers.locks import held_if_free
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _PENDING = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}-[0-9a-f]{32}(\.old)?")
@@ -62,22 +64,16 @@ def entries(root: Path) -> Iterator[Entry]:
 
 def remove(entry: Entry, root: Path) -> bool:
     """Removes an entry, first out of the way, so that nobody sees a part of it; False where its stage is being made."""
-    from filelock import FileLock, Timeout  # only whoever removes
-
     with storage_errors(root):
         locks = root / "locks"
         locks.mkdir(exist_ok=True)
-        try:
-            with FileLock(locks / f"{entry.key}.lock", timeout=0):
+        with held_if_free(locks / f"{entry.key}.lock") as is_free, contextlib.suppress(FileNotFoundError):
+            if is_free:  # what is not found has gone by itself
                 aside = root / "pending" / uuid.uuid4().hex
                 aside.parent.mkdir(exist_ok=True)
                 entry.path.rename(aside)
                 shutil.rmtree(aside)
-        except Timeout:
-            return False
-        except FileNotFoundError:  # it has gone by itself
-            return True
-    return True
+    return is_free
 
 
 def remove_idle_locks(root: Path) -> None:

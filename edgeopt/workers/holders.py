@@ -19,6 +19,7 @@ from pathlib import Path
 
 from edgeopt.errors import StorageError
 from edgeopt.files import storage_errors, write_aside
+from edgeopt.workers.locks import held_if_free
 
 FOLDER, GATE = "holders", "clean.lock"
 _GATE_WAIT_S = 10.0
@@ -78,14 +79,13 @@ def nobody_starts(root: Path) -> Iterator[tuple[Holder, ...]]:
 
 def _living(folder: Path) -> Iterator[Holder]:
     """The holders whose processes live; what dead ones left is removed."""
-    from filelock import FileLock, Timeout
-
     for said in sorted(folder.glob("*.json")):
         lock = said.with_suffix(".lock")
-        try:
-            with FileLock(lock, timeout=0):
+        with held_if_free(lock) as is_free:
+            if is_free:
                 said.unlink(missing_ok=True)
+        if is_free:
             lock.unlink(missing_ok=True)
-        except Timeout:
+        else:
             values = json.loads(said.read_text(encoding="utf-8"))
             yield Holder(values["what"], frozenset(values["keys"]), values["since"])

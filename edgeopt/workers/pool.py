@@ -20,6 +20,7 @@ from edgeopt import errors
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, UserError, WorkerError
 from edgeopt.json_values import to_text
+from edgeopt.workers.locks import held_if_free
 from edgeopt.workers.spinning import busy_share, spin_settings
 
 Event = dict[str, Json]
@@ -142,12 +143,11 @@ def _lock_of(folder: Path) -> Path:
 
 def _sweep(jobs: Path) -> None:
     """Removes the folders of runs that were killed: the system has let go of their locks."""
-    from filelock import FileLock, Timeout  # as above
-
     for lock in jobs.glob("*.lock"):
-        with contextlib.suppress(Timeout), FileLock(lock, timeout=0):
-            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-            lock.unlink(missing_ok=True)
+        with held_if_free(lock) as is_free:
+            if is_free:
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink(missing_ok=True)
 
 
 class Worker:

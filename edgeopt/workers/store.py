@@ -18,6 +18,7 @@ from pathlib import Path
 
 from edgeopt.arrays import Json
 from edgeopt.files import storage_errors
+from edgeopt.workers.locks import held_if_free
 
 _RESULT = "result.json"
 
@@ -114,16 +115,11 @@ class Store:
 
     def _is_held(self, key: str) -> bool:
         """Whether a living process makes the result of `key`."""
-        from filelock import FileLock, Timeout  # as in `_turn`
-
         file = self.root / "locks" / f"{key}.lock"
         if not file.exists():
             return False
-        try:
-            with FileLock(file, timeout=0):
-                return False
-        except Timeout:
-            return True
+        with held_if_free(file) as is_free:
+            return not is_free
 
     def work_dir(self, key: str) -> Path:
         """A folder that outlives a killed run, for checkpoints of the stage; gone when the stage is finished."""
