@@ -13,7 +13,8 @@ import pytest
 
 from edgeopt.errors import StorageError
 from edgeopt.files import place, storage_errors, write_aside
-from edgeopt.workers.store import Store
+from edgeopt.workers.contents import EntryKind, entries
+from edgeopt.workers.store import Result, Store
 
 KEY = "ab" + "0" * 62
 
@@ -26,6 +27,10 @@ def make(text: str = "x"):  # type: ignore[no-untyped-def]
     return write
 
 
+def record_of(result: Result) -> dict[str, object]:
+    return dict(json.loads((result.folder / "result.json").read_text()))
+
+
 def test_a_result_is_made_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     assert store.find(KEY) is None
@@ -35,7 +40,7 @@ def test_a_result_is_made_once(tmp_path: Path) -> None:
     assert (second.folder / "file.txt").read_text() == "one"
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "record"])
+@pytest.mark.parametrize("damage", ["truncate", "remove", "cut", "list", "null", "words"])
 def test_a_damaged_result_does_not_count(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
     result = store.compute(KEY, make())
@@ -44,8 +49,15 @@ def test_a_damaged_result_does_not_count(tmp_path: Path, damage: str) -> None:
             (result.folder / "file.txt").write_text("")
         case "remove":
             (result.folder / "file.txt").unlink()
-        case "record":
+        case "cut":
             (result.folder / "result.json").write_text("{")
+        case "list":
+            (result.folder / "result.json").write_text("[]")
+        case "null":
+            (result.folder / "result.json").write_text(json.dumps({**record_of(result), "files": None}))
+        case "words":
+            (result.folder / "result.json").write_text(json.dumps({**record_of(result), "finished": "yesterday"}))
+    assert [entry.kind for entry in entries(tmp_path)] == [EntryKind.DAMAGED]
     assert store.find(KEY) is None
     assert store.compute(KEY, make("new")).values == {"said": "new"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 import uuid
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from edgeopt.errors import StorageError
 from edgeopt.files import storage_errors
+from edgeopt.workers.layout import Layout, Record
 from edgeopt.workers.locks import held_if_free
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -52,24 +52,25 @@ def require_store(root: Path) -> None:
 
 def entries(root: Path) -> Iterator[Entry]:
     """Everything in a store that takes space. Links and what bears no name of the store's are passed over."""
+    layout = Layout(root)
     for shelf in _folders(root, _SHELF):
         for folder in _folders(shelf, _KEY):
-            if folder.name.startswith(shelf.name):
+            if folder == layout.result(folder.name):
                 yield _result(folder)
-    for folder in _folders(root / "work", _KEY):
+    for folder in _folders(layout.all_work, _KEY):
         yield Entry(folder, EntryKind.CHECKPOINTS, folder.name, *_size_and_time(folder))
-    for folder in _folders(root / "pending", _PENDING):
+    for folder in _folders(layout.pending, _PENDING):
         yield Entry(folder, EntryKind.HALF, folder.name.partition("-")[0], *_size_and_time(folder))
 
 
 def remove(entry: Entry, root: Path) -> bool:
     """Removes an entry, first out of the way, so that nobody sees a part of it; False where its stage is being made."""
+    layout = Layout(root)
     with storage_errors(root):
-        locks = root / "locks"
-        locks.mkdir(exist_ok=True)
-        with held_if_free(locks / f"{entry.key}.lock") as is_free, contextlib.suppress(FileNotFoundError):
+        layout.locks.mkdir(exist_ok=True)
+        with held_if_free(layout.lock(entry.key)) as is_free, contextlib.suppress(FileNotFoundError):
             if is_free:  # what is not found has gone by itself
-                aside = root / "pending" / uuid.uuid4().hex
+                aside = layout.pending / uuid.uuid4().hex
                 aside.parent.mkdir(exist_ok=True)
                 entry.path.rename(aside)
                 shutil.rmtree(aside)
@@ -80,22 +81,21 @@ def remove_idle_locks(root: Path) -> None:
     """Removes the lock files of stages that have neither a result nor checkpoints. Only while nobody is at work: a lock
     that is unlinked under a waiting process holds nobody back.
     """
-    kept = {folder.name for shelf in [*_folders(root, _SHELF), root / "work"] for folder in _folders(shelf, _KEY)}
+    layout = Layout(root)
+    kept = {folder.name for shelf in [*_folders(root, _SHELF), layout.all_work] for folder in _folders(shelf, _KEY)}
     with storage_errors(root):
-        for lock in (root / "locks").glob("*.lock"):
+        for lock in layout.locks.glob("*.lock"):
             if _KEY.fullmatch(lock.stem) and lock.stem not in kept:
                 lock.unlink(missing_ok=True)
 
 
 def _result(folder: Path) -> Entry:
     size, changed = _size_and_time(folder)
-    try:
-        record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        label, made = str(record.get("label", "")), float(record["finished"])
-        is_whole = all((folder / name).stat().st_size == bytes_ for name, bytes_ in record["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        label, made, is_whole = "", changed, False
-    return Entry(folder, EntryKind.RESULT if is_whole else EntryKind.DAMAGED, folder.name, size, made, label)
+    record = Record.of(folder)
+    if record is None:
+        return Entry(folder, EntryKind.DAMAGED, folder.name, size, changed)
+    kind = EntryKind.RESULT if record.is_whole(folder) else EntryKind.DAMAGED
+    return Entry(folder, kind, folder.name, size, record.finished, record.label)
 
 
 def _folders(folder: Path, name: re.Pattern[str]) -> Iterator[Path]:

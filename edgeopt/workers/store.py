@@ -7,7 +7,6 @@ or none. Two runs on one store take turns on a stage: the second finds the first
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 import uuid
@@ -18,9 +17,8 @@ from pathlib import Path
 
 from edgeopt.arrays import Json
 from edgeopt.files import storage_errors
+from edgeopt.workers.layout import Layout, Record, sizes_of
 from edgeopt.workers.locks import held_if_free
-
-_RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -42,15 +40,11 @@ class Store:
 
     def find(self, key: str) -> Result | None:
         """The result of `key`, or None when it is missing, too old, or its files are not all there."""
-        folder = self._folder(key)
-        try:
-            record = json.loads((folder / _RESULT).read_text())
-            whole = record["finished"] >= self.not_before and all(
-                (folder / name).stat().st_size == size for name, size in record["files"].items()
-            )
-        except (OSError, ValueError, KeyError):
+        folder = self._layout.result(key)
+        record = Record.of(folder)
+        if record is None or record.finished < self.not_before or not record.is_whole(folder):
             return None
-        return Result(key, folder, record["values"], record["seconds"]) if whole else None
+        return Result(key, folder, record.values, record.seconds)
 
     def compute(self, key: str, make: Callable[[Path], dict[str, Json]], label: str = "") -> Result:
         """The result of `key`: found, or made by `make(folder)`, which writes its files and returns its values.
@@ -62,7 +56,7 @@ class Store:
         with self._turn(key):
             if found := self.find(key):
                 return found
-            pending = self.root / "pending" / f"{key}-{uuid.uuid4().hex}"
+            pending = self._layout.pending / f"{key}-{uuid.uuid4().hex}"
             with storage_errors(self.root):
                 pending.mkdir(parents=True)
             try:
@@ -75,15 +69,13 @@ class Store:
             finally:
                 shutil.rmtree(pending, ignore_errors=True)
                 shutil.rmtree(pending.with_suffix(".old"), ignore_errors=True)
-            shutil.rmtree(self._work_folder(key), ignore_errors=True)
+            shutil.rmtree(self._layout.work(key), ignore_errors=True)
             return Result(key, folder, values, seconds)
 
     def _put(self, key: str, pending: Path, values: dict[str, Json], seconds: float, label: str) -> Path:
         """Completes a result and renames it into place."""
-        files = {file.relative_to(pending).as_posix(): file.stat().st_size for file in _files(pending)}
-        record = {"label": label, "values": values, "seconds": seconds, "finished": time.time(), "files": files}
-        (pending / _RESULT).write_text(json.dumps(record, indent=1))
-        folder = self._folder(key)
+        Record(label, values, seconds, finished=time.time(), files=sizes_of(pending)).write(pending)
+        folder = self._layout.result(key)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():  # damaged or too old: out of the way first, so that nobody sees a mixture
             folder.rename(pending.with_suffix(".old"))
@@ -92,7 +84,7 @@ class Store:
 
     def forget(self, key: str) -> None:
         """Removes the result of `key`, if there is one, so that it is made again."""
-        folder, aside = self._folder(key), self.root / "pending" / uuid.uuid4().hex
+        folder, aside = self._layout.result(key), self._layout.pending / uuid.uuid4().hex
         with storage_errors(self.root), self._turn(key):
             if folder.exists():
                 aside.parent.mkdir(parents=True, exist_ok=True)
@@ -102,20 +94,20 @@ class Store:
     def forget_work(self, key: str) -> None:
         """Removes what a killed run left for `key`, so that nothing is resumed from it."""
         with storage_errors(self.root):
-            shutil.rmtree(self._work_folder(key), ignore_errors=True)
+            shutil.rmtree(self._layout.work(key), ignore_errors=True)
 
     def sweep(self) -> None:
         """Removes half-made results that runs killed more than a day ago left behind, never one that is being made: a
         pass may train for days before it writes into its folder.
         """
-        for pending in (self.root / "pending").glob("*"):
+        for pending in self._layout.pending.glob("*"):
             with contextlib.suppress(FileNotFoundError):  # it was finished just now
                 if time.time() - pending.stat().st_mtime > 86_400 and not self._is_held(pending.name.partition("-")[0]):
                     shutil.rmtree(pending, ignore_errors=True)
 
     def _is_held(self, key: str) -> bool:
         """Whether a living process makes the result of `key`."""
-        file = self.root / "locks" / f"{key}.lock"
+        file = self._layout.lock(key)
         if not file.exists():
             return False
         with held_if_free(file) as is_free:
@@ -123,32 +115,25 @@ class Store:
 
     def work_dir(self, key: str) -> Path:
         """A folder that outlives a killed run, for checkpoints of the stage; gone when the stage is finished."""
-        folder = self._work_folder(key)
+        folder = self._layout.work(key)
         with storage_errors(self.root):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _folder(self, key: str) -> Path:
-        return self.root / key[:2] / key
-
-    def _work_folder(self, key: str) -> Path:
-        return self.root / "work" / key
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.root)
 
     @contextmanager
     def _turn(self, key: str) -> Iterator[None]:
         """Holds the stage's lock; the system lets go of it when the process dies, however it dies."""
         from filelock import FileLock  # needed only where something is computed
 
-        locks = self.root / "locks"
-        lock = FileLock(locks / f"{key}.lock")
+        lock = FileLock(self._layout.lock(key))
         with storage_errors(self.root):
-            locks.mkdir(parents=True, exist_ok=True)
+            self._layout.locks.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         try:
             yield
         finally:
             lock.release()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.rglob("*")) if file.is_file())

@@ -1,0 +1,102 @@
+"""How a store lies on disk: which folder holds what, and what a finished result says of itself.
+
+```
+ab/ab…/         a result: its files, and its record, result.json
+work/ab…/       checkpoints of a stage that has not ended
+pending/ab…-…/  a result that is being made, or what is on its way out
+locks/ab….lock  held by whoever makes the result
+```
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgeopt.arrays import Json
+
+RECORD = "result.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The places in a store whose folder is `root`; a key is 64 hexadecimal digits."""
+
+    root: Path
+
+    @property
+    def all_work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def pending(self) -> Path:
+        return self.root / "pending"
+
+    @property
+    def locks(self) -> Path:
+        return self.root / "locks"
+
+    def shelf(self, key: str) -> Path:
+        """The folder of all results whose keys begin as this one does."""
+        return self.root / key[:2]
+
+    def result(self, key: str) -> Path:
+        return self.shelf(key) / key
+
+    def work(self, key: str) -> Path:
+        return self.all_work / key
+
+    def lock(self, key: str) -> Path:
+        return self.locks / f"{key}.lock"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a finished result says of itself.
+
+    `label` is what people call its stage, `finished` a Unix time, and `files` the bytes of each of its files, by its
+    path in the result's folder.
+    """
+
+    label: str
+    values: dict[str, Json]
+    seconds: float
+    finished: float
+    files: dict[str, int]
+
+    @classmethod
+    def of(cls, folder: Path) -> Record | None:
+        """The record in a result's folder, None where there is none that can be read."""
+        try:
+            read = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            return cls(
+                label=str(read["label"]),
+                values=dict(read["values"]),
+                seconds=float(read["seconds"]),
+                finished=float(read["finished"]),
+                files={str(name): int(size) for name, size in read["files"].items()},
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether all files of the result are in its folder, each of its size."""
+        try:
+            return all((folder / name).stat().st_size == size for name, size in self.files.items())
+        except OSError:
+            return False
+
+    def write(self, folder: Path) -> None:
+        """Writes it into its result's folder."""
+        (folder / RECORD).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+
+def sizes_of(folder: Path) -> dict[str, int]:
+    """The bytes of each file in a folder, by its path in it."""
+    return {file.relative_to(folder).as_posix(): file.stat().st_size for file in _files(folder)}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*")) if file.is_file())
