@@ -195,8 +195,8 @@ def _data(conversion: Conversion, source: ModelState, folder: Path, events: Even
     """The data set, with images as the source takes them."""
     if conversion.dataset is None:
         return None
-    from edgeopt.data.cache import keep_found, load_data, opener
-    from edgeopt.data.prepare import prepare
+    from edgeopt.data.cache import load_data, opener
+    from edgeopt.data.prepare import prepare_found
 
     preprocessing = source.preprocessing
     given = conversion.dataset.options
@@ -210,9 +210,7 @@ def _data(conversion: Conversion, source: ModelState, folder: Path, events: Even
     load = partial(plugin.load, options)
     stored = folder / "data"
     stored.mkdir()
-    prepared = prepare(found.load() if found else load(), options, stored, events)
-    if found:
-        keep_found(found, stored)
+    prepared = prepare_found(found, load, options, stored, events)
     return _Prepared(load_data(stored, options, opener(stored, load)), prepared.warnings)
 
 

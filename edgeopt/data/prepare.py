@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from edgeopt.cores import usable_cores
-from edgeopt.data.cache import DESCRIPTION, split_file
+from edgeopt.data.cache import DESCRIPTION, OpenRaw, keep_found, split_file
 from edgeopt.data.depth import deduced_bits
 from edgeopt.data.facts import PreparedData, SplitFacts
 from edgeopt.data.images import read_pixels
@@ -31,7 +31,7 @@ from edgeopt.fingerprint import digest
 from edgeopt.options import DatasetOptions
 from edgeopt.preprocessing import GREY_BITS, Preprocessing
 from edgeopt.progress import Bar, Progress
-from edgeopt.types import RawDataset
+from edgeopt.types import FoundData, RawDataset
 
 if TYPE_CHECKING:
     from edgeopt.arrays import Labels, Pixels
@@ -116,6 +116,25 @@ def prepare(
             *_skip_warnings(reader.skipped),
         ),
     )
+
+
+def prepare_found(
+    found: FoundData | None,
+    load: OpenRaw,
+    options: DatasetOptions,
+    folder: Path,
+    progress: Progress,
+    images: int | None = None,
+    cache_bytes: int = CACHE_BYTES,
+) -> PreparedData:
+    """`prepare` of what was `found` of a data set, or of what `load` opens where its plugin does not look for files.
+
+    Where pixels of a split are not cached, what was found is kept in `folder`, so that `opener` need not look again.
+    """
+    prepared = prepare(found.load() if found else load(), options, folder, progress, images, cache_bytes)
+    if found and not all(split.cached for split in prepared.splits.values()):
+        keep_found(found, folder)
+    return prepared
 
 
 # ---- reading and writing -------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.data.cache import OpenRaw, keep_found, load_test, load_training, opener
-from edgeopt.data.prepare import prepare
+from edgeopt.data.cache import OpenRaw, load_test, load_training, opener
+from edgeopt.data.prepare import prepare_found
 from edgeopt.errors import DataChangedError, PluginError
 from edgeopt.export.make import make_artifact
 from edgeopt.fingerprint import digest
@@ -140,11 +140,7 @@ def _make_data(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
         seen = dataset.plugin.fingerprint(without_augmentation(dataset.options))
         if seen != bench.plan.data_fingerprint:
             raise DataChangedError("the data changed while the run was working", hint="start the run again")
-    raw = found.load() if found else bench.load()
-    prepared = prepare(raw, dataset.options, folder, bench.progress, bench.plan.budget.images)
-    if found and not all(split.cached for split in prepared.splits.values()):
-        keep_found(found, folder)
-    return prepared
+    return prepare_found(found, bench.load, dataset.options, folder, bench.progress, bench.plan.budget.images)
 
 
 def _make_model(bench: Workbench, stage: Stage, folder: Path) -> StageResult:

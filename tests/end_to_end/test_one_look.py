@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import edgeopt
 from edgeopt.cli import app
 from edgeopt.conversion.plan import ConversionRequest, convert
-from edgeopt.data.cache import keep_found, load_data, opener
-from edgeopt.data.prepare import prepare
+from edgeopt.data.cache import load_data, opener
+from edgeopt.data.prepare import prepare, prepare_found
 from edgeopt.errors import DataChangedError
 from edgeopt.plugins import RawDataset
 from edgeopt.plugins.handed import hand_over, handed
@@ -176,12 +176,22 @@ def test_splits_that_are_not_cached_are_read_without_another_look(pets: Path, tm
     options = ImageFolderOptions(path=pets, image_size=8)
     found = find_folder(options)
     (tmp_path / "out").mkdir()
-    prepare(found.load(), options, tmp_path / "out", Silent(), cache_bytes=0)
-    keep_found(found, tmp_path / "out")
+    prepare_found(found, look_again, options, tmp_path / "out", Silent(), cache_bytes=0)
 
     data = load_data(tmp_path / "out", options, opener(tmp_path / "out", look_again))
     for split in (data.training.train, data.test, pickle.loads(pickle.dumps(data.test))):
         assert split.pixels(range(len(split))).shape == (len(split), 8, 8, 3)
+
+
+def test_what_was_found_is_kept_for_splits_alone_that_are_read_again(pets: Path, tmp_path: Path) -> None:
+    options = ImageFolderOptions(path=pets, image_size=8)
+    kept = {}
+    for cache_bytes in (0, 1_000_000):
+        folder = tmp_path / str(cache_bytes)
+        folder.mkdir()
+        prepare_found(find_folder(options), look_again, options, folder, Silent(), cache_bytes=cache_bytes)
+        kept[cache_bytes] = (folder / "found.pickle").exists()
+    assert kept == {0: True, 1_000_000: False}
 
 
 def test_an_image_that_changes_while_the_run_works_is_an_error(pets: Path, tmp_path: Path) -> None:
