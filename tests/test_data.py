@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from pydantic import ValidationError
 
-from edgeopt.data.cache import StreamedSplit, load_data, load_split, load_training
+from edgeopt.data.cache import KnownImages, StreamedSplit, load_data, load_split, load_training
 from edgeopt.data.images import ArrayImages, FileImages, open_image
 from edgeopt.data.prepare import prepare, preprocessing_of
 from edgeopt.data.splits import SPLITS, Drawing, apportion, draw, evenly, interleaved
@@ -391,6 +392,30 @@ def test_splits_travel_to_other_processes_without_their_pixels(tmp_path: Path, c
     packed = pickle.dumps(split)
     assert len(packed) < len(split) * 8 * 8 * 3
     np.testing.assert_array_equal(pickle.loads(packed).pixels([0, 1]), before)
+
+
+def test_test_images_are_known_again_whatever_size_they_are_brought_to(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for index in range(40):
+        file = tmp_path / "images" / f"{index}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(file)
+    files = tuple(tmp_path / "images" / f"{index}.png" for index in range(40))
+    raw = RawDataset(("a", "b"), {"train": FileImages(files, np.arange(40) % 2)})
+    found = []
+    for size, cache_bytes in ((8, 2**30), (16, 0)):
+        options = DatasetOptions(image_size=size, resize=size, shares=SplitShares(test=0.5))
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        prepare(raw, options, folder, Silent(), cache_bytes=cache_bytes)
+        found.append(KnownImages.read(folder))
+    small, large = found
+    assert np.array_equal(small.digests, large.digests) and len(set(small.digests.tolist())) == 20
+    assert small.names == large.names and set(small.names) < set(map(str, files))
+    shutil.rmtree(tmp_path / "8")
+    (tmp_path / "8").mkdir()
+    prepare(raw_of_test(), OPTIONS, tmp_path / "8", Silent())
+    assert KnownImages.read(tmp_path / "8").names == ()  # arrays have none
 
 
 def test_streamed_data_that_changed_is_noticed(tmp_path: Path) -> None:

@@ -31,6 +31,28 @@ OpenRaw: TypeAlias = Callable[[], RawDataset]
 
 DESCRIPTION = "data.json"
 _FOUND = "found.pickle"
+_NAMES = "test-names.json"
+
+
+@dataclass(frozen=True, eq=False)
+class KnownImages:
+    """By what the images of a test split are known again in another run: `digests`, uint64 (n,), of each as it was
+    before preprocessing. `names` are those that a person finds them by, empty where the data set has none.
+    """
+
+    digests: NDArray[np.uint64]
+    names: tuple[str, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Writes them beside the pixels of their split."""
+        np.save(split_file(folder, "test", "digests"), self.digests)
+        (folder / _NAMES).write_text(json.dumps(self.names), encoding="utf-8")
+
+    @staticmethod
+    def read(folder: Path) -> KnownImages:
+        """Reads what `write` wrote."""
+        names = json.loads((folder / _NAMES).read_text(encoding="utf-8"))
+        return KnownImages(np.load(split_file(folder, "test", "digests")), tuple(names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +182,7 @@ def _description(folder: Path) -> dict[str, Any]:
 
 
 def split_file(folder: Path, split: str, what: str) -> Path:
-    """Where `what` ("pixels", "labels" or "indices") of a split is kept."""
+    """Where `what` ("pixels", "labels", "indices" or "digests") of a split is kept."""
     return folder / f"{split}-{what}.npy"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 from dataclasses import dataclass, replace
@@ -121,15 +122,42 @@ def labels_of(values: Any) -> Labels:
 
 def read_pixels(images: Images, source: str, index: int, preprocessing: Preprocessing) -> Pixels:
     """One image, preprocessed; raises `DataError` with its name when it cannot be read."""
+    return _preprocessed(_read(images, source, index), images, source, index, preprocessing)
+
+
+def read_known(images: Images, source: str, index: int, preprocessing: Preprocessing) -> tuple[Pixels, int]:
+    """One image, preprocessed, and the digest of it as it was before; raises as `read_pixels` does.
+
+    By the digest, a number of 64 bits, an image is known again in another run, whatever size that one brings it to.
+    """
+    image = _read(images, source, index)
+    return _preprocessed(image, images, source, index, preprocessing), _digest(image)
+
+
+def _read(images: Images, source: str, index: int) -> Any:
     try:
-        image = images[index]
+        return images[index]
     except UNREADABLE as error:  # a plugin that does not name its images
-        raise unreadable(_name(images, source, index), error) from error
+        raise unreadable(name_of(images, source, index), error) from error
+
+
+def _preprocessed(image: Any, images: Images, source: str, index: int, preprocessing: Preprocessing) -> Pixels:
     try:
         return preprocessing.pixels(image)
     except Exception as error:  # an image that is decoded late, or that Pillow cannot convert
-        raise unreadable(_name(images, source, index), error) from error
+        raise unreadable(name_of(images, source, index), error) from error
 
 
-def _name(images: Images, source: str, index: int) -> str:
+def _digest(image: Any) -> int:
+    """A number of 64 bits that tells a decoded image, or an array, from others."""
+    if isinstance(image, Image.Image):
+        said, data = [image.mode, image.size, image.getpalette()], image.tobytes()
+    else:
+        array = np.ascontiguousarray(image)
+        said, data = [str(array.dtype), array.shape], array.tobytes()
+    return int.from_bytes(hashlib.blake2b(repr(said).encode() + data, digest_size=8).digest(), "big")
+
+
+def name_of(images: Images, source: str, index: int) -> str:
+    """What a person finds an image by."""
     return images.name_of(index) if isinstance(images, NamedImages) else f"image {index} of the {source} split"

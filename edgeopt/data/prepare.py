@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from edgeopt.cores import usable_cores
-from edgeopt.data.cache import DESCRIPTION, OpenRaw, keep_found, split_file
+from edgeopt.data.cache import DESCRIPTION, KnownImages, OpenRaw, keep_found, split_file
 from edgeopt.data.depth import deduced_bits
 from edgeopt.data.facts import PreparedData, SplitFacts
-from edgeopt.data.images import read_pixels
+from edgeopt.data.images import NamedImages, name_of, read_known, read_pixels
 from edgeopt.data.splits import SPLITS, Drawing, Drawn, draw
-from edgeopt.errors import DataChangedError, DataError, Problem
+from edgeopt.errors import DataChangedError, DataError, Problem, printable
 from edgeopt.fingerprint import digest
 from edgeopt.options import DatasetOptions
 from edgeopt.preprocessing import GREY_BITS, Preprocessing
@@ -77,10 +77,18 @@ def prepare(
     total = sum(len(drawing) for drawing in drawn.splits.values())
     with progress.bar("reading images", total) as bar, ThreadPoolExecutor(_threads()) as pool:
         stored = {
-            name: _store(reader.read(drawing, pool, bar), name, drawing, preprocessing.image_size, folder, cache_bytes)
+            name: _store(
+                reader.read(drawing, pool, bar, known=name == "test"),
+                name,
+                drawing,
+                preprocessing.image_size,
+                folder,
+                cache_bytes,
+            )
             for name, drawing in drawn.splits.items()
         }
     _check_whole(stored, drawn.classes, reader.skipped)
+    _known(raw, drawn.splits["test"], stored["test"]).write(folder)
     fingerprint = digest(
         [
             drawn.classes,
@@ -142,11 +150,17 @@ def prepare_found(
 
 @dataclass(frozen=True, eq=False)
 class _Stored:
-    """What stands on disk of one split, and a hash of each of its images."""
+    """What stands on disk of one split, and a hash of each of its images.
+
+    `kept` are the places in the drawing of those that could be read, and `known` the digests of these before
+    preprocessing, where they were asked for.
+    """
 
     source: str
     labels: Labels
     hashes: tuple[bytes, ...]
+    kept: tuple[int, ...]
+    known: tuple[int, ...]
     cached: bool
     bytes: int
 
@@ -164,6 +178,27 @@ class _Stored:
         return SplitFacts(len(self.labels), per_class, self.cached, self.bytes)
 
 
+def _known(raw: RawDataset, drawing: Drawing, stored: _Stored) -> KnownImages:
+    """By what the images of a split are known again."""
+    images = raw.splits[drawing.source]
+    names: tuple[str, ...] = ()
+    if isinstance(images, NamedImages):
+        places = (int(drawing.indices[position]) for position in stored.kept)
+        names = tuple(printable(name_of(images, drawing.source, place)) for place in places)
+    return KnownImages(np.array(stored.known, dtype=np.uint64), names)
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """An image that was read: its place in the drawing, its pixels (image_size, image_size, 3), and the digest of it
+    before preprocessing, 0 where nobody asked.
+    """
+
+    position: int
+    pixels: Pixels
+    known: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class _Reader:
     """Reads drawn images in order, several at a time; `skipped` collects those that cannot be read."""
@@ -173,21 +208,24 @@ class _Reader:
     skip: bool
     skipped: list[str] = field(default_factory=list)
 
-    def read(self, drawing: Drawing, pool: ThreadPoolExecutor, bar: Bar) -> Iterator[tuple[int, Pixels]]:
-        """Position in the drawing and pixels (image_size, image_size, 3) of each readable image."""
+    def read(self, drawing: Drawing, pool: ThreadPoolExecutor, bar: Bar, *, known: bool) -> Iterator[_Read]:
+        """Each readable image of the drawing; `known` asks for digests."""
         images = self.raw.splits[drawing.source]
 
-        def attempt(position: int) -> Pixels | DataError:
+        def attempt(position: int) -> _Read | DataError:
+            place = drawing.source, int(drawing.indices[position]), self.preprocessing
             try:
-                return read_pixels(images, drawing.source, int(drawing.indices[position]), self.preprocessing)
+                if known:
+                    return _Read(position, *read_known(images, *place))
+                return _Read(position, read_pixels(images, *place))
             except DataError as error:
                 return error
 
         for start in range(0, len(drawing), _CHUNK):
             positions = range(start, min(start + _CHUNK, len(drawing)))
-            for position, result in zip(positions, pool.map(attempt, positions), strict=True):
+            for result in pool.map(attempt, positions):
                 if not isinstance(result, DataError):
-                    yield position, result
+                    yield result
                 elif self.skip and not isinstance(result, DataChangedError):
                     self.skipped.append(result.problems[0].message)
                 else:
@@ -196,30 +234,31 @@ class _Reader:
             bar.advance(len(positions))
 
 
-def _store(
-    images: Iterator[tuple[int, Pixels]], name: str, drawing: Drawing, size: int, folder: Path, cache_bytes: int
-) -> _Stored:
+def _store(images: Iterator[_Read], name: str, drawing: Drawing, size: int, folder: Path, cache_bytes: int) -> _Stored:
     """Writes labels, indices and, where they fit, pixels of one split."""
     cached = len(drawing) * size * size * 3 <= cache_bytes
     file = split_file(folder, name, "pixels")
     kept: list[int] = []
+    known: list[int] = []
     hashes: list[bytes] = []
     # written, not mapped: on a full disk a write is an error, and a mapped page kills the process
     with file.open("wb") if cached else nullcontext() as stream:
         if stream:
             _write_header(stream, (len(drawing), size, size, 3))
-        for position, pixels in images:
-            data = pixels.tobytes()
+        for image in images:
+            data = image.pixels.tobytes()
             if stream:
                 stream.write(data)
-            kept.append(position)
+            kept.append(image.position)
+            known.append(image.known)
             hashes.append(hashlib.blake2b(data, digest_size=16).digest())
         if stream:
             _write_header(stream, (len(kept), size, size, 3))  # some may have been skipped
     labels = drawing.labels[kept]
     np.save(split_file(folder, name, "labels"), labels)
     np.save(split_file(folder, name, "indices"), drawing.indices[kept])
-    return _Stored(drawing.source, labels, tuple(hashes), cached, file.stat().st_size if cached else 0)
+    size_bytes = file.stat().st_size if cached else 0
+    return _Stored(drawing.source, labels, tuple(hashes), tuple(kept), tuple(known), cached, size_bytes)
 
 
 def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:

@@ -96,7 +96,7 @@ def fill(folder: RunFolder, results: Results, failures: Collection[str], held_to
             folder.place(stored / name, f"{beside}/{name}")
         folder.write(f"{beside}/card.json", _named_card(stored / "card.json", results.plan.recipe.name))
     report = results.folder("report")
-    for name in ("report.json", "report.html"):
+    for name in ("report.json", "report.html", "answers.npz"):
         folder.place(report / name, name)
     if held_to:
         folder.keep(lock.FILE)

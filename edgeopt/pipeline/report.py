@@ -15,6 +15,7 @@ import numpy as np
 
 from edgeopt._version import __version__
 from edgeopt.cores import usable_cores
+from edgeopt.data.cache import KnownImages
 from edgeopt.measure.answers import Verification, batch_warnings
 from edgeopt.networks.saved import load_outline
 from edgeopt.pipeline.results import Results
@@ -23,6 +24,7 @@ from edgeopt.recipe.notes import notes
 from edgeopt.recipe.plan import Plan, PlannedExport, StageKind
 from edgeopt.report.answers import has_answers, shown_file
 from edgeopt.report.gates import judge
+from edgeopt.report.kept_answers import KeptAnswers
 from edgeopt.report.samples import choose_samples
 from edgeopt.report.schema import (
     DatasetSummary,
@@ -86,6 +88,18 @@ def build_report(results: Results, failures: Mapping[str, str], labels: Labels, 
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         float_model=plan.float_stage.key if plan.framework == TORCH else "",
     )
+
+
+def kept_answers(results: Results, report: Report, labels: Labels) -> KeptAnswers:
+    """What each file that answered took each test image for; `labels` are those of the test split, int64 (n,)."""
+    answered = {row.file for row in report.rows if has_answers(row)}
+    known = KnownImages.read(results.folder("data"))
+    answers = {
+        planned.file: np.load(results.folder(planned.verify_stage) / "logits.npy").argmax(axis=1)
+        for planned in results.plan.exports
+        if planned.file in answered
+    }
+    return KeptAnswers(report.dataset.classes, known.digests, labels, answers, known.names)
 
 
 def shown_images(report: Report, pixels: Callable[[list[int]], NDArray[np.uint8]]) -> dict[int, NDArray[np.uint8]]:

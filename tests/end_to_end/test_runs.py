@@ -56,6 +56,7 @@ def stage_folders(folder: Path) -> dict[Path, int]:
 def test_what_a_run_leaves_behind(finished: RunResult) -> None:
     made = {file.relative_to(finished.folder).as_posix() for file in finished.folder.rglob("*") if file.is_file()}
     assert made == {
+        "answers.npz",
         "log.txt",
         "lock.toml",
         "run.json",
