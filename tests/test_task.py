@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edgeopt.measure.answers import rounding_step
 from edgeopt.tasks import TASKS
 from edgeopt.tasks.classification import softmax
+from edgeopt.tasks.guessing import GuessKind, guess_in, guess_of
 from edgeopt.tasks.statistics import mcnemar, wilson_interval
 
 TASK = TASKS["classification"]
@@ -86,3 +87,37 @@ def test_loss_is_cross_entropy_with_smoothing() -> None:
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
     assert torch.equal(TASK.loss(logits, labels, 0.1), expected)
+
+
+# ---- guesses -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("right", "asked", "only", "kind"),
+    [
+        (57, (3, 57), 1, GuessKind.ONE_CLASS),
+        (57, (3, 57), None, GuessKind.MOST_FREQUENT),
+        (22, (20, 20, 20), None, GuessKind.CHANCE),
+        (58, (3, 57), None, None),
+        (45, (20, 20, 20), None, None),
+        (60, (0, 60), 1, None),
+        (0, (0, 0), None, None),
+    ],
+)
+def test_what_a_guess_is(right: int, asked: tuple[int, ...], only: int | None, kind: GuessKind | None) -> None:
+    found = guess_of(right, asked, "abc"[: len(asked)], only)
+    assert (found.kind if found else None) is kind
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(2, 5), st.integers(0, 1000))
+def test_a_constant_answer_is_a_guess_whatever_it_names(count: int, more: int, classes: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    labels = np.concatenate([np.repeat(np.arange(classes), count), np.zeros(more, dtype=np.int64)])
+    named = int(random.integers(classes))
+    logits = np.eye(classes, dtype=np.float32)[np.full(len(labels), named)]
+    names = [f"class {index}" for index in range(classes)]
+    found = guess_in(logits, labels, names)
+    assert found is not None
+    assert found.told("test images") == f"answers 'class {named}' for all of {len(labels)} test images"
+    assert guess_of(found.right, np.bincount(labels).tolist(), names) is not None  # answers alone were not needed
+    assert guess_in(np.eye(classes, dtype=np.float32)[labels], labels, names) is None or len(labels) < 12

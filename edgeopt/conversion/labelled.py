@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.report import figures
 from edgeopt.tasks.base import Score, Task
+from edgeopt.tasks.guessing import guess_in
 from edgeopt.tasks.statistics import Paired
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Answered:
 def answered(task: Task, logits: Logits, labels: Labels, names: tuple[str, ...]) -> Answered:
     """Judges logits, float32 (n, outputs), against labels, int64 (n,), which are positions of outputs."""
     score = task.score(logits, labels)
-    return Answered(score, _doubt(score, logits.argmax(axis=1), labels, names))
+    guess = guess_in(logits, labels, names)
+    return Answered(score, guess.told() if guess else "")
 
 
 def guessing(labels: Labels) -> float:
@@ -84,25 +86,6 @@ def guessing(labels: Labels) -> float:
     import numpy as np  # as above
 
     return 1 / max(1, len(np.unique(labels)))
-
-
-def _doubt(score: Score, given: Labels, labels: Labels, names: tuple[str, ...]) -> str:
-    import numpy as np  # as above
-
-    asked, counts = np.unique(labels, return_counts=True)
-    if len(asked) < 2:  # images of one class tell nothing apart
-        return ""
-    only = np.unique(given)
-    if len(only) == 1:
-        return f"gives one class, {names[only[0]]!r}, for all of {len(labels)} images"
-    right = f"is right for {figures.percent(score.value)} of {len(labels)} images"
-    if score.interval[0] <= guessing(labels):
-        return f"{right}, no better than guessing among {len(asked)} classes"
-    largest = counts.max() / len(labels)
-    if score.value <= largest:
-        frequent = names[asked[counts.argmax()]]
-        return f"{right}, no better than naming {frequent!r}, the most frequent class, for each"
-    return ""
 
 
 @dataclass(frozen=True)

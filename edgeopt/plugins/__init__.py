@@ -58,7 +58,7 @@ from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.plugins.use import AsTable, Use
 from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edgeopt.progress import Bar, Progress, Silent
-from edgeopt.tasks import TASKS, Classification, Paired, Prediction, Score, Task, wilson_interval
+from edgeopt.tasks import TASKS, Classification, Guess, Paired, Prediction, Score, Task, guess_in, wilson_interval
 from edgeopt.toml_lines import key_lines, toml_mistake
 from edgeopt.types import (
     TORCH,
@@ -123,6 +123,7 @@ __all__ = [
     "Form",
     "FoundData",
     "FunctionChangedError",
+    "Guess",
     "Images",
     "InputKind",
     "Json",
@@ -171,6 +172,7 @@ __all__ = [
     "digest",
     "files_fingerprint",
     "first_line",
+    "guess_in",
     "hookimpl",
     "installed_version",
     "key_lines",

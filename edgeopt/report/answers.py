@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeopt.report.schema import ClassScore, Row
+from edgeopt.tasks.guessing import Guess, guess_of
 from edgeopt.types import Role
 
 
@@ -20,18 +21,20 @@ def shown_file(rows: Sequence[Row]) -> Row | None:
     return next(iter(reversed(optimized or answered)), None)
 
 
-def only_answer(row: Row) -> str | None:
-    """The class that a file gives for every test image, where these are of several classes; None for any other file."""
-    given = [score.name for score in row.per_class if score.precision is not None]
-    asked = [score for score in row.per_class if score.support]
-    return given[0] if len(given) == 1 and len(asked) > 1 else None
+def guess_in_row(row: Row) -> Guess | None:
+    """In what way the answers of a file to the test split are no more than a guess; None where they are more, or there
+    are none.
+    """
+    if row.test_accuracy is None:
+        return None
+    asked = [score.support for score in row.per_class]
+    given = [index for index, score in enumerate(row.per_class) if score.precision is not None]
+    names = [score.name for score in row.per_class]
+    only = given[0] if len(given) == 1 else None
+    right = sum(round((score.recall or 0.0) * score.support) for score in row.per_class)
+    return guess_of(right, asked, names, only)
 
 
 def never_recognized(row: Row) -> tuple[ClassScore, ...]:
     """The classes with test images of which a file recognized none."""
     return tuple(score for score in row.per_class if score.support and not score.recall)
-
-
-def most_frequent(row: Row) -> ClassScore | None:
-    """The class with the most test images."""
-    return max(row.per_class, key=lambda score: score.support, default=None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgeopt.report import figures
-from edgeopt.report.answers import has_answers, most_frequent, never_recognized, only_answer
+from edgeopt.report.answers import guess_in_row, has_answers, never_recognized
 from edgeopt.report.compare import Comparison, compare, noise, title
 from edgeopt.report.schema import ClassScore, Row
 from edgeopt.report.training import Training, training_of
+from edgeopt.tasks.guessing import GuessKind
 from edgeopt.types import PassRecord, Role
 
 SMOKE = (
@@ -62,21 +63,18 @@ def _sentences(rows: Sequence[Row], passes: Sequence[PassRecord], training: Trai
 
 
 def _worthless_answers(rows: Sequence[Row]) -> Iterator[str]:
-    """Files that name one class for everything, that are no better than that, or that never recognize a class."""
+    """Files whose answers are no more than a guess, or that never recognize a class."""
     missed: dict[tuple[ClassScore, ...], list[str]] = {}
     for row in filter(has_answers, rows):
-        name, largest = f"{title(row)} ({row.role})", most_frequent(row)
-        if (answer := only_answer(row)) is not None:
+        name, guess = f"{title(row)} ({row.role})", guess_in_row(row)
+        if guess is not None and guess.kind is GuessKind.ONE_CLASS:
             yield (
-                f"{name} answers {answer} for every test image: it tells nothing apart, and no gate is passed by its "
+                f"{name} {guess.told('test images')}: it tells nothing apart, and no gate is passed by its "
                 f"{figures.percent(row.test_accuracy)} of right answers."
             )
             continue
-        if largest is not None and (row.test_accuracy or 0.0) <= largest.support / _images(row) and _classes(row) > 1:
-            yield (
-                f"{name} is no better than naming {largest.name}, the most frequent class, for every test image, "
-                f"which is right for {figures.percent(largest.support / _images(row))}."
-            )
+        if guess is not None:
+            yield f"{name} {guess.told('test images')}."
         if classes := never_recognized(row):
             missed.setdefault(classes, []).append(name)
     for classes, names in missed.items():
@@ -95,11 +93,6 @@ def _about_training(training: Training) -> Iterator[str]:
 
 def _images(row: Row) -> int:
     return sum(score.support for score in row.per_class)
-
-
-def _classes(row: Row) -> int:
-    """How many classes have test images."""
-    return sum(score.support > 0 for score in row.per_class)
 
 
 def _test_images(count: int) -> str:

@@ -4,6 +4,7 @@ all of them by name.
 
 from edgeopt.tasks.base import Prediction, Score, Task
 from edgeopt.tasks.classification import Classification
+from edgeopt.tasks.guessing import Guess, GuessKind, guess_in, guess_of
 from edgeopt.tasks.statistics import Paired, mcnemar, paired, wilson_interval
 
 TASKS: dict[str, Task] = {"classification": Classification()}
@@ -11,10 +12,14 @@ TASKS: dict[str, Task] = {"classification": Classification()}
 __all__ = [
     "TASKS",
     "Classification",
+    "Guess",
+    "GuessKind",
     "Paired",
     "Prediction",
     "Score",
     "Task",
+    "guess_in",
+    "guess_of",
     "mcnemar",
     "paired",
     "wilson_interval",

@@ -18,7 +18,7 @@ from edgeopt_distillation.earlier_run import trained_preprocessing
 from edgeopt_distillation.options import EarlierRunOptions, TeacherOptions
 from edgeopt_distillation.teacher_input import Normalization, convert_inputs
 from edgeopt_lightning.fit.hooks import FitHooks
-from edgeopt_lightning.fit.validation import is_guessing, validation_score
+from edgeopt_lightning.fit.validation import validated
 
 _DOUBT = "; if weights were trained with another mean and std, set teacher_mean and teacher_std"
 
@@ -71,22 +71,19 @@ def load_teacher(
     known = normalization or _known_normalization(teacher)
     converted = convert_inputs(module, known, context.data.preprocessing) if known else ""
     _require_classes(name, module, built.classes, context)
-    score = validation_score(module, task, context)
+    answers = validated(module, task, context)
     warnings = tuple(f"teacher: {warning}" for record in built.history for warning in record.warnings)
     if converted:
         warnings = ()  # a model's own warning says that its normalization is another: it is no longer
     doubt = "" if known or not isinstance(teacher, Use) else _DOUBT
-    if is_guessing(score, context.data.validation.labels[: score.count], len(context.data.classes)):
-        problem = (
-            f"teacher {name} has an {task.metric} of {score.value:.1%} on {score.count} validation images of "
-            f"{len(context.data.classes)} classes, which is no better than guessing"
-        )
+    if answers.guess:
+        problem = f"teacher {name} {answers.guess.told('validation images')}"
         if context.budget.batches is None:
             hint = "give it weights that were trained on these classes, or train it in a recipe and name that run"
             hint += doubt
             raise TrainingError(Problem(problem, hint, option="teacher"))
         warnings = (*warnings, problem)
-    return Teacher(module, name, score, warnings, doubt, converted)
+    return Teacher(module, name, answers.score, warnings, doubt, converted)
 
 
 def _known_normalization(teacher: Use[ModelPlugin] | Literal["float"]) -> Normalization | None:

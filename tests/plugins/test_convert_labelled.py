@@ -110,7 +110,7 @@ def test_a_network_that_wants_pixels_is_not_converted_as_if_it_did_not(folder, t
     line += ["--set", f"dataset.path={folder / 'colours'}"]
     done = edgeopt(*line, cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "model.keras gives one class, 'blue', for all of 1" in done.stderr
+    assert "model.keras answers 'blue' for all of 1" in done.stderr
     assert "right for 100.0 % of them. Nothing was written" in done.stderr
     assert "add --set source.scale=pixels" in done.stderr
     assert not (tmp_path / "model.tflite").exists()
@@ -142,7 +142,7 @@ def test_a_model_that_guesses_is_told_and_does_not_take_the_names(folder, tmp_pa
         blind[2].bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
     result = convert(request(write_pt2(tmp_path / "net.pt2", blind), folder), tmp_path / "net.onnx")
     (said,) = result.verdicts
-    assert said.startswith("net.pt2 gives one class, 'green', for all of")
+    assert said.startswith("net.pt2 answers 'green' for all of")
     assert "not trained for 'blue', 'green', 'red', which are not written into the file" in said
     assert card_of(result.path)["classes"] == ["0", "1", "2"]
 
@@ -191,7 +191,9 @@ def test_a_file_that_loses_answers_is_told_and_one_that_tells_nothing_apart_is_r
     assert said.endswith("p < 0.001; this is a loss, not chance")
     assert not loss.is_spoiled
     assert LabelledAnswers(side(96, 100), side(96, 100), paired(100, 1, 1)).verdicts == ()
-    assert LabelledAnswers(side(96, 100), side(33, 100, "gives one class"), paired(100, 63, 0)).is_spoiled
+    assert LabelledAnswers(
+        side(96, 100), side(33, 100, "answers 'blue' for all of 100 images"), paired(100, 63, 0)
+    ).is_spoiled
     assert not LabelledAnswers(side(33, 100, "guesses"), side(33, 100, "guesses"), paired(100, 0, 0)).is_spoiled
 
 
@@ -203,7 +205,7 @@ def test_a_file_that_was_spoiled_is_not_written(folder, tmp_path):
     asked = ConversionRequest(
         asked.source, "onnx", ("spoil",), asked.dataset, asked.overrides, (str(tmp_path / "spoil.py"),)
     )
-    with pytest.raises(ExportError, match=r"gives one class, 'blue', for all of .* net\.pt2 is right for 100\.0 %"):
+    with pytest.raises(ExportError, match=r"answers 'blue' for all of .* net\.pt2 is right for 100\.0 %"):
         convert(asked, tmp_path / "net.onnx")
     assert not (tmp_path / "net.onnx").exists()
 

@@ -145,12 +145,12 @@ def majority(role: Role, right: int = 57, wrong: int = 3) -> Row:
 def test_a_file_that_always_names_the_most_frequent_class_is_told_first_and_passes_no_gate() -> None:
     rows = (majority(Role.BASELINE), majority(Role.OPTIMIZED))
     sentences = verdicts(rows)
-    assert "executorch float32 (baseline) answers ok for every test image" in sentences[0]
-    assert "executorch int8 (optimized) answers ok for every test image" in sentences[1]
+    assert "executorch float32 (baseline) answers 'ok' for all of 60 test images" in sentences[0]
+    assert "executorch int8 (optimized) answers 'ok' for all of 60 test images" in sentences[1]
     results = judge(Gates(accuracy=0.9, agreement=0.5, size_ratio=0.1), rows, PROGRAMS)
     assert len(results) == 4 and not any(result.passed for result in results)
     assert results[0].figure == 0.95
-    assert "was missed: 95.00 % (limit ≥ 90.00 %; it answers ok for every image)" in results[0].message
+    assert "was missed: 95.00 % (limit ≥ 90.00 %; it answers 'ok' for all of 60 test images)" in results[0].message
 
 
 def test_a_class_of_which_nothing_is_recognized_is_named() -> None:
@@ -168,8 +168,18 @@ def test_an_accuracy_that_the_most_frequent_class_reaches_is_told() -> None:
     row = replace(
         make_row(), test_accuracy=54 / 60, confusion=confusion, per_class=class_scores(("defect", "ok"), confusion)
     )
-    assert "no better than naming ok, the most frequent class" in told((row,))
+    assert "is right for 54 of 60 test images, no better than naming 'ok', the most frequent class" in told((row,))
     assert "no better" not in told(pair())
+
+
+def test_an_accuracy_that_chance_reaches_is_told() -> None:
+    """22 of 60 are more than the most frequent class gives, and no more than may come of guessing."""
+    confusion = ((8, 6, 6), (6, 7, 7), (6, 7, 7))
+    row = replace(
+        make_row(), test_accuracy=22 / 60, confusion=confusion, per_class=class_scores(("a", "b", "c"), confusion)
+    )
+    assert "(optimized) is right for 22 of 60 test images, no better than guessing among 3 classes." in told((row,))
+    assert "guessing" not in told((row,), smoke=True)
 
 
 # ---- training ------------------------------------------------------------------------------------------------------

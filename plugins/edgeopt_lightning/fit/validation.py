@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgeopt.plugins import PassContext, Score, Task, TrainingData
+from edgeopt.plugins import Guess, PassContext, Score, Task, TrainingData, guess_in
 from edgeopt_lightning.fit.data import Normalize, ordered_loader
 from edgeopt_lightning.fit.devices import gather_rows, share_of_device
 
 _BATCH_SIZE = 64
 
 
-def validation_score(module: nn.Module, task: Task, context: PassContext, batch_size: int = _BATCH_SIZE) -> Score:
-    """The score of a module in evaluation mode, on the device that it would train on; it ends on the CPU."""
+@dataclass(frozen=True)
+class Validated:
+    """How a network answers the validation split, in evaluation mode: its loss and score, and in what way it guesses,
+    if it does.
+    """
+
+    loss: float
+    score: Score
+    guess: Guess | None
+
+
+def validated(module: nn.Module, task: Task, context: PassContext, batch_size: int = _BATCH_SIZE) -> Validated:
+    """Judges a module as it is, on the device that it would train on; it ends on the CPU."""
     device = training_device(context)
     logits, labels = validation_logits(module.to(device), context.data, context, batch_size, device)
     module.to("cpu")
-    return task.score(logits.numpy(), labels)
+    answers = logits.numpy()
+    return Validated(
+        float(task.loss(logits, torch.from_numpy(labels))),
+        task.score(answers, labels),
+        guess_in(answers, labels, context.data.classes),
+    )
+
+
+def validation_score(module: nn.Module, task: Task, context: PassContext, batch_size: int = _BATCH_SIZE) -> Score:
+    """The score of a module in evaluation mode, on the device that it would train on; it ends on the CPU."""
+    return validated(module, task, context, batch_size).score
 
 
 def training_device(context: PassContext) -> torch.device:
@@ -55,9 +77,3 @@ def validation_images(data: TrainingData, context: PassContext, batch_size: int)
     """How many images are validated on: in a smoke run no more than its batches hold."""
     bound = context.budget.batches
     return context.budget.of(None if bound is None else bound * batch_size, len(data.validation))
-
-
-def is_guessing(score: Score, labels: NDArray[np.int64], classes: int) -> bool:
-    """Whether a score may be that of random answers, or is one that naming the most frequent class reaches as well."""
-    most_frequent = float(np.bincount(labels).max()) / len(labels)
-    return score.value <= most_frequent or score.interval[0] <= 1 / classes

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from edgeopt.files import write_aside
@@ -19,10 +18,9 @@ from edgeopt.plugins import (
     PassContext,
     PassRecord,
     Problem,
-    Score,
     TrainingError,
 )
-from edgeopt_lightning.fit.validation import is_guessing, training_device, validation_logits
+from edgeopt_lightning.fit.validation import Validated, validated
 from edgeopt_pruning.options import PruneSearchOptions
 from edgeopt_pruning.stored_weights import with_stored_weights
 from edgeopt_pruning.structured.budget import ChannelBudget, budget_of, require_reached
@@ -87,8 +85,8 @@ def prune_search(state: ModelState, options: PruneSearchOptions, context: PassCo
     recovery = Recovery.of(state, options, context)
     example = example_of(state, context)
     before, widths = cost_of(layers_of(module, example), {}), widths_of(module)
-    trial, score = _try(copy_module(module), 0, state, options, context)
-    warnings = (*stored, *_require_knowledge(score, state, context))
+    trial, answers = _try(copy_module(module), 0, state, options, context)
+    warnings = (*stored, *_require_knowledge(answers, context))
     found = _search(module, example, trial, state, options, context)
     step = recovery.after(module, found.removal, SEARCH)
     metric = state.task.metric
@@ -102,7 +100,7 @@ def prune_search(state: ModelState, options: PruneSearchOptions, context: PassCo
             else f"fall of the validation {metric}",
             "groups": len(found.trials),
             "trials": sum(map(len, found.trials.values())),
-            f"validation_{metric}_before": score.value,
+            f"validation_{metric}_before": answers.score.value,
             f"validation_{metric}_before_recovery": step.accuracy_before_recovery,
             "channels_removed": sum(map(len, found.removal.values())),
             "layers_changed": {
@@ -198,10 +196,10 @@ def _trials(
                     break
                 narrower = copy_module(module)
                 remove(narrower, example, removal)
-                trial, score = _try(narrower, units, state, options, context)
+                trial, answers = _try(narrower, units, state, options, context)
                 known.append([trial.units, trial.loss, trial.metric])
                 write_aside(file, json.dumps(done))
-                bar.say(f"{name}: {units} of {each.group.units}, {state.task.metric} {score.value:.1%}")
+                bar.say(f"{name}: {units} of {each.group.units}, {state.task.metric} {answers.score.value:.1%}")
                 bar.advance()
     return {
         name: tuple(Trial(int(units), loss, metric) for units, loss, metric in known)
@@ -219,13 +217,11 @@ def _widths(each: Ranked, rules: Rules, levels: Sequence[float]) -> list[int]:
 
 def _try(
     module: nn.Module, units: int, state: ModelState, options: PruneSearchOptions, context: PassContext
-) -> tuple[Trial, Score]:
+) -> tuple[Trial, Validated]:
     """How `module` validates; leaves it with BatchNorm statistics that were collected anew."""
     reestimate_batch_norm(module, state, context, options.statistics_images, options.batch_size)
-    device = training_device(context)
-    logits, labels = validation_logits(module.to(device), context.data, context, options.batch_size, device)
-    score = state.task.score(logits.numpy(), labels)
-    return Trial(units, float(state.task.loss(logits, torch.from_numpy(labels))), score.value), score
+    answers = validated(module, state.task, context, options.batch_size)
+    return Trial(units, answers.loss, answers.score.value), answers
 
 
 def _sensitivity(whole: Trial, trials: Sequence[Trial], units: int, options: PruneSearchOptions) -> Sensitivity:
@@ -235,17 +231,11 @@ def _sensitivity(whole: Trial, trials: Sequence[Trial], units: int, options: Pru
     )
 
 
-def _require_knowledge(score: Score, state: ModelState, context: PassContext) -> tuple[str, ...]:
+def _require_knowledge(answers: Validated, context: PassContext) -> tuple[str, ...]:
     """Raises `TrainingError` for a model that guesses, whose scores tell nothing; in a smoke run that is a warning."""
-    labels = context.data.validation.labels[: score.count]
-    if not is_guessing(score, labels, len(state.classes)):
+    if answers.guess is None:
         return ()
-    low, high = score.interval
-    problem = (
-        f"the model has an {state.task.metric} of {score.value:.1%} (95 % interval {low:.1%} to {high:.1%}) on "
-        "validation, which "
-        f"is no better than guessing one of {len(state.classes)} classes: there is nothing to search by"
-    )
+    problem = f"the model {answers.guess.told('validation images')}: there is nothing to search by"
     if context.budget.batches is None:
         raise TrainingError(Problem(problem, "put a pass that trains, such as 'train', before prune-search"))
     return (problem,)
