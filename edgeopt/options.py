@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -180,6 +181,13 @@ class TrainerSettings(Options):
         return self
 
 
+class Protocol(StrEnum):
+    """By which rule latency is measured."""
+
+    CALLS = "calls"
+    SINGLE_STREAM = "single-stream"
+
+
 class MeasureSettings(Options):
     """How latency is measured: the `[measure]` table."""
 
@@ -195,6 +203,11 @@ class MeasureSettings(Options):
     )
     warmup: int = Field(10, ge=1, le=10_000, description="calls before the first that counts, for each file")
     runs: int = Field(100, ge=5, le=100_000, description="calls that count, for each file")
+    protocol: Protocol = Field(
+        Protocol.CALLS,
+        description='"calls": as many calls as `runs` says; "single-stream": at least 1,024 calls and 60 s for each '
+        "file, as MLPerf asks for, whose figure is the p90",
+    )
     timeout_s: float = Field(
         600.0,
         gt=0,
@@ -205,6 +218,12 @@ class MeasureSettings(Options):
     rounds: int = Field(
         5, ge=1, le=1000, description="turns in which the files are measured, so that drift meets all alike"
     )
+
+    @model_validator(mode="after")
+    def _one_image_a_query(self) -> MeasureSettings:
+        if self.protocol is Protocol.SINGLE_STREAM and self.batch_size != 1:
+            raise ValueError(f'protocol = "single-stream" has one image a call, and batch_size is {self.batch_size}')
+        return self
 
 
 class Gates(Options):

@@ -100,7 +100,7 @@ def test_a_predictor_without_close_and_one_whose_call_fails(registry):
     npz = registry.get(ExporterPlugin, "npz")
     plugin = dataclasses.replace(npz, open=lambda path, threads: Failing())
     with pytest.raises(ZeroDivisionError):
-        serve(plugin, Path("x"), np.zeros((1, 3)), 1, 1, iter([]), lambda event: None)
+        serve(plugin, Path("x"), np.zeros((1, 3)), 1, 1, iter(["open"]), lambda event: None)
     assert events == ["closed"]
     bare = dataclasses.replace(npz, open=lambda path, threads: object())
     with bare.opened(Path("x"), 1) as predictor:

@@ -11,28 +11,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeopt.measure import latency as measure
-from edgeopt.measure.latency import serve, summarize, turns
-from edgeopt.options import MeasureSettings, Options
+from edgeopt.measure.latency import Start, serve, summarize, turns
+from edgeopt.options import MeasureSettings, Options, Protocol
 from edgeopt.plugins.declarations import ExporterPlugin
 
 
 @given(st.lists(st.floats(0.001, 1e4), min_size=2, max_size=300))
 def test_figures_are_those_of_numpy(times: list[float]) -> None:
     turns_ms = [times[:5], times[5:]] if len(times) > 5 else [times]
-    figures = summarize(turns_ms, MeasureSettings(threads=2, warmup=3))
+    figures = summarize(turns_ms, MeasureSettings(threads=2, warmup=3, batch_size=4), Start(30.0, 5.0))
     assert figures.turns == pytest.approx(tuple(np.median(turn) for turn in turns_ms))
     assert figures.p50 == pytest.approx(np.percentile(times, 50))
     assert figures.p90 == pytest.approx(np.percentile(times, 90))
+    assert figures.p99 == pytest.approx(np.percentile(times, 99))
+    assert figures.images_per_s == pytest.approx(4000 * len(times) / sum(times))
+    assert (figures.load, figures.first) == (30.0, 5.0)
     assert figures.std == pytest.approx(np.std(times, ddof=1), rel=1e-6, abs=1e-9)
     assert (figures.runs, figures.threads, figures.warmup) == (len(times), 2, 3)
 
 
-@given(st.integers(1, 10_000), st.integers(1, 1000))
+@given(st.integers(5, 10_000), st.integers(1, 1000))
 def test_turns_add_up(runs: int, rounds: int) -> None:
-    dealt = turns(runs, rounds)
+    dealt = [turn.calls for turn in turns(MeasureSettings(runs=runs, rounds=rounds))]
     assert sum(dealt) == runs
     assert len(dealt) == min(runs, rounds)
     assert max(dealt) - min(dealt) <= 1
+
+
+@given(st.integers(5, 10_000), st.integers(1, 1000))
+def test_a_single_stream_has_a_minute_and_1024_calls(runs: int, rounds: int) -> None:
+    dealt = turns(MeasureSettings(runs=runs, rounds=rounds, protocol=Protocol.SINGLE_STREAM))
+    assert sum(turn.calls for turn in dealt) == max(runs, 1024)
+    assert sum(turn.seconds for turn in dealt) == pytest.approx(60.0)
+
+
+def test_a_single_stream_has_one_image_a_call() -> None:
+    with pytest.raises(ValueError, match="one image a call, and batch_size is 8"):
+        MeasureSettings(protocol=Protocol.SINGLE_STREAM, batch_size=8)
 
 
 class _Runtime:
@@ -84,8 +99,20 @@ def test_a_file_is_warm_when_its_calls_count_and_has_come_to_rest_when_it_answer
         runtime="fake",
         suffix=".fake",
     )
-    serve(exporter, Path("model.fake"), np.zeros((1, 3, 8, 8), np.float32), 1, 10, iter(["20", "7", "end"]), answer)
-    assert [each["event"] for each in answers] == ["ready", "times", "times", "memory"]
-    assert answers[1]["times_ms"] == pytest.approx([1.0] * 20)
-    assert answers[2]["times_ms"] == pytest.approx([1.0] * 7)
-    assert runtime.calls > 10 + 27 + 2 * 10
+    serve(
+        exporter,
+        Path("model.fake"),
+        np.zeros((1, 3, 8, 8), np.float32),
+        1,
+        10,
+        iter(["open", "20 0", "7 0", "5 0.5", "end"]),
+        answer,
+    )
+    here, ready, *timed, _memory = answers
+    assert [each["event"] for each in answers] == ["here", "ready", "times", "times", "times", "memory"]
+    assert here == {"event": "here"}
+    assert ready == {"event": "ready", "load_ms": pytest.approx(0.0), "first_ms": pytest.approx(5.0)}
+    assert timed[0]["times_ms"] == pytest.approx([1.0] * 20)
+    assert timed[1]["times_ms"] == pytest.approx([1.0] * 7)
+    assert timed[2]["times_ms"] == pytest.approx([1.0] * 500, abs=1e-6)
+    assert runtime.calls > 10 + 527 + 3 * 10

@@ -11,7 +11,7 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.arrays import Json
-from edgeopt.options import MeasureSettings
+from edgeopt.options import MeasureSettings, Protocol
 from edgeopt.plugins.declarations import ExporterPlugin
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgeopt.arrays import Pixels
+
+OPEN, END = "open", "end"
+"""Requests beside turns: to open the file, and that nothing more will be asked."""
 
 _WARM_S = 0.02  # of calls that do not count, at the start of a turn: the file before it has taken the caches
 _LOOK_S = 0.005  # between two looks at the processor time that this process takes
@@ -39,7 +42,9 @@ class Latency:
     """Milliseconds of a call, over `runs` calls after `warmup` calls that do not count.
 
     `turns` holds the p50 of each turn's calls. Where they are far apart, the machine changed its speed. The other files
-    of a run had the same turn right before or after.
+    of a run had the same turn right before or after. `load` is what opening the file takes, with its runtime's code in
+    memory already, and `first` the first call, while no other file loads. `images_per_s` counts the images of all
+    calls over the time of all calls. Figures that a report of an earlier version does not have are None.
     """
 
     p50: float
@@ -51,15 +56,54 @@ class Latency:
     batch_size: int = 1
     rounds: int = 1
     turns: tuple[float, ...] = ()
+    p99: float | None = None
+    load: float | None = None
+    first: float | None = None
+    images_per_s: float | None = None
 
 
-def summarize(turns_ms: Sequence[Sequence[float]], settings: MeasureSettings) -> Latency:
+@dataclass(frozen=True)
+class Start:
+    """What it takes until a file answers, ms: to open it, and to answer for the first time."""
+
+    load_ms: float
+    first_ms: float
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a file does when it is its turn: at least `calls` calls, for at least `seconds`."""
+
+    calls: int
+    seconds: float = 0.0
+
+    def to_text(self) -> str:
+        """The turn as a request to the process that has the file."""
+        return f"{self.calls} {self.seconds:g}"
+
+    @staticmethod
+    def from_text(request: str) -> Turn:
+        """Reads what `to_text` gave."""
+        calls, seconds = request.split()
+        return Turn(int(calls), float(seconds))
+
+
+PROTOCOLS: Mapping[Protocol, Turn] = {
+    Protocol.CALLS: Turn(0),
+    Protocol.SINGLE_STREAM: Turn(1024, 60.0),
+}
+"""What a file does at least, in all its turns together. Single stream is that of MLPerf Inference, whose figure is the
+p90: https://github.com/mlcommons/inference_policies/blob/master/inference_rules.adoc
+"""
+
+
+def summarize(turns_ms: Sequence[Sequence[float]], settings: MeasureSettings, start: Start) -> Latency:
     """Figures from the times of the calls in each turn, ms; needs at least two calls in all."""
     times_ms = list(chain.from_iterable(turns_ms))
-    deciles = statistics.quantiles(times_ms, n=10, method="inclusive")
+    hundredths = statistics.quantiles(times_ms, n=100, method="inclusive")
     return Latency(
         p50=statistics.median(times_ms),
-        p90=deciles[8],
+        p90=hundredths[89],
         std=statistics.stdev(times_ms),
         threads=settings.threads,
         warmup=settings.warmup,
@@ -67,13 +111,22 @@ def summarize(turns_ms: Sequence[Sequence[float]], settings: MeasureSettings) ->
         batch_size=settings.batch_size,
         rounds=settings.rounds,
         turns=tuple(statistics.median(times) for times in turns_ms),
+        p99=hundredths[98],
+        load=start.load_ms,
+        first=start.first_ms,
+        images_per_s=1e3 * settings.batch_size * len(times_ms) / sum(times_ms),
     )
 
 
-def turns(runs: int, rounds: int) -> list[int]:
-    """`runs` calls dealt out over at most `rounds` turns, as evenly as can be."""
-    rounds = min(rounds, runs)
-    return [runs // rounds + (1 if turn < runs % rounds else 0) for turn in range(rounds)]
+def turns(settings: MeasureSettings) -> list[Turn]:
+    """The calls that count and the time that they take at least, dealt out over at most `settings.rounds` turns, as
+    evenly as can be.
+    """
+    least = PROTOCOLS[settings.protocol]
+    runs = max(settings.runs, least.calls)
+    rounds = min(settings.rounds, runs)
+    calls = [runs // rounds + (1 if turn < runs % rounds else 0) for turn in range(rounds)]
+    return [Turn(each, least.seconds / rounds) for each in calls]
 
 
 def serve(
@@ -85,42 +138,63 @@ def serve(
     requests: Iterator[str],
     answer: Callable[[dict[str, Json]], None],
 ) -> None:
-    """Opens `file` and answers each request, a number of calls, with their times in ms; at the end with the peak
-    memory.
+    """Opens `file` when it is asked to, and answers each request, a `Turn`, with the times of its calls in ms; at the
+    end with the peak memory.
 
+    Before it is asked, its runtime is imported, so that the files of a run open one after the other and each in peace.
     `batch` is what the file's predictor takes: float32 (n, 3, height, width), normalized, or pixels.
     """
     for module in exporter.runtime_modules:
         import_module(module)  # so that the memory below is the file's own, not the runtime's code
+    answer({"event": "here"})
+    if next(requests).strip() != OPEN:
+        return
     gc.collect()
     before = _resident_bytes()
     _reset_peak()
+    start = time.perf_counter()
     with exporter.opened(file, threads) as predictor:
-        _answer_requests(lambda: predictor.predict(batch), warmup, requests, answer)
+        load_ms = _since_ms(start)
+        _answer_requests(lambda: predictor.predict(batch), load_ms, warmup, requests, answer)
         answer({"event": "memory", "peak_memory_bytes": max(0, _peak_bytes() - before)})
 
 
 def _answer_requests(
-    call: Callable[[], object], warmup: int, requests: Iterator[str], answer: Callable[[dict[str, Json]], None]
+    call: Callable[[], object],
+    load_ms: float,
+    warmup: int,
+    requests: Iterator[str],
+    answer: Callable[[dict[str, Json]], None],
 ) -> None:
-    for _ in range(warmup):
+    first_ms = _timed_ms(call)
+    for _ in range(warmup - 1):
         call()
     _wait_until_idle()
-    answer({"event": "ready"})
+    answer({"event": "ready", "load_ms": load_ms, "first_ms": first_ms})
     for request in requests:
-        if request.strip() == "end":
+        if request.strip() == END:
             break
+        turn = Turn.from_text(request)
         call()
         warm_until = time.perf_counter() + _WARM_S
         while time.perf_counter() < warm_until:
             call()
-        times = []
-        for _ in range(int(request)):
-            start = time.perf_counter()
-            call()
-            times.append((time.perf_counter() - start) * 1e3)
+        times: list[float] = []
+        until = time.perf_counter() + turn.seconds
+        while len(times) < turn.calls or time.perf_counter() < until:
+            times.append(_timed_ms(call))
         _wait_until_idle()
         answer({"event": "times", "times_ms": times})
+
+
+def _timed_ms(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return _since_ms(start)
+
+
+def _since_ms(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3
 
 
 def _wait_until_idle() -> None:

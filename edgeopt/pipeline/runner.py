@@ -19,13 +19,12 @@ from edgeopt.cores import usable_cores
 from edgeopt.errors import EdgeoptError, StorageError, UserError, WorkerError
 from edgeopt.files import storage_errors
 from edgeopt.json_values import to_values
-from edgeopt.measure.latency import turns
 from edgeopt.pipeline import lock, machines
 from edgeopt.pipeline.folder import RunFolder, fill
 from edgeopt.pipeline.job import HandedPlan, StagesJob, hand_over_plan, missing_stages, trunk_jobs
 from edgeopt.pipeline.results import Results
 from edgeopt.pipeline.timed_file import TimingJob
-from edgeopt.pipeline.timing import Timed, time_files
+from edgeopt.pipeline.timing import Timed, steps_of, time_files
 from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.plan import Plan, PlannedExport, Stage, StageKind, make_plan
@@ -315,7 +314,7 @@ class _Run:
     ) -> Timed:
         settings = self.plan.measure
         numbers = {each.name: each.number for each in planned}
-        steps = len(planned) * (len(turns(settings.runs, settings.rounds)) + 2)
+        steps = len(planned) * steps_of(settings)
 
         def start(name: str) -> Worker:
             job = TimingJob(handed.file, self.store.root, self.store.not_before, numbers[name])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edgeopt.errors import EdgeoptError, UserError, WorkerError
-from edgeopt.measure.latency import summarize, turns
+from edgeopt.measure.latency import END, OPEN, Start, Turn, summarize, turns
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline.results import Measured, MeasuredFile
 from edgeopt.workers.pool import Worker, Workers
@@ -23,6 +23,11 @@ class Timed:
     failures: Mapping[str, EdgeoptError] = field(default_factory=dict)
 
 
+def steps_of(settings: MeasureSettings) -> int:
+    """How often `time_files` tells of one file: when it is here, when it is open, after each turn, and at its end."""
+    return len(turns(settings)) + 3
+
+
 def time_files(
     names: list[str],
     start: Callable[[str], Worker],
@@ -32,11 +37,12 @@ def time_files(
 ) -> Timed:
     """Times the files `names`: `start` gives the process of one, and `advance` is told of each step by its name.
 
-    Every file is loaded and warm before the first call that counts. No answer is waited for longer than
-    `settings.timeout_s`.
+    Every file is loaded, one after the other, and warm before the first call that counts. No answer is waited for
+    longer than `settings.timeout_s` beyond the time that its turn takes at least.
     """
     processes: dict[str, Worker] = {}
     times: dict[str, list[list[float]]] = {name: [] for name in names}
+    starts: dict[str, Start] = {}
     memory: dict[str, int] = {}
     failures: dict[str, EdgeoptError] = {}
 
@@ -49,27 +55,33 @@ def time_files(
                 workers.give_up(processes[name])
             advance(name)
 
-    def ready(_name: str, worker: Worker) -> None:
+    def here(_name: str, worker: Worker) -> None:
         worker.event(settings.timeout_s)
 
+    def ready(name: str, worker: Worker) -> None:
+        worker.ask(OPEN)
+        event = worker.event(settings.timeout_s)
+        starts[name] = Start(event["load_ms"], event["first_ms"])
+
     def end(name: str, worker: Worker) -> None:
-        worker.ask("end")
+        worker.ask(END)
         memory[name] = worker.event(settings.timeout_s)["peak_memory_bytes"]
         workers.finish(worker, settings.timeout_s)
 
     for name in names:
         processes[name] = start(name)
+    each(here)
     each(ready)
-    for calls in turns(settings.runs, settings.rounds):
+    for dealt in turns(settings):
 
-        def turn(name: str, worker: Worker, calls: int = calls) -> None:
-            worker.ask(str(calls))
-            times[name].append(worker.event(settings.timeout_s)["times_ms"])
+        def turn(name: str, worker: Worker, dealt: Turn = dealt) -> None:
+            worker.ask(dealt.to_text())
+            times[name].append(worker.event(settings.timeout_s + dealt.seconds)["times_ms"])
 
         each(turn)
     each(end)
     files = {
-        name: MeasuredFile(summarize(values, settings), memory[name])
+        name: MeasuredFile(summarize(values, settings, starts[name]), memory[name])
         for name, values in times.items()
         if name not in failures
     }

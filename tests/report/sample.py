@@ -73,6 +73,10 @@ def latency(p50: float, spread: float = 0.05, std: float | None = None) -> Laten
         runs=100,
         batch_size=1,
         rounds=5,
+        p99=p50 * (1 + 2 * spread),
+        load=20 * p50,
+        first=3 * p50,
+        images_per_s=1000 / p50,
     )
 
 
