@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeopt._version import __version__
-from edgeopt.cores import usable_cores
 from edgeopt.data.cache import KnownImages
 from edgeopt.measure.answers import Verification, batch_warnings
 from edgeopt.networks.saved import load_outline
 from edgeopt.pipeline.results import Results
 from edgeopt.plugins.versions import versions_behind
 from edgeopt.recipe.notes import notes
-from edgeopt.recipe.plan import Plan, PlannedExport, StageKind
+from edgeopt.recipe.plan import PlannedExport, StageKind
 from edgeopt.report.answers import has_answers, shown_file
 from edgeopt.report.gates import judge
 from edgeopt.report.kept_answers import KeptAnswers
+from edgeopt.report.machine import this_machine
 from edgeopt.report.samples import choose_samples
 from edgeopt.report.schema import (
     DatasetSummary,
-    Environment,
     ProgramScore,
     RecipeSummary,
     Report,
@@ -72,7 +67,7 @@ def build_report(results: Results, failures: Mapping[str, str], labels: Labels, 
             resolved=plan.resolved(),
         ),
         dataset=_dataset(results),
-        environment=_environment(plan),
+        environment=this_machine(versions_behind(plan.uses, plan.framework)),
         rows=rows,
         programs=programs,
         passes=passes,
@@ -287,51 +282,3 @@ def _stage_records(results: Results, failures: Mapping[str, str]) -> Iterable[St
         if stage.kind is StageKind.MEASURE and len(failures) == len(plan.exports):
             continue
         yield StageRecord(stage.name, stage.label, results.find(stage.name).seconds)
-
-
-def _environment(plan: Plan) -> Environment:
-    return Environment(
-        python=platform.python_version(),
-        platform=platform.platform(),
-        machine=platform.machine(),
-        processor=_processor(),
-        cores=usable_cores(),
-        memory_bytes=_memory_bytes(),
-        versions={
-            name: version for name, version in versions_behind(plan.uses, plan.framework).items() if name != "python"
-        },
-        commit=_commit(),
-    )
-
-
-def _commit() -> str | None:
-    """The commit of edgeopt's own checkout, with "+" where files differ from it; None where it is
-    installed otherwise.
-    """
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    git = ["git", "-C", str(root)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("+" if changes.stdout.strip() else "")
-
-
-def _processor() -> str:
-    """The processor's name, as far as the system tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):  # not every system counts its pages
-        return None

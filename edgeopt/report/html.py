@@ -19,6 +19,7 @@ from edgeopt.report import figures, plots
 from edgeopt.report.answers import shown_file
 from edgeopt.report.compare import Comparison, compare, comparisons, title
 from edgeopt.report.confusion import condense, worst_pairs
+from edgeopt.report.drawing import Plot
 from edgeopt.report.schema import Report, Row, Sample
 from edgeopt.report.verdicts import SMOKE
 from edgeopt.types import PassRecord, Role
@@ -58,7 +59,7 @@ class _Shown:
 @dataclass(frozen=True)
 class _Pass:
     record: PassRecord
-    plots: tuple[plots.Plot, ...]
+    plots: tuple[Plot, ...]
 
 
 def render_html(report: Report, images: Mapping[int, Pixels] | None = None, recipe_text: str = "") -> str:

@@ -1,78 +1,24 @@
-"""Plots as SVG text for the page: their colours are the page's, so that they follow it into the dark.
-
-matplotlib is imported here, at the top: whoever imports this module draws.
-"""
+"""The plots of a report's page: accuracy against latency, and the curves of trainings."""
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from edgeopt.report import figures
 from edgeopt.report.compare import Comparison
+from edgeopt.report.drawing import FLOAT, INK, OPTIMIZED, QUIET, SERIES, Plot, as_svg, empty_axes, styled
 from edgeopt.report.schema import Row
 from edgeopt.types import Curve, PassRecord, Role
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Colours that no plot uses otherwise; each becomes a custom property of the page.
-INK, QUIET, LINE, FLOAT, OPTIMIZED, THIRD, FOURTH = (f"#0100{number:02x}" for number in range(1, 8))
-_PROPERTIES = {
-    INK: "--ink",
-    QUIET: "--quiet",
-    LINE: "--line",
-    FLOAT: "--float",
-    OPTIMIZED: "--optimized",
-    THIRD: "--third",
-    FOURTH: "--fourth",
-}
-_SERIES = (OPTIMIZED, FLOAT, THIRD, FOURTH)
-_MOST_SERIES = len(_SERIES)
+_MOST_SERIES = len(SERIES)
 _DIGIT = 6.4  # px that a digit of an axis takes at most
 _LABEL_ROOM = 12.0  # px beside the digits
-
-_STYLE = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": LINE,
-    "axes.grid": True,
-    "axes.labelcolor": QUIET,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.dpi": 72,  # that of SVG, so that a pixel is a point
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "font.size": 10,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.labelcolor": QUIET,
-    "svg.fonttype": "none",
-    "text.color": INK,
-    "text.parse_math": False,  # a class may be called "$5$"
-    "xtick.color": LINE,
-    "ytick.color": LINE,
-    "xtick.labelcolor": QUIET,
-    "ytick.labelcolor": QUIET,
-}
-
-
-@dataclass(frozen=True)
-class Plot:
-    """An SVG element, a title and the text that stands for it where it cannot be seen."""
-
-    svg: str
-    title: str
-    description: str
 
 
 def trade_off(rows: Sequence[Row], pairs: Sequence[Comparison]) -> Plot | None:
@@ -82,8 +28,8 @@ def trade_off(rows: Sequence[Row], pairs: Sequence[Comparison]) -> Plot | None:
     drawn = [row for row in rows if _place(row)]
     if len(drawn) < 2:
         return None  # there is nothing to trade
-    with _styled("trade-off"):
-        axes, figure = _axes((6.6, 3.8), left=0.115)
+    with styled("trade-off"):
+        axes, figure = empty_axes((6.6, 3.8), left=0.115)
         largest = max(row.size_bytes or 0 for row in drawn)
         for row in drawn:
             _draw_file(axes, row, largest)
@@ -96,7 +42,7 @@ def trade_off(rows: Sequence[Row], pairs: Sequence[Comparison]) -> Plot | None:
         _label_files(axes, drawn, pairs)
         axes.set_xlabel("p50 latency, ms (left is faster)")
         axes.set_ylabel("test accuracy, %")
-        svg = _svg(figure, "trade-off")
+        svg = as_svg(figure, "trade-off")
     told = "; ".join(
         f"{row.export} {row.precision}: {figures.percent(row.test_accuracy)} at "
         f"{figures.milliseconds(row.latency_ms.p50)}, {figures.size(row.size_bytes)}"
@@ -126,9 +72,9 @@ def training_curves(record: PassRecord, number: int) -> tuple[Plot, ...]:
 
 
 def _curve_plot(owner: str, y_label: str, x_label: str, curves: Sequence[Curve], identity: str) -> Plot:
-    with _styled(identity):
-        axes, figure = _axes((4.4, 2.4), left=0.14)
-        for color, curve in zip(_SERIES, curves, strict=False):
+    with styled(identity):
+        axes, figure = empty_axes((4.4, 2.4), left=0.14)
+        for color, curve in zip(SERIES, curves, strict=False):
             marker = "o" if len(curve.x) <= 12 else ""
             axes.plot(curve.x, curve.y, color=color, linewidth=1.6, marker=marker, markersize=3.5, label=curve.name)
         axes.set_xlabel(x_label)
@@ -147,7 +93,7 @@ def _curve_plot(owner: str, y_label: str, x_label: str, curves: Sequence[Curve],
         figure.subplots_adjust(left=max(0.14, (longest * _DIGIT + _LABEL_ROOM) / (4.4 * 72)))
         if len(curves) > 1:
             axes.legend(fontsize=9)
-        svg = _svg(figure, identity)
+        svg = as_svg(figure, identity)
     ends = "; ".join(f"{curve.name} from {curve.y[0]:.4g} to {curve.y[-1]:.4g}" for curve in curves)
     title = f"{y_label} ({curves[0].name})" if len(curves) == 1 and curves[0].name != y_label else y_label
     return Plot(svg, title, f"{owner}, {y_label} by {x_label}: {ends}")
@@ -241,41 +187,3 @@ def _distance(one: _Box, other: _Box) -> float:
     across = max(0.0, one[0] - other[2], other[0] - one[2])
     up = max(0.0, one[1] - other[3], other[1] - one[3])
     return float((across**2 + up**2) ** 0.5)
-
-
-# ---- SVG -----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _styled(identity: str) -> Iterator[None]:
-    """The page's settings for matplotlib; `identity` makes identifiers repeatable and the plot's own."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": identity}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser has the fonts
-        yield
-
-
-def _axes(inches: tuple[float, float], left: float) -> tuple[Axes, Figure]:
-    """Empty axes of a size; margins are fixed, for measuring every text first takes longer than drawing."""
-    figure = Figure(figsize=inches)
-    axes = figure.subplots()
-    figure.subplots_adjust(left=left, right=0.98, top=0.96, bottom=0.48 / inches[1])
-    return axes, figure
-
-
-def _svg(figure: Figure, identity: str) -> str:
-    """The figure as an SVG element that lives inside a page: no prologue, own identifiers, the page's colours and
-    fonts.
-    """
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)  # it would style the whole page
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)
-    text = re.sub(r'\bid="', f'id="{identity}-', text)
-    text = text.replace('xlink:href="#', f'href="#{identity}-').replace("url(#", f"url(#{identity}-")
-    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
-    for color, name in _PROPERTIES.items():
-        text = text.replace(color, f"var({name})")
-    return text
