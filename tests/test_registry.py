@@ -210,6 +210,28 @@ def test_a_bug_in_what_a_plugin_checks_names_the_plugin(plugin_file, tmp_path):
         check(recipe, plugin_files=[file])
 
 
+@pytest.mark.parametrize(
+    "how", ["load=print, fingerprint=lambda options: 'same', survey=count", "find=lambda _: Found()"]
+)
+def test_a_bug_in_what_a_data_set_tells_of_itself_names_the_plugin(plugin_file, tmp_path, how):
+    lines = (
+        "def count(_): return 1 / 0",
+        "class Found:",
+        "    def fingerprint(self): return 'same'",
+        "    survey = count",
+        f'yield DatasetPlugin("faces", "Faces.", DatasetOptions, {how})',
+    )
+    file = plugin_file("from edgeopt.plugins import DatasetOptions, DatasetPlugin\n" + hook("datasets", *lines))
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        'schema = 1\nname = "r"\n[dataset]\nuse = "faces"\n[model]\nuse = "torchvision"\narch = "resnet18"\n'
+        '[[exports]]\nuse = "onnx"\n'
+    )
+    plan = check(recipe, plugin_files=[file])
+    with pytest.raises(PluginBugError, match="survey of dataset 'faces': ZeroDivisionError"):
+        plan.survey()
+
+
 def test_what_cannot_be_loaded_is_told_where_it_may_be_what_was_meant(plugin_file):
     misspelt = hook("exporter", "yield 1")  # a hook of exporters, so no pass is missing for it
     registry = load_registry([plugin_file(hook("passes", PASS.strip()) + misspelt)])

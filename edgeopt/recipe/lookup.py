@@ -30,7 +30,7 @@ from edgeopt.plugins.registry import Registry, blamed, missing_problem
 from edgeopt.plugins.use import Use, reference_kind, reference_words, references
 from edgeopt.recipe.read import ExportStep, Source, Step, problems_of
 from edgeopt.toml_lines import Key
-from edgeopt.types import Form, FoundData
+from edgeopt.types import DataSurvey, Form, FoundData
 
 P = TypeVar("P", bound=Plugin)
 
@@ -91,6 +91,16 @@ def float_options(use: Use[ExporterPlugin]) -> Any:
     """The options of the float file that one of `use` is compared with."""
     with blamed(use.plugin, "baseline"):
         return use.plugin.float_options(use.options)
+
+
+def surveyed(dataset: Use[DatasetPlugin], found: FoundData | None) -> DataSurvey | None:
+    """What a data set tells of itself without reading an image, from what was `found` where its plugin looks for files;
+    None where it tells nothing.
+    """
+    with blamed(dataset.plugin, "survey"):
+        if found is not None:
+            return found.survey()
+        return dataset.plugin.survey(dataset.options) if dataset.plugin.survey else None
 
 
 class Lookup:

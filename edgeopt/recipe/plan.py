@@ -21,7 +21,7 @@ from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlu
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use, references
 from edgeopt.recipe.cache_keys import Keys, report_source
-from edgeopt.recipe.lookup import Lookup, float_options
+from edgeopt.recipe.lookup import Lookup, float_options, surveyed
 from edgeopt.recipe.read import Recipe
 from edgeopt.toml_lines import Key
 from edgeopt.types import DataSurvey, FoundData, Role
@@ -135,9 +135,7 @@ class Plan:
 
     def survey(self) -> DataSurvey | None:
         """The classes and counts of the data set, where it can tell them without reading an image."""
-        if self.found is not None:
-            return self.found.survey()
-        return self.dataset.plugin.survey(self.dataset.options) if self.dataset.plugin.survey else None
+        return surveyed(self.dataset, self.found)
 
     @property
     def roles(self) -> tuple[Role, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +13,12 @@ from edgeopt.arrays import Json
 from edgeopt.json_values import from_text
 from edgeopt.pipeline.job import bench_of, do_stages
 from edgeopt.pipeline.stages import Workbench
+from edgeopt.plugins.declarations import ProbePlugin
 from edgeopt.plugins.handed import handed
+from edgeopt.plugins.registry import blamed
 from edgeopt.recipe.plan import Plan
 from edgeopt.sensitivity.run import SCAN, PlannedScan, SensitivityJob, SensitivityRequest
-from edgeopt.types import ModelState, TrainingData
+from edgeopt.types import Change, ModelState, Probe, TrainingData
 from edgeopt.workers.process import Events, die_with_parent, work
 
 if TYPE_CHECKING:
@@ -56,7 +60,9 @@ def _scan(bench: Workbench, planned: PlannedScan, request: SensitivityRequest, c
     state = to_program(bench.state(bench.plan.float_stage.name), data.validation)
     network = Network(state.program)
     plugin = planned.probe.plugin
-    probe = plugin.prepare(network, lambda: _batches(state, data, request.settings.batch_size), planned.probe.options)
+    batches = partial(_batches, state, data, request.settings.batch_size)
+    with blamed(plugin, "prepare"):
+        probe: Probe = _BlamedProbe(plugin, plugin.prepare(network, batches, planned.probe.options))
     if not probe.layers:
         raise NothingChangedError(f"the model has no layer that {plugin.name!r} can change")
     images = ScannedImages.drawn(data.validation, state.preprocessing, request.settings)
@@ -71,6 +77,23 @@ def _scan(bench: Workbench, planned: PlannedScan, request: SensitivityRequest, c
         bench.progress,
         checkpoint,
     )
+
+
+@dataclass(frozen=True)
+class _BlamedProbe:
+    """A probe whose bugs name the plugin that made it."""
+
+    plugin: ProbePlugin
+    probe: Probe
+
+    @property
+    def layers(self) -> Sequence[str]:
+        with blamed(self.plugin, "layers"):
+            return self.probe.layers
+
+    def change(self, layer: str, level: float) -> Change:
+        with blamed(self.plugin, "change"):
+            return self.probe.change(layer, level)
 
 
 def _batches(state: ModelState, data: TrainingData, size: int) -> Iterator[Tensor]:

@@ -64,6 +64,28 @@ def test_mistakes_are_told_before_anything_runs(sensitivity, tmp_path, arguments
     assert not (tmp_path / "runs").exists()
 
 
+BROKEN_PROBE = """
+from edgeopt.plugins import Levels, Options, ProbePlugin, hookimpl
+
+class Probe:
+    layers = ("1",)
+    def change(self, layer, level):
+        return 1 / 0
+
+@hookimpl
+def edgeopt_probes():
+    levels = Levels((0.5,), 0.1, 0.9, untouched=0.0)
+    yield ProbePlugin("dividing", "Divides.", Options, prepare=lambda *_: Probe(), levels=levels)
+"""
+
+
+def test_a_bug_in_a_probe_names_its_plugin(sensitivity, tmp_path):
+    (tmp_path / "dividing.py").write_text(BROKEN_PROBE)
+    result = sensitivity("--plugin", "dividing.py", "--of", "dividing", "--smoke")
+    assert result.exit_code == 1
+    assert "change of probe 'dividing': ZeroDivisionError: division by zero" in " ".join(result.stderr.split())
+
+
 def test_what_changes_the_result_changes_its_key(tiny_recipe, tiny_plugin_file):
     plan = check(tiny_recipe, plugin_files=[tiny_plugin_file])
 
