@@ -1,0 +1,102 @@
+"""Commands that take model files, or what runs left; what they do is in the module of each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeopt.cli import complete
+from edgeopt.cli.application import (
+    OutOption,
+    PluginOption,
+    app,
+)
+from edgeopt.cli.failures import NOTHING_KEPT, failures_shown
+from edgeopt.cli.help import Command
+
+
+@app.command(cls=Command)
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A model file, or a SavedModel folder.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="What to make of it, such as onnx or tflite.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="An option of source, export, dataset or a pass: export.precision=float16.",
+        ),
+    ] = None,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="The new file; named after the source when left out.", show_default=False
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", metavar="NAME", help="Images to calibrate with and to compare on.", show_default=False
+        ),
+    ] = None,
+    pass_: Annotated[
+        list[str] | None,
+        typer.Option("--pass", metavar="NAME", help="A pass on the way, such as ptq; may be given again."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
+    plugin: PluginOption = None,
+) -> None:
+    """Convert one model file to another format, and show how far the two are apart on the same images."""
+    with failures_shown(NOTHING_KEPT):
+        from edgeopt.cli.convert import convert_file
+        from edgeopt.conversion.plan import ConversionRequest
+
+        request = ConversionRequest(
+            source=str(source),
+            format=to,
+            passes=tuple(pass_ or ()),
+            dataset=dataset,
+            overrides=tuple(set_ or ()),
+            plugin_files=tuple(str(file) for file in plugin or ()),
+        )
+        convert_file(request, out, force=force)
+
+
+@app.command(cls=Command)
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", autocompletion=complete.runs)],
+    *,
+    open_: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,
+) -> None:
+    """Show the report of a finished run."""
+    with failures_shown():
+        from edgeopt.cli.report import show_report
+
+        show_report(run, in_browser=open_)
+
+
+@app.command(cls=Command)
+def clean(
+    *,
+    out: OutOption = Path("runs"),
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than", metavar="AGE", help="Only what was made longer ago: 30d, 12h.", show_default=False
+        ),
+    ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Also what folders of runs refer to; their own files stay.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, and remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+) -> None:
+    """Show what takes space among the cached stages, and remove what no run refers to.
+
+    What a run at work holds is never taken. A run whose stages were removed makes them again.
+    """
+    with failures_shown():
+        from edgeopt.cli.clean import clean_store
+
+        clean_store(out, older_than=older_than, everything=all_, dry_run=dry_run, yes=yes)

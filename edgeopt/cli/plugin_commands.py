@@ -1,0 +1,87 @@
+"""Commands about plugins and what is installed; what they do is in the module of each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeopt.cli import complete
+from edgeopt.cli.application import (
+    PluginOption,
+    app,
+    new_app,
+    plugins_app,
+)
+from edgeopt.cli.failures import failures_shown
+from edgeopt.cli.help import Command
+
+
+@plugins_app.callback()
+def plugins(
+    context: typer.Context,
+    kind: Annotated[
+        str | None, typer.Option(help="Only plugins of this kind.", autocompletion=complete.plugin_kinds)
+    ] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """Show the plugins that recipes can use."""
+    if context.invoked_subcommand is None:
+        with failures_shown():
+            from edgeopt.cli.plugins import list_plugins
+
+            list_plugins(kind, plugin or ())
+
+
+@plugins_app.command("show", cls=Command)
+def show_plugin(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the plugin.", autocompletion=complete.plugin_names)
+    ],
+    plugin: PluginOption = None,
+) -> None:
+    """Show a plugin's options with their types, bounds, defaults and descriptions, as TOML to paste into a recipe."""
+    with failures_shown():
+        from edgeopt.cli.plugins import show_plugins
+
+        show_plugins(name, plugin or ())
+
+
+@app.command(cls=Command)
+def doctor() -> None:
+    """Look at what is installed and at the machine, and say what is missing or untested."""
+    with failures_shown():
+        from edgeopt.cli.doctor import examine
+
+        examine()
+
+
+@app.command(cls=Command)
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it here instead of printing it.")
+    ] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """Print the JSON schema of recipes with the installed plugins, with which editors complete and check them."""
+    with failures_shown():
+        from edgeopt.cli.schema import write_schema
+
+        write_schema(output, plugin or ())
+
+
+@new_app.command("plugin", cls=Command)
+def new_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the package, such as edgeopt-faces.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder in which the package's folder is made.")] = (
+        Path()
+    ),
+    kind: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="What it adds: dataset, model, quantizer, pass, exporter, reader or probe."),
+    ] = "pass",
+) -> None:
+    """Write a plugin package whose contract tests pass, to start from."""
+    with failures_shown():
+        from edgeopt.cli.new import write_plugin_package
+
+        write_plugin_package(name, out, kind)

@@ -1,0 +1,157 @@
+"""Commands that take a recipe; what they do is in the module of each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeopt.cli import complete
+from edgeopt.cli.application import (
+    OutOption,
+    PluginOption,
+    RecipeArgument,
+    SetOption,
+    SmokeOption,
+    app,
+)
+from edgeopt.cli.failures import GOES_ON, failures_shown
+from edgeopt.cli.help import Command
+
+
+@app.command(cls=Command)
+def run(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    *,
+    smoke: SmokeOption = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute every stage again, cached or not.")] = False,
+    measure_again: Annotated[
+        bool, typer.Option("--measure-again", help="Measure latency and memory again; all else is kept.")
+    ] = False,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Refuse to run when anything differs from the lock of the last run.")
+    ] = False,
+    out: OutOption = Path("runs"),
+    plugin: PluginOption = None,
+) -> None:
+    """Run a recipe: train, optimize, export, open every file and measure it.
+
+    A run that was interrupted goes on where it stopped when the same command is given again.
+    """
+    with failures_shown(GOES_ON):
+        from edgeopt.cli.run import run_recipe
+
+        run_recipe(
+            recipe,
+            overrides=set_ or (),
+            smoke=smoke,
+            fresh=fresh,
+            measure_again=measure_again,
+            locked=locked,
+            out=out,
+            plugin_files=plugin or (),
+        )
+
+
+@app.command(cls=Command)
+def check(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    *,
+    smoke: SmokeOption = False,
+    out: OutOption = Path("runs"),
+    plugin: PluginOption = None,
+) -> None:
+    """Find everything that is wrong with a recipe, or show what a run of it would do; no image is read."""
+    with failures_shown():
+        from edgeopt.cli.check import check_recipe
+
+        check_recipe(recipe, overrides=set_ or (), smoke=smoke, out=out, plugin_files=plugin or ())
+
+
+@app.command(cls=Command)
+def sensitivity(
+    recipe: RecipeArgument,
+    of: Annotated[
+        str,
+        typer.Option(
+            "--of",
+            metavar="PROBE",
+            autocompletion=complete.probes,
+            help="What to try on each layer: sparsity, bits, quantization or a plugin's.",
+        ),
+    ],
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            "--levels",
+            metavar="LEVELS",
+            help='Levels to try, as in "8 6 4"; the probe\'s own when left out.',
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            "--threshold", metavar="SHARE", help="Largest drop of accuracy, or error of the logits, that passes."
+        ),
+    ] = 0.01,
+    measure: Annotated[
+        str, typer.Option("--measure", metavar="MEASURE", help="accuracy, or logits: how far they move.")
+    ] = "accuracy",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a value of the recipe, or an option of the probe: probe.inputs=8.",
+        ),
+    ] = None,
+    *,
+    complete: Annotated[
+        bool,
+        typer.Option("--complete", help="Run every layer and level on all images, also where the verdict is certain."),
+    ] = False,
+    certainty: Annotated[
+        float,
+        typer.Option(
+            "--certainty",
+            metavar="SHARE",
+            help="Probability that all verdicts are those on all images; 1 guesses nothing.",
+        ),
+    ] = 0.99,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            help="Layers to run side by side; the machine's cores when left out.",
+            show_default=False,
+        ),
+    ] = None,
+    smoke: SmokeOption = False,
+    out: OutOption = Path("runs"),
+    plugin: PluginOption = None,
+) -> None:
+    """Measure how much each layer of a recipe's float model minds being pruned or rounded, and recommend a level for
+    each.
+
+    Writes sensitivity.csv, sensitivity.html and allocation.toml, which passes read as allocation = "FILE".
+    """
+    with failures_shown(GOES_ON):
+        from edgeopt.cli.sensitivity import show_sensitivity
+
+        show_sensitivity(
+            recipe,
+            of=of,
+            levels=levels,
+            threshold=threshold,
+            measure=measure,
+            complete=complete,
+            certainty=certainty,
+            workers=workers,
+            overrides=set_ or (),
+            smoke=smoke,
+            out=out,
+            plugin_files=plugin or (),
+        )
