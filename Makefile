@@ -5,13 +5,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format docs benchmarks results model-matrix test-arm64 clean
+.PHONY: demo test browser lint types format docs benchmarks results model-matrix test-arm64 clean
 
 demo: $(VENV)/.demo  ## the main job on real images, to a finished report
 	$(BIN)/edgeopt run recipes/mobilenetv3_qat_android.toml
 
-test: lint types $(VENV)/.dev  ## lint, types, import rules and all tests
+test: lint types browser $(VENV)/.dev  ## lint, types, import rules and all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal  # threads of two processes would wait for one another
+
+browser:  ## Chromium, for the tests of the page; without root or apt they are skipped and say so
+	command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || echo "no Chromium: the tests of the page are skipped"
 
 test-arm64: $(VENV)/.dev  ## the files of both mobile runtimes under emulated ARM64; see docs/arm64.md
 	$(BIN)/python tests/arm64
@@ -32,7 +35,7 @@ docs: $(VENV)/.dev  ## the pages that are generated from the code
 	$(BIN)/python -m edgeopt.describe docs/reference.md
 
 benchmarks: $(VENV)/.dev  ## every speed bar; exits 1 when one is missed
-	for name in startup overhead qat_step runtimes exports agreement idioms sensitivity compression kills busy; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in startup overhead qat_step runtimes exports agreement idioms sensitivity compression kills busy deploy; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 results: $(VENV)/.dev  ## docs/results.md, from the runs below runs/
 	$(BIN)/python benchmarks/results.py

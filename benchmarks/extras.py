@@ -41,12 +41,34 @@ class Smoke:
     model: Parts = field(default_factory=lambda: {"use": "three-convolutions"})
     passes: Sequence[Parts] = ()
     dataset: Parts = field(default_factory=lambda: _SHAPES)
+    is_served: bool = False
 
     def recipe(self, name: str) -> dict[str, Any]:
         """The recipe's tables."""
         parts = {"dataset": self.dataset, "model": self.model, "passes": self.passes, "exports": self.exports}
         return {"schema": 1, "name": name} | {key: value for key, value in parts.items() if value}
 
+
+#: Serves a run and asks each file about a test image that the run kept; every answer must be that of the report.
+_SERVED = """
+import json, subprocess, sys, urllib.parse, urllib.request
+command = [sys.executable, "-m", "edgeopt", "serve", sys.argv[1], "--port", "0", "--plugin", sys.argv[2]]
+server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"COLUMNS": "200"})
+try:
+    address = next(word.strip(",") for word in server.stdout.readline().split() if word.startswith("http"))
+    ask = lambda path, body=None: urllib.request.urlopen(address + path, body).read()
+    report = json.load(open(sys.argv[1] + "/report.json"))
+    for sample in report["samples"]:
+        run = sys.argv[1].rpartition("/")[2]
+        image = ask(f"v1/samples/{run}/{sample['index']}")
+        for file, predicted in sample["predictions"].items():
+            query = urllib.parse.urlencode({"file": f"{run}/{file}", "prepared": "true"})
+            label = json.loads(ask(f"v1/predict?{query}", image))["label"]
+            assert label == report["dataset"]["classes"][predicted["label"]], (file, sample["index"], label)
+finally:
+    server.terminate()
+    server.wait()
+"""
 
 #: `testing` has no recipe: its smoke run is a new plugin package, whose contracts must hold.
 SMOKES: Mapping[str, Smoke | None] = {
@@ -69,6 +91,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "timm": Smoke(model={"use": "timm", "arch": "mobilenetv3_small_050"}),
     "hugging-face": Smoke(dataset={"use": "hugging-face", "source": "./images", "image_size": 32}),
     "audio": Smoke(dataset={"use": "spoken-digits", "image_size": 32, "speakers": 6, "takes": 1}),
+    "serve": Smoke(is_served=True),
     "testing": None,
     "all": Smoke(
         dataset={"use": "digits", "image_size": 32},
@@ -164,7 +187,10 @@ def _smoke(extra: str, smoke: Smoke, environment: Environment) -> str:
     recipe.write_bytes(tomli_w.dumps(smoke.recipe(f"smoke-{extra}")).encode())
     if smoke.dataset["use"] == "hugging-face":
         _images(environment.work / "images")
-    return environment.run("-m", "edgeopt", "run", recipe, "--smoke", "--plugin", PLUGIN)
+    ran = environment.run("-m", "edgeopt", "run", recipe, "--smoke", "--plugin", PLUGIN)
+    if ran != "ok" or not smoke.is_served:
+        return ran
+    return environment.run("-c", _SERVED, environment.work / "runs" / f"smoke-{extra}-smoke", PLUGIN)
 
 
 def _contracts(environment: Environment) -> str:

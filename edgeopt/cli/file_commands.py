@@ -77,6 +77,52 @@ def report(
 
 
 @app.command(cls=Command)
+def serve(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Folders of finished runs, or files in them.", autocompletion=complete.runs
+        ),
+    ],
+    *,
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="Where to listen; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="PORT", help="The port; 0 takes any that is free.")] = 8000,
+    threads: Annotated[int, typer.Option("--threads", metavar="N", help="Threads of each file's runtime.")] = 1,
+    max_megabytes: Annotated[
+        float, typer.Option("--max-megabytes", metavar="MB", help="The largest image that is read.")
+    ] = 20,
+    max_megapixels: Annotated[
+        float, typer.Option("--max-megapixels", metavar="MP", help="The most pixels that are decoded.")
+    ] = 50,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", help="How long a request waits for its turn at a file.")
+    ] = 10,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    plugin: PluginOption = None,
+) -> None:
+    """Serve the files of finished runs: a page on which all of them answer for an image, and a JSON API.
+
+    Only this machine is let in unless --host says otherwise. No image is kept. Ctrl-C ends it.
+    """
+    with failures_shown():
+        from edgeopt.cli.serve import serve_runs
+
+        serve_runs(
+            runs,
+            host=host,
+            port=port,
+            threads=threads,
+            megabytes=max_megabytes,
+            megapixels=max_megapixels,
+            wait_s=wait,
+            in_browser=open_,
+            plugin_files=plugin or (),
+        )
+
+
+@app.command(cls=Command)
 def clean(
     *,
     out: OutOption = Path("runs"),

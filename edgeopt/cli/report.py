@@ -6,9 +6,8 @@ import webbrowser
 from pathlib import Path
 
 from edgeopt.cli.consoles import stdout
-from edgeopt.errors import Problem, UserError
 from edgeopt.report import terminal
-from edgeopt.report.schema import Report
+from edgeopt.report.reading import FILE, read_report
 
 
 def show_report(run: Path, *, in_browser: bool) -> None:
@@ -16,13 +15,8 @@ def show_report(run: Path, *, in_browser: bool) -> None:
 
     Raises `UserError` when there is no report.
     """
-    folder = run.parent if run.name == "report.json" else run
-    try:
-        text = (folder / "report.json").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        hint = "name the folder of a finished run, such as runs/NAME"
-        raise UserError(Problem(f"{folder}: there is no report.json that can be read", hint)) from error
+    folder = run.parent if run.name == FILE else run
     page = folder / "report.html"
-    terminal.render(Report.from_json(text), stdout(), [page])
+    terminal.render(read_report(folder), stdout(), [page])
     if in_browser:
         webbrowser.open(page.resolve().as_uri())

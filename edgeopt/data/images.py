@@ -67,15 +67,35 @@ class FileImages:
         return str(self.files[index])
 
 
-def open_image(source: Path | bytes, name: str) -> Image.Image:
+@dataclass(frozen=True)
+class ImageBounds:
+    """What is decoded of an image that a stranger sends: the formats that Pillow may try, and the most pixels."""
+
+    formats: tuple[str, ...]
+    pixels: int
+
+
+class LargeImageError(DataError):
+    """An image has more pixels than its reader decodes."""
+
+
+def open_image(source: Path | bytes, name: str, bounds: ImageBounds | None = None) -> Image.Image:
     """Decodes an image file, or the bytes of one, whole; not yet turned upright, made opaque or brought to 8 bits.
 
-    Raises `DataError` with `name` when it is not an image, is cut short or cannot be read.
+    Raises `DataError` with `name` when it is not an image, is cut short or cannot be read; with `bounds`, also when it
+    is of another format, and `LargeImageError`, before anything is decoded, when it has too many pixels.
     """
+    formats = bounds.formats if bounds else None
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+            if bounds and image.width * image.height > bounds.pixels:
+                raise _too_large(name, bounds, f"{image.width} × {image.height} pixels")
             image.load()
+    except LargeImageError:
+        raise
     except Exception as error:  # whatever a decoder stumbles over, it is about this file
+        if bounds and isinstance(error, Image.DecompressionBombError):  # Pillow's own limit came first
+            raise _too_large(name, bounds, "far more pixels") from error
         raise unreadable(name, error) from error
     if image.mode == "I" and image.format == "PPM":  # Pillow has scaled its values to 16 bits, in numbers of 32
         return Image.fromarray(np.asarray(image).clip(0, 2**16 - 1).astype(np.uint16))
@@ -84,6 +104,10 @@ def open_image(source: Path | bytes, name: str) -> Image.Image:
     if image.mode.startswith("I;16") and (bits := _told_bits(image)):
         image.info[DEPTH] = bits
     return image
+
+
+def _too_large(name: str, bounds: ImageBounds, pixels: str) -> LargeImageError:
+    return LargeImageError(f"{name} has {pixels}, and at most {bounds.pixels:,} are decoded", hint="make it smaller")
 
 
 def _told_bits(image: Image.Image) -> int | None:

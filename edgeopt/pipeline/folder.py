@@ -13,6 +13,7 @@ from edgeopt.files import place, write_aside
 from edgeopt.pipeline import lock
 from edgeopt.pipeline.record import RunRecord, Written, read_record, take_out
 from edgeopt.pipeline.results import Results
+from edgeopt.report import samples
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ def fill(folder: RunFolder, results: Results, failures: Collection[str], held_to
     report = results.folder("report")
     for name in ("report.json", "report.html", "answers.npz"):
         folder.place(report / name, name)
+    for image in sorted((report / samples.FOLDER).glob("*.png")):
+        folder.place(image, f"{samples.FOLDER}/{image.name}")
     if held_to:
         folder.keep(lock.FILE)
     else:

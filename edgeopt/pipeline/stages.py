@@ -271,14 +271,17 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
 def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
     from edgeopt.pipeline.report import build_report, kept_answers, shown_images
     from edgeopt.report.html import render_html
+    from edgeopt.report.samples import keep_samples
 
     test = bench.test()
     report = build_report(bench.results, bench.failures, test.labels, bench.log)
     kept_answers(bench.results, report, test.labels).write(folder / "answers.npz")
     (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
     recipe_text = bench.plan.recipe.source.text or json.dumps(bench.plan.resolved(), indent=2)
-    html = render_html(report, images=shown_images(report, test.pixels), recipe_text=recipe_text)
+    images = shown_images(report, test.pixels)
+    html = render_html(report, images=images, recipe_text=recipe_text)
     (folder / "report.html").write_text(html, encoding="utf-8")
+    keep_samples(images, folder)
     return WrittenReport()
 
 

@@ -21,6 +21,7 @@ from edgeopt.report.compare import Comparison, compare, comparisons, title
 from edgeopt.report.confusion import condense, worst_pairs
 from edgeopt.report.drawing import Plot
 from edgeopt.report.schema import Report, Row, Sample
+from edgeopt.report.style import style_sheet
 from edgeopt.report.verdicts import SMOKE
 from edgeopt.types import PassRecord, Role
 
@@ -103,11 +104,6 @@ def render_html(report: Report, images: Mapping[int, Pixels] | None = None, reci
             recipe_text=recipe_text,
         )
     )
-
-
-def style_sheet() -> Markup:
-    """The style of every page."""
-    return Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8"))  # noqa: S704 -- our own file
 
 
 def environment(*folders: Path) -> Environment:

@@ -1,8 +1,32 @@
-"""Which test images the report shows."""
+"""Which test images the report shows, and the files in which a run keeps them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeopt.arrays import Pixels
+
+FOLDER = "samples"
+
+
+def sample_file(folder: Path, index: int) -> Path:
+    """Where below `folder`, that of a run or of its report, test image `index` is kept as the files took it: a PNG,
+    resized and cut.
+    """
+    return folder / FOLDER / f"{index}.png"
+
+
+def keep_samples(images: Mapping[int, Pixels], folder: Path) -> None:
+    """Writes images, uint8 (height, width, 3) by test index, into their files below `folder`."""
+    from PIL import Image  # only a run that reports
+
+    for index, pixels in images.items():
+        file = sample_file(folder, index)
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(file, format="PNG", optimize=True)
 
 
 def choose_samples(labels: Sequence[int], predicted: Sequence[int], limit: int = 24) -> tuple[int, ...]:

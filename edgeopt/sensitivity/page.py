@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt.report import figures
-from edgeopt.report.html import environment, style_sheet
+from edgeopt.report.html import environment
+from edgeopt.report.style import style_sheet
 from edgeopt.sensitivity.table import Cell, Measure, Scan, Verdict
 
 _REDDEST = 100.0  # in thresholds: scores beyond are shown in the same red

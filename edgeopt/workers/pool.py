@@ -90,12 +90,7 @@ class Workers:
         """Starts a worker; `threads` bounds the threads of its numeric libraries, `settings` are variables of its
         environment.
         """
-        environment = os.environ | (settings or {})
-        if threads:
-            environment |= {
-                name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-            }
-        environment.pop(_HELPER, None)
+        environment = worker_environment(threads, settings)
         with self._lock:
             if self._closed:
                 raise KeyboardInterrupt
@@ -135,6 +130,15 @@ class Workers:
     def _busy(self) -> float:
         """How busy the machine was with other work before the first worker of several threads began."""
         return busy_share()
+
+
+def worker_environment(threads: int | None = None, settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a worker: this process's own, with `threads` for the numeric libraries, and `settings`."""
+    environment = os.environ | (settings or {})
+    if threads:
+        environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    environment.pop(_HELPER, None)
+    return environment
 
 
 def _lock_of(folder: Path) -> Path:
@@ -246,7 +250,7 @@ class Worker:
             return
         self._close()
         if self._failure and self._failure["event"] == "error":
-            raise _user_error(self._failure)
+            raise user_error(self._failure)
         if self._failure:
             raise WorkerError(f"{self.label}: {self._failure['message']}", str(self._log))
         reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
@@ -264,7 +268,7 @@ class Worker:
         return stream
 
 
-def _user_error(event: Event) -> UserError:
+def user_error(event: Event) -> UserError:
     """The error that a worker met, made again in this process."""
     kind = getattr(errors, event["type"], UserError)
     problems = [

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -63,6 +65,7 @@ def test_what_a_run_leaves_behind(finished: RunResult) -> None:
         "report.html",
         "report.json",
         *(f"npz/{role}/{file}" for role in ("baseline", "optimized") for file in ("model.npz", "card.json")),
+        *(f"samples/{sample.index}.png" for sample in finished.report.samples),
     }
     report = json.loads((finished.folder / "report.json").read_text())
     assert [row["role"] for row in report["rows"]] == ["baseline", "optimized"]
@@ -78,6 +81,26 @@ def test_what_a_run_leaves_behind(finished: RunResult) -> None:
     assert card["preprocessing"]["image_size"] == 16
     assert card["input"]["layout"] == "NCHW"
     assert {stage["name"] for stage in report["stages"]} >= {"data", "model", "pass-0-fit-stripes", "measure"}
+
+
+def test_a_served_file_answers_as_in_its_report(finished: RunResult) -> None:
+    """The test images that a run keeps are those that its files answered."""
+    report = finished.report
+    arguments = ["serve", str(finished.folder), "--port", "0", "--plugin", str(TINY_PLUGIN)]
+    server = subprocess.Popen([sys.executable, "-m", "edgeopt", *arguments], stdout=subprocess.PIPE, text=True)
+    assert server.stdout
+    try:
+        address = next(word.strip(",") for word in server.stdout.readline().split() if word.startswith("http"))
+        for sample in report.samples:
+            kept = urllib.request.urlopen(f"{address}v1/samples/tiny/{sample.index}").read()
+            for file, predicted in sample.predictions.items():
+                query = urllib.parse.urlencode({"file": f"tiny/{file}", "prepared": "true"})
+                answer = json.load(urllib.request.urlopen(f"{address}v1/predict?{query}", kept))
+                assert answer["label"] == report.dataset.classes[predicted.label]
+                assert answer["confidence"] == pytest.approx(predicted.confidence, abs=1e-6)
+    finally:
+        server.terminate()
+        assert server.wait(30) == 0
 
 
 def test_an_unchanged_recipe_makes_nothing_again(folder: Path, finished: RunResult) -> None:

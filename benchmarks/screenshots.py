@@ -1,0 +1,83 @@
+"""The pictures of the documentation, taken of the real thing.
+
+    python benchmarks/screenshots.py RUN...
+
+serves the runs, opens the page in Chromium, asks about the test image that most files differ on, and writes
+`docs/images/serve.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+TARGET = Path(__file__).parents[1] / "docs" / "images" / "serve.png"
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+
+
+@contextmanager
+def serving(runs: list[Path]) -> Iterator[str]:
+    """The address of a server with the runs, when all files are open."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgeopt", "serve", *map(str, runs), "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    try:
+        assert process.stdout
+        address = next(word.strip(",") for word in process.stdout.readline().split() if word.startswith("http"))
+        while b'"opening"' in urllib.request.urlopen(f"{address}v1/files").read():
+            time.sleep(0.2)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def picture(page: Page, address: str) -> None:
+    """Asks about each test image until the files differ, and takes the picture."""
+    page.goto(address)
+    count = len(json.loads(urllib.request.urlopen(f"{address}v1/samples").read()))
+    for number in range(count):
+        _ask(page, number)
+        if page.locator(".badge.differs").count():
+            _ask(page, number)  # once more, with everything warm
+            break
+    page.screenshot(path=TARGET, full_page=True)
+
+
+def _ask(page: Page, number: int) -> None:
+    """Asks about a test image, and waits until all have answered."""
+    page.locator("#summary").evaluate("summary => summary.replaceChildren()")
+    page.locator("#samples button").nth(number).click()
+    page.locator("#summary").get_by_text("It is").wait_for()
+
+
+def main() -> None:
+    """Takes all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    runs = parser.parse_args().runs
+    TARGET.parent.mkdir(exist_ok=True)
+    with sync_playwright() as playwright, serving(runs) as address:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        picture(browser.new_page(viewport={"width": 1200, "height": 900}), address)
+        browser.close()
+    print(TARGET)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The files of runs behind an HTTP server with a page: `edgeopt serve`."""

@@ -1,0 +1,226 @@
+"""A process that answers for one file: `python -m edgeopt.serving.answering JOB.pickle`.
+
+It reads images on its standard input and writes an event for each on its standard output. The next image is decoded
+while the file works on the one before. The process ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from edgeopt.arrays import Json
+from edgeopt.errors import DataError, ExportError, first_line
+from edgeopt.plugins.handed import handed
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.serving.job import HEADER, AnswerJob
+from edgeopt.workers.process import Events, work
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from edgeopt.arrays import Pixels
+    from edgeopt.data.images import ImageBounds
+    from edgeopt.plugins.predictor import Predictor
+
+    Batch: TypeAlias = NDArray[np.float32] | Pixels
+    Feed: TypeAlias = Callable[[Pixels], Batch]
+    Call: TypeAlias = Callable[[Batch], NDArray[np.float32]]
+
+_MOST_GUESSES = 5
+_PIECE_BYTES = 1 << 20
+_USUAL = {"JPEG", "PNG"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """An image as the file takes it, with a batch of one, and how many milliseconds that took."""
+
+    number: int
+    batch: Batch
+    decode_ms: float
+    preprocessing_ms: float
+
+
+def main(events: Events) -> None:
+    """Opens the file and answers until nothing is asked any more."""
+    job = handed(AnswerJob, Path(sys.argv[1]))
+    from edgeopt.data.images import ImageBounds  # numpy and Pillow
+    from edgeopt.measure.answers import feeder
+
+    preprocessing = job.preprocessing
+    feed = feeder(job.card.input.holds if job.card.input else "values", preprocessing)
+    reader = _Reader(ImageBounds(job.formats, job.pixels), preprocessing, feed)
+    prepared: queue.Queue[_Ready] = queue.Queue(maxsize=1)
+    # from the start, because this thread is also who sees that the parent is gone
+    threading.Thread(target=reader.read, args=(prepared.put, events), daemon=True).start()
+    reader.warm()
+    start = time.perf_counter()
+    with job.exporter.opened(job.path, job.threads) as predictor:
+        call = _call(predictor, job, feed)
+        events.send({"event": "ready", "open_ms": _ms_since(start)})
+        while True:
+            _answer(prepared.get(), call, job, events)
+
+
+def _call(predictor: Predictor, job: AnswerJob, feed: Feed) -> Call:
+    """The logits, (classes,), of an image; warm. One whose file takes no call of one image is repeated."""
+    import numpy as np  # heavy; this process answers
+
+    size = job.preprocessing.image_size
+    blank = feed(np.zeros((1, size, size, 3), np.uint8))
+    taken = job.card.input.shape[0] if job.card.input else 1
+    images = 1
+    try:
+        predictor.predict(blank)
+    except Exception:
+        if not isinstance(taken, int) or taken == 1:
+            raise
+        images = taken
+        predictor.predict(_repeated(blank, images))
+    return lambda batch: np.asarray(predictor.predict(_repeated(batch, images))[0], dtype=np.float32)
+
+
+def _repeated(batch: Batch, images: int) -> Batch:
+    import numpy as np  # heavy, see above
+
+    if images == 1:
+        return batch
+    repeated: Any = np.repeat(batch, images, axis=0)
+    return cast("Batch", repeated)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Decodes and preprocesses what is asked, one image ahead of the file, in a thread of its own."""
+
+    bounds: ImageBounds
+    preprocessing: Preprocessing
+    feed: Feed
+
+    def read(self, give: Callable[[_Ready], None], events: Events) -> None:
+        """Hands on every image that can be read; the others are refused. Ends the process when nobody asks any more."""
+        try:
+            for number, image, is_prepared in _requests():
+                if ready := self._ready_or_refused(number, image, events, is_prepared=is_prepared):
+                    give(ready)
+                del ready, image  # the next one may be long in coming
+        finally:
+            os._exit(1)
+
+    def _ready_or_refused(self, number: int, image: bytes, events: Events, *, is_prepared: bool) -> _Ready | None:
+        from edgeopt.data.images import LargeImageError  # numpy and Pillow
+
+        hint = f"send a whole image file: {', '.join(self.bounds.formats)}"
+        try:
+            return self._ready(number, image, is_prepared=is_prepared)
+        except LargeImageError as error:
+            events.send(_refusal(number, 413, error.problems[0].message, error.problems[0].hint))
+        except DataError as error:
+            events.send(_refusal(number, 415, error.problems[0].message, hint))
+        except Exception as error:
+            events.send(_refusal(number, 415, f"the image cannot be read: {first_line(error)}", hint))
+        return None
+
+    def warm(self) -> None:
+        """Decodes an image of each usual format, so that the first one asked about does not wait for decoders."""
+        from PIL import Image  # heavy, see above
+
+        for image_format in set(self.bounds.formats) & _USUAL:
+            blank = io.BytesIO()
+            Image.new("RGB", (8, 8)).save(blank, image_format)
+            self._ready(0, blank.getvalue(), is_prepared=False)
+
+    def _ready(self, number: int, image: bytes, *, is_prepared: bool) -> _Ready:
+        import numpy as np  # heavy, see above
+
+        from edgeopt.data.images import open_image, unreadable
+
+        start = time.perf_counter()
+        decoded = open_image(image, "the image", self.bounds)
+        decode_ms = _ms_since(start)
+        start = time.perf_counter()
+        if is_prepared:
+            pixels = np.asarray(self._as_cut(decoded))
+        else:
+            try:
+                pixels = self.preprocessing.pixels(decoded)
+            except Exception as error:  # an image that Pillow cannot convert
+                raise unreadable("the image", error) from error
+        return _Ready(number, self.feed(pixels[np.newaxis]), decode_ms, _ms_since(start))
+
+    def _as_cut(self, image: Image.Image) -> Image.Image:
+        """An image that is resized and cut already."""
+        side = self.preprocessing.image_size
+        if image.size != (side, side):
+            width, height = image.size
+            raise DataError(f"a prepared image for this file has {side} × {side} pixels, not {width} × {height}")
+        return image.convert("RGB")
+
+
+def _answer(ready: _Ready, call: Call, job: AnswerJob, events: Events) -> None:
+    import numpy as np  # heavy, see above
+
+    from edgeopt.tasks.classification import softmax
+
+    start = time.perf_counter()
+    try:
+        logits = call(ready.batch)
+        file_ms = _ms_since(start)
+        if not np.isfinite(logits).all():
+            raise ExportError("it answers with numbers that are not finite")
+    except Exception as error:
+        events.send(_refusal(ready.number, 502, f"the file failed: {first_line(error)}"))
+        return
+    shares = softmax(logits[np.newaxis])[0]
+    likeliest = np.argsort(-shares, kind="stable")[:_MOST_GUESSES]
+    events.send(
+        {
+            "event": "answer",
+            "number": ready.number,
+            "decode_ms": ready.decode_ms,
+            "preprocessing_ms": ready.preprocessing_ms,
+            "file_ms": file_ms,
+            "top": [[job.card.classes[index], float(shares[index])] for index in likeliest],
+        }
+    )
+
+
+def _refusal(number: int, status: int, error: str, hint: str | None = None) -> dict[str, Json]:
+    return {"event": "refusal", "number": number, "status": status, "error": error, "hint": hint}
+
+
+def _requests() -> Iterator[tuple[int, bytes, bool]]:
+    """What the parent asks; ends this process when standard input ends, which it does when the parent dies."""
+    while True:
+        number, length, is_prepared = HEADER.unpack(_exactly(HEADER.size))
+        yield number, _exactly(length), is_prepared
+
+
+def _exactly(length: int) -> bytes:
+    """So many bytes of standard input: read as in `workers.process`, for the same reason."""
+    pieces = bytearray()
+    while len(pieces) < length:
+        piece = os.read(0, min(length - len(pieces), _PIECE_BYTES))
+        if not piece:
+            os._exit(0)
+        pieces += piece
+    return bytes(pieces)
+
+
+def _ms_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3
+
+
+if __name__ == "__main__":
+    sys.exit(work(main))

@@ -1,0 +1,167 @@
+"""What there is to serve in the folders of runs: the files that can be opened here, and the test images kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from edgeopt.errors import Problem, UserError
+from edgeopt.fingerprint import digest
+from edgeopt.json_values import from_text
+from edgeopt.plugins.declarations import ExporterPlugin
+from edgeopt.plugins.registry import Registry, missing_problem
+from edgeopt.report.reading import read_report
+from edgeopt.report.samples import sample_file
+from edgeopt.report.schema import Report, Row
+from edgeopt.types import Card
+
+CARD = "card.json"
+
+
+@dataclass(frozen=True)
+class ServedFile:
+    """A file of a run with its card, and the exporter that opens it; `name` is "RUN/EXPORT/ROLE/model.SUFFIX"."""
+
+    name: str
+    run: str
+    path: Path
+    exporter: ExporterPlugin
+    card: Card
+    row: Row
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the file and of those that it cannot be opened without."""
+        return self.row.size_bytes or self.path.stat().st_size
+
+    @property
+    def identity(self) -> str:
+        """What two files have in common that answer alike: their bytes, and how they are fed. Runs share float files.
+
+        It is the path where the run says nothing of the bytes.
+        """
+        if self.row.sha256 is None:
+            return str(self.path)
+        return digest([self.row.sha256, self.exporter.name, self.card.preprocessing, list(self.card.classes)])
+
+
+@dataclass(frozen=True)
+class KeptSample:
+    """A test image that a run kept: a PNG, as the run's files took it."""
+
+    run: str
+    index: int
+    truth: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All that is served, and in `left_out`, a sentence each, what is not and why."""
+
+    files: tuple[ServedFile, ...]
+    samples: tuple[KeptSample, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def find_files(given: Sequence[Path], registry: Registry) -> Catalogue:
+    """The files of runs. Each of `given` is the folder of a finished run, or one file in it.
+
+    Raises `UserError` with every problem: no run, no card, a file that is gone, nothing that can be opened here.
+    """
+    problems: list[Problem] = []
+    files: dict[str, ServedFile] = {}
+    samples: dict[str, tuple[KeptSample, ...]] = {}
+    left_out: list[str] = []
+    names: dict[Path, str] = {}
+    for path in given:
+        try:
+            folder = _run_of(path)
+            report = read_report(folder)
+        except UserError as error:
+            problems += error.problems
+            continue
+        run = names.setdefault(folder.resolve(), _free_name(folder.resolve().name, names.values()))
+        samples[run] = tuple(_samples(folder, run, report))
+        for row in report.rows:
+            file = folder / row.file
+            if path.is_file() and file.resolve() != path.resolve():
+                continue
+            exporter = _exporter(row, report, registry)
+            reason = _reason_against(row, exporter)
+            if exporter is None or reason:
+                left_out.append(f"{run}/{row.file} is left out: {reason}")
+                continue
+            try:
+                card = _card(file)
+            except UserError as error:
+                problems += error.problems
+                continue
+            served = ServedFile(f"{run}/{row.file}", run, file.resolve(), exporter, card, row)
+            first = files.setdefault(served.identity, served)
+            if first.path != served.path:
+                left_out.append(f"{served.name} is {first.name} again, byte for byte, and is served once")
+    if problems:
+        raise UserError(*problems)
+    if not files:
+        raise UserError("there is no file to serve", *left_out, hint="name a run whose files can be opened here")
+    return Catalogue(tuple(files.values()), tuple(each for kept in samples.values() for each in kept), tuple(left_out))
+
+
+def _run_of(path: Path) -> Path:
+    """The folder of the run: the one given, or that of a file EXPORT/ROLE/model.SUFFIX."""
+    if path.name == "report.json":
+        return path.parent
+    return path.resolve().parents[2] if path.is_file() and len(path.resolve().parents) > 2 else path
+
+
+def _free_name(name: str, taken: Iterable[str]) -> str:
+    """A run's name, numbered where another run of that name is served."""
+    used, number, free = set(taken), 2, name
+    while free in used:
+        free, number = f"{name}-{number}", number + 1
+    return free
+
+
+def _reason_against(row: Row, exporter: ExporterPlugin | None) -> str | None:
+    """Why a file is not served, or None."""
+    if row.error:
+        return "it failed in its run"
+    if row.not_run:
+        return row.not_run
+    if row.stand_in:
+        return f"{row.stand_in} would answer in its place"
+    if exporter is None:
+        return f"no plugin of this machine opens a file of {row.runtime}; load one of your own with --plugin"
+    packages = {module.partition(".")[0] for module in exporter.runtime_modules}
+    if any(find_spec(package) is None for package in packages) and (missing := missing_problem(exporter)):
+        return f"{missing.message}; {missing.hint}"
+    return None
+
+
+def _card(file: Path) -> Card:
+    """The card beside a file that is there."""
+    again = "run the recipe again: what was made already is put back"
+    if not file.is_file():
+        raise UserError(Problem(f"{file} is gone", again))
+    beside = file.with_name(CARD)
+    try:
+        return from_text(Card, beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(Problem(f"{beside} is no card that can be read", again)) from error
+
+
+def _exporter(row: Row, report: Report, registry: Registry) -> ExporterPlugin | None:
+    """The exporter that the recipe names for the file, or None where no installed plugin has that name."""
+    exports = report.recipe.resolved.get("exports", ())
+    name = next((each["use"] for each in exports if each.get("name") == row.export), row.export)
+    return registry.get(ExporterPlugin, name) if name in registry.names(ExporterPlugin) else None
+
+
+def _samples(folder: Path, run: str, report: Report) -> Iterator[KeptSample]:
+    for sample in report.samples:
+        path = sample_file(folder, sample.index)
+        if path.is_file():
+            yield KeptSample(run, sample.index, report.dataset.classes[sample.label], path)

@@ -1,0 +1,324 @@
+"use strict";
+(() => {
+  const element = (id) => document.getElementById(id);
+  const mostBytes = Number(document.body.dataset.mostBytes);
+  const formats = { ms: new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) };
+  const hidden = new Set(); // precisions that are not shown
+  let files = [];
+  let answers = new Map(); // by file name: an answer, {error}, or null while it is asked
+  let truth = null; // the class of the image, where it is known
+  let given = null; // the image that is asked about: {blob, run}
+  let round = 0; // of asking: what an older one brings is thrown away
+  let pressed = null; // the test image that is chosen
+
+  const make = (tag, properties = {}, ...children) => {
+    const made = Object.assign(document.createElement(tag), properties);
+    made.append(...children);
+    return made;
+  };
+  const percent = (share) => `${(100 * share).toFixed(1)} %`;
+  const size = (bytes) =>
+    bytes >= 1e6 ? `${(bytes / 1e6).toFixed(2)} MB` : bytes >= 1e3 ? `${(bytes / 1e3).toFixed(1)} kB` : `${bytes} B`;
+  const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
+  const shown = () => files.filter((file) => !hidden.has(file.precision));
+  const say = (...parts) => element("summary").replaceChildren(...parts);
+
+  // ---- files and their filter ------------------------------------------------------------------------------------
+
+  const load = async () => {
+    try {
+      const answered = await fetch("v1/files");
+      files = await answered.json();
+    } catch {
+      say("The server does not answer. Is it still running?");
+      return;
+    }
+    filter();
+    draw();
+    if (files.some((file) => file.state !== "ready")) setTimeout(load, 1000);
+  };
+
+  const filter = () => {
+    const box = element("filter");
+    const precisions = [...new Set(files.map((file) => file.precision))];
+    if (box.querySelector("input") || precisions.length < 2) return;
+    for (const precision of precisions) {
+      const input = make("input", { type: "checkbox", checked: true, value: precision });
+      input.addEventListener("change", () => {
+        input.checked ? hidden.delete(precision) : hidden.add(precision);
+        draw();
+        tell();
+        if (input.checked && given) ask(); // those that were hidden have not been asked
+      });
+      box.append(make("label", {}, input, precision));
+    }
+    box.hidden = false;
+  };
+
+  // ---- the table -------------------------------------------------------------------------------------------------
+
+  const answered = () => shown().filter((file) => answers.get(file.name)?.label !== undefined);
+
+  /** What most files say; the float file's word decides where two answers have as many. */
+  const verdict = () => {
+    const votes = new Map();
+    for (const file of answered()) {
+      const { label } = answers.get(file.name);
+      const vote = votes.get(label) ?? { label, files: 0, float: 0 };
+      vote.files += 1;
+      vote.float += file.role === "baseline" ? 1 : 0;
+      votes.set(label, vote);
+    }
+    return [...votes.values()].sort((one, other) => other.files - one.files || other.float - one.float);
+  };
+
+  const draw = () => {
+    const several = new Set(files.map((file) => file.run)).size > 1;
+    const [most] = verdict();
+    const open = new Set([...document.querySelectorAll("#files details[open]")].map((each) => each.dataset.file));
+    element("files").replaceChildren(
+      ...shown().map((file) => {
+        const row = make("tr", { className: file.role });
+        const below = [file.role, file.export === file.runtime ? "" : file.runtime, several ? file.run : ""];
+        row.append(
+          make("th", { scope: "row" }, `${file.export} ${file.precision}`,
+            make("span", { className: "below small" }, below.filter(Boolean).join(", "))),
+        );
+        row.append(...cells(file, answers.get(file.name), most, open));
+        if (most && answers.get(file.name)?.label !== undefined && answers.get(file.name).label !== most.label)
+          row.classList.add("differs");
+        return row;
+      }),
+    );
+  };
+
+  const cells = (file, answer, most, open) => {
+    const figure = (title, text) => {
+      const cell = make("td", { className: "number" }, text);
+      cell.dataset.title = title;
+      return cell;
+    };
+    if (answer?.error || (file.state !== "ready" && answer === undefined)) {
+      const text = answer?.error ?? (file.state === "opening" ? "is being opened" : `does not open: ${file.reason}`);
+      const failed = answer?.error || file.state === "failed";
+      return [make("td", { colSpan: 6, className: failed ? "fail" : "waiting" }, text), figure("size", size(file.size_bytes))];
+    }
+    if (!answer) {
+      const text = answer === null ? "…" : "–";
+      const empty = ["decode", "preprocessing", "file", "total"].map((title) => figure(title, text));
+      return [make("td", { className: "waiting" }, text), make("td", { className: "waiting" }, text), ...empty,
+        figure("size", size(file.size_bytes))];
+    }
+    const label = make("td", {}, make("strong", {}, answer.label));
+    if (truth !== null) {
+      const right = answer.label === truth;
+      label.append(make("span", { className: `badge ${right ? "right" : "wrong"}` }, right ? "right" : "wrong"));
+    }
+    if (answer.label !== most.label) label.append(make("span", { className: "badge differs" }, "differs"));
+    const details = make("details", { open: open.has(file.name) }, make("summary", {}, `top ${answer.top.length}`));
+    details.dataset.file = file.name;
+    details.append(make("ol", {}, ...answer.top.map((guess) => make("li", {}, `${guess.label} ${percent(guess.confidence)}`))));
+    label.append(details);
+    const bar = make("span", { className: "bar" });
+    bar.style.setProperty("--share", answer.confidence.toFixed(4));
+    bar.setAttribute("aria-hidden", "true");
+    const confidence = make("td", {}, bar, make("span", { className: "figure" }, percent(answer.confidence)));
+    return [
+      label, confidence,
+      figure("decode", `${formats.ms.format(answer.decode_ms)} ms`),
+      figure("preprocessing", `${formats.ms.format(answer.preprocessing_ms)} ms`),
+      figure("file", `${formats.ms.format(answer.file_ms)} ms`),
+      figure("total", `${formats.ms.format(answer.total_ms)} ms`),
+      figure("size", size(file.size_bytes)),
+    ];
+  };
+
+  /** The outcome in a sentence, which screen readers read out. */
+  const tell = () => {
+    if (!given) return;
+    const votes = verdict();
+    const all = shown().length;
+    const failed = shown().filter((file) => answers.get(file.name)?.error).length;
+    const unable = failed ? ` ${failed} of ${all} could not answer.` : "";
+    if (!votes.length) return say(failed ? `No file could answer.` : "No file is asked.");
+    const count = answered().length;
+    const known = truth === null ? "" : ` It is ${truth}.`;
+    if (votes.length === 1) {
+      const who = count === 1 ? "The file says " : count === 2 ? "Both files say " : `All ${count} files say `;
+      return say(who, make("strong", {}, votes[0].label), `.${known}${unable}`);
+    }
+    const parts = votes.map((vote) => `${vote.files} of ${count} say ${vote.label}`);
+    say(make("strong", {}, "The files differ: "), `${parts.join("; ")}.${known}${unable}`);
+  };
+
+  // ---- asking ----------------------------------------------------------------------------------------------------
+
+  const predict = async (file) => {
+    const query = new URLSearchParams({ file: file.name });
+    if (given.run !== null && given.run === file.run) query.set("prepared", "true");
+    for (let attempt = 0; ; attempt += 1) {
+      const response = await fetch(`v1/predict?${query}`, { method: "POST", body: given.blob });
+      const wait = Number(response.headers.get("retry-after") ?? 0);
+      if (response.status === 503 && attempt < 2 && wait > 0 && wait <= 3) {
+        await pause(wait);
+        continue;
+      }
+      const answer = await response.json();
+      return response.ok ? answer : { error: answer.hint ? `${answer.error}; ${answer.hint}` : answer.error };
+    }
+  };
+
+  const ask = async () => {
+    const mine = (round += 1);
+    const left = shown().filter((file) => !answers.get(file.name));
+    for (const file of left) answers.set(file.name, null);
+    document.querySelector("table.answers").setAttribute("aria-busy", "true");
+    draw();
+    for (const file of left) {
+      let answer;
+      try {
+        answer = await predict(file);
+      } catch {
+        answer = { error: "the server did not answer" };
+      }
+      if (mine !== round) return;
+      answers.set(file.name, answer);
+      draw();
+    }
+    document.querySelector("table.answers").setAttribute("aria-busy", "false");
+    tell();
+  };
+
+  /** Shows an image and asks about it. `run` is the run whose test image it is, or null. */
+  const give = (blob, name, run = null, label = null) => {
+    const refused = blob.size > mostBytes ? `it has ${size(blob.size)}, and at most ${size(mostBytes)} are read` : "";
+    if (refused) return say(`${name} is not asked about: ${refused}.`);
+    [given, truth, answers] = [{ blob, run }, label, new Map()];
+    const preview = element("preview");
+    if (preview.src) URL.revokeObjectURL(preview.src);
+    preview.onload = () => preview.classList.toggle("small-image", preview.naturalWidth <= 128);
+    preview.onerror = () => (preview.hidden = true);
+    preview.src = URL.createObjectURL(blob);
+    preview.alt = label === null ? `The image that is asked about: ${name}` : `A test image of ${label}`;
+    preview.hidden = false;
+    element("invitation").hidden = true;
+    element("truth").hidden = label === null;
+    element("truth").replaceChildren("A test image of ", make("strong", {}, label ?? ""));
+    if (pressed && run === null) press(null);
+    say("Asking…");
+    ask();
+  };
+
+  const press = (button) => {
+    pressed?.setAttribute("aria-pressed", "false");
+    button?.setAttribute("aria-pressed", "true");
+    pressed = button;
+  };
+
+  // ---- ways to give an image -------------------------------------------------------------------------------------
+
+  for (const id of ["choose", "capture"])
+    element(id).addEventListener("change", (event) => {
+      const [file] = event.target.files;
+      if (file) give(file, file.name);
+      event.target.value = ""; // so that the same one can be chosen again
+    });
+  const drop = element("drop");
+  for (const kind of ["dragenter", "dragover"])
+    document.addEventListener(kind, (event) => {
+      event.preventDefault();
+      drop.classList.add("over");
+    });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) drop.classList.remove("over");
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("over");
+    const [file] = event.dataTransfer.files;
+    if (file) give(file, file.name);
+    else say("That is no file. Drop an image file.");
+  });
+  document.addEventListener("paste", (event) => {
+    const [file] = event.clipboardData.files;
+    if (file) give(file, file.name || "the pasted image");
+  });
+
+  const samples = async () => {
+    let kept = [];
+    try {
+      kept = await (await fetch("v1/samples")).json();
+    } catch {
+      return; // `load` says that the server does not answer
+    }
+    document.querySelector(".ask").classList.toggle("alone", !kept.length);
+    element("samples-part").hidden = !kept.length;
+    const several = new Set(kept.map((sample) => sample.run)).size > 1;
+    for (const sample of kept) {
+      const image = make("img", { src: sample.image, alt: "", loading: "lazy" });
+      image.addEventListener("load", () => image.classList.toggle("small-image", image.naturalWidth <= 64));
+      const button = make("button", { type: "button", title: sample.truth }, image, make("span", {}, sample.truth));
+      button.setAttribute("aria-pressed", "false");
+      if (several) button.append(make("span", { className: "run" }, sample.run));
+      const of = several ? ` of ${sample.run}` : "";
+      button.setAttribute("aria-label", `Test image ${sample.index}${of}, ${sample.truth}`);
+      button.addEventListener("click", async () => {
+        press(button);
+        try {
+          const response = await fetch(sample.image);
+          if (!response.ok) throw new Error(response.statusText);
+          give(await response.blob(), `test image ${sample.index}`, sample.run, sample.truth);
+        } catch {
+          say("The test image is gone.");
+        }
+      });
+      element("samples").append(make("li", {}, button));
+    }
+  };
+
+  // ---- the camera ------------------------------------------------------------------------------------------------
+
+  const camera = element("camera");
+  const video = element("video");
+  const stop = () => {
+    for (const track of video.srcObject?.getTracks() ?? []) track.stop();
+    video.srcObject = null;
+  };
+  element("take").addEventListener("click", async () => {
+    if (!navigator.mediaDevices?.getUserMedia) return element("capture").click(); // not over plain HTTP from elsewhere
+    element("camera-message").textContent = "";
+    element("shoot").disabled = true;
+    camera.showModal();
+    try {
+      const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+      if (!camera.open) {
+        for (const track of stream.getTracks()) track.stop();
+        return;
+      }
+      video.srcObject = stream;
+      await video.play();
+      element("shoot").disabled = false;
+      element("shoot").focus();
+    } catch (error) {
+      element("camera-message").textContent =
+        error.name === "NotAllowedError" ? "The browser was not allowed to use the camera."
+          : error.name === "NotFoundError" ? "There is no camera." : `The camera cannot be used: ${error.message}`;
+    }
+  });
+  element("shoot").addEventListener("click", () => {
+    const canvas = make("canvas", { width: video.videoWidth, height: video.videoHeight });
+    canvas.getContext("2d").drawImage(video, 0, 0);
+    canvas.toBlob((blob) => {
+      camera.close();
+      if (blob) give(blob, "the camera's image");
+    }, "image/jpeg", 0.95);
+  });
+  element("leave").addEventListener("click", () => camera.close());
+  camera.addEventListener("close", () => {
+    stop();
+    element("take").focus();
+  });
+
+  load();
+  samples();
+})();

@@ -1,0 +1,75 @@
+"""An exporter whose files answer with the red of an image, and fail in a way that its green asks for.
+
+Class "c7" is red 7 of 255. Green 250 aborts the process, 251 hangs, 252 raises, 253 answers with no number, 254 takes a
+fifth of a second, 255 fills the process's standard error. A file holds words that say how it is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgeopt.errors import ExportError
+from edgeopt.options import Options
+from edgeopt.plugins.declarations import ExporterPlugin
+from edgeopt.plugins.hookspecs import hookimpl
+
+CLASSES = 100
+
+
+class ColoursPredictor:
+    def __init__(self, path: Path) -> None:
+        words = path.read_text().split()
+        if "abort" in words:
+            os.abort()
+        if "damaged" in words:
+            raise ExportError(f"{path.name} is damaged", hint="export it again")
+        if "hang" in words:
+            time.sleep(100_000)
+        if "abort-once" in words and not (mark := path.with_suffix(".aborted")).exists():
+            mark.touch()
+            os.abort()
+        self.is_slow = "slow" in words
+
+    def predict(self, batch: Any) -> Any:
+        import numpy as np
+
+        red, green = (round(float(batch[0, channel].mean()) * 255) for channel in (0, 1))
+        match green:
+            case 250:
+                print("the kernel has no room", file=sys.stderr, flush=True)
+                os.abort()
+            case 251:
+                time.sleep(100_000)
+            case 252:
+                raise ValueError("this colour is not known")
+            case 254:
+                time.sleep(0.2)
+            case 255:
+                print("a library that talks\n" * 2_000, file=sys.stderr, flush=True)
+        if self.is_slow:
+            time.sleep(0.05)
+        logits = np.zeros((len(batch), CLASSES), np.float32)
+        logits[:, red % CLASSES] = np.nan if green == 253 else 9
+        return logits
+
+
+def export_nothing(state: Any, options: Any, context: Any) -> Any:
+    raise ExportError("files of colours are written by hand")
+
+
+@hookimpl
+def edgeopt_exporters() -> Iterator[ExporterPlugin]:
+    yield ExporterPlugin(
+        "colours",
+        "Answers with the red of an image.",
+        Options,
+        export=export_nothing,
+        open=lambda path, threads: ColoursPredictor(path),
+        runtime="colours",
+        suffix=".txt",
+    )
