@@ -11,7 +11,7 @@ from edgeopt.measure.answers import rounding_step
 from edgeopt.tasks import TASKS
 from edgeopt.tasks.classification import softmax
 from edgeopt.tasks.guessing import GuessKind, guess_in, guess_of
-from edgeopt.tasks.statistics import mcnemar, wilson_interval
+from edgeopt.tasks.statistics import bootstrap_interval, holm, mcnemar, paired, wilson_interval
 
 TASK = TASKS["classification"]
 
@@ -39,6 +39,61 @@ def test_mcnemar_is_scipys_exact_binomial_test(lost: int, gained: int) -> None:
 def test_ten_lost_and_none_gained_is_no_chance() -> None:
     assert mcnemar(10, 0) == pytest.approx(2 / 2**10)
     assert mcnemar(3, 2) == 1.0
+
+
+pairs = st.integers(1, 3000).flatmap(
+    lambda count: st.integers(0, count).flatmap(
+        lambda lost: st.integers(0, count - lost).map(lambda gained: (count, lost, gained))
+    )
+)
+
+
+@given(pairs)
+def test_the_bootstrap_interval_holds_the_change_and_mirrors_it(counts: tuple[int, int, int]) -> None:
+    count, lost, gained = counts
+    found, mirrored = bootstrap_interval(paired(count, lost, gained)), bootstrap_interval(paired(count, gained, lost))
+    if not lost + gained:
+        assert found is None and mirrored is None
+        return
+    assert found is not None and mirrored is not None
+    low, high = found
+    assert -1 <= low <= (gained - lost) / count <= high <= 1
+    assert mirrored == pytest.approx((-high, -low), abs=1e-12)
+    wider = bootstrap_interval(paired(count, lost, gained), 0.99)
+    assert wider is not None and wider[0] <= low and high <= wider[1]
+
+
+@pytest.mark.parametrize(("count", "lost", "gained"), [(40, 5, 1), (270, 3, 9), (1000, 40, 60), (5000, 2, 0)])
+def test_the_bootstrap_interval_is_scipys_but_for_what_is_drawn(count: int, lost: int, gained: int) -> None:
+    from scipy.stats import bootstrap
+
+    steps = np.repeat([-1.0, 1.0, 0.0], [lost, gained, count - lost - gained])
+    drawn = bootstrap(
+        (steps,), np.mean, n_resamples=20_000, batch=500, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    # the distribution's steps are 1 / count, and its quantiles drawn 20,000 times are off by a step at times
+    assert bootstrap_interval(paired(count, lost, gained)) == pytest.approx((drawn.low, drawn.high), abs=1.01 / count)
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_raises_p_values_and_keeps_their_order(values: list[float]) -> None:
+    raised = holm(values)
+    assert all(one <= other <= 1 for one, other in zip(values, raised, strict=True))
+    for one, high in zip(values, raised, strict=True):
+        for other, higher in zip(values, raised, strict=True):
+            assert one > other or high <= higher
+    # rejected at a level are, by definition, the smallest ones up to the first above its share of the level
+    for level in (0.01, 0.05, 0.5):
+        kept = 0
+        for place, value in enumerate(sorted(values)):
+            if value * (len(values) - place) > level:
+                break
+            kept += 1
+        assert sum(each <= level for each in raised) == kept
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
 
 
 def test_two_models_are_compared_image_by_image() -> None:

@@ -123,6 +123,56 @@ def serve(
 
 
 @app.command(cls=Command)
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN",
+            help="Folders of finished runs; the others are held against the first.",
+            autocompletion=complete.runs,
+        ),
+    ],
+    *,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page, too.", show_default=False)
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON, too.", show_default=False)
+    ] = None,
+    measure_together: Annotated[
+        bool,
+        typer.Option("--measure-together", help="Time the files of all runs here, turn by turn."),
+    ] = False,
+    gate: Annotated[bool, typer.Option("--gate", help="End with exit code 3 when a figure has become worse.")] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow",
+            metavar="NAME=LIMIT,...",
+            help="What --gate allows: accuracy=0.005 (a drop), bytes=1.05, latency=1.10 (ratios).",
+        ),
+    ] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """Compare runs: accuracy image by image, size, latency, and in what their recipes differ.
+
+    There is no verdict on the accuracy of different test images, nor on latencies of different machines.
+    """
+    with failures_shown():
+        from edgeopt.cli.compare import show_comparison
+
+        show_comparison(
+            runs,
+            html=html,
+            json=json,
+            gate=gate,
+            allow=allow or (),
+            measure_together=measure_together,
+            plugin_files=plugin or (),
+        )
+
+
+@app.command(cls=Command)
 def clean(
     *,
     out: OutOption = Path("runs"),

@@ -35,6 +35,11 @@ def points(change: float) -> str:
     return f"{sign}{text} points"
 
 
+def points_interval(bounds: tuple[float, float]) -> str:
+    """Both bounds of a difference of shares, as in "−1.2 to +0.4"."""
+    return " to ".join(points(bound).removesuffix(" points") for bound in bounds)
+
+
 def counted(pair: Paired) -> str:
     """The images behind a difference and whether it may be chance, as in "3 images lost, 2 gained, p = 1.00"."""
     lost = f"{pair.lost} {'image' if pair.lost == 1 else 'images'} lost"

@@ -84,7 +84,7 @@ def render_html(report: Report, images: Mapping[int, Pixels] | None = None, reci
             style=style_sheet(),
             notices=[sentence for sentence in report.verdicts if sentence == SMOKE],
             sentences=[sentence for sentence in report.verdicts if sentence != SMOKE],
-            finished=_moment(report.finished),
+            finished=moment(report.finished),
             files=[(row, compare(row, report.rows)) for row in report.rows],
             cards=_cards(report.rows),
             bars=_bars(report.rows),
@@ -125,7 +125,7 @@ def environment(*folders: Path) -> Environment:
         points=figures.points,
         duration=figures.seconds,
         value=_value,
-        tight=_tight,
+        tight=tight,
         svg=lambda plot: Markup(plot.svg),  # noqa: S704 -- matplotlib has escaped its texts
     )
     return environment
@@ -169,7 +169,7 @@ def _shown_sample(
     answer = sample.predictions[row.file]
     before = sample.predictions.get(baseline.file) if baseline else None
     return _Shown(
-        source=_data_uri(images[sample.index]) if sample.index in images else None,
+        source=data_uri(images[sample.index]) if sample.index in images else None,
         truth=classes[sample.label],
         answer=classes[answer.label],
         confidence=answer.confidence,
@@ -178,7 +178,7 @@ def _shown_sample(
     )
 
 
-def _data_uri(pixels: Pixels) -> str:
+def data_uri(pixels: Pixels) -> str:
     """An image, uint8 (height, width, 3), as a PNG inside a URI, made smaller when it is large."""
     from PIL import Image  # only a report with images needs it
 
@@ -189,7 +189,7 @@ def _data_uri(pixels: Pixels) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _moment(finished: str | None) -> str | None:
+def moment(finished: str | None) -> str | None:
     """An ISO 8601 time as people read it."""
     if finished is None:
         return None
@@ -199,7 +199,7 @@ def _moment(finished: str | None) -> str | None:
         return finished
 
 
-def _tight(sentence: str) -> str:
+def tight(sentence: str) -> str:
     """A sentence in which no figure is parted from its unit."""
     return re.sub(r"(?<=\d) (?=(?:%|ms|[kMG]?B)\b|%)", "\u00a0", sentence)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from edgeopt.report import figures
 from edgeopt.report.answers import guess_in_row, has_answers, never_recognized
-from edgeopt.report.compare import Comparison, compare, noise, title
+from edgeopt.report.compare import Comparison, compare, title
+from edgeopt.report.latencies import noise
 from edgeopt.report.schema import ClassScore, Row
 from edgeopt.report.training import Training, training_of
 from edgeopt.tasks.guessing import GuessKind
@@ -134,7 +135,7 @@ def _latency(pair: Comparison) -> str:
         measured = pair.baseline.latency_ms and pair.optimized.latency_ms
         reason = "was measured differently" if measured else "was not measured for both"
         return f"; latency {reason}, so it is not compared"
-    before, after = pair.latencies
+    before, after = pair.latencies.before, pair.latencies.after
     span = f"(p50 {figures.milliseconds(before.p50)} to {figures.milliseconds(after.p50)})"
     ratio = pair.latency_factor
     if ratio is None or pair.latency_within_noise:

@@ -5,7 +5,7 @@ all of them by name.
 from edgeopt.tasks.base import Prediction, Score, Task
 from edgeopt.tasks.classification import Classification
 from edgeopt.tasks.guessing import Guess, GuessKind, guess_in, guess_of
-from edgeopt.tasks.statistics import Paired, mcnemar, paired, wilson_interval
+from edgeopt.tasks.statistics import Paired, bootstrap_interval, holm, mcnemar, paired, wilson_interval
 
 TASKS: dict[str, Task] = {"classification": Classification()}
 
@@ -18,8 +18,10 @@ __all__ = [
     "Prediction",
     "Score",
     "Task",
+    "bootstrap_interval",
     "guess_in",
     "guess_of",
+    "holm",
     "mcnemar",
     "paired",
     "wilson_interval",

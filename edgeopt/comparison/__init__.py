@@ -1,0 +1,1 @@
+"""Runs beside each other: what `edgeopt compare` reads, judges, measures and shows."""
