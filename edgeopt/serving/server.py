@@ -23,6 +23,7 @@ from edgeopt.serving.files import Catalogue, ServedFile
 from edgeopt.serving.guard import Guard
 from edgeopt.serving.job import AnswerJob
 from edgeopt.serving.limits import FORMATS, Limits
+from edgeopt.serving.patience import ImpatientProtocol
 from edgeopt.serving.process import AnsweringProcess
 from edgeopt.serving.turns import Turns
 from edgeopt.serving.values import FileState
@@ -71,7 +72,7 @@ def serve(
         server = _Server(
             uvicorn.Config(
                 Guard(api.app(), hosts),
-                http="h11",
+                http=ImpatientProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

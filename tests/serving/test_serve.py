@@ -193,6 +193,39 @@ def test_a_body_that_never_ends_is_given_up(tmp_path):
         assert (status, words in answer["error"]) == (408, True), answer
 
 
+def test_a_head_that_never_ends_is_given_up(monkeypatch):
+    """A connection on which nothing comes, one with half a head, and one with half a head after a whole request."""
+    import asyncio
+
+    import uvicorn
+    from starlette.responses import PlainTextResponse
+    from uvicorn.server import ServerState
+
+    from edgeopt.serving.patience import ImpatientProtocol
+
+    monkeypatch.setattr(ImpatientProtocol, "head_s", 0.3)
+    options = {"http": ImpatientProtocol, "lifespan": "off", "log_config": None, "ws": "none", "timeout_keep_alive": 1}
+    config = uvicorn.Config(PlainTextResponse("ok"), **options)
+
+    async def ask():
+        loop = asyncio.get_running_loop()
+        config.load()
+        server = await loop.create_server(lambda: ImpatientProtocol(config, ServerState(), {}), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        whole, half = b"GET / HTTP/1.1\r\nHost: it\r\n\r\n", b"GET / HTTP/1.1\r\nHo"
+        for sent, answers in ((b"", 0), (half, 0), (whole, 1), (whole + half, 1)):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            start = loop.time()
+            answered = await asyncio.wait_for(reader.read(), 20)
+            assert answered.count(b"200 OK") == answers
+            assert 0.25 < loop.time() - start < 10  # not at once, and not never
+            writer.close()
+        server.close()
+
+    asyncio.run(ask())
+
+
 def _asked(application, every_s):
     import asyncio
 
