@@ -50,8 +50,9 @@ def _problem(text: str, name: str, number: str, limits: Limits) -> Problem | Non
 def judge(
     files: Sequence[FileChange], unpaired: Sequence[Unpaired], first_run: str, limits: Limits
 ) -> tuple[Judged, ...]:
-    """Every file of the first run in every figure, and each of its files that has no partner."""
-    return (*_files(files, limits), *_missing(unpaired, first_run))
+    """Every file of the first run in every figure, and each of its files that has no partner; what is missed first."""
+    judged = [*_files(files, limits), *_missing(unpaired, first_run)]
+    return tuple(sorted(judged, key=lambda each: each.passed is not False))
 
 
 def _files(files: Sequence[FileChange], limits: Limits) -> Iterator[Judged]:

@@ -18,7 +18,7 @@ from edgeopt.comparison.schema import (
     RunComparison,
 )
 from edgeopt.comparison.sentences import figure_text, outcome_text
-from edgeopt.comparison.shown import change_tone, kept_value, ratio_text
+from edgeopt.comparison.shown import SAME_MEMORY, SAME_SIZE, bytes_tone, change_tone, kept_value, ratio_text
 from edgeopt.report import figures
 from edgeopt.report.html import data_uri, environment, moment
 from edgeopt.report.style import style_sheet
@@ -76,6 +76,9 @@ def render_page(comparison: RunComparison, runs: Sequence[ReadRun]) -> str:
         points_interval=figures.points_interval,
         probability=figures.probability,
         missed=_missed,
+        bytes_tone=bytes_tone,
+        same_size=SAME_SIZE,
+        same_memory=SAME_MEMORY,
     )
 
 

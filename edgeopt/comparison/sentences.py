@@ -15,10 +15,10 @@ from edgeopt.comparison.schema import (
     LatencyChange,
     RunChange,
 )
+from edgeopt.comparison.shown import SAME_SIZE
 from edgeopt.report import figures
 from edgeopt.tasks.statistics import CHANCE
 
-_SAME_SIZE = 0.01
 _LISTED = 4
 SMOKE = "smoke run on a few batches and images: its figures mean nothing."
 
@@ -110,7 +110,7 @@ def _about_classes(name: str, classes: Sequence[ClassChange]) -> Iterator[str]:
 def size_text(change: BytesChange) -> str:
     """How much larger or smaller a file has become."""
     span = f"({figures.size(change.before)} to {figures.size(change.after)})"
-    if abs(change.ratio - 1) < _SAME_SIZE:
+    if abs(change.ratio - 1) < SAME_SIZE:
         return f"as large as before {span}"
     if change.ratio > 1:
         return f"{figures.times(change.ratio)} larger {span}"

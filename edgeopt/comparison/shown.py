@@ -6,7 +6,12 @@ import json
 from collections.abc import Mapping
 
 from edgeopt.arrays import Json
-from edgeopt.comparison.schema import Change
+from edgeopt.comparison.schema import BytesChange, Change
+
+SAME_SIZE = 0.01
+"""Two sizes no farther apart than this share are as good as equal."""
+SAME_MEMORY = 0.05
+"""The same for two peaks of memory, which move by pages from one process to the next."""
 
 _TONES = {Change.BETTER: "better", Change.WORSE: "worse", Change.SAME: "quiet", Change.UNCLEAR: "quiet"}
 
@@ -14,6 +19,13 @@ _TONES = {Change.BETTER: "better", Change.WORSE: "worse", Change.SAME: "quiet", 
 def change_tone(change: Change) -> str:
     """The tone in which a change is shown: "better", "worse" or "quiet"."""
     return _TONES[change]
+
+
+def bytes_tone(change: BytesChange, noise: float) -> str:
+    """The tone of a size or a peak of memory, as `change_tone` gives it; within `noise`, a share, it is quiet."""
+    if abs(change.ratio - 1) < noise:
+        return change_tone(Change.SAME)
+    return change_tone(Change.WORSE if change.ratio > 1 else Change.BETTER)
 
 
 def ratio_text(ratio: float) -> str:

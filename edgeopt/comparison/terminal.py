@@ -22,7 +22,7 @@ from edgeopt.comparison.schema import (
     RunComparison,
 )
 from edgeopt.comparison.sentences import figure_text, outcome_text
-from edgeopt.comparison.shown import change_tone, kept_value, ratio_text
+from edgeopt.comparison.shown import SAME_MEMORY, SAME_SIZE, bytes_tone, change_tone, kept_value, ratio_text
 from edgeopt.report import figures
 
 _NARROWEST = 100  # figures are never cut; a narrower window wraps whole lines instead
@@ -34,14 +34,12 @@ _SHOWN_DIFFERENCES = 24
 def render(comparison: RunComparison, console: Console) -> None:
     """Prints a comparison, a part for each run that is held against the first."""
     for change, other in zip(comparison.changes, comparison.runs[1:], strict=True):
-        for part in _parts(comparison, change, comparison.first, other):
+        for part in _parts(change, comparison.first, other):
             console.print(part, crop=False)
             console.print()
 
 
-def _parts(
-    comparison: RunComparison, change: RunChange, first: ComparedRun, other: ComparedRun
-) -> Iterator[RenderableType]:
+def _parts(change: RunChange, first: ComparedRun, other: ComparedRun) -> Iterator[RenderableType]:
     yield Text.assemble((first.title, "bold"), " → ", (other.title, "bold"))
     if change.files:
         yield _Unsqueezed(_files(change.files))
@@ -51,7 +49,7 @@ def _parts(
         yield Text("The recipes, versions and plugins of both runs are the same.", style=_QUIET)
     if change.gates:
         yield _Unsqueezed(_gates(change.gates))
-    yield _bullets([*change.verdicts, *(f"{name} was not timed: {why}." for name, why in comparison.not_timed.items())])
+    yield _bullets(change.verdicts)
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,9 @@ def _cells(file: FileChange) -> list[Text]:
         )
         if accuracy
         else Text(figures.MISSING),
-        _bytes(file.size),
+        _bytes(file.size, SAME_SIZE),
         _latency(latency),
-        _bytes(file.memory),
+        _bytes(file.memory, SAME_MEMORY),
     ]
 
 
@@ -109,12 +107,11 @@ def _arrow(before: str, after: str) -> Text:
     return Text.assemble((before, _QUIET), "\n", after)
 
 
-def _bytes(change: BytesChange | None) -> Text:
+def _bytes(change: BytesChange | None, noise: float) -> Text:
     if change is None:
         return Text(figures.MISSING)
-    verdict = Change.SAME if abs(change.ratio - 1) < 0.01 else Change.WORSE if change.ratio > 1 else Change.BETTER
     text = _arrow(figures.size(change.before), figures.size(change.after))
-    return text.append(f"\n{ratio_text(change.ratio)}", style=_STYLES[change_tone(verdict)])
+    return text.append(f"\n{ratio_text(change.ratio)}", style=_STYLES[bytes_tone(change, noise)])
 
 
 def _latency(change: LatencyChange | None) -> Text:

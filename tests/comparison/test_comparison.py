@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli.test_startup import HEAVY, imported_by
 from comparison.made import RECIPE, answers, latency, make_run, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -263,7 +264,15 @@ def missed(comparison: RunComparison) -> list[str]:
 
 
 def test_an_accuracy_that_is_lower_beyond_chance_is_a_regression(two: tuple[Path, Path]) -> None:
-    assert missed(compared(*two, limits=Limits())) == ["accuracy"]
+    comparison = compared(*two, limits=Limits())
+    assert missed(comparison) == ["accuracy"]
+    assert [gate.name for gate in comparison.changes[0].gates] == ["accuracy", "bytes", "latency"]
+    smaller = replace(row(), size_bytes=900_000)
+    first, other = (
+        make_run(two[0].parent / "more" / name, answers({ONNX: []}), rows=[each])
+        for name, each in (("a", smaller), ("b", row()))
+    )
+    assert compared(first, other, limits=Limits()).changes[0].gates[0].name == "bytes", "what is missed comes first"
     assert not missed(compared(*two, limits=read_limits(["accuracy=0.1"]))), "as much as is allowed"
     assert missed(compared(*two, limits=read_limits(["accuracy=0.09"]))) == ["accuracy"]
     assert not missed(compared(*reversed(two), limits=Limits())), "better is no regression"
@@ -467,6 +476,10 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> Non
     kept = answers({ONNX: []})
     runs = [make_run(tmp_path / name / "flowers", kept) for name in ("old", "new")]
     assert [run.title for run in compared(*runs).runs] == ["old/flowers", "new/flowers"]
+
+
+def test_comparing_imports_no_framework_and_no_plots(two: tuple[Path, Path]) -> None:
+    assert not imported_by("compare", *map(str, two)) & (HEAVY - {"numpy"})
 
 
 # ---- JSON and the page ---------------------------------------------------------------------------------------------
