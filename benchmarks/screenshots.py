@@ -3,7 +3,7 @@
     python benchmarks/screenshots.py RUN...
 
 serves the runs, opens the page in Chromium, asks about the test image that most files differ on, and writes
-`docs/images/serve.png`.
+`docs/images/serve.png`; compares the first run with the others, where there are others, and writes `docs/images/compare.png`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 TARGET = Path(__file__).parents[1] / "docs" / "images" / "serve.png"
+COMPARED = TARGET.with_name("compare.png")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 
 
@@ -66,17 +68,30 @@ def _ask(page: Page, number: int) -> None:
     page.locator("#summary").get_by_text("It is").wait_for()
 
 
+def picture_of_comparison(page: Page, runs: list[Path], folder: Path) -> None:
+    """Times the files of all runs together, and takes the picture of the top of the page."""
+    command = [sys.executable, "-m", "edgeopt", "compare", *map(str, runs), "--measure-together", "--html"]
+    subprocess.run([*command, str(folder / "compare.html")], check=True, stdout=subprocess.DEVNULL)
+    page.goto((folder / "compare.html").as_uri())
+    page.screenshot(path=COMPARED)
+
+
 def main() -> None:
     """Takes all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     runs = parser.parse_args().runs
     TARGET.parent.mkdir(exist_ok=True)
-    with sync_playwright() as playwright, serving(runs) as address:
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        picture(browser.new_page(viewport={"width": 1200, "height": 900}), address)
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        with serving(runs) as address:
+            picture(page, address)
+        print(TARGET)
+        if len(runs) > 1:
+            picture_of_comparison(page, runs, Path(folder))
+            print(COMPARED)
         browser.close()
-    print(TARGET)
 
 
 if __name__ == "__main__":

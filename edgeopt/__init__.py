@@ -13,6 +13,9 @@ TYPE_CHECKING = False  # as type checkers know it: `typing` itself is not import
 if TYPE_CHECKING:
     from typing import Any
 
+    from edgeopt.comparison.compare import compare as compare
+    from edgeopt.comparison.schema import Limits as Limits
+    from edgeopt.comparison.schema import RunComparison as RunComparison
     from edgeopt.conversion.plan import ConversionRequest as ConversionRequest
     from edgeopt.conversion.plan import ConversionResult as ConversionResult
     from edgeopt.conversion.plan import convert as convert
@@ -32,14 +35,17 @@ if TYPE_CHECKING:
 _WHERE = {
     "ConversionRequest": "edgeopt.conversion.plan",
     "ConversionResult": "edgeopt.conversion.plan",
+    "Limits": "edgeopt.comparison.schema",
     "Plan": "edgeopt.recipe.plan",
     "Recipe": "edgeopt.recipe.read",
     "Report": "edgeopt.report.schema",
+    "RunComparison": "edgeopt.comparison.schema",
     "RunResult": "edgeopt.pipeline.runner",
     "SensitivityRequest": "edgeopt.sensitivity.run",
     "SensitivityResult": "edgeopt.sensitivity.run",
     "UserError": "edgeopt.errors",
     "check": "edgeopt.pipeline.runner",
+    "compare": "edgeopt.comparison.compare",
     "convert": "edgeopt.conversion.plan",
     "hookimpl": "edgeopt.plugins.hookspecs",
     "measure_sensitivity": "edgeopt.sensitivity.run",

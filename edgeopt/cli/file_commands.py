@@ -158,7 +158,7 @@ def compare(
 
     There is no verdict on the accuracy of different test images, nor on latencies of different machines.
     """
-    with failures_shown():
+    with failures_shown(NOTHING_KEPT):
         from edgeopt.cli.compare import show_comparison
 
         show_comparison(

@@ -12,7 +12,7 @@ from edgeopt.comparison.files import file_change, pair_rows, timed_together
 from edgeopt.comparison.gate import judge
 from edgeopt.comparison.machine import this_device
 from edgeopt.comparison.recipes import recipe_differences, version_differences
-from edgeopt.comparison.runs import ReadRun
+from edgeopt.comparison.runs import ReadRun, read_runs
 from edgeopt.comparison.same_data import same_images
 from edgeopt.comparison.schema import BytesChange, FileChange, LatencyChange, Limits, RunChange, RunComparison
 from edgeopt.comparison.sentences import sentences
@@ -21,6 +21,21 @@ from edgeopt.plugins.registry import load_registry
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
     from rich.console import Console
+
+
+def compare(
+    folders: Sequence[Path | str],
+    *,
+    limits: Limits | None = None,
+    measure_together: bool = False,
+    plugin_files: Sequence[Path] = (),
+) -> RunComparison:
+    """Holds the finished runs in `folders` against the first of them; see `compare_runs`.
+
+    Raises `UserError` with everything that is wrong with any of them.
+    """
+    runs = read_runs([Path(folder) for folder in folders])
+    return compare_runs(runs, limits=limits, measure_together=measure_together, plugin_files=plugin_files)
 
 
 def compare_runs(

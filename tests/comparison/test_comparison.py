@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report.sample import make_report
 
+import edgeopt
 from edgeopt.comparison.compare import compare_runs
 from edgeopt.comparison.gate import read_limits
 from edgeopt.comparison.page import render_page
@@ -138,6 +139,11 @@ def test_classes_that_became_worse_are_named(tmp_path: Path) -> None:
     ]
     told = compared(*runs).changes[0].verdicts
     assert any("worse, beyond chance, at 7 (recall 100.0 % to 0.0 %)" in each for each in told)
+
+
+def test_runs_are_compared_from_python(two: tuple[Path, Path]) -> None:
+    found = edgeopt.compare([str(two[0]), two[1]], limits=edgeopt.Limits(accuracy=0.5))
+    assert isinstance(found, edgeopt.RunComparison) and found.limits and not found.missed
 
 
 # ---- the same data, or no verdict -----------------------------------------------------------------------------------
