@@ -17,7 +17,7 @@ from edgeopt.options import DatasetOptions, Options
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
 from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.tasks import TASKS
-from edgeopt.types import ExportResult, Form, ModelState, PassRecord, RawDataset, TensorInfo
+from edgeopt.types import DataSurvey, ExportResult, Form, ModelState, PassRecord, RawDataset, TensorInfo
 
 COUNTER = itertools.count()
 
@@ -59,8 +59,40 @@ def float_images(options):
     return RawDataset(("a", "b", "c"), {"train": ArrayImages(shades, LABELS)})
 
 
+class Found:
+    """What a look found: `more` images than there are, or a file that no other process can read."""
+
+    def __init__(self, more=0, handle=None):
+        self.more, self.handle = more, handle
+
+    def fingerprint(self):
+        return "1"
+
+    def survey(self):
+        return DataSurvey({"train": {"a": 30 + self.more, "b": 30, "c": 30}})
+
+    def load(self):
+        return RawDataset(("a", "b", "c"), {"train": images(LABELS)})
+
+
+class Forgetful(Found):
+    def load(self):
+        return RawDataset(("a", "b", "c"), {"train": images(LABELS if self.handle else LABELS[:60])})
+
+    def __reduce__(self):
+        return Forgetful, ()
+
+
+def finding(name, find):
+    return DatasetPlugin(name, "Images.", DatasetOptions, find=find)
+
+
 @hookimpl
 def edgeopt_datasets():
+    yield finding("good-found", lambda options: Found())
+    yield finding("miscounted", lambda options: Found(more=1))
+    yield finding("held", lambda options: Found(handle=lambda: "a function cannot be pickled"))
+    yield finding("forgetful-found", lambda options: Forgetful(handle="files"))
     names = ("a", "b", "c")
     yield dataset("good-data", lambda options: RawDataset(names, {"train": images(LABELS)}))
     yield dataset("wrong-labels", lambda options: RawDataset(names, {"train": images(LABELS + 1)}))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgeopt.data.cache import load_data
+from edgeopt.data.found import read_found, write_found
 from edgeopt.data.prepare import prepare, preprocessing_of
 from edgeopt.options import to_json
 from edgeopt.plugins.declarations import DatasetPlugin, Plugin
@@ -86,7 +87,7 @@ class DatasetContract(PluginContract):
         assert use.plugin.fingerprint(use.options) == first
 
     def test_fingerprint_is_light(self, use: Use[DatasetPlugin]) -> None:
-        """`edgeopt check` asks for it: it may look at names, sizes and times of files, and not
+        """`edgeopt check` asks for it, and for the survey: they may look at names, sizes and times of files, and not
         import what reads them.
         """
         options = json.dumps(to_json(use.options))
@@ -99,9 +100,33 @@ from edgeopt.plugins import DatasetPlugin
 from edgeopt.plugins.registry import load_registry
 use = resolve(DatasetPlugin, {self.name!r}, json.loads({options!r}), load_registry(map(Path, {files!r})))
 use.plugin.fingerprint(use.options)
+if use.plugin.survey:
+    use.plugin.survey(use.options)
 """
         loaded = modules_after(program)
-        assert not loaded, f"fingerprint imports {', '.join(loaded)}"
+        assert not loaded, f"fingerprint or survey imports {', '.join(loaded)}"
+
+    def test_survey_counts_what_is_loaded(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:
+        """What `edgeopt check` prints of a data set is what a run then reads."""
+        if use.plugin.survey is None:
+            pytest.skip("the plugin does not tell counts without reading an image")
+        counts = {name: dict(classes) for name, classes in use.plugin.survey(use.options).counts.items()}
+        assert counts == {name: _counts(raw, name) for name in raw.splits}
+
+    def test_what_was_found_can_be_handed_on(self, raw: RawDataset, use: Use[DatasetPlugin], tmp_path: Path) -> None:
+        """One look answers for the data set, in other processes too, which do not look again."""
+        if use.plugin.find is None:
+            pytest.skip("the plugin does not look for files: it declares load and fingerprint")
+        found = use.plugin.find(use.options)
+        write_found(found, tmp_path / "found")
+        read = read_found(tmp_path / "found")
+        assert read.fingerprint() == found.fingerprint() == use.plugin.fingerprint(use.options)
+        assert read.survey() == found.survey()
+        again = read.load()
+        assert again.classes == raw.classes
+        assert {name: again.splits[name].labels.tolist() for name in again.splits} == {
+            name: images.labels.tolist() for name, images in raw.splits.items()
+        }
 
     def test_a_run_can_use_it(self, raw: RawDataset, use: Use[DatasetPlugin], tmp_path: Path) -> None:
         """The core draws its splits, reads every image that it needs, and no image is in two splits."""
@@ -117,6 +142,15 @@ use.plugin.fingerprint(use.options)
             assert len(split) == facts.splits[name].count > 0
             assert split.pixels([0]).dtype == np.uint8
         assert set(bundle.training.train.labels.tolist()) == set(range(len(bundle.training.classes)))
+
+
+def _counts(raw: RawDataset, split: str) -> dict[str, int]:
+    """How many images of each class a split has, without changed copies of them."""
+    labels = raw.splits[split].labels
+    if split in raw.copies:
+        labels = labels[raw.copies[split] == -1]
+    counts = np.bincount(labels, minlength=len(raw.classes))
+    return dict(zip(raw.classes, counts.tolist(), strict=True))
 
 
 def _samples(count: int) -> list[int]:

@@ -25,8 +25,8 @@ from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
 from edgeopt.testing.contracts import PluginContract
-from edgeopt.testing.states import weights_digest
-from edgeopt.testing.values import ArraySplit, tiny_data, tiny_int8_program, tiny_program
+from edgeopt.testing.states import state_digest
+from edgeopt.testing.values import ArraySplit, require_own_state, tiny_data, tiny_int8_program, tiny_program
 from edgeopt.types import TORCH, ExportResult, ModelState, Role, TensorInfo
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ _ROUNDING = 1e-4  # of the logits' range: kernels for many images add in another
 
 
 class ExporterContract(PluginContract):
-    """Subclass it, set `name` and `options`; override `state` to export another program, such as a quantized one.
+    """Subclass it, set `name` and `options`; override `state` to export another program, such as a quantized one. An
+    exporter of another framework than PyTorch is given one of its models by `state`.
 
     `tolerance` bounds the largest difference between file and program, as a share of the logits' range; int8 kernels
     round in other places than PyTorch's arithmetic does, so a quantized program needs a larger one, `int8_tolerance`.
@@ -61,15 +62,16 @@ class ExporterContract(PluginContract):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def state(cls) -> ModelState:
+    def state(cls, use: Use[ExporterPlugin]) -> ModelState:
         """The program to export."""
+        require_own_state(use)
         return tiny_program()
 
     @pytest.fixture(scope="class")
     @classmethod
     def before(cls, state: ModelState) -> str:
         """What the program's weights were before the export."""
-        return weights_digest(state)
+        return state_digest(state)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -264,7 +266,7 @@ class ExporterContract(PluginContract):
         self, state: ModelState, before: str, exported: tuple[Path, ExportResult]
     ) -> None:
         assert exported
-        assert weights_digest(state) == before
+        assert state_digest(state) == before
 
     def test_half_a_file_is_refused(self, exported: tuple[Path, ExportResult], tmp_path: Path) -> None:
         """A damaged file is a `UserError`, not a crash of the process that opens it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,22 +10,22 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import torch
 
 from edgeopt.networks.saved import load_state, save_state
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.declarations import PassPlugin, Plugin
 from edgeopt.plugins.use import Use
 from edgeopt.testing.contracts import PluginContract
-from edgeopt.testing.states import check_logits, logits_of, weights_digest
-from edgeopt.testing.values import pass_context, tiny_data, tiny_model, tiny_program
+from edgeopt.testing.states import check_form, check_logits, logits_of, seeded, state_digest
+from edgeopt.testing.values import pass_context, require_own_state, tiny_data, tiny_model, tiny_program
 from edgeopt.types import Form, ModelState, TrainingData
 
 Apply = Callable[[ModelState], ModelState]
 
 
 class PassContract(PluginContract):
-    """Subclass it, set `name` and `options`; override `data` or `state` when the pass needs other ones.
+    """Subclass it, set `name` and `options`; override `data` or `state` when the pass needs other ones. A pass for
+    models of another framework than PyTorch is given one by `state`.
 
     A pass that does not repeat bit by bit even with a seed sets `deterministic` to False and says why.
     """
@@ -44,6 +43,7 @@ class PassContract(PluginContract):
     @classmethod
     def state(cls, use: Use[PassPlugin], data: TrainingData) -> ModelState:
         """What the pass is given, in the form that it accepts."""
+        require_own_state(use)
         return tiny_model(data) if use.plugin.accepts is Form.MODULE else tiny_program(data)
 
     @pytest.fixture(scope="class")
@@ -59,10 +59,8 @@ class PassContract(PluginContract):
 
         def apply(state: ModelState) -> ModelState:
             given = context()
-            random.seed(given.seed)
-            np.random.seed(given.seed)
-            torch.manual_seed(given.seed)
-            return use.plugin.apply(state, use.options, given)
+            with seeded(given.seed, use.plugin.framework):
+                return use.plugin.apply(state, use.options, given)
 
         return apply
 
@@ -70,7 +68,7 @@ class PassContract(PluginContract):
     @classmethod
     def before(cls, state: ModelState) -> str:
         """What the weights of the given state were before the pass."""
-        return weights_digest(state)
+        return state_digest(state)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -84,12 +82,11 @@ class PassContract(PluginContract):
     ) -> None:
         assert result is not state
         assert result.model is not state.model
-        assert weights_digest(state) == before
+        assert state_digest(state) == before
 
     def test_gives_the_form_that_it_declares(self, use: Use[PassPlugin], result: ModelState) -> None:
-        assert result.form is use.plugin.produces
-        wanted = torch.nn.Module if result.form is Form.MODULE else torch.export.ExportedProgram
-        assert isinstance(result.model, wanted)
+        assert result.framework == use.plugin.framework
+        check_form(result, use.plugin.produces)
 
     def test_records_what_it_did(self, state: ModelState, result: ModelState) -> None:
         assert result.history[:-1] == state.history
@@ -107,12 +104,12 @@ class PassContract(PluginContract):
 
     def test_changes_something(self, state: ModelState, before: str, result: ModelState) -> None:
         """A pass that changes nothing raises `NothingChangedError` instead."""
-        assert result.form is not state.form or weights_digest(result) != before
+        assert result.form is not state.form or state_digest(result) != before
 
     def test_same_seed_gives_the_same(self, state: ModelState, result: ModelState, apply: Apply) -> None:
         if not self.deterministic:
             pytest.skip("the contract's subclass says that the pass does not repeat bit by bit")
-        assert weights_digest(apply(state)) == weights_digest(result)
+        assert state_digest(apply(state)) == state_digest(result)
 
     def test_result_survives_the_store(self, result: ModelState, data: TrainingData, tmp_path: Path) -> None:
         """Stages hand states on through files."""

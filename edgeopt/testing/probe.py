@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
-import torch
-from torch import Tensor
 
 from edgeopt.plugins.declarations import Plugin, ProbePlugin
 from edgeopt.plugins.use import Use
-from edgeopt.sensitivity.network import Network
 from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.values import tiny_data, tiny_program
 from edgeopt.types import Probe, TrainingData
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgeopt.sensitivity.network import Network
 
 
 class ProbeContract(PluginContract):
@@ -31,12 +33,16 @@ class ProbeContract(PluginContract):
     @classmethod
     def network(cls, data: TrainingData) -> Network:
         """The network whose layers are changed."""
+        from edgeopt.sensitivity.network import Network  # torch, as below
+
         return Network(tiny_program(data).program)
 
     @pytest.fixture(scope="class")
     @classmethod
     def batch(cls, data: TrainingData) -> Tensor:
         """Calibration images as inputs."""
+        import torch  # heavy: plugins of other frameworks are tested in processes without it
+
         return torch.from_numpy(data.preprocessing.normalize(data.calibration.pixels(range(4))))
 
     @pytest.fixture(scope="class")
@@ -50,6 +56,8 @@ class ProbeContract(PluginContract):
         assert list(probe.layers) == [name for name in network.layers if name in set(probe.layers)]
 
     def test_a_change_fits_its_layer(self, use: Use[ProbePlugin], probe: Probe, network: Network) -> None:
+        import torch  # as above
+
         for name in probe.layers:
             weight = network.layers[name].weight
             before = weight.clone()
@@ -64,6 +72,8 @@ class ProbeContract(PluginContract):
     def test_every_level_changes_something(
         self, use: Use[ProbePlugin], probe: Probe, network: Network, batch: Tensor
     ) -> None:
+        import torch  # as above
+
         with torch.inference_mode():
             logits = network.logits(batch)
             for level in use.plugin.levels.default:
@@ -73,6 +83,8 @@ class ProbeContract(PluginContract):
     def test_a_change_repeats_and_leaves_its_input_alone(
         self, use: Use[ProbePlugin], probe: Probe, network: Network, batch: Tensor
     ) -> None:
+        import torch  # as above
+
         level = use.plugin.levels.default[-1]
         entered: dict[str, Tensor] = {}
 

@@ -1,21 +1,37 @@
-"""Looks at model states: what they compute, and whether somebody changed them."""
+"""Looks at model states: what they compute, and whether somebody changed them.
+
+torch is imported where a state is PyTorch's: models of other frameworks are tested in processes without it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from edgeopt.types import Form, ModelState, Split
+from edgeopt.types import TORCH, Form, ModelState, Split
 
 if TYPE_CHECKING:
     from edgeopt.arrays import Logits
 
+_IMAGES = 8
 
-def weights_digest(state: ModelState) -> str:
-    """SHA-256 over names, types and bytes of all parameters and buffers of a module or program."""
+
+def state_digest(state: ModelState) -> str:
+    """SHA-256 of what a state has learned: of the weights of a module or program; of the answers to some images of a
+    model of another framework, which shows its weights to nobody.
+    """
+    return _weights_digest(state) if state.framework == TORCH else _answers_digest(state)
+
+
+def _weights_digest(state: ModelState) -> str:
+    """SHA-256 over names, types and bytes of all parameters and buffers."""
+    import torch  # heavy, and there where the state is PyTorch's
+
     model: Any = state.model
     tensors: dict[str, Any] = dict(model.state_dict() if state.form is Form.MODULE else model.state_dict)
     if state.form is Form.PROGRAM:
@@ -28,19 +44,32 @@ def weights_digest(state: ModelState) -> str:
     return hasher.hexdigest()
 
 
+def _answers_digest(state: ModelState) -> str:
+    batch = np.random.default_rng(0).standard_normal((_IMAGES, *state.input_shape), dtype=np.float32)
+    logits = np.ascontiguousarray(state.foreign.logits(batch), dtype=np.float32)
+    return hashlib.sha256(f"{state.foreign.parameter_count}".encode() + logits.tobytes()).hexdigest()
+
+
 def logits_of(state: ModelState, split: Split, count: int = 4) -> Logits:
     """Logits of the first images of a split, float32 (n, classes), in evaluation mode; the state
     is left as it was.
     """
+    batch = state.preprocessing.normalize(split.pixels(range(min(count, len(split)))))
+    return _torch_logits(state, batch) if state.framework == TORCH else state.foreign.logits(batch)
+
+
+def _torch_logits(state: ModelState, batch: Any) -> Logits:
+    import torch  # as above
+
     model: Any = state.model
-    batch = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(count, len(split))))))
     with torch.no_grad():
         if state.form is Form.PROGRAM:
-            return model.module()(batch).numpy()  # type: ignore[no-any-return]
+            return model.module()(torch.from_numpy(batch)).numpy()  # type: ignore[no-any-return]
         was_training = model.training
         model.eval()
         try:
-            return model(batch.to(next(model.parameters()).device)).cpu().numpy()  # type: ignore[no-any-return]
+            images = torch.from_numpy(batch).to(next(model.parameters()).device)
+            return model(images).cpu().numpy()  # type: ignore[no-any-return]
         finally:
             model.train(was_training)
 
@@ -52,3 +81,33 @@ def check_logits(state: ModelState, split: Split) -> None:
         assert logits.shape == (count, len(state.classes))
         assert logits.dtype == np.float32
         assert np.isfinite(logits).all()
+
+
+def check_form(state: ModelState, form: Form) -> None:
+    """Asserts that the model is what a state of this form and framework holds."""
+    assert state.form is form
+    if state.framework == TORCH:
+        import torch  # as above
+
+        assert isinstance(state.model, torch.nn.Module if form is Form.MODULE else torch.export.ExportedProgram)
+        return
+    model = state.foreign
+    assert model.parameter_count >= 0
+    module, _, function = model.loader.partition(":")
+    assert module, 'a loader is "package.module:function"'
+    assert function, 'a loader is "package.module:function"'
+
+
+@contextmanager
+def seeded(seed: int, framework: str) -> Iterator[None]:
+    """Within, everything random is seeded as a run does it; plugins of other frameworks than PyTorch seed these."""
+    random.seed(seed)
+    np.random.seed(seed)
+    if framework != TORCH:
+        yield
+        return
+    import torch  # as above
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -6,22 +6,23 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+import pytest
 
 from edgeopt.networks.capture import to_program
 from edgeopt.options import Augmentation, TrainerSettings
 from edgeopt.plugins.contexts import Budget, PassContext
 from edgeopt.plugins.declarations import PassPlugin
 from edgeopt.plugins.registry import load_registry
+from edgeopt.plugins.use import Use
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
 from edgeopt.tasks import TASKS
-from edgeopt.testing.network import TinyNet
-from edgeopt.types import Form, ModelState, TrainingData
+from edgeopt.testing.states import seeded
+from edgeopt.types import TORCH, Form, ModelState, TrainingData
 
 if TYPE_CHECKING:
     from edgeopt.arrays import Labels, Pixels
@@ -58,9 +59,10 @@ def tiny_data(classes: int = 3, image_size: int = 32, per_class: int = 8) -> Tra
 
 def tiny_model(data: TrainingData | None = None) -> ModelState:
     """An untrained network of three convolutions with BatchNorm for the classes of `data`, in module form."""
+    from edgeopt.testing.network import TinyNet  # torch: models of other frameworks are tested in processes without it
+
     data = data or tiny_data()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0, TORCH):
         model = TinyNet(len(data.classes)).eval()
     return ModelState(model, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)
 
@@ -78,9 +80,14 @@ def tiny_int8_program(data: TrainingData | None = None, *, quantizer: str = "xnn
     """
     data = data or tiny_data()
     ptq = resolve(PassPlugin, "ptq", {"quantizer": quantizer}, load_registry())
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder, seeded(0, TORCH):
         return ptq.plugin.apply(tiny_model(data), ptq.options, pass_context(Path(folder), data))
+
+
+def require_own_state(use: Use[Any]) -> None:
+    """Fails where a plugin takes models of a framework of which there are no tiny ones here."""
+    if use.plugin.framework != TORCH:
+        pytest.fail(f"override the fixture `state`: this {use.plugin.kind} takes models of {use.plugin.framework}")
 
 
 def pass_context(folder: Path, data: TrainingData | None = None, *, seed: int = 0) -> PassContext:
