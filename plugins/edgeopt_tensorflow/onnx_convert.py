@@ -90,7 +90,10 @@ def convert(source: OnnxModel, size: int) -> Converted:
 def _run(file: Path, folder: Path, source: OnnxModel) -> Any:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # what onnx2tf builds networks of; it says so itself, too late
     import onnx2tf
+    import tf_keras
     from onnx2tf import onnx2tf as module
+
+    tf_keras.backend.reset_uids()  # layers are named anew, so that the file does not tell of earlier conversions
 
     # it would fetch photographs to compare each layer with; any images do
     module.download_test_image_data = _noise

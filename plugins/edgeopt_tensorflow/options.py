@@ -71,7 +71,7 @@ class ApplicationsOptions(Options):
 class KerasFileOptions(Options):
     """A model of one's own."""
 
-    path: PosixPath = Field(description="a .keras or .h5 file, or the folder of a SavedModel")
+    path: PosixPath = Field(description="a .keras or .h5 file, or the folder of a SavedModel", examples=["model.keras"])
     scale: Scale = Field("recipe", description=_SCALE)
     replace_head: bool = Field(
         False, description="start with a fresh last layer, for the classes of the data set; not for a SavedModel"

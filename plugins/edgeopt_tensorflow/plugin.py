@@ -56,11 +56,10 @@ _ONNX2TF = ("tensorflow", "onnx2tf", "tf-keras", "onnx-graphsurgeon", "sng4onnx"
 
 def build_application(options: ApplicationsOptions, data: TrainingData) -> ModelState:
     """A network of Keras Applications for the classes of `data`."""
-    import numpy as np  # heavy, as is TensorFlow
+    seed = _drawn_seed()
+    from edgeopt_tensorflow.applications import build  # TensorFlow is heavy
 
-    from edgeopt_tensorflow.applications import build
-
-    return build(options, data, int(np.random.randint(2**31)))
+    return build(options, data, seed)
 
 
 def fingerprint_application(options: ApplicationsOptions) -> str:
@@ -74,13 +73,19 @@ def fingerprint_application(options: ApplicationsOptions) -> str:
 
 def build_file(options: KerasFileOptions, data: TrainingData) -> ModelState:
     """The model of a file for the classes of `data`."""
-    import numpy as np  # heavy, as is TensorFlow
-
-    from edgeopt_tensorflow.keras_files import build
+    seed = _drawn_seed()
+    from edgeopt_tensorflow.keras_files import build  # TensorFlow is heavy
     from edgeopt_tensorflow.runtime import keras
 
-    keras.utils.set_random_seed(int(np.random.randint(2**31)))
+    keras.utils.set_random_seed(seed)
     return build(options, data)
+
+
+def _drawn_seed() -> int:
+    """A seed by the stage's own; before TensorFlow is imported, as its import draws from NumPy's generator too."""
+    import numpy as np  # heavy
+
+    return int(np.random.randint(2**31))
 
 
 def fingerprint_file(options: KerasFileOptions) -> str:
