@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,8 @@ def _vulkan() -> Partitioner:
 
 
 def _qnn(chip: Chip) -> Partitioner:
+    if "QNN_SDK_ROOT" not in os.environ:  # ExecuTorch would then download an SDK, which nobody asked for
+        raise OSError("QNN_SDK_ROOT is not set")
     from executorch.backends.qualcomm.partition.qnn_partitioner import QnnPartitioner
     from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
     from executorch.backends.qualcomm.utils import utils

@@ -277,9 +277,9 @@ def _mentions(message: str, node: Node) -> bool:
 
 def _require_kernels(written: ExecutorchProgramManager, outside: tuple[OperatorPlace, ...]) -> None:
     """Raise where the runtime beside this exporter has no kernel for an operator outside the delegate."""
-    from executorch.extension.pybindings import _portable_lib
+    from executorch.extension.pybindings import _C
 
-    present = set(_portable_lib._get_operator_names())  # noqa: SLF001 - the bindings' only way
+    present = set(_C._get_operator_names())  # noqa: SLF001 - the bindings' only way
     operators = written.executorch_program.execution_plan[0].operators
     missing = {one.name for one in operators if f"{one.name}.{one.overload}".rstrip(".") not in present}
     if missing:

@@ -17,6 +17,7 @@ Chip: TypeAlias = Literal[
     "SA8295",
     "SA8797",
     "SAR2230P",
+    "SC8380XP",
     "SM8350",
     "SM8450",
     "SM8475",

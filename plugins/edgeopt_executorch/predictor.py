@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 # The bindings alone: `executorch.runtime` imports the whole exporter, which takes seconds and 130 MB more.
-from executorch.extension.pybindings import _portable_lib
+from executorch.extension.pybindings import _C
 
 from edgeopt.export.predictor import FilePredictor, pixels_or_values
 from edgeopt.plugins import TensorInfo, usable_cores
@@ -43,8 +43,8 @@ class ExecuTorchPredictor(FilePredictor):
         self.threads = threads or usable_cores()
         with native_messages() as said:
             try:
-                _portable_lib._unsafe_reset_threadpool(self.threads)  # noqa: SLF001 - the bindings' only way
-                self._program = _portable_lib._load_program(str(path))  # noqa: SLF001 - the bindings' only way
+                _C._unsafe_reset_threadpool(self.threads)  # noqa: SLF001 - the bindings' only way
+                self._program = _C._load_program(str(path))  # noqa: SLF001 - the bindings' only way
                 self._method = self._program.load_method("forward")
             except RuntimeError as error:
                 detail = said() or str(error)
@@ -67,6 +67,6 @@ class ExecuTorchPredictor(FilePredictor):
         del self._method, self._program
 
 
-def _tensor_info(name: str, layout: str, info: _portable_lib.TensorInfo) -> TensorInfo:
+def _tensor_info(name: str, layout: str, info: _C.TensorInfo) -> TensorInfo:
     dtype = _DTYPES.get(info.dtype(), f"type {info.dtype()}")
     return TensorInfo(name=name, dtype=dtype, shape=tuple(info.sizes()), layout=layout)

@@ -131,7 +131,8 @@ def test_a_backend_of_the_wheel_takes_the_graph(backend, tmp_path):
     assert backend in result.not_run  # nobody claims that it was opened
 
 
-def test_a_missing_compiler_is_named():
+def test_a_missing_compiler_is_named(monkeypatch):
+    monkeypatch.delenv("QNN_SDK_ROOT", raising=False)
     with pytest.raises(ExportError, match="'qnn' is missing") as caught:
         partitioner_of("qnn")
     assert "QNN_SDK_ROOT" in str(caught.value.problems[0].hint)
@@ -186,6 +187,7 @@ def test_the_compiler_is_told_the_chip(monkeypatch):
         generate_qnn_executorch_compiler_spec=lambda chip, _: told.append(chip),
     )
     root = "executorch.backends.qualcomm"
+    monkeypatch.setenv("QNN_SDK_ROOT", "/opt/qnn")
     monkeypatch.setitem(sys.modules, f"{root}.partition.qnn_partitioner", SimpleNamespace(QnnPartitioner=lambda _: 1))
     monkeypatch.setitem(sys.modules, f"{root}.serialization.qc_schema", schema)
     monkeypatch.setitem(sys.modules, f"{root}.utils", SimpleNamespace(utils=utils))

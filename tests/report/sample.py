@@ -246,7 +246,7 @@ def make_report(
             processor="a processor with 2 cores",
             cores=2,
             memory_bytes=24_000_000_000,
-            versions={"executorch": "1.4.1", "onnxruntime": "1.31.1", "torch": "2.13.0", "torchao": "0.18.0"},
+            versions={"executorch": "1.5.1", "onnxruntime": "1.32.0", "torch": "2.13.0", "torchao": "0.18.0"},
         ),
         rows=rows,
         programs=programs,
