@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from edgeopt.networks.batch_norms import BATCH_NORM, batch_norm_call
 from edgeopt.networks.layers import LayerCall, layer_call, operator_name
 from edgeopt.networks.tensors import (
     constants_read,
@@ -29,7 +30,6 @@ _CONVOLUTIONS = ("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.defa
 _SUMS = ("aten.add.Tensor", "aten.add_.Tensor")
 _DIFFERENCES = ("aten.sub.Tensor", "aten.sub_.Tensor")
 _PRODUCTS = ("aten.mul.Tensor", "aten.mul_.Tensor")
-_BATCH_NORM = "aten.batch_norm.default"
 _MOST_ZEROS_FILLED = 0.01  # of a weight: less is chance, more is what pruning took away
 
 
@@ -84,7 +84,7 @@ def merge_branches(model: GraphModule) -> tuple[str, ...]:
     found: list[_Merged] = []
     gone: set[Node] = set()
     for node in reversed(list(model.graph.nodes)):
-        if node not in gone and operator_name(node) in (*_SUMS, *_DIFFERENCES, *_PRODUCTS, _BATCH_NORM):
+        if node not in gone and operator_name(node) in (*_SUMS, *_DIFFERENCES, *_PRODUCTS, BATCH_NORM):
             used: list[Node] = []
             branches = _branches(model, node, used, is_root=True)
             if (merged := _merge(model, node, branches)) is not None:
@@ -127,7 +127,7 @@ def _branches(model: GraphModule, node: Node, used: list[Node], *, is_root: bool
         layer = layer_call(node) if name in _CONVOLUTIONS else None
         if layer is not None and layer.weight.op == "get_attr" and (layer.bias is None or layer.bias.op == "get_attr"):
             used.append(node)
-            bias = zeros if layer.bias is None else _value(model, layer.bias)
+            bias = zeros if layer.bias is None else _value(model, str(layer.bias.target))
             return [_Branch(layer.input, ones, bias, layer)]
     return [_Branch(node, ones, zeros, is_plain=True)]
 
@@ -154,28 +154,24 @@ def _affine(model: GraphModule, node: Node, channels: int) -> tuple[Node, Tensor
 
     zeros = torch.zeros(channels, dtype=torch.float64)
     name = operator_name(node)
-    if name == _BATCH_NORM:
-        source, weight, bias, mean, variance, is_training, _, epsilon = _arguments(node)[:8]
-        constants = (weight, bias, mean, variance)
-        if is_training or mean is None or any(getattr(each, "op", "get_attr") != "get_attr" for each in constants):
-            return None
-        scale = torch.rsqrt(_value(model, variance) + epsilon)
-        if weight is not None:
-            scale = scale * _value(model, weight)
-        shift = -_value(model, mean) * scale
-        return source, scale, shift if bias is None else shift + _value(model, bias)
+    if (norm := batch_norm_call(node)) is not None:
+        scale = torch.rsqrt(_value(model, norm.variance) + norm.epsilon)
+        if norm.weight is not None:
+            scale = scale * _value(model, norm.weight)
+        shift = -_value(model, norm.mean) * scale
+        return norm.source, scale, shift if norm.bias is None else shift + _value(model, norm.bias)
     if name in _PRODUCTS:
         for source, factor in (_arguments(node), _arguments(node)[::-1]):
             if getattr(factor, "op", "") == "get_attr" and _is_computed(source) and name != "aten.mul_.Tensor":
-                value = _value(model, factor)
+                value = _value(model, str(factor.target))
                 shape, ndim = tuple(value.shape), node.meta["val"].dim()
                 if shape[-ndim:] in ((channels, *[1] * (ndim - 2)), (1, channels, *[1] * (ndim - 2))):
                     return source, value.reshape(-1), zeros
     return None
 
 
-def _value(model: GraphModule, constant: Node) -> Tensor:
-    return named_tensor(model, str(constant.target)).detach().double()
+def _value(model: GraphModule, name: str) -> Tensor:
+    return named_tensor(model, name).detach().double()
 
 
 def _is_computed(argument: object) -> bool:

@@ -17,6 +17,7 @@ from torch.fx import Node
 from edgeopt.export.predictor import quiet
 from edgeopt.export.refusals import OperatorPlace, require_one_image, unsupported
 from edgeopt.files import write_aside
+from edgeopt.networks.batch_norms import fold_batch_norms
 from edgeopt.networks.bits import narrow_activations, packed_layers
 from edgeopt.networks.capture import example_of, require_same_function
 from edgeopt.networks.layers import layer_operator
@@ -193,6 +194,7 @@ def _with_batch(program: ExportedProgram, max_batch: int) -> ExportedProgram:
     # order.
     contiguous = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     module.load_state_dict(contiguous, assign=True)
+    fold_batch_norms(module)  # XNNPACK's own folding fails behind a transposed convolution with groups
     give_plain_names(module)
     (user_input,) = (node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs)
     value = user_input.meta["val"]

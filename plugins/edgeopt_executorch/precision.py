@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
+from edgeopt.networks.batch_norms import fold_batch_norms, hide_batch_norms, show_batch_norms
 from edgeopt.networks.capture import example_of, require_same_function
 from edgeopt.networks.tensors import named_tensor, set_named_tensor
 from edgeopt.plugins import ExportError, NothingChangedError
@@ -66,7 +67,11 @@ def to_dynamic_int8(program: ExportedProgram) -> ExportedProgram:
 
     Raises `NothingChangedError` when it has no layer that XNNPACK runs like that.
     """
-    prepared = prepare_pt2e(program.module(check_guards=False), build_xnnpack_dynamic())
+    module = program.module(check_guards=False)
+    fold_batch_norms(module)
+    hide_batch_norms(module, behind_layers=True)
+    prepared = prepare_pt2e(module, build_xnnpack_dynamic())
+    show_batch_norms(prepared)
     with torch.no_grad():
         prepared(example_of(program))  # the weights' ranges are seen here; those of activations are not kept
     converted = convert_pt2e(prepared, fold_quantize=True)

@@ -9,11 +9,12 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
     XNNPACKQuantizer,
     get_symmetric_quantization_config,
 )
-from torch.fx import GraphModule
-from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-from edgeopt.networks.layers import layer_operator, operator_name
+from edgeopt.networks.batch_norms import groups_of
+from edgeopt.networks.layers import layer_call, layer_operator, operator_name
 from edgeopt_executorch.rewrites.clamps import CLAMPS, activation_of
 
 aten = torch.ops.aten
@@ -26,10 +27,18 @@ class XnnpackQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # ExecuTorch sh
 
     Rounding before it gives half of the integers to values that the next operator clips away, and leaves that operator
     between a layer and its integers, where no runtime fuses them.
+
+    A transposed convolution has its scales on the axis of its output channels, and stays in float with groups, before a
+    BatchNorm too: ExecuTorch's annotation of that one forgets both, and its lowering takes nothing else.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_filter_function(_is_taken)
 
     def annotate(self, model: GraphModule) -> GraphModule:
         model = super().annotate(model)
+        _scale_output_channels(model)
         for node in model.graph.nodes:
             if node.op != "call_function" or node.target not in _CLIPS:
                 continue
@@ -44,6 +53,19 @@ class XnnpackQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # ExecuTorch sh
             node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=given.output_qspec, _annotated=True)
             given.output_qspec = None
         return model
+
+
+def _is_taken(node: Node) -> bool:
+    layer = layer_call(node)
+    return layer is None or groups_of(layer) == 1
+
+
+def _scale_output_channels(model: GraphModule) -> None:
+    for layer in filter(None, map(layer_call, model.graph.nodes)):
+        annotation = layer.node.meta.get(Q_ANNOTATION_KEY)
+        spec = None if annotation is None else annotation.input_qspec_map.get(layer.weight)
+        if isinstance(spec, QuantizationSpec) and spec.qscheme == torch.per_channel_symmetric:
+            annotation.input_qspec_map[layer.weight] = replace(spec, ch_axis=layer.operator.weight_axis)
 
 
 def build_xnnpack(*, per_channel: bool, qat: bool, zero_points: bool = True) -> XnnpackQuantizer:

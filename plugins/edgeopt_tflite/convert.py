@@ -15,6 +15,7 @@ from edgeopt.plugins import ExportError, first_line
 from edgeopt_tflite.audit import is_quantized
 from edgeopt_tflite.float_layers import mark_float_layers, unmark_float_layers
 from edgeopt_tflite.graph import Graph
+from edgeopt_tflite.transposed import settle_transposed
 
 with quiet():  # importing litert-torch alone writes several warnings
     import litert_torch
@@ -54,6 +55,7 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
     numerics = QuantConfig(pt2e_quantizer=quantizer) if is_quantized(program) else None
     plain = _settled(program.module(check_guards=False))
     marked = mark_float_layers(program, plain) if is_quantized(program) else None
+    settle_transposed(plain)
     module = _OneImage(plain, takes_pixels)
     module.training = False  # `eval` refuses to go into an exported program, which has no modes
     litert_torch.config.show_progress = False

@@ -46,6 +46,7 @@ def mark_float_layers(program: ExportedProgram, module: GraphModule) -> Marks:
                 for place in range(length):
                     operator = (aten.sin.default, aten.cos.default)[place % 2]
                     marks[value] = module.graph.call_function(operator, (marks[value],))
+                    marks[value].meta["val"] = value.meta["val"]
         layer.replace_input_with(value, marks[value])
     module.recompile()
     return Marks(len(marks), length)

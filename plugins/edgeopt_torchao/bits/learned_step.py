@@ -45,6 +45,7 @@ class LearnedStep(FakeQuantize):  # type: ignore[misc]
         super().__init__(observer=lambda **_: observer)
         self.register_buffer("scale", quantizer.scale)
         self.register_buffer("zero_point", quantizer.zero_point)
+        self.channel_axis = quantizer.channel_axis
         self.log_step = nn.Parameter(torch.zeros_like(quantizer.scale))
         self.histogram: LeastErrorHistogramObserver | None = None
 
@@ -53,12 +54,12 @@ class LearnedStep(FakeQuantize):  # type: ignore[misc]
         if self.histogram is not None:
             return self.histogram(input.detach())
         observer = self.activation_post_process
-        step, axis = self.log_step.exp(), max(self.ch_axis, 0)
+        step = self.log_step.exp()
         if channel_scale is not None and not self.is_per_channel:
             step = step / channel_scale.abs()
         gradient_share = 1 / math.sqrt(input.numel() / step.numel() * observer.quant_max)
         zero = int(self.zero_point[0])
-        step = along(step, axis, input.dim()) if step.numel() > 1 else step
+        step = along(step, self.channel_axis, input.dim()) if step.numel() > 1 else step
         return _RoundToLearnedStep.apply(
             input, step, observer.quant_min - zero, observer.quant_max - zero, gradient_share
         )
@@ -67,11 +68,11 @@ class LearnedStep(FakeQuantize):  # type: ignore[misc]
     def start_from_weight(self, weight: Tensor, channel_scale: Tensor | None) -> None:
         """Start at the least error for `weight`, times `channel_scale` where all channels share one step."""
         if self.is_per_channel:
-            rows = weight.movedim(max(self.ch_axis, 0), 0).flatten(1)
+            rows = weight.movedim(self.channel_axis, 0).flatten(1)
         elif channel_scale is None:
             rows = weight.reshape(1, -1)
         else:
-            rows = (weight * along(channel_scale, 0, weight.dim())).reshape(1, -1)
+            rows = (weight * along(channel_scale, self.channel_axis, weight.dim())).reshape(1, -1)
         self._start(least_error_step(rows, self.activation_post_process.quant_max))
 
     @torch.no_grad()
@@ -256,6 +257,6 @@ def _rounded_weights(prepared: GraphModule) -> Iterator[tuple[Tensor, Tensor, in
             step = step / scale.abs()
         yield (
             weight,
-            along(step, max(quantizer.ch_axis, 0), weight.dim()) if step.numel() > 1 else step,
+            along(step, quantizer.channel_axis, weight.dim()) if step.numel() > 1 else step,
             quantizer.activation_post_process.quant_max,
         )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from edgeopt.networks.batch_norms import is_hidden
 from edgeopt.networks.tensors import named_tensor
 
 
@@ -53,17 +54,6 @@ def rounding_scale(weight: Tensor | None, running_variance: Tensor, eps: float) 
     return torch.where(scale == 0, torch.ones_like(scale), scale)
 
 
-def hide_batch_norms(graph_module: GraphModule) -> None:
-    """Rename the BatchNorm operators, so that torchao's own fusion does not find them.
-
-    The nodes stay the same objects, as quantization annotations refer to them. `restore_batch_norms` replaces them. A
-    BatchNorm without running statistics always uses its batch, and stays an operator.
-    """
-    for node in graph_module.graph.nodes:
-        if node.target is torch.ops.aten.batch_norm.default and node.args[3] is not None:
-            node.target = _hidden_batch_norm
-
-
 def restore_batch_norms(graph_module: GraphModule) -> None:
     """Replace hidden BatchNorm operators by modules, which `train()` and `eval()` reach.
 
@@ -71,7 +61,7 @@ def restore_batch_norms(graph_module: GraphModule) -> None:
     """
     graph = graph_module.graph
     for node in list(graph.nodes):
-        if node.target is not _hidden_batch_norm:
+        if not is_hidden(node):
             continue
         name = str(node.args[3].target).rpartition(".")[0]  # where the running mean is
         if not isinstance(graph_module.get_submodule(name), BatchNorm):
@@ -95,10 +85,6 @@ def called_module(graph_module: GraphModule, node: object) -> nn.Module | None:
     if not isinstance(node, Node) or node.op != "call_module":
         return None
     return graph_module.get_submodule(str(node.target))
-
-
-def _hidden_batch_norm(*_: object) -> Tensor:
-    raise AssertionError("a hidden BatchNorm was run before restore_batch_norms put a module in its place")
 
 
 def _batch_norm(graph_module: GraphModule, node: Node) -> BatchNorm:

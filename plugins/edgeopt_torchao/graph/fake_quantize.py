@@ -40,6 +40,7 @@ class FakeQuantizer(FakeQuantize):
         super().__init__(observer=lambda **_: observer)
         self.observing = True
         self.quantizing = True
+        self.channel_axis = max(self.ch_axis, 0)  # of a weight's output channels, where all of them share one scale too
         if self.is_per_channel and observer.min_val.numel() == 0:
             observer.min_val.resize_(channels).fill_(float("inf"))
             observer.max_val.resize_(channels).fill_(float("-inf"))
@@ -71,7 +72,7 @@ class FakeQuantizer(FakeQuantize):
             # round(w * c / s) * s / c is rounding w with the scale s / c: one kernel, and no product with the weight.
             scale = scale / channel_scale
             zero_point = zero_point.expand_as(scale)
-            axis = max(axis, 0)
+            axis = self.channel_axis
         if torch.compiler.is_compiling():
             return _round_in_plain_operators(input, scale, zero_point, axis, low, high)
         whole = scale.numel() == 1 and channel_scale is None
@@ -104,7 +105,7 @@ class FakeQuantizer(FakeQuantize):
             if input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last):
                 return torch.aminmax(input.permute(0, 2, 3, 1))  # it copies whatever is not contiguous
             return torch.aminmax(input)
-        low, high = torch.aminmax(input.movedim(max(self.ch_axis, 0), 0).flatten(1), dim=1)
+        low, high = torch.aminmax(input.movedim(self.channel_axis, 0).flatten(1), dim=1)
         if channel_scale is not None:
             low, high = low * channel_scale, high * channel_scale
             low, high = torch.minimum(low, high), torch.maximum(low, high)  # a negative scale swaps them

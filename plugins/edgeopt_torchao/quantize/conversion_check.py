@@ -23,9 +23,10 @@ from torchao.quantization.pt2e import FakeQuantizeBase
 
 from edgeopt.networks.tensors import named_tensor
 from edgeopt.plugins import FunctionChangedError
+from edgeopt_torchao.bits.learned_step import LearnedStep
 from edgeopt_torchao.graph.batch_norm import BatchNorm, called_module, folding_scale
 from edgeopt_torchao.graph.dropout import is_dropout
-from edgeopt_torchao.graph.fake_quantize import along
+from edgeopt_torchao.graph.fake_quantize import FakeQuantizer, along
 from edgeopt_torchao.quantize.convert import rounds_folded_weight
 
 MOST_STEPS = 1
@@ -281,7 +282,9 @@ def _folding(prepared: GraphModule, rounding: Node, weight: Tensor) -> Tensor | 
         return None
     gain, variance, eps = rounding.args[1].args
     gain, variance = (None if node is None else named_tensor(prepared, str(node.target)) for node in (gain, variance))
-    return along(folding_scale(gain, variance, eps), 0, weight.dim())
+    quantizer = called_module(prepared, rounding)
+    assert isinstance(quantizer, FakeQuantizer | LearnedStep)  # nothing else takes the scale of a BatchNorm
+    return along(folding_scale(gain, variance, eps), quantizer.channel_axis, weight.dim())
 
 
 def _layer(prepared: GraphModule, rounding: Node) -> str:

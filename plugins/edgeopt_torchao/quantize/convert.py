@@ -10,7 +10,9 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantizeBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
+from edgeopt.networks.batch_norms import scaled_weight
 from edgeopt.networks.capture import make_contiguous
+from edgeopt.networks.layers import LayerKind, layer_call
 from edgeopt.networks.tensors import name_beside, named_tensor, set_named_tensor
 from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.bits.learned_step import settle_steps
@@ -71,7 +73,9 @@ def _fold_batch_norms(model: GraphModule) -> None:
         weight_name = str(quantize.args[0].target)
         bias_node = convolution.args[2] if len(convolution.args) > 2 else None
         bias = None if bias_node is None else named_tensor(model, str(bias_node.target))
-        weight, bias = _folded(batch_norm, named_tensor(model, weight_name), bias)
+        layer = layer_call(convolution)
+        assert layer is not None  # its weight is rounded in folded units
+        weight, bias = _folded(batch_norm, named_tensor(model, weight_name), bias, layer.kind)
         bias_name = name_beside(weight_name, "bias")
         set_named_tensor(model, weight_name, nn.Parameter(weight))
         set_named_tensor(model, bias_name, nn.Parameter(bias))
@@ -90,11 +94,11 @@ def rounds_folded_weight(convolution: Node) -> bool:
 
 
 @torch.no_grad()
-def _folded(batch_norm: BatchNorm, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def _folded(batch_norm: BatchNorm, weight: Tensor, bias: Tensor | None, kind: LayerKind) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that does its own and `batch_norm`'s work."""
     scale = folding_scale(batch_norm.weight, batch_norm.running_var, batch_norm.eps)
     mean = batch_norm.running_mean if bias is None else batch_norm.running_mean - bias
     shift = -mean * scale
     if batch_norm.bias is not None:
         shift = shift + batch_norm.bias
-    return weight * scale.view(-1, *[1] * (weight.dim() - 1)), shift
+    return scaled_weight(weight, scale, kind), shift

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,21 +13,24 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
-from torchao.quantization.pt2e.quantizer import Quantizer
+from torchao.quantization.pt2e.quantizer import QuantizationSpec, Quantizer
+from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from edgeopt.networks.batch_norms import fold_batch_norms, groups_of, hide_batch_norms
 from edgeopt.networks.layers import LayerKind, layer_call
 from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.bits.learned_step import learn_steps
 from edgeopt_torchao.graph.batch_norm import (
     BatchNorm,
     called_module,
-    hide_batch_norms,
     restore_batch_norms,
     rounding_scale,
 )
 from edgeopt_torchao.graph.dropout import put_back_dropouts, take_out_dropouts
 from edgeopt_torchao.graph.fake_quantize import FakeQuantizer, replace_fake_quantizers
 from edgeopt_torchao.graph.repeated_calls import separate_calls
+
+_PER_CHANNEL = (torch.per_channel_symmetric, torch.per_channel_affine)
 
 
 def prepare_ptq(
@@ -42,6 +47,8 @@ def prepare_ptq(
     separate_calls(module, tied=False)
     if change is not None:
         change(module)
+    fold_batch_norms(module)
+    hide_batch_norms(module, behind_layers=True)
     prepared = prepare_pt2e(module, quantizer)
     _require_observers(prepared, quantizer)
     # A BatchNorm that was not folded becomes a module: torchao's conversion spends half a minute on a BatchNorm
@@ -85,7 +92,7 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer, learned_up_to_bi
     module = copy.deepcopy(program.module())
     dropouts = take_out_dropouts(module)
     separate_calls(module, tied=True)
-    prepared = prepare_qat_pt2e(module, _BatchNormHider(quantizer))
+    prepared = prepare_qat_pt2e(module, _ForTraining(quantizer))
     _require_observers(prepared, quantizer)
     put_back_dropouts(prepared, dropouts)
     restore_batch_norms(prepared)
@@ -103,8 +110,10 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer, learned_up_to_bi
     return prepared.train()
 
 
-class _BatchNormHider(Quantizer):
-    """`quantizer`, with BatchNorm hidden from torchao's fusion as soon as the annotations are made."""
+class _ForTraining(Quantizer):
+    """`quantizer`, with what torchao loses of its annotations, and BatchNorm hidden from torchao's fusion as soon as
+    they are made.
+    """
 
     def __init__(self, quantizer: Quantizer) -> None:
         super().__init__()
@@ -114,7 +123,9 @@ class _BatchNormHider(Quantizer):
         return self._quantizer.transform_for_annotation(model)
 
     def annotate(self, model: GraphModule) -> GraphModule:
-        return self._quantizer.annotate(model)
+        annotated = self._quantizer.annotate(model)
+        _keep_channel_axes(annotated)
+        return annotated
 
     def validate(self, model: GraphModule) -> None:
         self._quantizer.validate(model)
@@ -122,6 +133,23 @@ class _BatchNormHider(Quantizer):
 
     def prepare_obs_or_fq_callback(self, model, edge_or_node_to_obs_or_fq) -> None:
         self._quantizer.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
+
+
+def _keep_channel_axes(model: GraphModule) -> None:
+    """Tells each fake quantizer of a scale per channel which axis has the channels.
+
+    torchao hands `ch_axis` only to constructors with "PerChannel" in their name. Those of fake quantizers have it in
+    the name of their observer at most, and would take the first axis: for a transposed convolution that of inputs.
+    """
+    for node in model.graph.nodes:
+        annotation = node.meta.get(Q_ANNOTATION_KEY)
+        for source, spec in [] if annotation is None else list(annotation.input_qspec_map.items()):
+            if isinstance(spec, QuantizationSpec) and spec.qscheme in _PER_CHANNEL and spec.ch_axis:
+                given: Any = spec.observer_or_fake_quant_ctr
+                partial = getattr(given, "p", None)  # of a constructor with arguments, which does not nest
+                kind, arguments = (given, {}) if partial is None else (partial.func, partial.keywords)
+                made = kind.with_args(**{**arguments, "ch_axis": spec.ch_axis})
+                annotation.input_qspec_map[source] = replace(spec, observer_or_fake_quant_ctr=made)
 
 
 def _require_observers(prepared: GraphModule, quantizer: Quantizer) -> None:
@@ -148,11 +176,13 @@ def _round_folded_weights(prepared: GraphModule) -> None:
             continue
         convolution = node.args[0]
         layer = layer_call(convolution)
-        if layer is None or layer.kind is not LayerKind.CONVOLUTION or len(convolution.users) > 1:
+        if layer is None or layer.kind is LayerKind.LINEAR or groups_of(layer) > 1 or len(convolution.users) > 1:
             continue
-        quantize = convolution.args[1]
-        if not isinstance(called_module(prepared, quantize), FakeQuantizer):
+        quantize, axis = convolution.args[1], layer.operator.weight_axis
+        quantizer = called_module(prepared, quantize)
+        if not isinstance(quantizer, FakeQuantizer) or (quantizer.is_per_channel and quantizer.channel_axis != axis):
             continue
+        quantizer.channel_axis = axis
         weight = quantize.args[0]
         if weight.op != "get_attr" or len(weight.users) > 1 or len(quantize.users) > 1:
             continue  # one weight read by two layers cannot carry two scales

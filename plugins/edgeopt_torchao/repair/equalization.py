@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
-from torchao.quantization.pt2e.utils import _fuse_conv_bn_, _fuse_linear_bn_
 
+from edgeopt.networks.batch_norms import fold_batch_norms
 from edgeopt.networks.layers import LayerKind
 from edgeopt.networks.tensors import named_tensor
 from edgeopt.plugins import NothingChangedError
@@ -54,8 +54,7 @@ def equalize(model: GraphModule, batches: Iterable[Tensor]) -> int:
 
     Raises `NothingChangedError` when no two layers follow each other so that channels can be scaled between them.
     """
-    _fuse_conv_bn_(model)
-    _fuse_linear_bn_(model)
+    fold_batch_norms(model)
     pairs = find_pairs(model)
     if not pairs:
         raise NothingChangedError(
