@@ -16,7 +16,7 @@ from edgeopt.networks.branches import merge_branches
 from edgeopt.networks.clips import spell_out_relu6
 from edgeopt.networks.computed_weights import fold_computed_weights
 from edgeopt.networks.copies import copy_module
-from edgeopt.networks.layers import spell_out_linear_layers
+from edgeopt.networks.layers import layer_call, spell_out_linear_layers
 from edgeopt.networks.logits import problem_of_answer
 from edgeopt.networks.padding import spell_out_padding
 from edgeopt.networks.pooling import spell_out_adaptive_maxima
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
     from torch import Tensor, nn
     from torch._ops import OpOverload
     from torch.export import ExportedProgram
+    from torch.fx import GraphModule
 
     from edgeopt.arrays import Logits
     from edgeopt.progress import Progress
@@ -84,6 +85,26 @@ def capture_merged(module: nn.Module, example_input: Tensor, batch_range: tuple[
         hint="look for a forward that is random in evaluation mode, or that depends on something besides its input",
     )
     return Capture(program, merged)
+
+
+def parallel_branches(module: nn.Module, example_input: Tensor, batch_range: tuple[int, int]) -> tuple[str, ...]:
+    """The layers of `module` that `capture_merged` adds up to fewer, by their names in it, in the order in which they
+    run; what is done to one of them alone is lost there.
+
+    Raises `ExportError` when `torch.export` cannot capture the module.
+    """
+    module = copy_module(module).cpu().eval()
+    captured = export_program(module, example_input, batch_range).module(check_guards=False)
+    fold_computed_weights(captured)
+    before = _layer_weights(captured)
+    taking = merge_branches(captured)
+    left = set(_layer_weights(captured)) - set(taking)
+    return tuple(dict.fromkeys(each.rpartition(".")[0] for each in before if each not in left))
+
+
+def _layer_weights(model: GraphModule) -> list[str]:
+    layers = filter(None, map(layer_call, model.graph.nodes))
+    return [str(each.weight.target) for each in layers if each.weight.op == "get_attr"]
 
 
 def _require_logits(module: nn.Module, batch: Tensor, smallest: int) -> None:

@@ -152,8 +152,8 @@ class PruneUnstructuredOptions(TaughtOptions):
     )
     protect: tuple[str, ...] = Field(
         (),
-        description='layers that stay dense: names of modules, patterns such as "features.*", or "depthwise" for all '
-        "depthwise convolutions",
+        description='layers that stay dense: names of modules, patterns such as "features.*", "depthwise" for all '
+        'depthwise convolutions, or "branches" for convolutions that are added to one another in a file',
     )
     epochs: int = Field(5, ge=1, le=100_000, description="most passes over the training images")
     learning_rate: float = Field(1e-3, gt=0.0, le=100.0, description="highest learning rate of the schedule")

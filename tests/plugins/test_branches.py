@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgeopt.networks.bits import layer_bits
 from edgeopt.networks.capture import capture, capture_merged, to_program
-from edgeopt.plugins import PassPlugin
+from edgeopt.plugins import PassPlugin, UserError
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import pass_context, tiny_data, tiny_program
@@ -158,6 +158,64 @@ def test_calls_of_one_block_share_the_merged_weight() -> None:
         torch.testing.assert_close(captured.program.module()(images(7)), network(images(7)), rtol=1e-4, atol=1e-5)
 
 
+# ---- passes before and after -----------------------------------------------------------------------------------------
+
+
+BLOCKS = ("RepVGG", "MobileOne")
+
+
+def applied(state: ModelState, name: str, folder: Path, **options: Any) -> ModelState:
+    use = resolve(PassPlugin, name, options, load_registry())
+    return use.plugin.apply(state, use.options, pass_context(folder, tiny_data(CLASSES, SIZE)))
+
+
+def block_state(name: str) -> ModelState:
+    torch.manual_seed(0)
+    return state_of(learned(MERGED[name]()), SIZE)
+
+
+def require_agreement(before: nn.Module, after: ModelState) -> None:
+    """Int8 answers as the float network does, as a share of its logits' range on the images that showed the ranges."""
+    pixels = tiny_data(CLASSES, SIZE).calibration.pixels(slice(None))
+    inputs = torch.from_numpy(after.preprocessing.normalize(pixels))
+    with torch.no_grad():
+        expected, logits = before.eval()(inputs), after.model.module()(inputs)
+    assert (logits - expected).abs().max() <= 0.08 * (expected.max() - expected.min())
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_channels_are_pruned_and_branches_merged_and_quantized(name: str, tmp_path: Path) -> None:
+    budget = {"cost": "parameters", "keep": 0.7, "round_to": 1, "epochs": 1, "batch_size": 16, "learning_rate": 1e-3}
+    pruned = applied(block_state(name), "prune-structured", tmp_path / "prune", **budget)
+    assert pruned.module.stem.out_channels < CHANNELS
+    after = applied(pruned, "ptq", tmp_path / "ptq", batch_size=8)
+    assert after.history[-1].facts["branches_merged_into"] == 1
+    assert [each.weights for each in layer_bits(after.model)] == [8, 8, 8]
+    require_agreement(pruned.module, after)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_merged_branches_are_trained_with_rounding(name: str, tmp_path: Path) -> None:
+    state = block_state(name)
+    after = applied(state, "qat", tmp_path, epochs=1, batch_size=16, learning_rate=1e-6)
+    assert after.history[-1].facts["branches_merged_into"] == 1
+    assert [each.weights for each in layer_bits(after.model)] == [8, 8, 8]
+    require_agreement(state.module, after)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_zeros_are_not_made_in_weights_that_are_added_to_others(name: str, tmp_path: Path) -> None:
+    state, few = block_state(name), {"epochs": 1, "batch_size": 16, "sparsity": 0.5}
+    with pytest.raises(UserError, match=r"layers \(branches\.0\.0, branches\.1\.0.* become one layer") as caught:
+        applied(state, "prune-unstructured", tmp_path / "refused", **few)
+    assert caught.value.problems[0].option == "protect"
+    after = applied(state, "prune-unstructured", tmp_path / "dense", **few, protect=["branches"])
+    assert set(after.history[-1].facts["layer_sparsity"]) == {"stem", "head"}
+    captured = capture_merged(after.module, images(), (1, 8))
+    assert captured.branches_merged == ("branches.0.0.weight",)
+    assert (captured.program.state_dict["stem.weight"] == 0).float().mean() > 0.4
+
+
 # ---- whole networks ------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +284,6 @@ def test_int8_of_merged_branches_is_as_accurate_as_float(trained: nn.Module) -> 
     assert accuracies[1] > accuracies[0] - 0.02
 
 
-def state_of(network: nn.Module) -> ModelState:
-    state = tiny_program(tiny_data(CLASSES, 32))
+def state_of(network: nn.Module, size: int = 32) -> ModelState:
+    state = tiny_program(tiny_data(CLASSES, size))
     return replace(state, model=network, form=Form.MODULE, history=(PassRecord("model"),), imports=())

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from edgeopt.networks.layer_names import named
-from edgeopt.plugins import NothingChangedError, Problem
+from edgeopt.plugins import NothingChangedError, Problem, UserError
 from edgeopt_pruning.lamp import lamp_scores
 
 DEPTHWISE = "depthwise"
+BRANCHES = "branches"
 _MASK = "weight_is_zero"
 _PROBE_SIDE = 16  # px; larger than the kernels of common networks
 
@@ -170,14 +171,18 @@ class Choice:
     dense: Mapping[str, str]
 
 
-def choose_layers(module: nn.Module, protect: Sequence[str], pattern: Pattern | None = None) -> Choice:
+def choose_layers(
+    module: nn.Module, protect: Sequence[str], pattern: Pattern | None = None, branches: Sequence[str] = ()
+) -> Choice:
     """The convolutions and linear layers that are pruned.
 
     The first convolution and depthwise ones are among them, so that the share of zeros is that of all layers. `protect`
-    takes layers out: names and patterns of modules, or "depthwise". Biases and normalization are never pruned. Of
-    layers that share a weight, the first one counts.
+    takes layers out: names and patterns of modules, "depthwise", or "branches": those of `branches`, which are added to
+    each other where the float model ends, so that their zeros would be filled or keep them from it. Biases and
+    normalization are never pruned. Of layers that share a weight, the first one counts.
 
-    Raises `NothingChangedError` when `protect` names nothing, and when no layer is left.
+    Raises `NothingChangedError` when `protect` names nothing, and when no layer is left; `UserError` when it leaves
+    branches to be pruned.
     """
     layers = dict(_layers(module))
     dense = {name: "computes its weight anew" for name, layer in layers.items() if not _uses_weight_as_it_is(layer)}
@@ -191,11 +196,13 @@ def choose_layers(module: nn.Module, protect: Sequence[str], pattern: Pattern | 
         for name, layer in candidates.items()
         if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
     ]
-    fitting = named(candidates, protect, "protect", {DEPTHWISE: depthwise})
+    fitting = named(candidates, protect, "protect", {DEPTHWISE: depthwise, BRANCHES: list(branches)})
     dense |= dict.fromkeys(set().union(*fitting.values()), "protected")
     if len(dense) == len(layers):
         message = f"protect names all {len(candidates)} layers that could be pruned"
         raise NothingChangedError(Problem(message, "protect fewer", option="protect"))
+    if added := [name for name in candidates if name in branches and name not in dense]:
+        raise UserError(_added_problem(added))
     if pattern is not None:
         unfit = [name for name, layer in layers.items() if name not in dense and not pattern.fits(layer.weight)]
         if len(dense) + len(unfit) == len(layers):
@@ -204,6 +211,16 @@ def choose_layers(module: nn.Module, protect: Sequence[str], pattern: Pattern | 
         dense |= dict.fromkeys(unfit, f"inputs no multiple of {pattern.of}")
     return Choice(
         tuple(name for name in layers if name not in dense), {name: dense[name] for name in layers if name in dense}
+    )
+
+
+def _added_problem(names: Sequence[str]) -> Problem:
+    named = ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
+    return Problem(
+        f"{len(names)} layers ({named}) are branches that were trained side by side and become one layer in a file: "
+        "its weights are sums, in which zeros of one branch are filled by another",
+        'leave them dense with protect = ["branches"], or take whole channels away with prune-structured',
+        option="protect",
     )
 
 

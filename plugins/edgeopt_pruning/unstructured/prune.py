@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from edgeopt.networks.capture import parallel_branches
 from edgeopt.networks.copies import copy_module
 from edgeopt.plugins import Curve, Json, ModelState, NothingChangedError, PassContext, PassRecord, Problem
 from edgeopt_distillation.fit_with_teacher import fit_taught, teacher_of
 from edgeopt_lightning.fit.hooks import FitHooks, FitResult
 from edgeopt_pruning.options import PruneUnstructuredOptions
 from edgeopt_pruning.stored_weights import with_stored_weights
+from edgeopt_pruning.structured.channels import example_of
 from edgeopt_pruning.unstructured.allocated import OPTION, choose_allocated, read_shares
 from edgeopt_pruning.unstructured.masks import (
     Choice,
@@ -72,7 +74,8 @@ def prune_unstructured(state: ModelState, options: PruneUnstructuredOptions, con
     state, stored = with_stored_weights(state)
     module = copy_module(state.module)
     pattern = Pattern(*options.kept_of) if options.kept_of else None
-    choice, allocated = choose_layers(module, options.protect, pattern), None
+    branches = parallel_branches(module, example_of(state, context), state.batch_range)
+    choice, allocated = choose_layers(module, options.protect, pattern, branches), None
     if options.allocation is not None:
         choice, allocated = choose_allocated(choice, read_shares(options.allocation))
     zeros = Zeros(choice.pruned, _schedule(options, context), options.scope, pattern, allocated)
