@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 
 from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem, first_line
-from edgeopt_onnx.files import LARGEST_MESSAGE, companion, put_outside, weight_bytes
+from edgeopt_onnx.files import LARGEST_MESSAGE, companion, put_outside, read_model, weight_bytes
 from edgeopt_onnx.session import open_session
 from edgeopt_tensorflow.onnx_tidy import LIFTED_OPSET, fix_batch, flatten_output, lifted, opset_of, plain
 from edgeopt_tensorflow.onnx_two_classes import give_two_logits, gives_one_value, is_linear, without_sigmoid
@@ -86,7 +86,7 @@ class OnnxModel:
 
 def load(folder: Path) -> OnnxModel:
     """Reads what `OnnxModel.save` wrote."""
-    return OnnxModel(onnx.load(folder / _FILE), **json.loads((folder / _NOTES).read_text()))
+    return OnnxModel(read_model(folder / _FILE), **json.loads((folder / _NOTES).read_text()))
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> None:
@@ -103,7 +103,9 @@ def save_model(model: onnx.ModelProto, path: Path) -> None:
 def read(path: Path, options: OnnxReaderOptions) -> ModelState:
     """The file's model. Raises `CheckpointError` for a damaged file, and for one of another shape."""
     try:
-        proto = plain(onnx.load(path))
+        proto = plain(read_model(path))
+    except CheckpointError:
+        raise
     except Exception as error:  # protocol buffers, onnx and the system raise many types
         raise _unreadable(path, error) from error
     inputs, outputs = list(proto.graph.input), list(proto.graph.output)

@@ -10,6 +10,7 @@ import onnx
 
 from edgeopt.export.predictor import input_of
 from edgeopt.plugins import ExportError, ModelState, NothingChangedError, Problem, TensorInfo
+from edgeopt_onnx.files import read_model
 from edgeopt_onnx.options import OUTPUT_NAME
 from edgeopt_tensorrt.build_engine import ONNX_FILE
 from edgeopt_tensorrt.graph_check import GraphLayer, quantized_layers, require_tensorrt, weighted_layers
@@ -66,7 +67,7 @@ def read_onnx(state: ModelState) -> OnnxFile:
     with tempfile.TemporaryDirectory() as folder:
         state.foreign.save(Path(folder))
         (path,) = Path(folder).glob("*.onnx")
-        model = onnx.load(path)  # with the weights that stand beside it
+        model = read_model(path)
     constants = {tensor.name for tensor in model.graph.initializer}
     (given,) = (value for value in model.graph.input if value.name not in constants)
     (returned,) = model.graph.output

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from test_convert import edgeopt
 
 from edgeopt.errors import CheckpointError
+from edgeopt_onnx.predictor import OnnxPredictor
 from edgeopt_tensorflow.onnx_reader import read
 from edgeopt_tensorflow.options import OnnxReaderOptions
 
@@ -208,3 +209,70 @@ def test_keras_files_of_any_age_and_precision_answer_as_their_networks(name, lim
 def test_a_network_of_keras_2_is_kept_and_its_calls_are_arithmetic(keras_found):
     assert keras_found["kept"] < 1e-5
     assert "calls io.read_file, which edgeopt does not run from a file" in keras_found["refused"]
+
+
+def wanting(path: Path, location: str, *, inside: bool = False) -> Path:
+    """A classifier whose weights stand at `location`, as an initializer or in a node `inside` of the graph."""
+    nodes, constants = classifier("p4")
+    nodes.append(helper.make_node("Flatten", ["p4"], ["y"]))
+    made = numpy_helper.from_array(constants.pop("w"), "w")
+    made.ClearField("raw_data")
+    made.data_location = TensorProto.EXTERNAL
+    made.external_data.add(key="location", value=location)
+    if inside:
+        nodes.insert(0, helper.make_node("Constant", [], ["w"], value=made))
+    write(path, nodes, constants)
+    if not inside:
+        model = onnx.load(path, load_external_data=False)
+        model.graph.initializer.append(made)
+        path.write_bytes(model.SerializeToString())
+    return path
+
+
+PLACES = [
+    "../secret.bin",
+    "own/../../secret.bin",
+    "{outside}/secret.bin",
+    "link.bin",
+    "linked/secret.bin",
+    "C:\\secret.bin",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model's folder, with links that lead out of it to a file that has the right size."""
+    weights = classifier()[1]["w"].tobytes()
+    (tmp_path / "secret.bin").write_bytes(weights)
+    (model := tmp_path / "model" / "own").mkdir(parents=True)
+    (model / "weights.bin").write_bytes(weights)
+    (model.parent / "link.bin").symlink_to(tmp_path / "secret.bin")
+    (model.parent / "linked").symlink_to(tmp_path)
+    return model.parent
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["initializer", "constant"])
+@pytest.mark.parametrize("place", PLACES)
+def test_weights_outside_of_the_models_folder_are_not_read(place: str, inside: bool, folder: Path) -> None:
+    location = place.format(outside=folder.parent)
+    path = wanting(folder / "net.onnx", location, inside=inside)
+    with pytest.raises(CheckpointError) as caught:
+        read(path, OnnxReaderOptions())
+    (problem,) = caught.value.problems
+    assert f"'w' from {location!r}, outside of its folder" in problem.message
+    assert "beside the model" in (problem.hint or "")
+    if not inside:
+        with pytest.raises(ValueError, match="cannot open"):
+            OnnxPredictor(path)
+
+
+def test_weights_in_the_models_folder_are_read(folder: Path) -> None:
+    state = read(wanting(folder / "net.onnx", "own/weights.bin"), OnnxReaderOptions())
+    assert state.foreign.logits(values(2, 3, SIZE, SIZE)).shape == (2, 4)
+
+
+def test_convert_says_which_weights_stand_elsewhere(folder: Path) -> None:
+    wanting(folder / "net.onnx", "../secret.bin")
+    done = edgeopt("net.onnx", "--to", "tflite", cwd=folder)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "'../secret.bin', outside of its folder" in done.stderr
