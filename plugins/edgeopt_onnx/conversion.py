@@ -35,6 +35,7 @@ from edgeopt_onnx.auto.choice import keep_cheaper_in_float
 from edgeopt_onnx.auto.costs import Costs
 from edgeopt_onnx.files import write
 from edgeopt_onnx.int4 import store_narrow_weights
+from edgeopt_onnx.operators import LAYOUT, WEIGHTED
 from edgeopt_onnx.opset import LOWEST_CONVERTED, lowered
 from edgeopt_onnx.options import (
     CARD_KEY,
@@ -49,7 +50,6 @@ from edgeopt_onnx.options import (
     opset_too_low,
 )
 from edgeopt_onnx.precision import quantize_on_the_run, quantize_weights, to_float16
-from edgeopt_onnx.quantization import LAYOUT, WEIGHTED
 from edgeopt_onnx.rewrites import canonicalize
 
 _AS_THE_PROGRAM = ("program", "auto")  # the precisions that keep the program's own integers

@@ -16,7 +16,8 @@ import numpy as np
 import onnx_ir
 
 from edgeopt.plugins import NothingChangedError
-from edgeopt_onnx.quantization import DEQUANTIZE, WEIGHTED, affine, constant, initializer, nodes, readers
+from edgeopt_onnx.operators import WEIGHTED
+from edgeopt_onnx.quantization import DEQUANTIZE, affine, constant, initializer, nodes, readers
 
 LOW, HIGH = -8, 7  # of INT4
 _LARGEST = 127  # as in a file of eight bits

@@ -10,7 +10,8 @@ import onnx
 import onnx_ir
 
 from edgeopt.plugins import NothingChangedError
-from edgeopt_onnx.quantization import WEIGHTED, constant, initializer, nodes, scaled
+from edgeopt_onnx.operators import WEIGHTED
+from edgeopt_onnx.quantization import constant, initializer, nodes, scaled
 
 _NORMALIZES = ("Cast", "Mul", "Add", "Sub", "Div", "Transpose")
 _LARGEST = 127  # of symmetric int8: -128 has no counterpart

@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
 QUANTIZE = "QuantizeLinear"
 DEQUANTIZE = "DequantizeLinear"
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Operators that multiply by weights."""
-LAYOUT = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
-"""Operators that move values and change none."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import onnx_ir
 from onnx_ir.passes import common as onnx_passes
 
 from edgeopt.plugins import ExportError, Problem
+from edgeopt_onnx.operators import LAYOUT
 from edgeopt_onnx.options import Target
 from edgeopt_onnx.quantization import (
     DEQUANTIZE,
-    LAYOUT,
     QUANTIZE,
     Affine,
     affine,

@@ -10,14 +10,13 @@ import onnx
 from edgeopt.export.predictor import input_of, quiet
 from edgeopt.files import write_aside
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, Problem, TensorInfo, first_line
+from edgeopt_onnx.operators import WEIGHTED
 from edgeopt_onnx.session import open_session
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, Answers
 from edgeopt_tensorflow.runtime import tf
 
 CARD_KEY = "edgeopt_card"
 """Key of the card's JSON text in the file's `metadata_props`."""
-
-_WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
 def write_onnx(model: Answers, state: ModelState, opset: int, context: ExportContext) -> ExportResult:
@@ -36,7 +35,7 @@ def write_onnx(model: Answers, state: ModelState, opset: int, context: ExportCon
     _require_runtime(content)
     write_aside(context.path, content)
     counts = Counter(node.op_type for node in proto.graph.node)
-    facts = {"opset": opset, "nodes": len(proto.graph.node), "layers": sum(counts[kind] for kind in _WEIGHTED)}
+    facts = {"opset": opset, "nodes": len(proto.graph.node), "layers": sum(counts[kind] for kind in WEIGHTED)}
     return ExportResult(given, returned, facts=facts)
 
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from edgeopt_tensorflow.options import ConvertedTfliteOptions, Precision
 
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL")
 _TYPES = {"float32": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
 
 
@@ -132,22 +131,12 @@ def _refused(error: Exception) -> ExportError:
 
 def _facts(graph: Graph) -> dict[str, int]:
     """How many layers there are, and how many are quantized, have int8 weights, or have float16 weights."""
-    halves = {
-        int(operator.outputs[0])
-        for operator in graph.operators
-        if graph.kind(operator) == "DEQUANTIZE" and graph.dtype(int(operator.inputs[0])) == "float16"
-    }
-    layers = [operator for operator in graph.operators if graph.kind(operator) in _WEIGHTED]
-    operands = [
-        (operator.inputs[2 if graph.kind(operator) == "TRANSPOSE_CONV" else 0], operator.inputs[1])
-        for operator in layers
-    ]
-    types = [(graph.dtype(int(given)), graph.dtype(int(weights))) for given, weights in operands]
+    layers = list(graph.layers())
     return {
         "layers": len(layers),
-        "layers_quantized": sum(given == "int8" and weights == "int8" for given, weights in types),
-        "layers_with_int8_weights": sum(weights == "int8" for _, weights in types),
-        "layers_with_float16_weights": sum(int(weights) in halves for _, weights in operands),
+        "layers_quantized": sum(each.value == each.weight == "int8" for each in layers),
+        "layers_with_int8_weights": sum(each.weight == "int8" for each in layers),
+        "layers_with_float16_weights": sum(each.weight == "float16" for each in layers),
     }
 
 

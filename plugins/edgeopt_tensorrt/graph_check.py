@@ -20,16 +20,15 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from edgeopt.plugins import ExportError, Problem
+from edgeopt_onnx.operators import LAYOUT, WEIGHTED
 
-_WEIGHTED = ("Conv", "Gemm", "MatMul")
-_LAYOUT_ONLY = ("Transpose", "Reshape", "Flatten")
 _UNKNOWN_OPERATOR = re.compile(r"QLinear\w+|\w+Integer|DynamicQuantizeLinear|QGemm|QAttention")
 _SYMMETRIC = 'quantize with quantizer = "tensorrt"'
 
 
 @dataclass(frozen=True)
 class GraphLayer:
-    """A Conv, Gemm or MatMul with a constant weight: the name of its node, and that of its module where it is known."""
+    """A node with a constant weight: the name of its node, and that of its module where it is known."""
 
     node: str
     module: str
@@ -94,7 +93,7 @@ class _Graph:
 
     def origin(self, name: str) -> str:
         """The tensor that a tensor is a transposed or reshaped view of."""
-        while (node := self.producer.get(name)) is not None and node.op_type in _LAYOUT_ONLY:
+        while (node := self.producer.get(name)) is not None and node.op_type in LAYOUT:
             name = node.input[0]
         return name
 
@@ -105,7 +104,7 @@ class _Graph:
 
     def weight_of(self, node: NodeProto) -> str | None:
         """The constant, float or quantized, that a layer has for its weight."""
-        if node.op_type not in _WEIGHTED:
+        if node.op_type not in WEIGHTED:
             return None
         dequantize = self.dequantized(node.input[1])
         name = self.origin(node.input[1]) if dequantize is None else dequantize.input[0]
@@ -180,11 +179,11 @@ def _layer_problems(node: NodeProto, graph: _Graph) -> Iterator[Problem]:
 
 def _output_axis(node: NodeProto, graph: _Graph, rank: int) -> int:
     """The axis of a layer's weight, as it is stored, that its output channels are on."""
-    if node.op_type == "Conv":
-        return 0
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return 0 if node.op_type == "Conv" else 1
     axis = rank - 1 if node.op_type == "MatMul" else 1 - _integer_attribute(node, "transB", 0)
     name = node.input[1]
-    while (before := graph.producer.get(name)) is not None and before.op_type in _LAYOUT_ONLY:
+    while (before := graph.producer.get(name)) is not None and before.op_type in LAYOUT:
         if before.op_type == "Transpose":
             order = next((list(each.ints) for each in before.attribute if each.name == "perm"), [*range(rank)][::-1])
             axis = order[axis]

@@ -16,7 +16,6 @@ from edgeopt.networks.layers import operator_name
 from edgeopt.plugins import ExportError, NothingChangedError
 from edgeopt_tflite.graph import Graph
 
-_FILE_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D", "BATCH_MATMUL")
 _RECURRENT = ("aten.gru", "aten.lstm", "aten.rnn")
 #: How rounding to a grid looks where a converter spelled it out.
 _SPELLED_OUT = ("ROUND", "FAKE_QUANT")
@@ -49,24 +48,11 @@ def layers_of_program(program: ExportedProgram) -> FileLayerCounts:
 
 def layers_of_file(graph: Graph) -> FileLayerCounts:
     """Counts the layers of a file."""
-    producers = graph.producers()
     int8 = weights = floats = 0
-    for operator in graph.operators:
-        if graph.kind(operator) not in _FILE_LAYERS:
-            continue
-        value, weight = (
-            int(operator.inputs[2 if graph.kind(operator) == "TRANSPOSE_CONV" else 0]),
-            int(operator.inputs[1]),
-        )
-        source = producers.get(weight)
-        if source is not None and graph.kind(source) == "DEQUANTIZE":
-            weight = int(source.inputs[0])
-        if graph.kind(operator) in ("BATCH_MATMUL", "FULLY_CONNECTED") and graph.constant(weight) is None:
-            continue  # a product of two activations, as in attention
-        types = graph.dtype(value), graph.dtype(weight)
-        if types in (("int8", "int8"), ("int8", "int4")):
+    for layer in graph.layers():
+        if layer.value == "int8" and layer.weight in ("int8", "int4"):
             int8 += 1
-        elif types[1] in ("int8", "float16"):
+        elif layer.weight in ("int8", "float16"):
             weights += 1
         else:
             floats += 1

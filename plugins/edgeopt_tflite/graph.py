@@ -7,7 +7,8 @@ https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/li
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import flatbuffers
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IDENTIFIER = b"TFL3"
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "FULLY_CONNECTED", "BATCH_MATMUL")
+"""Operators that multiply by weights."""
+_PRODUCTS = ("FULLY_CONNECTED", "BATCH_MATMUL")  # perhaps of two activations
 QUANTIZED = (schema.TensorType.INT8, schema.TensorType.UINT8)
 
 _KINDS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
@@ -66,6 +70,15 @@ def unpacked(content: NDArray[np.uint8], count: int) -> NDArray[np.int8]:
     return integers
 
 
+@dataclass(frozen=True, eq=False)
+class FileLayer:
+    """A convolution or linear layer: the types of what enters it and of its weight, as that is stored."""
+
+    operator: Any
+    value: str
+    weight: str
+
+
 class Graph:
     """The main subgraph of a model, with its constants; tensors are named by their index."""
 
@@ -98,6 +111,21 @@ class Graph:
     def kinds(self) -> Counter[str]:
         """How many operators there are of each kind."""
         return Counter(map(self.kind, self.operators))
+
+    def layers(self) -> Iterator[FileLayer]:
+        """The layers with a weight, in the order of execution; a product of two activations is none."""
+        producers = self.producers()
+        for operator in self.operators:
+            kind = self.kind(operator)
+            if kind not in WEIGHTED:
+                continue
+            value = int(operator.inputs[2 if kind == "TRANSPOSE_CONV" else 0])
+            weight = int(operator.inputs[1])
+            source = producers.get(weight)
+            if source is not None and self.kind(source) == "DEQUANTIZE":
+                weight = int(source.inputs[0])
+            if kind not in _PRODUCTS or self.constant(weight) is not None:
+                yield FileLayer(operator, self.dtype(value), self.dtype(weight))
 
     def dtype(self, tensor: int) -> str:
         """The type of a tensor's elements, such as `float32`; empty for an operand that is left out."""

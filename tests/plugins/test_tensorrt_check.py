@@ -245,3 +245,24 @@ def test_a_layer_that_the_engine_does_not_name_is_unknown_not_float() -> None:
     model = CONVOLUTION.model()
     found = read_layers(b"a plan in a format of tomorrow", quantized_layers(model))
     assert (found.int8, found.in_float, [layer.node for layer in found.unknown]) == ((), (), ["layer"])
+
+
+def test_a_transposed_convolution_is_a_layer_with_its_outputs_on_the_second_axis() -> None:
+    def model(axis: int) -> onnx.ModelProto:
+        weight = numpy_helper.from_array(np.ones((4, 6, 2, 2), np.int8), "up.weight")
+        scale = np.full(weight.dims[axis], 0.01, np.float32)
+        constants = [numpy_helper.from_array(scale, "s"), numpy_helper.from_array(np.zeros(len(scale), np.int8), "z")]
+        nodes = [
+            helper.make_node("DequantizeLinear", ["up.weight", "s", "z"], ["w"], axis=axis),
+            helper.make_node("QuantizeLinear", ["x", "one", "zero"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "one", "zero"], ["d"]),
+            helper.make_node("ConvTranspose", ["d", "w"], ["y"], name="up", strides=[2, 2]),
+        ]
+        constants += [numpy_helper.from_array(np.float32(0.1), "one"), numpy_helper.from_array(np.int8(0), "zero")]
+        given, returned = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
+        return helper.make_model(helper.make_graph(nodes, "g", [given], [returned], [weight, *constants]))
+
+    assert [each.module for each in quantized_layers(model(1))] == ["up"]
+    assert not find_problems(model(1))
+    (problem,) = find_problems(model(0))
+    assert "unless they lie along axis 1" in problem.message

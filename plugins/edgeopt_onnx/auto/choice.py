@@ -18,11 +18,10 @@ import networkx as nx
 import onnx_ir
 
 from edgeopt_onnx.auto.costs import Costs, Kind
+from edgeopt_onnx.operators import LAYOUT, WEIGHTED
 from edgeopt_onnx.quantization import (
     DEQUANTIZE,
-    LAYOUT,
     QUANTIZE,
-    WEIGHTED,
     affine,
     constant,
     producer,
