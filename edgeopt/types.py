@@ -98,11 +98,11 @@ class DataSurvey:
 
 
 class FoundData(Protocol):
-    """What one look at a data set found, without reading an image. Pickled, it goes to whoever reads the images."""
+    """What one look found, to be pickled for whoever reads the images; a survey is None where it needs these."""
 
     def fingerprint(self) -> str: ...
 
-    def survey(self) -> DataSurvey: ...
+    def survey(self) -> DataSurvey | None: ...
 
     def load(self) -> RawDataset: ...
 

@@ -120,7 +120,7 @@ class DatasetPlugin(Plugin):
 
     load: Callable[[Any], RawDataset] = field(default=_not_declared, kw_only=True)
     fingerprint: Callable[[Any], str] = field(default=_not_declared, kw_only=True)
-    survey: Callable[[Any], DataSurvey] | None = field(default=None, kw_only=True)
+    survey: Callable[[Any], DataSurvey | None] | None = field(default=None, kw_only=True)
     find: Callable[[Any], FoundData] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:

@@ -108,9 +108,10 @@ if use.plugin.survey:
 
     def test_survey_counts_what_is_loaded(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:
         """What `edgeopt check` prints of a data set is what a run then reads."""
-        if use.plugin.survey is None:
+        survey = use.plugin.survey(use.options) if use.plugin.survey else None
+        if survey is None:
             pytest.skip("the plugin does not tell counts without reading an image")
-        counts = {name: dict(classes) for name, classes in use.plugin.survey(use.options).counts.items()}
+        counts = {name: dict(classes) for name, classes in survey.counts.items()}
         assert counts == {name: _counts(raw, name) for name in raw.splits}
 
     def test_what_was_found_can_be_handed_on(self, raw: RawDataset, use: Use[DatasetPlugin], tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from datasets.exceptions import DatasetsError
 
 from edgeopt.data.images import labels_of, open_image, unreadable
 from edgeopt.plugins import DataError, Problem, RawDataset, did_you_mean, first_line
-from edgeopt_huggingface.hub import cached_commit, current_commit
 
 if TYPE_CHECKING:
     from edgeopt.plugins import Labels
@@ -62,12 +61,12 @@ class ColumnImages:
             raise unreadable(name, error) from error
 
 
-def read(options: HuggingFaceOptions) -> RawDataset:
-    """The splits that the options name, with their class names.
+def read(options: HuggingFaceOptions, commit: str | None, cached: str | None) -> RawDataset:
+    """The splits that the options name, with their class names, at `commit` of a hub data set; where that is None, the
+    hub could not be asked, and `cached` is the commit in the library's cache.
 
     Raises `DataError` when the source cannot be reached or read, or a split or column is not there.
     """
-    commit = None if options.local else current_commit(options.source, options.revision)
     splits = _chosen(_load(options, commit or options.revision), options)
     for rows in splits.values():
         _check_columns(rows, options)
@@ -79,11 +78,10 @@ def read(options: HuggingFaceOptions) -> RawDataset:
         )
         for name, rows in splits.items()
     }
-    return RawDataset(classes, images, warnings=() if options.local or commit else (_commit_unknown(options),))
+    return RawDataset(classes, images, warnings=() if options.local or commit else (_commit_unknown(options, cached),))
 
 
-def _commit_unknown(options: HuggingFaceOptions) -> str:
-    cached = cached_commit(options.source)
+def _commit_unknown(options: HuggingFaceOptions, cached: str | None) -> str:
     hint = f', such as the one in the cache: revision = "{cached}"' if cached else ""
     return (
         f"the hub could not be asked which commit of {options.source} is the newest, so a change of the data set would "

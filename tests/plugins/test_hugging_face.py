@@ -17,15 +17,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import TINY_PLUGIN, TINY_RECIPE
 from PIL import Image
 
 from edgeopt.data.cache import load_data
 from edgeopt.data.prepare import prepare
-from edgeopt.errors import DataError
+from edgeopt.errors import DataChangedError, DataError
+from edgeopt.plugins import RawDataset
 from edgeopt.progress import Silent
+from edgeopt_huggingface.found import find_source
 from edgeopt_huggingface.hub import current_commit
 from edgeopt_huggingface.options import HuggingFaceOptions, SplitNames
-from edgeopt_huggingface.plugin import fingerprint, load
 
 CLASSES = ("cat", "dog", "owl")
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
@@ -59,6 +61,14 @@ def hub_format(folder: Path, **splits: int) -> Path:
             folder / "data" / f"{name}-00000-of-00001.parquet"
         )
     return folder
+
+
+def load(given: HuggingFaceOptions) -> RawDataset:
+    return find_source(given).load()
+
+
+def fingerprint(given: HuggingFaceOptions) -> str:
+    return find_source(given).fingerprint()
 
 
 def options(source: Path, **given: Any) -> HuggingFaceOptions:
@@ -188,9 +198,9 @@ def test_a_source_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     code = (
-        "from edgeopt_huggingface.plugin import HuggingFaceOptions, load\n"
+        "from edgeopt_huggingface.found import HuggingFaceOptions, find_source\n"
         "from edgeopt.errors import DataError\n"
-        "try:\n    load(HuggingFaceOptions(source='nobody/nothing'))\n"
+        "try:\n    find_source(HuggingFaceOptions(source='nobody/nothing')).load()\n"
         "except DataError as error:\n    print(error)\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
@@ -300,3 +310,45 @@ def test_the_fingerprint_follows_files_or_the_revision(tmp_path: Path, monkeypat
     for missing in (str(tmp_path / "gone"), "./gone", "gone.parquet"):
         with pytest.raises(DataError, match="does not exist"):
             fingerprint(HuggingFaceOptions(source=missing))
+
+
+NOTE_LOOKS = """
+import os, sys
+
+def note(event, arguments):
+    if event == "os.scandir" and str(arguments[0]) == os.environ["LOOKED_AT"]:
+        frame, modules = sys._getframe(), set()
+        while frame:
+            modules.add(frame.f_globals.get("__name__"))
+            frame = frame.f_back
+        if modules & {"edgeopt.data.walk", "edgeopt.fingerprint"}:  # the library looks for its files by itself
+            with open(os.environ["NOTES"], "a") as file:
+                file.write("look\\n")
+
+sys.addaudithook(note)
+"""
+
+
+def test_a_run_looks_at_the_files_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pets = hub_format(tmp_path / "pets", train=60)
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook/sitecustomize.py").write_text(NOTE_LOOKS)  # Python imports it in every process
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"), prepend=os.pathsep)
+    monkeypatch.setenv("LOOKED_AT", str(pets))
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes.txt"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(TINY_RECIPE.replace('use = "stripes"', f'use = "hugging-face"\nsource = "{pets}"'))
+    command = [sys.executable, "-m", "edgeopt", "run", str(recipe), "--smoke", "--plugin", str(TINY_PLUGIN)]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "runs")], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "notes.txt").read_text().split() == ["look"]
+
+
+def test_a_file_that_changes_before_it_is_read_is_an_error(tmp_path: Path) -> None:
+    found = find_source(options(hub_format(tmp_path / "pets", train=9)))
+    os.utime(next((tmp_path / "pets/data").iterdir()), ns=(1, 1))
+    with pytest.raises(DataChangedError, match=r"train-00000-of-00001\.parquet changed while the run was working"):
+        found.load()
