@@ -8,7 +8,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgeopt.plugins import AsTable, ModelPlugin, Options, PosixPath, Share, Use
+from edgeopt_lightning.options import LIBRARIES as FIT_LIBRARIES
 from edgeopt_lightning.options import FitOptions
+
+#: Import packages of other plugins that training with a teacher uses, and that those use.
+LIBRARIES = ("edgeopt_lightning", *FIT_LIBRARIES)
+#: The `libraries` of every plugin of another package that can train with a teacher.
+TAUGHT_LIBRARIES = ("edgeopt_distillation", *LIBRARIES)
 
 LayerPair = tuple[str, str]
 Channels = tuple[float, float, float]

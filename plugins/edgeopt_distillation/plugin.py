@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeopt.plugins import ModelPlugin, ModelState, PassContext, PassPlugin, TrainingData, hookimpl
-from edgeopt_distillation.options import DistillOptions, EarlierRunOptions
-
-#: Packages of other plugins that the work of this one uses, and that those use.
-_LIBRARIES = ("edgeopt_lightning", "edgeopt_torchvision")
+from edgeopt_distillation.options import LIBRARIES, DistillOptions, EarlierRunOptions
 
 
 def distill(state: ModelState, options: DistillOptions, context: PassContext) -> ModelState:
@@ -40,7 +37,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         "Trains the model with the labels and a trained teacher, and shows what the teacher brought.",
         DistillOptions,
         apply=distill,
-        libraries=_LIBRARIES,
+        libraries=LIBRARIES,
         requires=("lightning",),
         install="edgeopt[vision]",
         optimizes=False,
@@ -56,5 +53,5 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         EarlierRunOptions,
         build=build_earlier,
         fingerprint=fingerprint_earlier,
-        libraries=_LIBRARIES,
+        libraries=LIBRARIES,
     )

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from edgeopt.plugins import Options
 
+#: Import packages of other plugins that training uses.
+LIBRARIES = ("edgeopt_torchvision",)
+
 Schedule = Literal["one-cycle", "cosine", "step", "plateau", "constant"]
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeopt.plugins import ModelState, PassContext, PassPlugin, hookimpl
-from edgeopt_lightning.options import TrainOptions
-
-#: Packages of other plugins that the work of this one uses, and that those use.
-_LIBRARIES = ("edgeopt_torchvision",)
+from edgeopt_lightning.options import LIBRARIES, TrainOptions
 
 
 def train(state: ModelState, options: TrainOptions, context: PassContext) -> ModelState:
@@ -26,7 +23,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         "Trains the float model on Lightning and keeps the epoch that validates best.",
         TrainOptions,
         apply=train,
-        libraries=_LIBRARIES,
+        libraries=LIBRARIES,
         requires=("lightning",),
         install="edgeopt[vision]",
         optimizes=False,

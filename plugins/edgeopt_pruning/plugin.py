@@ -15,16 +15,13 @@ from edgeopt.plugins import (
     ProbePlugin,
     hookimpl,
 )
+from edgeopt_distillation.options import TAUGHT_LIBRARIES
 from edgeopt_pruning.options import PruneSearchOptions, PruneStructuredOptions, PruneUnstructuredOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from edgeopt.plugins import ProbedNetwork
-
-
-#: Packages of other plugins that the work of this one uses, and that those use.
-_LIBRARIES = ("edgeopt_distillation", "edgeopt_lightning", "edgeopt_torchvision")
 
 
 def structured(state: ModelState, options: PruneStructuredOptions, context: PassContext) -> ModelState:
@@ -82,7 +79,7 @@ def edgeopt_probes() -> Iterator[ProbePlugin]:
         Options,
         prepare=zeros_in,
         levels=Levels((0.5, 0.7, 0.9), mildest=0.01, harshest=0.99, untouched=0.0),
-        libraries=_LIBRARIES,
+        libraries=TAUGHT_LIBRARIES,
         requires=("torch",),
         install="edgeopt[vision]",
     )
@@ -97,7 +94,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         PruneStructuredOptions,
         apply=structured,
         fingerprint=fingerprint_structured,
-        libraries=_LIBRARIES,
+        libraries=TAUGHT_LIBRARIES,
         requires=("torch-pruning", "lightning"),
         install="edgeopt[pruning]",
     )
@@ -107,7 +104,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         "trains it.",
         PruneSearchOptions,
         apply=search,
-        libraries=_LIBRARIES,
+        libraries=TAUGHT_LIBRARIES,
         requires=("torch-pruning", "lightning"),
         install="edgeopt[pruning]",
     )
@@ -119,7 +116,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         fingerprint=fingerprint_allocation,
         makes=("zeros",),
         keeps=("zeros",),
-        libraries=_LIBRARIES,
+        libraries=TAUGHT_LIBRARIES,
         requires=("lightning",),
         install="edgeopt[vision]",
     )

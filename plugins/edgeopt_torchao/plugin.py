@@ -18,6 +18,7 @@ from edgeopt.plugins import (
     ProbePlugin,
     hookimpl,
 )
+from edgeopt_distillation.options import TAUGHT_LIBRARIES
 from edgeopt_torchao.bits.allocated import fingerprint_allocation
 from edgeopt_torchao.options import BitOptions, BitsProbeOptions, PtqOptions, QatOptions
 
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgeopt.plugins import ProbedNetwork
-
-
-#: Packages of other plugins that the work of this one uses, and that those use.
-_LIBRARIES = ("edgeopt_distillation", "edgeopt_lightning", "edgeopt_torchvision")
 
 
 def ptq(state: ModelState, options: PtqOptions, context: PassContext) -> ModelState:
@@ -72,7 +69,7 @@ def edgeopt_probes() -> Iterator[ProbePlugin]:
         BitsProbeOptions,
         prepare=bits,
         levels=Levels((8, 6, 4), mildest=8, harshest=2, untouched=FLOAT_BITS, whole=True),
-        libraries=_LIBRARIES,
+        libraries=TAUGHT_LIBRARIES,
         requires=("torch",),
         install="edgeopt[vision]",
     )
@@ -82,7 +79,7 @@ def edgeopt_probes() -> Iterator[ProbePlugin]:
         Options,
         prepare=quantization,
         levels=Levels((8,), mildest=8, harshest=8, untouched=FLOAT_BITS, whole=True),
-        libraries=_LIBRARIES,
+        libraries=TAUGHT_LIBRARIES,
         requires=("torch",),
         install="edgeopt[vision]",
     )
@@ -106,7 +103,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         fingerprint=fingerprint_allocation,
         bits=bits_asked,
         keeps=("zeros",),
-        libraries=_LIBRARIES,
+        libraries=TAUGHT_LIBRARIES,
         requires=("torchao",),
         install="edgeopt[vision]",
     )
@@ -118,7 +115,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         produces=Form.PROGRAM,
         fingerprint=fingerprint_allocation,
         bits=bits_asked,
-        libraries=_LIBRARIES,
+        libraries=TAUGHT_LIBRARIES,
         requires=("torchao", "lightning"),
         install="edgeopt[vision]",
     )
