@@ -43,7 +43,7 @@ TURN_S = 4.0
 
 RECIPE = """\
 schema = 1
-name = "{arch}-{size}"
+name = "{name}"
 
 [dataset]
 use = "digits"
@@ -111,11 +111,14 @@ class Served:
 
 def make_run(arch: str, size: int, folder: Path) -> Path:
     """A run of an untrained network with one float file."""
-    recipe = folder / f"{arch}-{size}.toml"
-    recipe.write_text(RECIPE.format(arch=arch, size=size))
+    name = f"{arch.replace('_', '-')}-{size}"
+    recipe = folder / f"{name}.toml"
+    recipe.write_text(RECIPE.format(name=name, arch=arch, size=size))
     command = [sys.executable, "-m", "edgeopt", "run", str(recipe), "--out", str(folder)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return folder / f"{arch}-{size}"
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return folder / name
 
 
 @contextmanager

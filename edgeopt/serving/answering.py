@@ -12,13 +12,14 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from edgeopt.arrays import Json
-from edgeopt.errors import DataError, ExportError, first_line
+from edgeopt.errors import DataError, first_line
 from edgeopt.plugins.handed import handed
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.serving.job import HEADER, AnswerJob
@@ -53,6 +54,15 @@ class _Ready:
     preprocessing_ms: float
 
 
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """What a file answered: logits, (classes,), or why it did not; and how many milliseconds it took."""
+
+    ready: _Ready
+    logits: NDArray[np.float32] | str
+    file_ms: float
+
+
 def main(events: Events) -> None:
     """Opens the file and answers until nothing is asked any more."""
     sys.setswitchinterval(_SWITCH_S)
@@ -64,6 +74,7 @@ def main(events: Events) -> None:
     feed = feeder(job.card.input.holds if job.card.input else "values", preprocessing)
     reader = _Reader(ImageBounds(job.formats, job.pixels), preprocessing, feed)
     prepared: queue.Queue[_Ready] = queue.Queue(maxsize=1)
+    done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
     # from the start, because this thread is also who sees that the parent is gone
     threading.Thread(target=reader.read, args=(prepared.put, events), daemon=True).start()
     reader.warm()
@@ -71,8 +82,10 @@ def main(events: Events) -> None:
     with job.exporter.opened(job.path, job.threads) as predictor:
         call = _call(predictor, job, feed)
         events.send({"event": "ready", "open_ms": _ms_since(start)})
+        # the server is told by a thread of its own: whoever writes into a pipe shares its processor with the reader
+        threading.Thread(target=_tell, args=(done.get, job.card.classes, events), daemon=True).start()
         while True:
-            _answer(prepared.get(), call, job, events)
+            done.put(_answered(prepared.get(), call))
 
 
 def _call(predictor: Predictor, job: AnswerJob, feed: Feed) -> Call:
@@ -117,6 +130,8 @@ class _Reader:
                 if ready := self._ready_or_refused(number, image, events, is_prepared=is_prepared):
                     give(ready)
                 del ready, image  # the next one may be long in coming
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
 
@@ -170,32 +185,46 @@ class _Reader:
         return image.convert("RGB")
 
 
-def _answer(ready: _Ready, call: Call, job: AnswerJob, events: Events) -> None:
+def _answered(ready: _Ready, call: Call) -> _Done:
+    start = time.perf_counter()
+    try:
+        logits = call(ready.batch)
+    except Exception as error:
+        return _Done(ready, first_line(error), 0.0)
+    return _Done(ready, logits, _ms_since(start))
+
+
+def _tell(get: Callable[[], _Done], classes: Sequence[str], events: Events) -> None:
+    """Says what the file answered, in a thread of its own. Ends the process when nobody listens any more."""
+    try:
+        while True:
+            events.send(_event(get(), classes))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def _event(done: _Done, classes: Sequence[str]) -> dict[str, Json]:
     import numpy as np  # heavy, see above
 
     from edgeopt.tasks.classification import softmax
 
-    start = time.perf_counter()
-    try:
-        logits = call(ready.batch)
-        file_ms = _ms_since(start)
-        if not np.isfinite(logits).all():
-            raise ExportError("it answers with numbers that are not finite")
-    except Exception as error:
-        events.send(_refusal(ready.number, 502, f"the file failed: {first_line(error)}"))
-        return
+    number, logits = done.ready.number, done.logits
+    if isinstance(logits, str):
+        return _refusal(number, 502, f"the file failed: {logits}")
+    if not np.isfinite(logits).all():
+        return _refusal(number, 502, "the file failed: it answers with numbers that are not finite")
     shares = softmax(logits[np.newaxis])[0]
     likeliest = np.argsort(-shares, kind="stable")[:_MOST_GUESSES]
-    events.send(
-        {
-            "event": "answer",
-            "number": ready.number,
-            "decode_ms": ready.decode_ms,
-            "preprocessing_ms": ready.preprocessing_ms,
-            "file_ms": file_ms,
-            "top": [[job.card.classes[index], float(shares[index])] for index in likeliest],
-        }
-    )
+    return {
+        "event": "answer",
+        "number": number,
+        "decode_ms": done.ready.decode_ms,
+        "preprocessing_ms": done.ready.preprocessing_ms,
+        "file_ms": done.file_ms,
+        "top": [[classes[index], float(shares[index])] for index in likeliest],
+    }
 
 
 def _refusal(number: int, status: int, error: str, hint: str | None = None) -> dict[str, Json]:
