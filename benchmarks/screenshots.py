@@ -3,7 +3,8 @@
     python benchmarks/screenshots.py RUN...
 
 serves the runs, opens the page in Chromium, asks about the test image that most files differ on, and writes
-`docs/images/serve.png`; compares the first run with the others, where there are others, and writes `docs/images/compare.png`.
+`docs/images/serve.png`; times the files of the first run and writes `docs/images/bench.png`; compares the first run with the
+others, where there are others, and writes `docs/images/compare.png`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from playwright.sync_api import Page, sync_playwright
 
 TARGET = Path(__file__).parents[1] / "docs" / "images" / "serve.png"
 COMPARED = TARGET.with_name("compare.png")
+TIMED = TARGET.with_name("bench.png")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 
 
@@ -68,6 +70,16 @@ def _ask(page: Page, number: int) -> None:
     page.locator("#summary").get_by_text("It is").wait_for()
 
 
+def picture_of_benchmark(page: Page, run: Path, folder: Path) -> None:
+    """Times the files of a run, and takes the picture of the top of the page."""
+    options = ["--batch", "1,2,4,8", "--threads", "1,2", "--out", str(folder)]
+    subprocess.run(
+        [sys.executable, "-m", "edgeopt", "bench", str(run), *options], check=True, stdout=subprocess.DEVNULL
+    )
+    page.goto((folder / "bench.html").as_uri())
+    page.screenshot(path=TIMED)
+
+
 def picture_of_comparison(page: Page, runs: list[Path], folder: Path) -> None:
     """Times the files of all runs together, and takes the picture of the top of the page."""
     command = [sys.executable, "-m", "edgeopt", "compare", *map(str, runs), "--measure-together", "--html"]
@@ -88,6 +100,8 @@ def main() -> None:
         with serving(runs) as address:
             picture(page, address)
         print(TARGET)
+        picture_of_benchmark(page, runs[0], Path(folder))
+        print(TIMED)
         if len(runs) > 1:
             picture_of_comparison(page, runs, Path(folder))
             print(COMPARED)

@@ -123,6 +123,60 @@ def serve(
 
 
 @app.command(cls=Command)
+def bench(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Folders of finished runs, or files in them.", autocompletion=complete.runs
+        ),
+    ],
+    *,
+    batch: Annotated[str, typer.Option("--batch", metavar="N,N", help="Images in a call, as in 1,2,4,8.")] = "1",
+    threads: Annotated[str, typer.Option("--threads", metavar="N,N", help="Threads of the runtime, as in 1,2.")] = "1",
+    sustained: Annotated[
+        str | None,
+        typer.Option("--sustained", metavar="TIME", help="Also call each file for so long without a pause, as in 10m."),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="calls, or single-stream: at least 1,024 calls and 60 s a file, as MLPerf has it.",
+        ),
+    ] = "calls",
+    calls: Annotated[int, typer.Option("--runs", metavar="N", help="Calls that count, for each row.")] = 100,
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", metavar="FILE", help="The image that all are given; one is made when left out."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder of the tables and the page; RUN/bench when left out."),
+    ] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """Time finished files by images in a call, by threads and over minutes, and the whole way of an image.
+
+    Writes bench.html, bench.json and bench.csv. Times of this machine say nothing about another.
+    """
+    with failures_shown(NOTHING_KEPT):
+        from edgeopt.cli.bench import bench_files
+
+        bench_files(
+            runs,
+            batches=batch,
+            threads=threads,
+            sustained=sustained,
+            protocol=protocol,
+            runs=calls,
+            image=image,
+            out=out,
+            plugin_files=plugin or (),
+        )
+
+
+@app.command(cls=Command)
 def compare(
     runs: Annotated[
         list[Path],

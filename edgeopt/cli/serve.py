@@ -38,7 +38,7 @@ def serve_runs(
         names = " and ".join(missing)
         raise MissingExtraError(f"edgeopt serve needs {names}", hint="pip install 'edgeopt[serve]'")
     _check(port, threads, megabytes, megapixels, wait_s)
-    from edgeopt.serving.files import find_files  # not before the extra is known to be there
+    from edgeopt.report.finished_files import find_files  # not before the extra is known to be there
     from edgeopt.serving.limits import Limits
     from edgeopt.serving.server import ServerSettings, serve
 

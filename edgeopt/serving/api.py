@@ -17,9 +17,9 @@ from starlette.routing import Route
 from edgeopt.arrays import Json
 from edgeopt.errors import did_you_mean
 from edgeopt.preprocessing import Preprocessing
+from edgeopt.report.finished_files import Catalogue, FinishedFile
 from edgeopt.serving import metrics
 from edgeopt.serving.body import Bodies, GoneError, read_body
-from edgeopt.serving.files import Catalogue, ServedFile
 from edgeopt.serving.limits import Limits
 from edgeopt.serving.openapi import description
 from edgeopt.serving.page import make_page
@@ -155,7 +155,7 @@ class Api:
             size_bytes=file.size_bytes,
         )
 
-    def _info(self, file: ServedFile) -> FileInfo:
+    def _info(self, file: FinishedFile) -> FileInfo:
         turns, row = self.turns[file.name], file.row
         return FileInfo(
             name=file.name,

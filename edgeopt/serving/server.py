@@ -18,8 +18,8 @@ import uvicorn
 from edgeopt.errors import Problem, UserError
 from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import Registry
+from edgeopt.report.finished_files import Catalogue, FinishedFile
 from edgeopt.serving.api import Api, opened
-from edgeopt.serving.files import Catalogue, ServedFile
 from edgeopt.serving.guard import Guard
 from edgeopt.serving.job import AnswerJob
 from edgeopt.serving.limits import FORMATS, Limits
@@ -126,7 +126,7 @@ async def _run(
             raise outcome
 
 
-def write_job(file: ServedFile, registry: Registry, settings: ServerSettings, target: Path) -> Path:
+def write_job(file: FinishedFile, registry: Registry, settings: ServerSettings, target: Path) -> Path:
     """What the file's process is told, written to `target`."""
     job = AnswerJob(file.exporter, file.path, file.card, settings.threads, FORMATS, settings.limits.pixels)
     hand_over(job, target, registry)

@@ -183,10 +183,11 @@ def test_bytes_are_counted_while_they_come(server):
 
 
 def test_a_body_that_never_ends_is_given_up(tmp_path):
-    from edgeopt.serving import api, body, files, guard  # in this process, with less patience than the command has
+    from edgeopt.report.finished_files import Catalogue
+    from edgeopt.serving import api, body, guard  # in this process, with less patience than the command has
 
     limits = Limits(pause_s=0.3, body_s=1.0, image_bytes=10_000)
-    application = guard.Guard(api.Api(files.Catalogue((), ()), {}, limits).app(), ())
+    application = guard.Guard(api.Api(Catalogue((), ()), {}, limits).app(), ())
     assert body.Bodies(limits).held_bytes == 0
     for every_s, words in ((60.0, "for 0.3 s nothing came"), (0.1, "1 s")):
         status, answer = _asked(application, every_s)
@@ -402,7 +403,7 @@ async def _starter(run, tmp_path):
     from served_runs import PLUGIN
 
     from edgeopt.plugins.registry import load_registry
-    from edgeopt.serving.files import find_files
+    from edgeopt.report.finished_files import find_files
     from edgeopt.serving.process import AnsweringProcess
     from edgeopt.serving.server import ServerSettings, write_job
 
@@ -520,7 +521,7 @@ def test_a_file_that_two_runs_share_is_served_once(tmp_path):
     with serving(tmp_path / "eight", run, log=tmp_path / "log.txt") as server:
         assert [each["run"] for each in server.ask("/v1/files").json] == ["eight"]
         assert {each["run"] for each in server.ask("/v1/samples").json} == {"eight", "four"}
-        assert "four/fine/optimized/model.txt is eight/fine/optimized/model.txt again" in server.said()
+        assert "four/fine/optimized/model.txt is left out: it is eight/fine/optimized/model.txt again" in server.said()
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path):

@@ -1,9 +1,9 @@
-"""What there is to serve in the folders of runs: the files that can be opened here, and the test images kept."""
+"""What there is in the folders of runs: the files that can be opened here, and the test images kept."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,15 +21,20 @@ CARD = "card.json"
 
 
 @dataclass(frozen=True)
-class ServedFile:
-    """A file of a run with its card, and the exporter that opens it; `name` is "RUN/EXPORT/ROLE/model.SUFFIX"."""
+class FinishedFile:
+    """A file of a run with its card, and the exporter that opens it; `name` is "RUN/EXPORT/ROLE/model.SUFFIX".
+
+    `again` are the names under which other runs have the same file, byte for byte.
+    """
 
     name: str
     run: str
+    folder: Path
     path: Path
     exporter: ExporterPlugin
     card: Card
     row: Row
+    again: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -59,9 +64,9 @@ class KeptSample:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All that is served, and in `left_out`, a sentence each, what is not and why."""
+    """All that was found, and in `left_out`, a sentence each, what is left out and why."""
 
-    files: tuple[ServedFile, ...]
+    files: tuple[FinishedFile, ...]
     samples: tuple[KeptSample, ...]
     left_out: tuple[str, ...] = ()
 
@@ -72,7 +77,7 @@ def find_files(given: Sequence[Path], registry: Registry) -> Catalogue:
     Raises `UserError` with every problem: no run, no card, a file that is gone, nothing that can be opened here.
     """
     problems: list[Problem] = []
-    files: dict[str, ServedFile] = {}
+    files: dict[str, FinishedFile] = {}
     samples: dict[str, tuple[KeptSample, ...]] = {}
     left_out: list[str] = []
     names: dict[Path, str] = {}
@@ -99,14 +104,15 @@ def find_files(given: Sequence[Path], registry: Registry) -> Catalogue:
             except UserError as error:
                 problems += error.problems
                 continue
-            served = ServedFile(f"{run}/{row.file}", run, file.resolve(), exporter, card, row)
-            first = files.setdefault(served.identity, served)
-            if first.path != served.path:
-                left_out.append(f"{served.name} is {first.name} again, byte for byte, and is served once")
+            found = FinishedFile(f"{run}/{row.file}", run, folder, file.resolve(), exporter, card, row)
+            first = files.setdefault(found.identity, found)
+            if first.path != found.path:
+                files[found.identity] = replace(first, again=(*first.again, found.name))
+                left_out.append(f"{found.name} is left out: it is {first.name} again, byte for byte")
     if problems:
         raise UserError(*problems)
     if not files:
-        raise UserError("there is no file to serve", *left_out, hint="name a run whose files can be opened here")
+        raise UserError("there is no file that can be opened here", *left_out, hint="name a run whose files can")
     return Catalogue(tuple(files.values()), tuple(each for kept in samples.values() for each in kept), tuple(left_out))
 
 
@@ -118,7 +124,7 @@ def _run_of(path: Path) -> Path:
 
 
 def _free_name(name: str, taken: Iterable[str]) -> str:
-    """A run's name, numbered where another run of that name is served."""
+    """A run's name, numbered where another run of that name is given."""
     used, number, free = set(taken), 2, name
     while free in used:
         free, number = f"{name}-{number}", number + 1
@@ -126,7 +132,7 @@ def _free_name(name: str, taken: Iterable[str]) -> str:
 
 
 def _reason_against(row: Row, exporter: ExporterPlugin | None) -> str | None:
-    """Why a file is not served, or None."""
+    """Why a file is left out, or None."""
     if row.error:
         return "it failed in its run"
     if row.not_run:

@@ -1,0 +1,19 @@
+"""A benchmark for people: one page with its tables and curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeopt.bench.plots import plots
+from edgeopt.bench.table import Bench
+from edgeopt.report.html import environment
+from edgeopt.report.style import style_sheet
+
+
+def render_page(bench: Bench) -> str:
+    """The page, which loads nothing from elsewhere."""
+    return (
+        environment(Path(__file__).parent)
+        .get_template("page.html.j2")
+        .render(bench=bench, style=style_sheet(), plots=plots(bench))
+    )

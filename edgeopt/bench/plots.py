@@ -1,0 +1,145 @@
+"""Curves of a benchmark: by images in a call, by threads, and by minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from edgeopt.bench.table import Bench, BenchRow
+from edgeopt.measure.latency import Latency
+from edgeopt.report.drawing import SERIES, Plot, as_svg, empty_axes, styled
+from edgeopt.types import Role
+
+_SIZE = (4.6, 2.7)
+_MOST_PLACES = 8  # named along an axis
+
+
+@dataclass(frozen=True)
+class Line:
+    """One file's figures along an axis, and how far its calls lie apart, if that is known.
+
+    Lines of one `group`, a float file and its optimized one, share a colour.
+    """
+
+    name: str
+    group: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    band: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    dashed: bool = False
+
+
+def plots(bench: Bench) -> tuple[Plot, ...]:
+    """A plot for each axis that has at least two places."""
+    return (
+        *_over_batches(bench),
+        *_over_threads(bench),
+        *_over_minutes(bench),
+    )
+
+
+def _over_batches(bench: Bench) -> Iterator[Plot]:
+    for threads in _each(bench.rows, lambda row: row.threads):
+        rows = [row for row in bench.rows if row.threads == threads]
+        title = f"with {threads} {'thread' if threads == 1 else 'threads'}"
+        lines = _lines(rows, lambda row: row.batch_size, lambda latency: latency.images_per_s or 0.0)
+        yield from _plot(
+            f"batch-{threads}", f"Images per second {title}", "images in a call", "images per second", lines
+        )
+        lines = _lines(rows, lambda row: row.batch_size, lambda latency: latency.p50, banded=True)
+        yield from _plot(f"call-{threads}", f"Latency of a call {title}", "images in a call", "p50 to p90, ms", lines)
+
+
+def _over_threads(bench: Bench) -> Iterator[Plot]:
+    for batch in _each(bench.rows, lambda row: row.batch_size):
+        rows = [row for row in bench.rows if row.batch_size == batch]
+        title = f"with {batch} {'image' if batch == 1 else 'images'} in a call"
+        lines = _lines(rows, lambda row: row.threads, lambda latency: latency.p50, banded=True)
+        yield from _plot(f"threads-{batch}", f"Latency {title}", "threads", "p50 to p90, ms", lines)
+
+
+def _over_minutes(bench: Bench) -> Iterator[Plot]:
+    for threads in dict.fromkeys(row.threads for row in bench.sustained):
+        lines = [
+            Line(
+                f"{own.export} {own.precision}",
+                _group(own),
+                tuple(each.minute for each in row.minutes),
+                tuple(each.p50_ms for each in row.minutes),
+                dashed=own.role is Role.BASELINE,
+            )
+            for row in bench.sustained
+            if row.threads == threads and len(row.minutes) > 1
+            for own in [next(each for each in bench.rows if each.file == row.file)]
+        ]
+        title = f"Without a pause, with {threads} {'thread' if threads == 1 else 'threads'}"
+        yield from _plot(f"minutes-{threads}", title, "minutes", "p50, ms", lines)
+
+
+def _each(rows: Iterable[BenchRow], key: Callable[[BenchRow], int]) -> list[int]:
+    return list(dict.fromkeys(map(key, rows)))
+
+
+def _lines(
+    rows: Sequence[BenchRow],
+    x: Callable[[BenchRow], float],
+    y: Callable[[Latency], float],
+    *,
+    banded: bool = False,
+) -> list[Line]:
+    """A line for each file that was measured in two places or more."""
+    lines = []
+    for file in dict.fromkeys(row.file for row in rows):
+        own = sorted((row for row in rows if row.file == file and row.latency_ms), key=x)
+        if len({x(row) for row in own}) < 2:
+            continue
+        latencies = [row.latency_ms for row in own if row.latency_ms]
+        band = (tuple(each.p50 for each in latencies), tuple(each.p90 for each in latencies)) if banded else None
+        first = own[0]
+        name = f"{first.export} {first.precision}"
+        places = tuple(map(x, own)), tuple(map(y, latencies))
+        lines.append(Line(name, _group(first), *places, band, first.role is Role.BASELINE))
+    return lines
+
+
+def _group(row: BenchRow) -> str:
+    """The run and the export of a file."""
+    return f"{row.file.partition('/')[0]} {row.export}"
+
+
+def _plot(identity: str, title: str, x_label: str, y_label: str, lines: Sequence[Line]) -> Iterator[Plot]:
+    """Plots of at most as many lines as there are colours: a float file and its optimized one share one."""
+    groups = list(dict.fromkeys(line.group for line in lines))
+    for start in range(0, len(groups), len(SERIES)):
+        shown = groups[start : start + len(SERIES)]
+        part = [line for line in lines if line.group in shown]
+        colours = dict(zip(shown, SERIES, strict=False))
+        own = f"{identity}-{start}"
+        with styled(own):
+            axes, figure = empty_axes(_SIZE, left=0.14)
+            for line in part:
+                colour = colours[line.group]
+                style = "--" if line.dashed else "-"
+                axes.plot(
+                    line.x, line.y, style, color=colour, linewidth=1.6, marker="o", markersize=3.5, label=line.name
+                )
+                if line.band:
+                    axes.fill_between(line.x, *line.band, color=colour, alpha=0.15, linewidth=0)
+            axes.set_xlabel(x_label)
+            axes.set_ylabel(y_label)
+            axes.set_ylim(bottom=0)
+            places = sorted({x for line in part for x in line.x})
+            if len(places) <= _MOST_PLACES:
+                axes.set_xticks(places, [f"{place:g}" for place in places])
+            else:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+            axes.legend(fontsize=8, handlelength=3)
+            svg = as_svg(figure, own)
+        told = "; ".join(
+            f"{line.name}: " + ", ".join(f"{y:.4g} at {x:g}" for x, y in zip(line.x, line.y, strict=True))
+            for line in part
+        )
+        yield Plot(svg, title, f"{y_label} by {x_label}: {told}")

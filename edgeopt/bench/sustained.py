@@ -1,0 +1,51 @@
+"""A file that is called for minutes without a pause, as a camera does: machines grow warm, and slower."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+
+from edgeopt.bench.state import machine_state
+from edgeopt.bench.table import Minute
+from edgeopt.measure.latency import END, OPEN, Turn
+from edgeopt.workers.pool import Worker
+
+_MINUTE_S = 60.0
+
+
+def pieces(seconds: float) -> Iterator[float]:
+    """`seconds` as whole minutes and what is left, if that is at least a quarter of a minute or all there is."""
+    whole, rest = divmod(seconds, _MINUTE_S)
+    yield from [_MINUTE_S] * int(whole)
+    if rest >= _MINUTE_S / 4 or (rest and not whole):
+        yield rest
+
+
+def sustained(worker: Worker, seconds: float, timeout_s: float, advance: Callable[[], None]) -> tuple[Minute, ...]:
+    """Lets the process of a file, see `edgeopt.measure.latency`, call it for `seconds`; `advance` is told of each
+    minute.
+
+    Raises what the process raises.
+    """
+    worker.event(timeout_s)
+    worker.ask(OPEN)
+    worker.event(timeout_s)
+    minutes, passed = [], 0.0
+    for piece in pieces(seconds):
+        worker.ask(Turn(1, piece).to_text())
+        times_ms = worker.event(piece + timeout_s)["times_ms"]
+        state = machine_state()
+        passed += piece
+        minutes.append(
+            Minute(
+                passed / _MINUTE_S,
+                statistics.median(times_ms),
+                len(times_ms),
+                temperature_c=state.temperature_c,
+                clock_mhz=state.clock_mhz,
+            )
+        )
+        advance()
+    worker.ask(END)
+    worker.event(timeout_s)
+    return tuple(minutes)

@@ -1,0 +1,153 @@
+"""The shape of `bench.json`, version 1, and the same rows as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edgeopt.measure.latency import Latency
+from edgeopt.options import Protocol
+from edgeopt.report.schema import Environment
+from edgeopt.types import Role
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class PipelineTimes:
+    """What an app waits for with one image, the median of each part, ms.
+
+    `decode` reads the JPEG or PNG, `preprocess` resizes, cuts and scales, `file` is the call of the file itself, and
+    `answer` makes a label and a confidence of what it returns. `total` is the median of all parts together, and
+    `file_share` that of the file's share of it, 0 to 1.
+    """
+
+    decode: float
+    preprocess: float
+    file: float
+    answer: float
+    total: float
+    file_share: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Minute:
+    """One minute of calls without a pause: their median, ms, and how the machine was at its end, where it tells."""
+
+    minute: float
+    p50_ms: float
+    calls: int
+    temperature_c: float | None = None
+    clock_mhz: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRow:
+    """A file with a number of images in a call and a number of threads.
+
+    `faster` is how many times faster it is than the float file of the same export, which was timed turn by turn with
+    it; `faster_is_noise` says that nobody can tell. Where there are no figures, `error` says why.
+    """
+
+    file: str
+    export: str
+    role: Role
+    precision: str
+    runtime: str
+    image_size: int
+    size_bytes: int
+    batch_size: int
+    threads: int
+    test_accuracy: float | None = None
+    latency_ms: Latency | None = None
+    peak_memory_bytes: int | None = None
+    faster: float | None = None
+    faster_is_noise: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeRow:
+    """The whole way of one image through a file, with a number of threads."""
+
+    file: str
+    threads: int
+    pipeline_ms: PipelineTimes | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SustainedRow:
+    """A file that was called for minutes without a pause, with a number of threads."""
+
+    file: str
+    threads: int
+    minutes: tuple[Minute, ...] = ()
+    error: str | None = None
+
+    @property
+    def slowdown(self) -> float | None:
+        """The last minute's median over the first's."""
+        return self.minutes[-1].p50_ms / self.minutes[0].p50_ms if self.minutes else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """All that was measured, on one machine. `image` says what the files were given."""
+
+    edgeopt: str
+    runs: tuple[str, ...]
+    environment: Environment
+    protocol: Protocol
+    image: str
+    rows: tuple[BenchRow, ...]
+    whole: tuple[WholeRow, ...] = ()
+    sustained: tuple[SustainedRow, ...] = ()
+    left_out: tuple[str, ...] = ()
+    finished: str | None = None
+    schema: int = SCHEMA
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files, each once."""
+        return tuple(dict.fromkeys(row.file for row in self.rows))
+
+    def to_json(self) -> str:
+        """The table as stable, indented JSON."""
+        from pydantic_core import to_json  # only whoever writes a table needs it
+
+        return to_json(self, indent=2).decode() + "\n"
+
+    def to_csv(self) -> str:
+        """The rows as CSV, a line each, with a header; what is not known is empty."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows(_cells(row) for row in self.rows)
+        return text.getvalue()
+
+
+_COLUMNS = (
+    *("file", "export", "role", "precision", "runtime", "image_size", "size_bytes", "batch_size", "threads"),
+    *("test_accuracy", "load_ms", "first_ms", "p50_ms", "p90_ms", "p99_ms", "std_ms", "images_per_s"),
+    *("faster", "peak_memory_bytes", "runs", "error"),
+)
+
+
+def _cells(row: BenchRow) -> Iterable[object]:
+    latency = row.latency_ms
+    times = (
+        (latency.load, latency.first, latency.p50, latency.p90, latency.p99, latency.std) if latency else (None,) * 6
+    )
+    cells: tuple[object, ...] = (
+        *(row.file, row.export, row.role.value, row.precision, row.runtime, row.image_size, row.size_bytes),
+        *(row.batch_size, row.threads, row.test_accuracy),
+        *(None if time is None else f"{time:.6g}" for time in times),
+        f"{latency.images_per_s:.6g}" if latency and latency.images_per_s else None,
+        None if row.faster is None else f"{row.faster:.4g}",
+        *(row.peak_memory_bytes, latency.runs if latency else None, row.error),
+    )
+    return ("" if cell is None else cell for cell in cells)

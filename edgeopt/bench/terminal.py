@@ -1,0 +1,114 @@
+"""A benchmark in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgeopt.bench.table import Bench, BenchRow
+from edgeopt.report import figures
+
+
+def render(bench: Bench, console: Console, written: Sequence[Path]) -> None:
+    """Prints the tables of a benchmark, and where its files lie."""
+    console.print(_rows(bench))
+    if bench.whole:
+        console.print(_whole(bench))
+    if bench.sustained:
+        console.print(_sustained(bench))
+    for sentence in (*_reasons(bench), *bench.left_out):
+        console.print(Text(sentence, style="dim"))
+    console.print(Text(f"input: {bench.image}", style="dim"))
+    for file in written:
+        console.print(Text(str(file)))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("file", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _rows(bench: Bench) -> Table:
+    table = _table("n", "threads", "p50 ms", "", "p90", "p99", "n/s", "load", "first", "memory")
+    for row in bench.rows:
+        place = (_name(row, bench), str(row.batch_size), str(row.threads))
+        if row.latency_ms is None:
+            table.add_row(*place, figures.MISSING)
+            continue
+        latency = row.latency_ms
+        table.add_row(
+            *place,
+            *(_ms(latency.p50), _faster(row), _ms(latency.p90), _ms(latency.p99)),
+            f"{latency.images_per_s:.4g}" if latency.images_per_s else figures.MISSING,
+            *(_ms(latency.load), _ms(latency.first), figures.size(row.peak_memory_bytes)),
+        )
+    return table
+
+
+def _whole(bench: Bench) -> Table:
+    table = _table("threads", "decode ms", "resize", "file", "label", "total", "file's share")
+    for row in bench.whole:
+        name = _name(next(each for each in bench.rows if each.file == row.file), bench)
+        if row.pipeline_ms is None:
+            table.add_row(name, str(row.threads), figures.MISSING)
+            continue
+        way = row.pipeline_ms
+        parts = (way.decode, way.preprocess, way.file, way.answer, way.total)
+        table.add_row(name, str(row.threads), *map(_ms, parts), figures.percent(way.file_share))
+    return table
+
+
+def _sustained(bench: Bench) -> Table:
+    table = _table("threads", "minutes", "first ms", "last ms", "last against first", "warmest")
+    for row in bench.sustained:
+        name = _name(next(each for each in bench.rows if each.file == row.file), bench)
+        if not row.minutes:
+            table.add_row(name, str(row.threads), figures.MISSING)
+            continue
+        first, last = row.minutes[0], row.minutes[-1]
+        warm = [each.temperature_c for each in row.minutes if each.temperature_c is not None]
+        table.add_row(
+            *(name, str(row.threads), f"{last.minute:.3g}", _ms(first.p50_ms), _ms(last.p50_ms)),
+            figures.factor(row.slowdown),
+            f"{max(warm):.0f} °C" if warm else figures.MISSING,
+        )
+    return table
+
+
+def _reasons(bench: Bench) -> list[str]:
+    """Why there are no figures, each reason once for all numbers of images of a file."""
+    images: dict[tuple[str, str], list[int]] = {}
+    for row in bench.rows:
+        if row.error:
+            images.setdefault((_name(row, bench), row.error), []).append(row.batch_size)
+    return [
+        f"{name} with {', '.join(map(str, dict.fromkeys(counts)))} images in a call: {error}"
+        for (name, error), counts in images.items()
+    ]
+
+
+def _name(row: BenchRow, bench: Bench) -> str:
+    name = f"{row.export} {row.precision}"
+    return f"{row.file.partition('/')[0]}: {name}" if len(bench.runs) > 1 else name
+
+
+def _ms(value: float | None) -> str:
+    return figures.milliseconds(value, unit="")
+
+
+def _faster(row: BenchRow) -> Text:
+    if row.faster is None:
+        return Text("")
+    if row.faster_is_noise:
+        return Text("≈ float", style="dim")
+    if row.faster >= 1:
+        return Text(f"{figures.factor(row.faster)} faster", style="green")
+    return Text(f"{figures.factor(1 / row.faster)} slower", style="red")
