@@ -25,7 +25,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 PLUGIN = Path(__file__).with_name("extras_plugin.py")
-NOT_TRIED = ("dev",)  # it is `all`, `audio` and `testing`, with the tools of this repository
+NOT_TRIED = ("dev",)  # it is `all`, `audio`, `testing` and the loggers, with the tools of this repository
 _LEFT_OUT = (".git", ".venv*", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", "tests")
 
 Parts = Mapping[str, Any]
@@ -42,11 +42,13 @@ class Smoke:
     passes: Sequence[Parts] = ()
     dataset: Parts = field(default_factory=lambda: _SHAPES)
     is_served: bool = False
+    loggers: Sequence[str] = ()
 
     def recipe(self, name: str) -> dict[str, Any]:
         """The recipe's tables."""
         parts = {"dataset": self.dataset, "model": self.model, "passes": self.passes, "exports": self.exports}
-        return {"schema": 1, "name": name} | {key: value for key, value in parts.items() if value}
+        trainer = {"trainer": {"loggers": list(self.loggers)}} if self.loggers else {}
+        return {"schema": 1, "name": name} | {key: value for key, value in parts.items() if value} | trainer
 
 
 #: Serves a run and asks each file about a test image that the run kept; every answer must be that of the report.
@@ -92,6 +94,9 @@ SMOKES: Mapping[str, Smoke | None] = {
     "hugging-face": Smoke(dataset={"use": "hugging-face", "source": "./images", "image_size": 32}),
     "audio": Smoke(dataset={"use": "spoken-digits", "image_size": 32, "speakers": 6, "takes": 1}),
     "serve": Smoke(is_served=True),
+    "tensorboard": Smoke(loggers=("tensorboard",)),
+    "mlflow": Smoke(loggers=("mlflow",)),
+    "wandb": Smoke(loggers=("wandb",)),
     "testing": None,
     "all": Smoke(
         dataset={"use": "digits", "image_size": 32},

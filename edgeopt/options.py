@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
-from edgeopt.arrays import InputKind
+from edgeopt.arrays import InputKind, Json
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PosixPath = Annotated[Path, PlainSerializer(lambda path: Path(path).as_posix(), return_type=str)]
@@ -173,12 +173,19 @@ class TrainerSettings(Options):
     compile: bool = Field(False, description="compile the training step with torch.compile: pays in long runs")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; the machine's cores when left out")
     loader_workers: int = Field(0, ge=0, le=256, description="processes that read images which do not fit in the cache")
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        (), description="trackers that are given the figures of each epoch and of each file"
+    )
 
     @model_validator(mode="after")
     def _devices_positive(self) -> TrainerSettings:
         if isinstance(self.devices, int) and self.devices < 1:
             raise ValueError("devices must be at least 1")
         return self
+
+    def decisive(self) -> dict[str, Json]:
+        """All of it, as JSON, that results depend on."""
+        return {name: value for name, value in to_json(self).items() if name not in ("loader_workers", "loggers")}
 
 
 class Protocol(StrEnum):

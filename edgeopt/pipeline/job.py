@@ -19,6 +19,7 @@ from edgeopt.json_values import from_text
 from edgeopt.pipeline import machines
 from edgeopt.plugins.handed import hand_over, handed
 from edgeopt.recipe.plan import Plan, Stage, StageKind
+from edgeopt.tracking.tracked import TrackedRun
 from edgeopt.workers.process import Events, die_with_parent, work
 from edgeopt.workers.store import Result, Store
 
@@ -43,6 +44,7 @@ class StagesJob:
     found: Path | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
+    tracked: TrackedRun | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class HandedPlan:
     store: Store
     file: Path
     found: Path
+    tracked: TrackedRun | None = None
 
     def job(self, stages: Iterable[Stage], log: str, failures: Mapping[str, str] | None = None) -> StagesJob:
         """What a worker is told, to do `stages`."""
@@ -68,12 +71,16 @@ class HandedPlan:
             self.found if reads_data else None,
             failures or {},
             log,
+            self.tracked,
         )
 
 
-def hand_over_plan(plan: Plan, store: Store, folder: Path) -> HandedPlan:
-    """Writes a plan for workers into `folder`, and what was found of the data set where that is still to be read."""
-    made = HandedPlan(plan, store, folder / "plan.pickle", folder / "found.pickle")
+def hand_over_plan(plan: Plan, store: Store, folder: Path, tracked: TrackedRun | None = None) -> HandedPlan:
+    """Writes a plan for workers into `folder`, and what was found of the data set where that is still to be read.
+
+    `tracked` is the run in the trackers that follow it.
+    """
+    made = HandedPlan(plan, store, folder / "plan.pickle", folder / "found.pickle", tracked)
     hand_over(replace(plan, found=None), made.file, plan.registry)
     if plan.found is not None and store.find(plan.stages["data"].key) is None:
         write_found(plan.found, made.found)
@@ -129,7 +136,9 @@ def bench_of(job: StagesJob, events: Events) -> Workbench:
 
     store = Store(job.store, job.not_before)
     found = read_found(job.found) if job.found else None
-    bench = Workbench(plan, store, events, not machines.is_helper(plan), job.failures, job.log, found=found)
+    bench = Workbench(
+        plan, store, events, not machines.is_helper(plan), job.failures, job.log, found=found, tracked=job.tracked
+    )
     if machines.is_other_machine(plan):
         bench.first = machines.FirstMachine(machines.beat_file(plan, store.root))
     return bench

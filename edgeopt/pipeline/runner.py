@@ -29,6 +29,8 @@ from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.plan import Plan, PlannedExport, Stage, StageKind, make_plan
 from edgeopt.recipe.read import Recipe, parse_recipe, read_recipe
+from edgeopt.tracking.tracked import TrackedRun
+from edgeopt.tracking.trackers import Identity
 from edgeopt.workers.holders import at_work
 from edgeopt.workers.pool import Worker, Workers
 from edgeopt.workers.store import Result, Store
@@ -40,6 +42,7 @@ if TYPE_CHECKING:  # rich is loaded when something is shown
     from edgeopt.workers.display import Display
 
 _WAIT_SECONDS = 0.5
+_TRACKED_KEY = 16  # characters
 _EXPORT_LIMIT_S = 3 * 3600.0  # without a word from an exporter, which may compile for long and says nothing then
 _SIDE_BY_SIDE = 2  # exports, each of which has its own torch and program in memory
 _TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
@@ -208,11 +211,18 @@ class _Run:
         several = self.plan.recipe.trainer.num_nodes > 1
         beats = machines.beating(beat_file, self.store.not_before) if several else nullcontext()
         with beats, Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
-            handed = hand_over_plan(self.plan, self.store, workers.folder)
+            handed = hand_over_plan(self.plan, self.store, workers.folder, self._tracked)
             self._trunk(workers, handed)
             self._files(workers, handed)
             self._measure(workers, handed, display)
             self._report(workers, handed)
+
+    @property
+    def _tracked(self) -> TrackedRun | None:
+        """The run in the trackers that the recipe names; a changed recipe is another run there."""
+        loggers = self.plan.recipe.trainer.loggers
+        key = self.plan.stages["report"].key[:_TRACKED_KEY]
+        return TrackedRun(Identity(self.folder.name, key, self.folder.resolve()), loggers) if loggers else None
 
     def _help(self, console: Console) -> None:
         """Trains along, and waits until the first machine, with which the store is shared, has finished the run."""

@@ -12,7 +12,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,7 @@ from edgeopt.pipeline.results import (
 from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.recipe.plan import Plan, Stage, StageKind, card_recipe
+from edgeopt.tracking.tracked import TrackedRun
 from edgeopt.types import TORCH, Form, FoundData, ModelState
 from edgeopt.workers.store import Result, Store
 
@@ -66,6 +67,7 @@ class Workbench:
     states: dict[str, ModelState] = field(default_factory=dict)
     first: FirstMachine | None = None
     found: FoundData | None = None
+    tracked: TrackedRun | None = None
 
     def do(self, stage: Stage) -> Result | None:
         """The stage's result, found or made. Helpers of a distributed training work along with it, and keep nothing."""
@@ -196,6 +198,7 @@ def _make_pass(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
         baseline=partial(bench.state, bench.plan.float_stage.name)
         if stage.index >= bench.plan.baseline_passes
         else None,
+        tracked=replace(bench.tracked, prefix=f"{stage.index}-") if bench.tracked and bench.is_main else None,
     )
     after = use.plugin.apply(before, use.options, context)
     if after.form is not use.plugin.produces:
@@ -270,11 +273,14 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
 
 def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
     from edgeopt.pipeline.report import build_report, kept_answers, shown_images
+    from edgeopt.pipeline.tracked_files import track_files
     from edgeopt.report.html import render_html
     from edgeopt.report.samples import keep_samples
 
     test = bench.test()
     report = build_report(bench.results, bench.failures, test.labels, bench.log)
+    if bench.tracked is not None:
+        report = track_files(report, bench.tracked)
     kept_answers(bench.results, report, test.labels).write(folder / "answers.npz")
     (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
     recipe_text = bench.plan.recipe.source.text or json.dumps(bench.plan.resolved(), indent=2)

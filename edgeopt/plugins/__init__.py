@@ -60,6 +60,8 @@ from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edgeopt.progress import Bar, Progress, Silent
 from edgeopt.tasks import TASKS, Classification, Guess, Paired, Prediction, Score, Task, guess_in, wilson_interval
 from edgeopt.toml_lines import key_lines, toml_mistake
+from edgeopt.tracking.tracked import Part as TrackedPart
+from edgeopt.tracking.tracked import TrackedRun
 from edgeopt.types import (
     TORCH,
     Card,
@@ -162,6 +164,8 @@ __all__ = [
     "Split",
     "Task",
     "TensorInfo",
+    "TrackedPart",
+    "TrackedRun",
     "TrainerSettings",
     "TrainingData",
     "TrainingError",

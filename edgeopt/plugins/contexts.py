@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.options import TrainerSettings
+from edgeopt.tracking.tracked import Part, TrackedRun
 from edgeopt.types import (
     Card,
     ModelState,
@@ -44,7 +46,7 @@ class PassContext:
 
     `work_dir` outlives a killed run: a pass leaves checkpoints there and finds them again. `seed` is the pass's own.
     `baseline()` gives the float state as it was before the first pass that optimizes; None for a pass that comes before
-    that.
+    that. `tracked` is the run in the trackers that follow it, for the figures of each epoch; see `tracked_part`.
     """
 
     data: TrainingData
@@ -54,6 +56,11 @@ class PassContext:
     progress: Progress
     budget: Budget = FULL_BUDGET
     baseline: Callable[[], ModelState] | None = None
+    tracked: TrackedRun | None = None
+
+    def tracked_part(self, name: str) -> AbstractContextManager[Part]:
+        """The trackers opened for a training of this name; what is entered logs nowhere where there are none."""
+        return self.tracked.part(name) if self.tracked else nullcontext(Part(name))
 
 
 @dataclass(frozen=True)

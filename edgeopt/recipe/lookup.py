@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, RecipeError, UserError
+from edgeopt.fingerprint import installed_version
 from edgeopt.options import without_augmentation
 from edgeopt.plugins.declarations import (
     Bits,
@@ -30,6 +31,7 @@ from edgeopt.plugins.registry import Registry, blamed, missing_problem
 from edgeopt.plugins.use import Use, reference_kind, reference_words, references
 from edgeopt.recipe.read import ExportStep, Source, Step, problems_of
 from edgeopt.toml_lines import Key
+from edgeopt.tracking.tracked import PACKAGES
 from edgeopt.types import DataSurvey, Form, FoundData
 
 P = TypeVar("P", bound=Plugin)
@@ -213,6 +215,15 @@ class Lookup:
                         )
                     )
             made |= dict.fromkeys(use.plugin.makes, use.plugin.name)
+
+    def check_loggers(self, loggers: tuple[str, ...]) -> None:
+        """Notes loggers of `[trainer]` whose packages are not installed."""
+        for logger in loggers:
+            package, extra = PACKAGES[logger]
+            if installed_version(package) is None:
+                message = f"logger {logger!r} needs {package}, which is not installed"
+                place = self.source.locate(("trainer", "loggers"))
+                self.problems.append(Problem(message, f"pip install '{extra}'", place))
 
     def check_frameworks(
         self,

@@ -217,6 +217,7 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
     lookup.check_folders(recipe.exports)
     lookup.check_frameworks(model, passes, exporters)
     lookup.check_exports(model, passes, exporters)
+    lookup.check_loggers(recipe.trainer.loggers)
     found, fingerprint = lookup.look(dataset)
     if lookup.problems or dataset is None or model is None:
         unique = dict.fromkeys(lookup.problems)
@@ -297,7 +298,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
     states = [model]
     for index, use in enumerate(plan.passes):
         before = states[-1]
-        settings = {name: value for name, value in to_json(plan.trainer_of(index)).items() if name != "loader_workers"}
+        settings = plan.trainer_of(index).decisive()
         read: list[Json] = [settings, augmentation] if use.plugin.trains else [settings["accelerator"]]
         key = key_of(use, before.key, read, seed, index, budget)
         name = f"pass-{index}-{use.plugin.name}"
@@ -394,5 +395,4 @@ def card_recipe(plan: Plan, role: Role) -> dict[str, Json]:
         "model": plan.model.to_json(),
         "passes": [use.to_json() for use in passes],
     }
-    trainer = {name: value for name, value in to_json(plan.recipe.trainer).items() if name != "loader_workers"}
-    return said | {"trainer": trainer} if trains else said
+    return said | {"trainer": plan.recipe.trainer.decisive()} if trains else said

@@ -67,6 +67,15 @@ class History:
         """How many epochs are done."""
         return len(self.training_loss)
 
+    def last(self) -> dict[str, float]:
+        """The figures of the last epoch."""
+        return {
+            "training loss": self.training_loss[-1],
+            "validation loss": self.validation_loss[-1],
+            "validation accuracy": self.validation_accuracy[-1],
+            "learning rate": self.learning_rate[-1],
+        }
+
     def is_best(self) -> bool:
         """Whether the last epoch validated better than all before it; of equal ones, the one with the lower loss."""
         ranks = list(zip(self.validation_accuracy, (-loss for loss in self.validation_loss), strict=True))
@@ -123,9 +132,12 @@ class _Training:
     def run(self) -> None:
         """The epochs that are left; the network ends with the weights of the best one."""
         total = (self._epochs - self.history.epochs) * self._steps
-        with self._context.progress.bar("keras-train", total) as bar:
-            while not self.history.stopped:
-                self._train_epoch(bar)
+        if not self.history.stopped:
+            bar_shown = self._context.progress.bar("keras-train", total)
+            with bar_shown as bar, self._context.tracked_part("keras-train") as tracked:
+                while not self.history.stopped:
+                    self._train_epoch(bar)
+                    tracked.log(self.history.last(), self.history.epochs)
         _assign(self.network.variables, self._best)
 
     def record(self) -> PassRecord:

@@ -26,6 +26,8 @@ from edgeopt.plugins.contexts import ExportContext, PassContext
 from edgeopt.plugins.registry import missing_requirements
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.progress import Silent
+from edgeopt.tracking.tracked import TrackedRun
+from edgeopt.tracking.trackers import Identity
 from edgeopt.types import Card, ModelState, TrainingData
 from edgeopt_tensorflow import exporter, plugin
 from edgeopt_tensorflow.options import (
@@ -184,10 +186,11 @@ def export_untrained(state: ModelState, folder: Path) -> None:
     export(state, folder, exporter.export_saved_model, SavedModelOptions(), "model.zip")
 
 
-def train(state: ModelState, folder: Path, progress: Any = None, **options: Any) -> ModelState:
+def train(state: ModelState, folder: Path, progress: Any = None, tracked: Any = None, **options: Any) -> ModelState:
     folder.mkdir(exist_ok=True)
     wanted = KerasTrainOptions(**{"epochs": 3, "batch_size": 8, **options})
-    return plugin.train(state, wanted, PassContext(data(), TrainerSettings(), 5, folder, progress or Silent()))
+    context = PassContext(data(), TrainerSettings(), 5, folder, progress or Silent(), tracked=tracked)
+    return plugin.train(state, wanted, context)
 
 
 def first(folder: Path) -> None:
@@ -210,7 +213,8 @@ def second(folder: Path) -> None:
     export_untrained(state, folder / "second")
 
     found["checkpoint"] = [file.name for file in (folder / "work").iterdir()]
-    resumed, whole = train(state, folder / "work"), train(state, folder / "work-whole")
+    followed = TrackedRun(Identity("name", "key", folder), ("tensorboard",))
+    resumed, whole = train(state, folder / "work"), train(state, folder / "work-whole", tracked=followed)
     found["resumed_is_whole"] = bool(np.array_equal(weights(resumed), weights(whole)))
     found["input_untouched"] = bool(np.array_equal(weights(state), before))
     found["record"] = {

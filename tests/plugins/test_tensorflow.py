@@ -89,6 +89,19 @@ def test_training_learns_and_says_how(found):
     assert curves == dict.fromkeys(("training loss", "validation loss", "validation accuracy", "learning rate"), 3)
 
 
+def test_every_epoch_is_logged(found, folder):
+    event_files = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    (file,) = (folder / "tensorboard" / "key").iterdir()
+    logged = [
+        (event.step, {value.tag: value.simple_value for value in event.summary.value})
+        for event in event_files.LegacyEventFileLoader(str(file)).Load()
+        if event.summary.value
+    ]
+    assert [step for step, _ in logged] == [1, 2, 3]
+    best = found["record"]["facts"]["validation_accuracy"]
+    assert max(values["keras-train/validation accuracy"] for _, values in logged) == pytest.approx(best)
+
+
 def test_a_frozen_backbone_keeps_its_weights_until_it_is_freed(found):
     head = found["frozen"]["trainable_parameters"]
     assert found["frozen_changed"] == head

@@ -51,6 +51,10 @@ class History:
         """How the best epoch validated."""
         return Validation(self.validation_score[self.best_epoch], self.validation_loss[self.best_epoch])
 
+    def last(self, metric: str) -> dict[str, float]:
+        """The figures of the last epoch; `metric` names the score."""
+        return {curve.name: curve.y[-1] for curve in self.curves(metric)}
+
     def curves(self, metric: str) -> tuple[Curve, ...]:
         """For the report; `metric` names the score."""
         epochs = tuple(float(epoch) for epoch in range(1, self.epochs + 1))

@@ -21,6 +21,7 @@ from edgeopt.plugins import (
     Silent,
     Split,
     Task,
+    TrackedPart,
     TrainingData,
     TrainingError,
     digest,
@@ -74,7 +75,8 @@ def fit(
         training = _Training(module, data, task, options, context, hooks or FitHooks(), label, trainer)
         training.resume()
         if not training.history.stopped:
-            training.run(trainer)
+            with context.tracked_part(label) as training.tracked:
+                training.run(trainer)
         return training.finish(trainer)
 
 
@@ -99,6 +101,7 @@ class _Training(LightningModule):  # type: ignore[misc]
         settings, budget = context.trainer, context.budget
         self.module = in_layout(module, torch.channels_last if settings.channels_last else torch.contiguous_format)
         self.history = History()
+        self.tracked = TrackedPart(label)
         self._data = data
         self._task = task
         self._options = options
@@ -228,6 +231,7 @@ class _Training(LightningModule):  # type: ignore[misc]
         history.training_loss.append(mean_over_devices(torch.stack(self._losses)))
         history.validation_loss.append(validation.loss)
         history.validation_score.append(validation.score)
+        self.tracked.log(history.last(self._task.metric), history.epochs)
         if history.epochs == self._epochs:
             history.stopped = "all epochs done"
         elif (

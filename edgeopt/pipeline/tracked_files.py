@@ -1,0 +1,49 @@
+"""The figures of a run's files, and its recipe, in the trackers that it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from edgeopt.arrays import Json
+from edgeopt.report.schema import Report, Row
+from edgeopt.tracking.tracked import TrackedRun
+
+
+def track_files(report: Report, tracked: TrackedRun) -> Report:
+    """Logs every file's figures; the report then says of each tracker that failed why."""
+    if not tracked.loggers:
+        return report
+    with tracked.part("files") as part:
+        part.describe(dict(_flat(report.recipe.resolved)))
+        for row in report.rows:
+            if not row.error:
+                part.log({f"{row.export}/{row.role}/{name}": value for name, value in _figures(row)}, 0)
+    said = (f"The logger {logger} failed and has not all figures: {why}." for logger, why in part.failures.items())
+    return replace(report, verdicts=(*report.verdicts, *said))
+
+
+def _figures(row: Row) -> Iterator[tuple[str, float]]:
+    latency = row.latency_ms
+    p50, p90 = (latency.p50, latency.p90) if latency else (None, None)
+    for name, value in (
+        ("test accuracy", row.test_accuracy),
+        ("agreement", row.agreement),
+        ("bytes", row.size_bytes),
+        ("p50 ms", p50),
+        ("p90 ms", p90),
+        ("peak memory bytes", row.peak_memory_bytes),
+    ):
+        if value is not None:
+            yield name, float(value)
+
+
+def _flat(values: Json, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every leaf of JSON by its dotted key, as a text."""
+    items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else None
+    if items is None or not values:
+        yield key, values if isinstance(values, str) else json.dumps(values)
+        return
+    for name, inner in items:
+        yield from _flat(inner, f"{key}.{name}" if key else str(name))

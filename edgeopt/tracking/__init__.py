@@ -1,0 +1,1 @@
+"""A run in other people's trackers: TensorBoard, MLflow, Weights & Biases, as `[trainer] loggers` names them."""
