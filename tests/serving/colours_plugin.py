@@ -33,7 +33,6 @@ class ColoursPredictor:
         if "abort-once" in words and not (mark := path.with_suffix(".aborted")).exists():
             mark.touch()
             os.abort()
-        self.is_slow = "slow" in words
 
     def predict(self, batch: Any) -> Any:
         import numpy as np
@@ -51,8 +50,6 @@ class ColoursPredictor:
                 time.sleep(0.2)
             case 255:
                 print("a library that talks\n" * 2_000, file=sys.stderr, flush=True)
-        if self.is_slow:
-            time.sleep(0.05)
         logits = np.zeros((len(batch), CLASSES), np.float32)
         logits[:, red % CLASSES] = np.nan if green == 253 else 9
         return logits

@@ -50,7 +50,7 @@ def page(chromium, server):
     """The page, open; whatever it logs, and whatever it asks another host for, fails the test."""
     context = chromium.new_context(permissions=["camera"])
     opened = context.new_page()
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(60_000)
     wrong = []
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("console", lambda message: wrong.append(message.text) if "status of" not in message.text else None)

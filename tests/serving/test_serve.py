@@ -28,15 +28,15 @@ from served_runs import CLASSES, PREPROCESSING, SIDE, image, make_run, red_netwo
 from edgeopt.data.images import open_image
 from edgeopt.serving.limits import Limits
 
-FINE, SLOW, ONNX = "run/fine/optimized/model.txt", "run/slow/optimized/model.txt", "run/onnx/optimized/model.onnx"
+FINE, ONNX = "run/fine/optimized/model.txt", "run/onnx/optimized/model.onnx"
 ABORT, HANG, RAISE, NAN, WAIT, TALK = range(250, 256)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("serve")
-    run = make_run(folder / "run", {"fine": "", "slow": "slow", "onnx": red_network()})
-    with serving(run, "--max-megapixels", 1, "--max-megabytes", 0.5, "--wait", 3, log=folder / "log.txt") as started:
+    run = make_run(folder / "run", {"fine": "", "onnx": red_network()})
+    with serving(run, "--max-megapixels", 1, "--max-megabytes", 0.5, "--wait", 60, log=folder / "log.txt") as started:
         yield started
 
 
@@ -86,7 +86,7 @@ def test_a_test_image_of_the_run_is_taken_as_it_is(server):
 
 def test_files_are_described(server):
     files = server.ask("/v1/files").json
-    assert [each["name"] for each in files] == [FINE, SLOW, ONNX]
+    assert [each["name"] for each in files] == [FINE, ONNX]
     expected = {"run": "run", "export": "fine", "runtime": "colours", "precision": "int8", "image_size": SIDE}
     expected |= {"state": "ready", "reason": None, "test_accuracy": 0.9, "role": "optimized"}
     assert {name: files[0][name] for name in expected} == expected
@@ -108,11 +108,11 @@ def test_the_description_for_programs_holds(server):
     hold(server.predict(FINE, image(1)), "/v1/predict", "post")
     hold(server.predict(FINE, b"nothing"), "/v1/predict", "post")
     (parameter, _) = described["paths"]["/v1/predict"]["post"]["parameters"]
-    assert parameter["schema"]["enum"] == [FINE, SLOW, ONNX]
+    assert parameter["schema"]["enum"] == [FINE, ONNX]
 
 
 def test_health_and_metrics(server):
-    assert server.ask("/health").json == {"status": "ok", "files": dict.fromkeys([FINE, SLOW, ONNX], "ready")}
+    assert server.ask("/health").json == {"status": "ok", "files": dict.fromkeys([FINE, ONNX], "ready")}
     before = _metric(server, f'edgeopt_requests_total{{file="{FINE}",status="200"}}')
     server.predict(FINE, image(1))
     text = server.ask("/metrics")
@@ -248,16 +248,15 @@ def _asked(application, every_s):
     return asyncio.run(ask())
 
 
-def test_a_busy_file_says_when_to_come_again(server):
+def test_a_busy_file_says_when_to_come_again(tmp_path):
     """Two with the process, and the others wait; who waits too long is told."""
-    with ThreadPoolExecutor(100) as clients:
-        answers = list(clients.map(lambda _: server.predict(SLOW, image(9, WAIT)), range(30)))
-    statuses = [answer.status for answer in answers]
-    assert set(statuses) == {200, 503}
+    run = make_run(tmp_path / "run", {"fine": ""})
+    with serving(run, "--wait", 1, log=tmp_path / "log.txt") as server, ThreadPoolExecutor(20) as clients:
+        answers = list(clients.map(lambda _: server.predict(FINE, image(9, WAIT)), range(20)))
+    assert {answer.status for answer in answers} == {200, 503}
     late = next(answer for answer in answers if answer.status == 503)
     assert int(late.headers["retry-after"]) >= 1
-    assert "no turn came within 3 s" in late.json["error"]
-    assert statuses.count(200) >= 8  # three seconds of a quarter each
+    assert "no turn came within 1 s" in late.json["error"]
 
 
 def test_mistakes_in_a_request(server):
@@ -317,7 +316,7 @@ def test_memory_stays_what_it_is(server):
 @pytest.fixture
 def fragile(tmp_path):
     run = make_run(tmp_path / "run", {"fine": "", "other": ""})
-    with serving(run, log=tmp_path / "log.txt") as started:
+    with serving(run, "--wait", 100, log=tmp_path / "log.txt") as started:
         yield started
 
 
@@ -383,11 +382,11 @@ def test_a_file_that_hangs_is_ended(tmp_path):
 
     async def ask():
         told = []
-        file = turns.Turns(await _starter(run, tmp_path), Limits(answer_s=1.0, queue_s=20), told.append)
+        file = turns.Turns(await _starter(run, tmp_path), Limits(answer_s=3.0, queue_s=100), told.append)
         task = asyncio.create_task(file.run())
         hung = asyncio.create_task(file.answer(image(1, HANG), is_prepared=False))
         beside = asyncio.create_task(file.answer(image(2), is_prepared=False))
-        with pytest.raises(RefusalError, match="no answer for 1 s") as refused:
+        with pytest.raises(RefusalError, match="no answer for 3 s") as refused:
             await hung
         assert refused.value.status == 504
         assert (await beside).top[0][0] == "c2"
@@ -428,7 +427,7 @@ def test_no_process_outlives_the_server(tmp_path, number):
         server.process.send_signal(number)
         code = server.process.wait(30)
         assert code == (0 if number != signal.SIGKILL else -9)
-        wait_for(lambda: not any(is_alive(pid) for pid in children), 10)
+        wait_for(lambda: not any(is_alive(pid) for pid in children))
         busy.join()
         assert "Traceback" not in server.said()
 
