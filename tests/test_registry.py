@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.errors import PluginBugError, PluginError
+from edgeopt.errors import PluginBugError, PluginError, RecipeError
 from edgeopt.pipeline.runner import check
 from edgeopt.plugins import ExporterPlugin, PassPlugin, ReaderPlugin
 from edgeopt.plugins.registry import load_registry
@@ -208,6 +208,51 @@ def test_a_bug_in_what_a_plugin_checks_names_the_plugin(plugin_file, tmp_path):
     )
     with pytest.raises(PluginBugError, match="check of exporter 'mine': ZeroDivisionError"):
         check(recipe, plugin_files=[file])
+
+
+DEFAULT = """
+from typing import Annotated
+from pydantic import Field
+from edgeopt.plugins import AsTable, QuantizerPlugin, Use
+
+class Rounding(Options):
+    quantizer: Annotated[Use[QuantizerPlugin], AsTable] = Field({default}, description="numerics")
+
+"""
+
+
+@pytest.mark.parametrize("default", ['"xnnpackk"', '{"use": "xnnpackk"}'])
+def test_a_default_that_names_no_plugin_is_an_error_of_its_author(plugin_file, default):
+    line = 'yield PassPlugin("mine", "Mine.", Rounding, apply=lambda state, options, context: state)'
+    file = plugin_file(DEFAULT.replace("{default}", default) + hook("passes", line))
+    with pytest.raises(
+        PluginError, match=r"pass 'mine' of .*mine\.py: the default of its option 'quantizer'"
+    ) as caught:
+        load_registry([file])
+    (problem,) = caught.value.problems
+    assert "'xnnpackk', and there is no quantizer of that name" in problem.message
+    assert problem.hint == "did you mean 'xnnpack'?"
+    load_registry([plugin_file(DEFAULT.replace("{default}", default.replace("kk", "k")) + hook("passes", line))])
+
+
+def test_an_installed_plugin_whose_default_names_no_plugin_is_told_and_blamed(installed, tmp_path):
+    line = 'yield PassPlugin("mine", "Mine.", Rounding, apply=lambda state, options, context: state)'
+    installed(DEFAULT.replace("{default}", '"gone"') + hook("passes", line))
+    registry = load_registry()
+    told = "pass 'mine' of edgeopt-mine 1.2: the default of its option 'quantizer' is 'gone'"
+    assert [problem for problem in registry.problems if problem.message.startswith(told)]
+    with pytest.raises(RecipeError) as caught:
+        resolve(PassPlugin, "mine", {}, registry)
+    (problem,) = caught.value.problems
+    assert problem.message.startswith(told)
+    assert resolve(PassPlugin, "mine", {"quantizer": "xnnpack"}, registry).options.quantizer.plugin.name == "xnnpack"
+
+
+def test_a_default_that_a_broken_package_may_bring_is_not_called_wrong(installed):
+    line = 'yield PassPlugin("mine", "Mine.", Rounding, apply=lambda state, options, context: state)'
+    installed(DEFAULT.replace("{default}", '"gone"') + hook("passes", line))
+    installed("raise ImportError('gone')\n", "edgeopt-other")
+    assert not any("default of its option" in problem.message for problem in load_registry().problems)
 
 
 @pytest.mark.parametrize(

@@ -24,15 +24,9 @@ from edgeopt._version import __version__
 from edgeopt.errors import EdgeoptError, Location, PluginBugError, PluginError, Problem, did_you_mean
 from edgeopt.fingerprint import installed_version
 from edgeopt.plugins import hookspecs
-from edgeopt.plugins.declarations import (
-    PLUGIN_TYPES,
-    ExporterPlugin,
-    Plugin,
-    ReaderPlugin,
-    kind_of,
-)
+from edgeopt.plugins.declarations import PLUGIN_TYPES, ExporterPlugin, Plugin, ReaderPlugin, kind_of
 from edgeopt.plugins.former_names import tell_former_names
-from edgeopt.plugins.use import misplaced_references
+from edgeopt.plugins.use import default_references, misplaced_references
 
 P = TypeVar("P", bound=Plugin)
 
@@ -51,6 +45,11 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}".strip()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a local file, which the user named, and not an installed distribution."""
+        return not self.entry
 
 
 @dataclass(frozen=True)
@@ -178,6 +177,21 @@ class Registry:
             raise PluginError(missing, *unloaded)  # one of those may be the plugin that was meant
         return cast("P", entry.plugin)
 
+    def wrong_defaults(self, plugin: Plugin) -> dict[str, Problem]:
+        """Options whose default refers to a plugin that is not there, which is an error of their author's, by name.
+
+        Where a package could not be loaded that may bring the plugin, none is known to be wrong.
+        """
+        return {
+            option: Problem(
+                f"{plugin.kind} {plugin.name!r} of {self.origin(plugin)}: the default of its option {option!r} is "
+                f"{name!r}, and there is no {kind.kind} of that name",
+                did_you_mean(name, self._by_kind[kind]),
+            )
+            for option, kind, name in default_references(plugin.options)
+            if name not in self._by_kind[kind] and not any(_may_hold(problem, kind) for problem in self._unloaded)
+        }
+
     def origin(self, plugin: Plugin) -> Origin:
         """Where `plugin` comes from."""
         return self._by_kind[kind_of(plugin)][plugin.name].origin
@@ -205,7 +219,13 @@ def load_registry(plugin_files: Iterable[Path] = ()) -> Registry:
     for file in {file.resolve(): file for file in plugin_files}.values():
         module = _import_file(file)
         loader.add(module, Origin(str(file), "", module.__name__, file))
-    return Registry(loader.registered, loader.problems)
+    registry = Registry(loader.registered, loader.problems)
+    for entry in registry:
+        problems = registry.wrong_defaults(entry.plugin).values()
+        if problems and entry.origin.is_file:
+            raise PluginError(*problems)
+        registry.problems += problems
+    return registry
 
 
 def load_origins(origins: Iterable[Origin]) -> Registry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
@@ -83,6 +83,16 @@ def reference_words(annotation: Any) -> tuple[str, ...]:
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return tuple(word for inner in get_args(annotation) for word in reference_words(inner))
+
+
+def default_references(options: type[BaseModel]) -> Iterator[tuple[str, type[Plugin], str]]:
+    """The options that refer to another plugin where a recipe leaves them out: each with the kind and name of that."""
+    for name, option in options.model_fields.items():
+        kind, default = reference_kind(option.annotation), option.default
+        if isinstance(default, dict):
+            default = default.get("use")
+        if kind is not None and isinstance(default, str) and default not in reference_words(option.annotation):
+            yield name, kind, default
 
 
 def misplaced_references(options: type[BaseModel]) -> list[str]:

@@ -146,6 +146,7 @@ class Lookup:
         """The options with every reference to another plugin looked up, and the names of those that cannot be."""
         values = dict(options)
         broken = set()
+        wrong = self.registry.wrong_defaults(plugin)
         for name, option in plugin.options.model_fields.items():
             kind = reference_kind(option.annotation)
             value = values.get(name, option.default)
@@ -153,6 +154,10 @@ class Lookup:
                 continue
             words = reference_words(option.annotation)
             if value in words:
+                continue
+            if name in wrong and name not in options:
+                self.problems.append(wrong[name].at(partial(self._locate, *key)))
+                broken.add(name)
                 continue
             used = self._reference(kind, value, words, (*key, name))
             if used is None:

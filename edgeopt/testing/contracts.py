@@ -56,10 +56,9 @@ class PluginContract:
     def test_declaration_is_light(self, use: Use[Any], registry: Registry) -> None:
         """Every command reads every declaration module, so it must import nothing heavy."""
         origin = registry.origin(use.plugin)
-        is_local = str(origin.source) == origin.name
         loading = (
             f"import runpy; runpy.run_path({origin.name!r})"
-            if is_local
+            if origin.is_file
             else f"import importlib; importlib.import_module({origin.module!r})"
         )
         loaded = modules_after(loading)
