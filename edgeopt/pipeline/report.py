@@ -227,7 +227,15 @@ def _program(results: Results, name: str) -> ProgramScore:
     program = results.program(name)
     role = results.plan.stages[name].role
     assert role is not None  # every program has one
-    return ProgramScore(role, program.precision, program.test_accuracy, program.accuracy_interval)
+    cost = program.cost
+    return ProgramScore(
+        role,
+        program.precision,
+        program.test_accuracy,
+        program.accuracy_interval,
+        macs=cost.macs if cost else None,
+        parameters=cost.parameters if cost else None,
+    )
 
 
 def _dataset(results: Results) -> DatasetSummary:

@@ -13,6 +13,7 @@ from edgeopt.data.facts import PreparedData
 from edgeopt.json_values import from_values
 from edgeopt.measure.answers import Verification
 from edgeopt.measure.latency import Latency
+from edgeopt.networks.cost import ProgramCost
 from edgeopt.recipe.plan import Plan, PlannedExport
 from edgeopt.types import ExportResult, PassRecord
 from edgeopt.workers.store import Result
@@ -37,12 +38,13 @@ class AppliedPass:
 
 @dataclass(frozen=True)
 class CapturedProgram:
-    """A program and its score on the test split."""
+    """A program, its score on the test split, and what it costs, None for another framework than PyTorch."""
 
     precision: str
     test_accuracy: float
     accuracy_interval: tuple[float, float]
     images: int
+    cost: ProgramCost | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from edgeopt.fingerprint import digest
 from edgeopt.json_values import to_values
 from edgeopt.measure.answers import feeder, file_logits, verify
 from edgeopt.networks.capture import program_logits, to_program
+from edgeopt.networks.cost import cost_of_program
 from edgeopt.networks.saved import load_outline, load_state, save_state
 from edgeopt.options import without_augmentation
 from edgeopt.pipeline.machines import FirstMachine
@@ -226,7 +227,8 @@ def _make_program(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     save_state(captured, folder)
     np.save(folder / "logits.npy", logits)
     score = captured.task.score(logits, test.labels)
-    return CapturedProgram(captured.precision, score.value, score.interval, score.count)
+    cost = cost_of_program(captured) if captured.framework == TORCH else None
+    return CapturedProgram(captured.precision, score.value, score.interval, score.count, cost)
 
 
 def _make_export(bench: Workbench, stage: Stage, folder: Path) -> StageResult:

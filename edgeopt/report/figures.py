@@ -63,6 +63,16 @@ def size(count: float | None) -> str:
     return f"{count:.0f} B"
 
 
+def count(value: int | None) -> str:
+    """A large number, as in "301 M" or "3.50 M"."""
+    if value is None:
+        return MISSING
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= scale * 0.9995:
+            return f"{_three_digits(value / scale)} {unit}"
+    return str(value)
+
+
 def milliseconds(value: float | None, unit: str = " ms") -> str:
     """Milliseconds to three digits, as in "2.31 ms"."""
     return MISSING if value is None else f"{_three_digits(value)}{unit}"

@@ -120,6 +120,7 @@ def environment(*folders: Path) -> Environment:
         percent=figures.percent,
         interval=figures.interval,
         size=figures.size,
+        count=figures.count,
         milliseconds=figures.milliseconds,
         factor=figures.factor,
         points=figures.points,

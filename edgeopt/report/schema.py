@@ -83,12 +83,17 @@ class Row:
 
 @dataclass(frozen=True)
 class ProgramScore:
-    """What a program scores on the test split in PyTorch, before any export."""
+    """What a program scores on the test split in PyTorch, before any export, and what one image costs in it.
+
+    `macs` are multiply-accumulate operations; None for a model of another framework.
+    """
 
     role: Role
     precision: str
     test_accuracy: float
     accuracy_interval: Interval
+    macs: int | None = None
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)
