@@ -87,7 +87,7 @@ def deferred_code() -> Iterator[None]:
         for name in (*_OF_CODE, *_OF_PYTREES) if takes_pytrees else _OF_CODE:
             vars(module).pop(name, None)
             setattr(type(module), name, _NotYetWritten(module, name, write))
-        type(module).forward = _NotYetWritten(module, "forward", write)
+        type(module).forward = _NotYetWritten(module, "forward", write)  # type: ignore[assignment]  # as good as one
 
     with patch.object(GraphModule, "recompile", recompile):
         yield
@@ -147,7 +147,7 @@ def _key(value: Any, found: list[FakeTensor]) -> object:
 @contextmanager
 def known_values() -> Iterator[None]:
     """Within, a pass over a graph computes shapes and types only behind what the passes before it changed."""
-    base = getattr(pass_base, "_ExportPassBase", None)
+    base: Any = getattr(pass_base, "_ExportPassBase", None)
     if not hasattr(base, "_fx"):
         yield
         return
@@ -227,8 +227,8 @@ def known_graphs() -> Iterator[None]:
 @contextmanager
 def one_check() -> Iterator[None]:
     """Within, what XNNPACK's passes make of a graph is checked once, not before and after each pass."""
-    manager = getattr(_passes, "XNNPACKPassManager", None)
-    checked = getattr(pass_manager, "ExportedProgramPassManager", None)
+    manager: Any = getattr(_passes, "XNNPACKPassManager", None)
+    checked: Any = getattr(pass_manager, "ExportedProgramPassManager", None)
     if not hasattr(manager, "transform") or not hasattr(checked, "check"):
         yield
         return

@@ -118,7 +118,7 @@ def _normalize_pixels_in_float32(module: GraphModule) -> dict[str, Tensor]:
     (last,) = (node for node in graph.nodes if node.op == "placeholder")
     if last.meta["val"].is_floating_point():
         return {}
-    names = set()
+    names: set[str] = set()
     while len(readers := [user for user in last.users if user.target is not _CHECKS_TYPE]) == 1:
         constants = [each for each in readers[0].all_input_nodes if each is not last]
         if readers[0].target not in _NORMALIZES or any(each.op != "get_attr" for each in constants):

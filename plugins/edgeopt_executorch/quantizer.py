@@ -63,9 +63,10 @@ def _is_taken(node: Node) -> bool:
 def _scale_output_channels(model: GraphModule) -> None:
     for layer in filter(None, map(layer_call, model.graph.nodes)):
         annotation = layer.node.meta.get(Q_ANNOTATION_KEY)
-        spec = None if annotation is None else annotation.input_qspec_map.get(layer.weight)
+        specs = {} if annotation is None else annotation.input_qspec_map
+        spec = specs.get(layer.weight)
         if isinstance(spec, QuantizationSpec) and spec.qscheme == torch.per_channel_symmetric:
-            annotation.input_qspec_map[layer.weight] = replace(spec, ch_axis=layer.operator.weight_axis)
+            specs[layer.weight] = replace(spec, ch_axis=layer.operator.weight_axis)
 
 
 def build_xnnpack(*, per_channel: bool, qat: bool, zero_points: bool = True) -> XnnpackQuantizer:
@@ -81,7 +82,9 @@ def build_xnnpack(*, per_channel: bool, qat: bool, zero_points: bool = True) -> 
     if not zero_points:
         activation = replace(config.input_activation, qscheme=torch.per_tensor_symmetric)
         config = replace(config, input_activation=activation, output_activation=activation)
-    return XnnpackQuantizer().set_global(config)
+    quantizer = XnnpackQuantizer()
+    quantizer.set_global(config)
+    return quantizer
 
 
 def build_xnnpack_dynamic() -> XNNPACKQuantizer:

@@ -49,7 +49,8 @@ def _counting(
 
 
 def _drops_height_and_width(node: Node) -> bool:
-    source, dims, *keep = node.args
+    arguments: tuple[Any, ...] = tuple(node.args)  # fx types arguments as everything that can be one
+    source, dims, *keep = arguments
     is_map = isinstance(source, Node) and source.meta["val"].dim() == 4
     return is_map and sorted(dim % 4 for dim in dims) == [2, 3] and not any(keep) and not node.kwargs
 
