@@ -36,12 +36,14 @@ class TestFloat16(ExporterContract):
     name = "executorch"
     options: ClassVar = {"precision": "float16"}
     tolerance = 0.02
+    takes_int8 = False
 
 
 class TestDynamicInt8(ExporterContract):
     name = "executorch"
     options: ClassVar = {"precision": "dynamic-int8"}
     tolerance = 0.05
+    takes_int8 = False
 
 
 @pytest.mark.parametrize("precision", ["float16", "dynamic-int8"])

@@ -32,6 +32,7 @@ from edgeopt_onnx.predictor import OnnxPredictor
 class Converted(ExporterContract):
     name = "onnx"
     tolerance = 0.05
+    takes_int8 = False
 
     def test_it_says_what_it_is(self, use, exported):
         path, result = exported

@@ -19,12 +19,14 @@ class TestTflite(ExporterContract):
 class TestTfliteFloat16(ExporterContract):
     name = "tflite"
     options = {"precision": "float16"}
+    takes_int8 = False
 
 
 class TestTfliteDynamicInt8(ExporterContract):
     name = "tflite"
     options = {"precision": "dynamic-int8"}
     tolerance = 0.02  # ranges are taken anew for each image
+    takes_int8 = False
 
 
 @pytest.fixture(scope="module")
