@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING
 
 from edgeopt._version import __version__
 from edgeopt.bench.image import MADE_SIZE, make_image
-from edgeopt.bench.opened import BenchFile
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.sustained import pieces, sustained
 from edgeopt.bench.table import Bench, BenchRow, PipelineTimes, SustainedRow, WholeRow
-from edgeopt.bench.timed_file import TimingJob
 from edgeopt.bench.whole_way import WholeWayJob
 from edgeopt.errors import Problem, UserError, WorkerError
 from edgeopt.files import storage_errors, write_aside
 from edgeopt.fingerprint import versions_of
 from edgeopt.json_values import from_values
+from edgeopt.measure.fed_file import FedFile
 from edgeopt.measure.latency import Latency
+from edgeopt.measure.timed_file import FileTimingJob
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline.results import MeasuredFile
 from edgeopt.pipeline.timing import steps_of, time_files
 from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import load_registry
+from edgeopt.preprocessing import Preprocessing
 from edgeopt.report.finished_files import FinishedFile, find_files
 from edgeopt.report.latencies import LatencyPair
 from edgeopt.report.machine import this_machine
@@ -81,7 +82,7 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
             handed = {}
             for number, each in enumerate(catalogue.files):
                 handed[each.name] = workers.folder / f"file-{number}.pickle"
-                hand_over(BenchFile(each.exporter, each.path, each.card, image.resolve()), handed[each.name], registry)
+                hand_over(_fed(each, image.resolve()), handed[each.name], registry)
             work = _Work(request, catalogue.files, handed, workers, display)
             bench = Bench(
                 edgeopt=__version__,
@@ -139,8 +140,8 @@ class _Work:
     def _settings(self, threads: int, batch: int) -> MeasureSettings:
         return self.request.settings.model_copy(update={"threads": threads, "batch_size": batch})
 
-    def _timing_job(self, file: FinishedFile, threads: int, batch: int) -> TimingJob:
-        return TimingJob(self.handed[file.name], batch, threads, self.request.settings.warmup)
+    def _timing_job(self, file: FinishedFile, threads: int, batch: int) -> FileTimingJob:
+        return FileTimingJob(self.handed[file.name], batch, threads, self.request.settings.warmup)
 
     # -- one file after the other
 
@@ -245,6 +246,11 @@ def _refusal(file: FinishedFile, batch: int) -> str | None:
         return None
     images = "one image" if largest == 1 else f"{largest} images"
     return f"it takes at most {images} in a call; export it for more, see max_batch of its exporter"
+
+
+def _fed(file: FinishedFile, image: Path) -> FedFile:
+    holds = file.card.input.holds if file.card.input else "values"
+    return FedFile(file.exporter, file.path, holds, Preprocessing.from_json(file.card.preprocessing), image)
 
 
 def _described(image: Path | None) -> str:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from edgeopt.bench.opened import BenchFile
 from edgeopt.bench.table import PipelineTimes
 from edgeopt.json_values import from_text, to_values
+from edgeopt.measure.fed_file import FedFile
 from edgeopt.plugins.handed import handed
 from edgeopt.workers.process import Events, die_with_parent, work
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class WholeWayJob:
-    """What a worker is to do: to take an image the whole way through the `BenchFile` that `file` holds, `runs` times
+    """What a worker is to do: to take an image the whole way through the `FedFile` that `file` holds, `runs` times
     after `warmup` times that do not count.
     """
 
@@ -42,8 +42,9 @@ def main(events: Events) -> None:
     from edgeopt.data.images import open_image
     from edgeopt.tasks import TASKS
 
-    opened = handed(BenchFile, job.file)
+    opened = handed(FedFile, job.file)
     preprocessing, feed, task = opened.preprocessing, opened.feed, TASKS["classification"]
+    assert opened.image  # a benchmark always has one
     encoded, name = opened.image.read_bytes(), str(opened.image)
     with opened.exporter.opened(opened.path, job.threads) as predictor:
 

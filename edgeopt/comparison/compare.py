@@ -55,8 +55,9 @@ def compare_runs(
     """
     timed = None
     if measure_together:
-        require_timeable(runs, load_registry(plugin_files))
-        timed = time_together(runs, plugin_files, console)
+        registry = load_registry(plugin_files)
+        require_timeable(runs, registry)
+        timed = time_together(runs, registry, console)
     return RunComparison(
         edgeopt=__version__,
         runs=tuple(run.said for run in runs),

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.comparison.runs import ReadRun
-from edgeopt.comparison.timed_file import FileTimingJob
 from edgeopt.errors import EdgeoptError, Location, Problem, UserError, first_line
 from edgeopt.fingerprint import file_digest
+from edgeopt.measure.fed_file import FedFile
 from edgeopt.measure.latency import Latency
+from edgeopt.measure.timed_file import FileTimingJob
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline.timing import steps_of, time_files
 from edgeopt.plugins.declarations import ExporterPlugin
+from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import Registry, missing_problem
+from edgeopt.preprocessing import Preprocessing
 from edgeopt.report.schema import Row
 from edgeopt.workers.pool import Worker, Workers
 
@@ -52,14 +55,14 @@ def require_timeable(runs: Sequence[ReadRun], registry: Registry) -> None:
         raise UserError(*dict.fromkeys(problems))
 
 
-def time_together(runs: Sequence[ReadRun], plugin_files: Sequence[Path], console: Console | None) -> TimedTogether:
+def time_together(runs: Sequence[ReadRun], registry: Registry, console: Console | None) -> TimedTogether:
     """Times all files of all runs that can run here, in turns, partners beside each other.
 
     Threads, calls and turns are those of the first run's `[measure]`. Every file is fed with the same generated images,
     brought to its size: what a call takes does not depend on what they show.
     """
     settings = _settings(runs[0])
-    files = dict(_jobs(runs, plugin_files, settings))
+    files = dict(_fed_files(runs, registry))
     names = {f"{runs[number].title}: {file}": (number, file) for number, file in files}
     from rich.console import Console  # shown things are loaded only when there is something to show
 
@@ -75,7 +78,10 @@ def time_together(runs: Sequence[ReadRun], plugin_files: Sequence[Path], console
             display("together", {"event": "bar", "label": "latency, all runs in turns", "total": steps})
 
             def start(name: str) -> Worker:
-                return workers.start(files[names[name]], f"latency: {name}", settings.threads)
+                handed = workers.folder / f"{list(names).index(name)}.pickle"
+                hand_over(files[names[name]], handed, registry)
+                job = FileTimingJob(handed, settings.batch_size, settings.threads, settings.warmup)
+                return workers.start(job, f"latency: {name}", settings.threads)
 
             def advance(name: str) -> None:
                 display("together", {"event": "advance", "steps": 1, "text": name})
@@ -138,27 +144,15 @@ def _exporter(run: ReadRun, row: Row) -> str:
     return next((str(export["use"]) for export in exports if export.get("name") == row.export), row.export)
 
 
-def _jobs(
-    runs: Sequence[ReadRun], plugin_files: Sequence[Path], settings: MeasureSettings
-) -> Iterator[tuple[Key, FileTimingJob]]:
-    """What each worker is told; partners follow each other, so that their turns do."""
+def _fed_files(runs: Sequence[ReadRun], registry: Registry) -> Iterator[tuple[Key, FedFile]]:
+    """What each worker opens; partners follow each other, so that their turns do."""
     rows = [(number, run, row) for number, run in enumerate(runs) for row in _timed_rows(run)]
     order = {key: place for place, key in enumerate(dict.fromkeys((row.export, row.role) for _, _, row in rows))}
     for number, run, row in sorted(rows, key=lambda each: (order[each[2].export, each[2].role], each[0])):
         assert row.input is not None  # of the rows that are timed
-        yield (
-            (number, row.file),
-            FileTimingJob(
-                file=run.file(row).resolve(),
-                exporter=_exporter(run, row),
-                plugin_files=tuple(file.resolve() for file in plugin_files),
-                holds=row.input.holds,
-                preprocessing=run.report.dataset.preprocessing,
-                threads=settings.threads,
-                batch_size=settings.batch_size,
-                warmup=settings.warmup,
-            ),
-        )
+        exporter = registry.get(ExporterPlugin, _exporter(run, row))
+        preprocessing = Preprocessing.from_json(run.report.dataset.preprocessing)
+        yield (number, row.file), FedFile(exporter, run.file(row).resolve(), row.input.holds, preprocessing)
 
 
 def _reason(error: EdgeoptError) -> str:
