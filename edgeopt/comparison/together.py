@@ -20,6 +20,7 @@ from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.preprocessing import Preprocessing
+from edgeopt.report.finished_files import exporter_name
 from edgeopt.report.schema import Row
 from edgeopt.workers.pool import Worker, Workers
 
@@ -122,7 +123,7 @@ def _left_out(run: ReadRun) -> Iterator[tuple[Row, str]]:
 
 def _problems(run: ReadRun, row: Row, registry: Registry) -> Iterator[Problem]:
     try:
-        if problem := missing_problem(registry.get(ExporterPlugin, _exporter(run, row))):
+        if problem := missing_problem(registry.get(ExporterPlugin, exporter_name(row, run.report))):
             yield problem
     except UserError as error:
         yield from error.problems
@@ -138,19 +139,13 @@ def _problems(run: ReadRun, row: Row, registry: Registry) -> Iterator[Problem]:
             yield Problem(f"{file} is not the file that the run made", "delete it and run its recipe again")
 
 
-def _exporter(run: ReadRun, row: Row) -> str:
-    """The exporter of a row's file."""
-    exports = run.lock.recipe.get("exports", [])
-    return next((str(export["use"]) for export in exports if export.get("name") == row.export), row.export)
-
-
 def _fed_files(runs: Sequence[ReadRun], registry: Registry) -> Iterator[tuple[Key, FedFile]]:
     """What each worker opens; partners follow each other, so that their turns do."""
     rows = [(number, run, row) for number, run in enumerate(runs) for row in _timed_rows(run)]
     order = {key: place for place, key in enumerate(dict.fromkeys((row.export, row.role) for _, _, row in rows))}
     for number, run, row in sorted(rows, key=lambda each: (order[each[2].export, each[2].role], each[0])):
         assert row.input is not None  # of the rows that are timed
-        exporter = registry.get(ExporterPlugin, _exporter(run, row))
+        exporter = registry.get(ExporterPlugin, exporter_name(row, run.report))
         preprocessing = Preprocessing.from_json(run.report.dataset.preprocessing)
         yield (number, row.file), FedFile(exporter, run.file(row).resolve(), row.input.holds, preprocessing)
 

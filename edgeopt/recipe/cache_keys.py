@@ -15,7 +15,18 @@ from edgeopt.plugins.use import Use, references
 from edgeopt.plugins.versions import versions_behind
 from edgeopt.recipe.lookup import files_of
 
-_NOT_IN_RESULTS = ("cli", "comparison", "conversion", "describe", "report", "scaffold", "testing")
+_NOT_IN_RESULTS = (
+    "bench",
+    "cli",
+    "comparison",
+    "conversion",
+    "describe",
+    "report",
+    "scaffold",
+    "serving",
+    "testing",
+    "tracking",
+)
 
 
 class Keys:

@@ -159,10 +159,15 @@ def _card(file: Path) -> Card:
         raise UserError(Problem(f"{beside} is no card that can be read", again)) from error
 
 
+def exporter_name(row: Row, report: Report) -> str:
+    """The exporter that the recipe of a run names for one of its files."""
+    exports = report.recipe.resolved.get("exports", ())
+    return next((str(each["use"]) for each in exports if each.get("name") == row.export), row.export)
+
+
 def _exporter(row: Row, report: Report, registry: Registry) -> ExporterPlugin | None:
     """The exporter that the recipe names for the file, or None where no installed plugin has that name."""
-    exports = report.recipe.resolved.get("exports", ())
-    name = next((each["use"] for each in exports if each.get("name") == row.export), row.export)
+    name = exporter_name(row, report)
     return registry.get(ExporterPlugin, name) if name in registry.names(ExporterPlugin) else None
 
 
