@@ -52,6 +52,13 @@ class Options(BaseModel):
         "statistics_pictures": "statistics_images",
     }
 
+    def idle_references(self) -> frozenset[str]:
+        """Names of options that refer to other plugins and are not looked at beside the others as they are.
+
+        The packages of such a plugin need not be installed, and no key or version of a result tells of it.
+        """
+        return frozenset()
+
 
 class Augmentation(Options):
     """Changes of the training images, drawn anew in each epoch. None by default."""

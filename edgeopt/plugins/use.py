@@ -34,10 +34,11 @@ class Use(Generic[P]):
 
 
 def references(use: Use[Any]) -> Iterable[Use[Any]]:
-    """The plugins that the options of `use` refer to, and theirs."""
+    """The plugins that the options of `use` refer to, and theirs, without those that are not looked at."""
+    idle = use.options.idle_references()
     for name in type(use.options).model_fields:
         value = getattr(use.options, name)
-        if isinstance(value, Use):
+        if isinstance(value, Use) and name not in idle:
             yield value
             yield from references(value)
 

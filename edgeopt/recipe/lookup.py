@@ -130,22 +130,29 @@ class Lookup:
             return None
         if problem := missing_problem(plugin):
             self.problems.append(problem.at(partial(self._locate, *key, "use")))
-        values, broken = self._with_references(plugin, options, key)
+        values, broken, missing = self._with_references(plugin, options, key)
         try:
             validated = plugin.options.model_validate(values)
         except ValidationError as error:
             self.problems += problems_of(error, key, self.source, plugin.options, known_broken=broken)
             return None
+        idle = validated.idle_references()
+        self.problems += [problem for name, problems in missing.items() if name not in idle for problem in problems]
         try:
             files_of(plugin, validated)
         except UserError as error:
             self.problems += error.at(partial(self._locate, *key)).problems
         return None if broken else Use(plugin, validated)
 
-    def _with_references(self, plugin: Plugin, options: dict[str, Any], key: Key) -> tuple[dict[str, Any], set[str]]:
-        """The options with every reference to another plugin looked up, and the names of those that cannot be."""
+    def _with_references(
+        self, plugin: Plugin, options: dict[str, Any], key: Key
+    ) -> tuple[dict[str, Any], set[str], dict[str, list[Problem]]]:
+        """The options with every reference to another plugin looked up, the names of those that cannot be, and what
+        is not installed of the others: that is no problem where the options as a whole do not look at it.
+        """
         values = dict(options)
         broken = set()
+        missing: dict[str, list[Problem]] = {}
         wrong = self.registry.wrong_defaults(plugin)
         for name, option in plugin.options.model_fields.items():
             kind = reference_kind(option.annotation)
@@ -159,13 +166,17 @@ class Lookup:
                 self.problems.append(wrong[name].at(partial(self._locate, *key)))
                 broken.add(name)
                 continue
+            known = len(self.problems)
             used = self._reference(kind, value, words, (*key, name))
+            if used is not None:
+                missing[name] = self.problems[known:]
+                del self.problems[known:]
             if used is None:
                 broken.add(name)
                 values.pop(name, None)
             else:
                 values[name] = used
-        return values, broken
+        return values, broken, missing
 
     def _reference(self, kind: type[P], value: Any, words: Sequence[str], key: Key) -> Use[P] | None:
         if isinstance(value, str):

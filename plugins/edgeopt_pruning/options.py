@@ -50,6 +50,10 @@ class ChannelOptions(TaughtOptions):
     learning_rate: float = Field(1e-3, gt=0.0, le=100.0, description="highest learning rate of the schedule")
     schedule: Schedule = Field("cosine", description="how the learning rate changes while training")
 
+    def idle_references(self) -> frozenset[str]:
+        """Files are measured for bytes and latency alone."""
+        return frozenset() if self.cost in ("bytes", "latency") else frozenset({"runtime"})
+
     @model_validator(mode="after")
     def _one_budget(self) -> ChannelOptions:
         if self.keep is not None and self.budget is not None:

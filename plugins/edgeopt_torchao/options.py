@@ -96,6 +96,10 @@ class PtqOptions(BitOptions):
         "onnx", description="the exporter whose files tell what a layer in float costs, with max_accuracy_drop"
     )
 
+    def idle_references(self) -> frozenset[str]:
+        """What a layer in float costs is asked only where layers may be put back to float."""
+        return frozenset() if self.max_accuracy_drop is not None else frozenset({"cost_runtime"})
+
 
 class QatOptions(TaughtOptions, BitOptions):
     """Training with the quantization in the loop."""
