@@ -12,7 +12,7 @@ import numpy as np  # heavy on purpose: this declaration module is what `test_de
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeopt.data.images import ArrayImages
-from edgeopt.errors import UserError
+from edgeopt.errors import ExportError, UserError
 from edgeopt.options import DatasetOptions, Options
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
 from edgeopt.plugins.hookspecs import hookimpl
@@ -191,22 +191,24 @@ def edgeopt_passes():
 
 
 class Predictor:
-    """Runs the saved program; `largest` is the batch that it takes, `offset` what it adds; with `one_scale` it rounds
-    the images of a call together.
+    """Runs the saved program; `largest` is the batch that it takes, `only` the one that it does not refuse, `offset`
+    what it adds; with `one_scale` it rounds the images of a call together.
     """
 
-    def __init__(self, path, largest=1000, offset=0.0, one_scale=False):
+    def __init__(self, path, largest=1000, offset=0.0, one_scale=False, only=0):
         import torch
 
         try:
             self.module = torch.export.load(path).module()
         except Exception as error:
             raise UserError(f"{path} is damaged") from error
-        self.largest, self.offset, self.one_scale = largest, offset, one_scale
+        self.largest, self.offset, self.one_scale, self.only = largest, offset, one_scale, only
 
     def predict(self, batch):
         import torch
 
+        if self.only not in (0, len(batch)):
+            raise ValueError(f"a call has {self.only} images")
         if self.one_scale:  # of all images of the call, as a dynamic quantizer of ONNX takes it
             step = np.float32(np.abs(batch).max() / 2**7)
             batch = np.rint(batch / step) * step
@@ -214,17 +216,19 @@ class Predictor:
             return self.module(torch.from_numpy(batch[: self.largest])).numpy() + np.float32(self.offset)
 
 
-def write(state, options, context, *, salt=False, litter=False):
+def write(state, options, context, *, salt=False, litter=False, batch="batch"):
     import torch
 
+    if isinstance(batch, int) and state.batch_range[1] < batch:
+        raise ExportError(f"the program takes {state.batch_range[1]} images, and a file has {batch}")
     torch.export.save(state.model, context.path)
     _without_times(context.path, str(next(COUNTER)) if salt else "")
     if litter:
         context.path.with_suffix(".tmp").touch()
     size = state.preprocessing.image_size
     return ExportResult(
-        TensorInfo("input", "float32", ("batch", 3, size, size), "NCHW"),
-        TensorInfo("logits", "float32", ("batch", len(state.classes)), "NC"),
+        TensorInfo("input", "float32", (batch, 3, size, size), "NCHW"),
+        TensorInfo("logits", "float32", (batch, len(state.classes)), "NC"),
     )
 
 
@@ -259,5 +263,8 @@ def edgeopt_exporters():
     yield exporter("litter", litter=True)
     yield exporter("off", lambda path, threads: Predictor(path, offset=1.0))
     yield exporter("one-image", lambda path, threads: Predictor(path, largest=1))
+    yield exporter("in-tens", lambda path, threads: Predictor(path, only=10), batch=10)
+    yield exporter("tens-unsaid", lambda path, threads: Predictor(path, only=10))
+    yield exporter("tens-of-nine", lambda path, threads: Predictor(path, largest=9), batch=10)
     yield exporter("one-scale", lambda path, threads: Predictor(path, one_scale=True))
     yield exporter("trusting", lambda path, threads: Predictor.__new__(Predictor))

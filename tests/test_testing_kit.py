@@ -70,6 +70,7 @@ EXPECTED = {
         "test_writes_one_file_where_it_is_told",
         "test_describes_input_and_output",
         "test_file_agrees_with_program",
+        "test_file_agrees_in_calls_of_its_fixed_batch",
         "test_prediction_leaves_the_batch_alone_and_repeats",
         "test_answer_does_not_depend_on_neighbours",
         "test_same_program_gives_the_same_bytes",
@@ -78,6 +79,12 @@ EXPECTED = {
     },
     ("exporter", "off"): {"test_file_agrees_with_program", *OTHER_PROGRAMS},
     ("exporter", "one-image"): {"test_file_agrees_with_program", "test_takes_an_int8_program"},
+    ("exporter", "in-tens"): set(),
+    ("exporter", "tens-unsaid"): {
+        "test_file_agrees_in_calls_of_its_fixed_batch",
+        "test_takes_a_program_of_one_image",
+    },
+    ("exporter", "tens-of-nine"): {"test_file_agrees_in_calls_of_its_fixed_batch", "test_takes_an_int8_program"},
     ("exporter", "one-scale"): {"test_answer_does_not_depend_on_neighbours"},
     ("exporter", "trusting"): {
         "test_answer_does_not_depend_on_neighbours",
@@ -99,6 +106,7 @@ def failed(tmp_path_factory):
         lines += [
             f"class Test_{name.replace('-', '_')}(kit.{CONTRACTS[kind]}):",
             f"    name, options, plugin_files = {name!r}, {options}, FILES",
+            f"    fixed_batch = {10 if 'tens' in name else None}" if kind == "exporter" else "",
         ]
     (folder / "test_contracts.py").write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no", "--junitxml=out.xml", "."]

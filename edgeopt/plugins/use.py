@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from edgeopt.options import to_json
+from edgeopt.options import Options, to_json
 from edgeopt.plugins.declarations import Plugin
 
 P = TypeVar("P", bound=Plugin)
@@ -35,12 +35,19 @@ class Use(Generic[P]):
 
 def references(use: Use[Any]) -> Iterable[Use[Any]]:
     """The plugins that the options of `use` refer to, and theirs, without those that are not looked at."""
-    idle = use.options.idle_references()
+    idle = idle_references(use.options)
     for name in type(use.options).model_fields:
         value = getattr(use.options, name)
         if isinstance(value, Use) and name not in idle:
             yield value
             yield from references(value)
+
+
+def idle_references(options: Any) -> frozenset[str]:
+    """Those of options that refer to other plugins and are not looked at; none where the class of options is no
+    `Options`, which is an author's mistake that the contracts tell.
+    """
+    return options.idle_references() if isinstance(options, Options) else frozenset()
 
 
 class _AsTable:

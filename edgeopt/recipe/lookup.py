@@ -28,7 +28,7 @@ from edgeopt.plugins.declarations import (
     kind_of,
 )
 from edgeopt.plugins.registry import Registry, blamed, missing_problem
-from edgeopt.plugins.use import Use, reference_kind, reference_words, references
+from edgeopt.plugins.use import Use, idle_references, reference_kind, reference_words, references
 from edgeopt.recipe.read import ExportStep, Source, Step, problems_of
 from edgeopt.toml_lines import Key
 from edgeopt.tracking.tracked import PACKAGES
@@ -136,7 +136,7 @@ class Lookup:
         except ValidationError as error:
             self.problems += problems_of(error, key, self.source, plugin.options, known_broken=broken)
             return None
-        idle = validated.idle_references()
+        idle = idle_references(validated)
         self.problems += [problem for name, problems in missing.items() if name not in idle for problem in problems]
         try:
             files_of(plugin, validated)
