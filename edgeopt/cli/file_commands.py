@@ -14,6 +14,11 @@ from edgeopt.cli.application import (
 from edgeopt.cli.failures import NOTHING_KEPT, failures_shown
 from edgeopt.cli.help import Command
 
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="Folders of finished runs, or files in them.", autocompletion=complete.runs),
+]
+
 
 @app.command(cls=Command)
 def convert(
@@ -78,12 +83,7 @@ def report(
 
 @app.command(cls=Command)
 def serve(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN...", help="Folders of finished runs, or files in them.", autocompletion=complete.runs
-        ),
-    ],
+    runs: RunsArgument,
     *,
     host: Annotated[
         str, typer.Option("--host", metavar="HOST", help="Where to listen; 0.0.0.0 lets other machines in.")
@@ -124,12 +124,7 @@ def serve(
 
 @app.command(cls=Command)
 def bench(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN...", help="Folders of finished runs, or files in them.", autocompletion=complete.runs
-        ),
-    ],
+    runs: RunsArgument,
     *,
     batch: Annotated[str, typer.Option("--batch", metavar="N,N", help="Images in a call, as in 1,2,4,8.")] = "1",
     threads: Annotated[str, typer.Option("--threads", metavar="N,N", help="Threads of the runtime, as in 1,2.")] = "1",

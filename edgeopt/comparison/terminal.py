@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -24,10 +22,10 @@ from edgeopt.comparison.schema import (
 from edgeopt.comparison.sentences import figure_text, outcome_text
 from edgeopt.comparison.shown import SAME_MEMORY, SAME_SIZE, bytes_tone, change_tone, kept_value, ratio_text
 from edgeopt.report import figures
+from edgeopt.report.tables import QUIET, Unsqueezed, bullets, plain_table
 
-_NARROWEST = 100  # figures are never cut; a narrower window wraps whole lines instead
-_QUIET = "dim"
-_STYLES = {"better": "green", "worse": "yellow", "quiet": _QUIET}
+_NARROWEST = 100  # letters
+_STYLES = {"better": "green", "worse": "yellow", "quiet": QUIET}
 _SHOWN_DIFFERENCES = 24
 
 
@@ -42,33 +40,19 @@ def render(comparison: RunComparison, console: Console) -> None:
 def _parts(change: RunChange, first: ComparedRun, other: ComparedRun) -> Iterator[RenderableType]:
     yield Text.assemble((first.title, "bold"), " → ", (other.title, "bold"))
     if change.files:
-        yield _Unsqueezed(_files(change.files))
+        yield Unsqueezed(_files(change.files), _NARROWEST)
     if change.recipe or change.versions:
-        yield _Unsqueezed(_differences([*change.recipe, *change.versions]))
+        yield Unsqueezed(_differences([*change.recipe, *change.versions]), _NARROWEST)
     else:
-        yield Text("The recipes, versions and plugins of both runs are the same.", style=_QUIET)
+        yield Text("The recipes, versions and plugins of both runs are the same.", style=QUIET)
     if change.gates:
-        yield _Unsqueezed(_gates(change.gates))
-    yield _bullets(change.verdicts)
-
-
-@dataclass(frozen=True)
-class _Unsqueezed:
-    """A table that a narrow window does not squeeze."""
-
-    table: Table
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self.table, options.update_width(max(options.max_width, _NARROWEST)))
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
+        yield Unsqueezed(_gates(change.gates), _NARROWEST)
+    yield bullets(change.verdicts)
 
 
 def _files(files: Sequence[FileChange]) -> Table:
     """Three lines a file: before, after, and what that is."""
-    table = _table()
+    table = plain_table()
     table.add_column("file\n", overflow="fold")
     headers = ("accuracy\n", "change\ninterval", "lost,\ngained", "size\n", "p50 ms\n", "memory\n")
     for header in headers:
@@ -81,19 +65,19 @@ def _files(files: Sequence[FileChange]) -> Table:
 def _cells(file: FileChange) -> list[Text]:
     accuracy, latency = file.accuracy, file.latency
     return [
-        Text.assemble(file.title, "\n", (str(file.role), _QUIET)),
+        Text.assemble(file.title, "\n", (str(file.role), QUIET)),
         _arrow(figures.percent(file.accuracy_before), figures.percent(file.accuracy_after)),
         Text.assemble(
             (figures.points(accuracy.paired.change), _STYLES[change_tone(accuracy.verdict)]),
             "\n",
-            (figures.points_interval(accuracy.interval) if accuracy.interval else "", _QUIET),
+            (figures.points_interval(accuracy.interval) if accuracy.interval else "", QUIET),
         )
         if accuracy
-        else Text("no verdict", style=_QUIET),
+        else Text("no verdict", style=QUIET),
         Text.assemble(
             f"{accuracy.paired.lost}, {accuracy.paired.gained}",
             "\n",
-            (figures.probability(accuracy.paired.p_value), _QUIET),
+            (figures.probability(accuracy.paired.p_value), QUIET),
         )
         if accuracy
         else Text(figures.MISSING),
@@ -104,7 +88,7 @@ def _cells(file: FileChange) -> list[Text]:
 
 
 def _arrow(before: str, after: str) -> Text:
-    return Text.assemble((before, _QUIET), "\n", after)
+    return Text.assemble((before, QUIET), "\n", after)
 
 
 def _bytes(change: BytesChange | None, noise: float) -> Text:
@@ -119,44 +103,34 @@ def _latency(change: LatencyChange | None) -> Text:
         return Text(figures.MISSING)
     text = _arrow(*(figures.milliseconds(each.p50, unit="") for each in (change.before, change.after)))
     if change.ratio is None or change.verdict is None:
-        return text.append("\nno verdict", style=_QUIET)
+        return text.append("\nno verdict", style=QUIET)
     about = "" if change.verdict in (Change.BETTER, Change.WORSE) else "≈"
     return text.append(f"\n{about}{ratio_text(change.ratio)}", style=_STYLES[change_tone(change.verdict)])
 
 
 def _differences(differences: Sequence[Difference]) -> Table:
-    table = _table()
+    table = plain_table()
     table.add_column("differs", overflow="fold")
     for header in ("before", "after"):
         table.add_column(header, overflow="fold")
-    table.add_column("written in", overflow="fold", style=_QUIET)
+    table.add_column("written in", overflow="fold", style=QUIET)
     for each in differences[:_SHOWN_DIFFERENCES]:
         places = dict.fromkeys(place for place in (each.before_at, each.after_at) if place)
         table.add_row(each.key, kept_value(each.before), kept_value(each.after), "\n".join(places))
     if len(differences) > _SHOWN_DIFFERENCES:
-        table.add_row(Text(f"and {len(differences) - _SHOWN_DIFFERENCES} more", style=_QUIET), "", "", "")
+        table.add_row(Text(f"and {len(differences) - _SHOWN_DIFFERENCES} more", style=QUIET), "", "", "")
     return table
 
 
 def _gates(gates: Sequence[Judged]) -> Table:
-    table = _table()
+    table = plain_table()
     table.add_column("gate")
     table.add_column("file", overflow="fold")
     for header in ("figure", "allowed"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    styles = {True: "green", False: "bold red", None: _QUIET}
+    styles = {True: "green", False: "bold red", None: QUIET}
     for gate in gates:
         outcome = Text(outcome_text(gate), style=styles[gate.passed])
         table.add_row(gate.name, gate.file, figure_text(gate, gate.figure), figure_text(gate, gate.limit), outcome)
-    return table
-
-
-def _bullets(sentences: Sequence[str]) -> Table:
-    """Sentences whose further lines are indented under the first."""
-    table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True, style=_QUIET)
-    table.add_column(overflow="fold")
-    for sentence in sentences:
-        table.add_row("•", Text(sentence))
     return table

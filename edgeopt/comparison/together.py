@@ -65,6 +65,7 @@ def time_together(runs: Sequence[ReadRun], registry: Registry, console: Console 
     settings = _settings(runs[0])
     files = dict(_fed_files(runs, registry))
     names = {f"{runs[number].title}: {file}": (number, file) for number, file in files}
+    places = {name: place for place, name in enumerate(names)}
     from rich.console import Console  # shown things are loaded only when there is something to show
 
     from edgeopt.workers.display import Display
@@ -79,7 +80,7 @@ def time_together(runs: Sequence[ReadRun], registry: Registry, console: Console 
             display("together", {"event": "bar", "label": "latency, all runs in turns", "total": steps})
 
             def start(name: str) -> Worker:
-                handed = workers.folder / f"{list(names).index(name)}.pickle"
+                handed = workers.folder / f"{places[name]}.pickle"
                 hand_over(files[names[name]], handed, registry)
                 job = FileTimingJob(handed, settings.batch_size, settings.threads, settings.warmup)
                 return workers.start(job, f"latency: {name}", settings.threads)

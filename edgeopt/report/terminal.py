@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from edgeopt.report import figures
 from edgeopt.report.compare import Comparison, compare
 from edgeopt.report.schema import GateResult, Report, Row
+from edgeopt.report.tables import QUIET, Unsqueezed, bullets, plain_table
 
-_NARROWEST = 80  # figures are never cut; a narrower window wraps whole lines instead
-_QUIET = "dim"
+_NARROWEST = 80  # letters
 
 
 def render(report: Report, console: Console, paths: Sequence[Path] = ()) -> None:
     """Prints the report; `paths` are where the reader can go on."""
-    parts: list[RenderableType] = [Text(report.recipe.name, style="bold"), _Unsqueezed(_files(report))]
+    parts: list[RenderableType] = [Text(report.recipe.name, style="bold"), Unsqueezed(_files(report), _NARROWEST)]
     parts += [_failure(row) for row in report.rows if row.error]
     if report.gates:
-        parts.append(_Unsqueezed(_gates(report.gates)))
+        parts.append(Unsqueezed(_gates(report.gates), _NARROWEST))
     if report.verdicts:
-        parts.append(_bullets(report.verdicts))
+        parts.append(bullets(report.verdicts))
     for part in parts:
         console.print(part, crop=False)
         console.print()
@@ -36,23 +34,9 @@ def render(report: Report, console: Console, paths: Sequence[Path] = ()) -> None
         console.print(Text(str(path), style="cyan"), soft_wrap=True)
 
 
-@dataclass(frozen=True)
-class _Unsqueezed:
-    """A table that a narrow window does not squeeze."""
-
-    table: Table
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self.table, options.update_width(max(options.max_width, _NARROWEST)))
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
-
-
 def _files(report: Report) -> Table:
     """Two lines a file: the figure, and below it what puts it in proportion."""
-    table = _table()
+    table = plain_table()
     table.add_column("file\n", overflow="fold")
     headers = ("accuracy\ninterval", "agree-\nment", "size\nsmaller", "p50 ms\nfaster", "p90 ms\n")
     for header in (*headers, "memory\n", "dele-\ngated"):
@@ -87,24 +71,24 @@ def _cells(row: Row, pair: Comparison | None) -> list[Text]:
 
 
 def _two_lines(first: str, second: str) -> Text:
-    return Text.assemble(first, "\n", (second, _QUIET))
+    return Text.assemble(first, "\n", (second, QUIET))
 
 
 def _with_factor(figure: str, factor: float | None, *, certain: bool = True) -> Text:
     """The figure, and below it the factor against the float file: green for better, yellow for worse."""
     if factor is None:
         return Text(figure)
-    style = _QUIET if not certain else "green" if factor >= 1 else "yellow"
+    style = QUIET if not certain else "green" if factor >= 1 else "yellow"
     return Text.assemble(figure, "\n", (figures.factor(factor) if certain else f"≈{figures.factor(factor)}", style))
 
 
 def _failure(row: Row) -> Text:
     text = Text.assemble((f"{row.file} failed: ", "red"), row.error or "")
-    return text.append(f"\nlog: {row.log}", style=_QUIET) if row.log else text
+    return text.append(f"\nlog: {row.log}", style=QUIET) if row.log else text
 
 
 def _gates(gates: Sequence[GateResult]) -> Table:
-    table = _table()
+    table = plain_table()
     table.add_column("gate")
     table.add_column("file", overflow="fold")
     for header in ("figure", "limit"):
@@ -113,14 +97,4 @@ def _gates(gates: Sequence[GateResult]) -> Table:
     for gate in gates:
         outcome = Text("passed", style="green") if gate.passed else Text("missed", style="bold red")
         table.add_row(gate.name, Text(gate.file or gate.reason or ""), gate.figure_text, gate.limit_text, outcome)
-    return table
-
-
-def _bullets(sentences: Sequence[str]) -> Table:
-    """Sentences whose further lines are indented under the first."""
-    table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True, style=_QUIET)
-    table.add_column(overflow="fold")
-    for sentence in sentences:
-        table.add_row("•", Text(sentence))
     return table
