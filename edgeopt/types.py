@@ -9,13 +9,14 @@ Importing this module is light: arrays and modules appear in annotations only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from edgeopt.arrays import InputKind, Json
+from edgeopt.cards.card import Card as Card  # noqa: PLC0414 - exporters look for the two here
+from edgeopt.cards.card import TensorInfo as TensorInfo  # noqa: PLC0414 - as above
 
 if TYPE_CHECKING:  # numpy and torch are heavy, and only named here
     from pathlib import Path
@@ -331,47 +332,6 @@ class Probe(Protocol):
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """One input or output of a file.
-
-    `holds` is "values", numbers that stand for themselves or, with `scale` and `zero_point` where their type is an
-    integer, for quantized ones; or "pixels", 0 to 255 as a camera gives them, which the file normalizes itself.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-    layout: str
-    scale: float | None = None
-    zero_point: int | None = None
-    holds: str = "values"
-
-
-@dataclass(frozen=True)
-class Card:
-    """What an app must know to use a file; written beside it as `card.json`, and inside where the format allows."""
-
-    classes: tuple[str, ...]
-    preprocessing: Mapping[str, Json]
-    runtime: str
-    precision: str
-    role: str
-    recipe: Mapping[str, Json]
-    versions: Mapping[str, str]
-    input: TensorInfo | None = None
-    output: TensorInfo | None = None
-    schema: int = 1
-
-    def with_tensors(self, input: TensorInfo, output: TensorInfo) -> Card:
-        """This card with the file's own input and output filled in."""
-        return replace(self, input=input, output=output)
-
-    def to_json(self) -> str:
-        """The card as stable, indented JSON text."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
 
 @dataclass(frozen=True)

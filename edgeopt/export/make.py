@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.arrays import InputKind, Json
 from edgeopt.errors import ExportError
+from edgeopt.export.self_test import self_test_of
 from edgeopt.fingerprint import digest, file_digest
 from edgeopt.networks.capture import quick_tracing
 from edgeopt.options import ExporterOptions
@@ -71,15 +72,19 @@ def make_artifact(
     progress: Progress,
     seed: int,
     stem: str = "model",
+    has_self_test: bool = True,
 ) -> Artifact:
     """Exports a state into `folder`, as `stem` with the exporter's suffix; `recipe` is what the card says of the file's
-    making.
+    making. The card of a file that nobody will use needs no self-test.
 
     Raises `ExportError` when the exporter wrote nothing, or other files beside it than those that it names.
     """
     plugin = use.plugin
     path = folder / f"{stem}{plugin.suffix}"
     is_torch = state.framework == TORCH
+    if is_torch:
+        _use_one_thread()
+    self_test = self_test_of(state) if has_self_test else None
     if is_torch:
         state = _as_the_device_has_it(state, use)
     there = set(folder.iterdir())
@@ -91,6 +96,7 @@ def make_artifact(
         role=role,
         recipe=recipe,
         versions=versions_behind([use], state.framework),
+        self_test=self_test,
     )
     with quick_tracing() if is_torch else nullcontext():
         exported = plugin.export(state, use.options, ExportContext(path, card, progress, calibration, seed))
@@ -115,10 +121,13 @@ def _require_companions(exporter: str, written: set[str], named: set[str]) -> No
         )
 
 
-def _as_the_device_has_it(state: ModelState, use: Use[ExporterPlugin]) -> ModelState:
-    import torch
+def _use_one_thread() -> None:
+    import torch  # heavy, and imported already where a torch model is at hand
 
     torch.set_num_threads(1)  # exports run side by side, and their bytes must not depend on how many do
+
+
+def _as_the_device_has_it(state: ModelState, use: Use[ExporterPlugin]) -> ModelState:
     options = use.options
     if isinstance(options, ExporterOptions) and options.input.kind is InputKind.UINT8_NHWC:
         from edgeopt.export.pixels_input import take_pixels

@@ -88,6 +88,7 @@ class TrialFiles:
                 calibration=data.calibration,
                 progress=self._context.progress,
                 seed=self._context.seed,
+                has_self_test=False,
             )
         finally:
             torch.set_num_threads(threads)

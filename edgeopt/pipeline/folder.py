@@ -4,15 +4,17 @@ taken out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgeopt.cards.card import Card
 from edgeopt.files import place, write_aside
+from edgeopt.json_values import from_text
 from edgeopt.pipeline import lock
 from edgeopt.pipeline.record import RunRecord, Written, read_record, take_out
 from edgeopt.pipeline.results import Results
+from edgeopt.recipe.plan import PlannedExport
 from edgeopt.report import samples
 
 
@@ -95,7 +97,8 @@ def fill(folder: RunFolder, results: Results, failures: Collection[str], held_to
         stored, beside = results.folder(planned.export_stage), Path(planned.file).parent.as_posix()
         for name in (Path(planned.file).name, *results.export(planned).exported.companions):
             folder.place(stored / name, f"{beside}/{name}")
-        folder.write(f"{beside}/card.json", _named_card(stored / "card.json", results.plan.recipe.name))
+        card = from_text(Card, (stored / "card.json").read_text(encoding="utf-8"))
+        folder.write(f"{beside}/card.json", _completed(card, results, planned).to_json())
     report = results.folder("report")
     for name in ("report.json", "report.html", "answers.npz"):
         folder.place(report / name, name)
@@ -108,8 +111,9 @@ def fill(folder: RunFolder, results: Results, failures: Collection[str], held_to
         folder.write(lock.FILE, written.to_toml())
 
 
-def _named_card(card: Path, recipe: str) -> str:
-    """A card with the recipe's name, which the store leaves out: a renamed recipe does not export again."""
-    values = json.loads(card.read_text(encoding="utf-8"))
-    values["recipe"]["name"] = recipe
-    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+def _completed(card: Card, results: Results, planned: PlannedExport) -> Card:
+    """A card with what is known when the run is done: the recipe's name, which the store leaves out so that a renamed
+    recipe does not export again, and the file's own answers.
+    """
+    named = replace(card, recipe={**card.recipe, "name": results.plan.recipe.name})
+    return named.with_file_answers(results.self_test(planned))

@@ -63,9 +63,12 @@ class ExportedFile:
 
 @dataclass(frozen=True)
 class VerifiedFile:
-    """A file's answers; None where no runtime for it is on this machine."""
+    """A file's answers; None where no runtime for it is on this machine. `self_test` holds those for the images of its
+    card's self-test, as many of each as the card names.
+    """
 
     verification: Verification | None
+    self_test: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,10 @@ class Results:
     def verification(self, planned: PlannedExport) -> Verification | None:
         """A file's answers, None where it does not run here."""
         return self._read(VerifiedFile, planned.verify_stage).verification
+
+    def self_test(self, planned: PlannedExport) -> tuple[tuple[float, ...], ...]:
+        """A file's answers for the images of its card's self-test."""
+        return self._read(VerifiedFile, planned.verify_stage).self_test
 
     def measured(self, planned: PlannedExport) -> MeasuredFile:
         """A file's latency and memory."""

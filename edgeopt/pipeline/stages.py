@@ -21,8 +21,9 @@ from edgeopt.data.cache import OpenRaw, load_test, load_training, opener
 from edgeopt.data.prepare import prepare_found
 from edgeopt.errors import DataChangedError, PluginError
 from edgeopt.export.make import make_artifact
+from edgeopt.export.self_test import file_answers, images_of
 from edgeopt.fingerprint import digest
-from edgeopt.json_values import to_values
+from edgeopt.json_values import from_text, to_values
 from edgeopt.measure.answers import feeder, file_logits, verify
 from edgeopt.networks.capture import program_logits, to_program
 from edgeopt.networks.cost import cost_of_program
@@ -41,9 +42,10 @@ from edgeopt.pipeline.results import (
 )
 from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.contexts import PassContext
+from edgeopt.progress import Silent
 from edgeopt.recipe.plan import Plan, Stage, StageKind, card_recipe
 from edgeopt.tracking.tracked import TrackedRun
-from edgeopt.types import TORCH, Form, FoundData, ModelState
+from edgeopt.types import TORCH, Card, Form, FoundData, ModelState
 from edgeopt.workers.store import Result, Store
 
 if TYPE_CHECKING:
@@ -267,10 +269,15 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     test = bench.test()
     feed = feeder(export.exported.input.holds, outline.preprocessing)
     settings = bench.plan.recipe.measure
+    card = from_text(Card, (bench.results.folder(planned.export_stage) / "card.json").read_text())
+    answers: tuple[tuple[float, ...], ...] = ()
     with planned.use.plugin.opened(bench.results.file(planned), settings.threads) as predictor:
         logits = file_logits(predictor, test, feed, bench.progress, stage.label, settings.batch_size)
+        if drawn := images_of(card):
+            answers = file_answers(card, file_logits(predictor, drawn, feed, Silent(), "", settings.batch_size))
     np.save(folder / "logits.npy", logits)
-    return VerifiedFile(verify(outline.task, logits, np.load(program / "logits.npy"), test.labels))
+    verified = verify(outline.task, logits, np.load(program / "logits.npy"), test.labels)
+    return VerifiedFile(verified, answers)
 
 
 def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:

@@ -80,6 +80,9 @@ def test_what_a_run_leaves_behind(finished: RunResult) -> None:
     assert card["classes"] == ["left", "top", "middle"]
     assert card["preprocessing"]["image_size"] == 16
     assert card["input"]["layout"] == "NCHW"
+    for vector in card["self_test"]["vectors"]:
+        expected = [value for _index, value in vector["answers"]]
+        assert vector["file_answers"] == pytest.approx(expected, abs=card["self_test"]["tolerance"] / 10)
     assert {stage["name"] for stage in report["stages"]} >= {"data", "model", "pass-0-fit-stripes", "measure"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from small_programs import CLASSES, SIZE, capture, float_net, images, odd_net, o
 from tflite_files import export
 from torch.export import ExportedProgram
 
+from edgeopt.cards.reading import card_of
 from edgeopt.errors import ExportError, NothingChangedError
 from edgeopt.export.make import Artifact
 from edgeopt.preprocessing import Preprocessing
@@ -449,6 +451,7 @@ def test_labels_normalization_and_card_are_read_back(made: dict[str, Artifact]) 
         assert packed.card["classes"] == list(NAMES)
         assert packed.card["precision"] == precision
         assert packed.card["input"]["shape"] == [1, SIZE, SIZE, 3]
+        assert json.loads(card_of(artifact.path).to_json()) == packed.card
 
 
 def test_a_file_without_metadata_says_so(converted: dict[str, bytes], tmp_path: Path) -> None:

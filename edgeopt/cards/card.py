@@ -1,0 +1,115 @@
+"""The card of a file: what an app must know to use it, with images on which the app can check itself.
+
+Importing this module is light.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from edgeopt.arrays import Json
+
+# no string of JSON spans lines, so only lists do
+_NUMBERS = re.compile(r"\[\n\s+[-+.\deE]+(?:,\n\s+[-+.\deE]+)*\n\s+\]")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output of a file.
+
+    `holds` is "values", numbers that stand for themselves or, with `scale` and `zero_point` where their type is an
+    integer, for quantized ones; or "pixels", 0 to 255 as a camera gives them, which the file normalizes itself.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    layout: str
+    scale: float | None = None
+    zero_point: int | None = None
+    holds: str = "values"
+
+
+@dataclass(frozen=True)
+class DrawnImage:
+    """An image that anybody can draw again from these numbers, with integers alone: `width` × `height` px, RGB.
+
+    With `waves` as (across, down, start), one for each channel, and v = (across · x + down · y + start) mod 512, the
+    value at column x and row y is min(255, |v - 256|), and 255 less that where x // tile + y // tile is odd.
+    """
+
+    width: int
+    height: int
+    tile: int
+    waves: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A drawn image with what must come of it.
+
+    `crc32` is that of its pixels after resizing and cutting, as bytes (image_size, image_size, 3), and `pixels` holds
+    (row, column, red, green, blue) of a few of them, for whoever resizes a little differently. `answers` holds (index,
+    logit) of the model that the file was made from: all of them, or the largest and some between. `file_answers` are
+    those of the file itself in its own runtime, at the same indices; they are empty within the file, which cannot know
+    them, and where no runtime was at hand.
+    """
+
+    image: DrawnImage
+    crc32: int
+    pixels: tuple[tuple[int, int, int, int, int], ...]
+    answers: tuple[tuple[int, float], ...]
+    file_answers: tuple[float, ...] = ()
+
+    @property
+    def expected(self) -> dict[int, float]:
+        """Logits by index: the file's own, or the model's where those are not known."""
+        values = self.file_answers or tuple(value for _index, value in self.answers)
+        return {index: value for (index, _value), value in zip(self.answers, values, strict=True)}
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Images with known answers, by which an app sees that it feeds its file rightly; `tolerance` is in logits."""
+
+    tolerance: float
+    vectors: tuple[Vector, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an app must know to use a file; written beside it as `card.json`, and inside where the format allows."""
+
+    classes: tuple[str, ...]
+    preprocessing: Mapping[str, Json]
+    runtime: str
+    precision: str
+    role: str
+    recipe: Mapping[str, Json]
+    versions: Mapping[str, str]
+    input: TensorInfo | None = None
+    output: TensorInfo | None = None
+    self_test: SelfTest | None = None
+    schema: int = 1
+
+    def with_tensors(self, input: TensorInfo, output: TensorInfo) -> Card:
+        """This card with the file's own input and output filled in."""
+        return replace(self, input=input, output=output)
+
+    def with_file_answers(self, answers: Sequence[Sequence[float]]) -> Card:
+        """This card with the file's own answers in its self-test, a list of logits for each image."""
+        if self.self_test is None or not answers:
+            return self
+        vectors = tuple(
+            replace(vector, file_answers=tuple(own))
+            for vector, own in zip(self.self_test.vectors, answers, strict=True)
+        )
+        return replace(self, self_test=replace(self.self_test, vectors=vectors))
+
+    def to_json(self) -> str:
+        """The card as stable, indented JSON text, with lists of numbers on one line each."""
+        text = json.dumps(asdict(self), indent=2, sort_keys=True)
+        return _NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
