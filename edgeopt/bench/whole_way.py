@@ -14,6 +14,7 @@ from edgeopt.bench.table import PipelineTimes
 from edgeopt.json_values import from_text, to_values
 from edgeopt.measure.fed_file import FedFile
 from edgeopt.plugins.handed import handed
+from edgeopt.plugins.predictor import timed_call
 from edgeopt.workers.process import Events, die_with_parent, work
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ def main(events: Events) -> None:
         def once() -> tuple[float, float, float, float]:
             image, decode = _timed(lambda: open_image(encoded, name))
             batch, preprocess = _timed(lambda: feed(preprocessing.pixels(image)[np.newaxis]))
-            logits, file = _timed(lambda: predictor.predict(batch))
+            logits, file = timed_call(predictor, lambda: predictor.predict(batch))
             _, answer = _timed(lambda: task.decode(logits))
             return decode, preprocess, file, answer
 

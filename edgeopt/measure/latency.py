@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from edgeopt.arrays import Json
 from edgeopt.options import MeasureSettings, Protocol
 from edgeopt.plugins.declarations import ExporterPlugin
+from edgeopt.plugins.predictor import Predictor, RemotePredictor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,19 +155,39 @@ def serve(
     _reset_peak()
     start = time.perf_counter()
     with exporter.opened(file, threads) as predictor:
-        load_ms = _since_ms(start)
-        _answer_requests(lambda: predictor.predict(batch), load_ms, warmup, requests, answer)
-        answer({"event": "memory", "peak_memory_bytes": max(0, _peak_bytes() - before)})
+        load_ms = predictor.load_ms if isinstance(predictor, RemotePredictor) else _since_ms(start)
+        _answer_requests(_timed(predictor, batch), load_ms, warmup, requests, answer)
+        grown = predictor.peak_memory_bytes() if isinstance(predictor, RemotePredictor) else _peak_bytes() - before
+        answer({"event": "memory", "peak_memory_bytes": max(0, grown)})
+
+
+def _timed(predictor: Predictor, batch: NDArray[np.float32] | Pixels) -> Callable[[], float]:
+    """A call of the file on `batch`, which returns how many milliseconds it took."""
+
+    def there() -> float:
+        start = time.perf_counter()
+        predictor.predict(batch)
+        return _since_ms(start)
+
+    if not isinstance(predictor, RemotePredictor):
+        return there
+    remote = predictor
+
+    def elsewhere() -> float:
+        remote.predict(batch)
+        return remote.call_ms
+
+    return elsewhere
 
 
 def _answer_requests(
-    call: Callable[[], object],
+    call: Callable[[], float],
     load_ms: float,
     warmup: int,
     requests: Iterator[str],
     answer: Callable[[dict[str, Json]], None],
 ) -> None:
-    first_ms = _timed_ms(call)
+    first_ms = call()
     for _ in range(warmup - 1):
         call()
     _wait_until_idle()
@@ -182,15 +203,9 @@ def _answer_requests(
         times: list[float] = []
         until = time.perf_counter() + turn.seconds
         while len(times) < turn.calls or time.perf_counter() < until:
-            times.append(_timed_ms(call))
+            times.append(call())
         _wait_until_idle()
         answer({"event": "times", "times_ms": times})
-
-
-def _timed_ms(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return _since_ms(start)
 
 
 def _since_ms(start: float) -> float:

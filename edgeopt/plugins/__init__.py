@@ -38,12 +38,12 @@ from edgeopt.options import (
     TrainerSettings,
     to_json,
 )
+from edgeopt.plugins.browser_runtime import BrowserRuntime
 from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget, ExportContext, PassContext
 from edgeopt.plugins.declarations import (
     Bits,
     DatasetPlugin,
     ExporterPlugin,
-    Levels,
     ModelPlugin,
     Numerics,
     PassPlugin,
@@ -54,7 +54,8 @@ from edgeopt.plugins.declarations import (
     Scheme,
 )
 from edgeopt.plugins.hookspecs import hookimpl
-from edgeopt.plugins.predictor import Predictor, close_predictor
+from edgeopt.plugins.levels import Levels
+from edgeopt.plugins.predictor import Predictor, RemotePredictor, close_predictor
 from edgeopt.plugins.use import AsTable, Use
 from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edgeopt.progress import Bar, Progress, Silent
@@ -102,6 +103,7 @@ __all__ = [
     "Augmentation",
     "Bar",
     "Bits",
+    "BrowserRuntime",
     "Budget",
     "Card",
     "Change",
@@ -156,6 +158,7 @@ __all__ = [
     "RawDataset",
     "ReaderPlugin",
     "RecipeError",
+    "RemotePredictor",
     "Role",
     "Scheme",
     "Score",

@@ -20,7 +20,9 @@ from pydantic import BaseModel
 
 from edgeopt.errors import PluginError, Problem
 from edgeopt.options import DatasetOptions, Options
+from edgeopt.plugins.browser_runtime import BrowserRuntime
 from edgeopt.plugins.contexts import ExportContext, PassContext
+from edgeopt.plugins.levels import Levels
 from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.types import (
     TORCH,
@@ -267,7 +269,8 @@ class ExporterPlugin(Plugin):
     `baseline(options)` returns the options of the float file that the optimized one is compared with. Where they differ
     from the options given, the exporter itself optimizes, so that a recipe without an optimizing pass has two files to
     compare. `check(options, numerics)` gives what can be known to be wrong before anything runs. Where the options name
-    local files, `fingerprint(options)` is as that of a pass.
+    local files, `fingerprint(options)` is as that of a pass. Where a page can open the files by itself, `browser()`
+    gives what it needs for that; it raises an `ExportError` where that cannot be had.
     """
 
     kind: ClassVar[str] = "exporter"
@@ -286,6 +289,7 @@ class ExporterPlugin(Plugin):
     baseline: Callable[[Any], Any] | None = field(default=None, kw_only=True)
     check: Callable[[Any, Numerics], Iterable[Problem]] | None = field(default=None, kw_only=True)
     fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
+    browser: Callable[[], BrowserRuntime] | None = field(default=None, kw_only=True)
 
     @property
     def written_format(self) -> str:
@@ -328,33 +332,6 @@ class ReaderPlugin(Plugin):
     suffixes: tuple[str, ...] = field(kw_only=True)
     framework: str = field(default=TORCH, kw_only=True)
     scale_option: str = field(default="", kw_only=True)
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The scale on which a probe changes a layer: `default` are the levels tried when none are named, the mildest
-    first.
-
-    Levels lie from `mildest` to `harshest`, and are whole numbers where `whole` is set. `untouched` stands for a layer
-    that stays as it is, such as a sparsity of 0 or 32 bits.
-    """
-
-    default: tuple[float, ...]
-    mildest: float
-    harshest: float
-    untouched: float
-    whole: bool = False
-
-    def sorted(self, levels: Iterable[float]) -> tuple[float, ...]:
-        """`levels` without repeats, the mildest first."""
-        return tuple(sorted(set(levels), reverse=self.harshest < self.mildest))
-
-    def problem(self, level: float) -> str | None:
-        """Why `level` is not on the scale, or None."""
-        low, high = sorted((self.mildest, self.harshest))
-        if not low <= level <= high:
-            return f"{level:g} is not from {low:g} to {high:g}"
-        return f"{level:g} is not a whole number" if self.whole and level != int(level) else None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
     import numpy as np
@@ -28,6 +30,33 @@ class Predictor(Protocol):
         One that holds nothing may leave it out; `close_predictor` asks.
         """
         ...
+
+
+@runtime_checkable
+class RemotePredictor(Predictor, Protocol):
+    """A predictor whose file is open in another process, such as a browser's page, and that tells what is known there.
+
+    `load_ms` is what opening the file took, with the runtime's code in memory already, and `call_ms` what the last
+    `predict` took of the file itself, the way to the other process and back not counted.
+    """
+
+    load_ms: float
+    call_ms: float
+
+    def peak_memory_bytes(self) -> int:
+        """By how much the other process has grown, at most, since the file was opened."""
+        ...
+
+
+_Answer = TypeVar("_Answer")
+
+
+def timed_call(predictor: Predictor, call: Callable[[], _Answer]) -> tuple[_Answer, float]:
+    """What `call` returns, which is one prediction of `predictor`, and the milliseconds that the file took for it."""
+    start = time.perf_counter()
+    answer = call()
+    taken = (time.perf_counter() - start) * 1e3
+    return answer, predictor.call_ms if isinstance(predictor, RemotePredictor) else taken
 
 
 def close_predictor(predictor: Predictor) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from edgeopt.arrays import Json
 from edgeopt.errors import DataError, first_line
 from edgeopt.plugins.handed import handed
+from edgeopt.plugins.predictor import timed_call
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.serving.job import HEADER, AnswerJob
 from edgeopt.workers.process import Events, work
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     Batch: TypeAlias = NDArray[np.float32] | Pixels
     Feed: TypeAlias = Callable[[Pixels], Batch]
-    Call: TypeAlias = Callable[[Batch], NDArray[np.float32]]
+    Call: TypeAlias = Callable[[Batch], tuple[NDArray[np.float32], float]]
 
 _MOST_GUESSES = 5
 _PIECE_BYTES = 1 << 20
@@ -89,7 +90,9 @@ def main(events: Events) -> None:
 
 
 def _call(predictor: Predictor, job: AnswerJob, feed: Feed) -> Call:
-    """The logits, (classes,), of an image; warm. One whose file takes no call of one image is repeated."""
+    """The logits, (classes,), of an image, and the file's milliseconds; warm. An image whose file takes no call of one
+    is repeated.
+    """
     import numpy as np  # heavy; this process answers
 
     size = job.preprocessing.image_size
@@ -103,7 +106,11 @@ def _call(predictor: Predictor, job: AnswerJob, feed: Feed) -> Call:
             raise
         images = taken
         predictor.predict(_repeated(blank, images))
-    return lambda batch: np.asarray(predictor.predict(_repeated(batch, images))[0], dtype=np.float32)
+
+    def first(batch: Batch) -> NDArray[np.float32]:
+        return np.asarray(predictor.predict(_repeated(batch, images))[0], dtype=np.float32)
+
+    return lambda batch: timed_call(predictor, lambda: first(batch))
 
 
 def _repeated(batch: Batch, images: int) -> Batch:
@@ -186,12 +193,11 @@ class _Reader:
 
 
 def _answered(ready: _Ready, call: Call) -> _Done:
-    start = time.perf_counter()
     try:
-        logits = call(ready.batch)
+        logits, file_ms = call(ready.batch)
     except Exception as error:
         return _Done(ready, first_line(error), 0.0)
-    return _Done(ready, logits, _ms_since(start))
+    return _Done(ready, logits, file_ms)
 
 
 def _tell(get: Callable[[], _Done], classes: Sequence[str], events: Events) -> None:

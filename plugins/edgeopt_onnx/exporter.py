@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeopt.export.predictor import input_of
@@ -30,6 +31,20 @@ def export_state(state: ModelState, options: OnnxOptions, context: ExportContext
 
     Raises `ExportError` naming the operator and its module when ONNX or ONNX Runtime cannot run it.
     """
+    if options.precision != "auto":
+        return write_state(state, options, context)
+    choice = choose(options.costs, options.target)
+    written = write_state(state, options, context, choice.costs(), choice.source)
+    return replace(written, warnings=(*written.warnings, *_another_processor(choice)))
+
+
+def write_state(
+    state: ModelState, options: OnnxOptions, context: ExportContext, costs: Costs | None = None, source: str = ""
+) -> ExportResult:
+    """Writes the state's program to `context.path`; precision "auto" goes by `costs`, which are from `source`.
+
+    Raises `ExportError` as `export_state` does.
+    """
     if options.precision in CONVERTED and state.precision != "float32":
         raise ExportError(
             Problem(
@@ -42,8 +57,6 @@ def export_state(state: ModelState, options: OnnxOptions, context: ExportContext
     given = input_of(state, batch, INPUT_NAME)
     returned = TensorInfo(OUTPUT_NAME, "float32", (batch, len(state.classes)), "NC")
     card = context.card.with_tensors(given, returned)
-    choice = choose(options.costs, options.target) if options.precision == "auto" else None
-    costs = choice.costs() if choice else None
     try:
         report = export_onnx(
             state.program,
@@ -65,15 +78,14 @@ def export_state(state: ModelState, options: OnnxOptions, context: ExportContext
         output=returned,
         precision=options.precision if options.precision in CONVERTED else "",
         outside=tuple(map(str, report.outside)),
-        facts={**_facts(report), **(_costs_facts(choice, costs) if choice and costs else {})},
-        warnings=_another_processor(choice) if choice else (),
+        facts={**_facts(report), **(_costs_facts(source, costs) if costs else {})},
         companions=tuple(file.name for file in [companion(context.path)] if file.exists()),
         batch_dependent=options.dynamic_batch and options.precision == "dynamic-int8",  # one scale for the whole batch
     )
 
 
-def _costs_facts(choice: Choice, costs: Costs) -> dict[str, Json]:
-    return {"costs": choice.source, "costs_of": f"{costs.processor} ({costs.architecture}), {costs.runtime}"}
+def _costs_facts(source: str, costs: Costs) -> dict[str, Json]:
+    return {"costs": source, "costs_of": f"{costs.processor} ({costs.architecture}), {costs.runtime}"}
 
 
 def _another_processor(choice: Choice) -> tuple[str, ...]:

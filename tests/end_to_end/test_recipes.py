@@ -105,6 +105,7 @@ def test_no_recipe_is_forgotten() -> None:
         "mobilenetv2_halved_four_runtimes",
         "resnet18_pruned_digits",
         "mobilenetv2_search_digits",
+        "mobilenetv3_web",  # as the one for Android, with files that tests/web opens
         "keras_mobilenet_digits",  # run in tests/plugins/test_tensorflow_run.py
     }
 

@@ -154,6 +154,6 @@ def test_the_command_writes_a_file_that_is_read(
 
 def test_an_operator_is_really_measured() -> None:
     """One kind, two sizes: the whole table takes a minute."""
-    graph = measure._Graph(16, 8, int8=True)
+    graph = measure.Graph(16, 8, int8=True)
     assert graph.convolution(16) == 16 * 16 * 8 * 8
     assert measure._of_convolution(graph) > 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,10 +27,10 @@ from edgeopt_onnx.session import open_session
 _RUNS = 300
 _WARNINGS = 2  # of ONNX Runtime's levels: whoever measures wants to read them
 _OPSET = 20
-_SIZES = ((16, 56), (32, 28), (96, 28), (96, 14), (240, 14), (576, 7))  # channels, and edge of the image, px
+SIZES = ((16, 56), (32, 28), (96, 28), (96, 14), (240, 14), (576, 7))  # channels, and edge of the image, px
 
 
-class _Graph:
+class Graph:
     """A chain of layers on one image, with quantizers between them where it is int8."""
 
     def __init__(self, channels: int, edge: int, *, int8: bool) -> None:
@@ -45,21 +45,25 @@ class _Graph:
             self.quantize()
 
     def constant(self, array: np.ndarray) -> str:
+        """Adds a constant; returns its name."""
         name = f"c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
     def add(self, kind: str, *inputs: str, **attributes: object) -> None:
+        """Adds a node that reads the last value, and then `inputs`."""
         name = f"{kind.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, [self.value, *inputs], [name], name=name, **attributes))
         self.value = name
 
     def quantize(self) -> None:
+        """Adds quantizers of activations."""
         parameters = [self.constant(np.array(0.02, np.float32)), self.constant(np.array(128, np.uint8))]
         self.add("QuantizeLinear", *parameters)
         self.add("DequantizeLinear", *parameters)
 
     def weights(self, shape: tuple[int, ...], axis: int = 0) -> str:
+        """Adds weights in the graph's precision; returns their name."""
         if not self.int8:
             return self.constant(self.random.standard_normal(shape).astype(np.float32) / 10)
         integers = self.constant(self.random.integers(-127, 128, shape, dtype=np.int8))
@@ -80,15 +84,20 @@ class _Graph:
             self.quantize()
         return int(np.prod(shape)) * self.edge**2
 
-    def times_us(self) -> dict[str, float]:
-        """Smallest microseconds of each kernel, by operator."""
+    def model(self) -> bytes:
+        """The graph as an ONNX file of one input, `input`."""
         given = helper.make_tensor_value_info("input", TensorProto.FLOAT, self.shape)
         returned = helper.make_tensor_value_info(self.value, TensorProto.FLOAT, None)
         graph = helper.make_graph(self.nodes, "cost", [given], [returned], self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=9)
+        content: bytes = model.SerializeToString()
+        return content
+
+    def times_us(self) -> dict[str, float]:
+        """Smallest microseconds of each kernel, by operator."""
         with tempfile.TemporaryDirectory() as folder:
             session = open_session(
-                model.SerializeToString(),
+                self.model(),
                 log_severity_level=_WARNINGS,
                 enable_profiling=True,
                 profile_file_prefix=str(Path(folder) / "profile"),
@@ -108,15 +117,15 @@ class _Graph:
         return totals
 
 
-def _of_convolution(graph: _Graph) -> float:
+def _of_convolution(graph: Graph) -> float:
     times = graph.times_us()
     return times.get("Conv", 0.0) + times.get("QLinearConv", 0.0)
 
 
 def _convolutions(kernel: int, *, depthwise: bool) -> Callable[[bool], Iterator[tuple[int, float]]]:
     def measured(int8: bool) -> Iterator[tuple[int, float]]:
-        for channels, edge in _SIZES:
-            graph = _Graph(channels, edge, int8=int8)
+        for channels, edge in SIZES:
+            graph = Graph(channels, edge, int8=int8)
             work = graph.convolution(channels, kernel, channels if depthwise else 1)
             yield work, _of_convolution(graph)
 
@@ -125,14 +134,14 @@ def _convolutions(kernel: int, *, depthwise: bool) -> Callable[[bool], Iterator[
 
 def _narrow(int8: bool) -> Iterator[tuple[int, float]]:
     for outputs, kernel, edge in ((16, 3, 112), (16, 3, 224), (32, 3, 224), (64, 7, 112), (64, 7, 224)):
-        graph = _Graph(3, edge, int8=int8)
+        graph = Graph(3, edge, int8=int8)
         work = graph.convolution(outputs, kernel, stride=2)
         yield work, _of_convolution(graph)
 
 
 def _fully_connected(int8: bool) -> Iterator[tuple[int, float]]:
     for inputs, outputs in ((256, 256), (512, 1000), (576, 1024), (1280, 1000), (2048, 1000)):
-        graph = _Graph(inputs, 1, int8=int8)
+        graph = Graph(inputs, 1, int8=int8)
         graph.add("Flatten")
         if int8:
             graph.quantize()
@@ -144,17 +153,17 @@ def _fully_connected(int8: bool) -> Iterator[tuple[int, float]]:
         yield inputs * outputs, times.get("Gemm", 0.0) + times.get("QGemm", 0.0)
 
 
-Layers: TypeAlias = Callable[[_Graph], None]
+Layers: TypeAlias = Callable[[Graph], None]
 
 
 def _differences(with_it: Layers, without: Layers) -> Callable[[bool], Iterator[tuple[int, float]]]:
     """How much longer a graph takes with an operator than without it."""
 
     def measured(int8: bool) -> Iterator[tuple[int, float]]:
-        for channels, edge in _SIZES:
+        for channels, edge in SIZES:
             both = []
             for layers in (with_it, without):
-                graph = _Graph(channels, edge, int8=int8)
+                graph = Graph(channels, edge, int8=int8)
                 layers(graph)
                 both.append(sum(graph.times_us().values()))
             yield channels * edge**2, max(both[0] - both[1], 0.0)
@@ -162,17 +171,20 @@ def _differences(with_it: Layers, without: Layers) -> Callable[[bool], Iterator[
     return measured
 
 
-def _two(graph: _Graph) -> None:
+def two(graph: Graph) -> None:
+    """Two convolutions."""
     graph.convolution(graph.channels)
     graph.convolution(graph.channels)
 
 
-def _three(graph: _Graph) -> None:
-    _two(graph)
+def three(graph: Graph) -> None:
+    """Three convolutions."""
+    two(graph)
     graph.convolution(graph.channels)
 
 
-def _added(graph: _Graph) -> None:
+def added(graph: Graph) -> None:
+    """Three convolutions, of which the last one reads the sum of the others."""
     graph.convolution(graph.channels)
     left = graph.value
     graph.convolution(graph.channels)
@@ -182,7 +194,8 @@ def _added(graph: _Graph) -> None:
     graph.convolution(graph.channels)
 
 
-def _pooled(graph: _Graph) -> None:
+def pooled(graph: Graph) -> None:
+    """Two convolutions, and the mean over the image."""
     graph.convolution(graph.channels)
     graph.convolution(graph.channels)
     graph.add(*(("GlobalAveragePool",) if graph.int8 else ("ReduceMean", graph.constant(np.array([2, 3])))))
@@ -190,7 +203,8 @@ def _pooled(graph: _Graph) -> None:
         graph.quantize()
 
 
-def _clipped(graph: _Graph) -> None:
+def clipped(graph: Graph) -> None:
+    """Two convolutions with a Relu or Clip between them."""
     graph.convolution(graph.channels)
     if graph.int8:  # of integers, before they are dequantized
         low, high = (graph.constant(np.array(bound, np.uint8)) for bound in (128, 250))
@@ -205,8 +219,8 @@ def _clipped(graph: _Graph) -> None:
 
 def _conversions() -> Iterator[tuple[int, float]]:
     """The work and the time of a conversion: half of going to float and back, the changes of memory layout included."""
-    for channels, edge in _SIZES:
-        graph = _Graph(channels, edge, int8=False)
+    for channels, edge in SIZES:
+        graph = Graph(channels, edge, int8=False)
         graph.convolution(channels)
         graph.int8 = True
         graph.quantize()
@@ -219,7 +233,7 @@ def _conversions() -> Iterator[tuple[int, float]]:
         yield channels * edge**2, sum(times.values()) / 2
 
 
-def _line(points: Iterator[tuple[int, float]]) -> OperatorCost:
+def line(points: Iterable[tuple[int, float]]) -> OperatorCost:
     """Call and unit in nanoseconds, from (work, microseconds); small and large sizes weigh alike."""
     work, times = np.array(list(points)).T
     rows = np.stack([np.ones_like(work), work], axis=1) / np.maximum(times, 1.0)[:, None]
@@ -237,12 +251,12 @@ def measured(processor: Processor) -> Costs:
         "depthwise": _convolutions(3, depthwise=True),
         "narrow": _narrow,
         "fully-connected": _fully_connected,
-        "binary": _differences(_added, _three),
-        "clip": _differences(_clipped, _two),
-        "pool": _differences(_pooled, _two),
+        "binary": _differences(added, three),
+        "clip": _differences(clipped, two),
+        "pool": _differences(pooled, two),
     }
-    table = {kind: (_line(points(False)), _line(points(True))) for kind, points in pairs.items()}
-    conversion = _line(_conversions())
+    table = {kind: (line(points(False)), line(points(True))) for kind, points in pairs.items()}
+    conversion = line(_conversions())
     runtime = f"onnxruntime {versions_of(['onnxruntime'])['onnxruntime']}"
     kinds = {**table, "conversion": (conversion, conversion)}
     return Costs(processor.architecture, processor.model, runtime, kinds)

@@ -1,0 +1,1 @@
+"""Runtimes of the browser: files answered by WebAssembly in a page, verified and timed in headless Chromium."""
