@@ -154,10 +154,13 @@ class PluginBugError(EdgeoptError):
 
 
 class WorkerError(EdgeoptError):
-    """A worker process ended with a bug or a native crash; `log` says where its output is."""
+    """A worker process ended with a bug or a native crash; `log` says where its output is, `in_plugin` that the bug is
+    a plugin's own.
+    """
 
-    def __init__(self, message: str, log: str | None = None) -> None:
+    def __init__(self, message: str, log: str | None = None, *, in_plugin: bool = False) -> None:
         self.log = log
+        self.in_plugin = in_plugin
         super().__init__(message)
 
 

@@ -42,7 +42,7 @@ def failures_shown(interrupted: str = "") -> Iterator[None]:
 
 @contextmanager
 def _mistakes_shown() -> Iterator[None]:
-    from edgeopt.errors import ExitCode, GateError, UserError, WorkerError, first_line  # not for --help
+    from edgeopt.errors import ExitCode, GateError, PluginBugError, UserError, WorkerError, first_line  # not for --help
 
     try:
         yield
@@ -58,10 +58,13 @@ def _mistakes_shown() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
     except Exception as error:  # a bug, here or in a plugin, must not end as a screen of traceback
         log = (isinstance(error, WorkerError) and error.log) or _write_traceback(error)
+        in_plugin = isinstance(error, PluginBugError) or (isinstance(error, WorkerError) and error.in_plugin)
+        whose = "a bug of a plugin" if in_plugin else f"a bug: {type(error).__name__}"
+        who = "plugin" if in_plugin else "project"
         _say(
-            f"this is a bug: {type(error).__name__}: {first_line(error)}",
+            f"this is {whose}: {first_line(error)}",
             f"    the whole story is in {log}",
-            "    please report it, with that file and the recipe, to the project or to the plugin's author",
+            f"    please report it, with that file and the recipe, to the {who}'s authors",
         )
         raise typer.Exit(ExitCode.BUG) from None
 

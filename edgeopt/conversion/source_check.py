@@ -14,6 +14,7 @@ from edgeopt.conversion.labelled import Answered, Labelling, answered, guessing,
 from edgeopt.errors import ExportError
 from edgeopt.networks.capture import program_logits
 from edgeopt.options import Options
+from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import ReaderPlugin
 from edgeopt.plugins.use import Use
 from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -70,7 +71,8 @@ def judge(
         return Judged(found, known.names)
     best: tuple[Score, str] | None = None
     for told, options in _other_scales(reader):
-        again = reader.plugin.read(file, options)
+        with blamed(reader.plugin, "read"):
+            again = reader.plugin.read(file, options)
         score = task.score(program_logits(again, shown, progress, f"answers of the source, {told}"), labels)
         if _is_the_cure(score, found.score, labels) and (best is None or score.value > best[0].value):
             best = score, told

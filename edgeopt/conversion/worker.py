@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ from edgeopt.json_values import from_text, to_text
 from edgeopt.measure.answers import batch_warnings, feeder, file_logits
 from edgeopt.networks.capture import program_logits, to_program
 from edgeopt.options import TrainerSettings
+from edgeopt.plugins.blame import BlamedLoad, BlamedPredictor, blamed
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.handed import handed
 from edgeopt.tasks import TASKS
@@ -91,7 +91,8 @@ def main(events: Events) -> None:
 
 
 def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -> None:
-    source = conversion.reader.plugin.read(conversion.source, conversion.reader.options)
+    with blamed(conversion.reader.plugin, "read"):
+        source = conversion.reader.plugin.read(conversion.source, conversion.reader.options)
     prepared = _data(conversion, source, folder, events)
     data = prepared.data if prepared else None
     split = data.test if data else patterns(source.preprocessing.image_size)
@@ -149,8 +150,10 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
 def _answer(conversion: Conversion, folder: Path, file: Path, events: Events) -> None:
     made = from_text(ConvertedFile, (folder / CONVERTED).read_text())
     shown = ComparedImages(np.load(folder / "pixels.npy"))
-    with conversion.exporter.plugin.opened(file, 1) as predictor:
-        logits = file_logits(predictor, shown, feeder(made.holds, made.preprocessing), events, "answers of the file")
+    exporter = conversion.exporter.plugin
+    with exporter.opened(file, 1) as predictor:
+        feed = feeder(made.holds, made.preprocessing)
+        logits = file_logits(BlamedPredictor(exporter, predictor), shown, feed, events, "answers of the file")
     expected = np.load(folder / "logits.npy")
     if logits.shape != expected.shape:
         raise ExportError(f"the file returns outputs of shape {logits.shape}, its source {expected.shape}")
@@ -206,8 +209,9 @@ def _data(conversion: Conversion, source: ModelState, folder: Path, events: Even
         update={"image_size": preprocessing.image_size, "mean": preprocessing.mean, "std": preprocessing.std}
     )
     plugin = conversion.dataset.plugin
-    found = plugin.find(options) if plugin.find else None
-    load = partial(plugin.load, options)
+    with blamed(plugin, "find"):
+        found = plugin.find(options) if plugin.find else None
+    load = BlamedLoad(plugin.name, plugin.load, options)
     stored = folder / "data"
     stored.mkdir()
     prepared = prepare_found(found, load, options, stored, events)
@@ -235,7 +239,8 @@ def _passed(
         work_dir = folder / f"work-{use.plugin.name}"
         work_dir.mkdir()
         context = PassContext(data.training, TrainerSettings(), _SEED, work_dir, events)
-        state = use.plugin.apply(state, use.options, context)
+        with blamed(use.plugin, "apply"):
+            state = use.plugin.apply(state, use.options, context)
     return to_program(state, data.training.validation) if data else state
 
 

@@ -15,6 +15,7 @@ from edgeopt.export.self_test import self_test_of
 from edgeopt.fingerprint import digest, file_digest
 from edgeopt.networks.capture import quick_tracing
 from edgeopt.options import ExporterOptions
+from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.contexts import ExportContext
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.use import Use
@@ -98,7 +99,7 @@ def make_artifact(
         versions=versions_behind([use], state.framework),
         self_test=self_test,
     )
-    with quick_tracing() if is_torch else nullcontext():
+    with quick_tracing() if is_torch else nullcontext(), blamed(plugin, "export"):
         exported = plugin.export(state, use.options, ExportContext(path, card, progress, calibration, seed))
     if not path.is_file() or path.stat().st_size == 0:
         raise ExportError(f"exporter {plugin.name!r} wrote no file")

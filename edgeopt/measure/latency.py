@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.arrays import Json
 from edgeopt.options import MeasureSettings, Protocol
+from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.predictor import Predictor, RemotePredictor
 
@@ -154,7 +155,7 @@ def serve(
     before = _resident_bytes()
     _reset_peak()
     start = time.perf_counter()
-    with exporter.opened(file, threads) as predictor:
+    with exporter.opened(file, threads) as predictor, blamed(exporter, "predict"):
         load_ms = predictor.load_ms if isinstance(predictor, RemotePredictor) else _since_ms(start)
         _answer_requests(_timed(predictor, batch), load_ms, warmup, requests, answer)
         grown = predictor.peak_memory_bytes() if isinstance(predictor, RemotePredictor) else _peak_bytes() - before

@@ -41,6 +41,7 @@ from edgeopt.pipeline.results import (
     WrittenReport,
 )
 from edgeopt.pipeline.untrained import require_trained
+from edgeopt.plugins.blame import BlamedLoad, BlamedPredictor, blamed
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.progress import Silent
 from edgeopt.recipe.plan import Plan, Stage, StageKind, card_recipe
@@ -117,7 +118,8 @@ class Workbench:
     @property
     def load(self) -> OpenRaw:
         """Opens the data set as its plugin finds it now."""
-        return partial(self.plan.dataset.plugin.load, without_augmentation(self.plan.dataset.options))
+        plugin = self.plan.dataset.plugin
+        return BlamedLoad(plugin.name, plugin.load, without_augmentation(self.plan.dataset.options))
 
     @property
     def results(self) -> Results:
@@ -142,7 +144,8 @@ class Workbench:
 def _make_data(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
     dataset, found = bench.plan.dataset, bench.found
     if found is None:
-        seen = dataset.plugin.fingerprint(without_augmentation(dataset.options))
+        with blamed(dataset.plugin, "fingerprint"):
+            seen = dataset.plugin.fingerprint(without_augmentation(dataset.options))
         if seen != bench.plan.data_fingerprint:
             raise DataChangedError("the data changed while the run was working", hint="start the run again")
     return prepare_found(found, bench.load, dataset.options, folder, bench.progress, bench.plan.budget.images)
@@ -151,7 +154,8 @@ def _make_data(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
 def _make_model(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     bench.seed(stage)
     model = bench.plan.model
-    state = model.plugin.build(model.options, bench.training())
+    with blamed(model.plugin, "build"):
+        state = model.plugin.build(model.options, bench.training())
     if state.form is not Form.MODULE:
         raise PluginError(f"model {model.plugin.name!r} built a {state.form}, not a module")
     if state.framework != model.plugin.framework:
@@ -203,7 +207,8 @@ def _make_pass(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
         else None,
         tracked=replace(bench.tracked, prefix=f"{stage.index}-") if bench.tracked and bench.is_main else None,
     )
-    after = use.plugin.apply(before, use.options, context)
+    with blamed(use.plugin, "apply"):
+        after = use.plugin.apply(before, use.options, context)
     if after.form is not use.plugin.produces:
         raise PluginError(
             f"pass {use.plugin.name!r} declares that it produces a {use.plugin.produces} and gave a {after.form}"
@@ -272,9 +277,10 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     card = from_text(Card, (bench.results.folder(planned.export_stage) / "card.json").read_text())
     answers: tuple[tuple[float, ...], ...] = ()
     with planned.use.plugin.opened(bench.results.file(planned), settings.threads) as predictor:
-        logits = file_logits(predictor, test, feed, bench.progress, stage.label, settings.batch_size)
+        answering = BlamedPredictor(planned.use.plugin, predictor)
+        logits = file_logits(answering, test, feed, bench.progress, stage.label, settings.batch_size)
         if drawn := images_of(card):
-            answers = file_answers(card, file_logits(predictor, drawn, feed, Silent(), "", settings.batch_size))
+            answers = file_answers(card, file_logits(answering, drawn, feed, Silent(), "", settings.batch_size))
     np.save(folder / "logits.npy", logits)
     verified = verify(outline.task, logits, np.load(program / "logits.npy"), test.labels)
     return VerifiedFile(verified, answers)

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from edgeopt.errors import PluginError, Problem
 from edgeopt.options import DatasetOptions, Options
+from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.browser_runtime import BrowserRuntime
 from edgeopt.plugins.contexts import ExportContext, PassContext
 from edgeopt.plugins.levels import Levels
@@ -299,7 +300,8 @@ class ExporterPlugin(Plugin):
     @contextmanager
     def opened(self, path: Path, threads: int) -> Iterator[Predictor]:
         """What `open` gives, within, closed at the end."""
-        predictor = self.open(path, threads)
+        with blamed(self, "open"):
+            predictor = self.open(path, threads)
         try:
             yield predictor
         finally:

@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -21,7 +20,7 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from edgeopt._version import __version__
-from edgeopt.errors import EdgeoptError, Location, PluginBugError, PluginError, Problem, did_you_mean
+from edgeopt.errors import Location, PluginError, Problem, did_you_mean
 from edgeopt.fingerprint import installed_version
 from edgeopt.plugins import hookspecs
 from edgeopt.plugins.declarations import PLUGIN_TYPES, ExporterPlugin, Plugin, ReaderPlugin, kind_of
@@ -239,19 +238,6 @@ def load_origins(origins: Iterable[Origin]) -> Registry:
             assert origin.source is not None  # a local file
             loader.add(_import_file(origin.source), origin)
     return Registry(loader.registered, loader.problems)
-
-
-@contextmanager
-def blamed(plugin: Plugin, call: str) -> Iterator[None]:
-    """Within, a bug of a plugin's own function becomes a `PluginBugError` that names the plugin; errors that edgeopt
-    raises on purpose are left as they are.
-    """
-    try:
-        yield
-    except (EdgeoptError, OSError):  # of files, which the message names
-        raise
-    except Exception as error:
-        raise PluginBugError(f"{call} of {plugin.kind} {plugin.name!r}: {_brief(error)}") from error
 
 
 def missing_requirements(plugin: Plugin) -> list[str]:

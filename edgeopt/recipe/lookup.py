@@ -16,6 +16,7 @@ from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, RecipeError, UserError
 from edgeopt.fingerprint import installed_version
 from edgeopt.options import without_augmentation
+from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import (
     Bits,
     DatasetPlugin,
@@ -27,7 +28,7 @@ from edgeopt.plugins.declarations import (
     QuantizerPlugin,
     kind_of,
 )
-from edgeopt.plugins.registry import Registry, blamed, missing_problem
+from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.plugins.use import Use, idle_references, reference_kind, reference_words, references
 from edgeopt.recipe.read import ExportStep, Source, Step, problems_of
 from edgeopt.toml_lines import Key

@@ -13,9 +13,9 @@ from edgeopt.arrays import Json
 from edgeopt.json_values import from_text
 from edgeopt.pipeline.job import bench_of, do_stages
 from edgeopt.pipeline.stages import Workbench
+from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import ProbePlugin
 from edgeopt.plugins.handed import handed
-from edgeopt.plugins.registry import blamed
 from edgeopt.recipe.plan import Plan
 from edgeopt.sensitivity.run import SCAN, PlannedScan, SensitivityJob, SensitivityRequest
 from edgeopt.types import Change, ModelState, Probe, TrainingData

@@ -252,7 +252,8 @@ class Worker:
         if self._failure and self._failure["event"] == "error":
             raise user_error(self._failure)
         if self._failure:
-            raise WorkerError(f"{self.label}: {self._failure['message']}", str(self._log))
+            in_plugin = bool(self._failure["in_plugin"])
+            raise WorkerError(f"{self.label}: {self._failure['message']}", str(self._log), in_plugin=in_plugin)
         reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         raise WorkerError(f"{self.label}: the process {reason}", str(self._log))
 

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from typing import IO
 
 from edgeopt.arrays import Json
-from edgeopt.errors import UserError
+from edgeopt.errors import PluginBugError, UserError
 from edgeopt.progress import Bar
 
 _INTERVAL_SECONDS = 0.1
@@ -89,9 +89,13 @@ def work(main: Callable[[Events], None]) -> int:
         return int(error.exit_code)
     except KeyboardInterrupt:
         return 130
+    except PluginBugError as error:
+        traceback.print_exc()
+        events.send({"event": "bug", "message": str(error), "in_plugin": True})
+        return 1
     except BaseException as error:
         traceback.print_exc()
-        events.send({"event": "bug", "message": f"{type(error).__name__}: {error}"})
+        events.send({"event": "bug", "message": f"{type(error).__name__}: {error}", "in_plugin": False})
         return 1
     return 0
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.errors import GateError, Location, Problem, UserError, WorkerError
+from edgeopt.errors import GateError, Location, PluginBugError, Problem, UserError, WorkerError
 
 
 @pytest.fixture
@@ -73,6 +73,16 @@ def test_a_bug_in_a_worker_points_to_the_log_of_the_run(failing, tmp_path):
     assert "SIGSEGV" in result.stderr
     assert "runs/tiny/log.txt" in result.stderr
     assert not list(tmp_path.glob("edgeopt-bug-*.log"))
+
+
+def test_a_bug_of_a_plugin_is_for_its_authors(failing):
+    bug = "apply of pass 'mine': KeyError: 'nothing'"
+    for error in (PluginBugError(bug), WorkerError(f"run: {bug}", "runs/tiny/log.txt", in_plugin=True)):
+        result = failing(error)
+        assert result.exit_code == 1
+        assert "this is a bug of a plugin: " in result.stderr
+        assert bug in result.stderr
+        assert "to the plugin's authors" in result.stderr
 
 
 def test_no_colours_where_nobody_looks(failing):

@@ -157,7 +157,7 @@ def test_a_damaged_result_is_made_again(folder: Path, finished: RunResult) -> No
 FAILURES: dict[str, tuple[type[Exception], str]] = {
     "user": (ExportError, "frobnicate"),
     "crash": (WorkerError, "SIGSEGV"),
-    "bug": (WorkerError, "a bug"),
+    "bug": (WorkerError, "export of exporter 'npz': ZeroDivisionError: a bug"),
     "overflow": (ExportError, "not finite"),
     "abort-later": (WorkerError, "SIGABRT"),
     "hang-later": (WorkerError, "no sign of life"),
