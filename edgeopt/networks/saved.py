@@ -7,11 +7,12 @@ structure. What comes from elsewhere is read by `edgeopt.networks.checkpoints` i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.arrays import InputKind, Json
 from edgeopt.networks.copies import load_module, save_module
@@ -118,8 +119,36 @@ def _load_torch(outline: Outline, folder: Path) -> nn.Module | ExportedProgram:
     import torch  # heavy: only for a torch model
 
     file = folder / _FILES[outline.form]
-    model: nn.Module | ExportedProgram = load_module(file) if outline.form is Form.MODULE else torch.export.load(file)
-    return model
+    if outline.form is Form.MODULE:
+        return load_module(file)
+    with _types_read_once():
+        program: ExportedProgram = torch.export.load(file)
+    return program
+
+
+@contextmanager
+def _types_read_once() -> Iterator[None]:
+    """Inside this context, torch reads the types of its schema's classes once each, and not once for every object of a
+    program, which takes half the time of loading one.
+    """
+    import typing
+    from types import SimpleNamespace
+    from unittest.mock import patch  # torch has no switch for it
+
+    from torch._export.serde import serialize
+
+    if not hasattr(serialize, "typing"):
+        yield  # another torch, slower perhaps, and the same programs
+        return
+    known: dict[Any, dict[str, Any]] = {}
+
+    def types_of(schema_class: Any, **options: Any) -> dict[str, Any]:
+        if schema_class not in known:
+            known[schema_class] = typing.get_type_hints(schema_class, **options)
+        return known[schema_class]
+
+    with patch.object(serialize, "typing", SimpleNamespace(**(vars(typing) | {"get_type_hints": types_of}))):
+        yield
 
 
 def _load_foreign(folder: Path) -> ForeignModel:
