@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,9 @@ from edgeopt.recipe.plan import Plan, PlannedExport, Stage, StageKind, make_plan
 from edgeopt.recipe.read import Recipe, parse_recipe, read_recipe
 from edgeopt.tracking.tracked import TrackedRun
 from edgeopt.tracking.trackers import Identity
+from edgeopt.types import TORCH
 from edgeopt.workers.holders import at_work
+from edgeopt.workers.launch import Nursery
 from edgeopt.workers.pool import Worker, Workers
 from edgeopt.workers.store import Result, Store
 
@@ -44,7 +46,10 @@ if TYPE_CHECKING:  # rich is loaded when something is shown
 _WAIT_SECONDS = 0.5
 _TRACKED_KEY = 16  # characters
 _EXPORT_LIMIT_S = 3 * 3600.0  # without a word from an exporter, which may compile for long and says nothing then
+_EXPORT_THREADS = 1  # of numeric libraries: exports run side by side, and interpret graphs more than they compute
+_EXPORT_MODULES = ("edgeopt.pipeline.stages", "torch", "torch.export.pt2_archive")
 _SIDE_BY_SIDE = 2  # exports, each of which has its own torch and program in memory
+_SEVERAL = 2  # exports, from which on it is worth to import for all of them once
 _TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
 
 
@@ -264,9 +269,9 @@ class _Run:
 
     def _files(self, workers: Workers, handed: HandedPlan) -> None:
         """Exports and verifies every file, side by side; a failure stays with its file."""
-        with ThreadPoolExecutor(max_workers=min(_SIDE_BY_SIDE, usable_cores())) as pool:
+        with self._nursery(workers) as nursery, ThreadPoolExecutor(min(_SIDE_BY_SIDE, usable_cores())) as pool:
             futures = {
-                planned.name: pool.submit(self._file, workers, handed, planned)
+                planned.name: pool.submit(self._file, workers, handed, planned, nursery)
                 for planned in self.plan.exports
                 if not all(self._found(self.plan.stages[name]) for name in (planned.export_stage, planned.verify_stage))
             }
@@ -281,13 +286,19 @@ class _Run:
                 workers.end()
                 raise
 
-    def _file(self, workers: Workers, handed: HandedPlan, planned: PlannedExport) -> None:
-        for name in (planned.export_stage, planned.verify_stage):
-            stage = self.plan.stages[name]
-            if not self._found(stage):
-                exports = stage.kind is StageKind.EXPORT
-                limit_s = _EXPORT_LIMIT_S if exports else self.plan.measure.timeout_s
-                workers.run(self._job(handed, stage), stage.label, 1 if exports else None, limit_s)
+    def _nursery(self, workers: Workers) -> AbstractContextManager[Nursery | None]:
+        """What several exports of torch programs have in common is imported once: a third of what a small one takes."""
+        exports = [self.plan.stages[planned.export_stage] for planned in self.plan.exports]
+        if self.plan.framework != TORCH or sum(not self._found(stage) for stage in exports) < _SEVERAL:
+            return nullcontext()
+        return workers.nursery(_EXPORT_MODULES, _EXPORT_THREADS)
+
+    def _file(self, workers: Workers, handed: HandedPlan, planned: PlannedExport, nursery: Nursery | None) -> None:
+        export, verify = (self.plan.stages[name] for name in (planned.export_stage, planned.verify_stage))
+        if not self._found(export):
+            workers.run(self._job(handed, export), export.label, _EXPORT_THREADS, _EXPORT_LIMIT_S, nursery)
+        if not self._found(verify):
+            workers.run(self._job(handed, verify), verify.label, limit_s=self.plan.measure.timeout_s)
 
     def _measure(self, workers: Workers, handed: HandedPlan, display: Display) -> None:
         """Latency and memory of each file, when nothing else of the run is working: one file at a time, in turns."""

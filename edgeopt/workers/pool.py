@@ -8,11 +8,11 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import uuid
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -20,6 +20,7 @@ from edgeopt import errors
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, UserError, WorkerError
 from edgeopt.json_values import to_text
+from edgeopt.workers.launch import Launch, Nursery, Process, can_fork, spawned
 from edgeopt.workers.locks import held_if_free
 from edgeopt.workers.spinning import busy_share, spin_settings
 
@@ -91,15 +92,37 @@ class Workers:
         environment.
         """
         environment = worker_environment(threads, settings)
+        return self._begin(job, label, partial(spawned, environment=environment))
+
+    def _begin(self, job: WorkerJob, label: str, launch: Launch) -> Worker:
         with self._lock:
             if self._closed:
                 raise KeyboardInterrupt
             self._count += 1
             file = self.folder / f"job-{self._count}.json"
             file.write_text(to_text(job))
-            worker = Worker(job.module, file, label, self._log, environment, lambda event: self._listener(label, event))
+            with self._log.open("ab") as errors_to:
+                errors_to.write(f"\n--- {label}\n".encode())
+                errors_to.flush()
+                process = launch(job.module, file, errors_to=errors_to)
+            worker = Worker(process, label, self._log, lambda event: self._listener(label, event))
             self._alive.add(worker)
         return worker
+
+    @contextmanager
+    def nursery(self, modules: Sequence[str], threads: int) -> Iterator[Nursery | None]:
+        """Within, a process whose forks begin with `modules` imported, for `run`; None where a system cannot fork.
+
+        What the modules start must not be threads, and no module may be one that a worker is not to have.
+        """
+        if not can_fork():
+            yield None
+            return
+        nursery = Nursery(modules, worker_environment(threads), self._log)
+        try:
+            yield nursery
+        finally:
+            nursery.end()
 
     def give_up(self, worker: Worker) -> None:
         """Ends one worker, whatever it does; the others work on."""
@@ -117,12 +140,26 @@ class Workers:
             with self._lock:
                 self._alive.discard(worker)
 
-    def run(self, job: WorkerJob, label: str, threads: int | None = None, limit_s: float | None = None) -> None:
-        """Starts a worker and waits until it is done, or says nothing for `limit_s`.
+    def run(
+        self,
+        job: WorkerJob,
+        label: str,
+        threads: int | None = None,
+        limit_s: float | None = None,
+        nursery: Nursery | None = None,
+    ) -> None:
+        """Starts a worker, from `nursery` where there is one, and waits until it is done, or is silent for `limit_s`.
 
         Where it has several threads, these wait for one another as fits what else the machine does. One that is timed
         is started by `start` alone, with threads as its runtime makes them.
         """
+        if nursery is not None:
+            with contextlib.suppress(ConnectionError):  # the nursery is gone: the worker begins as any other
+                worker = self._begin(job, label, nursery.start)
+                if worker.has_begun():
+                    self.finish(worker, limit_s)
+                    return
+                self.give_up(worker)
         settings = spin_settings(os.environ, self._busy) if threads != 1 else {}
         self.finish(self.start(job, label, threads, settings), limit_s)
 
@@ -155,33 +192,21 @@ def _sweep(jobs: Path) -> None:
 
 
 class Worker:
-    """One process; its standard error goes to the log, its events to `listener`."""
+    """One process, whose standard error goes to the log; its events go to `listener`."""
 
-    def __init__(
-        self,
-        module: str,
-        job_file: Path,
-        label: str,
-        log: Path,
-        environment: Mapping[str, str],
-        listener: Callable[[Event], None],
-    ) -> None:
+    def __init__(self, process: Process, label: str, log: Path, listener: Callable[[Event], None]) -> None:
         self.label = label
         self._log = log
         self._listener = listener
         self._failure: Event | None = None
-        with log.open("ab") as errors_to:
-            errors_to.write(f"\n--- {label}\n".encode())
-            errors_to.flush()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(job_file)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors_to,
-                env=environment,
-                text=True,
-                start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its workers in order
-            )
+        self._process = process
+
+    def has_begun(self) -> bool:
+        """Whether there is a process. Waits until a nursery has forked it, or has ended without."""
+        try:
+            return self._process.pid > 0
+        except ProcessLookupError:
+            return False
 
     def ask(self, request: str) -> None:
         """Sends one line to the worker."""

@@ -1,0 +1,59 @@
+"""A worker without any framework, for tests of how workers begin and end: `python -m small_worker JOB.json`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from edgeopt.errors import ExportError
+from edgeopt.json_values import from_text
+from edgeopt.workers.process import Events, die_with_parent, work
+
+
+@dataclass(frozen=True)
+class SmallJob:
+    """What it is to do; `folder` is where it leaves its process ID."""
+
+    module: ClassVar[str] = "small_worker"
+
+    do: str
+    folder: Path
+
+
+def main(events: Events) -> None:
+    job = from_text(SmallJob, Path(sys.argv[1]).read_text())
+    die_with_parent()
+    (job.folder / f"{os.getpid()}.pid").touch()
+    events.send(
+        {
+            "event": "here",
+            "pid": os.getpid(),
+            "session": os.getsid(0),
+            "imported": "sqlite3" in sys.modules,
+            "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+            "threads_of_numpy": os.environ.get("OMP_NUM_THREADS"),
+        }
+    )
+    print("to the log")
+    match job.do:
+        case "mistake":
+            raise ExportError("operator 'frobnicate' is unknown")
+        case "bug":
+            raise ZeroDivisionError("a bug")
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "hang-twice":
+            events.send({"event": "child", "pid": subprocess.Popen(["sleep", "1000"]).pid})
+            time.sleep(1000)
+        case "hang":
+            time.sleep(1000)
+
+
+if __name__ == "__main__":
+    sys.exit(work(main))
