@@ -6,10 +6,10 @@ Importing this imports typer and nothing else that takes time, so that `edgeopt 
 from edgeopt.cli import recipe_commands  # each adds its commands to the application, in this order
 
 # isort: split
-from edgeopt.cli import file_commands, plugin_commands
+from edgeopt.cli import card_commands, file_commands, plugin_commands
 from edgeopt.cli.application import app
 
-__all__ = ["app", "file_commands", "main", "plugin_commands", "recipe_commands"]
+__all__ = ["app", "card_commands", "file_commands", "main", "plugin_commands", "recipe_commands"]
 
 
 def main() -> None:

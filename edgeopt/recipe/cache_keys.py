@@ -16,6 +16,7 @@ from edgeopt.plugins.versions import versions_behind
 from edgeopt.recipe.lookup import files_of
 
 _NOT_IN_RESULTS = (
+    "applications",
     "bench",
     "cli",
     "comparison",

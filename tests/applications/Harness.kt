@@ -1,0 +1,58 @@
+// Runs the plain Kotlin module of an Android app on a desktop: jobs on standard input, a line each.
+import edgeopt.core.Card
+import edgeopt.core.ModelInput
+import edgeopt.core.ModelOutput
+import edgeopt.core.Preprocessor
+import edgeopt.core.RgbImage
+import edgeopt.core.SelfTest
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+
+fun main() {
+    while (true) {
+        val job = (readlnOrNull() ?: return).split("\t")
+        val card = try {
+            Card.parse(File(job[1]).readText())
+        } catch (error: Exception) {
+            println("${error::class.simpleName}: ${error.message}")
+            continue
+        }
+        when (job[0]) {
+            "feed" -> feed(card, job)
+            "guess" -> guess(card, job)
+            "self-test" -> selfTest(card, job)
+        }
+    }
+}
+
+/** feed CARD RGBA WIDTH HEIGHT ORIENTATION PIXELS INPUT */
+private fun feed(card: Card, job: List<String>) {
+    val (width, height, orientation) = job.slice(3..5).map { it.toInt() }
+    val rgba = ByteBuffer.wrap(File(job[2]).readBytes())
+    val image = RgbImage.fromRgba(rgba, width, height, width * 4, card.preprocessing.background).upright(orientation)
+    val pixels = Preprocessor(card.preprocessing).pixels(image)
+    val input = ModelInput(card)
+    val buffer = input.buffer()
+    input.write(pixels, buffer)
+    File(job[6]).writeBytes(pixels)
+    File(job[7]).writeBytes(ByteArray(input.byteCount).also { buffer.get(it) })
+    println("fed")
+}
+
+/** guess CARD OUTPUT */
+private fun guess(card: Card, job: List<String>) {
+    val output = ModelOutput(card)
+    val given = ByteBuffer.wrap(File(job[2]).readBytes()).order(ByteOrder.nativeOrder())
+    println(output.guesses(output.logits(given)).joinToString("\t") { "${it.label}\t${it.share}" })
+}
+
+/** self-test CARD ADDED, with the right answers and `ADDED` more */
+private fun selfTest(card: Card, job: List<String>) {
+    var next = 0
+    val result = SelfTest.run(card) {
+        val vector = card.vectors[next++]
+        FloatArray(card.classes.size) { (vector.answers[it] ?: 0f) + job[2].toFloat() }
+    }
+    println("${result.passed}\t${result.pixelDifference}\t${result.logitDifference}")
+}
