@@ -4,7 +4,8 @@
 
 serves the runs, opens the page in Chromium, asks about the test image that most files differ on, and writes
 `docs/images/serve.png`; times the files of the first run and writes `docs/images/bench.png`; compares the first run with the
-others, where there are others, and writes `docs/images/compare.png`.
+others, where there are others, and writes `docs/images/compare.png`; looks where the first ONNX file of the last run errs,
+and writes `docs/images/why.png`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from playwright.sync_api import Page, sync_playwright
 TARGET = Path(__file__).parents[1] / "docs" / "images" / "serve.png"
 COMPARED = TARGET.with_name("compare.png")
 TIMED = TARGET.with_name("bench.png")
+LOOKED_AT = TARGET.with_name("why.png")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 
 
@@ -88,6 +90,14 @@ def picture_of_comparison(page: Page, runs: list[Path], folder: Path) -> None:
     page.screenshot(path=COMPARED)
 
 
+def picture_of_errors(page: Page, run: Path, folder: Path) -> None:
+    """Looks where the optimized ONNX file of a run errs, and takes the picture of the top of the page."""
+    command = [sys.executable, "-m", "edgeopt", "why", str(next(run.glob("*/optimized/model.onnx"))), "--out"]
+    subprocess.run([*command, str(folder / "why")], check=True, stdout=subprocess.DEVNULL)
+    page.goto((folder / "why" / "why.html").as_uri())
+    page.screenshot(path=LOOKED_AT, clip={"x": 0, "y": 0, "width": 1200, "height": 1500}, full_page=True)
+
+
 def main() -> None:
     """Takes all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -105,6 +115,8 @@ def main() -> None:
         if len(runs) > 1:
             picture_of_comparison(page, runs, Path(folder))
             print(COMPARED)
+        picture_of_errors(page, runs[-1], Path(folder))
+        print(LOOKED_AT)
         browser.close()
 
 

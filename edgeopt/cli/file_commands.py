@@ -172,6 +172,41 @@ def bench(
 
 
 @app.command(cls=Command)
+def why(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A quantized file of a finished run, such as RUN/onnx/optimized/model.onnx."
+        ),
+    ],
+    *,
+    images: Annotated[
+        int, typer.Option("--images", metavar="N", min=1, help="Images of the validation split to look at.")
+    ] = 32,
+    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads of the work.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder of page and figures; `why` beside the file when left out."),
+    ] = None,
+    try_: Annotated[
+        bool, typer.Option("--try", help="Run the recipe with the lines that may mend it, beside the run, and compare.")
+    ] = False,
+    plugin: PluginOption = None,
+) -> None:
+    """Show where a quantized file errs, layer by layer in its own runtime, by what, and which line would mend it.
+
+    Each layer's error is split into that of its weights, its activation range and the runtime's kernel. Writes why.html
+    and why.json.
+    """
+    with failures_shown(NOTHING_KEPT):
+        from edgeopt.cli.why import show_why
+        from edgeopt.why.request import WhyRequest
+
+        request = WhyRequest(given=file, images=images, threads=threads, out=out, plugin_files=tuple(plugin or ()))
+        show_why(request, try_it=try_)
+
+
+@app.command(cls=Command)
 def compare(
     runs: Annotated[
         list[Path],

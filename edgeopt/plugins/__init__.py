@@ -56,6 +56,7 @@ from edgeopt.plugins.declarations import (
 from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.plugins.levels import Levels
 from edgeopt.plugins.predictor import Predictor, RemotePredictor, close_predictor
+from edgeopt.plugins.tap import Seen, SeenTensor, TappedFile, TapRequest
 from edgeopt.plugins.use import AsTable, Use
 from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edgeopt.progress import Bar, Progress, Silent
@@ -162,9 +163,13 @@ __all__ = [
     "Role",
     "Scheme",
     "Score",
+    "Seen",
+    "SeenTensor",
     "Share",
     "Silent",
     "Split",
+    "TapRequest",
+    "TappedFile",
     "Task",
     "TensorInfo",
     "TrackedPart",

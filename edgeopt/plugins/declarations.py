@@ -25,6 +25,7 @@ from edgeopt.plugins.browser_runtime import BrowserRuntime
 from edgeopt.plugins.contexts import ExportContext, PassContext
 from edgeopt.plugins.levels import Levels
 from edgeopt.plugins.predictor import Predictor, close_predictor
+from edgeopt.plugins.tap import TappedFile, TapRequest
 from edgeopt.types import (
     TORCH,
     DataSurvey,
@@ -272,6 +273,9 @@ class ExporterPlugin(Plugin):
     compare. `check(options, numerics)` gives what can be known to be wrong before anything runs. Where the options name
     local files, `fingerprint(options)` is as that of a pass. Where a page can open the files by itself, `browser()`
     gives what it needs for that; it raises an `ExportError` where that cannot be had.
+
+    `tap(request)` opens a file so that it shows its inner values, for `edgeopt why`; see `TapRequest` and `TappedFile`.
+    Without it nobody can say which layer of such a file errs.
     """
 
     kind: ClassVar[str] = "exporter"
@@ -291,6 +295,7 @@ class ExporterPlugin(Plugin):
     check: Callable[[Any, Numerics], Iterable[Problem]] | None = field(default=None, kw_only=True)
     fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
     browser: Callable[[], BrowserRuntime] | None = field(default=None, kw_only=True)
+    tap: Callable[[TapRequest], TappedFile] | None = field(default=None, kw_only=True)
 
     @property
     def written_format(self) -> str:

@@ -145,7 +145,7 @@ def _layers(code: Code, parameters: Collection[str]) -> list[Layer]:
             users.setdefault(call.args[operator.weight], []).append((call, operator))
     return [
         Layer(
-            name=_name_of(weight, calls[0][0].node),
+            name=layer_name(weight, calls[0][0].node),
             operator=calls[0][1],
             weight=code.constants[weight],
             is_parameter=weight.op == "get_attr" and str(weight.target) in parameters,
@@ -155,7 +155,7 @@ def _layers(code: Code, parameters: Collection[str]) -> list[Layer]:
     ]
 
 
-def _name_of(weight: Node, user: Node) -> str:
+def layer_name(weight: Node, user: Node) -> str:
     """The module's path where the weight comes from one parameter called "weight", else the parameter's or the call's
     name.
     """

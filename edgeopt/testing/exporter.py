@@ -21,6 +21,7 @@ from edgeopt.networks.capture import program_logits
 from edgeopt.options import ExporterOptions
 from edgeopt.plugins.declarations import ExporterPlugin, Numerics, Plugin, QuantizerPlugin
 from edgeopt.plugins.registry import Registry
+from edgeopt.plugins.tap import TapRequest
 from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
@@ -248,7 +249,9 @@ class ExporterContract(PluginContract):
             state = tiny_int8_program(quantizer=self.int8_quantizer)
         except RecipeError as error:
             pytest.skip(str(error))
-        self._export_and_compare(use, state, tmp_path, {"takes_int8": self.takes_int8}, self.int8_tolerance)
+        path = self._export_and_compare(use, state, tmp_path, {"takes_int8": self.takes_int8}, self.int8_tolerance)
+        if path is not None and use.plugin.tap is not None:
+            _require_shown(use, state, path)
 
     def test_takes_a_program_of_one_image(self, use: Use[ExporterPlugin], tmp_path: Path) -> None:
         """A program that was captured for one image alone; an exporter with another `fixed_batch` may refuse it."""
@@ -273,12 +276,14 @@ class ExporterContract(PluginContract):
         folder: Path,
         declared: Mapping[str, bool],
         tolerance: float | None = None,
-    ) -> None:
-        """Exports, opens and compares; where the class declares that the exporter cannot, it must refuse."""
+    ) -> Path | None:
+        """Exports, opens and compares, and returns the file; where the class declares that the exporter cannot, it must
+        refuse.
+        """
         if not all(declared.values()):
             with pytest.raises(UserError):
                 export_file(use, state, folder)
-            return
+            return None
         path, result = export_file(use, state, folder)
         size = state.preprocessing.image_size
         count = self.fixed_batch or min(2, state.batch_range[1])
@@ -287,6 +292,7 @@ class ExporterContract(PluginContract):
         with use.plugin.opened(path, 1) as predictor:
             logits = predictor.predict(feeder(result.input.holds, state.preprocessing)(noise))
         _require_close(logits, expected, expected, self.tolerance if tolerance is None else tolerance)
+        return path
 
     def test_leaves_the_program_alone(
         self, state: ModelState, before: str, exported: tuple[Path, ExportResult]
@@ -349,6 +355,21 @@ def _files(path: Path, result: ExportResult) -> list[Path]:
 def _filled(images: Pixels, count: int | None) -> Pixels:
     """The images, repeated or cut to `count` of them, where that is given."""
     return images if count is None else images[np.arange(count) % len(images)]
+
+
+def _require_shown(use: Use[ExporterPlugin], state: ModelState, path: Path) -> None:
+    """Asserts that `tap` shows most inner values of an int8 file, and that looking changes no answer."""
+    from edgeopt.why.worker import look_at  # torch
+
+    size = state.preprocessing.image_size
+    noise = np.random.default_rng(3).integers(0, 256, (_NEIGHBOURS, size, size, 3), dtype=np.uint8)
+    folder = path.parent / "tapped"
+    folder.mkdir()
+    images = ArraySplit(noise, np.zeros(_NEIGHBOURS, dtype=np.int64))
+    found = look_at(use.plugin, TapRequest(path, state, use.options, (), 1, folder), images, _NEIGHBOURS, Silent())
+    spread = found.tap_changes / (found.logits.signal / (_NEIGHBOURS * len(state.classes))) ** 0.5
+    assert spread <= _ROUNDING, f"tap() shows another file: its logits differ by {found.tap_changes:.3g}"
+    assert len(found.unseen) <= len(found.layers) / 2, f"tap() shows no value of {', '.join(found.unseen)}"
 
 
 def _require_close(logits: Logits, expected: Logits, whole: Logits, tolerance: float) -> None:

@@ -34,14 +34,15 @@ from edgeopt_executorch.rewrites.pooling import settle_pools
 from edgeopt_executorch.rewrites.tensor_names import give_plain_names
 
 with quiet():  # importing ExecuTorch alone writes several warnings
-    from executorch.exir import ExecutorchProgramManager, to_edge_transform_and_lower
+    from executorch.exir import EdgeProgramManager, ExecutorchProgramManager, to_edge_transform_and_lower
+    from executorch.exir.backend.partitioner import Partitioner
     from executorch.exir.lowered_backend_module import get_lowered_backend_modules
     from executorch.exir.pass_base import ExportedProgramPassBase, ExportedProgramPassResult
     from executorch.exir.pass_manager import ExportedProgramPassManager
     from executorch.exir.passes.constant_prop_pass import constant_prop_pass
     from executorch.exir.verification.verifier import SpecViolationError
 
-_CONVERSIONS: Mapping[str, Callable[[ExportedProgram], ExportedProgram]] = {
+CONVERSIONS: Mapping[str, Callable[[ExportedProgram], ExportedProgram]] = {
     "program": lambda program: program,
     "float16": to_float16,
     "dynamic-int8": to_dynamic_int8,
@@ -126,26 +127,16 @@ def export_executorch(
         raise ExportError(no_narrow_activations(min(each.bits for _, each in narrow)))
     with quiet():
         require_one_image(program, "ExecuTorch")
-        unfolded = _CONVERSIONS[precision](_with_batch(program, max_batch))
+        unfolded = CONVERSIONS[precision](with_batch(program, max_batch))
         partitioner = partitioner_of(backend, chip)
         before = unfolded.module(check_guards=False)
-        program = fold_constants(unfolded)
-        settle_moves(program.graph)
-        settle_pools(program.graph)
-        settle_clips(program.graph)
-        program.graph_module.recompile()
+        program = for_executorch(unfolded)
         require_same_function(
             before, program.module(check_guards=False), example_of(program), "folding constants for ExecuTorch"
         )
         constants = dict(program.constants)
         try:
-            with quick_lowering(program.graph):
-                lowered = to_edge_transform_and_lower(
-                    program,
-                    transform_passes=ExportedProgramPassManager([_FoldConstants(), OwnDequantize()]),
-                    partitioner=[partitioner],
-                    constant_methods={CARD_METHOD: card_json},
-                )
+            lowered = to_edge(program, partitioner, {CARD_METHOD: card_json})
             # Before the last step, which rewrites the nodes for the runtime.
             delegation = _delegation(lowered.exported_program())
             written = lowered.to_executorch()
@@ -162,6 +153,29 @@ def export_executorch(
         max_batch=max_batch,
         **vars(delegation),
     )
+
+
+def for_executorch(program: ExportedProgram) -> ExportedProgram:
+    """The program with its constants folded, in operators that XNNPACK takes, changed in place."""
+    program = fold_constants(program)
+    settle_moves(program.graph)
+    settle_pools(program.graph)
+    settle_clips(program.graph)
+    program.graph_module.recompile()
+    return program
+
+
+def to_edge(
+    program: ExportedProgram, partitioner: Partitioner, constant_methods: Mapping[str, str]
+) -> EdgeProgramManager:
+    """The program lowered to the edge dialect, and what the partitioner takes of it delegated."""
+    with quick_lowering(program.graph):
+        return to_edge_transform_and_lower(
+            program,
+            transform_passes=ExportedProgramPassManager([_FoldConstants(), OwnDequantize()]),
+            partitioner=[partitioner],
+            constant_methods=dict(constant_methods),
+        )
 
 
 def fold_constants(program: ExportedProgram) -> ExportedProgram:
@@ -185,7 +199,7 @@ class _FoldConstants(ExportedProgramPassBase):  # type: ignore[misc]  # ExecuTor
         return ExportedProgramPassResult(constant_prop_pass(exported_program), True)
 
 
-def _with_batch(program: ExportedProgram, max_batch: int) -> ExportedProgram:
+def with_batch(program: ExportedProgram, max_batch: int) -> ExportedProgram:
     """Capture the program again for a batch of exactly 1, or of 1 up to `max_batch`."""
     if max_batch < 1:
         raise ValueError(f"max_batch is {max_batch}, the smallest is 1")

@@ -19,6 +19,8 @@ from edgeopt.plugins import (
     Problem,
     QuantizerPlugin,
     Scheme,
+    TappedFile,
+    TapRequest,
     hookimpl,
 )
 from edgeopt_executorch.options import (
@@ -90,6 +92,13 @@ def open_file(path: Path, threads: int) -> Predictor:
         return ExecuTorchPredictor(path, threads=threads)
 
 
+def tap(request: TapRequest) -> TappedFile:
+    """Opens a file so that it shows its inner values; see `edgeopt_executorch.tap`."""
+    from edgeopt_executorch.tap import TappedExecuTorch  # executorch is heavy
+
+    return TappedExecuTorch(request)
+
+
 @hookimpl
 def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
     """The quantizers of this package."""
@@ -122,6 +131,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         ExecuTorchOptions,
         export=export,
         open=open_file,
+        tap=tap,
         baseline=float_options,
         check=check,
         runtime="executorch",

@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeopt.export.predictor import damaged_explained
-from edgeopt.plugins import ExportContext, ExporterPlugin, ExportResult, ModelState, Predictor, hookimpl
+from edgeopt.plugins import (
+    ExportContext,
+    ExporterPlugin,
+    ExportResult,
+    ModelState,
+    Predictor,
+    TappedFile,
+    TapRequest,
+    hookimpl,
+)
 from edgeopt_onnx.auto.chosen import choose
 from edgeopt_onnx.options import OnnxOptions, check, float_options
 
@@ -33,6 +42,13 @@ def fingerprint(options: OnnxOptions) -> str:
     return choose(options.costs, options.target).fingerprint
 
 
+def tap(request: TapRequest) -> TappedFile:
+    """Opens a file so that it shows its inner values; see `edgeopt_onnx.tap`."""
+    from edgeopt_onnx.tap import TappedOnnx  # onnx and onnxruntime are heavy
+
+    return TappedOnnx(request)
+
+
 @hookimpl
 def edgeopt_exporters() -> Iterator[ExporterPlugin]:
     """The exporters of this package."""
@@ -42,6 +58,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         OnnxOptions,
         export=export,
         open=open_file,
+        tap=tap,
         runtime="onnxruntime",
         suffix=".onnx",
         format="onnx",

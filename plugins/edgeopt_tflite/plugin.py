@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeopt.export.predictor import damaged_explained
-from edgeopt.plugins import ExportContext, ExporterPlugin, ExportResult, ModelState, Predictor, hookimpl
+from edgeopt.plugins import (
+    ExportContext,
+    ExporterPlugin,
+    ExportResult,
+    ModelState,
+    Predictor,
+    TappedFile,
+    TapRequest,
+    hookimpl,
+)
 from edgeopt_tflite.options import TfliteOptions, baseline, check
 
 
@@ -25,6 +34,13 @@ def open_file(path: Path, threads: int) -> Predictor:
         return TflitePredictor(path, threads=threads)
 
 
+def tap(request: TapRequest) -> TappedFile:
+    """Opens a file so that it shows its inner values; see `edgeopt_tflite.tap`."""
+    from edgeopt_tflite.tap import TappedTflite  # ai_edge_litert is heavy
+
+    return TappedTflite(request)
+
+
 @hookimpl
 def edgeopt_exporters() -> Iterator[ExporterPlugin]:
     """The exporters of this package."""
@@ -34,6 +50,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         TfliteOptions,
         export=export,
         open=open_file,
+        tap=tap,
         runtime="litert",
         suffix=".tflite",
         runtime_modules=("edgeopt_tflite.predictor",),

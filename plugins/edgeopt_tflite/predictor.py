@@ -27,6 +27,9 @@ class TflitePredictor(FilePredictor):
     transposed and quantized as these want it; a file that takes pixels gets them as they are.
     """
 
+    shows_inner_values = False
+    """Whether a file may have further outputs behind its logits."""
+
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         """Open a file.
 
@@ -46,9 +49,9 @@ class TflitePredictor(FilePredictor):
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"LiteRT cannot open {path}: {error}") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
+        if len(inputs) != 1 or (len(outputs) != 1 and not self.shows_inner_values):
             raise ValueError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, not one of each")
-        (given,), (returned,) = inputs, outputs
+        given, returned = inputs[0], outputs[0]
         self._given, self._returned = given["index"], returned["index"]
         channels_last = given["shape"][-1] == _CHANNELS
         self.file_input = pixels_or_values(_tensor_info(given, "NHWC" if channels_last else "NCHW"))
