@@ -13,6 +13,7 @@ from edgeopt.cli.application import (
 )
 from edgeopt.cli.failures import NOTHING_KEPT, failures_shown
 from edgeopt.cli.help import Command
+from edgeopt.errors import UserError
 
 RunsArgument = Annotated[
     list[Path],
@@ -100,6 +101,12 @@ def serve(
         float, typer.Option("--wait", metavar="SECONDS", help="How long a request waits for its turn at a file.")
     ] = 10,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    static: Annotated[
+        bool, typer.Option("--static", help="Write a folder instead, whose files run in the browser itself.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The folder that --static writes; site/ by default.")
+    ] = None,
     plugin: PluginOption = None,
 ) -> None:
     """Serve the files of finished runs: a page on which all of them answer for an image, and a JSON API.
@@ -107,8 +114,19 @@ def serve(
     Only this machine is let in unless --host says otherwise. No image is kept. Ctrl-C ends it.
     """
     with failures_shown():
-        from edgeopt.cli.serve import serve_runs
+        from edgeopt.cli.serve import serve_runs, write_static
 
+        if out is not None and not static:
+            raise UserError("--out is the folder that --static writes", hint="add --static, or leave --out out")
+        if static:
+            write_static(
+                runs,
+                out or Path("site"),
+                megabytes=max_megabytes,
+                megapixels=max_megapixels,
+                plugin_files=plugin or (),
+            )
+            return
         serve_runs(
             runs,
             host=host,

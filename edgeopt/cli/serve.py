@@ -63,6 +63,31 @@ def serve_runs(
     serve(catalogue, registry, ServerSettings(host, port, threads, limits), tell, at_address)
 
 
+def write_static(
+    runs: Sequence[Path], target: Path, *, megabytes: float, megapixels: float, plugin_files: Sequence[Path]
+) -> None:
+    """Writes a folder whose page answers by itself, in the browser.
+
+    Raises `UserError` for options out of range and as `edgeopt.serving.static.write_site` does.
+    """
+    from edgeopt.report.finished_files import find_files  # opens reports: not for --help
+    from edgeopt.serving.limits import Limits
+    from edgeopt.serving.static import write_site
+
+    _check(0, 1, megabytes, megapixels, 1)
+    registry = load_registry(plugin_files)
+    catalogue = find_files(runs, registry)
+    limits = Limits(image_bytes=round(megabytes * 1e6), pixels=round(megapixels * 1e6))
+    site = write_site(catalogue, registry, target, limits)
+    messages, results = stderr(), stdout()
+    for sentence in (*catalogue.left_out, *site.left_out):
+        messages.print(Text(sentence, style="yellow"), soft_wrap=True)
+    count = len(site.files)
+    text = f"{count} {'file' if count == 1 else 'files'} with a page in {target}, {site.size_bytes / 1e6:.0f} MB"
+    results.print(Text(text, style="bold"), soft_wrap=True)
+    results.print(Text(f"any static host serves it; to look at it: python -m http.server -d {target}"), soft_wrap=True)
+
+
 def _check(port: int, threads: int, megabytes: float, megapixels: float, wait_s: float) -> None:
     problems = []
     if not 0 <= port <= 65535:

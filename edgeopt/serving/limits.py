@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """The formats that are decoded, as Pillow names them."""
+BROWSER_FORMATS = tuple(name for name in FORMATS if name != "TIFF")
+"""Those of them that browsers decode by themselves."""
 
 
 @dataclass(frozen=True)

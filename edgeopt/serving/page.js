@@ -1,5 +1,11 @@
 "use strict";
-(() => {
+/**
+ * The page. `backend` answers: `files()` and `samples()` list what there is, `predict(file, image)` asks a file about
+ * {blob, prepared}, and `gone` and `silent` say what it means that
+ * none of them answers, or one file does not. `opensAgain` says whether a
+ * file that does not open is tried again.
+ */
+const startPage = (backend) => {
   const element = (id) => document.getElementById(id);
   const mostBytes = Number(document.body.dataset.mostBytes);
   const formats = { ms: new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) };
@@ -19,7 +25,6 @@
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
   const size = (bytes) =>
     bytes >= 1e6 ? `${(bytes / 1e6).toFixed(2)} MB` : bytes >= 1e3 ? `${(bytes / 1e3).toFixed(1)} kB` : `${bytes} B`;
-  const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
   const shown = () => files.filter((file) => !hidden.has(file.precision));
   const say = (...parts) => element("summary").replaceChildren(...parts);
 
@@ -27,15 +32,15 @@
 
   const load = async () => {
     try {
-      const answered = await fetch("v1/files");
-      files = await answered.json();
+      files = await backend.files();
     } catch {
-      say("The server does not answer. Is it still running?");
+      say(backend.gone);
       return;
     }
     filter();
     draw();
-    if (files.some((file) => file.state !== "ready")) setTimeout(load, 1000);
+    const waits = ({ state }) => state === "opening" || (state === "failed" && backend.opensAgain);
+    if (files.some(waits)) setTimeout(load, 1000);
   };
 
   const filter = () => {
@@ -153,21 +158,6 @@
 
   // ---- asking ----------------------------------------------------------------------------------------------------
 
-  const predict = async (file) => {
-    const query = new URLSearchParams({ file: file.name });
-    if (given.run !== null && given.run === file.run) query.set("prepared", "true");
-    for (let attempt = 0; ; attempt += 1) {
-      const response = await fetch(`v1/predict?${query}`, { method: "POST", body: given.blob });
-      const wait = Number(response.headers.get("retry-after") ?? 0);
-      if (response.status === 503 && attempt < 2 && wait > 0 && wait <= 3) {
-        await pause(wait);
-        continue;
-      }
-      const answer = await response.json();
-      return response.ok ? answer : { error: answer.hint ? `${answer.error}; ${answer.hint}` : answer.error };
-    }
-  };
-
   const ask = async () => {
     const mine = (round += 1);
     const left = shown().filter((file) => !answers.get(file.name));
@@ -177,9 +167,9 @@
     for (const file of left) {
       let answer;
       try {
-        answer = await predict(file);
+        answer = await backend.predict(file, { blob: given.blob, prepared: given.run !== null && given.run === file.run });
       } catch {
-        answer = { error: "the server did not answer" };
+        answer = { error: backend.silent };
       }
       if (mine !== round) return;
       answers.set(file.name, answer);
@@ -247,9 +237,9 @@
   const samples = async () => {
     let kept = [];
     try {
-      kept = await (await fetch("v1/samples")).json();
+      kept = await backend.samples();
     } catch {
-      return; // `load` says that the server does not answer
+      return; // `load` says so
     }
     document.querySelector(".ask").classList.toggle("alone", !kept.length);
     element("samples-part").hidden = !kept.length;
@@ -321,4 +311,4 @@
 
   load();
   samples();
-})();
+};

@@ -41,13 +41,16 @@ def make_run(
     *,
     precision: Mapping[str, str] | None = None,
     size: int = SIDE,
+    opened_by: str = "onnx",
     **row: object,
 ) -> Path:
-    """A run whose exports hold `files`: words for the exporter of colours, or the bytes of an ONNX file."""
+    """A run whose exports hold `files`: words for the exporter of colours, or the bytes of an ONNX file, which the
+    exporter `opened_by` opens.
+    """
     preprocessing = Preprocessing(size, size, size, mean=(0, 0, 0), std=(1, 1, 1))
     rows, exports = [], []
     for export, content in files.items():
-        use, suffix = ("colours", ".txt") if isinstance(content, str) else ("onnx", ".onnx")
+        use, suffix = ("colours", ".txt") if isinstance(content, str) else (opened_by, ".onnx")
         path = folder / export / "optimized" / f"model{suffix}"
         path.parent.mkdir(parents=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,0 +1,120 @@
+// The page of `edgeopt serve --static`: the files answer in the browser itself.
+import { selfTest } from "./self_test.js";
+import { decoded, normalized, pixels } from "./preprocessing.js";
+
+const MOST_GUESSES = 5;
+const MOST_THREADS = 4;
+const mostPixels = Number(document.body.dataset.mostPixels);
+const threads = crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency) : 1;
+const site = await (await fetch("site.json")).json();
+const open = new Map(); // by file name: what `runtime.open` gave, with its card
+
+/** Bytes of RGB as the file takes them, and their shape. */
+const fed = (bytes, { input, preprocessing }) => {
+  const side = preprocessing.image_size;
+  if (input.holds === "pixels") return [bytes, [1, side, side, 3]];
+  const planes = normalized(bytes, preprocessing);
+  if (input.shape[3] !== 3 || input.shape[1] === 3) return [planes, [1, 3, side, side]];
+  const last = new Float32Array(planes.length); // channels last, as some files of LiteRT take them
+  for (let index = 0; index < side * side; index += 1)
+    for (let channel = 0; channel < 3; channel += 1) last[index * 3 + channel] = planes[channel * side * side + index];
+  return [last, [1, side, side, 3]];
+};
+
+const softmax = (logits) => {
+  const most = logits.reduce((one, other) => Math.max(one, other));
+  const shares = Array.from(logits, (logit) => Math.exp(logit - most));
+  const sum = shares.reduce((one, other) => one + other);
+  return shares.map((share) => share / sum);
+};
+
+/** An image that is resized and cut already, as bytes of RGB. */
+const asCut = (image, side) => {
+  if (image.width !== side || image.height !== side)
+    throw new Error(`a prepared image for this file has ${side} × ${side} pixels, not ${image.width} × ${image.height}`);
+  return Uint8Array.from({ length: side * side * 3 }, (_, index) => image.data[Math.floor(index / 3) * 4 + (index % 3)]);
+};
+
+const timed = async (call) => {
+  const start = performance.now();
+  const result = await call();
+  return [result, performance.now() - start];
+};
+
+const predict = async (file, { blob, prepared }) => {
+  const opened = open.get(file.name);
+  if (!opened) return { error: file.reason ?? "it is being opened" };
+  const { card, model } = opened;
+  const start = performance.now();
+  let image, bytes, decode_ms, preprocessing_ms;
+  try {
+    [image, decode_ms] = await timed(() => decoded(blob, card.preprocessing));
+  } catch {
+    return { error: "this browser reads no image in it" };
+  }
+  if (image.width * image.height > mostPixels)
+    return { error: `it has ${image.width} × ${image.height} pixels, and at most ${mostPixels / 1e6} million are taken` };
+  let input, shape;
+  try {
+    [[input, shape], preprocessing_ms] = await timed(async () => {
+      bytes = prepared ? asCut(image, card.preprocessing.image_size) : pixels(image, card.preprocessing);
+      return fed(bytes, card);
+    });
+  } catch (error) {
+    return { error: error.message };
+  }
+  const [logits, file_ms] = await timed(() => model.run(input, shape));
+  const shares = softmax(logits);
+  if (!shares.every(Number.isFinite)) return { error: "the file failed: it answers with numbers that are not finite" };
+  const likeliest = shares.map((confidence, index) => ({ label: card.classes[index], confidence }));
+  const top = likeliest.sort((one, other) => other.confidence - one.confidence).slice(0, MOST_GUESSES);
+  const total_ms = performance.now() - start;
+  return { file: file.name, ...top[0], top, decode_ms, preprocessing_ms, file_ms, queue_ms: 0, total_ms, size_bytes: file.size_bytes };
+};
+
+// ---- opening: one runtime after the other, and one file after the other, each tested with the images of its card ---------
+
+const started = new Map();
+const runtimeOf = (module) => {
+  if (!started.has(module))
+    started.set(module, import(`./${module}`).then(async (runtime) => (await runtime.start(threads), runtime)));
+  return started.get(module);
+};
+
+const openFile = async (file) => {
+  const [card, content] = await Promise.all([
+    fetch(`${file.folder}/card.json`).then((response) => response.json()),
+    fetch(`${file.folder}/${file.file}`).then((response) => (response.ok ? response.arrayBuffer() : Promise.reject(Error("it is not there")))),
+  ]);
+  const runtime = await runtimeOf(file.module);
+  const model = await runtime.open(content);
+  const wrong = await selfTest(card, (bytes) => model.run(...fed(bytes, card)));
+  if (wrong) throw new Error(wrong);
+  await model.run(...fed(new Uint8Array(card.preprocessing.image_size ** 2 * 3), card)); // the first call is a slow one
+  open.set(file.name, { card, model });
+};
+
+for (const file of site.files) file.state = "opening";
+const opening = (async () => {
+  for (const file of site.files)
+    try {
+      await openFile(file);
+      file.state = "ready";
+    } catch (error) {
+      Object.assign(file, { state: "failed", reason: error.message ?? String(error) });
+    }
+})();
+
+startPage({
+  files: async () => site.files,
+  samples: async () => site.samples,
+  predict: async (file, image) => {
+    await opening;
+    return predict(file, image);
+  },
+  opensAgain: false,
+  gone: "The files of this page cannot be had.",
+  silent: "the file did not answer",
+});
+document.getElementById("threads").textContent =
+  threads > 1 ? `${threads} threads` : "1 thread, because this page is not isolated by its server's headers";
