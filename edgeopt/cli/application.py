@@ -30,6 +30,10 @@ plugins_app = typer.Typer(
 new_app = typer.Typer(
     help="Write the start of something new.", cls=GroupedCommands, rich_markup_mode=None, no_args_is_help=True
 )
+app_app = typer.Typer(
+    help="Write an app around a file.", cls=GroupedCommands, rich_markup_mode=None, no_args_is_help=True
+)
+app.add_typer(app_app, name="app")
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(new_app, name="new")
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from edgeopt.cli.application import app
+from edgeopt.cli import complete
+from edgeopt.cli.application import app, app_app
 from edgeopt.cli.failures import failures_shown
 from edgeopt.cli.help import Command
 
@@ -32,3 +33,35 @@ def card(
         from edgeopt.cli.card import show_card
 
         show_card(file, lang)
+
+
+@app_app.command("android", cls=Command)
+def app_android(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="Folder of a finished run, or a model file of it.",
+            autocompletion=complete.runs,
+        ),
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the project; it must not be there.")],
+    id_: Annotated[
+        str | None,
+        typer.Option(
+            "--id",
+            metavar="ID",
+            help="The app's id, as in org.example.flowers; com.example.NAME when left out.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write a Gradle project around a .tflite or .pte file: the camera, the newest frame, the file's answer.
+
+    All numbers come from the file's card, which the app reads at its start; it checks itself by the card's images.
+    """
+    with failures_shown():
+        from edgeopt.cli.app_android import write_android_app
+
+        write_android_app(run, out, id_)

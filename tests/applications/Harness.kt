@@ -1,5 +1,7 @@
 // Runs the plain Kotlin module of an Android app on a desktop: jobs on standard input, a line each.
 import edgeopt.core.Card
+import edgeopt.core.Json
+import edgeopt.core.JsonText
 import edgeopt.core.ModelInput
 import edgeopt.core.ModelOutput
 import edgeopt.core.Preprocessor
@@ -12,6 +14,10 @@ import java.nio.ByteOrder
 fun main() {
     while (true) {
         val job = (readlnOrNull() ?: return).split("\t")
+        if (job[0] == "json") {
+            println(JsonText.of(Json.parse(File(job[1]).readText())))
+            continue
+        }
         val card = try {
             Card.parse(File(job[1]).readText())
         } catch (error: Exception) {

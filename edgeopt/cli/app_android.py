@@ -1,0 +1,27 @@
+"""`edgeopt app android`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeopt.applications.android import find_file, write_app
+from edgeopt.cli.consoles import stderr, stdout
+
+
+def write_android_app(given: Path, out: Path, application_id: str | None) -> None:
+    """Writes the project of an app and says what to do next.
+
+    Raises `UserError` and `StorageError` as `find_file` and `write_app` do.
+    """
+    file = find_file(given)
+    folder = write_app(file, out, application_id)
+    if file.card.self_test is None:
+        note = "the card has no self-test, as an older edgeopt wrote it: the app cannot check itself"
+        stderr().print(note, style="yellow", markup=False, soft_wrap=True)
+    console = stdout()
+    for line in (
+        f"wrote {folder}, around {file.path} ({file.runtime.name} {file.version})",
+        "next, with Android Studio or Gradle and an Android SDK:",
+        f"    cd {folder} && gradle wrapper && ./gradlew installBench",
+    ):
+        console.print(line, markup=False, soft_wrap=True)

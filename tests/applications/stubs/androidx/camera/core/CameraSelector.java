@@ -1,0 +1,3 @@
+package androidx.camera.core;
+
+public final class CameraSelector { public static final CameraSelector DEFAULT_BACK_CAMERA = null; }

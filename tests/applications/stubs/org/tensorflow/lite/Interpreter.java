@@ -1,0 +1,11 @@
+package org.tensorflow.lite;
+
+public final class Interpreter implements AutoCloseable {
+    public Interpreter(java.io.File file, Options options) { }
+    public void run(Object input, Object output) { }
+    public void close() { }
+    public static class Options {
+        public Options() { }
+        public Options setNumThreads(int threads) { return this; }
+    }
+}
