@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from edgeopt.arrays import Pixels
 
 
+INSIDE = "program."
+"""Before the names of a program's layers, where one that takes pixels is around it."""
+
+
 def take_pixels(state: ModelState, seed: int = 0) -> ModelState:
     """The state with a program that takes uint8 (batch, image_size, image_size, 3), RGB, so that no app can normalize
     otherwise. `seed` draws the images that it is checked with.

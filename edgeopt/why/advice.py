@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeopt.arrays import Json
+from edgeopt.report.figures import percent
 from edgeopt.why.table import Advice, LayerNoise, Part, Why
 
 _MOST = 3
@@ -14,8 +15,8 @@ _SHARE = 0.05
 """Of what all layers do to the logits: what does less is not worth a line."""
 _GOOD_DB = 40.0
 """Logits that are so far above their noise are what eight bits give at best."""
-_CLIPPED = 0.005
-"""Share of values beyond the range from which on the range is too narrow, and not only a few values are."""
+_CLIPPING = 0.5
+"""Share of a range's error that values beyond it make, from which on the range is too narrow."""
 _IDLE = 0.25
 """Share of its range that values use at least, if the range fits them."""
 _UNEVEN = 0.1
@@ -138,9 +139,9 @@ def _for_activation(layer: LayerNoise, quantizing: _Quantizing) -> Advice:
     if bits < _EIGHT and readers:
         reason = f"its result is rounded to {bits} bits, as the layers that read it are given {bits}"
         return quantizing.bits(layer.name, reason, readers, _EIGHT)
-    if layer.clipped >= _CLIPPED:
+    if layer.clipping >= _CLIPPING:
         reason = (
-            f"{100 * layer.clipped:.1f} % of its values are beyond the range that calibration saw: calibrate with more "
+            f"{percent(layer.clipped)} of its values are beyond the range that calibration saw: calibrate with more "
             "images"
         )
         return _calibration(layer.name, reason, quantizing)

@@ -54,6 +54,7 @@ class _Sums:
     kernel: Noise = field(default_factory=Noise)
     at_output: Noise = field(default_factory=Noise)
     clipped: float = 0.0
+    of_clipped: float = 0.0
     values: int = 0
     low: float = float("inf")
     high: float = float("-inf")
@@ -140,7 +141,9 @@ class _Work:
             sums.peaks = peaks if sums.peaks is None else torch.maximum(sums.peaks, peaks)
         if (limits := point.range) is not None:
             slack = (limits[1] - limits[0]) * 1e-3  # a value that is rounded to the last integer is not cut off
-            sums.clipped += float(((y < limits[0] - slack) | (y > limits[1] + slack)).sum())
+            beyond = (y < limits[0] - slack) | (y > limits[1] + slack)
+            sums.clipped += float(beyond.sum())
+            sums.of_clipped += float(of_range[beyond].double().square().sum())
         return of_weights + of_range
 
     def _kernels(self, batch: Tensor, seen: Seen, plain: Values) -> list[tuple[Point, Tensor]]:
@@ -246,6 +249,7 @@ class _Work:
             kernel=sums.kernel if is_seen else None,
             at_output=sums.at_output,
             clipped=sums.clipped / sums.values if sums.values else 0.0,
+            clipping=sums.of_clipped / sums.activation.noise if sums.activation.noise else 0.0,
             range=point.range,
             seen=(sums.low, sums.high),
             per_channel=point.per_channel,

@@ -100,10 +100,13 @@ class RoundedProgram:
         return tuple(found)
 
 
-def rounded_program(program: ExportedProgram) -> RoundedProgram:
-    """A quantized program by its points. Raises `ExportError` for a program of several inputs or outputs."""
+def rounded_program(program: ExportedProgram, prefix: str = "") -> RoundedProgram:
+    """A quantized program by its points, whose names are without `prefix`.
+
+    Raises `ExportError` for a program of several inputs or outputs.
+    """
     code = calls_of(program)
-    return RoundedProgram(code, tuple(_points(code)), _without_rounding(code))
+    return RoundedProgram(code, tuple(_points(code, prefix)), _without_rounding(code))
 
 
 def is_rounding(call: Call) -> bool:
@@ -117,7 +120,7 @@ def limits(quantize: Call) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def _points(code: Code) -> Iterator[Point]:
+def _points(code: Code, prefix: str) -> Iterator[Point]:
     readers = _readers(code)
     producers = {call.node: call for call in code.calls}
     taken: set[Node] = set()
@@ -133,7 +136,7 @@ def _points(code: Code) -> Iterator[Point]:
         quantize, dequantize = _rounding_of(end, readers)
         weight = call.args[operator.weight]
         bits, per_channel = _weight_bits(weight)
-        name = layer_name(weight, call.node)
+        name = layer_name(weight, call.node).removeprefix(prefix)
         found[end] = Point(
             name=name,
             kind=operator.kind.value,

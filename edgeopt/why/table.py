@@ -48,7 +48,7 @@ class LayerNoise:
     - `total`: the file's own value there, minus y: what has come together up to here.
     - `weights`: the layer with the weights and bias as they are rounded, given the float program's input, minus y.
     - `activation`: y rounded as the result of the layer is, minus y. Values beyond the range are cut off: they are
-      `clipped` of all. A layer whose result is not rounded has none.
+      `clipped` of all, and make `clipping` of this error, shares from 0 to 1. A result that is not rounded has none.
     - `kernel`: the file's value minus what the quantized program computes there *from the file's own values* of the
       layers before: what this kernel of the runtime does otherwise, alone. None where the file does not show the value.
     - `at_output`: the logits of the float program when the sum of these three errors is added to y, minus its logits.
@@ -69,6 +69,7 @@ class LayerNoise:
     kernel: Noise | None
     at_output: Noise
     clipped: float
+    clipping: float
     range: tuple[float, float] | None
     seen: tuple[float, float]
     per_channel: bool | None = None

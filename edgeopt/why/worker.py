@@ -90,17 +90,18 @@ def look_at(plugin: ExporterPlugin, request: TapRequest, split: Split, images: i
     `request` says which file of which program; the nodes are filled in here. Raises `NothingChangedError` where nothing
     of the program is rounded.
     """
-    from edgeopt.measure.answers import feeder  # torch, from here on
+    from edgeopt.export.pixels_input import INSIDE  # torch, from here on
+    from edgeopt.measure.answers import feeder
     from edgeopt.networks.capture import quick_tracing
     from edgeopt.why.engine import measure
     from edgeopt.why.points import rounded_program
 
     state = request.state
-    program = rounded_program(state.program)
+    takes_pixels = state.input_kind is InputKind.UINT8_NHWC
+    program = rounded_program(state.program, INSIDE if takes_pixels else "")
     if not any(point.quantize or point.weight_bits not in (None, FLOAT_BITS) for point in program.points):
         raise NothingChangedError(f"no layer of the program behind {request.path} is rounded")
     assert plugin.tap is not None  # whoever made the subject has looked
-    takes_pixels = state.input_kind is InputKind.UINT8_NHWC
     feed = feeder("pixels" if takes_pixels else "values", state.preprocessing)
     count = min(images, len(split))
     nodes = tuple(point.shown.name for point in program.points)

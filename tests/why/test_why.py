@@ -2,79 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.export import Dim, ExportedProgram, export
-from torch.fx import GraphModule
+from conftest import TINY_PLUGIN
+from typer.testing import CliRunner
+from why.made import Net, exported, finished_run, looked, program_of, quantized, state_of
 
-from edgeopt.errors import NothingChangedError
-from edgeopt.export.make import make_artifact
-from edgeopt.plugins import ExporterPlugin, Form, ModelState, Role, TapRequest, Use
+from edgeopt.cli import app
+from edgeopt.errors import NothingChangedError, UserError
+from edgeopt.plugins import ExporterPlugin, ModelState, Use
 from edgeopt.plugins.registry import Registry
-from edgeopt.preprocessing import Preprocessing
-from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
-from edgeopt.tasks import TASKS
-from edgeopt.testing.values import ArraySplit
+from edgeopt.why.subject import find_subject
 from edgeopt.why.table import Part
-from edgeopt.why.worker import Looked, look_at
 
-SIZE, CLASSES = 16, 5
 RUNTIMES = ("onnx", "tflite", "executorch")
-
-
-class Net(nn.Module):
-    """Three blocks, the middle one in a residual, and a head. Whatever enters `second`, its first channel is zero."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.third = (
-            nn.Conv2d(3, 12, 3, 2, 1),
-            nn.Conv2d(12, 12, 3, 1, 1),
-            nn.Conv2d(12, 16, 3, 2, 1),
-        )
-        self.head = nn.Linear(16, CLASSES)
-        with torch.no_grad():
-            self.first.weight[0] = 0
-            self.first.bias[0] = -1.0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(self.first(x))
-        x = x + torch.relu(self.second(x))
-        x = torch.relu(self.third(x))
-        return self.head(x.mean((2, 3)))
-
-
-def program_of(net: nn.Module) -> ExportedProgram:
-    return export(net.eval(), (torch.randn(2, 3, SIZE, SIZE),), dynamic_shapes=({0: Dim("batch")},))
-
-
-def quantized(net: nn.Module) -> GraphModule:
-    from edgeopt_executorch.quantizer import build_xnnpack
-    from edgeopt_torchao.quantize.convert import convert
-    from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq
-
-    prepared = prepare_ptq(program_of(net), build_xnnpack(per_channel=True, qat=False), lambda _model: None)
-    calibrate(prepared, iter([torch.from_numpy(preprocessing().normalize(drawn(64).images))]))
-    return convert(prepared)
-
-
-def preprocessing() -> Preprocessing:
-    return Preprocessing(SIZE, resize=SIZE, crop=SIZE)
-
-
-def drawn(count: int, seed: int = 3) -> ArraySplit:
-    noise = np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
-    return ArraySplit(noise, np.zeros(count, dtype=np.int64))
-
-
-def state_of(program: ExportedProgram, precision: str = "int8") -> ModelState:
-    names = tuple(map(str, range(CLASSES)))
-    return ModelState(program, Form.PROGRAM, TASKS["classification"], names, preprocessing(), precision)
 
 
 @pytest.fixture(scope="module")
@@ -104,21 +50,6 @@ def narrow_range() -> ModelState:
         node.args = (node.args[0], node.args[1] / 8, *node.args[2:])
     model.recompile()
     return state_of(program_of(model))
-
-
-def exported(state: ModelState, runtime: str, registry: Registry, folder: Path) -> tuple[Use[ExporterPlugin], Path]:
-    use = resolve(ExporterPlugin, runtime, {}, registry)
-    made = make_artifact(
-        use, state, folder, role=Role.OPTIMIZED, recipe={}, calibration=drawn(8), progress=Silent(), seed=0
-    )
-    return use, made.path
-
-
-def looked(use: Use[ExporterPlugin], path: Path, state: ModelState, images: int = 12) -> Looked:
-    folder = path.parent / "tapped"
-    folder.mkdir(exist_ok=True)
-    request = TapRequest(path, state, use.options, (), 1, folder)
-    return look_at(use.plugin, request, drawn(images, seed=5), images, Silent())
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -154,13 +85,22 @@ def test_the_broken_layer_is_worst_and_the_right_part_to_blame(
     assert by_name["first"].readers == ("second",)
 
 
-def test_a_kernel_that_computes_something_else_is_blamed(sound: ModelState, registry: Registry, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def sound_file(
+    sound: ModelState, registry: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Use[ExporterPlugin], Path]:
+    return exported(sound, "onnx", registry, tmp_path_factory.mktemp("sound"))
+
+
+def test_a_kernel_that_computes_something_else_is_blamed(
+    sound: ModelState, sound_file: tuple[Use[ExporterPlugin], Path], tmp_path: Path
+) -> None:
     """The file's weights of two channels have another sign, which its program knows nothing of: as if by its kernel."""
     import onnx
     from onnx import numpy_helper
 
-    use, path = exported(sound, "onnx", registry, tmp_path)
-    model = onnx.load(path)
+    use, path = sound_file[0], tmp_path / "model.onnx"
+    model = onnx.load(sound_file[1])
     (weight,) = (each for each in model.graph.initializer if each.name.startswith("third") and len(each.dims) == 4)
     values = numpy_helper.to_array(weight).copy()
     values[3:5] *= -1
@@ -173,9 +113,11 @@ def test_a_kernel_that_computes_something_else_is_blamed(sound: ModelState, regi
     assert all(layer.blame is not Part.KERNEL for layer in found.layers if layer is not worst), "only there"
 
 
-def test_parts_add_up_to_the_error_of_a_single_layer(sound: ModelState, registry: Registry, tmp_path: Path) -> None:
+def test_parts_add_up_to_the_error_of_a_single_layer(
+    sound: ModelState, sound_file: tuple[Use[ExporterPlugin], Path]
+) -> None:
     """The input's own error is all that there is at the input, and is that of its rounding."""
-    found = looked(*exported(sound, "onnx", registry, tmp_path), sound)
+    found = looked(*sound_file, sound)
     entering = found.layers[0]
     assert entering.total is not None
     assert entering.total.noise == pytest.approx(entering.activation.noise, rel=1e-6)
@@ -186,6 +128,65 @@ def test_parts_add_up_to_the_error_of_a_single_layer(sound: ModelState, registry
 
 def test_a_float_program_is_refused(registry: Registry, tmp_path: Path) -> None:
     state = state_of(program_of(Net()), "float32")
-    use, path = exported(state, "onnx", registry, tmp_path)
+    use = resolve(ExporterPlugin, "onnx", {}, registry)
     with pytest.raises(NothingChangedError, match=r"no layer of the program behind .* is rounded"):
-        looked(use, path, state)
+        looked(use, tmp_path / "model.onnx", state)
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(huge_weight: ModelState, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished_run(tmp_path_factory.mktemp("runs"), huge_weight, registry)
+
+
+def test_the_command_names_the_layer_and_a_line(run: Path) -> None:
+    file = run / "onnx" / "optimized" / "model.onnx"
+    result = CliRunner().invoke(app, ["why", str(file), "--images", "8", "--plugin", str(TINY_PLUGIN)])
+    assert result.exit_code == 0, result.output
+    assert "Worst is second" in result.stdout
+    assert 'layer_bits = { "second" = "float" }' in result.stdout
+    written = json.loads((file.parent / "why" / "why.json").read_text())
+    assert (written["images"], written["precision"], written["tap_changes"]) == (8, "int8", 0.0)
+    second = next(layer for layer in written["layers"] if layer["name"] == "second")
+    assert second["blame"] == "weights"
+    assert second["share_at_output"] > 0.5
+    assert second["weights"]["sqnr_db"] < 20
+    page = (file.parent / "why" / "why.html").read_text()
+    assert page.count("<svg") == 2
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert page.index("first") < page.rindex('scope="row">second') < page.rindex('scope="row">third')
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("", "is a folder, and one file is looked at", "onnx/optimized/model.onnx"),
+        ("onnx/optimized/model.tflite", "there is no such file", "RUN/EXPORT/optimized"),
+        ("onnx/optimized/card.json", "is no file of the run", "onnx/optimized/model.onnx"),
+        ("onnx/baseline/model.onnx", "is float32: nothing in it is rounded", "onnx/optimized/model.onnx"),
+        ("half/optimized/model.onnx", "its exporter made float16 of a float program", "no pass has rounded it"),
+        ("npz/optimized/model.npz", "exporter 'npz' shows no inner values", "onnx/optimized/model.onnx"),
+    ],
+)
+def test_what_cannot_be_looked_at_says_what_to_do(
+    run: Path, registry: Registry, name: str, message: str, hint: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        find_subject(run / name, registry)
+    (problem,) = caught.value.problems
+    assert message in problem.message
+    assert hint in (problem.hint or "")
+
+
+def test_a_file_whose_run_kept_nothing_is_refused(run: Path, registry: Registry, tmp_path: Path) -> None:
+    """The store is gone, and then the run's report too."""
+    moved = tmp_path / "made"
+    shutil.copytree(run, moved)
+    with pytest.raises(UserError, match="has gone from") as caught:
+        find_subject(moved / "onnx" / "optimized" / "model.onnx", registry)
+    assert "run the recipe again" in str(caught.value.problems[0].hint)
+    (moved / "report.json").unlink()
+    with pytest.raises(UserError, match=r"there is no report.json"):
+        find_subject(moved / "onnx" / "optimized" / "model.onnx", registry)
