@@ -39,6 +39,13 @@ def kotlin_home() -> Path | None:
     return found[0] if found and shutil.which("java") else None
 
 
+def libraries(*names: str) -> list[Path]:
+    """Libraries that come with the compiler."""
+    home = kotlin_home()
+    assert home
+    return [home / "lib" / f"{name}.jar" for name in names]
+
+
 def compiled(sources: Sequence[Path], folder: Path, *, classpath: Sequence[Path] = ()) -> Path:
     """Classes of Kotlin `sources` below `folder`, compiled without a warning, once for all processes that ask."""
     home = kotlin_home()
@@ -49,12 +56,15 @@ def compiled(sources: Sequence[Path], folder: Path, *, classpath: Sequence[Path]
     with (folder / f"{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_dir():
-            libraries = os.pathsep.join(str(home / "lib" / f"{name}.jar") for name in _LIBRARIES)
             on_path = ["-classpath", os.pathsep.join(map(str, classpath))] if classpath else []
             command = [
                 "java",
                 *_QUICK,
-                *("-cp", libraries, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"),
+                *(
+                    "-cp",
+                    os.pathsep.join(map(str, libraries(*_LIBRARIES))),
+                    "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler",
+                ),
                 *("-no-reflect", "-Werror", "-kotlin-home", str(home), *on_path),
                 *map(str, sources),
                 *("-d", str(target.with_suffix(".new"))),
@@ -74,20 +84,16 @@ class Harness:
     @classmethod
     def start(cls, classes: Path) -> Self:
         """Starts the classes of `HARNESS` and a plain module."""
-        home = kotlin_home()
-        assert home
-        path = os.pathsep.join([str(classes), str(home / "lib" / "kotlin-stdlib.jar")])
+        path = os.pathsep.join(map(str, [classes, *libraries("kotlin-stdlib")]))
         command = ["java", *_QUICK, "-cp", path, "HarnessKt"]
         return cls(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
     @staticmethod
-    def run(classes: Path, main: str, *arguments: object) -> str:
-        """What another program of compiled classes prints."""
-        home = kotlin_home()
-        assert home
-        path = os.pathsep.join([str(classes), str(home / "lib" / "kotlin-stdlib.jar")])
+    def run(classes: Path, main: str, *arguments: object, folder: Path | None = None) -> str:
+        """What another program of compiled classes prints; it works in `folder`."""
+        path = os.pathsep.join(map(str, [classes, *libraries("kotlin-stdlib", "kotlin-test")]))
         command = ["java", *_QUICK, "-cp", path, main, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=60).stdout
 
     def ask(self, *job: object) -> str:
         """The answer to a job."""

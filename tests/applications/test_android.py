@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from kotlin import HARNESS, Harness, compiled, kotlin_home, odd_images
+from kotlin import HARNESS, Harness, compiled, kotlin_home, libraries, odd_images
 from made_files import PREPROCESSING, made_files
 from test_card import CARDS, INT8, NAMES, expected_input
 from typer.testing import CliRunner
@@ -54,14 +54,21 @@ def projects(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def harness(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    """A program with the plain module, compiled together with both apps and the signatures of what they call."""
+def classes(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plain module with its test, compiled together with both apps and the signatures of what they call."""
     folder = tmp_path_factory.mktemp("sources")
+    (folder / "Main.kt").write_text("package main\nfun main() = edgeopt.core.CardTest().pixelsAreThoseOfTheCard()\n")
     (folder / "R.java").write_text(resources(projects["litert"]))
     other = projects["executorch"] / "app/src/main/kotlin/edgeopt/app/OpenedFile.kt"
     (folder / "Other.kt").write_text(other.read_text().replace("package edgeopt.app", "package edgeopt.other"))
     sources = [*folder.iterdir(), *projects["litert"].rglob("*.kt"), *STUBS.rglob("*.java"), HARNESS]
-    running = Harness.start(compiled(sources, tmp_path_factory.getbasetemp().parent / "kotlin"))
+    on_path = libraries("kotlin-test", "kotlin-test-junit5", "annotations-13.0")
+    return compiled(sources, tmp_path_factory.getbasetemp().parent / "kotlin", classpath=on_path)
+
+
+@pytest.fixture(scope="session")
+def harness(classes: Path) -> Iterator[Harness]:
+    running = Harness.start(classes)
     yield running
     running.close()
 
@@ -131,6 +138,11 @@ def test_the_app_checks_itself(made: dict[str, Path], harness: Harness, tmp_path
         (tmp_path / "card.json").write_text(other.to_json())
         passed, pixels, _ = harness.ask("self-test", tmp_path / "card.json", 0).split("\t")
         assert (passed, int(pixels) > 0) == ("false", True)
+
+
+@needs_kotlin
+def test_the_test_of_the_app_runs_without_a_phone(projects: dict[str, Path], classes: Path) -> None:
+    assert Harness.run(classes, "main.MainKt", folder=projects["executorch"] / "core") == ""
 
 
 @needs_kotlin
@@ -224,6 +236,14 @@ def test_the_camera_gives_the_newest_upright_frame_and_the_file_is_loaded_once(p
         assert call in activity
     assert activity.count("Classifier.ofApp(") == 1
     assert "ofApp" not in activity.partition("private fun look")[2]
+
+
+def test_templates_come_with_the_package() -> None:
+    root = Path(__file__).parents[2]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    for file in (root / "edgeopt").rglob("*.j2"):
+        package = next(folder for folder in file.parents if (folder / "__init__.py").is_file())
+        assert any(file in package.glob(pattern) for pattern in patterns), file
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from small_programs import CLASSES, SIZE, capture, float_net, images, odd_net, o
 from tflite_files import export
 from torch.export import ExportedProgram
 
+from edgeopt.applications.snippets import feeding_lines
 from edgeopt.cards.reading import card_of
 from edgeopt.errors import ExportError, NothingChangedError
 from edgeopt.export.make import Artifact
@@ -452,6 +454,22 @@ def test_labels_normalization_and_card_are_read_back(made: dict[str, Artifact]) 
         assert packed.card["precision"] == precision
         assert packed.card["input"]["shape"] == [1, SIZE, SIZE, 3]
         assert json.loads(card_of(artifact.path).to_json()) == packed.card
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_lines_that_a_card_gives_answer_as_the_predictor_does(precision: str, made: dict[str, Artifact]) -> None:
+    """`edgeopt card FILE --lang python`, from the card within the file."""
+    artifact = made[precision]
+    lines: dict[str, Any] = {"__name__": "lines"}
+    exec(feeding_lines(card_of(artifact.path), "python", artifact.path.name), lines)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8)
+    output = lines["open_file"](str(artifact.path))(lines["model_input"](pixels))
+    preprocessing = Preprocessing.from_json(artifact.card.preprocessing)
+    with TflitePredictor(artifact.path, threads=1) as predictor:
+        (logits,) = predictor.predict(preprocessing.normalize(pixels))
+    (label, share), *_ = lines["likeliest"](output)
+    assert label == NAMES[logits.argmax()]
+    assert share == pytest.approx(float(np.exp(logits - logits.max()).sum() ** -1), abs=1e-5)
 
 
 def test_a_file_without_metadata_says_so(converted: dict[str, bytes], tmp_path: Path) -> None:

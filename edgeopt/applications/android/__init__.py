@@ -31,6 +31,7 @@ _PROJECT = {
     "gradle-wrapper.properties.j2": "gradle/wrapper/gradle-wrapper.properties",
     "libs.versions.toml.j2": "gradle/libs.versions.toml",
     "core.build.gradle.kts.j2": "core/build.gradle.kts",
+    "CardTest.kt.j2": "core/src/test/kotlin/edgeopt/core/CardTest.kt",
     "app.build.gradle.kts.j2": "app/build.gradle.kts",
     "AndroidManifest.xml.j2": f"{_MAIN}/AndroidManifest.xml",
     "BenchManifest.xml.j2": "app/src/bench/AndroidManifest.xml",

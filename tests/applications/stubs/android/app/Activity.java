@@ -2,6 +2,8 @@ package android.app;
 
 public class Activity extends android.content.Context {
     protected void onCreate(android.os.Bundle state) { }
+    protected void onStart() { }
+    protected void onStop() { }
     protected void onDestroy() { }
     public void setContentView(int layout) { }
     public void setContentView(android.view.View view) { }
