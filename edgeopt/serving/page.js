@@ -3,7 +3,7 @@
  * The page. `backend` answers: `files()` and `samples()` list what there is, `predict(file, image)` asks a file about
  * {blob, prepared}, and `gone` and `silent` say what it means that
  * none of them answers, or one file does not. `opensAgain` says whether a
- * file that does not open is tried again.
+ * file that does not open is tried again. Where there is a `watch(file, image)`, it answers for frames of the camera.
  */
 const startPage = (backend) => {
   const element = (id) => document.getElementById(id);
@@ -289,12 +289,37 @@ const startPage = (backend) => {
       await video.play();
       element("shoot").disabled = false;
       element("shoot").focus();
+      if (backend.watch) watch();
     } catch (error) {
       element("camera-message").textContent =
         error.name === "NotAllowedError" ? "The browser was not allowed to use the camera."
           : error.name === "NotFoundError" ? "There is no camera." : `The camera cannot be used: ${error.message}`;
     }
   });
+  /** What the chosen file says of what the camera sees now, as long as it is open; frames that come meanwhile are left out. */
+  const watch = async () => {
+    const ready = shown().filter((file) => file.state === "ready");
+    const before = element("watched").value;
+    element("watched").replaceChildren(
+      ...ready.map((file) => make("option", { value: file.name, selected: file.name === before }, `${file.export} ${file.precision}`)),
+    );
+    const context = make("canvas").getContext("2d", { willReadFrequently: true });
+    let [watched, times] = [null, []];
+    while (video.srcObject) {
+      const { videoWidth: width, videoHeight: height } = video;
+      const file = ready.find((each) => each.name === element("watched").value);
+      if (file && width) {
+        if (file !== watched) [watched, times] = [file, []];
+        Object.assign(context.canvas, { width, height });
+        context.drawImage(video, 0, 0);
+        const answer = await backend.watch(file, context.getImageData(0, 0, width, height));
+        times = [...times.slice(-30), answer.file_ms];
+        const median = [...times].sort((one, other) => one - other)[Math.floor(times.length / 2)];
+        element("live").textContent = answer.error ?? `${answer.label}, ${percent(answer.confidence)}, ${formats.ms.format(median)} ms`;
+      }
+      await new Promise(requestAnimationFrame);
+    }
+  };
   element("shoot").addEventListener("click", () => {
     const canvas = make("canvas", { width: video.videoWidth, height: video.videoHeight });
     canvas.getContext("2d").drawImage(video, 0, 0);

@@ -41,25 +41,14 @@ const timed = async (call) => {
   return [result, performance.now() - start];
 };
 
-const predict = async (file, { blob, prepared }) => {
-  const opened = open.get(file.name);
-  if (!opened) return { error: file.reason ?? "it is being opened" };
-  const { card, model } = opened;
-  const start = performance.now();
-  let image, bytes, decode_ms, preprocessing_ms;
+/** What a file says of a decoded image, or {error}. */
+const answered = async (file, image, prepared) => {
+  const { card, model } = open.get(file.name);
+  let input, shape, preprocessing_ms;
   try {
-    [image, decode_ms] = await timed(() => decoded(blob, card.preprocessing));
-  } catch {
-    return { error: "this browser reads no image in it" };
-  }
-  if (image.width * image.height > mostPixels)
-    return { error: `it has ${image.width} × ${image.height} pixels, and at most ${mostPixels / 1e6} million are taken` };
-  let input, shape;
-  try {
-    [[input, shape], preprocessing_ms] = await timed(async () => {
-      bytes = prepared ? asCut(image, card.preprocessing.image_size) : pixels(image, card.preprocessing);
-      return fed(bytes, card);
-    });
+    [[input, shape], preprocessing_ms] = await timed(async () =>
+      fed(prepared ? asCut(image, card.preprocessing.image_size) : pixels(image, card.preprocessing), card),
+    );
   } catch (error) {
     return { error: error.message };
   }
@@ -68,8 +57,22 @@ const predict = async (file, { blob, prepared }) => {
   if (!shares.every(Number.isFinite)) return { error: "the file failed: it answers with numbers that are not finite" };
   const likeliest = shares.map((confidence, index) => ({ label: card.classes[index], confidence }));
   const top = likeliest.sort((one, other) => other.confidence - one.confidence).slice(0, MOST_GUESSES);
-  const total_ms = performance.now() - start;
-  return { file: file.name, ...top[0], top, decode_ms, preprocessing_ms, file_ms, queue_ms: 0, total_ms, size_bytes: file.size_bytes };
+  return { ...top[0], top, preprocessing_ms, file_ms };
+};
+
+const predict = async (file, { blob, prepared }) => {
+  if (!open.has(file.name)) return { error: file.reason };
+  const start = performance.now();
+  let image, decode_ms;
+  try {
+    [image, decode_ms] = await timed(() => decoded(blob, open.get(file.name).card.preprocessing));
+  } catch {
+    return { error: "this browser reads no image in it" };
+  }
+  if (image.width * image.height > mostPixels)
+    return { error: `it has ${image.width} × ${image.height} pixels, and at most ${mostPixels / 1e6} million are taken` };
+  const answer = await answered(file, image, prepared);
+  return { ...answer, decode_ms, total_ms: performance.now() - start };
 };
 
 // ---- opening: one runtime after the other, and one file after the other, each tested with the images of its card ---------
@@ -112,6 +115,7 @@ startPage({
     await opening;
     return predict(file, image);
   },
+  watch: (file, image) => answered(file, image, false),
   opensAgain: false,
   gone: "The files of this page cannot be had.",
   silent: "the file did not answer",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from contextlib import suppress
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile, mkdtemp
 from typing import IO, Any, Self
 
 from edgeopt.plugins import ExportError, Problem
@@ -34,7 +35,8 @@ _FLAGS = (
     "--js-flags=--no-memory-reducer",
 )
 # Chromium reads what it is asked from descriptor 3 and answers on 4; a shell gives it ours, 0 and 1, under these names.
-_WITH_PIPE = 'exec "$@" 3<&0 4>&1 0</dev/null 1>&2'
+# It also removes the profile when the browser has ended, which it does when this process dies in whatever way.
+_WITH_PIPE = 'profile=$1; shift; "$@" 3<&0 4>&1 0</dev/null 1>&2; code=$?; rm -rf "$profile"; exit $code'
 _PATIENCE_S = 10
 _PIECE_BYTES = 1 << 16
 _LAST_BYTES = 2_000  # of what Chromium said, for an error
@@ -70,8 +72,8 @@ def no_browser() -> Problem:
 class Browser:
     """A headless browser with one page, from `start` to `close`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], said: IO[bytes], profile: TemporaryDirectory[str]) -> None:
-        self._process, self._said, self._profile = process, said, profile
+    def __init__(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+        self._process, self._said = process, said
         self._number = 0
         self._unread = bytearray()
         self._session: str | None = None
@@ -79,18 +81,19 @@ class Browser:
     @staticmethod
     def start(executable: str) -> Browser:
         """Starts `executable`. Raises `BrowserError` when it cannot be started."""
-        profile = TemporaryDirectory(prefix="edgeopt-browser-", ignore_cleanup_errors=True)
+        profile = mkdtemp(prefix="edgeopt-browser-")
         said = TemporaryFile()  # noqa: SIM115 - closed with the browser
         # Chromium's own sandbox refuses to work for root, who is the only user of many containers
         root = ("--no-sandbox",) if hasattr(os, "geteuid") and os.geteuid() == 0 else ()
-        flags = (*_FLAGS, *root, f"--user-data-dir={profile.name}", "about:blank")
+        flags = (*_FLAGS, *root, f"--user-data-dir={profile}", "about:blank")
         process = subprocess.Popen(
-            ["/bin/sh", "-c", _WITH_PIPE, "sh", executable, *flags],
+            ["/bin/sh", "-c", _WITH_PIPE, "sh", profile, executable, *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
+            start_new_session=True,  # Ctrl-C is for us: the browser ends with the pipe
         )
-        browser = Browser(process, said, profile)
+        browser = Browser(process, said)
         try:
             targets = browser._ask("Target.getTargets")["targetInfos"]
             page = next(each["targetId"] for each in targets if each["type"] == "page")
@@ -182,10 +185,9 @@ class Browser:
         try:
             self._process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._said.close()
-        self._profile.cleanup()
 
     def __enter__(self) -> Self:
         return self

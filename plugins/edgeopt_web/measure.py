@@ -1,8 +1,8 @@
 """Measure what operators cost in ONNX Runtime Web, in float32 and in int8, in the browser of this machine.
 
 Run it as `python -m edgeopt_web.measure FILE`: it writes the file that `costs = "FILE"` of the exporter `onnx-web`
-reads. A page has no times of single operators, so each cost is a difference: how much longer a graph takes with the
-operator than without it, each graph by its fastest call.
+reads. A page has no times of single operators, so each cost is a difference: how much longer a graph takes with some
+of the operator than without them, each graph by its fastest call.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import numpy as np
 
 from edgeopt.files import write_aside
 from edgeopt_onnx.auto.costs import Costs, Kind
-from edgeopt_onnx.auto.measure import SIZES, Graph, added, clipped, line, pooled, three, two
+from edgeopt_onnx.auto.measure import SIZES, Graph, clip, line, pooled, two
 from edgeopt_onnx.auto.processor import this_processor
 from edgeopt_web.browser import Browser, require_browser
 from edgeopt_web.local_server import LocalServer
 from edgeopt_web.packages import ARCHITECTURE, ONNXRUNTIME_WEB
 from edgeopt_web.runtime import onnx_web
 
+_ALL_SIZES = (*SIZES, (96, 4), (240, 2), (16, 14))  # small ones too: a page spends much of its time in calls
+_CHAIN = 6  # operators that are timed at once
 _NARROW = ((16, 3, 112), (16, 3, 224), (32, 3, 224), (64, 7, 112))  # outputs, kernel, and edge of the image
 _FULL = ((256, 256), (512, 1000), (576, 1024), (1280, 1000))  # inputs and outputs
 _START = "import('/runtime/onnx_web.js').then(async (runtime) => { window.runtime = runtime; await runtime.start(1); })"
@@ -69,18 +71,14 @@ class _Page:
 
     def convolutions(self, kernel: int, *, depthwise: bool, int8: bool) -> Iterator[Point]:
         """Convolutions that give as many channels as they take."""
-        for channels, edge in SIZES:
+        for channels, edge in _ALL_SIZES:
             groups = channels if depthwise else 1
 
             def one(graph: Graph, groups: int = groups) -> None:
                 graph.convolution(graph.channels, kernel, groups)
 
-            def more(graph: Graph, groups: int = groups) -> None:
-                for _ in range(3):
-                    graph.convolution(graph.channels, kernel, groups)
-
             work = channels * (channels // groups) * kernel**2 * edge**2
-            yield work, self.difference_us(channels, edge, more, one, int8=int8) / 2
+            yield work, self.difference_us(channels, edge, _times(one, 1 + _CHAIN), one, int8=int8) / _CHAIN
 
     def narrow(self, *, int8: bool) -> Iterator[Point]:
         """Convolutions of images, against a graph that only takes the image in."""
@@ -107,27 +105,58 @@ class _Page:
 
             yield inputs * outputs, self.difference_us(inputs, 1, layers, _nothing, int8=int8)
 
-    def differences(self, with_it: Layers, without: Layers, *, int8: bool) -> Iterator[Point]:
-        """Operators between convolutions."""
+    def after_convolutions(self, operator: Layers, *, int8: bool, each: int = 1) -> Iterator[Point]:
+        """Operators, several times after `each` convolutions, against the convolutions."""
+        for channels, edge in _ALL_SIZES:
+            without = _times(_convolution, each)
+
+            def both(graph: Graph, without: Layers = without) -> None:
+                without(graph)
+                operator(graph)
+
+            chains = (_times(layers, _CHAIN) for layers in (both, without))
+            yield channels * edge**2, self.difference_us(channels, edge, *chains, int8=int8) / _CHAIN
+
+    def pools(self, *, int8: bool) -> Iterator[Point]:
+        """The mean over an image, at the end of a graph."""
         for channels, edge in SIZES:
-            yield channels * edge**2, self.difference_us(channels, edge, with_it, without, int8=int8)
+            yield channels * edge**2, self.difference_us(channels, edge, pooled, two, int8=int8)
 
     def conversions(self) -> Iterator[Point]:
-        """One way of a conversion: half of going to integers and back between two convolutions in float."""
-        for channels, edge in SIZES:
-            yield channels * edge**2, self.difference_us(channels, edge, _there_and_back, two, int8=False) / 2
+        """One way of a conversion: half of going to integers and back between convolutions in float.
+
+        Between two of them, or ONNX Runtime would turn one that reads integers and gives integers into one of integers.
+        """
+        for work, time_us in self.after_convolutions(Graph.quantize, int8=False, each=2):
+            yield work, time_us / 2
+
+
+def _times(layers: Layers, count: int) -> Layers:
+    """The same layers one after the other."""
+
+    def all_of_them(graph: Graph) -> None:
+        for _ in range(count):
+            layers(graph)
+
+    return all_of_them
+
+
+def _convolution(graph: Graph) -> None:
+    graph.convolution(graph.channels)
+
+
+def _sum(graph: Graph) -> None:
+    """Adds what came before the last convolution; without one before it, the graph's input as it is quantized."""
+    before = next(node.input[0] for node in reversed(graph.nodes) if node.op_type == "Conv")
+    graph.add("Add", before)
+    if graph.int8:
+        graph.quantize()
 
 
 def _nothing(graph: Graph) -> None:
     """A graph must have a node: in int8 it has its quantizers."""
     if not graph.int8:
         graph.add("Identity")
-
-
-def _there_and_back(graph: Graph) -> None:
-    graph.convolution(graph.channels)
-    graph.quantize()
-    graph.convolution(graph.channels)
 
 
 def measured() -> Costs:
@@ -145,9 +174,9 @@ def measured() -> Costs:
             "depthwise": lambda int8: page.convolutions(3, depthwise=True, int8=int8),
             "narrow": lambda int8: page.narrow(int8=int8),
             "fully-connected": lambda int8: page.fully_connected(int8=int8),
-            "binary": lambda int8: page.differences(added, three, int8=int8),
-            "clip": lambda int8: page.differences(clipped, two, int8=int8),
-            "pool": lambda int8: page.differences(pooled, two, int8=int8),
+            "binary": lambda int8: page.after_convolutions(_sum, int8=int8),
+            "clip": lambda int8: page.after_convolutions(clip, int8=int8),
+            "pool": lambda int8: page.pools(int8=int8),
         }
         table = {kind: (line(points(False)), line(points(True))) for kind, points in kinds.items()}
         conversion = line(page.conversions())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from edgeopt.plugins import ExporterPlugin, ExportError, Numerics, RemotePredict
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import tiny_data
-from edgeopt_web.browser import BROWSER, Browser, BrowserError, require_browser
+from edgeopt_web.browser import BROWSER, Browser, BrowserError, find_browser, require_browser
 from edgeopt_web.runtime import litert_web, onnx_web
 
 
@@ -88,6 +90,30 @@ def test_a_file_that_does_not_open_is_said_to_be_damaged(onnx_file, tmp_path):
     torn.write_bytes(onnx_file.path.read_bytes()[:-2_000])
     with pytest.raises(ExportError, match=r"cannot open .*torn.onnx"):
         onnx_file.exporter.open(torn, 1)
+
+
+def test_nothing_outlives_a_killed_process(tmp_path):
+    """Neither the browser nor its profile."""
+    if find_browser() is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    program = (
+        "import time\nfrom edgeopt_web.browser import Browser, require_browser\n"
+        "browser = Browser.start(require_browser())\n"
+        "print(*browser.page_processes(), flush=True)\ntime.sleep(60)\n"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment
+    ) as started:
+        assert started.stdout
+        pages = started.stdout.readline().split()
+        assert pages
+        assert list(tmp_path.glob("edgeopt-browser-*"))
+        started.kill()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{page}").exists() for page in pages) or list(tmp_path.glob("edgeopt-browser-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_without_a_browser_check_says_so(monkeypatch):

@@ -6,6 +6,7 @@ import base64
 import importlib.util
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,8 @@ def test_the_keyboard_and_the_camera_are_enough(page):
     assert page.evaluate("document.activeElement.id") == "take"
     page.keyboard.press("Enter")
     page.locator("#shoot:not([disabled])").wait_for()
+    page.locator("#live", has_text=re.compile(r"^c\d+, [\d.]+ %, [\d.]+ ms$")).wait_for()  # before an image is taken
+    assert page.locator("#watched option").all_inner_texts() == ["net int8"]
     page.keyboard.press("Enter")
     page.locator("#camera:not([open])").wait_for(state="attached")
     page.locator("#summary", has_text="The file says").wait_for()

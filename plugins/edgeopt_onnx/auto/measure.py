@@ -203,9 +203,8 @@ def pooled(graph: Graph) -> None:
         graph.quantize()
 
 
-def clipped(graph: Graph) -> None:
-    """Two convolutions with a Relu or Clip between them."""
-    graph.convolution(graph.channels)
+def clip(graph: Graph) -> None:
+    """A Relu or Clip."""
     if graph.int8:  # of integers, before they are dequantized
         low, high = (graph.constant(np.array(bound, np.uint8)) for bound in (128, 250))
         dequantize = graph.nodes.pop()
@@ -214,6 +213,12 @@ def clipped(graph: Graph) -> None:
         graph.add("DequantizeLinear", *dequantize.input[1:])
     else:
         graph.add("Relu")
+
+
+def clipped(graph: Graph) -> None:
+    """Two convolutions with a Relu or Clip between them."""
+    graph.convolution(graph.channels)
+    clip(graph)
     graph.convolution(graph.channels)
 
 
