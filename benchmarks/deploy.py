@@ -1,13 +1,15 @@
 """Everything that ships or measures a finished run, against its bars: the server of `edgeopt serve` (`serving.py`), the
-pixels of its page in a folder (`page_pixels.py`), and what an app makes of images (`applications.py`).
+pixels of its page in a folder (`page_pixels.py`), what an app makes of images (`applications.py`), and devices behind
+ssh (`devices.py`).
 """
 
 from __future__ import annotations
 
 import applications
+import devices
 import page_pixels
 import serving
 from bars import finish
 
 if __name__ == "__main__":
-    finish(*serving.measure(), *page_pixels.measure(), *applications.measure())
+    finish(*devices.measure(), *serving.measure(), *page_pixels.measure(), *applications.measure())

@@ -135,6 +135,14 @@ class StorageError(UserError):
     """Files cannot be written or read: no permission, no space, a damaged store."""
 
 
+class DeviceError(UserError):
+    """A device is away, refuses, or cannot do what it is asked for."""
+
+
+class ConnectionLostError(DeviceError):
+    """The connection to a device broke; what was done there stays done."""
+
+
 class LockError(UserError):
     """`--locked` was asked for and something is not as the lock says."""
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgeopt.arrays import normalized
 from edgeopt.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -105,13 +106,7 @@ class Preprocessing:
 
     def normalize(self, pixels: Pixels) -> NDArray[np.float32]:
         """Pixels, uint8 (n, height, width, 3), as the model's input: float32 (n, 3, height, width), contiguous."""
-        import numpy as np  # heavy, see above
-
-        scale, offset = (np.asarray(values, dtype=np.float32).reshape(1, 3, 1, 1) for values in self.scale_and_offset())
-        planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
-        planes *= scale
-        planes += offset
-        return planes
+        return normalized(pixels, *self.scale_and_offset())
 
 
 def _source_of(start: int, length: int, resized: int, side: int) -> tuple[int, int, float, float]:

@@ -66,3 +66,13 @@ def write_recipe(tmp_path: Path) -> Callable[[str], Path]:
 def tiny_recipe(write_recipe: Callable[[str], Path]) -> Path:
     """A whole recipe that runs in seconds with the tiny plugins."""
     return write_recipe(TINY_RECIPE)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of the tiny recipe, which stands two folders above it."""
+    import edgeopt  # light, and yet not for tests of what is imported
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "recipe.toml").write_text(TINY_RECIPE)
+    return edgeopt.run(folder / "recipe.toml", out=folder / "runs", plugin_files=[TINY_PLUGIN]).folder

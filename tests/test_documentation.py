@@ -142,6 +142,7 @@ CONTRACTS = {
     "edgeopt_exporters": ("ExporterContract", "torch-program", {}),
     "edgeopt_readers": ("ReaderContract", "colour-weights", {}),
     "edgeopt_probes": ("ProbeContract", "noise", {"seed": 3}),
+    "edgeopt_devices": ("DeviceContract", "other-python", {"python": sys.executable}),
 }
 
 #: What a reader of the guide reads: a contract cannot know how such a file is made.

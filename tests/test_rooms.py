@@ -15,6 +15,7 @@ FACE = "edgeopt.plugins"
 #: What plugins, examples and the scaffold may import of the core; `docs/plugins.md` lists the same.
 PUBLIC = (
     "edgeopt.data",
+    "edgeopt.devices",
     "edgeopt.export",
     "edgeopt.files",
     "edgeopt.measure",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgeopt.bench.plots import plots
 from edgeopt.bench.table import Bench
+from edgeopt.bench.terminal import described
 from edgeopt.report.html import environment
 from edgeopt.report.style import style_sheet
 
@@ -15,5 +16,5 @@ def render_page(bench: Bench) -> str:
     return (
         environment(Path(__file__).parent)
         .get_template("page.html.j2")
-        .render(bench=bench, style=style_sheet(), plots=plots(bench))
+        .render(bench=bench, style=style_sheet(), plots=plots(bench), described=described)
     )

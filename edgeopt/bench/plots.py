@@ -41,23 +41,25 @@ def plots(bench: Bench) -> tuple[Plot, ...]:
 
 
 def _over_batches(bench: Bench) -> Iterator[Plot]:
-    for threads in _each(bench.rows, lambda row: row.threads):
-        rows = [row for row in bench.rows if row.threads == threads]
-        title = f"with {threads} {'thread' if threads == 1 else 'threads'}"
+    for device, threads in _each(bench.rows, lambda row: (row.device, row.threads)):
+        rows = [row for row in bench.rows if (row.device, row.threads) == (device, threads)]
+        title = f"with {threads} {'thread' if threads == 1 else 'threads'}{_on(device)}"
         lines = _lines(rows, lambda row: row.batch_size, lambda latency: latency.images_per_s or 0.0)
         yield from _plot(
-            f"batch-{threads}", f"Images per second {title}", "images in a call", "images per second", lines
+            f"batch-{threads}{device}", f"Images per second {title}", "images in a call", "images per second", lines
         )
         lines = _lines(rows, lambda row: row.batch_size, lambda latency: latency.p50, banded=True)
-        yield from _plot(f"call-{threads}", f"Latency of a call {title}", "images in a call", "p50 to p90, ms", lines)
+        yield from _plot(
+            f"call-{threads}{device}", f"Latency of a call {title}", "images in a call", "p50 to p90, ms", lines
+        )
 
 
 def _over_threads(bench: Bench) -> Iterator[Plot]:
-    for batch in _each(bench.rows, lambda row: row.batch_size):
-        rows = [row for row in bench.rows if row.batch_size == batch]
-        title = f"with {batch} {'image' if batch == 1 else 'images'} in a call"
+    for device, batch in _each(bench.rows, lambda row: (row.device, row.batch_size)):
+        rows = [row for row in bench.rows if (row.device, row.batch_size) == (device, batch)]
+        title = f"with {batch} {'image' if batch == 1 else 'images'} in a call{_on(device)}"
         lines = _lines(rows, lambda row: row.threads, lambda latency: latency.p50, banded=True)
-        yield from _plot(f"threads-{batch}", f"Latency {title}", "threads", "p50 to p90, ms", lines)
+        yield from _plot(f"threads-{batch}{device}", f"Latency {title}", "threads", "p50 to p90, ms", lines)
 
 
 def _over_minutes(bench: Bench) -> Iterator[Plot]:
@@ -78,8 +80,12 @@ def _over_minutes(bench: Bench) -> Iterator[Plot]:
         yield from _plot(f"minutes-{threads}", title, "minutes", "p50, ms", lines)
 
 
-def _each(rows: Iterable[BenchRow], key: Callable[[BenchRow], int]) -> list[int]:
+def _each(rows: Iterable[BenchRow], key: Callable[[BenchRow], tuple[str, int]]) -> list[tuple[str, int]]:
     return list(dict.fromkeys(map(key, rows)))
+
+
+def _on(device: str) -> str:
+    return f" on {device}" if device else ""
 
 
 def _lines(

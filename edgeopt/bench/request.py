@@ -15,6 +15,9 @@ class BenchRequest:
     Each file is timed with every number of `batches` and every number of `threads`, as `settings` say otherwise; for
     `sustained_s` without a pause after that, 0 for not at all. `image` is the file that all are given, None for one
     that is made. `out` takes the results, None for the folder `bench` of the first run.
+
+    With `devices`, each file answers for `images` test images on each of them and is timed there with these, by their
+    names in `recipe`, or in the recipe of its run where that is None.
     """
 
     given: tuple[Path, ...]
@@ -24,4 +27,7 @@ class BenchRequest:
     settings: MeasureSettings = field(default_factory=MeasureSettings)
     image: Path | None = None
     out: Path | None = None
+    devices: tuple[str, ...] = ()
+    recipe: Path | None = None
+    images: int = 500
     plugin_files: tuple[Path, ...] = ()

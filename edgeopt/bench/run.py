@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from edgeopt._version import __version__
 from edgeopt.bench.image import MADE_SIZE, make_image
+from edgeopt.bench.on_devices import DeviceWork, OnDevices, named_devices
 from edgeopt.bench.request import BenchRequest
+from edgeopt.bench.rows import fed, refusal, row_of
 from edgeopt.bench.sustained import pieces, sustained
 from edgeopt.bench.table import Bench, BenchRow, PipelineTimes, SustainedRow, WholeRow
 from edgeopt.bench.whole_way import WholeWayJob
@@ -20,19 +22,14 @@ from edgeopt.errors import Problem, UserError, WorkerError
 from edgeopt.files import storage_errors, write_aside
 from edgeopt.fingerprint import versions_of
 from edgeopt.json_values import from_values
-from edgeopt.measure.fed_file import FedFile
-from edgeopt.measure.latency import Latency
 from edgeopt.measure.timed_file import FileTimingJob
 from edgeopt.options import MeasureSettings
-from edgeopt.pipeline.results import MeasuredFile
 from edgeopt.pipeline.timing import steps_of, time_files
 from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import load_registry
-from edgeopt.preprocessing import Preprocessing
+from edgeopt.recipe.devices import chosen
 from edgeopt.report.finished_files import FinishedFile, find_files
-from edgeopt.report.latencies import LatencyPair
 from edgeopt.report.machine import this_machine
-from edgeopt.types import Role
 from edgeopt.workers.pool import Workers
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
@@ -49,10 +46,11 @@ _WHOLE_RUNS, _WHOLE_WARMUP = 50, 5
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What was measured, and the folder in which it lies."""
+    """What was measured, the folder in which it lies, and what was wrong with devices that were not measured."""
 
     bench: Bench
     folder: Path
+    failures: tuple[Problem, ...] = ()
 
 
 def run_bench(request: BenchRequest, console: Console | None = None) -> BenchResult:
@@ -65,6 +63,7 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
     catalogue = find_files(request.given, registry)
     if request.image and not request.image.is_file():
         raise UserError(Problem(f"--image {request.image}: there is no such file", "name an image, or leave it out"))
+    wanted = chosen(named_devices(request, catalogue.files, registry), request.devices) if request.devices else {}
     out = request.out or catalogue.files[0].folder / FOLDER
     from rich.console import Console  # shown things are loaded only when there is something to show
 
@@ -82,22 +81,28 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
             handed = {}
             for number, each in enumerate(catalogue.files):
                 handed[each.name] = workers.folder / f"file-{number}.pickle"
-                hand_over(_fed(each, image.resolve()), handed[each.name], registry)
+                hand_over(fed(each, image.resolve()), handed[each.name], registry)
             work = _Work(request, catalogue.files, handed, workers, display)
+            devices = OnDevices()
+            if wanted:
+                asked = DeviceWork(request, wanted, catalogue.files, handed, registry, Path(aside), work.bar)
+                devices = asked.run()
             bench = Bench(
                 edgeopt=__version__,
                 runs=tuple(dict.fromkeys(each.run for each in catalogue.files)),
                 environment=this_machine(_versions(catalogue.files)),
                 protocol=request.settings.protocol,
-                image=_described(request.image),
-                rows=tuple(work.rows()),
-                whole=tuple(work.whole()),
-                sustained=tuple(work.sustained()),
+                image=devices.image if wanted else _described(request.image),
+                rows=devices.rows if wanted else tuple(work.rows()),
+                whole=() if wanted else tuple(work.whole()),
+                sustained=() if wanted else tuple(work.sustained()),
+                devices=devices.devices,
+                verdicts=devices.verdicts,
                 left_out=catalogue.left_out,
                 finished=datetime.now(UTC).isoformat(timespec="seconds"),
             )
         _write(bench, out)
-    return BenchResult(bench, out)
+    return BenchResult(bench, out, devices.failures)
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,9 @@ class _Work:
     def rows(self) -> Iterator[BenchRow]:
         """All files with each number of threads and of images in a call."""
         groups = [(threads, batch) for threads in self.request.threads for batch in self.request.batches]
-        able = {batch: [each for each in self.files if _refusal(each, batch) is None] for _, batch in groups}
+        able = {batch: [each for each in self.files if refusal(each, batch) is None] for _, batch in groups}
         steps = sum(len(able[batch]) * steps_of(self._settings(threads, batch)) for threads, batch in groups)
-        with self._bar("latency", steps) as advance:
+        with self.bar("latency", steps) as advance:
             for threads, batch in groups:
                 yield from self._group(able[batch], threads, batch, advance)
 
@@ -134,8 +139,8 @@ class _Work:
             advance,
         )
         for file in self.files:
-            error = _refusal(file, batch) or (str(timed.failures[file.name]) if file.name in timed.failures else None)
-            yield _row(file, threads, batch, timed.measured.files, self.files, error)
+            error = refusal(file, batch) or (str(timed.failures[file.name]) if file.name in timed.failures else None)
+            yield row_of(file, threads, batch, timed.measured.files, self.files, error)
 
     def _settings(self, threads: int, batch: int) -> MeasureSettings:
         return self.request.settings.model_copy(update={"threads": threads, "batch_size": batch})
@@ -147,7 +152,7 @@ class _Work:
 
     def whole(self) -> Iterator[WholeRow]:
         """The whole way of one image through each file."""
-        with self._bar("whole pipeline", len(self.files) * len(self.request.threads)) as advance:
+        with self.bar("whole pipeline", len(self.files) * len(self.request.threads)) as advance:
             for threads in self.request.threads:
                 for file in self.files:
                     yield self._whole(file, threads)
@@ -169,7 +174,7 @@ class _Work:
         seconds = self.request.sustained_s
         if not seconds:
             return
-        with self._bar("sustained", len(self.files) * len(self.request.threads) * len([*pieces(seconds)])) as advance:
+        with self.bar("sustained", len(self.files) * len(self.request.threads) * len([*pieces(seconds)])) as advance:
             for threads in self.request.threads:
                 for file in self.files:
                     yield self._sustained(file, threads, seconds, advance)
@@ -190,67 +195,13 @@ class _Work:
     # -- both
 
     @contextmanager
-    def _bar(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
+    def bar(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
+        """A bar with so many steps, each told with a few words."""
         self.display(label, {"event": "bar", "label": label, "total": total})
         try:
             yield lambda text: self.display(label, {"event": "advance", "steps": 1, "text": text})
         finally:
             self.display(label, {"event": "bar-end"})
-
-
-def _row(
-    file: FinishedFile,
-    threads: int,
-    batch: int,
-    measured: Mapping[str, MeasuredFile],
-    files: Sequence[FinishedFile],
-    error: str | None,
-) -> BenchRow:
-    row, own = file.row, measured.get(file.name)
-    speed = _speed(file, own.latency_ms, measured, files) if own else None
-    return BenchRow(
-        file=file.name,
-        export=row.export,
-        role=row.role,
-        precision=row.precision,
-        runtime=row.runtime,
-        image_size=int(file.card.preprocessing["image_size"]),
-        size_bytes=file.size_bytes,
-        batch_size=batch,
-        threads=threads,
-        test_accuracy=row.test_accuracy,
-        latency_ms=own.latency_ms if own else None,
-        peak_memory_bytes=own.peak_memory_bytes if own else None,
-        faster=speed.factor if speed else None,
-        faster_is_noise=speed.within_noise if speed else False,
-        error=error,
-    )
-
-
-def _speed(
-    file: FinishedFile, latency: Latency, measured: Mapping[str, MeasuredFile], files: Sequence[FinishedFile]
-) -> LatencyPair | None:
-    """An optimized file against the float file of the same export and run, if both were timed in these turns."""
-    beside = f"{file.name.rsplit('/', 2)[0]}/{Role.BASELINE}/"
-    for other in files:
-        named = any(name.startswith(beside) for name in (other.name, *other.again))
-        if named and other is not file and other.name in measured:
-            return LatencyPair(measured[other.name].latency_ms, latency)
-    return None
-
-
-def _refusal(file: FinishedFile, batch: int) -> str | None:
-    """Why a file is not timed with so many images in a call, or None."""
-    largest = file.card.input.shape[0] if file.card.input else 1
-    if not isinstance(largest, int) or batch <= largest:
-        return None
-    images = "one image" if largest == 1 else f"{largest} images"
-    return f"it takes at most {images} in a call; export it for more, see max_batch of its exporter"
-
-
-def _fed(file: FinishedFile, image: Path) -> FedFile:
-    holds = file.card.input.holds if file.card.input else "values"
-    return FedFile(file.exporter, file.path, holds, Preprocessing.from_json(file.card.preprocessing), image)
 
 
 def _described(image: Path | None) -> str:

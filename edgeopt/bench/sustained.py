@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 
-from edgeopt.bench.state import machine_state
 from edgeopt.bench.table import Minute
-from edgeopt.measure.latency import END, OPEN, Turn
+from edgeopt.measure.calls import END, OPEN, Turn
+from edgeopt.measure.state import machine_state
 from edgeopt.workers.pool import Worker
 
 _MINUTE_S = 60.0
@@ -22,7 +22,7 @@ def pieces(seconds: float) -> Iterator[float]:
 
 
 def sustained(worker: Worker, seconds: float, timeout_s: float, advance: Callable[[], None]) -> tuple[Minute, ...]:
-    """Lets the process of a file, see `edgeopt.measure.latency`, call it for `seconds`; `advance` is told of each
+    """Lets the process of a file, see `edgeopt.measure.calls`, call it for `seconds`; `advance` is told of each
     minute.
 
     Raises what the process raises.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edgeopt.measure.latency import Latency
 from edgeopt.options import Protocol
+from edgeopt.plugins.device import DeviceFacts
 from edgeopt.report.schema import Environment
 from edgeopt.types import Role
 
@@ -45,11 +46,40 @@ class Minute:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceAnswers:
+    """What a file answered on a device for the first `images` test images.
+
+    `agreement` is the share of them that it answers as the program it was made from, 0 to 1. The rest compares it with
+    the same file on this machine: the images with another answer, `near_ties` those of them that rounding alone can
+    decide, and the largest difference of a logit, 0 where all are the same bit for bit; None where it does not run
+    here.
+    """
+
+    images: int
+    test_accuracy: float
+    agreement: float
+    differing: int | None = None
+    near_ties: int | None = None
+    max_logit_difference: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchDevice:
+    """A device on which files were to answer and be timed. Where that was not possible, `error` says why."""
+
+    name: str
+    kind: str
+    facts: DeviceFacts | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchRow:
     """A file with a number of images in a call and a number of threads.
 
     `faster` is how many times faster it is than the float file of the same export, which was timed turn by turn with
-    it; `faster_is_noise` says that nobody can tell. Where there are no figures, `error` says why.
+    it; `faster_is_noise` says that nobody can tell. Where there are no figures, `error` says why. `device` is where it
+    ran, and then `answers` is what it answered there; empty for this machine where no device was named.
     """
 
     file: str
@@ -67,6 +97,8 @@ class BenchRow:
     faster: float | None = None
     faster_is_noise: bool = False
     error: str | None = None
+    device: str = ""
+    answers: DeviceAnswers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +128,9 @@ class SustainedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """All that was measured, on one machine. `image` says what the files were given."""
+    """All that was measured, on this machine or on the devices that were named. `image` says what the files were given,
+    and `verdicts` what must not be overlooked: a device that answers otherwise than this machine.
+    """
 
     edgeopt: str
     runs: tuple[str, ...]
@@ -106,6 +140,8 @@ class Bench:
     rows: tuple[BenchRow, ...]
     whole: tuple[WholeRow, ...] = ()
     sustained: tuple[SustainedRow, ...] = ()
+    devices: tuple[BenchDevice, ...] = ()
+    verdicts: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     finished: str | None = None
     schema: int = SCHEMA
@@ -114,6 +150,15 @@ class Bench:
     def files(self) -> tuple[str, ...]:
         """The names of the files, each once."""
         return tuple(dict.fromkeys(row.file for row in self.rows))
+
+    @property
+    def answered(self) -> tuple[BenchRow, ...]:
+        """A row for each file and device that have answers, which do not depend on how a file is timed."""
+        first: dict[tuple[str, str], BenchRow] = {}
+        for row in self.rows:
+            if row.answers:
+                first.setdefault((row.device, row.file), row)
+        return tuple(first.values())
 
     def to_json(self) -> str:
         """The table as stable, indented JSON."""
@@ -134,11 +179,12 @@ _COLUMNS = (
     *("file", "export", "role", "precision", "runtime", "image_size", "size_bytes", "batch_size", "threads"),
     *("test_accuracy", "load_ms", "first_ms", "p50_ms", "p90_ms", "p99_ms", "std_ms", "images_per_s"),
     *("faster", "peak_memory_bytes", "runs", "error"),
+    *("device", "images", "agreement", "differing", "max_logit_difference"),
 )
 
 
 def _cells(row: BenchRow) -> Iterable[object]:
-    latency = row.latency_ms
+    latency, told = row.latency_ms, row.answers
     times = (
         (latency.load, latency.first, latency.p50, latency.p90, latency.p99, latency.std) if latency else (None,) * 6
     )
@@ -148,6 +194,7 @@ def _cells(row: BenchRow) -> Iterable[object]:
         *(None if time is None else f"{time:.6g}" for time in times),
         f"{latency.images_per_s:.6g}" if latency and latency.images_per_s else None,
         None if row.faster is None else f"{row.faster:.4g}",
-        *(row.peak_memory_bytes, latency.runs if latency else None, row.error),
+        *(row.peak_memory_bytes, latency.runs if latency else None, row.error, row.device),
+        *((told.images, told.agreement, told.differing, told.max_logit_difference) if told else (None,) * 4),
     )
     return ("" if cell is None else cell for cell in cells)

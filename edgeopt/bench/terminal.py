@@ -10,13 +10,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeopt.bench.table import Bench, BenchRow
+from edgeopt.bench.table import Bench, BenchDevice, BenchRow
 from edgeopt.report import figures
 
 
 def render(bench: Bench, console: Console, written: Sequence[Path]) -> None:
     """Prints the tables of a benchmark, and where its files lie."""
+    for sentence in bench.verdicts:
+        console.print(Text(f"! {sentence}", style="yellow"))
     console.print(_rows(bench))
+    if bench.devices:
+        console.print(_answers(bench))
+        for device in bench.devices:
+            console.print(Text(described(device), style="dim"))
     if bench.whole:
         console.print(_whole(bench))
     if bench.sustained:
@@ -37,9 +43,10 @@ def _table(*columns: str) -> Table:
 
 
 def _rows(bench: Bench) -> Table:
-    table = _table("n", "threads", "p50 ms", "", "p90", "p99", "n/s", "load", "first", "memory")
+    on = ["device"] if bench.devices else []
+    table = _table(*on, "n", "threads", "p50 ms", "", "p90", "p99", "n/s", "load", "first", "memory")
     for row in bench.rows:
-        place = (_name(row, bench), str(row.batch_size), str(row.threads))
+        place = (_name(row, bench), *([row.device] if on else []), str(row.batch_size), str(row.threads))
         if row.latency_ms is None:
             table.add_row(*place, figures.MISSING)
             continue
@@ -51,6 +58,41 @@ def _rows(bench: Bench) -> Table:
             *(_ms(latency.load), _ms(latency.first), figures.size(row.peak_memory_bytes)),
         )
     return table
+
+
+def _answers(bench: Bench) -> Table:
+    table = _table("device", "images", "accuracy", "as its program", "other than here", "logits apart by")
+    for row in bench.answered:
+        told = row.answers
+        assert told is not None  # chosen so
+        apart = told.max_logit_difference
+        table.add_row(
+            *(_name(row, bench), row.device, str(told.images)),
+            *(figures.percent(told.test_accuracy), figures.percent(told.agreement)),
+            figures.MISSING if told.differing is None else str(told.differing),
+            figures.MISSING if apart is None else "nothing" if apart == 0 else f"{apart:.2g}",
+        )
+    return table
+
+
+def described(device: BenchDevice) -> str:
+    """A device in a line: what it is, how it is, and the versions that are there."""
+    facts = device.facts
+    if facts is None:
+        return device.error or f"{device.name}: it said nothing of itself"
+    parts = [
+        facts.processor,
+        facts.machine,
+        f"{facts.cores} {'core' if facts.cores == 1 else 'cores'}",
+        f"governor {facts.governor}" if facts.governor else "",
+        f"{facts.clock_mhz:.0f} MHz" if facts.clock_mhz else "",
+        figures.size(facts.memory_bytes) if facts.memory_bytes else "",
+        f"{facts.temperature_c:.0f} °C" if facts.temperature_c is not None else "",
+        facts.system,
+        f"Python {facts.python}",
+        *(f"{name} {version}" for name, version in sorted(facts.versions.items())),
+    ]
+    return f"{device.name}: {', '.join(part for part in parts if part)}"
 
 
 def _whole(bench: Bench) -> Table:
@@ -86,9 +128,11 @@ def _sustained(bench: Bench) -> Table:
 def _reasons(bench: Bench) -> list[str]:
     """Why there are no figures, each reason once for all numbers of images of a file."""
     images: dict[tuple[str, str], list[int]] = {}
+    away = {each.name for each in bench.devices if each.error}  # a verdict says why
     for row in bench.rows:
-        if row.error:
-            images.setdefault((_name(row, bench), row.error), []).append(row.batch_size)
+        if row.error and row.device not in away:
+            name = f"{_name(row, bench)}{f' on {row.device}' if row.device else ''}"
+            images.setdefault((name, row.error), []).append(row.batch_size)
     return [
         f"{name} with {', '.join(map(str, dict.fromkeys(counts)))} images in a call: {error}"
         for (name, error), counts in images.items()

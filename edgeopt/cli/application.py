@@ -27,6 +27,12 @@ plugins_app = typer.Typer(
     rich_markup_mode=None,
     invoke_without_command=True,
 )
+devices_app = typer.Typer(
+    help="List the devices of a recipe, and look whether they are there.",
+    cls=GroupedCommands,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
 new_app = typer.Typer(
     help="Write the start of something new.", cls=GroupedCommands, rich_markup_mode=None, no_args_is_help=True
 )
@@ -35,6 +41,7 @@ app_app = typer.Typer(
 )
 app.add_typer(app_app, name="app")
 app.add_typer(plugins_app, name="plugins")
+app.add_typer(devices_app, name="devices")
 app.add_typer(new_app, name="new")
 
 RecipeArgument = Annotated[
@@ -50,6 +57,14 @@ PluginOption = Annotated[
 ]
 SmokeOption = Annotated[
     bool, typer.Option("--smoke", help="Run all of it in seconds, on few images; the figures mean nothing.")
+]
+DeviceOption = Annotated[
+    list[str] | None,
+    typer.Option("--device", metavar="NAME", help="A device, by its name; may be given again.", show_default=False),
+]
+DevicesOption = Annotated[
+    Path | None,
+    typer.Option("--recipe", metavar="FILE", help="The file whose [[devices]] are meant.", show_default=False),
 ]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of results and cached stages.")]
 

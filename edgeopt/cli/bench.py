@@ -12,7 +12,7 @@ from edgeopt.bench import terminal
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.run import CSV, JSON, PAGE, run_bench
 from edgeopt.cli.consoles import stderr, stdout
-from edgeopt.errors import Problem, UserError
+from edgeopt.errors import DeviceError, Problem, UserError
 from edgeopt.options import MeasureSettings
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -29,17 +29,26 @@ def bench_files(
     protocol: str,
     runs: int,
     image: Path | None,
+    devices: Iterable[str],
+    recipe: Path | None,
+    images: int,
     out: Path | None,
     plugin_files: Iterable[Path],
 ) -> None:
     """Times the files, prints the tables, and says where the page lies.
 
-    Raises `UserError` with every value that does not fit.
+    Raises `UserError` with every value that does not fit, and `DeviceError` in the end for devices that were away.
     """
     problems: list[Problem] = []
     of_batches = _numbers("--batch", batches, _MOST_BATCH, problems)
     of_threads = _numbers("--threads", threads, _MOST_THREADS, problems)
     sustained_s = _seconds(sustained, problems) if sustained else 0.0
+    devices = tuple(devices)
+    if devices and (sustained or image):
+        other = "--sustained" if sustained else "--image"
+        problems.append(Problem(f"--device and {other} do not go together", "leave one of them out"))
+    if recipe and not devices:
+        problems.append(Problem("--recipe is for devices, and none is named", "add --device NAME"))
     settings = _settings(protocol, runs, of_batches, problems)
     if problems or settings is None:
         raise UserError(*problems)
@@ -50,11 +59,16 @@ def bench_files(
         sustained_s=sustained_s,
         settings=settings,
         image=image,
+        devices=devices,
+        recipe=recipe,
+        images=images,
         out=out,
         plugin_files=tuple(plugin_files),
     )
     result = run_bench(request, stderr())
     terminal.render(result.bench, stdout(), [result.folder / name for name in (PAGE, JSON, CSV)])
+    if result.failures:
+        raise DeviceError(*result.failures)
 
 
 def _numbers(option: str, text: str, most: int, problems: list[Problem]) -> tuple[int, ...]:

@@ -7,6 +7,8 @@ import typer
 
 from edgeopt.cli import complete
 from edgeopt.cli.application import (
+    DeviceOption,
+    DevicesOption,
     OutOption,
     PluginOption,
     app,
@@ -163,6 +165,11 @@ def bench(
         Path | None,
         typer.Option("--image", metavar="FILE", help="The image that all are given; one is made when left out."),
     ] = None,
+    device: DeviceOption = None,
+    recipe: DevicesOption = None,
+    images: Annotated[
+        int, typer.Option("--images", metavar="N", help="Test images for which files answer on a device.", min=1)
+    ] = 500,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder of the tables and the page; RUN/bench when left out."),
@@ -171,7 +178,8 @@ def bench(
 ) -> None:
     """Time finished files by images in a call, by threads and over minutes, and the whole way of an image.
 
-    Writes bench.html, bench.json and bench.csv. Times of this machine say nothing about another.
+    Writes bench.html, bench.json and bench.csv. Times of this machine say nothing about another: --device takes the
+    files there, where they also answer for test images.
     """
     with failures_shown(NOTHING_KEPT):
         from edgeopt.cli.bench import bench_files
@@ -184,6 +192,9 @@ def bench(
             protocol=protocol,
             runs=calls,
             image=image,
+            devices=device or (),
+            recipe=recipe,
+            images=images,
             out=out,
             plugin_files=plugin or (),
         )

@@ -7,8 +7,11 @@ import typer
 
 from edgeopt.cli import complete
 from edgeopt.cli.application import (
+    DeviceOption,
+    DevicesOption,
     PluginOption,
     app,
+    devices_app,
     new_app,
     plugins_app,
 )
@@ -46,6 +49,30 @@ def show_plugin(
         show_plugins(name, plugin or ())
 
 
+@devices_app.callback()
+def devices(
+    context: typer.Context,
+    recipe: DevicesOption = None,
+    device: DeviceOption = None,
+    plugin: PluginOption = None,
+) -> None:
+    """List the devices of a recipe, and look whether they are there. This machine is always one."""
+    if context.invoked_subcommand is None:
+        with failures_shown():
+            from edgeopt.cli.devices import list_devices
+
+            list_devices(recipe, device or (), plugin or ())
+
+
+@devices_app.command("clean", cls=Command)
+def clean_devices(recipe: DevicesOption = None, device: DeviceOption = None, plugin: PluginOption = None) -> None:
+    """Take everything of edgeopt's away from the devices: its folder, and nothing else was ever there."""
+    with failures_shown():
+        from edgeopt.cli.devices import clean_devices
+
+        clean_devices(recipe, device or (), plugin or ())
+
+
 @app.command(cls=Command)
 def doctor() -> None:
     """Look at what is installed and at the machine, and say what is missing or untested."""
@@ -77,7 +104,7 @@ def new_plugin(
     ),
     kind: Annotated[
         str,
-        typer.Option(metavar="KIND", help="What it adds: dataset, model, quantizer, pass, exporter, reader or probe."),
+        typer.Option(metavar="KIND", help="dataset, model, quantizer, pass, exporter, reader, probe or device."),
     ] = "pass",
 ) -> None:
     """Write a plugin package whose contract tests pass, to start from."""

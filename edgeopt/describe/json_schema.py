@@ -9,6 +9,7 @@ from edgeopt.describe.options import schema_of
 from edgeopt.plugins.declarations import (
     PLUGIN_TYPES,
     DatasetPlugin,
+    DevicePlugin,
     ExporterPlugin,
     ModelPlugin,
     PassPlugin,
@@ -16,7 +17,7 @@ from edgeopt.plugins.declarations import (
     kind_of,
 )
 from edgeopt.plugins.registry import Registry
-from edgeopt.recipe.read import ExportStep, Recipe
+from edgeopt.recipe.read import DeviceStep, ExportStep, Recipe
 
 _JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -28,16 +29,24 @@ def recipe_schema(registry: Registry) -> dict[str, Json]:
     """
     schema = schema_of(Recipe)
     definitions = schema["$defs"]
-    del definitions["Step"], definitions["ExportStep"]
+    del definitions["Step"], definitions["ExportStep"], definitions["DeviceStep"]
     for plugin in (entry.plugin for entry in registry if entry.plugin.in_recipes):
-        extra = schema_of(ExportStep)["properties"]["name"] if isinstance(plugin, ExporterPlugin) else None
+        step = DeviceStep if isinstance(plugin, DevicePlugin) else ExportStep
+        named = isinstance(plugin, DevicePlugin | ExporterPlugin)
+        extra = schema_of(step)["properties"]["name"] if named else None
         definitions.update(_plugin_definitions(plugin, extra))
     for kind in (each for each in PLUGIN_TYPES if each.in_recipes):
         definitions[kind.kind] = _one_of([_definition_name(kind, name) for name in registry.names(kind)])
         names = {"enum": registry.names(kind), "description": f"name of a {kind.kind}"}
         definitions[f"{kind.kind}-reference"] = {"anyOf": [names, {"$ref": f"#/$defs/{kind.kind}"}]}
     properties = schema["properties"]
-    steps = {"dataset": DatasetPlugin, "model": ModelPlugin, "passes": PassPlugin, "exports": ExporterPlugin}
+    steps: dict[str, type[Plugin]] = {
+        "dataset": DatasetPlugin,
+        "model": ModelPlugin,
+        "passes": PassPlugin,
+        "exports": ExporterPlugin,
+        "devices": DevicePlugin,
+    }
     for name, kind in steps.items():
         reference = {"$ref": f"#/$defs/{kind.kind}"}
         if properties[name].get("type") == "array":

@@ -20,7 +20,7 @@ from edgeopt.plugins.declarations import (
     QuantizerPlugin,
 )
 from edgeopt.plugins.registry import Registered, load_registry
-from edgeopt.recipe.read import ExportStep, Recipe
+from edgeopt.recipe.read import DeviceStep, ExportStep, Recipe
 
 
 def reference_page(registered: Iterable[Registered]) -> str:
@@ -32,7 +32,7 @@ def reference_page(registered: Iterable[Registered]) -> str:
         "## Recipe",
         _options_table(option for option in options_of(Recipe) if option.name not in CORE_TABLES),
     ]
-    tables: dict[str, type[BaseModel]] = {"[[exports]]": ExportStep}
+    tables: dict[str, type[BaseModel]] = {"[[exports]]": ExportStep, "[[devices]]": DeviceStep}
     tables |= {f"[{name}]": model for name, model in CORE_TABLES.items()}
     for header, model in tables.items():
         parts += [f"### `{header}`", _summary(model), _options_table(options_of(model))]

@@ -18,7 +18,8 @@ from edgeopt.errors import UserError
 from edgeopt.json_values import from_text
 from edgeopt.pipeline import machines
 from edgeopt.plugins.handed import hand_over, handed
-from edgeopt.recipe.plan import Plan, Stage, StageKind
+from edgeopt.recipe.plan import Plan
+from edgeopt.recipe.stage import Stage, StageKind
 from edgeopt.tracking.tracked import TrackedRun
 from edgeopt.workers.process import Events, die_with_parent, work
 from edgeopt.workers.store import Result, Store

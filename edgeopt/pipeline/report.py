@@ -16,7 +16,7 @@ from edgeopt.networks.saved import load_outline
 from edgeopt.pipeline.results import Results
 from edgeopt.plugins.versions import versions_behind
 from edgeopt.recipe.notes import notes
-from edgeopt.recipe.plan import PlannedExport, StageKind
+from edgeopt.recipe.stage import PlannedExport, StageKind
 from edgeopt.report.answers import has_answers, shown_file
 from edgeopt.report.gates import judge
 from edgeopt.report.kept_answers import KeptAnswers
@@ -64,7 +64,7 @@ def build_report(results: Results, failures: Mapping[str, str], labels: Labels, 
             description=plan.recipe.description,
             seed=plan.recipe.seed,
             file=plan.recipe.source.file,
-            resolved=plan.resolved(),
+            resolved={**plan.resolved(), **({"devices": plan.named_devices} if plan.devices else {})},
         ),
         dataset=_dataset(results),
         environment=this_machine(versions_behind(plan.uses, plan.framework)),

@@ -14,7 +14,8 @@ from edgeopt.json_values import from_values
 from edgeopt.measure.answers import Verification
 from edgeopt.measure.latency import Latency
 from edgeopt.networks.cost import ProgramCost
-from edgeopt.recipe.plan import Plan, PlannedExport
+from edgeopt.recipe.plan import Plan
+from edgeopt.recipe.stage import PlannedExport
 from edgeopt.types import ExportResult, PassRecord
 from edgeopt.workers.store import Result
 

@@ -27,8 +27,9 @@ from edgeopt.pipeline.timed_file import TimingJob
 from edgeopt.pipeline.timing import Timed, steps_of, time_files
 from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.registry import load_registry
-from edgeopt.recipe.plan import Plan, PlannedExport, Stage, StageKind, make_plan
+from edgeopt.recipe.plan import Plan, make_plan
 from edgeopt.recipe.read import Recipe, parse_recipe, read_recipe
+from edgeopt.recipe.stage import PlannedExport, Stage, StageKind
 from edgeopt.tracking.tracked import TrackedRun
 from edgeopt.tracking.trackers import Identity
 from edgeopt.types import TORCH

@@ -44,7 +44,8 @@ from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.blame import BlamedLoad, BlamedPredictor, blamed
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.progress import Silent
-from edgeopt.recipe.plan import Plan, Stage, StageKind, card_recipe
+from edgeopt.recipe.plan import Plan, card_recipe
+from edgeopt.recipe.stage import Stage, StageKind
 from edgeopt.tracking.tracked import TrackedRun
 from edgeopt.types import TORCH, Card, Form, FoundData, ModelState
 from edgeopt.workers.store import Result, Store

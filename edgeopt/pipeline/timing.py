@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edgeopt.errors import EdgeoptError, UserError, WorkerError
-from edgeopt.measure.latency import END, OPEN, Start, Turn, summarize, turns
+from edgeopt.measure.calls import END, OPEN, Turn
+from edgeopt.measure.latency import Start, summarize, turns
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline.results import Measured, MeasuredFile
 from edgeopt.workers.pool import Worker, Workers

@@ -10,7 +10,9 @@ from edgeopt.arrays import InputKind, Json
 from edgeopt.cores import usable_cores
 from edgeopt.errors import (
     CheckpointError,
+    ConnectionLostError,
     DataError,
+    DeviceError,
     ExportError,
     FunctionChangedError,
     Location,
@@ -53,6 +55,7 @@ from edgeopt.plugins.declarations import (
     ReaderPlugin,
     Scheme,
 )
+from edgeopt.plugins.device import Device, DeviceFacts, DeviceFile, DeviceJob, DevicePlugin, FileOnDevice, OnDevice
 from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.plugins.levels import Levels
 from edgeopt.plugins.predictor import Predictor, RemotePredictor, close_predictor
@@ -112,18 +115,26 @@ __all__ = [
     "ChannelMeans",
     "CheckpointError",
     "Classification",
+    "ConnectionLostError",
     "Curve",
     "DataBundle",
     "DataError",
     "DataSurvey",
     "DatasetOptions",
     "DatasetPlugin",
+    "Device",
+    "DeviceError",
+    "DeviceFacts",
+    "DeviceFile",
+    "DeviceJob",
+    "DevicePlugin",
     "ExportContext",
     "ExportError",
     "ExportResult",
     "ExporterOptions",
     "ExporterPlugin",
     "FileInput",
+    "FileOnDevice",
     "ForeignModel",
     "Form",
     "FoundData",
@@ -138,6 +149,7 @@ __all__ = [
     "ModelState",
     "NothingChangedError",
     "Numerics",
+    "OnDevice",
     "Options",
     "Paired",
     "PassContext",

@@ -7,7 +7,6 @@ of recipes and the errors. Declarations grow by optional fields with defaults on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,13 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel
-
 from edgeopt.errors import PluginError, Problem
-from edgeopt.options import DatasetOptions, Options
+from edgeopt.options import DatasetOptions
+from edgeopt.plugins.base import Plugin as Plugin  # noqa: PLC0414 - all declarations have their names here
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.browser_runtime import BrowserRuntime
 from edgeopt.plugins.contexts import ExportContext, PassContext
+from edgeopt.plugins.device import DevicePlugin as DevicePlugin  # noqa: PLC0414 - as above
+from edgeopt.plugins.device import OnDevice
 from edgeopt.plugins.levels import Levels
 from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.plugins.tap import TappedFile, TapRequest
@@ -43,56 +43,6 @@ if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import Quantizer
 
     from edgeopt.types import ProbedNetwork
-
-_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """What all declarations share.
-
-    Of each kind are known: its name and plural, the hook that gives plugins of it, and the `header` under which one
-    stands in a recipe (for a kind that is not `in_recipes`, in the `--set` of the command that takes it).
-
-    `name` is a kebab-case noun, `summary` one line, `options` a pydantic model whose fields all have a description.
-    `requires` names the distributions that the callables import, and `install` the requirement that brings them, as pip
-    takes it (`edgeopt[onnx]`). `optional` names those that change the result where they are installed. `libraries`
-    names the import packages of other plugins that the callables use (`edgeopt_lightning`), and those that these use:
-    their source is in the keys of results, so that a change of it is never answered from the store.
-    """
-
-    kind: ClassVar[str]
-    plural: ClassVar[str]
-    hook: ClassVar[str]
-    header: ClassVar[str]
-    in_recipes: ClassVar[bool] = True
-
-    name: str
-    summary: str
-    options: type[Options]
-    requires: tuple[str, ...] = field(default=(), kw_only=True)
-    optional: tuple[str, ...] = field(default=(), kw_only=True)
-    libraries: tuple[str, ...] = field(default=(), kw_only=True)
-    install: str = field(default="", kw_only=True)
-
-    def __post_init__(self) -> None:
-        problems = []
-        if not _NAME.fullmatch(self.name):
-            problems.append(Problem(f"{self.kind} {self.name!r}: the name is not kebab-case", "use a-z, 0-9 and '-'"))
-        if not self.summary or "\n" in self.summary:
-            problems.append(Problem(f"{self.kind} {self.name!r}: the summary is not one line"))
-        if not (isinstance(self.options, type) and issubclass(self.options, BaseModel)):
-            problems.append(Problem(f"{self.kind} {self.name!r}: options is not a pydantic model"))
-        else:
-            problems += [
-                Problem(
-                    f"{self.kind} {self.name!r}: option {name!r} has no description", "give its Field a description"
-                )
-                for name, option in self.options.model_fields.items()
-                if not option.description
-            ]
-        if problems:
-            raise PluginError(*problems)
 
 
 def _not_declared(_options: Any) -> Any:
@@ -272,7 +222,8 @@ class ExporterPlugin(Plugin):
     from the options given, the exporter itself optimizes, so that a recipe without an optimizing pass has two files to
     compare. `check(options, numerics)` gives what can be known to be wrong before anything runs. Where the options name
     local files, `fingerprint(options)` is as that of a pass. Where a page can open the files by itself, `browser()`
-    gives what it needs for that; it raises an `ExportError` where that cannot be had.
+    gives what it needs for that; it raises an `ExportError` where that cannot be had. `on_device` says how a file is
+    opened on a device, where edgeopt is not; without it, this machine alone runs the files.
 
     `tap(request)` opens a file so that it shows its inner values, for `edgeopt why`; see `TapRequest` and `TappedFile`.
     Without it nobody can say which layer of such a file errs.
@@ -296,6 +247,7 @@ class ExporterPlugin(Plugin):
     fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
     browser: Callable[[], BrowserRuntime] | None = field(default=None, kw_only=True)
     tap: Callable[[TapRequest], TappedFile] | None = field(default=None, kw_only=True)
+    on_device: OnDevice | None = field(default=None, kw_only=True)
 
     @property
     def written_format(self) -> str:
@@ -374,6 +326,7 @@ PLUGIN_TYPES: tuple[type[Plugin], ...] = (
     ExporterPlugin,
     ReaderPlugin,
     ProbePlugin,
+    DevicePlugin,
 )
 
 

@@ -18,6 +18,7 @@ import pluggy
 
 from edgeopt.plugins.declarations import (
     DatasetPlugin,
+    DevicePlugin,
     ExporterPlugin,
     ModelPlugin,
     PassPlugin,
@@ -134,6 +135,19 @@ def edgeopt_probes() -> Iterable[ProbePlugin]:
             prepare=prepare,
             levels=Levels((0.1, 0.2), 0.01, 1.0, untouched=0.0),
         )
+    ```
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def edgeopt_devices() -> Iterable[DevicePlugin]:
+    """Kinds of devices on which files answer and are timed, listed by `[[devices]] use = "NAME"`.
+
+    ```python
+    @edgeopt.hookimpl
+    def edgeopt_devices():
+        yield DevicePlugin("my-board", "A board on my desk.", BoardOptions, open=open_board)
     ```
     """
     raise AssertionError("a specification is never called")

@@ -30,7 +30,7 @@ from edgeopt.plugins.declarations import (
 )
 from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.plugins.use import Use, idle_references, reference_kind, reference_words, references
-from edgeopt.recipe.read import ExportStep, Source, Step, problems_of
+from edgeopt.recipe.read import DeviceStep, ExportStep, Source, Step, problems_of
 from edgeopt.toml_lines import Key
 from edgeopt.tracking.tracked import PACKAGES
 from edgeopt.types import DataSurvey, Form, FoundData
@@ -308,6 +308,16 @@ class Lookup:
                     )
                 )
             seen.setdefault(step.folder, index)
+
+    def check_devices(self, steps: Sequence[DeviceStep]) -> None:
+        """Notes devices of one name."""
+        seen: set[str] = set()
+        for index, step in enumerate(steps):
+            if step.called in seen:
+                hint = 'give one of them a name of its own, as in name = "other"'
+                message = f"two devices are called {step.called!r}"
+                self.problems.append(Problem(message, hint, self._locate("devices", index)))
+            seen.add(step.called)
 
     def look(self, dataset: Use[DatasetPlugin] | None) -> tuple[FoundData | None, str]:
         """What one look at the data set found, None where its plugin does not look, and the data's fingerprint; notes

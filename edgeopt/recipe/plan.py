@@ -6,103 +6,27 @@ Nothing heavy is imported and no image is read here. `edgeopt check` is this mod
 from __future__ import annotations
 
 import platform
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import partial
 from typing import Any
 
 from edgeopt.arrays import Json
 from edgeopt.errors import Problem, RecipeError
-from edgeopt.fingerprint import digest
 from edgeopt.options import MeasureSettings, TrainerSettings, to_json
 from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget
-from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
+from edgeopt.plugins.declarations import DatasetPlugin, DevicePlugin, ExporterPlugin, ModelPlugin, PassPlugin
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use, references
 from edgeopt.recipe.cache_keys import Keys, report_source
 from edgeopt.recipe.lookup import Lookup, float_options, surveyed
 from edgeopt.recipe.read import Recipe
+from edgeopt.recipe.stage import PlannedExport, Stage, StageKind
 from edgeopt.toml_lines import Key
 from edgeopt.types import DataSurvey, FoundData, Role
 
 #: What of `[trainer]` says how fast work is done, and not what comes out of work that does no training.
 PACE = ("threads", "loader_workers")
-
-
-class StageKind(StrEnum):
-    """What a stage does; also the first part of its name."""
-
-    DATA = "data"
-    MODEL = "model"
-    PASS = "pass"
-    PROGRAM = "program"
-    EXPORT = "export"
-    VERIFY = "verify"
-    MEASURE = "measure"
-    REPORT = "report"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of a run, cached under `key`. `needs` are the stages whose results it reads; `recipe_key` is where it is
-    written.
-    """
-
-    kind: StageKind
-    name: str
-    label: str
-    key: str
-    needs: tuple[str, ...]
-    recipe_key: Key
-    index: int = 0
-    role: Role | None = None
-
-    def key_without(self, failures: Collection[str]) -> str:
-        """The key of a result that was made without the files named in `failures`."""
-        joins_files = self.kind in (StageKind.MEASURE, StageKind.REPORT)
-        return digest([self.key, sorted(failures)]) if failures and joins_files else self.key
-
-
-@dataclass(frozen=True)
-class PlannedExport:
-    """One file to make: an exporter, the file's role, the role of the model that goes into it, and the folder it ends
-    in.
-
-    `step` counts the recipe's exports, `number` the plan's files.
-    """
-
-    use: Use[ExporterPlugin]
-    step: int
-    number: int
-    role: Role
-    folder: str
-    program_role: Role
-
-    @property
-    def name(self) -> str:
-        """The file's name in messages and stages."""
-        return f"{self.folder}-{self.role}"
-
-    @property
-    def file(self) -> str:
-        """Path of the file below the run's folder."""
-        return f"{self.folder}/{self.role}/model{self.use.plugin.suffix}"
-
-    @property
-    def program_stage(self) -> str:
-        """The stage that makes the program behind the file."""
-        return f"{StageKind.PROGRAM}-{self.program_role}"
-
-    @property
-    def export_stage(self) -> str:
-        """The stage that makes the file."""
-        return f"{StageKind.EXPORT}-{self.name}"
-
-    @property
-    def verify_stage(self) -> str:
-        """The stage that opens the file and compares it."""
-        return f"{StageKind.VERIFY}-{self.name}"
 
 
 @dataclass(frozen=True)
@@ -120,6 +44,7 @@ class Plan:
     budget: Budget
     smoke: bool
     data_fingerprint: str
+    devices: tuple[Use[DevicePlugin], ...] = ()
     found: FoundData | None = field(default=None, repr=False)
     stages: Mapping[str, Stage] = field(default_factory=dict)
 
@@ -181,8 +106,15 @@ class Plan:
         settings = self.recipe.measure
         return settings.model_copy(update={"warmup": 1, "runs": 5, "rounds": 1}) if self.smoke else settings
 
+    @property
+    def named_devices(self) -> list[Json]:
+        """The devices of the recipe with every option written out; they decide nothing that a run makes."""
+        return [
+            {**use.to_json(), "name": step.called} for step, use in zip(self.recipe.devices, self.devices, strict=True)
+        ]
+
     def resolved(self) -> dict[str, Json]:
-        """The recipe with every option written out, as the lock and the report record it."""
+        """The recipe with every option written out, as the lock and the report record it; without devices."""
         steps = {planned.step: planned.use for planned in self.exports}  # the last of a step has the recipe's options
         return {
             "schema": self.recipe.schema_version,
@@ -212,9 +144,11 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
     model = lookup.use(ModelPlugin, recipe.model, ("model",))
     passes = [lookup.use(PassPlugin, step, ("passes", index)) for index, step in enumerate(recipe.passes)]
     exporters = [lookup.use(ExporterPlugin, step, ("exports", index)) for index, step in enumerate(recipe.exports)]
+    devices = [lookup.use(DevicePlugin, step, ("devices", index)) for index, step in enumerate(recipe.devices)]
     lookup.check_order(passes)
     lookup.check_kept(passes)
     lookup.check_folders(recipe.exports)
+    lookup.check_devices(recipe.devices)
     lookup.check_frameworks(model, passes, exporters)
     lookup.check_exports(model, passes, exporters)
     lookup.check_loggers(recipe.trainer.loggers)
@@ -233,6 +167,7 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
         budget=SMOKE_BUDGET if smoke else FULL_BUDGET,
         smoke=smoke,
         data_fingerprint=fingerprint,
+        devices=tuple(use for use in devices if use is not None),
         found=found,
     )
     plan = _with_exports(plan, [use for use in exporters if use is not None])
@@ -370,12 +305,13 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         ("measure",),
     )
     yield measure
+    shown = {**plan.resolved(), **({"devices": plan.named_devices} if plan.devices else {})}
     everything = [*programs.values(), *verifies, measure]
     yield Stage(
         StageKind.REPORT,
         "report",
         "report",
-        key_of(None, [stage.key for stage in everything], plan.resolved(), plan.recipe.description, report_source()),
+        key_of(None, [stage.key for stage in everything], shown, plan.recipe.description, report_source()),
         tuple(stage.name for stage in everything),
         (),
     )

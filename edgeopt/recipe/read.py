@@ -42,6 +42,17 @@ class ExportStep(Step):
         return self.name or self.use
 
 
+class DeviceStep(Step):
+    """One device on which files may answer and be timed; `name` is what `--device` calls it."""
+
+    name: RecipeName | None = Field(None, description="what --device calls it; the kind's name when left out")
+
+    @property
+    def called(self) -> str:
+        """What `--device` calls it."""
+        return self.name or self.use
+
+
 class Recipe(BaseModel):
     """A reproducible pipeline: a data set, a model, passes in order, exports side by side, gates."""
 
@@ -56,6 +67,7 @@ class Recipe(BaseModel):
     model: Step = Field(description="the network")
     passes: tuple[Step, ...] = Field((), description="what is done to the model, in order")
     exports: tuple[ExportStep, ...] = Field(min_length=1, description="the files to make")
+    devices: tuple[DeviceStep, ...] = Field((), description="where `edgeopt bench` can take the files")
     trainer: TrainerSettings = Field(default_factory=TrainerSettings, description="where and how training runs")
     measure: MeasureSettings = Field(default_factory=MeasureSettings, description="how latency is measured")
     gates: Gates = Field(default_factory=Gates, description="what the files must reach")
@@ -163,7 +175,7 @@ def problems_of(
                 message = f"{name!r} is missing"
                 hint = f"add a [{name}] table" if name in ("dataset", "model") else None
                 hint = "add an [[exports]] table" if name == "exports" else hint
-            case "tuple_type" if key in (("passes",), ("exports",)):
+            case "tuple_type" if key in (("passes",), ("exports",), ("devices",)):
                 message = f"[{name}] is one table, and {name} are a list"
                 hint = f"write [[{name}]], with two brackets, once for each"
             case "less_than_equal" if key == ("schema",):

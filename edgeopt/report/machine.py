@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from edgeopt.cores import usable_cores
+from edgeopt.measure.state import memory_bytes, processor
 from edgeopt.report.schema import Environment
 
 
@@ -18,9 +18,9 @@ def this_machine(versions: Mapping[str, str]) -> Environment:
         python=platform.python_version(),
         platform=platform.platform(),
         machine=platform.machine(),
-        processor=_processor(),
+        processor=processor(),
         cores=usable_cores(),
-        memory_bytes=_memory_bytes(),
+        memory_bytes=memory_bytes(),
         versions={name: version for name, version in versions.items() if name != "python"},
         commit=_commit(),
     )
@@ -40,20 +40,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() + ("+" if changes.stdout.strip() else "")
-
-
-def _processor() -> str:
-    """The processor's name, as far as the system tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):  # not every system counts its pages
-        return None

@@ -45,6 +45,7 @@ _KINDS: Mapping[str, _Kind] = {
     "pass": _Kind("Clips weights that lie far from the mean of their layer.", ("clip",)),
     "exporter": _Kind("The program itself, run by PyTorch.", ("exporter", "predictor")),
     "reader": _Kind("One linear layer on the mean colour.", ("reading",)),
+    "device": _Kind("Another Python on this machine.", ("link",)),
     "probe": _Kind("Noise on the weights, in standard deviations.", ("noise",)),
 }
 KINDS = tuple(_KINDS)

@@ -16,6 +16,7 @@ pytest runs every test of the contract for the plugin of that name, which must b
 
 from edgeopt.testing.contracts import PluginContract
 from edgeopt.testing.dataset import DatasetContract
+from edgeopt.testing.device import DeviceContract
 from edgeopt.testing.exporter import ExporterContract
 from edgeopt.testing.model import ModelContract
 from edgeopt.testing.passes import PassContract
@@ -27,6 +28,7 @@ from edgeopt.testing.values import ArraySplit, pass_context, tiny_data, tiny_int
 __all__ = [
     "ArraySplit",
     "DatasetContract",
+    "DeviceContract",
     "ExporterContract",
     "ModelContract",
     "PassContract",

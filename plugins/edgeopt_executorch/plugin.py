@@ -15,6 +15,7 @@ from edgeopt.plugins import (
     ExportResult,
     ModelState,
     Numerics,
+    OnDevice,
     Predictor,
     Problem,
     QuantizerPlugin,
@@ -137,6 +138,9 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime="executorch",
         suffix=".pte",
         runtime_modules=("edgeopt_executorch.predictor",),
+        on_device=OnDevice(
+            ("edgeopt_executorch.on_device", "edgeopt_executorch.native_messages"), ("executorch", "torch")
+        ),
         requires=REQUIRES,
         install=INSTALL,
     )

@@ -11,6 +11,7 @@ from edgeopt.plugins import (
     ExporterPlugin,
     ExportResult,
     ModelState,
+    OnDevice,
     Predictor,
     TappedFile,
     TapRequest,
@@ -66,6 +67,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         check=check,
         fingerprint=fingerprint,
         runtime_modules=("edgeopt_onnx.predictor",),
+        on_device=OnDevice(("edgeopt_onnx.on_device", "edgeopt_onnx.session"), ("onnxruntime",)),
         requires=("onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),
         install="edgeopt[onnx]",
     )

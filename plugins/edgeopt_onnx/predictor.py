@@ -10,7 +10,7 @@ import onnxruntime
 
 from edgeopt.export.predictor import FilePredictor, pixels_or_values
 from edgeopt.plugins import TensorInfo, usable_cores
-from edgeopt_onnx.session import open_session
+from edgeopt_onnx.on_device import open_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,25 +37,25 @@ class OnnxPredictor(FilePredictor):
         """
         self.threads = threads or usable_cores()
         try:
-            self._session = open_session(path, threads=self.threads, inter_op_num_threads=1)
+            self._file = open_file(path, self.threads)
         except Exception as error:  # onnxruntime's errors share no base class below Exception
             raise ValueError(f"ONNX Runtime cannot open {path}: {error}") from error
-        given, returned = _only_one(path, self._session)
+        given, returned = _only_one(path, self._file.session)
         self.input_info = pixels_or_values(_tensor_info(given, "NCHW"))
         self.output_info = _tensor_info(returned, "NC")
 
     def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
-        logits: Logits = self._session.run([self.output_info.name], {self.input_info.name: piece})[0]
+        logits: Logits = self._file.predict(piece)
         return logits
 
     def metadata(self, key: str) -> str | None:
         """Return a text of the file's metadata, for instance the card's; None where the file has none of that name."""
-        text: str | None = self._session.get_modelmeta().custom_metadata_map.get(key)
+        text: str | None = self._file.session.get_modelmeta().custom_metadata_map.get(key)
         return text
 
     def close(self) -> None:
         """Free the file's memory."""
-        del self._session
+        self._file.close()
 
 
 def _only_one(path: Path, session: onnxruntime.InferenceSession) -> tuple[onnxruntime.NodeArg, onnxruntime.NodeArg]:

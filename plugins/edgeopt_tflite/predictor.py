@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from edgeopt.export.predictor import FilePredictor, pixels_or_values
 from edgeopt.plugins import TensorInfo, usable_cores
 from edgeopt_tflite.integrity import require_whole
+from edgeopt_tflite.on_device import open_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgeopt.plugins import Logits, Pixels
-
-_CHANNELS = 3
 
 
 class TflitePredictor(FilePredictor):
@@ -44,49 +42,25 @@ class TflitePredictor(FilePredictor):
         self.threads = threads or usable_cores()
         require_whole(path)
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=self.threads)
-            self._interpreter.allocate_tensors()
+            self._file = open_file(path, self.threads)
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"LiteRT cannot open {path}: {error}") from error
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        inputs, outputs = self._file.inputs, self._file.outputs
         if len(inputs) != 1 or (len(outputs) != 1 and not self.shows_inner_values):
             raise ValueError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, not one of each")
         given, returned = inputs[0], outputs[0]
-        self._given, self._returned = given["index"], returned["index"]
-        channels_last = given["shape"][-1] == _CHANNELS
-        self.file_input = pixels_or_values(_tensor_info(given, "NHWC" if channels_last else "NCHW"))
+        self.file_input = pixels_or_values(_tensor_info(given, "NHWC" if self._file.channels_last else "NCHW"))
         self.file_output = _tensor_info(returned, "NC")
         self.input_info = self.file_input if self.file_input.holds == "pixels" else _as_fed(self.file_input)
         self.output_info = self.file_output
 
     def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
-        target = self._interpreter.tensor(self._given)()
-        values = piece if self.file_input.holds == "pixels" else self._values(piece)
-        np.copyto(target, values, casting="unsafe")
-        del target, values  # LiteRT refuses to run while somebody holds a view of its memory
-        self._interpreter.invoke()
-        return self._logits(self._interpreter.get_tensor(self._returned))
-
-    def _values(self, piece: NDArray[Any]) -> NDArray[Any]:
-        """Images in the layout and, rounded, in the steps of the file's input."""
-        info = self.file_input
-        if info.scale is not None and info.zero_point is not None:
-            limits = np.iinfo(info.dtype)
-            piece = np.rint(piece * np.float32(1.0 / info.scale))  # as PyTorch quantizes
-            piece += info.zero_point
-            np.clip(piece, limits.min, limits.max, out=piece)
-        return piece.transpose(0, 2, 3, 1) if info.layout == "NHWC" else piece
-
-    def _logits(self, values: NDArray[Any]) -> Logits:
-        info = self.file_output
-        if info.scale is None or info.zero_point is None:
-            return values.astype(np.float32, copy=False)
-        logits: Logits = (values.astype(np.float32) - info.zero_point) * np.float32(info.scale)
+        logits: Logits = self._file.predict(piece)
         return logits
 
     def close(self) -> None:
         """Free the file's memory."""
-        del self._interpreter
+        self._file.close()
 
 
 def _tensor_info(details: dict[str, Any], layout: str) -> TensorInfo:

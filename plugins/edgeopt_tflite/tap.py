@@ -61,8 +61,8 @@ class _Shown(TflitePredictor):
     def shown(self) -> list[SeenTensor]:
         """The other outputs of the last call."""
         return [
-            SeenTensor(details["name"], _values(self._interpreter.get_tensor(details["index"]), details))
-            for details in self._interpreter.get_output_details()[1:]
+            SeenTensor(details["name"], _values(self._file.interpreter.get_tensor(details["index"]), details))
+            for details in self._file.outputs[1:]
         ]
 
 

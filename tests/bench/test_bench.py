@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import TINY_PLUGIN, TINY_RECIPE
+from conftest import TINY_PLUGIN
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -18,22 +18,14 @@ from typer.testing import CliRunner
 import edgeopt
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.run import BenchResult, run_bench
-from edgeopt.bench.state import MachineState, machine_state
 from edgeopt.bench.sustained import pieces
 from edgeopt.cli import app
 from edgeopt.errors import UserError
+from edgeopt.measure.state import MachineState, machine_state
 from edgeopt.options import MeasureSettings
 from edgeopt.types import Role
 
 SETTINGS = MeasureSettings(warmup=1, runs=6, rounds=3)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run."""
-    folder = tmp_path_factory.mktemp("bench")
-    (folder / "recipe.toml").write_text(TINY_RECIPE)
-    return edgeopt.run(folder / "recipe.toml", out=folder / "runs", plugin_files=[TINY_PLUGIN]).folder
 
 
 @pytest.fixture(scope="module")

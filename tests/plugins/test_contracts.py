@@ -9,6 +9,7 @@ import numpy as np
 import other_frameworks_contracts
 import pytest
 import test_convert
+import test_devices
 import test_distill
 import test_prune_search
 import test_prune_structured
@@ -296,6 +297,7 @@ def test_every_plugin_is_here():
         sys.modules[__name__],
         other_frameworks_contracts,
         test_convert,
+        test_devices,
         test_distill,
         test_prune_search,
         test_prune_structured,

@@ -1,0 +1,138 @@
+"""A job on the device: files answer one after the other, then they are timed in turns.
+
+What is done is kept in the folder of the job until somebody has it, so that a connection that was lost costs no more
+than the part that was at work.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edgeopt.devices.agent.messages import Message
+from edgeopt.devices.agent.processes import Child, FileFailedError, Processes
+from edgeopt.measure.calls import END, OPEN, Turn
+from edgeopt.measure.state import fastest_cores
+
+_TIMES = "times.json"
+
+
+class Work:
+    """One job, whose parts are kept in `folder`."""
+
+    def __init__(self, job: Message, folder: Path, processes: Processes, send: Callable[[Message], None]) -> None:
+        self._job = job
+        self._folder = folder
+        self._processes = processes
+        self._send = send
+        self._failures: dict[int, str] = {}
+
+    def run(self) -> None:
+        """Does what is not done yet, and sends every part."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for number, file in enumerate(self._job["files"]):
+            if self._job["answers"] and number not in self._job["have"]:
+                self._answer(number, file)
+        if self._job["turns"]:
+            self._time()
+        for number, message in self._failures.items():
+            self._send({"event": "failed", "file": number, "message": message})
+        self._send({"event": "ran"})
+
+    def _answer(self, number: int, file: Message) -> None:
+        target = self._folder / f"answers-{number}.npy"
+        if not target.exists():
+            self._say(f"{file['name']}: answers")
+            child = self._child(file, {"answers": str(target)})
+            try:
+                while child.event(self._job["timeout_s"]) is not None:
+                    pass
+            except FileFailedError as error:
+                self._failures[number] = str(error)
+                return
+            finally:
+                child.end()
+        self._send({"event": "answers", "file": number, "npy": base64.b64encode(target.read_bytes()).decode()})
+
+    def _time(self) -> None:
+        kept = self._folder / _TIMES
+        if not kept.exists():
+            times = self._timed([number for number in range(len(self._job["files"])) if number not in self._failures])
+            pending = kept.with_suffix(".part")
+            pending.write_text(json.dumps(times))
+            pending.replace(kept)
+        for number, each in json.loads(kept.read_text()).items():
+            if "failure" in each:
+                self._failures[int(number)] = each["failure"]
+            else:
+                self._send({"event": "times", "file": int(number), **each})
+
+    def _timed(self, numbers: Sequence[int]) -> dict[int, Message]:
+        """What each file's turns took. All files are open before the first turn, and nobody works beside another."""
+        limit_s = self._job["timeout_s"]
+        children: dict[int, Child] = {}
+        found: dict[int, Message] = {number: {"turns_ms": []} for number in numbers}
+
+        def each(step: Callable[[int, Child], None], what: str) -> None:
+            for number in numbers:
+                if "failure" in found[number]:
+                    continue
+                self._say(f"{self._job['files'][number]['name']}: {what}")
+                try:
+                    step(number, children[number])
+                except FileFailedError as error:
+                    found[number] = {"failure": str(error)}
+                    children[number].end()
+
+        def said(child: Child, seconds: float = 0.0) -> Message:
+            message = child.event(limit_s + seconds)
+            if message is None:
+                raise FileFailedError("the process ended before its time")
+            return message
+
+        def here(_number: int, child: Child) -> None:
+            said(child)
+
+        def ready(number: int, child: Child) -> None:
+            child.ask(OPEN)
+            message = said(child)
+            found[number] |= {"load_ms": message["load_ms"], "first_ms": message["first_ms"]}
+
+        def last(number: int, child: Child) -> None:
+            child.ask(END)
+            found[number]["peak_memory_bytes"] = said(child)["peak_memory_bytes"]
+
+        try:
+            for number in numbers:
+                children[number] = self._child(self._job["files"][number], {"answers": ""})
+            each(here, "start")
+            each(ready, "load")
+            for calls, seconds in self._job["turns"]:
+                turn = Turn(calls, seconds)
+
+                def take(number: int, child: Child, turn: Turn = turn) -> None:
+                    child.ask(turn.to_text())
+                    found[number]["turns_ms"].append(said(child, turn.seconds)["times_ms"])
+
+                each(take, "turn")
+            each(last, "end")
+        finally:
+            for child in children.values():
+                child.end()
+        return found
+
+    def _child(self, file: Message, more: Message) -> Child:
+        job = self._job
+        threads = job["threads"]
+        task = {
+            **{name: file[name] for name in ("file", "opener", "scale", "offset")},
+            **{name: job[name] for name in ("images", "batch_size", "warmup", "threads")},
+            "cores": job["cores"] or fastest_cores(threads),
+            **more,
+        }
+        return Child(self._processes, file["command"], task, threads, self._folder.parents[1] / "cache")
+
+    def _say(self, text: str) -> None:
+        self._send({"event": "step", "text": text})

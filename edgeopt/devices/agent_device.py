@@ -1,0 +1,349 @@
+"""A device on which edgeopt's agent works: every device that has Python, wherever it is."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import io
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from edgeopt.devices.boot import BOOT
+from edgeopt.devices.bundle import agent_file
+from edgeopt.devices.connection import AgentRefusedError, Connection, Message
+from edgeopt.devices.link import Link
+from edgeopt.errors import ConnectionLostError, DeviceError, Problem
+from edgeopt.fingerprint import installed_version
+from edgeopt.plugins.device import DeviceFacts, DeviceFile, DeviceJob, FileOnDevice, OnDevice
+
+if TYPE_CHECKING:
+    from edgeopt.arrays import Logits
+
+T = TypeVar("T")
+
+FOLDER = ".edgeopt-device"
+"""The only folder on a device that anything is left in, below the home of its user."""
+
+_PAUSES_S = (0.5, 2.0, 5.0, 15.0)
+_CHUNK = 1 << 20
+_HANDED = "edgeopt.devices.handed_file:open_file"
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """How the agent works on a device.
+
+    `folder` counts from the home of its user. With `edgeopt`, the device has edgeopt itself, and opens files as it
+    does everywhere. Without, runtimes come into an environment of `python`, from `wheels` where that is given and no
+    network is needed; with `install` off, they must be there for `python` already. Files that work are kept to
+    `cores`, by their numbers; as many of the fastest as there are threads where none are named.
+    """
+
+    folder: str = FOLDER
+    python: str = "python3"
+    install: bool = True
+    wheels: Path | None = None
+    cores: tuple[int, ...] = ()
+    edgeopt: bool = False
+
+
+class AgentDevice:
+    """A device that is reached over a `Link`; `name` is for messages, and `waiting` is told why it takes time."""
+
+    def __init__(
+        self, name: str, link: Link, settings: AgentSettings, waiting: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._name = name
+        self._link = link
+        self._settings = settings
+        self._waiting = waiting
+        self._connection: Connection | None = None
+        self._files: set[str] = set()
+        self._used: dict[str, str] = {}
+        self._folder = settings.folder
+        self._connect()
+
+    # ---- what a device does
+
+    def describe(self) -> DeviceFacts:
+        """See `Device`."""
+        facts = self._again(lambda: _facts(self._answer({"do": "facts"})))
+        return replace(facts, versions={**facts.versions, **self._used})
+
+    def put(self, file: Path, sha256: str) -> None:
+        """See `Device`."""
+        self._again(lambda: self._put(file, sha256))
+
+    def run(self, job: DeviceJob, tell: Callable[[str], None]) -> Mapping[str, FileOnDevice]:
+        """See `Device`."""
+        found: dict[str, FileOnDevice] = {}
+        with tempfile.TemporaryDirectory(prefix="edgeopt-agent-") as aside:
+            self._again(lambda: self._run(job, Path(aside), tell, found))
+        return {file.name: found.get(file.name, FileOnDevice()) for file in job.files}
+
+    def clean(self) -> None:
+        """See `Device`."""
+        self._again(lambda: self._answer({"do": "clean"}))
+        self.close()
+
+    def close(self) -> None:
+        """See `Device`."""
+        if self._connection is not None:
+            self._connection.ask({"do": "leave"})
+            self._connection.close()
+            self._connection = None
+
+    # ---- the connection
+
+    def _connect(self) -> Connection:
+        if self._connection is not None:
+            return self._connection
+        settings = self._settings
+        if settings.edgeopt:
+            connection = Connection(
+                self._link,
+                [settings.python, "-m", "edgeopt.devices.agent", "session", f"~/{settings.folder}"],
+                self._name,
+            )
+        else:
+            agent = agent_file()
+            digest = hashlib.sha256(agent).hexdigest()
+            program = [settings.python, "-c", BOOT, settings.folder, str(len(agent)), digest]
+            connection = Connection(self._link, program, self._name)
+        try:
+            if not settings.edgeopt and not self._hear(connection)["have"]:
+                connection.write(agent)
+            here = self._hear(connection)
+            if here["event"] == "waiting":
+                self._waiting(f"{self._name}: another run has it")
+                here = self._hear(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._files, self._folder = set(here["files"]), here["folder"]
+        self._connection = connection
+        return connection
+
+    def _hear(self, connection: Connection) -> Message:
+        try:
+            return connection.read()
+        except AgentRefusedError as error:
+            raise self._explained(error) from error
+
+    def _answer(self, request: Message) -> Message:
+        connection = self._connect()
+        connection.ask(request)
+        return self._hear(connection)
+
+    def _again(self, work: Callable[[], T]) -> T:
+        """Does `work`, and once more after a pause when the connection breaks meanwhile."""
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                return work()
+            except ConnectionLostError:
+                if self._connection is not None:
+                    with contextlib.suppress(OSError):
+                        self._connection.close()
+                self._connection = None
+                if pause_s is None:
+                    raise
+                self._waiting(f"{self._name}: the connection broke, it is made again")
+                time.sleep(pause_s)
+        raise AssertionError("the last pause is none")
+
+    def _explained(self, error: AgentRefusedError) -> DeviceError:
+        """The error with what to do about it."""
+        settings = self._settings
+        hints = {
+            "python": "install Python 3.11 or newer there, and name it with the option python",
+            "venv": "install python3-venv there (apt install python3-venv), or set install = false",
+            "network": "let it reach a package index, or name a folder of wheels for it with the option wheels: "
+            "see docs/devices.md",
+            "wheel": "the options wheels and python say where packages come from; for another architecture fetch its "
+            "wheels with `pip download --platform`: see docs/devices.md",
+            "missing": f"install it for {settings.python} there, or leave install = false out",
+            "full": f"free some space there, or remove what edgeopt left with `edgeopt devices clean` ({self._folder})",
+            "storage": f"let its user write to {settings.folder}, or name another folder with the option folder",
+        }
+        message = f"{self._name}: its disk is full" if error.kind == "full" else error.problems[0].message
+        return AgentRefusedError(Problem(message, hints.get(error.kind)), error.kind, error.said)
+
+    # ---- files
+
+    def _put(self, file: Path, sha256: str) -> None:
+        self._require(file, sha256)
+        if not self._settings.edgeopt:  # else it is on this machine already
+            self._push(file, "files", f"{sha256}{file.suffix}", sha256)
+
+    def _require(self, file: Path, sha256: str) -> None:
+        try:
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise DeviceError(f"{self._name}: {file} cannot be read: {error.strerror}") from error
+        if digest != sha256:
+            hint = "it changed since it was made: run the recipe again"
+            raise DeviceError(f"{self._name}: {file} has another sha256 than {sha256[:12]}…", hint=hint)
+
+    def _push(self, file: Path, place: str, name: str, sha256: str) -> None:
+        self._connect()
+        if f"{place}/{name}" in self._files:
+            return
+        done = self._link.push(file, f"{self._folder}/{place}/{name}.part")
+        if done.returncode:
+            free = self._answer({"do": "drop", "place": place, "name": name})["free_bytes"]
+            if free < file.stat().st_size or "No space left" in done.stderr or "Disk quota" in done.stderr:
+                full = AgentRefusedError(Problem(f"{self._name}: its disk is full"), "full")
+                raise self._explained(full)
+            problem = self._link.explain(done.returncode, done.stderr)
+            kind = ConnectionLostError if self._link.is_lost(done.returncode) else DeviceError
+            raise kind(Problem(f"{self._name}: {problem.message}", problem.hint))
+        self._answer({"do": "keep", "place": place, "name": name, "sha256": sha256})
+        self._files.add(f"{place}/{name}")
+
+    # ---- a job
+
+    def _run(self, job: DeviceJob, aside: Path, tell: Callable[[str], None], found: dict[str, FileOnDevice]) -> None:
+        ready: list[tuple[DeviceFile, Message]] = []
+        environments: dict[OnDevice, tuple[str, str]] = {}
+        for file in job.files:
+            try:
+                ready.append((file, self._prepared(file, aside, environments, tell)))
+            except AgentRefusedError as error:
+                if error.kind not in ("venv", "network", "wheel", "missing"):
+                    raise
+                found[file.name] = FileOnDevice(error=_one_line(error))
+            except DeviceError as error:
+                if isinstance(error, ConnectionLostError):
+                    raise
+                found[file.name] = FileOnDevice(error=_one_line(error))
+        if not ready:
+            return
+        self._put(job.images, job.images_sha256)
+        asked: Message = {
+            "files": [message for _, message in ready],
+            "images": self._place(job.images, job.images_sha256),
+            **{name: getattr(job, name) for name in ("answers", "batch_size", "threads", "warmup", "timeout_s")},
+            "turns": job.turns,
+            "cores": self._settings.cores,
+        }
+        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+        asked["have"] = [number for number, (file, _) in enumerate(ready) if _has_answered(found.get(file.name))]
+        connection = self._connect()
+        connection.ask({"do": "run", "key": key, "job": asked})
+        while (message := self._hear(connection))["event"] != "ran":
+            if message["event"] == "step":
+                tell(message["text"])
+                continue
+            name = ready[message["file"]][0].name
+            found[name] = _with(found.get(name, FileOnDevice()), message)
+        connection.ask({"do": "forget", "key": key})
+
+    def _prepared(
+        self,
+        file: DeviceFile,
+        aside: Path,
+        environments: dict[OnDevice, tuple[str, str]],
+        tell: Callable[[str], None],
+    ) -> Message:
+        """A file as the agent takes it, with all that it needs there."""
+        given = {"name": file.name, "scale": file.scale, "offset": file.offset}
+        if self._settings.edgeopt and file.handed is not None:
+            self._require(file.path, file.sha256)
+            used = ("numpy", *file.on_device.requires) if file.on_device else ()
+            self._used |= {name: version for name in used if (version := installed_version(name))}
+            command = [self._settings.python, "-m", "edgeopt.devices.agent", "child"]
+            return {**given, "file": str(file.handed.resolve()), "opener": _HANDED, "command": command}
+        opener = file.on_device
+        if opener is None:
+            hint = "its plugin does not say how (ExporterPlugin.on_device)"
+            raise DeviceError(f"{self._name}: a file of this exporter is not opened there", hint=hint)
+        if opener not in environments:
+            environments[opener] = self._environment(opener, aside, tell)
+        python, agent = environments[opener]
+        tell(f"{file.name}: copy")
+        self._put(file.path, file.sha256)
+        command = [python, agent, "child"]
+        place = self._place(file.path, file.sha256)
+        return {**given, "file": place, "opener": f"{opener.modules[0]}:open_file", "command": command}
+
+    def _environment(self, opener: OnDevice, aside: Path, tell: Callable[[str], None]) -> tuple[str, str]:
+        """The Python on the device in which a runtime is, and the agent that opens its files."""
+        packages = sorted({f"{name}=={_version(name)}" for name in ("numpy", *opener.requires)})
+        wheels = self._push_wheels() if self._settings.install and self._settings.wheels else ""
+        tell(f"environment: {', '.join(packages)}")
+        request = {"do": "environment", "packages": packages, "wheels": wheels, "install": self._settings.install}
+        python = self._answer(request)["python"]
+        content = agent_file(opener.modules)
+        digest = hashlib.sha256(content).hexdigest()
+        agent = aside / f"{digest}.pyz"
+        agent.write_bytes(content)
+        self._put(agent, digest)
+        return python, str(agent) if self._settings.edgeopt else f"{self._folder}/files/{digest}.pyz"
+
+    def _push_wheels(self) -> str:
+        """Puts the wheels of the folder that the options name into one of their own there; gives its name."""
+        folder = self._settings.wheels
+        found = (
+            {wheel: hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in sorted(folder.glob("*.whl"))}
+            if folder
+            else {}
+        )
+        if not found:
+            raise DeviceError(f"{self._name}: there are no wheels in {folder}", hint="see docs/devices.md")
+        names = [f"{wheel.name} {digest}" for wheel, digest in found.items()]
+        place = f"wheels/{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]}"
+        self._answer({"do": "place", "place": place})
+        for wheel, digest in found.items():
+            self._push(wheel, place, wheel.name, digest)
+        return place
+
+    def _place(self, file: Path, sha256: str) -> str:
+        return str(file.resolve()) if self._settings.edgeopt else f"files/{sha256}{file.suffix}"
+
+
+def _version(name: str) -> str:
+    """The version of a distribution here, without what tells a build of it from others."""
+    version = installed_version(name)
+    if version is None:
+        raise DeviceError(f"{name} is not installed here, so that nobody knows which version a device should have")
+    return version.partition("+")[0]
+
+
+def _facts(message: Message) -> DeviceFacts:
+    return DeviceFacts(**{name: message[name] for name in DeviceFacts.__dataclass_fields__})
+
+
+def _has_answered(file: FileOnDevice | None) -> bool:
+    return file is not None and file.logits is not None
+
+
+def _with(file: FileOnDevice, message: Message) -> FileOnDevice:
+    match message["event"]:
+        case "answers":
+            return replace(file, logits=_logits(message["npy"]))
+        case "times":
+            return replace(
+                file,
+                turns_ms=tuple(tuple(times) for times in message["turns_ms"]),
+                **{name: message[name] for name in ("load_ms", "first_ms", "peak_memory_bytes")},
+            )
+        case _:
+            return replace(file, error=message["message"])
+
+
+def _logits(encoded: str) -> Logits:
+    import numpy as np  # heavy: not for whoever only lists devices
+
+    logits: Logits = np.load(io.BytesIO(base64.b64decode(encoded)), allow_pickle=False)
+    return logits
+
+
+def _one_line(error: DeviceError) -> str:
+    return "; ".join(f"{each.message}: {each.hint}" if each.hint else each.message for each in error.problems)

@@ -1,0 +1,1 @@
+"""This machine, and boards behind ssh, as devices on which files answer and are timed."""

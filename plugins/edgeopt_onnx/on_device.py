@@ -1,0 +1,30 @@
+"""Opens an `.onnx` file where edgeopt is not. This module goes to devices as it is, with `edgeopt_onnx.session`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgeopt_onnx.session import open_session
+
+
+class OpenFile:
+    """A file that answers in calls as large as it takes."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.session = open_session(path, threads=threads, inter_op_num_threads=1)
+        self._given = self.session.get_inputs()[0].name
+        self._returned = self.session.get_outputs()[0].name
+
+    def predict(self, batch: Any) -> Any:
+        """Logits, float32 (n, classes), of what the file takes, as it is."""
+        return self.session.run([self._returned], {self._given: batch})[0]
+
+    def close(self) -> None:
+        """Free the file's memory."""
+        del self.session
+
+
+def open_file(path: Path, threads: int) -> OpenFile:
+    """The file, opened in ONNX Runtime on the processor."""
+    return OpenFile(path, threads)

@@ -1,0 +1,73 @@
+"""Opens a `.tflite` file where edgeopt is not. This module goes to devices as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+_CHANNELS = 3
+
+
+class OpenFile:
+    """A file that answers in calls as large as it takes.
+
+    Images, float32 (n, 3, height, width), are transposed and quantized as its input wants it, and its output is scaled
+    to logits; a file that takes pixels gets them as they are.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        self.interpreter.allocate_tensors()
+        self.inputs = self.interpreter.get_input_details()
+        self.outputs = self.interpreter.get_output_details()
+        given, returned = self.inputs[0], self.outputs[0]
+        self._given, self._returned = given["index"], returned["index"]
+        self._dtype = np.dtype(given["dtype"])
+        self._scaled, self._logits_scaled = _scaled(given), _scaled(returned)
+        self._takes_pixels = self._dtype == np.uint8 and self._scaled is None
+        self.channels_last = given["shape"][-1] == _CHANNELS
+
+    def predict(self, batch: Any) -> Any:
+        """Logits, float32 (n, classes)."""
+        target = self.interpreter.tensor(self._given)()
+        values = batch if self._takes_pixels else self._values(batch)
+        np.copyto(target, values, casting="unsafe")
+        del target, values  # LiteRT refuses to run while somebody holds a view of its memory
+        self.interpreter.invoke()
+        return self._logits(self.interpreter.get_tensor(self._returned))
+
+    def _values(self, piece: Any) -> Any:
+        """Images in the layout and, rounded, in the steps of the file's input."""
+        if self._scaled is not None:
+            scale, zero_point = self._scaled
+            limits = np.iinfo(self._dtype)
+            piece = np.rint(piece * np.float32(1.0 / scale))  # as PyTorch quantizes
+            piece += zero_point
+            np.clip(piece, limits.min, limits.max, out=piece)
+        return piece.transpose(0, 2, 3, 1) if self.channels_last else piece
+
+    def _logits(self, values: Any) -> Any:
+        if self._logits_scaled is None:
+            return values.astype(np.float32, copy=False)
+        scale, zero_point = self._logits_scaled
+        return (values.astype(np.float32) - zero_point) * np.float32(scale)
+
+    def close(self) -> None:
+        """Free the file's memory."""
+        del self.interpreter
+
+
+def _scaled(details: dict[str, Any]) -> tuple[float, int] | None:
+    """Scale and zero point of a tensor with one of each; None where it holds plain values."""
+    quantization = details["quantization_parameters"]
+    if len(quantization["scales"]) != 1:
+        return None
+    return float(quantization["scales"][0]), int(quantization["zero_points"][0])
+
+
+def open_file(path: Path, threads: int) -> OpenFile:
+    """The file, opened in LiteRT on the processor, with XNNPACK."""
+    return OpenFile(path, threads)

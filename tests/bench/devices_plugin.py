@@ -1,0 +1,69 @@
+"""Kinds of devices that are this machine with a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from edgeopt.plugins import (
+    Device,
+    DeviceError,
+    DeviceFacts,
+    DeviceJob,
+    DevicePlugin,
+    FileOnDevice,
+    Options,
+    hookimpl,
+)
+
+
+class NoOptions(Options):
+    pass
+
+
+class Mistaken:
+    """Answers with the classes turned around, and is twice as slow."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def describe(self) -> DeviceFacts:
+        return replace(self._device.describe(), processor="a processor with a fault")
+
+    def put(self, file: Path, sha256: str) -> None:
+        self._device.put(file, sha256)
+
+    def run(self, job: DeviceJob, tell: Callable[[str], None]) -> Mapping[str, FileOnDevice]:
+        found = self._device.run(job, tell)
+        return {
+            name: replace(
+                each,
+                logits=None if each.logits is None else each.logits[:, ::-1],
+                turns_ms=tuple(tuple(2 * time_ms for time_ms in turn) for turn in each.turns_ms),
+            )
+            for name, each in found.items()
+        }
+
+    def clean(self) -> None:
+        self._device.clean()
+
+    def close(self) -> None:
+        self._device.close()
+
+
+def open_mistaken(options: NoOptions, name: str, waiting: Callable[[str], None]) -> Device:
+    from edgeopt_devices.local import open_local
+    from edgeopt_devices.options import LocalOptions
+
+    return Mistaken(open_local(LocalOptions(), name, waiting))
+
+
+def open_away(options: NoOptions, name: str, waiting: Callable[[str], None]) -> Device:
+    raise DeviceError(f"{name}: it is away: nobody answers", hint="switch it on")
+
+
+@hookimpl
+def edgeopt_devices() -> Iterator[DevicePlugin]:
+    yield DevicePlugin("mistaken", "Answers otherwise.", NoOptions, open=open_mistaken)
+    yield DevicePlugin("away", "Never there.", NoOptions, open=open_away)
