@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeopt.measure import latency as measure
+from edgeopt.measure import calls as measure
 from edgeopt.measure.latency import Start, serve, summarize, turns
 from edgeopt.options import MeasureSettings, Options, Protocol
 from edgeopt.plugins.declarations import ExporterPlugin

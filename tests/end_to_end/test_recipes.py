@@ -118,7 +118,12 @@ def test_digits(tmp_path: Path) -> None:
 
 def test_other_recipes_for_digits_are_right() -> None:
     """Each differs from one that is run, here or below, in its network, its data or some options alone."""
-    for name in ("resnet18_digits_ptq", "resnet18_pruned_digits", "mobilenetv2_four_runtimes"):
+    for name in (
+        "resnet18_digits_ptq",
+        "resnet18_pruned_digits",
+        "mobilenetv2_four_runtimes",
+        "mobilenetv2_on_devices",
+    ):
         edgeopt.check(RECIPES / f"{name}.toml")
 
 
