@@ -14,7 +14,7 @@ from edgeopt.json_values import from_text
 from edgeopt.pipeline import lock
 from edgeopt.pipeline.record import RunRecord, Written, read_record, take_out
 from edgeopt.pipeline.results import Results
-from edgeopt.recipe.plan import PlannedExport
+from edgeopt.recipe.stage import PlannedExport
 from edgeopt.report import samples
 
 

@@ -14,7 +14,7 @@ from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use
 from edgeopt.recipe.lookup import resolve
-from edgeopt.recipe.plan import StageKind
+from edgeopt.recipe.stage import StageKind
 from edgeopt.report.finished_files import FinishedFile, exporter_name, find_files
 from edgeopt.report.reading import read_report
 from edgeopt.report.schema import Report, Row
