@@ -58,9 +58,15 @@ def _from_text(path: Path) -> Card:
 
 
 def _inside(path: Path) -> Card | None:
-    """The card within a file or folder, None where there is none; raises `UserError` for a file that cannot be read."""
+    """The card within a file or folder, None where there is none.
+
+    Raises `UserError` for a file that cannot be read, and for a folder with several cards, such as a run's.
+    """
     try:
-        for text in _texts(path):
+        texts = _texts(path)
+        if len(texts) > 1:
+            raise UserError(Problem(f"{path} holds {len(texts)} files with a card each", "name one of these files"))
+        for text in texts:
             try:
                 return _card(json.JSONDecoder().raw_decode(text)[0])
             except ValueError:  # something that looks like a card, or a part of one

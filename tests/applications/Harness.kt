@@ -35,8 +35,7 @@ fun main() {
 /** feed CARD RGBA WIDTH HEIGHT ORIENTATION PIXELS INPUT */
 private fun feed(card: Card, job: List<String>) {
     val (width, height, orientation) = job.slice(3..5).map { it.toInt() }
-    val rgba = ByteBuffer.wrap(File(job[2]).readBytes())
-    val image = RgbImage.fromRgba(rgba, width, height, width * 4, card.preprocessing.background).upright(orientation)
+    val image = given(card, File(job[2]).readBytes(), width, height).upright(orientation)
     val pixels = Preprocessor(card.preprocessing).pixels(image)
     val input = ModelInput(card)
     val buffer = input.buffer()
@@ -44,6 +43,17 @@ private fun feed(card: Card, job: List<String>) {
     File(job[6]).writeBytes(pixels)
     File(job[7]).writeBytes(ByteArray(input.byteCount).also { buffer.get(it) })
     println("fed")
+}
+
+/** An opaque image as a camera gives it, with bytes between its rows that mean nothing; others on their ground. */
+private fun given(card: Card, rgba: ByteArray, width: Int, height: Int): RgbImage {
+    if (rgba.indices.any { it % 4 == 3 && rgba[it] != (-1).toByte() }) {
+        return RgbImage.onGround(rgba, width, height, card.preprocessing.background)
+    }
+    val rowStride = width * 4 + 12
+    val frame = ByteBuffer.allocateDirect(rowStride * (height - 1) + width * 4)
+    for (y in 0 until height) frame.position(y * rowStride).also { frame.put(rgba, y * width * 4, width * 4) }
+    return RgbImage.ofFrame(frame, width, height, rowStride, ByteArray(7))
 }
 
 /** guess CARD OUTPUT */

@@ -147,6 +147,9 @@ def test_a_card_in_an_archive_and_in_a_folder_is_found(made: dict[str, Path], tm
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         archive.extractall(tmp_path / "saved")
     assert card_of(tmp_path / "saved") == card
+    (tmp_path / "saved" / "card.json").write_text(card.to_json())
+    with pytest.raises(UserError, match="holds 2 files with a card each"):
+        card_of(tmp_path / "saved")
 
 
 @pytest.mark.parametrize(
