@@ -26,6 +26,7 @@ from edgeopt.plugins.declarations import (
     ProbePlugin,
 )
 from edgeopt.plugins.hookspecs import hookimpl
+from edgeopt.plugins.operator_times import OperatorTime, OperatorTimesRequest
 from edgeopt.tasks import TASKS
 from edgeopt.types import (
     Change,
@@ -227,6 +228,24 @@ class NpzPredictor:
         return batch.reshape(len(batch), -1) @ self.weight.T + self.bias
 
 
+def time_npz(request: OperatorTimesRequest) -> list[OperatorTime]:
+    """The product and the sum, each by itself."""
+    file = NpzPredictor(request.path)
+    flat = request.batch.reshape(len(request.batch), -1)
+    took: dict[str, list[float]] = {"product": [], "sum": []}
+    for _ in range(request.warmup + request.runs):
+        start = time.perf_counter()
+        product = flat @ file.weight.T
+        middle = time.perf_counter()
+        product + file.bias
+        took["product"].append(middle - start)
+        took["sum"].append(time.perf_counter() - middle)
+    return [
+        OperatorTime(name, name.title(), 1e3 * sorted(times)[len(times) // 2], "linear" if name == "product" else "")
+        for name, times in took.items()
+    ]
+
+
 @hookimpl
 def edgeopt_datasets() -> Iterator[DatasetPlugin]:
     yield DatasetPlugin(
@@ -271,6 +290,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         NpzOptions,
         export=export_npz,
         open=lambda path, threads: NpzPredictor(path),
+        operator_times=time_npz,
         runtime="numpy",
         suffix=".npz",
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeopt.bench.plots import plots
+from edgeopt.bench.layers import side_by_side
+from edgeopt.bench.plots import layer_plots, plots
 from edgeopt.bench.table import Bench
 from edgeopt.bench.terminal import described
 from edgeopt.report.html import environment
@@ -16,5 +17,12 @@ def render_page(bench: Bench) -> str:
     return (
         environment(Path(__file__).parent)
         .get_template("page.html.j2")
-        .render(bench=bench, style=style_sheet(), plots=plots(bench), described=described)
+        .render(
+            bench=bench,
+            style=style_sheet(),
+            plots=plots(bench),
+            layer_plots=layer_plots(bench),
+            pairs=tuple(side_by_side(bench)),
+            described=described,
+        )
     )

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from edgeopt.bench.layers import LayerCost, SideBySide, side_by_side
 from edgeopt.bench.table import Bench, BenchRow
 from edgeopt.measure.latency import Latency
-from edgeopt.report.drawing import SERIES, Plot, as_svg, empty_axes, styled
+from edgeopt.report.drawing import FLOAT, OPTIMIZED, SERIES, Plot, as_svg, empty_axes, styled
 from edgeopt.types import Role
 
 _SIZE = (4.6, 2.7)
+_MOST_LAYERS = 16
 _MOST_PLACES = 8  # named along an axis
 
 
@@ -38,6 +40,42 @@ def plots(bench: Bench) -> tuple[Plot, ...]:
         *_over_threads(bench),
         *_over_minutes(bench),
     )
+
+
+def layer_plots(bench: Bench) -> tuple[Plot, ...]:
+    """Bars of the layers that cost most, a plot for each file with its float file."""
+    return tuple(_of_layers(pair, f"layers-{number}") for number, pair in enumerate(side_by_side(bench)))
+
+
+def _of_layers(pair: SideBySide, identity: str) -> Plot:
+    layers = pair.worst_first[:_MOST_LAYERS]
+    places = [float(-place) for place in range(len(layers))]
+    with styled(identity):
+        axes, figure = empty_axes((_SIZE[0] * 2, 0.9 + 0.3 * len(layers)), left=0.28)
+        bars = (
+            ("float", FLOAT, 0.2, [layer.float_ms for layer in layers]),
+            ("optimized", OPTIMIZED, -0.2, [layer.optimized_ms for layer in layers]),
+        )
+        for label, colour, shift, values in bars:
+            if any(value is not None for value in values):
+                widths = [value or 0.0 for value in values]
+                axes.barh([place + shift for place in places], widths, 0.38, color=colour, label=label, linewidth=0)
+        axes.set_yticks(places, [layer.name for layer in layers])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("ms")
+        axes.legend(fontsize=8, loc="lower right")
+        svg = as_svg(figure, identity)
+    told = "; ".join(
+        f"{layer.name}: " + ", ".join(f"{value:.3g} ms {label}" for label, value in _both(layer) if value is not None)
+        for layer in layers
+    )
+    threads = f"{pair.threads} {'thread' if pair.threads == 1 else 'threads'}"
+    return Plot(svg, f"{pair.title}, {threads}: what costs most", told)
+
+
+def _both(layer: LayerCost) -> tuple[tuple[str, float | None], ...]:
+    return (("float", layer.float_ms), ("optimized", layer.optimized_ms))
 
 
 def _over_batches(bench: Bench) -> Iterator[Plot]:

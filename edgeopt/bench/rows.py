@@ -54,12 +54,15 @@ def _speed(
     file: FinishedFile, latency: Latency, measured: Mapping[str, MeasuredFile], files: Sequence[FinishedFile]
 ) -> LatencyPair | None:
     """An optimized file against the float file of the same export and run, if both were timed in these turns."""
+    other = float_file(file, files)
+    return LatencyPair(measured[other.name].latency_ms, latency) if other and other.name in measured else None
+
+
+def float_file(file: FinishedFile, files: Sequence[FinishedFile]) -> FinishedFile | None:
+    """The float file of the same export and run, if there is one beside `file`."""
     beside = f"{file.name.rsplit('/', 2)[0]}/{Role.BASELINE}/"
-    for other in files:
-        named = any(name.startswith(beside) for name in (other.name, *other.again))
-        if named and other is not file and other.name in measured:
-            return LatencyPair(measured[other.name].latency_ms, latency)
-    return None
+    named = (each for each in files if any(name.startswith(beside) for name in (each.name, *each.again)))
+    return next((each for each in named if each is not file), None)
 
 
 def refusal(file: FinishedFile, batch: int) -> str | None:

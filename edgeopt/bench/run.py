@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from edgeopt._version import __version__
 from edgeopt.bench.image import MADE_SIZE, make_image
 from edgeopt.bench.on_devices import DeviceWork, OnDevices, named_devices
+from edgeopt.bench.operators import OperatorsJob
 from edgeopt.bench.request import BenchRequest
-from edgeopt.bench.rows import fed, refusal, row_of
+from edgeopt.bench.rows import fed, float_file, refusal, row_of
 from edgeopt.bench.sustained import pieces, sustained
-from edgeopt.bench.table import Bench, BenchRow, PipelineTimes, SustainedRow, WholeRow
+from edgeopt.bench.table import Bench, BenchRow, OperatorsRow, PipelineTimes, SustainedRow, WholeRow
 from edgeopt.bench.whole_way import WholeWayJob
 from edgeopt.errors import Problem, UserError, WorkerError
 from edgeopt.files import storage_errors, write_aside
@@ -26,6 +27,7 @@ from edgeopt.measure.timed_file import FileTimingJob
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline.timing import steps_of, time_files
 from edgeopt.plugins.handed import hand_over
+from edgeopt.plugins.operator_times import OperatorTime
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.devices import chosen
 from edgeopt.report.finished_files import FinishedFile, find_files
@@ -96,6 +98,7 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
                 rows=devices.rows if wanted else tuple(work.rows()),
                 whole=() if wanted else tuple(work.whole()),
                 sustained=() if wanted else tuple(work.sustained()),
+                operators=() if wanted else tuple(work.operators()),
                 devices=devices.devices,
                 verdicts=devices.verdicts,
                 left_out=catalogue.left_out,
@@ -191,6 +194,35 @@ class _Work:
             self.workers.give_up(worker)
             return SustainedRow(file=file.name, threads=threads, error=str(error))
         return SustainedRow(file=file.name, threads=threads, minutes=minutes)
+
+    def operators(self) -> Iterator[OperatorsRow]:
+        """What each operator of each file takes, where its runtime tells."""
+        if not self.request.operators:
+            return
+        with self.bar("operators", len(self.files) * len(self.request.threads)) as advance:
+            for threads in self.request.threads:
+                for file in self.files:
+                    yield self._operators(file, threads)
+                    advance(file.name)
+
+    def _operators(self, file: FinishedFile, threads: int) -> OperatorsRow:
+        if file.exporter.operator_times is None:
+            error = f"{file.row.runtime} does not tell what its operators take"
+            return OperatorsRow(file=file.name, threads=threads, error=error)
+        settings = self.request.settings
+        job = OperatorsJob(self.handed[file.name], threads, settings.warmup, settings.runs)
+        worker = self.workers.start(job, f"operators: {file.name}", threads)
+        try:
+            event = worker.event(settings.timeout_s)
+            self.workers.finish(worker, settings.timeout_s)
+        except (UserError, WorkerError) as error:
+            self.workers.give_up(worker)
+            return OperatorsRow(file=file.name, threads=threads, error=str(error))
+        operators = tuple(from_values(OperatorTime, each) for each in event["operators"])
+        beside = float_file(file, self.files)
+        return OperatorsRow(
+            file=file.name, threads=threads, operators=operators, float_file=beside.name if beside else None
+        )
 
     # -- both
 

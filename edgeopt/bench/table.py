@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgeopt.measure.latency import Latency
 from edgeopt.options import Protocol
 from edgeopt.plugins.device import DeviceFacts
+from edgeopt.plugins.operator_times import OperatorTime
 from edgeopt.report.schema import Environment
 from edgeopt.types import Role
 
@@ -127,6 +128,35 @@ class SustainedRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OperatorsRow:
+    """What each operator of a file takes with one image in a call, in the order in which the runtime calls them.
+
+    `float_file` is the float file of the same export, None for one itself and where it is not among the files. `error`
+    says why what operators take is not known.
+    """
+
+    file: str
+    threads: int
+    operators: tuple[OperatorTime, ...] = ()
+    float_file: str | None = None
+    error: str | None = None
+
+    @property
+    def total_ms(self) -> float:
+        """All operators together, without what the runtime does between them."""
+        return sum(each.ms for each in self.operators)
+
+    @property
+    def by_layer(self) -> Mapping[str, float]:
+        """Milliseconds of each layer, and of the other operators by their kinds, in the order of the first of them."""
+        found: dict[str, float] = {}
+        for each in self.operators:
+            name = each.layer or each.kind
+            found[name] = found.get(name, 0.0) + each.ms
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bench:
     """All that was measured, on this machine or on the devices that were named. `image` says what the files were given,
     and `verdicts` what must not be overlooked: a device that answers otherwise than this machine.
@@ -142,6 +172,7 @@ class Bench:
     sustained: tuple[SustainedRow, ...] = ()
     devices: tuple[BenchDevice, ...] = ()
     verdicts: tuple[str, ...] = ()
+    operators: tuple[OperatorsRow, ...] = ()
     left_out: tuple[str, ...] = ()
     finished: str | None = None
     schema: int = SCHEMA

@@ -10,8 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeopt.bench.table import Bench, BenchDevice, BenchRow
+from edgeopt.bench.layers import SideBySide, side_by_side
+from edgeopt.bench.table import Bench, BenchDevice, BenchRow, OperatorsRow
 from edgeopt.report import figures
+
+_SHOWN_LAYERS = 12
 
 
 def render(bench: Bench, console: Console, written: Sequence[Path]) -> None:
@@ -27,6 +30,8 @@ def render(bench: Bench, console: Console, written: Sequence[Path]) -> None:
         console.print(_whole(bench))
     if bench.sustained:
         console.print(_sustained(bench))
+    for pair in side_by_side(bench):
+        console.print(_layers(pair))
     for sentence in (*_reasons(bench), *bench.left_out):
         console.print(Text(sentence, style="dim"))
     console.print(Text(f"input: {bench.image}", style="dim"))
@@ -125,6 +130,20 @@ def _sustained(bench: Bench) -> Table:
     return table
 
 
+def _layers(pair: SideBySide) -> Table:
+    threads = f"{pair.threads} {'thread' if pair.threads == 1 else 'threads'}"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{pair.title}, {threads}", title_justify="left")
+    table.add_column("layer or operator", no_wrap=True)
+    for column in ("float ms", "optimized ms", "faster"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for layer in pair.worst_first[:_SHOWN_LAYERS]:
+        table.add_row(layer.name, _ms(layer.float_ms), _ms(layer.optimized_ms), figures.factor(layer.faster))
+    totals = [row.total_ms if row else None for row in (pair.before, pair.after)]
+    table.add_section()
+    table.add_row("all operators", *map(_ms, totals), "")
+    return table
+
+
 def _reasons(bench: Bench) -> list[str]:
     """Why there are no figures, each reason once for all numbers of images of a file."""
     images: dict[tuple[str, str], list[int]] = {}
@@ -133,10 +152,15 @@ def _reasons(bench: Bench) -> list[str]:
         if row.error and row.device not in away:
             name = f"{_name(row, bench)}{f' on {row.device}' if row.device else ''}"
             images.setdefault((name, row.error), []).append(row.batch_size)
-    return [
+    untold = [f"{_name(_row_of(row, bench), bench)}: {row.error}" for row in bench.operators if row.error]
+    return [*dict.fromkeys(untold)] + [
         f"{name} with {', '.join(map(str, dict.fromkeys(counts)))} images in a call: {error}"
         for (name, error), counts in images.items()
     ]
+
+
+def _row_of(row: OperatorsRow, bench: Bench) -> BenchRow:
+    return next(each for each in bench.rows if each.file == row.file)
 
 
 def _name(row: BenchRow, bench: Bench) -> str:

@@ -26,6 +26,7 @@ def bench_files(
     batches: str,
     threads: str,
     sustained: str | None,
+    operators: bool,
     protocol: str,
     runs: int,
     image: Path | None,
@@ -44,9 +45,9 @@ def bench_files(
     of_threads = _numbers("--threads", threads, _MOST_THREADS, problems)
     sustained_s = _seconds(sustained, problems) if sustained else 0.0
     devices = tuple(devices)
-    if devices and (sustained or image):
-        other = "--sustained" if sustained else "--image"
-        problems.append(Problem(f"--device and {other} do not go together", "leave one of them out"))
+    for option, wanted in (("--sustained", sustained), ("--image", image), ("--operators", operators)):
+        if devices and wanted:
+            problems.append(Problem(f"--device and {option} do not go together", "leave one of them out"))
     if recipe and not devices:
         problems.append(Problem("--recipe is for devices, and none is named", "add --device NAME"))
     settings = _settings(protocol, runs, of_batches, problems)
@@ -57,6 +58,7 @@ def bench_files(
         batches=of_batches,
         threads=of_threads,
         sustained_s=sustained_s,
+        operators=operators,
         settings=settings,
         image=image,
         devices=devices,

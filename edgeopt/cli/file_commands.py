@@ -152,6 +152,9 @@ def bench(
         str | None,
         typer.Option("--sustained", metavar="TIME", help="Also call each file for so long without a pause, as in 10m."),
     ] = None,
+    operators: Annotated[
+        bool, typer.Option("--operators", help="Also what each layer and operator takes, where the runtime tells.")
+    ] = False,
     protocol: Annotated[
         str,
         typer.Option(
@@ -189,6 +192,7 @@ def bench(
             batches=batch,
             threads=threads,
             sustained=sustained,
+            operators=operators,
             protocol=protocol,
             runs=calls,
             image=image,

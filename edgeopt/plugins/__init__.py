@@ -58,6 +58,7 @@ from edgeopt.plugins.declarations import (
 from edgeopt.plugins.device import Device, DeviceFacts, DeviceFile, DeviceJob, DevicePlugin, FileOnDevice, OnDevice
 from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.plugins.levels import Levels
+from edgeopt.plugins.operator_times import OperatorTime, OperatorTimesRequest
 from edgeopt.plugins.predictor import Predictor, RemotePredictor, close_predictor
 from edgeopt.plugins.tap import Seen, SeenTensor, TappedFile, TapRequest
 from edgeopt.plugins.use import AsTable, Use
@@ -150,6 +151,8 @@ __all__ = [
     "NothingChangedError",
     "Numerics",
     "OnDevice",
+    "OperatorTime",
+    "OperatorTimesRequest",
     "Options",
     "Paired",
     "PassContext",

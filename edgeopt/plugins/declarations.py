@@ -7,7 +7,7 @@ of recipes and the errors. Declarations grow by optional fields with defaults on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,6 +24,7 @@ from edgeopt.plugins.contexts import ExportContext, PassContext
 from edgeopt.plugins.device import DevicePlugin as DevicePlugin  # noqa: PLC0414 - as above
 from edgeopt.plugins.device import OnDevice
 from edgeopt.plugins.levels import Levels
+from edgeopt.plugins.operator_times import OperatorTime, OperatorTimesRequest
 from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.plugins.tap import TappedFile, TapRequest
 from edgeopt.types import (
@@ -226,7 +227,8 @@ class ExporterPlugin(Plugin):
     opened on a device, where edgeopt is not; without it, this machine alone runs the files.
 
     `tap(request)` opens a file so that it shows its inner values, for `edgeopt why`; see `TapRequest` and `TappedFile`.
-    Without it nobody can say which layer of such a file errs.
+    Without it nobody can say which layer of such a file errs. `operator_times(request)` tells what each operator takes,
+    where the runtime does, for `edgeopt bench --operators`; see `OperatorTimesRequest`.
     """
 
     kind: ClassVar[str] = "exporter"
@@ -248,6 +250,7 @@ class ExporterPlugin(Plugin):
     browser: Callable[[], BrowserRuntime] | None = field(default=None, kw_only=True)
     tap: Callable[[TapRequest], TappedFile] | None = field(default=None, kw_only=True)
     on_device: OnDevice | None = field(default=None, kw_only=True)
+    operator_times: Callable[[OperatorTimesRequest], Sequence[OperatorTime]] | None = field(default=None, kw_only=True)
 
     @property
     def written_format(self) -> str:

@@ -12,6 +12,8 @@ from edgeopt.plugins import (
     ExportResult,
     ModelState,
     OnDevice,
+    OperatorTime,
+    OperatorTimesRequest,
     Predictor,
     TappedFile,
     TapRequest,
@@ -50,6 +52,13 @@ def tap(request: TapRequest) -> TappedFile:
     return TappedOnnx(request)
 
 
+def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
+    """What each operator takes; see `edgeopt_onnx.operator_times`."""
+    from edgeopt_onnx import operator_times as times  # onnx and onnxruntime are heavy
+
+    return times.operator_times(request)
+
+
 @hookimpl
 def edgeopt_exporters() -> Iterator[ExporterPlugin]:
     """The exporters of this package."""
@@ -60,6 +69,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         export=export,
         open=open_file,
         tap=tap,
+        operator_times=operator_times,
         runtime="onnxruntime",
         suffix=".onnx",
         format="onnx",

@@ -7,18 +7,23 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import TINY_PLUGIN
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 import edgeopt
+from edgeopt.bench.layers import side_by_side
+from edgeopt.bench.page import render_page
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.run import BenchResult, run_bench
 from edgeopt.bench.sustained import pieces
+from edgeopt.bench.terminal import render
 from edgeopt.cli import app
 from edgeopt.errors import UserError
 from edgeopt.measure.state import MachineState, machine_state
@@ -31,7 +36,13 @@ SETTINGS = MeasureSettings(warmup=1, runs=6, rounds=3)
 @pytest.fixture(scope="module")
 def result(finished: Path) -> BenchResult:
     request = BenchRequest(
-        (finished,), batches=(1, 4), threads=(1, 2), sustained_s=0.5, settings=SETTINGS, plugin_files=(TINY_PLUGIN,)
+        (finished,),
+        batches=(1, 4),
+        threads=(1, 2),
+        sustained_s=0.5,
+        operators=True,
+        settings=SETTINGS,
+        plugin_files=(TINY_PLUGIN,),
     )
     return run_bench(request)
 
@@ -53,6 +64,41 @@ def test_every_file_has_a_row_for_each_number_of_images_and_threads(result: Benc
         assert min(latency.load, latency.first, latency.images_per_s) > 0
         assert (row.faster is None) == (row.role is Role.BASELINE)
         assert row.test_accuracy is not None
+
+
+def test_layers_stand_side_by_side(result: BenchResult) -> None:
+    """Of each file the operators, and of the optimized one the float file beside it, with the same threads."""
+    rows = result.bench.operators
+    assert [(row.file.split("/")[2], row.threads) for row in rows] == [
+        (role, threads) for threads in (1, 2) for role in ("baseline", "optimized")
+    ]
+    for row in rows:
+        assert row.error is None
+        assert [each.name for each in row.operators] == ["product", "sum"]
+        assert list(row.by_layer) == ["linear", "Sum"]
+        assert row.total_ms == pytest.approx(sum(each.ms for each in row.operators))
+        assert (row.float_file is None) == ("/baseline/" in row.file)
+    pairs = [*side_by_side(result.bench)]
+    assert [pair.threads for pair in pairs] == [1, 2]
+    for pair in pairs:
+        assert pair.before is not None and pair.after is not None
+        linear = next(layer for layer in pair.layers if layer.name == "linear")
+        assert linear.float_ms == pair.before.operators[0].ms
+        assert linear.optimized_ms == pair.after.operators[0].ms
+        assert linear.faster == pytest.approx(linear.float_ms / linear.optimized_ms)
+    page = (result.folder / "bench.html").read_text()
+    assert "Layers and operators" in page
+    assert page.count(": what costs most</strong>") == 2
+
+
+def test_a_runtime_that_does_not_tell_says_so(result: BenchResult) -> None:
+    untold = tuple(replace(row, operators=(), error="numpy does not tell") for row in result.bench.operators)
+    bench = replace(result.bench, operators=untold)
+    assert [*side_by_side(bench)] == []
+    assert "numpy does not tell" in render_page(bench)
+    console = Console(width=200, record=True, file=io.StringIO())
+    render(bench, console, [])
+    assert "numpy does not tell" in console.export_text()
 
 
 def test_the_whole_way_holds_the_files_own_share(result: BenchResult) -> None:

@@ -6,15 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY_PLUGIN
 from typer.testing import CliRunner
-from why.made import Net, exported, finished_run, looked, program_of, quantized, state_of
+from why.made import SIZE, Net, exported, finished_run, looked, program_of, quantized, state_of
 
 from edgeopt.cli import app
 from edgeopt.errors import NothingChangedError, UserError
-from edgeopt.plugins import ExporterPlugin, ModelState, Use
+from edgeopt.plugins import ExporterPlugin, ModelState, OperatorTimesRequest, Use
 from edgeopt.plugins.registry import Registry
 from edgeopt.recipe.lookup import resolve
 from edgeopt.why.subject import find_subject
@@ -131,6 +132,23 @@ def test_a_float_program_is_refused(registry: Registry, tmp_path: Path) -> None:
     use = resolve(ExporterPlugin, "onnx", {}, registry)
     with pytest.raises(NothingChangedError, match=r"no layer of the program behind .* is rounded"):
         looked(use, tmp_path / "model.onnx", state)
+
+
+def test_operators_of_both_files_are_known_as_the_same_layers(
+    sound_file: tuple[Use[ExporterPlugin], Path], registry: Registry, tmp_path: Path
+) -> None:
+    """What ONNX Runtime fuses, splits and renames is still the layer whose weight it multiplies by."""
+    torch.manual_seed(0)
+    use, in_float = exported(state_of(program_of(Net()), "float32"), "onnx", registry, tmp_path)
+    assert use.plugin.operator_times is not None
+    batch = np.zeros((1, 3, SIZE, SIZE), np.float32)
+    for path in (in_float, sound_file[1]):
+        request = OperatorTimesRequest(path, batch, 1, 2, 5, tmp_path)
+        found = use.plugin.operator_times(request)
+        assert [each.layer for each in found if each.layer] == ["first", "second", "third", "head"]
+        assert all(each.ms >= 0 for each in found)
+        others = {each.kind for each in found if not each.layer}
+        assert ("QuantizeLinear" in others) == (path == sound_file[1])
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------
