@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,29 @@ def compiled(sources: Sequence[Path], folder: Path, *, classpath: Sequence[Path]
             assert done.returncode == 0, done.stderr
             target.with_suffix(".new").rename(target)
     return target
+
+
+def called(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Class, name and descriptor of every method that a class file refers to, from its table of constants."""
+    content = file.read_bytes()
+    sizes = {3: 4, 4: 4, 5: 8, 6: 8, 7: 2, 8: 2, 9: 4, 10: 4, 11: 4, 12: 4, 15: 3, 16: 2, 17: 4, 18: 4, 19: 2, 20: 2}
+    (count,) = struct.unpack(">H", content[8:10])
+    texts, pairs, place, number = {}, {}, 10, 1
+    while number < count:
+        tag = content[place]
+        if tag == 1:
+            (length,) = struct.unpack(">H", content[place + 1 : place + 3])
+            texts[number] = content[place + 3 : place + 3 + length].decode("utf-8", "replace")
+            place += 3 + length
+        else:
+            pairs[number] = (tag, content[place + 1 : place + 1 + sizes[tag]])
+            place += 1 + sizes[tag]
+        number += 2 if tag in (5, 6) else 1  # numbers of 64 bits count twice
+    for tag, bytes_ in pairs.values():
+        if tag in (10, 11):
+            owner, both = struct.unpack(">HH", bytes_)
+            name, descriptor = struct.unpack(">HH", pairs[both][1])
+            yield texts[struct.unpack(">H", pairs[owner][1])[0]], texts[name], texts[descriptor]
 
 
 @dataclass

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from kotlin import HARNESS, Harness, compiled, kotlin_home, libraries, odd_images
+from kotlin import HARNESS, Harness, called, compiled, kotlin_home, libraries, odd_images
 from made_files import PREPROCESSING, made_files
 from test_card import CARDS, INT8, NAMES, expected_input
 from typer.testing import CliRunner
@@ -138,6 +138,19 @@ def test_the_app_checks_itself(made: dict[str, Path], harness: Harness, tmp_path
         (tmp_path / "card.json").write_text(other.to_json())
         passed, pixels, _ = harness.ask("self-test", tmp_path / "card.json", 0).split("\t")
         assert (passed, int(pixels) > 0) == ("false", True)
+
+
+@needs_kotlin
+def test_what_android_7_does_not_know_is_not_called(classes: Path) -> None:
+    """Java 9 gave buffers methods of other return types, with which a class compiled today would call them."""
+    files = [file for file in classes.rglob("*.class") if "edgeopt" in file.parts]
+    assert len(files) > 20
+    calls = {call for file in files for call in called(file)}
+    assert ("java/nio/ByteBuffer", "putFloat", "(F)Ljava/nio/ByteBuffer;") in calls
+    moved = {"rewind", "clear", "flip", "position", "limit", "mark", "reset"}
+    assert not [
+        call for call in calls if call[0] == "java/nio/ByteBuffer" and call[1] in moved and "Buffer;" in call[2]
+    ]
 
 
 @needs_kotlin
