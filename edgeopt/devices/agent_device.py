@@ -39,10 +39,11 @@ _HANDED = "edgeopt.devices.handed_file:open_file"
 class AgentSettings:
     """How the agent works on a device.
 
-    `folder` counts from the home of its user. With `edgeopt`, the device has edgeopt itself, and opens files as it
-    does everywhere. Without, runtimes come into an environment of `python`, from `wheels` where that is given and no
-    network is needed; with `install` off, they must be there for `python` already. Files that work are kept to
-    `cores`, by their numbers; as many of the fastest as there are threads where none are named.
+    `folder` counts from the home of its user. Runtimes come into an environment of `python`, from `wheels` where it is
+    given and no network is needed; with `install` off, they must be there for `python` already. Files that work are
+    kept to `cores`, by their numbers; as many of the fastest as there are threads where none are named. With `edgeopt`,
+    the device is this machine: files stay where they are, and those whose exporters say nothing of devices are opened
+    as everywhere.
     """
 
     folder: str = FOLDER
@@ -65,7 +66,6 @@ class AgentDevice:
         self._waiting = waiting
         self._connection: Connection | None = None
         self._files: set[str] = set()
-        self._used: dict[str, str] = {}
         self._folder = settings.folder
         self._connect()
 
@@ -73,8 +73,7 @@ class AgentDevice:
 
     def describe(self) -> DeviceFacts:
         """See `Device`."""
-        facts = self._again(lambda: _facts(self._answer({"do": "facts"})))
-        return replace(facts, versions={**facts.versions, **self._used})
+        return self._again(lambda: _facts(self._answer({"do": "facts"})))
 
     def put(self, file: Path, sha256: str) -> None:
         """See `Device`."""
@@ -167,6 +166,7 @@ class AgentDevice:
             "see docs/devices.md",
             "wheel": "the options wheels and python say where packages come from; for another architecture fetch its "
             "wheels with `pip download --platform`: see docs/devices.md",
+            "digest": "try again; where it stays so, its disk or the way there is broken",
             "missing": f"install it for {settings.python} there, or leave install = false out",
             "full": f"free some space there, or remove what edgeopt left with `edgeopt devices clean` ({self._folder})",
             "storage": f"let its user write to {settings.folder}, or name another folder with the option folder",
@@ -254,13 +254,11 @@ class AgentDevice:
     ) -> Message:
         """A file as the agent takes it, with all that it needs there."""
         given = {"name": file.name, "scale": file.scale, "offset": file.offset}
-        if self._settings.edgeopt and file.handed is not None:
+        opener = file.on_device
+        if self._settings.edgeopt and file.handed is not None and opener is None:
             self._require(file.path, file.sha256)
-            used = ("numpy", *file.on_device.requires) if file.on_device else ()
-            self._used |= {name: version for name in used if (version := installed_version(name))}
             command = [self._settings.python, "-m", "edgeopt.devices.agent", "child"]
             return {**given, "file": str(file.handed.resolve()), "opener": _HANDED, "command": command}
-        opener = file.on_device
         if opener is None:
             hint = "its plugin does not say how (ExporterPlugin.on_device)"
             raise DeviceError(f"{self._name}: a file of this exporter is not opened there", hint=hint)

@@ -25,7 +25,7 @@ from edgeopt.plugins.tap import TapRequest
 from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
-from edgeopt.testing.contracts import PluginContract
+from edgeopt.testing.on_device import AnswersOnDevices
 from edgeopt.testing.states import state_digest
 from edgeopt.testing.values import ArraySplit, require_own_state, tiny_data, tiny_int8_program, tiny_program
 from edgeopt.types import TORCH, ExportResult, ModelState, Role, TensorInfo
@@ -39,7 +39,7 @@ _IMAGES, _NEIGHBOURS = 7, 4
 _ROUNDING = 1e-4  # of the logits' range: kernels for many images add in another order than those for one
 
 
-class ExporterContract(PluginContract):
+class ExporterContract(AnswersOnDevices):
     """Subclass it, set `name` and `options`; override `state` to export another program, such as a quantized one. An
     exporter of another framework than PyTorch is given one of its models by `state`.
 
@@ -58,7 +58,6 @@ class ExporterContract(PluginContract):
     int8_quantizer: ClassVar[str] = "xnnpack-symmetric"
     takes_int8: ClassVar[bool] = True
     takes_pixels: ClassVar[bool] = True
-    fixed_batch: ClassVar[int | None] = None
     same_bytes: ClassVar[bool] = True
 
     @pytest.fixture(scope="class")

@@ -34,6 +34,6 @@ class NoWay:
 
 
 def open_local(options: LocalOptions, name: str, waiting: Callable[[str], None]) -> AgentDevice:
-    """This machine, which opens files as edgeopt does everywhere."""
+    """This machine, with the packages of this Python."""
     settings = AgentSettings(python=sys.executable, install=False, cores=options.cores, edgeopt=True)
     return AgentDevice(name, NoWay(), settings, waiting)

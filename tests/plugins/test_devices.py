@@ -126,6 +126,8 @@ def require_nobody_left(server: Loopback) -> None:
 
 
 def test_a_lost_connection_goes_on_where_it_broke(server: Loopback, job: DeviceJob) -> None:
+    slow = OnDevice(("slow_linear_file", "edgeopt.testing.linear_file"), ("numpy",))
+    job = replace(job, files=(job.files[0], replace(job.files[1], on_device=slow)))
     told: list[str] = []
 
     def tell(text: str) -> None:
