@@ -1,11 +1,12 @@
 """The pictures of the documentation, taken of the real thing.
 
-    python benchmarks/screenshots.py RUN...
+    python benchmarks/screenshots.py RUN... [--web RUN]
 
 serves the runs, opens the page in Chromium, asks about the test image that most files differ on, and writes
 `docs/images/serve.png`; times the files of the first run and writes `docs/images/bench.png`; compares the first run with the
 others, where there are others, and writes `docs/images/compare.png`; looks where the first ONNX file of the last run errs,
-and writes `docs/images/why.png`.
+and writes `docs/images/why.png`. Of a run for web pages, `--web`, it makes a folder, opens its page, and
+writes `docs/images/web.png`.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 TARGET = Path(__file__).parents[1] / "docs" / "images" / "serve.png"
 COMPARED = TARGET.with_name("compare.png")
 TIMED = TARGET.with_name("bench.png")
+IN_BROWSER = TARGET.with_name("web.png")
 LOOKED_AT = TARGET.with_name("why.png")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 
@@ -98,14 +103,48 @@ def picture_of_errors(page: Page, run: Path, folder: Path) -> None:
     page.screenshot(path=LOOKED_AT, clip={"x": 0, "y": 0, "width": 1200, "height": 1500}, full_page=True)
 
 
+class _Host(SimpleHTTPRequestHandler):
+    """A static host whose pages are isolated."""
+
+    def end_headers(self) -> None:
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+def picture_of_folder(browser: Browser, run: Path, folder: Path) -> None:
+    """Writes the folder whose files run in the browser, and takes the picture of its page."""
+    command = [sys.executable, "-m", "edgeopt", "serve", "--static", str(run), "--out", str(folder / "site")]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Host, directory=str(folder / "site"))) as host:
+        threading.Thread(target=host.serve_forever, daemon=True).start()
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.goto(f"http://127.0.0.1:{host.server_port}/")
+        page.locator("#files:not(:has-text('is being opened')) tr").first.wait_for()
+        for _ in range(3):  # so that everything is warm
+            _ask(page, 8)
+        page.screenshot(path=IN_BROWSER, full_page=True)
+        host.shutdown()
+
+
 def main() -> None:
     """Takes all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    runs = parser.parse_args().runs
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
+    parser.add_argument("--web", type=Path, metavar="RUN")
+    arguments = parser.parse_args()
+    runs = arguments.runs
     TARGET.parent.mkdir(exist_ok=True)
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        if arguments.web:
+            picture_of_folder(browser, arguments.web, Path(folder))
+            print(IN_BROWSER)
+        if not runs:
+            return
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         with serving(runs) as address:
             picture(page, address)

@@ -21,15 +21,15 @@ WASM_X86 = Costs(
     "an EPYC with AVX2, in Chromium 150",
     "onnxruntime-web 1.30",
     {
-        "pointwise": (OperatorCost(call=1327, unit=0.0758), OperatorCost(call=4273, unit=0.0453)),
-        "dense": (OperatorCost(call=12454, unit=0.0782), OperatorCost(call=10656, unit=0.0362)),
-        "depthwise": (OperatorCost(call=13404, unit=0.2709), OperatorCost(call=923, unit=1.1939)),
-        "narrow": (OperatorCost(call=0, unit=0.1163), OperatorCost(call=202550, unit=0.0653)),
-        "fully-connected": (OperatorCost(call=490, unit=0.0692), OperatorCost(call=712, unit=0.4487)),
-        "binary": (OperatorCost(call=238, unit=0.0), OperatorCost(call=1647, unit=1.5661)),
-        "clip": (OperatorCost(call=355, unit=0.0005), OperatorCost(call=939, unit=0.0)),
+        "pointwise": (OperatorCost(call=1343, unit=0.0751), OperatorCost(call=3318, unit=0.0478)),
+        "dense": (OperatorCost(call=10290, unit=0.0799), OperatorCost(call=11468, unit=0.0361)),
+        "depthwise": (OperatorCost(call=13593, unit=0.2648), OperatorCost(call=192, unit=1.2411)),
+        "narrow": (OperatorCost(call=68406, unit=0.0965), OperatorCost(call=211788, unit=0.0633)),
+        "fully-connected": (OperatorCost(call=5986, unit=0.0615), OperatorCost(call=722, unit=0.4482)),
+        "binary": (OperatorCost(call=345, unit=0.0079), OperatorCost(call=1977, unit=1.1659)),
+        "clip": (OperatorCost(call=524, unit=0.0), OperatorCost(call=922, unit=0.0)),
         "pool": (OperatorCost(call=0, unit=0.0), OperatorCost(call=0, unit=0.0)),
-        "conversion": (OperatorCost(call=649, unit=0.3096), OperatorCost(call=649, unit=0.3096)),
+        "conversion": (OperatorCost(call=913, unit=0.6109), OperatorCost(call=913, unit=0.6109)),
     },
 )
 """Recorded with one thread: `costs = "wasm-x86"`."""

@@ -105,16 +105,15 @@ class _Page:
 
             yield inputs * outputs, self.difference_us(inputs, 1, layers, _nothing, int8=int8)
 
-    def after_convolutions(self, operator: Layers, *, int8: bool, each: int = 1) -> Iterator[Point]:
-        """Operators, several times after `each` convolutions, against the convolutions."""
+    def after_convolutions(self, operator: Layers, *, int8: bool) -> Iterator[Point]:
+        """Operators after each of several convolutions, against the convolutions."""
         for channels, edge in _ALL_SIZES:
-            without = _times(_convolution, each)
 
-            def both(graph: Graph, without: Layers = without) -> None:
-                without(graph)
+            def both(graph: Graph) -> None:
+                _convolution(graph)
                 operator(graph)
 
-            chains = (_times(layers, _CHAIN) for layers in (both, without))
+            chains = (_times(layers, _CHAIN) for layers in (both, _convolution))
             yield channels * edge**2, self.difference_us(channels, edge, *chains, int8=int8) / _CHAIN
 
     def pools(self, *, int8: bool) -> Iterator[Point]:
@@ -123,12 +122,15 @@ class _Page:
             yield channels * edge**2, self.difference_us(channels, edge, pooled, two, int8=int8)
 
     def conversions(self) -> Iterator[Point]:
-        """One way of a conversion: half of going to integers and back between convolutions in float.
-
-        Between two of them, or ONNX Runtime would turn one that reads integers and gives integers into one of integers.
+        """One way of a conversion, changes of memory layout included: half of what an int8 convolution between floats
+        takes beyond one between integers.
         """
-        for work, time_us in self.after_convolutions(Graph.quantize, int8=False, each=2):
-            yield work, time_us / 2
+        for channels, edge in _ALL_SIZES:
+            several, one = (_times(_convolution, count) for count in (1 + _CHAIN, 1))
+            integers = self.difference_us(channels, edge, several, one, int8=True)
+            chains = (_times(layers, _CHAIN) for layers in (_integers_between, _two_convolutions))
+            between = self.difference_us(channels, edge, *chains, int8=False)
+            yield channels * edge**2, max(between - integers, 0.0) / (2 * _CHAIN)
 
 
 def _times(layers: Layers, count: int) -> Layers:
@@ -143,6 +145,20 @@ def _times(layers: Layers, count: int) -> Layers:
 
 def _convolution(graph: Graph) -> None:
     graph.convolution(graph.channels)
+
+
+def _two_convolutions(graph: Graph) -> None:
+    """Of a single one between integers, ONNX Runtime would make one of integers."""
+    _convolution(graph)
+    _convolution(graph)
+
+
+def _integers_between(graph: Graph) -> None:
+    _two_convolutions(graph)
+    graph.int8 = True
+    graph.quantize()
+    _convolution(graph)
+    graph.int8 = False
 
 
 def _sum(graph: Graph) -> None:

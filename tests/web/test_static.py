@@ -140,6 +140,7 @@ def test_the_files_answer_in_the_browser_and_test_themselves(page):
     )
     assert page.evaluate("crossOriginIsolated")
     assert "threads" in page.locator("#threads").inner_text()
+    assert "has passed the self-test of its card" in page.locator("#tested").inner_text()
     figures = page.locator("#files tr").first.locator("td").all_inner_texts()
     assert all(text.endswith(" ms") for text in figures[2:6])
 
