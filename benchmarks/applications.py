@@ -39,7 +39,7 @@ def measure() -> list[Bar]:
         return []
     with tempfile.TemporaryDirectory(prefix="edgeopt-applications-") as name:
         folder = Path(name)
-        made = made_files(folder)
+        made = made_files(folder / "files")
         project = android.write_app(android.find_file(made["executorch"]), folder / "app")
         harness = Harness.start(compiled([*project.glob("core/**/*.kt"), HARNESS], folder / "classes"))
         cards = {**CARDS, "file": card_of(made["onnx"])}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from edgeopt.export.make import make_artifact
@@ -21,15 +21,22 @@ SIZE = 32
 PREPROCESSING = Preprocessing(SIZE, resize=40, crop=SIZE, interpolation="bicubic", background=(10, 200, 30))
 
 
-@cache
 def made_files(folder: Path) -> dict[str, Path]:
-    """A float .onnx and a .pte that takes pixels, each with the card beside it that a run would leave there."""
-    for name in ("onnx", "executorch"):
-        (folder / name).mkdir()
-    return {
-        "onnx": make_file(folder / "onnx", "onnx"),
-        "executorch": make_file(folder / "executorch", "executorch", input={"kind": "uint8-nhwc"}),
-    }
+    """A float .onnx and a .pte that takes pixels, each with the card beside it that a run would leave there.
+
+    They are made once in `folder`, for all processes that ask.
+    """
+    made = {"onnx": folder / "onnx" / "model.onnx", "executorch": folder / "executorch" / "model.pte"}
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            for path in made.values():
+                path.parent.mkdir()
+            make_file(folder / "onnx", "onnx")
+            make_file(folder / "executorch", "executorch", input={"kind": "uint8-nhwc"})
+            (folder / "done").touch()
+    return made
 
 
 def make_file(folder: Path, use: str, **options: object) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from kotlin import HARNESS, Harness, called, compiled, kotlin_home, libraries, odd_images
 from made_files import PREPROCESSING, made_files
-from test_card import CARDS, INT8, NAMES, expected_input
+from test_card import CARDS, INT8, NAMES, expected_input, kotlin_sources, require_kotlin_lines_feed
 from typer.testing import CliRunner
 
 from edgeopt.applications.android import default_id, find_file, write_app
@@ -34,7 +34,7 @@ LITERT = replace(INT8, recipe={"name": "käse & co"}, versions={"ai-edge-litert"
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return made_files(tmp_path_factory.getbasetemp())
+    return made_files(tmp_path_factory.getbasetemp().parent / "applications")
 
 
 def litert_file(folder: Path, card: Card = LITERT) -> Path:
@@ -61,6 +61,7 @@ def classes(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     (folder / "R.java").write_text(resources(projects["litert"]))
     other = projects["executorch"] / "app/src/main/kotlin/edgeopt/app/OpenedFile.kt"
     (folder / "Other.kt").write_text(other.read_text().replace("package edgeopt.app", "package edgeopt.other"))
+    list(kotlin_sources(folder))
     sources = [*folder.iterdir(), *projects["litert"].rglob("*.kt"), *STUBS.rglob("*.java"), HARNESS]
     on_path = libraries("kotlin-test", "kotlin-test-junit5", "annotations-13.0")
     return compiled(sources, tmp_path_factory.getbasetemp().parent / "kotlin", classpath=on_path)
@@ -138,6 +139,11 @@ def test_the_app_checks_itself(made: dict[str, Path], harness: Harness, tmp_path
         (tmp_path / "card.json").write_text(other.to_json())
         passed, pixels, _ = harness.ask("self-test", tmp_path / "card.json", 0).split("\t")
         assert (passed, int(pixels) > 0) == ("false", True)
+
+
+@needs_kotlin
+def test_the_kotlin_lines_of_a_card_feed_as_it_says(classes: Path, tmp_path: Path) -> None:
+    require_kotlin_lines_feed(classes, tmp_path)
 
 
 @needs_kotlin

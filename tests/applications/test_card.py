@@ -7,12 +7,14 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from kotlin import Harness, compiled, kotlin_home, odd_images
+from kotlin import Harness, odd_images
 from made_files import made_files
 from PIL import Image
 from typer.testing import CliRunner
@@ -58,7 +60,7 @@ ANSWER = np.array([3, 100, 101, 7])
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return made_files(tmp_path_factory.getbasetemp())
+    return made_files(tmp_path_factory.getbasetemp().parent / "applications")
 
 
 def expected_input(card: Card, image: Image.Image) -> bytes:
@@ -94,85 +96,109 @@ def ordinary() -> list[Image.Image]:
 # ---- Python: run on real files -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("use", ["onnx", "executorch"])
-def test_the_python_lines_answer_as_edgeopt_does(use: str, made: dict[str, Path], tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["card", str(made[use]), "--lang", "python"])
+def test_the_python_lines_are_a_program_that_answers_as_edgeopt_does(made: dict[str, Path], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["card", str(made["onnx"]), "--lang", "python"])
     assert done.exit_code == 0, done.output
-    script = made[use].with_name("feed.py")
-    script.write_text(done.stdout)
-    image = tmp_path / "image.png"
-    next(each for name, each in odd_images(20, seed=1) if "RGBA" in name).save(image)
-    said = subprocess.run(
-        [sys.executable, script, image], cwd=made[use].parent, capture_output=True, text=True, check=True, timeout=120
+    (tmp_path / "feed.py").write_text(done.stdout)
+    save_odd_image(tmp_path / "image.png")
+    command = [sys.executable, tmp_path / "feed.py", tmp_path / "image.png"]
+    said = subprocess.run(command, cwd=made["onnx"].parent, capture_output=True, text=True, check=True, timeout=120)
+    expected = [f"{share:.3f} {label}" for label, share in answers("onnx", made["onnx"], tmp_path / "image.png")]
+    assert said.stdout.splitlines() == expected
+
+
+def test_the_python_lines_open_a_pte(made: dict[str, Path], tmp_path: Path) -> None:
+    """In this process, because ExecuTorch takes long to import."""
+    path = made["executorch"]
+    lines: dict[str, Any] = {"__name__": "lines"}
+    exec(feeding_lines(card_of(path), "python", path.name), lines)
+    save_odd_image(tmp_path / "image.png")
+    output = lines["open_file"](str(path))(lines["model_input"](lines["pixels"](tmp_path / "image.png")))
+    expected = answers("executorch", path, tmp_path / "image.png")
+    assert [label for label, _ in lines["likeliest"](output)] == [label for label, _ in expected]
+    assert [share for _, share in lines["likeliest"](output)] == pytest.approx(
+        [share for _, share in expected], abs=1e-6
     )
-    card = card_of(made[use])
+
+
+def save_odd_image(path: Path) -> None:
+    next(each for name, each in odd_images(20, seed=1) if "RGBA" in name).save(path)
+
+
+def answers(use: str, file: Path, image: Path) -> list[tuple[str, float]]:
+    """Classes and shares that edgeopt's own code gives, the likeliest first."""
+    card = card_of(file)
     preprocessing = Preprocessing.from_json(card.preprocessing)
     assert card.input
     batch = feeder(card.input.holds, preprocessing)(preprocessing.pixels(Image.open(image)).copy()[None])
-    with load_registry().get(ExporterPlugin, use).opened(made[use], 1) as predictor:
+    with load_registry().get(ExporterPlugin, use).opened(file, 1) as predictor:
         shares = softmax(predictor.predict(batch))[0]
-    order = np.argsort(-shares, kind="stable")
-    assert said.stdout.splitlines() == [f"{shares[place]:.3f} {card.classes[place]}" for place in order]
+    return [(card.classes[place], float(shares[place])) for place in np.argsort(-shares, kind="stable")]
 
 
 @pytest.mark.parametrize("name", CARDS)
 def test_the_python_lines_feed_as_the_card_says(name: str) -> None:
-    lines: dict[str, object] = {"__name__": "lines"}
+    lines: dict[str, Any] = {"__name__": "lines"}
     exec(feeding_lines(CARDS[name], "python", "model.tflite"), lines)
     for image in ordinary():
         image.save(file := io.BytesIO(), "PNG")
-        fed = lines["model_input"](lines["pixels"](file))  # type: ignore[operator]
+        fed = lines["model_input"](lines["pixels"](file))
         assert fed.tobytes() == expected_input(CARDS[name], image)
     dtype = CARDS[name].output.dtype  # type: ignore[union-attr]
-    guesses = lines["likeliest"](ANSWER.astype(dtype)[None])  # type: ignore[operator]
+    guesses = lines["likeliest"](ANSWER.astype(dtype)[None])
     require_guesses([label for label, _ in guesses], [share for _, share in guesses], CARDS[name])
 
 
-# ---- C++ and Kotlin: compiled and run ------------------------------------------------------------------------------
+# ---- C++ and Kotlin: compiled and run; Kotlin in test_android.py, which starts the compiler once --------------------
 
-CPP_MAIN = """
+CPP_HEADERS = """
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
-int main(int count, char** given) {
-    std::ifstream file(given[1], std::ios::binary);
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+"""
+CPP_CASE = """
+void run_NAME(char** given) {
+    std::ifstream file(given[2], std::ios::binary);
     std::vector<std::uint8_t> rgb((std::istreambuf_iterator<char>(file)), {});
-    const auto input = model_input(pixels(rgb.data(), std::stoi(given[2]), std::stoi(given[3])));
-    std::ofstream(given[4], std::ios::binary).write(reinterpret_cast<const char*>(input.data()), input.size() * sizeof(input[0]));
+    const auto input = NAME::model_input(NAME::pixels(rgb.data(), std::stoi(given[3]), std::stoi(given[4])));
+    std::ofstream(given[5], std::ios::binary).write(reinterpret_cast<const char*>(input.data()), input.size() * sizeof(input[0]));
     const OUTPUT answer[] = {3, 100, 101, 7};
-    for (const auto& [label, share] : likeliest(answer)) std::printf("%s\\t%.9f\\n", label.c_str(), share);
+    for (const auto& [label, share] : NAME::likeliest(answer)) std::printf("%s\\t%.9f\\n", label.c_str(), share);
 }
 """
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
-@pytest.mark.parametrize("name", CARDS)
-def test_the_cpp_lines_feed_as_the_card_says(name: str, tmp_path: Path) -> None:
-    card = CARDS[name]
-    output = {"float32": "float", "int8": "std::int8_t", "uint8": "std::uint8_t"}[card.output.dtype]  # type: ignore[union-attr]
+def test_the_cpp_lines_feed_as_the_card_says(tmp_path: Path) -> None:
+    """All cards in one program, each in a namespace of its own, so that the compiler works once."""
+    text, cases = CPP_HEADERS, ""
+    for name, card in CARDS.items():
+        output = {"float32": "float", "int8": "std::int8_t", "uint8": "std::uint8_t"}[card.output.dtype]  # type: ignore[union-attr]
+        text += f"namespace {name} {{\n{feeding_lines(card, 'cpp', 'model.tflite')}}}\n"
+        text += CPP_CASE.replace("NAME", name).replace("OUTPUT", output)
+        cases += f'    if (given[1] == std::string("{name}")) run_{name}(given);\n'
     source = tmp_path / "feed.cpp"
-    source.write_text(feeding_lines(card, "cpp", "model.tflite") + CPP_MAIN.replace("OUTPUT", output))
-    command = [
-        "g++",
-        "-std=c++17",
-        "-O0",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-Wno-unused-parameter",
-        source,
-        "-o",
-        tmp_path / "feed",
-    ]
+    source.write_text(f"{text}int main(int, char** given) {{\n{cases}}}\n")
+    command = ["g++", "-std=c++17", "-O0", "-Wall", "-Wextra", "-Werror", source, "-o", tmp_path / "feed"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    for image in ordinary():
-        (tmp_path / "rgb").write_bytes(image.tobytes())
-        arguments = [tmp_path / "rgb", str(image.width), str(image.height), tmp_path / "input"]
-        said = subprocess.run([tmp_path / "feed", *arguments], capture_output=True, text=True, check=True, timeout=60)
-        assert (tmp_path / "input").read_bytes() == expected_input(card, image)
-        rows = [line.split("\t") for line in said.stdout.splitlines()]
-        require_guesses([label for label, _ in rows], [float(share) for _, share in rows], card)
+    for name, card in CARDS.items():
+        for image in ordinary():
+            (tmp_path / "rgb").write_bytes(image.tobytes())
+            arguments = [name, tmp_path / "rgb", str(image.width), str(image.height), tmp_path / "input"]
+            said = subprocess.run(
+                [tmp_path / "feed", *arguments], capture_output=True, text=True, check=True, timeout=60
+            )
+            assert (tmp_path / "input").read_bytes() == expected_input(card, image)
+            rows = [line.split("\t") for line in said.stdout.splitlines()]
+            require_guesses([label for label, _ in rows], [float(share) for _, share in rows], card)
 
 
 KOTLIN_MAIN = """
@@ -187,26 +213,22 @@ fun main(given: Array<String>) {
 """
 
 
-@pytest.mark.skipif(kotlin_home() is None, reason="no Kotlin compiler here: `make kotlin` brings one")
-def test_the_kotlin_lines_feed_as_the_card_says(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    sources = []
+def kotlin_sources(folder: Path) -> Iterator[Path]:
+    """The Kotlin lines of each card with a program around them, in a package of its own."""
     for name, card in CARDS.items():
         put = "answer.putFloat(value.toFloat())" if card.output.dtype == "float32" else "answer.put(value.toByte())"  # type: ignore[union-attr]
-        sources.append(tmp_path / f"{name}.kt")
         text = feeding_lines(card, "kotlin", "model.tflite") + KOTLIN_MAIN.replace("ANSWER", put)
-        sources[-1].write_text(f"package {name}\n{text}")
-    classes = compiled(sources, tmp_path_factory.getbasetemp().parent / "kotlin")
+        (folder / f"{name}.kt").write_text(f"package {name}\n{text}")
+        yield folder / f"{name}.kt"
+
+
+def require_kotlin_lines_feed(classes: Path, tmp_path: Path) -> None:
+    """The compiled lines give the input tensors and answers of edgeopt."""
     for name, card in CARDS.items():
-        for image in ordinary()[:3]:
+        for image in (ordinary()[0], ordinary()[-1]):
             (tmp_path / "rgb").write_bytes(image.tobytes())
-            said = Harness.run(
-                classes,
-                f"{name}.{name.capitalize()}Kt",
-                tmp_path / "rgb",
-                image.width,
-                image.height,
-                tmp_path / "input",
-            )
+            arguments = (tmp_path / "rgb", image.width, image.height, tmp_path / "input")
+            said = Harness.run(classes, f"{name}.{name.capitalize()}Kt", *arguments)
             assert (tmp_path / "input").read_bytes() == expected_input(card, image)
             rows = [line.split("\t") for line in said.splitlines()]
             require_guesses([label for label, _ in rows], [float(share) for _, share in rows], card)
