@@ -113,7 +113,7 @@ class AgentDevice:
         else:
             agent = agent_file()
             digest = hashlib.sha256(agent).hexdigest()
-            program = [settings.python, "-c", BOOT, settings.folder, str(len(agent)), digest]
+            program = [settings.python, "-c", BOOT, settings.folder, str(len(agent)), digest, settings.python]
             connection = Connection(self._link, program, self._name)
         try:
             if not settings.edgeopt and not self._hear(connection)["have"]:
@@ -276,7 +276,8 @@ class AgentDevice:
         packages = sorted({f"{name}=={_version(name)}" for name in ("numpy", *opener.requires)})
         wheels = self._push_wheels() if self._settings.install and self._settings.wheels else ""
         tell(f"environment: {', '.join(packages)}")
-        request = {"do": "environment", "packages": packages, "wheels": wheels, "install": self._settings.install}
+        how = {"wheels": wheels, "install": self._settings.install, "python": self._settings.python}
+        request = {"do": "environment", "packages": packages, **how}
         python = self._answer(request)["python"]
         content = agent_file(opener.modules)
         digest = hashlib.sha256(content).hexdigest()

@@ -32,5 +32,5 @@ try:
 except OSError as error:
     say(event="error", kind="full" if error.errno in (28, 122) else "storage", message=str(error))
     sys.exit(2)
-os.execv(sys.executable, [sys.executable, agent, "session", folder])
+os.execvp(sys.argv[4], [sys.argv[4], agent, "session", folder])  # as it was found, which may be a wrapper of Python
 """

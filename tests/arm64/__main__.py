@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from board import bench_on_board, report
 from prepare import PreparationError, call, prepare, with_progress
 
 from edgeopt.preprocessing import Preprocessing
@@ -82,7 +83,14 @@ def main() -> int:
             f"allowed {result.tolerance:g}: {result.why}"
         )
     print(f"{sum(each.passed for each in comparisons)} of {len(files)} passed in {time.monotonic() - started:.0f} s")
-    return 0 if all(each.passed for each in comparisons) else 1
+    passed = all(each.passed for each in comparisons)
+    if not arguments.files:
+        try:
+            passed = report(bench_on_board(emulated, arguments.cache.resolve())) and passed
+        except PreparationError as error:
+            print(f"test-arm64: {error}", file=sys.stderr)
+            return 2
+    return 0 if passed else 1
 
 
 def find_files(folders: list[Path]) -> list[Path]:

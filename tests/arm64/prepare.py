@@ -49,11 +49,15 @@ class EmulatedPython:
     root: Path
     packages: Path
 
+    @property
+    def python(self) -> Path:
+        """The interpreter, for ARM64."""
+        return sorted((self.root / "usr/bin").glob("python3.*"))[-1]
+
     def run(self, *arguments: str) -> None:
         """Runs Python on arguments; raises `PreparationError` with what it printed when it fails."""
-        python = sorted((self.root / "usr/bin").glob("python3.*"))[-1]
         call(
-            (QEMU, "-cpu", CPU, "-L", str(self.root), str(python), *arguments),
+            (QEMU, "-cpu", CPU, "-L", str(self.root), str(self.python), *arguments),
             environment={"PYTHONPATH": str(self.packages)},
         )
 

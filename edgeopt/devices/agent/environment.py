@@ -41,8 +41,8 @@ def environment(folder: Path, packages: Sequence[str], wheels: Path | None, proc
     return {"python": str(python), "versions": json.loads((folder / _READY).read_text())}
 
 
-def found(packages: Sequence[str]) -> Message:
-    """This Python itself, and its versions of the packages, which are looked for and not installed.
+def found(python: str, packages: Sequence[str]) -> Message:
+    """This Python itself, by the name that it was started by, and its versions of the packages: none is installed.
 
     Raises `AgentError` for those that are missing.
     """
@@ -56,8 +56,8 @@ def found(packages: Sequence[str]) -> Message:
         except PackageNotFoundError:
             missing.append(name)
     if missing:
-        raise AgentError("missing", f"{sys.executable} has no {', '.join(missing)}")
-    return {"python": sys.executable, "versions": versions}
+        raise AgentError("missing", f"{python} has no {', '.join(missing)}")
+    return {"python": python, "versions": versions}
 
 
 def versions_below(folder: Path) -> dict[str, str]:

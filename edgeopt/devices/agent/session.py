@@ -107,7 +107,7 @@ class _Session:
 
     def _environment(self, request: Message) -> Message:
         if not request["install"]:
-            made = found(request["packages"])
+            made = found(request["python"], request["packages"])
         else:
             wheels = self.folder / request["wheels"] if request["wheels"] else None
             known = json.dumps([sys.version, request["packages"], request["wheels"]])
