@@ -99,6 +99,7 @@ def test_nothing_outlives_a_killed_process(tmp_path):
     program = (
         "import time\nfrom edgeopt_web.browser import Browser, require_browser\n"
         "browser = Browser.start(require_browser())\n"
+        "browser.evaluate('1')\n"
         "print(*browser.page_processes(), flush=True)\ntime.sleep(60)\n"
     )
     environment = os.environ | {"TMPDIR": str(tmp_path)}
