@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +118,31 @@ def test_a_file_is_warm_when_its_calls_count_and_has_come_to_rest_when_it_answer
     assert timed[1]["times_ms"] == pytest.approx([1.0] * 7)
     assert timed[2]["times_ms"] == pytest.approx([1.0] * 500, abs=1e-6)
     assert runtime.calls > 10 + 527 + 3 * 10
+
+
+class _Elsewhere:
+    """A file that is open in another process: there a call takes 0.25 ms, and the way there is long."""
+
+    load_ms, call_ms = 70.0, 0.0
+
+    def predict(self, batch: Any) -> Any:
+        time.sleep(0.002)
+        self.call_ms = 0.25
+        return batch
+
+    def peak_memory_bytes(self) -> int:
+        return 123_000
+
+    def close(self) -> None:
+        return
+
+
+def test_the_way_to_a_file_in_another_process_is_not_its_time() -> None:
+    answers: list[dict[str, Any]] = []
+    requests = iter(["open", "5 0", "end"])
+    measure.answer_turns(lambda: nullcontext(_Elsewhere()), None, 2, requests, answers.append)
+    assert answers[1:] == [
+        {"event": "ready", "load_ms": 70.0, "first_ms": 0.25},
+        {"event": "times", "times_ms": [0.25] * 5},
+        {"event": "memory", "peak_memory_bytes": 123_000},
+    ]
