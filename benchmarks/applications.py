@@ -41,7 +41,7 @@ def measure() -> list[Bar]:
         folder = Path(name)
         made = made_files(folder / "files")
         project = android.write_app(android.find_file(made["executorch"]), folder / "app")
-        harness = Harness.start(compiled([*project.glob("core/**/*.kt"), HARNESS], folder / "classes"))
+        harness = Harness.start(compiled([*project.glob("core/src/main/**/*.kt"), HARNESS], folder / "classes"))
         cards = {**CARDS, "file": card_of(made["onnx"])}
         table = Table("card", "images", "grey levels", "other tensors", title="Kotlin against Python")
         levels, tensors = [], []
