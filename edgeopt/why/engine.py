@@ -183,7 +183,7 @@ class _Work:
     def _shown(self, point: Point, expected: Tensor, seen: Seen) -> Tensor | None:
         """The file's value of a point, in the layout of the program; found once, by its node or by what it holds."""
         if point.end not in self.matched:
-            self.matched[point.end] = recognized(point.shown.name, expected, seen)
+            self.matched[point.end] = recognized(point.shown.name, expected, seen, is_layer=point.layer is not None)
         found = self.matched[point.end]
         return None if found is None else found.value(seen)
 

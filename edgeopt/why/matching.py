@@ -11,8 +11,10 @@ from torch import Tensor
 
 from edgeopt.plugins.tap import Seen, SeenTensor
 
-_RECOGNIZED = 0.5
+_RECOGNIZED = 0.01
 """The largest squared difference, as a share of the squares, at which a tensor is taken for a value of the program."""
+_RECOGNIZED_LAYER = 0.5
+"""The same behind a layer with weights: few tensors are like its result, and its kernel may be what errs."""
 _CHANNELS_LAST = (0, 3, 1, 2)
 
 
@@ -33,10 +35,10 @@ class Found:
         return given.reshape(len(given), *self.shape)
 
 
-def recognized(node: str, expected: Tensor, seen: Seen) -> Found | None:
+def recognized(node: str, expected: Tensor, seen: Seen, *, is_layer: bool) -> Found | None:
     """The tensor that holds what the program has at `node`: the one that says so, or the one that is most like it."""
     named = [tensor for tensor in seen.tensors if tensor.node == node]
-    best, found = float("inf") if named else _RECOGNIZED, None
+    best, found = float("inf") if named else _RECOGNIZED_LAYER if is_layer else _RECOGNIZED, None
     whole = float(expected.double().square().sum())
     if not whole:
         return None  # of zeros, no tensor can be told from another

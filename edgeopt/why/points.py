@@ -27,7 +27,10 @@ _ACTIVATIONS = (
     *("silu", "sigmoid", "gelu", "elu", "tanh", "batch_norm", "_native_batch_norm_legit_no_training"),
 )
 """Operators that belong to the layer before them, where they alone read it."""
-_MOVES = ("view", "reshape", "flatten", "permute", "transpose", "max_pool2d", "slice", "squeeze", "unsqueeze", "relu")
+_MOVES = (
+    *("view", "reshape", "flatten", "permute", "transpose", "contiguous", "clone", "slice", "select", "squeeze"),
+    *("unsqueeze", "expand", "chunk", "split", "split_with_sizes", "getitem", "max_pool2d", "relu", "dropout"),
+)
 """Operators that change no value that they pass on; with the range of what enters them they add nothing."""
 
 
@@ -161,7 +164,7 @@ def _points(code: Code, prefix: str) -> Iterator[Point]:
         quantize, dequantize = _rounding_of(end, readers)
         if producer is not None and _only_moves(producer, quantize, producers):
             continue
-        kind = "input" if producer is None else operator_name(end).split(".")[1].rstrip("_")
+        kind = "input" if producer is None else _kind(end)
         module = "" if producer is None else _module(end)
         name = "input" if producer is None else f"{module}: {kind}" if module else kind
         found[end] = Point(name, kind, module, None, (producer,) if producer else (), end, quantize, dequantize)
@@ -188,8 +191,7 @@ def _activation_behind(node: Node, readers: Mapping[Node, tuple[Call, ...]]) -> 
     reading = readers.get(node, ())
     if len(reading) != 1 or reading[0].args[:1] != (node,):
         return None
-    packet = operator_name(reading[0].node).split(".")
-    return reading[0] if len(packet) > 1 and packet[1].rstrip("_") in _ACTIVATIONS else None
+    return reading[0] if _kind(reading[0].node) in _ACTIVATIONS else None
 
 
 def _rounding_of(end: Node, readers: Mapping[Node, tuple[Call, ...]]) -> tuple[Call | None, tuple[Call, ...]]:
@@ -217,12 +219,19 @@ def _weight_bits(weight: Node) -> tuple[int | None, bool | None]:
 
 
 def _only_moves(call: Call, quantize: Call | None, producers: Mapping[Node, Call]) -> bool:
-    """Whether a call passes on values that are rounded already, in the same steps."""
-    packet = operator_name(call.node).split(".")
-    if quantize is None or len(packet) < 2 or packet[1].rstrip("_") not in _MOVES or len(call.reads) != 1:
-        return False
-    source = producers.get(next(iter(call.reads)))
-    return source is not None and is_rounding(source) and source.args[1:3] == quantize.args[1:3]
+    """Whether a call passes on values that are rounded already, in the same steps, perhaps through others like it."""
+    source: Call | None = call
+    while source is not None and not is_rounding(source):
+        if _kind(source.node) not in _MOVES or len(source.reads) != 1:
+            return False
+        source = producers.get(next(iter(source.reads)))
+    return source is not None and quantize is not None and source.args[1:3] == quantize.args[1:3]
+
+
+def _kind(node: Node) -> str:
+    """What an operator is called: "conv2d" for `aten.conv2d.default`."""
+    parts = operator_name(node).split(".")
+    return parts[1].rstrip("_") if len(parts) > 1 else getattr(node.target, "__name__", node.name)
 
 
 def _module(node: Node) -> str:

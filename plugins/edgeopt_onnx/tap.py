@@ -17,6 +17,7 @@ from onnx import numpy_helper
 
 from edgeopt.plugins import Seen, SeenTensor, TapRequest
 from edgeopt_onnx.files import read_model
+from edgeopt_onnx.operators import WEIGHTED
 from edgeopt_onnx.session import open_session
 
 if TYPE_CHECKING:
@@ -25,16 +26,8 @@ if TYPE_CHECKING:
     from edgeopt.plugins import Pixels
 
 _FUSED_BEHIND = {
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "Relu",
-    "Clip",
-    "HardSwish",
-    "HardSigmoid",
-    "Sigmoid",
-    "Tanh",
-    "LeakyRelu",
-    "Mul",
+    *("QuantizeLinear", "DequantizeLinear", "Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh"),
+    *("LeakyRelu", "Mul", "MaxPool"),
 }
 """Operators that ONNX Runtime may compute together with the one before them, and the one that reads integers."""
 _COMPUTING = (
@@ -85,10 +78,8 @@ class TappedOnnx:
         names = [self._output, *(each.name for each in self._asked)]
         answers = [self._session.run(names, {self._input: piece}) for piece in pieces]
         logits, *values = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-        return Seen(
-            logits,
-            [SeenTensor(each.name, each.values(value)) for each, value in zip(self._asked, values, strict=True)],
-        )
+        inner = [SeenTensor(each.name, each.values(value)) for each, value in zip(self._asked, values, strict=True)]
+        return Seen(logits, [SeenTensor(self._output, logits), *inner])
 
     def close(self) -> None:
         """Frees the file's memory."""
@@ -114,5 +105,6 @@ def _asked(graph: onnx.GraphProto) -> Iterator[_Asked]:
                 yield _Asked(node.input[0], numbers[0], numbers[1] if len(numbers) > 1 else None)
         elif node.op_type in _COMPUTING and node.output[0] not in outputs:
             reading = readers.get(node.output[0], [])
-            if reading and not any(each.op_type in _FUSED_BEHIND for each in reading):
+            fused = (_FUSED_BEHIND | {"Add"}) if node.op_type in WEIGHTED else _FUSED_BEHIND
+            if reading and not any(each.op_type in fused for each in reading):
                 yield _Asked(node.output[0])

@@ -39,14 +39,12 @@ class TappedTflite:
     def run(self, batch: NDArray[np.float32] | Pixels) -> Seen:
         """What the file computes of images, one after the other."""
         rows = [(self._file.predict(batch[index : index + 1]), self._file.shown()) for index in range(len(batch))]
-        names = [tensor.name for tensor in rows[0][1]]
-        return Seen(
-            np.concatenate([logits for logits, _ in rows]),
-            [
-                SeenTensor(name, np.concatenate([tensors[place].values for _, tensors in rows]))
-                for place, name in enumerate(names)
-            ],
-        )
+        logits = np.concatenate([logits for logits, _ in rows])
+        inner = [
+            SeenTensor(tensor.name, np.concatenate([tensors[place].values for _, tensors in rows]))
+            for place, tensor in enumerate(rows[0][1])
+        ]
+        return Seen(logits, [SeenTensor(self._file.output_info.name, logits), *inner])
 
     def close(self) -> None:
         """Frees the file's memory."""
