@@ -94,6 +94,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "hugging-face": Smoke(dataset={"use": "hugging-face", "source": "./images", "image_size": 32}),
     "audio": Smoke(dataset={"use": "spoken-digits", "image_size": 32, "speakers": 6, "takes": 1}),
     "serve": Smoke(is_served=True),
+    "web": Smoke(exports=({"use": "onnx-web"}, {"use": "litert-web"})),
     "tensorboard": Smoke(loggers=("tensorboard",)),
     "mlflow": Smoke(loggers=("mlflow",)),
     "wandb": Smoke(loggers=("wandb",)),
