@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import settings
 
 from edgeopt.plugins.registry import Registry, load_registry
+from edgeopt.workers import pool
+from edgeopt.workers.launch import Nursery, Process, can_fork, spawned
+from edgeopt.workers.pool import worker_environment
 
 settings.register_profile("edgeopt", deadline=None)  # the machine's load is not a property of the code
 settings.load_profile("edgeopt")
@@ -76,3 +81,58 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     (folder / "recipe.toml").write_text(TINY_RECIPE)
     return edgeopt.run(folder / "recipe.toml", out=folder / "runs", plugin_files=[TINY_PLUGIN]).folder
+
+
+#: What the workers of runs import: most of the time of a small run. All of it starts no thread.
+IMPORTED = (
+    "edgeopt.pipeline.stages",
+    "torch.export.pt2_archive",
+    "edgeopt_lightning.train",
+    "torchao.quantization.pt2e.quantize_pt2e",
+    "executorch.backends.xnnpack.partition.xnnpack_partitioner",
+)
+
+#: The workers that need it.
+FORKED = ("edgeopt.pipeline.job", "edgeopt.conversion.worker", "edgeopt.sensitivity.worker")
+
+
+@pytest.fixture(scope="session")
+def nursery_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Nursery]]:
+    """Gives the one process from which workers of these tests are forked; it begins when the first one is."""
+    begun: list[Nursery] = []
+
+    @cache
+    def nursery() -> Nursery:
+        log = tmp_path_factory.mktemp("nursery") / "log.txt"
+        begun.append(Nursery(IMPORTED, worker_environment(1), log))
+        return begun[0]
+
+    yield nursery
+    for each in begun:
+        each.end()
+
+
+@pytest.fixture(scope="module")
+def imports_done_once(nursery_of_tests: Callable[[], Nursery]) -> Iterator[None]:
+    """Workers of runs that a module starts in its own process are forks of one that has torch imported, as exports are
+    in any run; those that are timed are not. Not for TensorFlow, which bears no torch beside it.
+    """
+
+    def forked(module: str, job: Path, *, environment: Mapping[str, str], errors_to: IO[bytes]) -> Process:
+        launch = nursery_of_tests().start if module in FORKED else spawned
+        return launch(module, job, environment=environment, errors_to=errors_to)
+
+    class Shared:
+        """In the place of the nursery that a run would begin for its exports."""
+
+        def __init__(self, *_: object) -> None:
+            self.start = nursery_of_tests().start
+
+        def end(self) -> None:
+            """The next run wants it too."""
+
+    with pytest.MonkeyPatch.context() as patch:
+        if can_fork():
+            patch.setattr(pool, "spawned", forked)
+            patch.setattr(pool, "Nursery", Shared)
+        yield

@@ -17,7 +17,7 @@ from small_worker import SmallJob
 
 from edgeopt.errors import ExportError, WorkerError
 from edgeopt.workers.launch import can_fork
-from edgeopt.workers.pool import Event, Workers
+from edgeopt.workers.pool import Event, Workers, worker_environment
 
 HERE = Path(__file__).parent
 IMPORTED = ("sqlite3",)  # stands for torch
@@ -94,7 +94,10 @@ def test_how_a_fork_ends_is_told(crew: Crew) -> None:
 
 def test_several_forks_at_once_and_the_end_of_all(crew: Crew) -> None:
     with crew.workers.nursery(IMPORTED, 1) as nursery:
-        hanging = [crew.workers._begin(SmallJob("hang-twice", crew.folder), f"{n}", nursery.start) for n in range(3)]
+        hanging = [
+            crew.workers._begin(SmallJob("hang-twice", crew.folder), f"{n}", nursery.start, worker_environment())
+            for n in range(3)
+        ]
         pids = [(worker.event()["pid"], worker.event()["pid"]) for worker in hanging]
         hanging[0].end()
         assert gone(*pids[0])
@@ -117,7 +120,7 @@ def test_without_a_nursery_that_lives_workers_begin_by_themselves(crew: Crew) ->
 
 def test_a_nursery_that_is_killed_does_not_hold_a_run(crew: Crew) -> None:
     with crew.workers.nursery(IMPORTED, 1) as nursery:
-        worker = crew.workers._begin(SmallJob("hang", crew.folder), "hanging", nursery.start)
+        worker = crew.workers._begin(SmallJob("hang", crew.folder), "hanging", nursery.start, worker_environment())
         pid = worker.event()["pid"]
         nursery._process.kill()
         nursery._process.wait()

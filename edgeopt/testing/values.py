@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from edgeopt.networks.capture import to_program
+from edgeopt.networks.saved import load_state, save_state
 from edgeopt.options import Augmentation, TrainerSettings
 from edgeopt.plugins.contexts import Budget, PassContext
 from edgeopt.plugins.declarations import PassPlugin
@@ -78,7 +80,20 @@ def tiny_int8_program(data: TrainingData | None = None, *, quantizer: str = "xnn
 
     Raises `RecipeError` with the pip command where torchao or what the quantizer needs is not installed.
     """
-    data = data or tiny_data()
+    if data is None:  # as a contract asks for each exporter: made once, and every caller gets a copy of its own
+        return load_state(Path(_int8_on_disk(quantizer).name))
+    return _int8_program(data, quantizer)
+
+
+@cache
+def _int8_on_disk(quantizer: str) -> tempfile.TemporaryDirectory[str]:
+    """A folder with the program in int8, which goes when Python ends."""
+    folder = tempfile.TemporaryDirectory()
+    save_state(_int8_program(tiny_data(), quantizer), Path(folder.name))
+    return folder
+
+
+def _int8_program(data: TrainingData, quantizer: str) -> ModelState:
     ptq = resolve(PassPlugin, "ptq", {"quantizer": quantizer}, load_registry())
     with tempfile.TemporaryDirectory() as folder, seeded(0, TORCH):
         return ptq.plugin.apply(tiny_model(data), ptq.options, pass_context(Path(folder), data))

@@ -43,7 +43,7 @@ class Process(Protocol):
 class Launch(Protocol):
     """Starts a worker: a Python module with the file of its job."""
 
-    def __call__(self, module: str, job: Path, *, errors_to: IO[bytes]) -> Process: ...
+    def __call__(self, module: str, job: Path, *, environment: Mapping[str, str], errors_to: IO[bytes]) -> Process: ...
 
 
 def spawned(module: str, job: Path, *, environment: Mapping[str, str], errors_to: IO[bytes]) -> Process:
@@ -67,7 +67,7 @@ def can_fork() -> bool:
 class Nursery:
     """The parent's end of `edgeopt.workers.nursery`: workers begin with `modules` imported.
 
-    A worker is asked for at once, and begins when the imports are done. `environment` is that of all of them.
+    A worker is asked for at once, and begins when the imports are done, which see `environment`.
     """
 
     def __init__(self, modules: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
@@ -83,11 +83,11 @@ class Nursery:
                 start_new_session=True,
             )
 
-    def start(self, module: str, job: Path, *, errors_to: IO[bytes]) -> Process:
+    def start(self, module: str, job: Path, *, environment: Mapping[str, str], errors_to: IO[bytes]) -> Process:
         """Asks for a worker. Raises `ConnectionError` when the nursery has ended."""
         pipes = [os.pipe() for _ in range(3)]
         (stdin, to_stdin), (from_stdout, stdout), (told, tell) = pipes
-        packet = json.dumps({"module": module, "file": str(job)}).encode()
+        packet = json.dumps({"module": module, "file": str(job), "environment": dict(environment)}).encode()
         try:
             socket.send_fds(self._control, [packet], [stdin, stdout, errors_to.fileno(), tell])
         except OSError as error:

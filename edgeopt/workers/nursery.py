@@ -17,6 +17,7 @@ import os
 import selectors
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -25,15 +26,19 @@ from edgeopt.workers.process import work
 
 #: Standard input, output, error output, and the pipe on which the process is told.
 _DESCRIPTORS = 4
-_PACKET_BYTES = 1 << 16
+_PACKET_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a fork is to be: the worker `module` with the job that `file` holds."""
+    """What a fork is to be: the worker `module` with the job that `file` holds.
+
+    `environment` is its own; what libraries read of it while they are imported is that of the nursery.
+    """
 
     module: str
     file: str
+    environment: Mapping[str, str]
 
 
 @dataclass
@@ -105,6 +110,8 @@ def main() -> int:
     job = _Nursery(control).tend()
     if job is None:
         return 0
+    os.environ.clear()
+    os.environ.update(job.environment)
     sys.argv[1:] = [job.file]
     return work(import_module(job.module).main)
 

@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -91,10 +91,9 @@ class Workers:
         """Starts a worker; `threads` bounds the threads of its numeric libraries, `settings` are variables of its
         environment.
         """
-        environment = worker_environment(threads, settings)
-        return self._begin(job, label, partial(spawned, environment=environment))
+        return self._begin(job, label, spawned, worker_environment(threads, settings))
 
-    def _begin(self, job: WorkerJob, label: str, launch: Launch) -> Worker:
+    def _begin(self, job: WorkerJob, label: str, launch: Launch, environment: Mapping[str, str]) -> Worker:
         with self._lock:
             if self._closed:
                 raise KeyboardInterrupt
@@ -104,7 +103,7 @@ class Workers:
             with self._log.open("ab") as errors_to:
                 errors_to.write(f"\n--- {label}\n".encode())
                 errors_to.flush()
-                process = launch(job.module, file, errors_to=errors_to)
+                process = launch(job.module, file, environment=environment, errors_to=errors_to)
             worker = Worker(process, label, self._log, lambda event: self._listener(label, event))
             self._alive.add(worker)
         return worker
@@ -155,7 +154,7 @@ class Workers:
         """
         if nursery is not None:
             with contextlib.suppress(ConnectionError):  # the nursery is gone: the worker begins as any other
-                worker = self._begin(job, label, nursery.start)
+                worker = self._begin(job, label, nursery.start, worker_environment(threads))
                 if worker.has_begun():
                     self.finish(worker, limit_s)
                     return

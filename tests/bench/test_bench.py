@@ -30,6 +30,8 @@ from edgeopt.measure.state import MachineState, machine_state
 from edgeopt.options import MeasureSettings
 from edgeopt.types import Role
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 SETTINGS = MeasureSettings(warmup=1, runs=6, rounds=3)
 
 

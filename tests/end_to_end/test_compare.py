@@ -14,6 +14,8 @@ from conftest import TINY_PLUGIN, TINY_RECIPE
 
 import edgeopt
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 Compare = Callable[..., subprocess.CompletedProcess[str]]
 
 

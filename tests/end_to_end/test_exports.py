@@ -20,6 +20,8 @@ from edgeopt.errors import ExportError, LockError, RecipeError
 from edgeopt.pipeline.runner import RunResult
 from edgeopt.types import Role
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 PLUGINS = [TINY_PLUGIN, TINY_PLUGIN.with_name("converting_plugin.py")]
 CONVERTING = TINY_RECIPE.replace('[[passes]]\nuse = "round-weights"\nsteps = 64\n', "").replace(
     'use = "npz"', 'use = "halves"\nprecision = "float16"'

@@ -28,6 +28,8 @@ from edgeopt.workers.pool import Workers
 from edgeopt_images.found import FoundFolder, find_folder
 from edgeopt_images.options import ImageFolderOptions
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 # options in a hook: nothing imports them by name. `look` notes each time that the data set or its fingerprint is asked
 LOOKING = """
 from dataclasses import dataclass

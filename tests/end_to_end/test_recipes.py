@@ -17,6 +17,8 @@ from cifar10_files import write_cifar10
 import edgeopt
 from edgeopt.recipe.read import read_recipe
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = ROOT / "recipes"
 

@@ -32,6 +32,8 @@ from edgeopt.pipeline import runner
 from edgeopt.pipeline.clean import Choice, clean
 from edgeopt.pipeline.runner import RunResult
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

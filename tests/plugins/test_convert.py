@@ -19,6 +19,8 @@ from edgeopt.testing.network import TinyNet
 from edgeopt_pt2.options import Pt2Options
 from edgeopt_pt2.plugin import read
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 SIZE = 16
 
 

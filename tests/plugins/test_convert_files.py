@@ -22,6 +22,8 @@ from edgeopt.errors import ExportError, RecipeError, StorageError
 from edgeopt.plugins.registry import load_registry
 from edgeopt.testing.network import TinyNet
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 OUTSIDE = ("export.external_data=always",)
 
 

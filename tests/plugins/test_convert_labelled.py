@@ -22,6 +22,8 @@ from edgeopt.tasks.base import Score
 from edgeopt.tasks.statistics import paired, wilson_interval
 from edgeopt_tflite.metadata import read_metadata
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 SIZE = 16
 CLASSES = ("blue", "green", "red")
 COLOURS = {"blue": (30, 30, 220), "green": (30, 220, 30), "red": (220, 30, 30)}

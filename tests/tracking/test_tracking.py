@@ -22,6 +22,8 @@ from edgeopt.tracking import tracked
 from edgeopt.tracking.tracked import PACKAGES, TrackedRun
 from edgeopt.tracking.trackers import Identity
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 RECIPE = TINY_RECIPE.replace('name = "tiny"', 'name = "tracked"')
 
 
