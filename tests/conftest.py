@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,9 @@ from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.workers import pool
 from edgeopt.workers.launch import Nursery, Process, can_fork, spawned
 from edgeopt.workers.pool import worker_environment
+from edgeopt.workers.process import collect_seldom
 
+collect_seldom()  # as workers do: a tenth of the time of tests that make programs
 settings.register_profile("edgeopt", deadline=None)  # the machine's load is not a property of the code
 settings.load_profile("edgeopt")
 
@@ -119,7 +122,8 @@ def imports_done_once(nursery_of_tests: Callable[[], Nursery]) -> Iterator[None]
     """
 
     def forked(module: str, job: Path, *, environment: Mapping[str, str], errors_to: IO[bytes]) -> Process:
-        launch = nursery_of_tests().start if module in FORKED else spawned
+        is_forked = module in FORKED and not _needs_tensorflow(job)
+        launch = nursery_of_tests().start if is_forked else spawned
         return launch(module, job, environment=environment, errors_to=errors_to)
 
     class Shared:
@@ -136,3 +140,11 @@ def imports_done_once(nursery_of_tests: Callable[[], Nursery]) -> Iterator[None]
             patch.setattr(pool, "spawned", forked)
             patch.setattr(pool, "Nursery", Shared)
         yield
+
+
+def _needs_tensorflow(job: Path) -> bool:
+    """Whether a worker is handed plugins of TensorFlow."""
+    told = json.loads(job.read_text())
+    told = told.get("job", told)
+    handed = [told[name] for name in ("plan", "conversion") if name in told]
+    return any(b"edgeopt_tensorflow" in Path(file).read_bytes() for file in handed)

@@ -6,6 +6,7 @@ parent writes to the run's log. It ends when its standard input ends, so that no
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -72,8 +73,18 @@ class _EventBar:
         self._steps, self._sent = 0.0, time.monotonic()
 
 
+def collect_seldom() -> None:
+    """Lets Python look for garbage less often than it does by itself.
+
+    Graphs of programs are millions of small objects that live on. An export otherwise spends a tenth of its time in
+    looking through them, and holds 1 % more memory this way. mypy does the same for its own graphs.
+    """
+    gc.set_threshold(50_000, 20, 20)
+
+
 def work(main: Callable[[Events], None]) -> int:
     """Runs a worker's `main`; tells the parent what went wrong, and returns the exit code."""
+    collect_seldom()
     events = Events(_own_output())
     _log_on_error_output()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import zipfile
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from edgeopt.cli import app
 from edgeopt.conversion.plan import ConversionRequest, convert, make_conversion
 from edgeopt.errors import CheckpointError, ExportError, RecipeError, StorageError
 from edgeopt.plugins.registry import load_registry
@@ -47,14 +50,16 @@ class TestPt2(ReaderContract):
 
 
 def edgeopt(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "edgeopt", "convert", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    """`edgeopt convert ARGUMENTS`, whose workers are those of `imports_done_once`."""
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(app, ["convert", *arguments], prog_name="edgeopt")
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def edgeopt_alone(*arguments, cwd):
+    """The same as a process of its own."""
+    command = [sys.executable, "-m", "edgeopt", "convert", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_both_sides_are_run_and_the_difference_is_printed(source, tmp_path):
@@ -94,7 +99,7 @@ def test_a_program_of_one_image_at_a_time(tmp_path):
     ("changes", "said"),
     [
         ({"format": "onxx"}, "did you mean 'onnx'"),
-        ({"format": "core-ml"}, "known: executorch, onnx"),
+        ({"format": "core-ml"}, "known: executorch, litert-web, onnx"),
         ({"overrides": ("export.opset=99",)}, "export.opset"),
         ({"overrides": ("epxort.opset=18",)}, "the tables are source, export, dataset"),
         ({"overrides": ("dataset.limit=9",)}, "--dataset"),

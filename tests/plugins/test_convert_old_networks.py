@@ -14,6 +14,8 @@ from test_convert import edgeopt
 from edgeopt_tensorflow.onnx_reader import read
 from edgeopt_tensorflow.options import OnnxReaderOptions
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 SIZE, CLASSES = 16, 4
 FEATURES = 12 * 3 * 3
 

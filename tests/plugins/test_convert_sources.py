@@ -20,6 +20,8 @@ from edgeopt_onnx.predictor import OnnxPredictor
 from edgeopt_tensorflow.onnx_reader import read
 from edgeopt_tensorflow.options import OnnxReaderOptions
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 SIZE = 16
 
 
