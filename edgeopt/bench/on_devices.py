@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.rows import holds, refusal, row_of
-from edgeopt.bench.table import BenchDevice, BenchRow, DeviceAnswers
+from edgeopt.bench.sustained import pieces
+from edgeopt.bench.table import BenchDevice, BenchRow, DeviceAnswers, Minute, SustainedRow
 from edgeopt.errors import DeviceError, Problem, UserError
 from edgeopt.measure.latency import Start, summarize, turns
 from edgeopt.options import MeasureSettings
@@ -66,6 +68,7 @@ class OnDevices:
 
     rows: tuple[BenchRow, ...] = ()
     devices: tuple[BenchDevice, ...] = ()
+    sustained: tuple[SustainedRow, ...] = ()
     verdicts: tuple[str, ...] = ()
     image: str = ""
     failures: tuple[Problem, ...] = ()
@@ -92,16 +95,17 @@ class DeviceWork:
         here = self._answers_here()
         rows: list[BenchRow] = []
         summaries: list[BenchDevice] = []
+        minutes: list[SustainedRow] = []
         failures: list[Problem] = []
         for name, use in self.devices.items():
-            found, summary, wrong = self._device(name, use, here)
+            found, summary, wrong = self._device(name, use, here, minutes)
             rows += found
             summaries.append(summary)
             failures += wrong
         count = max(len(group.tests.labels) for group in self._groups)
         image = f"the first {count:,} test images, of which the first are timed"
         verdicts = tuple(self._verdicts(rows, summaries))
-        return OnDevices(tuple(rows), tuple(summaries), verdicts, image, tuple(failures))
+        return OnDevices(tuple(rows), tuple(summaries), tuple(minutes), verdicts, image, tuple(failures))
 
     # ---- images
 
@@ -144,9 +148,11 @@ class DeviceWork:
         return self.request.batches[0]
 
     def _device(
-        self, name: str, use: Use[DevicePlugin], here: Mapping[str, Logits]
+        self, name: str, use: Use[DevicePlugin], here: Mapping[str, Logits], minutes: list[SustainedRow]
     ) -> tuple[list[BenchRow], BenchDevice, tuple[Problem, ...]]:
-        """All rows of a device, the device, and what is wrong with it as a whole."""
+        """All rows of a device, the device, and what is wrong with it as a whole; calls without a pause go to
+        `minutes`.
+        """
         sweep = [(threads, batch) for threads in self.request.threads for batch in self.request.batches]
         steps = sum(steps_of(self._settings(*each)) + _STEPS for each in sweep) * len(self.files)
         rows: list[BenchRow] = []
@@ -158,6 +164,8 @@ class DeviceWork:
                 for threads, batch in sweep:
                     for group in self._groups:
                         rows += self._rows(device, name, group, threads, batch, here, answers, tell)
+                if self.request.sustained_s:
+                    minutes += self._sustained(device, name, tell)
                 facts = device.describe()
             except DeviceError as error:
                 wrong = error
@@ -210,6 +218,27 @@ class DeviceWork:
                 device=name,
                 answers=told if isinstance(told, DeviceAnswers) else None,
             )
+
+    def _sustained(self, device: Device, name: str, tell: Callable[[str], None]) -> Iterator[SustainedRow]:
+        """Each file without a pause, for as long as was asked for, one after the other."""
+        parts = tuple(pieces(self.request.sustained_s))
+        for threads in self.request.threads:
+            for group in self._groups:
+                for file in group.files:
+                    job = replace(
+                        self._job(group, [file], threads, 1, timed=True),
+                        answers=False,
+                        turns=tuple((1, seconds) for seconds in parts),
+                    )
+                    found = device.run(job, tell)[file.name]
+                    ends = [sum(parts[: place + 1]) / 60 for place in range(len(parts))]
+                    told = (
+                        Minute(end, statistics.median(times), len(times), *state)
+                        for end, times, state in zip(ends, found.turns_ms, found.states, strict=False)
+                    )
+                    yield SustainedRow(
+                        file=file.name, threads=threads, minutes=tuple(told), error=found.error, device=name
+                    )
 
     def _settings(self, threads: int, batch: int) -> MeasureSettings:
         return self.request.settings.model_copy(update={"threads": threads, "batch_size": batch})

@@ -101,7 +101,7 @@ def _over_threads(bench: Bench) -> Iterator[Plot]:
 
 
 def _over_minutes(bench: Bench) -> Iterator[Plot]:
-    for threads in dict.fromkeys(row.threads for row in bench.sustained):
+    for device, threads in dict.fromkeys((row.device, row.threads) for row in bench.sustained):
         lines = [
             Line(
                 f"{own.export} {own.precision}",
@@ -111,11 +111,11 @@ def _over_minutes(bench: Bench) -> Iterator[Plot]:
                 dashed=own.role is Role.BASELINE,
             )
             for row in bench.sustained
-            if row.threads == threads and len(row.minutes) > 1
+            if (row.device, row.threads) == (device, threads) and len(row.minutes) > 1
             for own in [next(each for each in bench.rows if each.file == row.file)]
         ]
-        title = f"Without a pause, with {threads} {'thread' if threads == 1 else 'threads'}"
-        yield from _plot(f"minutes-{threads}", title, "minutes", "p50, ms", lines)
+        title = f"Without a pause, with {threads} {'thread' if threads == 1 else 'threads'}{_on(device)}"
+        yield from _plot(f"minutes-{threads}{device}", title, "minutes", "p50, ms", lines)
 
 
 def _each(rows: Iterable[BenchRow], key: Callable[[BenchRow], tuple[str, int]]) -> list[tuple[str, int]]:

@@ -120,6 +120,7 @@ class SustainedRow:
     threads: int
     minutes: tuple[Minute, ...] = ()
     error: str | None = None
+    device: str = ""
 
     @property
     def slowdown(self) -> float | None:

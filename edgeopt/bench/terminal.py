@@ -114,16 +114,18 @@ def _whole(bench: Bench) -> Table:
 
 
 def _sustained(bench: Bench) -> Table:
-    table = _table("threads", "minutes", "first ms", "last ms", "last against first", "warmest")
+    on = ["device"] if bench.devices else []
+    table = _table(*on, "threads", "minutes", "first ms", "last ms", "last against first", "warmest")
     for row in bench.sustained:
         name = _name(next(each for each in bench.rows if each.file == row.file), bench)
+        place = (name, *([row.device] if on else []), str(row.threads))
         if not row.minutes:
-            table.add_row(name, str(row.threads), figures.MISSING)
+            table.add_row(*place, figures.MISSING)
             continue
         first, last = row.minutes[0], row.minutes[-1]
         warm = [each.temperature_c for each in row.minutes if each.temperature_c is not None]
         table.add_row(
-            *(name, str(row.threads), f"{last.minute:.3g}", _ms(first.p50_ms), _ms(last.p50_ms)),
+            *(*place, f"{last.minute:.3g}", _ms(first.p50_ms), _ms(last.p50_ms)),
             figures.factor(row.slowdown),
             f"{max(warm):.0f} °C" if warm else figures.MISSING,
         )

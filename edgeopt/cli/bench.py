@@ -45,7 +45,7 @@ def bench_files(
     of_threads = _numbers("--threads", threads, _MOST_THREADS, problems)
     sustained_s = _seconds(sustained, problems) if sustained else 0.0
     devices = tuple(devices)
-    for option, wanted in (("--sustained", sustained), ("--image", image), ("--operators", operators)):
+    for option, wanted in (("--image", image), ("--operators", operators)):
         if devices and wanted:
             problems.append(Problem(f"--device and {option} do not go together", "leave one of them out"))
     if recipe and not devices:

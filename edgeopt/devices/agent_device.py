@@ -331,6 +331,7 @@ def _with(file: FileOnDevice, message: Message) -> FileOnDevice:
             return replace(
                 file,
                 turns_ms=tuple(tuple(times) for times in message["turns_ms"]),
+                states=tuple((temperature, clock) for temperature, clock in message["states"]),
                 **{name: message[name] for name in ("load_ms", "first_ms", "peak_memory_bytes")},
             )
         case _:

@@ -68,7 +68,8 @@ class DeviceJob:
 class FileOnDevice:
     """What a file did on a device: its logits, float32 (n, classes), and the ms of its calls in each turn.
 
-    `load_ms` is what opening it took, with the runtime's code in memory already, `first_ms` the first call. Where it
+    `load_ms` is what opening it took, with the runtime's code in memory already, `first_ms` the first call. For each
+    turn, `states` has temperature, °C, and clock, MHz, at its end, None where the device does not tell. Where the file
     failed, `error` says why.
     """
 
@@ -77,6 +78,7 @@ class FileOnDevice:
     load_ms: float = 0.0
     first_ms: float = 0.0
     peak_memory_bytes: int = 0
+    states: tuple[tuple[float | None, float | None], ...] = ()
     error: str | None = None
 
 

@@ -46,6 +46,7 @@ def result(finished: Path, devices: Path, tmp_path_factory: pytest.TempPathFacto
         devices=("local", "board", "away"),
         recipe=devices,
         images=9,
+        sustained_s=0.2,
         settings=SETTINGS,
         out=tmp_path_factory.mktemp("out"),
         plugin_files=PLUGINS,
@@ -87,6 +88,18 @@ def test_what_files_answer_is_compared_with_this_machine(result: BenchResult) ->
     assert [problem.hint for problem in result.failures] == ["switch it on"]
 
 
+def test_calls_without_a_pause_are_those_of_the_device(result: BenchResult) -> None:
+    files = {row.file for row in result.bench.rows}
+    rows = {(row.device, row.file): row for row in result.bench.sustained}
+    assert set(rows) == {(device, file) for device in ("local", "board") for file in files}
+    for row in rows.values():
+        (minute,) = row.minutes
+        assert row.error is None
+        assert minute.minute == pytest.approx(0.2 / 60)
+        assert minute.calls > 5
+        assert row.slowdown == 1
+
+
 def test_ratios_are_of_one_device(result: BenchResult) -> None:
     """Where a device is half as fast, an optimized file is not half as fast as the float file of another device."""
     for row in result.bench.rows:
@@ -104,6 +117,7 @@ def test_json_csv_and_page_say_it(result: BenchResult) -> None:
     page = (result.folder / "bench.html").read_text()
     assert page.index("Mind this") < page.index("board answers otherwise") < page.index("<table")
     assert "a processor with a fault" in page
+    assert "optimized on board" in page.partition("Without a pause")[2]
 
 
 def bench(*arguments: str, run: Path) -> tuple[int, str, str]:
@@ -134,9 +148,9 @@ def test_devices_are_those_of_the_recipe_of_the_run(finished: Path, tmp_path: Pa
 
 
 def test_what_devices_do_not_go_with_is_told_at_once(finished: Path) -> None:
-    code, _, said = bench("--device", "board", "--sustained", "1m", "--batch", "0", run=finished)
+    code, _, said = bench("--device", "board", "--operators", "--batch", "0", run=finished)
     assert code == 2
-    assert "--device and --sustained do not go together" in said
+    assert "--device and --operators do not go together" in said
     assert "2 problems" in said
     code, _, said = bench("--recipe", "none.toml", run=finished)
     assert code == 2

@@ -14,7 +14,7 @@ from pathlib import Path
 from edgeopt.devices.agent.messages import Message
 from edgeopt.devices.agent.processes import Child, FileFailedError, Processes
 from edgeopt.measure.calls import END, OPEN, Turn
-from edgeopt.measure.state import fastest_cores
+from edgeopt.measure.state import fastest_cores, machine_state
 
 _TIMES = "times.json"
 
@@ -73,7 +73,7 @@ class Work:
         """What each file's turns took. All files are open before the first turn, and nobody works beside another."""
         limit_s = self._job["timeout_s"]
         children: dict[int, Child] = {}
-        found: dict[int, Message] = {number: {"turns_ms": []} for number in numbers}
+        found: dict[int, Message] = {number: {"turns_ms": [], "states": []} for number in numbers}
 
         def each(step: Callable[[int, Child], None], what: str) -> None:
             for number in numbers:
@@ -115,6 +115,8 @@ class Work:
                 def take(number: int, child: Child, turn: Turn = turn) -> None:
                     child.ask(turn.to_text())
                     found[number]["turns_ms"].append(said(child, turn.seconds)["times_ms"])
+                    state = machine_state()
+                    found[number]["states"].append([state.temperature_c, state.clock_mhz])
 
                 each(take, "turn")
             each(last, "end")
