@@ -33,12 +33,11 @@ def _shares(why: Why) -> Plot:
             axes.bar(places, heights, bottom=base, width=0.8, color=colour, label=part.value, linewidth=0)
             base = [below + height for below, height in zip(base, heights, strict=True)]
         top = max([*base, 1.0])
-        named: list[tuple[int, float]] = []
+        named: list[int] = []
         for layer in why.worst_first[:_NAMED]:
             place = why.layers.index(layer)
-            is_free = all(abs(place - x) > 0.2 * len(base) or abs(base[place] - y) > 0.07 * top for x, y in named)
-            if base[place] > 0.05 * top and is_free:
-                named.append((place, base[place]))
+            if base[place] > 0.05 * top and all(abs(place - other) > 0.2 * len(base) for other in named):
+                named.append(place)
                 axes.annotate(
                     layer.name,
                     (place + 1, base[place]),
