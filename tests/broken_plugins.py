@@ -5,16 +5,20 @@ contracts on them.
 from __future__ import annotations
 
 import copy
+import hashlib
+import io
 import itertools
 from dataclasses import replace
 
 import numpy as np  # heavy on purpose: this declaration module is what `test_declaration_is_light` must find
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgeopt.arrays import normalized
 from edgeopt.data.images import ArrayImages
-from edgeopt.errors import ExportError, UserError
+from edgeopt.errors import DeviceError, ExportError, UserError
 from edgeopt.options import DatasetOptions, Options
-from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
+from edgeopt.plugins.declarations import DatasetPlugin, DevicePlugin, ExporterPlugin, ModelPlugin, PassPlugin
+from edgeopt.plugins.device import DeviceFacts, FileOnDevice, OnDevice
 from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.tasks import TASKS
 from edgeopt.types import DataSurvey, ExportResult, Form, ModelState, PassRecord, RawDataset, TensorInfo
@@ -244,7 +248,7 @@ def _without_times(path, salt):
             archive.writestr(zipfile.ZipInfo(name), content)
 
 
-def exporter(name, open_file=lambda path, threads: Predictor(path), **how):
+def exporter(name, open_file=lambda path, threads: Predictor(path), on_device=None, **how):
     return ExporterPlugin(
         name,
         "Files.",
@@ -253,6 +257,7 @@ def exporter(name, open_file=lambda path, threads: Predictor(path), **how):
         open=open_file,
         runtime="torch",
         suffix=".pt2",
+        on_device=on_device,
     )
 
 
@@ -266,5 +271,55 @@ def edgeopt_exporters():
     yield exporter("in-tens", lambda path, threads: Predictor(path, only=10), batch=10)
     yield exporter("tens-unsaid", lambda path, threads: Predictor(path, only=10))
     yield exporter("tens-of-nine", lambda path, threads: Predictor(path, largest=9), batch=10)
+    yield exporter("other-there", on_device=OnDevice(("edgeopt.testing.linear_file",), ("numpy",)))
+    yield exporter("heavy-there", on_device=OnDevice(("edgeopt.measure.calls",), ("numpy",)))
     yield exporter("one-scale", lambda path, threads: Predictor(path, one_scale=True))
     yield exporter("trusting", lambda path, threads: Predictor.__new__(Predictor))
+
+
+# ---- devices -------------------------------------------------------------------------------------------------------
+
+
+class InProcess:
+    """A device that is this process; it knows files by their bytes, or wrongly by their size."""
+
+    def __init__(self, *, by_size=False, trusting=False):
+        self.by_size, self.trusting, self.files = by_size, trusting, {}
+
+    def describe(self):
+        return DeviceFacts("a processor", "x86_64", 1, "Linux", "3.11")
+
+    def put(self, file, sha256):
+        content = file.read_bytes()
+        if not self.trusting and hashlib.sha256(content).hexdigest() != sha256:
+            raise DeviceError("other bytes")
+        return self.files.setdefault(len(content) if self.by_size else sha256, content)
+
+    def run(self, job, tell):
+        return {file.name: self._answer(file, job) for file in job.files}
+
+    def _answer(self, file, job):
+        images = normalized(np.load(job.images), file.scale, file.offset)
+        try:
+            weight = np.load(io.BytesIO(self.put(file.path, file.sha256)))
+        except ValueError as error:
+            return FileOnDevice(error=str(error))
+        turns = tuple((0.1,) * calls for calls, _ in job.turns)
+        return FileOnDevice(images.reshape(len(images), -1) @ weight, turns, 1.0, 0.2)
+
+    def clean(self):
+        self.files.clear()
+
+    def close(self):
+        pass
+
+
+def device(name, **how):
+    return DevicePlugin(name, "A device.", Options, open=lambda options, name, waiting: InProcess(**how))
+
+
+@hookimpl
+def edgeopt_devices():
+    yield device("good-device")
+    yield device("by-size", by_size=True)
+    yield device("trusting-device", trusting=True)

@@ -19,6 +19,7 @@ CONTRACTS = {
     "model": "ModelContract",
     "pass": "PassContract",
     "exporter": "ExporterContract",
+    "device": "DeviceContract",
 }
 
 OTHER_PROGRAMS = ("test_takes_an_int8_program", "test_takes_a_program_of_one_image")
@@ -72,6 +73,7 @@ EXPECTED = {
         "test_file_agrees_with_program",
         "test_file_agrees_in_calls_of_its_fixed_batch",
         "test_prediction_leaves_the_batch_alone_and_repeats",
+        "test_it_answers_on_a_device_as_here",
         "test_answer_does_not_depend_on_neighbours",
         "test_same_program_gives_the_same_bytes",
         "test_leaves_the_program_alone",
@@ -85,6 +87,8 @@ EXPECTED = {
         "test_takes_a_program_of_one_image",
     },
     ("exporter", "tens-of-nine"): {"test_file_agrees_in_calls_of_its_fixed_batch", "test_takes_an_int8_program"},
+    ("exporter", "other-there"): {"test_it_answers_on_a_device_as_here"},
+    ("exporter", "heavy-there"): {"test_it_answers_on_a_device_as_here"},
     ("exporter", "one-scale"): {"test_answer_does_not_depend_on_neighbours"},
     ("exporter", "trusting"): {
         "test_answer_does_not_depend_on_neighbours",
@@ -93,6 +97,9 @@ EXPECTED = {
         "test_prediction_leaves_the_batch_alone_and_repeats",
         "test_half_a_file_is_refused",
     },
+    ("device", "good-device"): set(),
+    ("device", "by-size"): {"test_files_answer_there_as_here"},
+    ("device", "trusting-device"): {"test_a_file_of_other_bytes_is_refused"},
 }
 
 
