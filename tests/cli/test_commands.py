@@ -208,7 +208,7 @@ def test_show_shows_all_plugins_of_a_name(cli, tmp_path):
     both = tmp_path / "both.py"
     both.write_text(
         "import edgeopt\n"
-        "from edgeopt.plugins.declarations import ModelPlugin, Options, PassPlugin\n"
+        "from edgeopt.plugins import ModelPlugin, Options, PassPlugin\n"
         "@edgeopt.hookimpl\n"
         "def edgeopt_models():\n"
         "    return [ModelPlugin('twin', 'A model.', Options, build=lambda options, data: None)]\n"
