@@ -7,6 +7,7 @@ const MOST_THREADS = 4;
 const mostPixels = Number(document.body.dataset.mostPixels);
 const threads = crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency) : 1;
 const site = await (await fetch("site.json")).json();
+document.getElementById("unserved").remove();
 const open = new Map(); // by file name: what `runtime.open` gave, with its card
 
 /** Bytes of RGB as the file takes them, and their shape. */

@@ -139,6 +139,7 @@ def test_the_files_answer_in_the_browser_and_test_themselves(page):
         "the self-test of its card fails: it answers otherwise here"
     )
     assert page.evaluate("crossOriginIsolated")
+    assert page.locator("#unserved").count() == 0
     assert "threads" in page.locator("#threads").inner_text()
     assert "has passed the self-test of its card" in page.locator("#tested").inner_text()
     figures = page.locator("#files tr").first.locator("td").all_inner_texts()
@@ -212,6 +213,13 @@ def test_resizing_is_pillows_where_only_a_part_is_made(page):
         drawn_there = values.astype(np.uint8).reshape(height, width, 4)[..., :3]
         expected = preprocessing.pixels(np.ascontiguousarray(drawn_there))
         assert np.array_equal(np.array(returned).reshape(expected.shape), expected), (width, height, interpolation)
+
+
+def test_a_page_from_a_disk_says_why_it_is_empty(page, site):
+    from_disk = page.context.browser.new_page()
+    from_disk.goto((site / "index.html").as_uri())
+    assert "serve its folder" in from_disk.locator("#unserved").inner_text()
+    from_disk.close()
 
 
 def test_the_folder_is_whole_and_written_anew(site, tmp_path):
