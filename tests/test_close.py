@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeopt.errors import PluginBugError
 from edgeopt.export.trial_files import TrialFiles
 from edgeopt.measure.latency import serve
 from edgeopt.pipeline.runner import run
@@ -99,7 +100,7 @@ def test_a_predictor_without_close_and_one_whose_call_fails(registry):
 
     npz = registry.get(ExporterPlugin, "npz")
     plugin = dataclasses.replace(npz, open=lambda path, threads: Failing())
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(PluginBugError, match="ZeroDivisionError"):
         serve(plugin, Path("x"), np.zeros((1, 3)), 1, 1, iter(["open"]), lambda event: None)
     assert events == ["closed"]
     bare = dataclasses.replace(npz, open=lambda path, threads: object())
