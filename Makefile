@@ -18,8 +18,8 @@ browser:  ## Chromium, for the tests of the page; without root or apt they are s
 	command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || echo "no Chromium: the tests of the page are skipped"
 
 kotlin:  ## Java and a Kotlin compiler in the user's cache, for the tests of apps; without them these are skipped and say so
-	command -v java >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openjdk-17-jre-headless >/dev/null; } || echo "no Java: Kotlin is not compiled"
-	test -f $(KOTLIN)/node_modules/kotlin-compiler/lib/kotlin-compiler.jar || { command -v npm >/dev/null && npm install --silent --no-audit --no-fund --fetch-retries 0 --prefix $(KOTLIN) kotlin-compiler@2.4.20; } || echo "no Kotlin compiler: its tests are skipped"
+	command -v java >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends default-jre-headless >/dev/null; } || echo "no Java: Kotlin is not compiled"
+	test -f $(KOTLIN)/node_modules/kotlin-compiler/lib/kotlin-compiler.jar || { command -v npm >/dev/null && npm install --silent --no-audit --no-fund --fetch-retries 0 --fetch-timeout 60000 --prefix $(KOTLIN) kotlin-compiler@2.4.20; } || echo "no Kotlin compiler: its tests are skipped"
 
 sshd:  ## an ssh server, for the tests of devices; without root or apt they are skipped and say so
 	command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openssh-server >/dev/null; } || echo "no sshd: the tests of devices behind ssh are skipped"
