@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -95,6 +96,9 @@ IMPORTED = (
     "executorch.backends.xnnpack.partition.xnnpack_partitioner",
 )
 
+PATH = "PYTHONPATH"
+GIVEN_PATH = os.environ.get(PATH)  # where a test changes it, workers import from elsewhere
+
 #: The workers that need it.
 FORKED = ("edgeopt.pipeline.job", "edgeopt.conversion.worker", "edgeopt.sensitivity.worker")
 
@@ -122,7 +126,7 @@ def imports_done_once(nursery_of_tests: Callable[[], Nursery]) -> Iterator[None]
     """
 
     def forked(module: str, job: Path, *, environment: Mapping[str, str], errors_to: IO[bytes]) -> Process:
-        is_forked = module in FORKED and not _needs_tensorflow(job)
+        is_forked = module in FORKED and environment.get(PATH) == GIVEN_PATH and not _needs_tensorflow(job)
         launch = nursery_of_tests().start if is_forked else spawned
         return launch(module, job, environment=environment, errors_to=errors_to)
 

@@ -16,6 +16,7 @@ import test_prune_structured
 import test_prune_unstructured
 import test_tensorrt_contracts
 import test_tflite_contracts
+import test_web_contracts
 from PIL import Image
 
 from edgeopt.plugins.declarations import PLUGIN_TYPES, PassPlugin
@@ -304,6 +305,7 @@ def test_every_plugin_is_here():
         test_prune_unstructured,
         test_tensorrt_contracts,
         test_tflite_contracts,
+        test_web_contracts,
     )
     tested = {
         (each.kind.kind, each.name)
