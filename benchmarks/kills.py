@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -87,7 +88,21 @@ class Run:
     def bytes(self) -> dict[str, str]:
         """The digest of each file that a run must make alike."""
         files = (file for file in self.out.glob("[!.]*/**/*") if file.is_file() and file.name not in _NOT_COMPARED)
-        return {str(file.relative_to(self.out)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+        return {str(file.relative_to(self.out)): hashlib.sha256(_compared(file)).hexdigest() for file in files}
+
+
+def _compared(file: Path) -> bytes:
+    """What must be alike of a file: of a run's record all but when its files were written, and how large those are that
+    are not compared.
+    """
+    if file.name != "run.json":
+        return file.read_bytes()
+    record = json.loads(file.read_bytes())
+    for name, facts in record["files"].items():
+        del facts["modified_ns"]
+        if name in _NOT_COMPARED:
+            del facts["size_bytes"]
+    return json.dumps(record, sort_keys=True).encode()
 
 
 def _marked(mark: bytes) -> Iterator[int]:
