@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.arrays import Json
+from edgeopt.arrays import InputKind, Json
 from edgeopt.errors import ExportError, FunctionChangedError, Problem, first_line
 from edgeopt.networks.branches import merge_branches
 from edgeopt.networks.clips import spell_out_relu6
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
 
-    from edgeopt.arrays import Logits
+    from edgeopt.arrays import Logits, Pixels
     from edgeopt.progress import Progress
 
 RELATIVE_TOLERANCE = 1e-4  # of the logits' range: float32 kernels may add in another order, and differ in nothing else
@@ -285,26 +285,32 @@ def imports_of(program: ExportedProgram, imports: tuple[str, ...]) -> tuple[str,
 
 
 def program_logits(state: ModelState, split: Split, progress: Progress, label: str) -> Logits:
-    """Logits, float32 (n, classes), of a program on every image of `split`, computed by its own framework."""
+    """Logits, float32 (n, classes), of a program on every image of `split`, computed by its own framework.
+
+    A program that normalizes by itself is fed pixels.
+    """
     import numpy as np
 
-    answer = state.foreign.logits if state.framework != TORCH else _answers(state.program)
+    def feed(pixels: Pixels) -> NDArray[np.float32] | Pixels:
+        return pixels if state.input_kind is InputKind.UINT8_NHWC else state.preprocessing.normalize(pixels)
+
+    answer: Callable[[Any], Logits] = state.foreign.logits if state.framework != TORCH else _answers(state.program)
     batch_size = min(BATCH_SIZE, state.batch_range[1])
     rows = []
     with progress.bar(label, len(split)) as bar:
         for start in range(0, len(split), batch_size):
-            batch = state.preprocessing.normalize(split.pixels(range(start, min(start + batch_size, len(split)))))
+            batch = feed(split.pixels(range(start, min(start + batch_size, len(split)))))
             rows.append(answer(batch))
             bar.advance(len(batch))
     return np.concatenate(rows)
 
 
-def _answers(program: ExportedProgram) -> Callable[[NDArray[np.float32]], Logits]:
+def _answers(program: ExportedProgram) -> Callable[[NDArray[np.float32] | Pixels], Logits]:
     import torch
 
     module = program.module()
 
-    def answer(batch: NDArray[np.float32]) -> Logits:
+    def answer(batch: NDArray[np.float32] | Pixels) -> Logits:
         with torch.no_grad():
             logits: Logits = module(torch.from_numpy(batch)).numpy()
         return logits

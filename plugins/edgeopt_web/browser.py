@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import suppress
-from tempfile import TemporaryFile, mkdtemp
+from tempfile import TemporaryFile, gettempdir, mkdtemp
 from typing import IO, Any, Self
 
 from edgeopt.plugins import ExportError, Problem
@@ -37,6 +37,7 @@ _FLAGS = (
 # Chromium reads what it is asked from descriptor 3 and answers on 4; a shell gives it ours, 0 and 1, under these names.
 # It also removes the profile when the browser has ended, which it does when this process dies in whatever way.
 _WITH_PIPE = 'profile=$1; shift; "$@" 3<&0 4>&1 0</dev/null 1>&2; code=$?; rm -rf "$profile"; exit $code'
+_LONGEST_FOLDER = 36  # Chromium aborts where the path of its socket below the profile has more than 108 characters
 _PATIENCE_S = 10
 _PIECE_BYTES = 1 << 16
 _LAST_BYTES = 2_000  # of what Chromium said, for an error
@@ -44,6 +45,11 @@ _LAST_BYTES = 2_000  # of what Chromium said, for an error
 
 class BrowserError(Exception):
     """The browser ended, or a page of it did, or what was asked of the page failed there."""
+
+
+def _folder_of_profiles() -> str | None:
+    """Where profiles stand; None is the usual folder for temporary files, which must not be deep."""
+    return "/tmp" if len(gettempdir()) > _LONGEST_FOLDER else None  # noqa: S108 - mkdtemp's folders are private
 
 
 def find_browser() -> str | None:
@@ -81,7 +87,7 @@ class Browser:
     @staticmethod
     def start(executable: str) -> Browser:
         """Starts `executable`. Raises `BrowserError` when it cannot be started."""
-        profile = mkdtemp(prefix="edgeopt-browser-")
+        profile = mkdtemp(prefix="edgeopt-browser-", dir=_folder_of_profiles())
         said = TemporaryFile()  # noqa: SIM115 - closed with the browser
         # Chromium's own sandbox refuses to work for root, who is the only user of many containers
         root = ("--no-sandbox",) if hasattr(os, "geteuid") and os.geteuid() == 0 else ()
@@ -91,6 +97,7 @@ class Browser:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
+            env=os.environ | {"TMPDIR": profile},  # where it makes a socket, which goes with the profile
             start_new_session=True,  # Ctrl-C is for us: the browser ends with the pipe
         )
         browser = Browser(process, said)

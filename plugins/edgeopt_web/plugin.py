@@ -79,7 +79,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         fingerprint=fingerprint,
         runtime_modules=("edgeopt_web.predictor",),
         requires=("onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),
-        libraries=("edgeopt_onnx",),
+        libraries=("edgeopt_onnx", "edgeopt_tflite"),
         install="edgeopt[web]",
         browser=onnx_web,
     )
@@ -95,7 +95,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         check=check_litert_web,
         runtime_modules=("edgeopt_web.predictor",),
         requires=("litert-torch", "ai-edge-litert", "ai-edge-quantizer"),
-        libraries=("edgeopt_tflite",),
+        libraries=("edgeopt_onnx", "edgeopt_tflite"),
         install="edgeopt[web]",
         browser=litert_web,
     )

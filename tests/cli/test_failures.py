@@ -153,7 +153,7 @@ def test_an_interrupted_conversion_says_that_nothing_is_kept(cli, monkeypatch):
     def fail(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgeopt.conversion.plan.convert", fail)
+    monkeypatch.setattr("edgeopt.cli.convert.convert", fail)
     result = cli("convert", "net.pt2", "--to", "onnx")
     assert result.exit_code == 130
     assert result.stderr == "interrupted; nothing was written, and nothing is kept\n"

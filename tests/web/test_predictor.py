@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -92,7 +93,26 @@ def test_a_file_that_does_not_open_is_said_to_be_damaged(onnx_file, tmp_path):
         onnx_file.exporter.open(torn, 1)
 
 
-def test_nothing_outlives_a_killed_process(tmp_path):
+@pytest.fixture
+def shallow():
+    """A folder for temporary files whose path is short enough for a profile."""
+    with TemporaryDirectory(dir="/tmp", prefix="web-") as folder:
+        yield Path(folder)
+
+
+def test_a_browser_starts_where_temporary_files_lie_deep(tmp_path, monkeypatch):
+    if find_browser() is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    deep = tmp_path / "a-folder-with-a-long-name" / "and-another-one-below-it"
+    deep.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    browser = Browser.start(require_browser())
+    assert browser.evaluate("1 + 1") == 2
+    browser.close()
+    assert not list(deep.iterdir())
+
+
+def test_nothing_outlives_a_killed_process(shallow):
     """Neither the browser nor its profile."""
     if find_browser() is None:
         pytest.skip("there is no Chromium here: apt-get install chromium")
@@ -102,17 +122,17 @@ def test_nothing_outlives_a_killed_process(tmp_path):
         "browser.evaluate('1')\n"
         "print(*browser.page_processes(), flush=True)\ntime.sleep(60)\n"
     )
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    environment = os.environ | {"TMPDIR": str(shallow)}
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment
     ) as started:
         assert started.stdout
         pages = started.stdout.readline().split()
         assert pages
-        assert list(tmp_path.glob("edgeopt-browser-*"))
+        assert list(shallow.glob("edgeopt-browser-*"))
         started.kill()
     deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{page}").exists() for page in pages) or list(tmp_path.glob("edgeopt-browser-*")):
+    while any(Path(f"/proc/{page}").exists() for page in pages) or list(shallow.glob("edgeopt-browser-*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
