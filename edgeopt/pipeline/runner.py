@@ -49,7 +49,7 @@ _TRACKED_KEY = 16  # characters
 _EXPORT_LIMIT_S = 3 * 3600.0  # without a word from an exporter, which may compile for long and says nothing then
 _EXPORT_THREADS = 1  # of numeric libraries: exports run side by side, and interpret graphs more than they compute
 _EXPORT_MODULES = ("edgeopt.pipeline.stages", "torch", "torch.export.pt2_archive")
-_SIDE_BY_SIDE = 2  # exports, each of which has its own torch and program in memory
+_SIDE_BY_SIDE = 3  # exports, each with its program in memory
 _SEVERAL = 2  # exports, from which on it is worth to import for all of them once
 _TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
 
@@ -269,8 +269,11 @@ class _Run:
         )
 
     def _files(self, workers: Workers, handed: HandedPlan) -> None:
-        """Exports and verifies every file, side by side; a failure stays with its file."""
-        with self._nursery(workers) as nursery, ThreadPoolExecutor(min(_SIDE_BY_SIDE, usable_cores())) as pool:
+        """Exports and verifies every file, side by side; a failure stays with its file.
+
+        One more is at work than there are cores, so that none is idle while the last one ends.
+        """
+        with self._nursery(workers) as nursery, ThreadPoolExecutor(min(_SIDE_BY_SIDE, usable_cores() + 1)) as pool:
             futures = {
                 planned.name: pool.submit(self._file, workers, handed, planned, nursery)
                 for planned in self.plan.exports

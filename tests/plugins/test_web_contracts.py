@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from browser_runtimes import needs
 
-from edgeopt.plugins import ExportError
 from edgeopt.testing import ExporterContract
-from edgeopt_web.browser import find_browser
 from edgeopt_web.runtime import litert_web, onnx_web
 
 
 @pytest.fixture(scope="module", autouse=True)
 def runtimes() -> None:
-    if find_browser() is None:
-        pytest.skip("there is no Chromium here: apt-get install chromium")
-    try:
-        onnx_web(), litert_web()
-    except ExportError as error:
-        pytest.skip(error.problems[0].message)
+    needs(onnx_web, litert_web)
 
 
 class TestOnnxWeb(ExporterContract):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from web_files import needs
+from browser_runtimes import needs
 
 from edgeopt.plugins import ExporterPlugin, Numerics, QuantizerPlugin, UserError
 from edgeopt.plugins.registry import load_registry

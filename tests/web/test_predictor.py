@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from web_files import made, needs
+from browser_runtimes import needs
+from web_files import made
 
 from edgeopt.plugins import ExporterPlugin, ExportError, Numerics, RemotePredictor
 from edgeopt.plugins.registry import load_registry

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser_runtimes import needs
 from PIL import Image
-from web_files import needs
 
 from edgeopt.cards.card import SelfTest, Vector
 from edgeopt.cards.images import drawn, images_for

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from edgeopt.export.make import make_artifact
-from edgeopt.plugins import ExporterPlugin, ExportError, ExportResult
+from edgeopt.plugins import ExporterPlugin, ExportResult
 from edgeopt.plugins.registry import load_registry
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import tiny_data, tiny_program
 from edgeopt.types import Role
-from edgeopt_web.browser import find_browser
 
 
 @dataclass(frozen=True)
@@ -24,17 +21,6 @@ class WebFile:
     exporter: ExporterPlugin
     path: Path
     exported: ExportResult
-
-
-def needs(*runtimes) -> None:
-    """Skips what asks where there is no browser, or a runtime of it cannot be had."""
-    if find_browser() is None:
-        pytest.skip("there is no Chromium here: apt-get install chromium")
-    try:
-        for runtime in runtimes:
-            runtime()
-    except ExportError as error:
-        pytest.skip(error.problems[0].message)
 
 
 def made(name: str, folder: Path, **options) -> WebFile:
