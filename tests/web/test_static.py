@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser_runtimes import needs
+from chromium import launched
 from PIL import Image
 
 from edgeopt.cards.card import SelfTest, Vector
@@ -33,17 +34,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "serving"))
 from served_runs import PREPROCESSING, image, make_run, red_network  # noqa: E402
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-)
 NET, LIAR = "net/optimized/model.onnx", "liar/optimized/model.onnx"
 
 
@@ -107,10 +97,7 @@ def address(site):
 @pytest.fixture(scope="module")
 def page(address):
     """The page, its files open; whatever it logs, and whatever it asks another host for, fails the last test of it."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
+    with launched(find_browser()) as browser:
         page = browser.new_context(permissions=["camera"]).new_page()
         page.set_default_timeout(60_000)
         wrong = []
