@@ -62,6 +62,11 @@ def _is_below(file: object, folder: Path) -> bool:
     return isinstance(file, str) and Path(file).absolute().is_relative_to(folder.absolute())
 
 
+def user_cache() -> Path:
+    """The folder in which edgeopt keeps, for this user, what can be made or fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeopt"
+
+
 def write_aside(path: Path, data: str | bytes) -> None:
     """Writes a file so that a reader never sees half of it."""
     if path.is_dir():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from edgeopt.files import user_cache
 from edgeopt.plugins import DataError, Problem, installed_version
 from edgeopt_audio.voices import WORDS
 
@@ -26,7 +26,7 @@ def recordings_folder(root: Path | None, speakers: int, takes: int) -> Path:
     Raises `DataError` when they cannot be made or written.
     """
     name = f"spoken-digits-{VERSION}-{installed_version(SYNTHESIZER)}-{speakers}x{takes}"
-    folder = (root or _cache()) / name
+    folder = (root or user_cache()) / name
     wanted = len(WORDS) * speakers * takes
     if _count(folder) == wanted:
         return folder
@@ -75,7 +75,3 @@ def _place(made: Path, folder: Path, wanted: int) -> None:
 
 def _count(folder: Path) -> int:
     return sum(1 for _ in folder.glob("*.wav")) if folder.is_dir() else 0
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeopt"

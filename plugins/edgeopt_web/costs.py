@@ -5,12 +5,11 @@ What is measured is kept for the next time, in `edgeopt/web-costs` of the user's
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from edgeopt.files import write_aside
+from edgeopt.files import user_cache
 from edgeopt.plugins import Problem, UserError, digest
-from edgeopt_onnx.auto.costs import OPTION, Costs, OperatorCost, read_costs
+from edgeopt_onnx.auto.costs import OPTION, Costs, OperatorCost, kept_costs, read_costs
 from edgeopt_onnx.auto.processor import this_processor
 from edgeopt_web.packages import ARCHITECTURE, ONNXRUNTIME_WEB
 
@@ -53,7 +52,7 @@ def chosen_costs(option: str | None) -> Costs:
     source = costs_source(option)
     if source == "file":
         return _of_file(Path(option or ""))
-    return WASM_X86 if source == RECORDED else _measured()
+    return WASM_X86 if source == RECORDED else _kept()
 
 
 def _of_file(path: Path) -> Costs:
@@ -73,16 +72,11 @@ def _key() -> str:
     return digest([this_processor().key, str(ONNXRUNTIME_WEB)])
 
 
+def _kept() -> Costs:
+    return kept_costs(user_cache() / "web-costs" / f"{_key()[:16]}.toml", _measured)
+
+
 def _measured() -> Costs:
-    """Measures, and keeps it; of two at once, one waits for the other."""
-    from filelock import FileLock  # only where something is measured
+    from edgeopt_web.measure import measured  # numpy and onnx are heavy
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    file = cache / "edgeopt" / "web-costs" / f"{_key()[:16]}.toml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_suffix(".lock")):
-        if not file.is_file():
-            from edgeopt_web.measure import measured  # numpy and onnx are heavy
-
-            write_aside(file, measured().to_toml())
-    return read_costs(file)
+    return measured()

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeopt.files import write_aside
+from edgeopt.files import user_cache, write_aside
 from edgeopt.plugins import ExportError, Problem
 
 FOLDER = "EDGEOPT_NPM_PACKAGES"
@@ -101,7 +101,7 @@ def package_files(package: NpmPackage) -> dict[str, Path]:
         return _installed(package, named / package.name)
     from filelock import FileLock  # of two at once, one waits for the other
 
-    kept = _cache() / package.archive.removesuffix(".tgz")
+    kept = user_cache() / "npm" / package.archive.removesuffix(".tgz")
     kept.parent.mkdir(parents=True, exist_ok=True)
     files = {name: kept / name for name in package.files}
     with FileLock(kept.with_name(f"{kept.name}.lock")):
@@ -110,10 +110,6 @@ def package_files(package: NpmPackage) -> dict[str, Path]:
             for name, content in _unpacked(package, archive).items():
                 write_aside(files[name], content)
     return files
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeopt" / "npm"
 
 
 def _is_pinned(package: NpmPackage, name: str, path: Path) -> bool:

@@ -8,14 +8,14 @@ of ONNX Runtime.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from edgeopt.files import write_aside
+from edgeopt.files import user_cache
 from edgeopt.plugins import Problem, UserError, digest, versions_of
-from edgeopt_onnx.auto.costs import OPTION, X86_VNNI, Costs, read_costs
+from edgeopt_onnx.auto.costs import OPTION, X86_VNNI, Costs, kept_costs, read_costs
 from edgeopt_onnx.auto.processor import Processor, this_processor
 
 Source: TypeAlias = Literal["x86-vnni", "measured", "file"]
@@ -49,7 +49,7 @@ class Choice:
             return X86_VNNI
         if self.source == "file" or self.file.is_file():
             return read_costs(self.file)
-        return _measured(self.file, self.processor)
+        return kept_costs(self.file, partial(_measured, self.processor))
 
 
 def choose(costs: str | None, target: str) -> Choice:
@@ -86,18 +86,10 @@ def _key(processor: Processor) -> str:
 
 
 def _file(processor: Processor) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "edgeopt" / "onnx-costs" / f"{_key(processor)[:16]}.toml"
+    return user_cache() / "onnx-costs" / f"{_key(processor)[:16]}.toml"
 
 
-def _measured(file: Path, processor: Processor) -> Costs:
-    """Measures, and keeps it; of two at once, one waits for the other."""
-    from filelock import FileLock  # only where something is measured
+def _measured(processor: Processor) -> Costs:
+    from edgeopt_onnx.auto.measure import measured  # numpy, onnx and onnxruntime are heavy
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_suffix(".lock")):
-        if not file.is_file():
-            from edgeopt_onnx.auto.measure import measured  # numpy, onnx and onnxruntime are heavy
-
-            write_aside(file, measured(processor).to_toml().encode())
-    return read_costs(file)
+    return measured(processor)

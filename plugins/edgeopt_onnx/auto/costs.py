@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
+from edgeopt.files import write_aside
 from edgeopt.plugins import Json, Location, Problem, UserError, did_you_mean, digest, key_lines, toml_mistake
 
 Kind: TypeAlias = Literal[
@@ -148,6 +149,20 @@ def read_costs(path: Path) -> Costs:
         raise UserError(*problems)
     kinds = {kind: (_cost(table[kind]["float32"]), _cost(table[kind]["int8"])) for kind in KINDS}
     return Costs(values["architecture"], values["processor"], values["runtime"], kinds)
+
+
+def kept_costs(file: Path, measure: Callable[[], Costs]) -> Costs:
+    """The costs in `file`, measured and kept there where it is not yet; of two at once, one waits for the other.
+
+    Raises `UserError` for a file with mistakes.
+    """
+    from filelock import FileLock  # only where something is measured
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):
+        if not file.is_file():
+            write_aside(file, measure().to_toml())
+    return read_costs(file)
 
 
 def _wrong_costs(table: Mapping[str, Json]) -> Iterator[tuple[str, tuple[str, ...]]]:
