@@ -6,12 +6,12 @@ BIN := $(VENV)/bin
 KOTLIN := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgeopt/kotlin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test browser kotlin sshd lint types format docs benchmarks results model-matrix test-arm64 clean
+.PHONY: demo test browser kotlin sshd adb lint types format docs benchmarks results model-matrix test-arm64 clean
 
 demo: $(VENV)/.demo  ## the main job on real images, to a finished report
 	$(BIN)/edgeopt run recipes/mobilenetv3_qat_android.toml
 
-test: lint types browser kotlin sshd $(VENV)/.dev  ## lint, types, import rules and all tests
+test: lint types browser kotlin sshd adb $(VENV)/.dev  ## lint, types, import rules and all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal  # threads of two processes would wait for one another
 
 browser:  ## Chromium, for the tests of the page; without root or apt they are skipped and say so
@@ -23,6 +23,9 @@ kotlin:  ## Java and a Kotlin compiler in the user's cache, for the tests of app
 
 sshd:  ## an ssh server, for the tests of devices; without root or apt they are skipped and say so
 	command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openssh-server >/dev/null; } || echo "no sshd: the tests of devices behind ssh are skipped"
+
+adb:  ## Android's adb, for the tests of phones; without root or apt they are skipped and say so
+	command -v adb >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends adb >/dev/null; } || echo "no adb: the tests of phones are skipped"
 
 test-arm64: $(VENV)/.dev  ## the files of both mobile runtimes under emulated ARM64; see docs/arm64.md
 	$(BIN)/python tests/arm64

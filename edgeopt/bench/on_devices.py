@@ -16,7 +16,7 @@ from edgeopt.bench.rows import holds, refusal, row_of
 from edgeopt.bench.sustained import pieces
 from edgeopt.bench.table import BenchDevice, BenchRow, DeviceAnswers, Minute, SustainedRow
 from edgeopt.errors import DeviceError, Problem, UserError
-from edgeopt.measure.latency import Start, summarize, turns
+from edgeopt.measure.latency import Start, summarize, summarize_means, turns
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline.kept_tests import KeptTests, kept_tests
 from edgeopt.pipeline.results import MeasuredFile
@@ -199,8 +199,9 @@ class DeviceWork:
         settings = self._settings(threads, batch)
         able = [file for file in group.files if refusal(file, batch) is None]
         found: Mapping[str, FileOnDevice] = {}
+        job = self._job(group, able, threads, batch, timed=True)
         if able:
-            found = device.run(self._job(group, able, threads, batch, timed=True), tell)
+            found = device.run(job, tell)
         measured = {file: _measured(each, settings) for file, each in found.items() if each.turns_ms and not each.error}
         for file in group.files:
             result = found.get(file.name, FileOnDevice(error=refusal(file, batch)))
@@ -208,6 +209,7 @@ class DeviceWork:
                 answers[file.name] = _judged(file, result.logits, group.tests, here.get(file.name))
             told = answers.get(file.name)
             error = result.error or (told if isinstance(told, str) else None)
+            silent = "it gave no answers" if job.answers and result.logits is None and not error else None
             yield row_of(
                 file,
                 threads,
@@ -217,6 +219,7 @@ class DeviceWork:
                 error,
                 device=name,
                 answers=told if isinstance(told, DeviceAnswers) else None,
+                note=result.note or silent,
             )
 
     def _sustained(self, device: Device, name: str, tell: Callable[[str], None]) -> Iterator[SustainedRow]:
@@ -232,9 +235,10 @@ class DeviceWork:
                     )
                     found = device.run(job, tell)[file.name]
                     ends = [sum(parts[: place + 1]) / 60 for place in range(len(parts))]
+                    counts = found.means_of or tuple(map(len, found.turns_ms))
                     told = (
-                        Minute(end, statistics.median(times), len(times), *state)
-                        for end, times, state in zip(ends, found.turns_ms, found.states, strict=False)
+                        Minute(end, statistics.median(times), count, *state)
+                        for end, times, count, state in zip(ends, found.turns_ms, counts, found.states, strict=False)
                     )
                     yield SustainedRow(
                         file=file.name, threads=threads, minutes=tuple(told), error=found.error, device=name
@@ -268,12 +272,18 @@ class DeviceWork:
             offset=None if takes_pixels else offset,
             on_device=file.exporter.on_device,
             handed=self.handed[file.name],
+            card=file.card,
         )
 
     # ---- what must not be overlooked
 
     def _verdicts(self, rows: Sequence[BenchRow], devices: Sequence[BenchDevice]) -> Iterator[str]:
         yield from (f"{each.name} was not measured to the end: {each.error}" for each in devices if each.error)
+        notes: dict[tuple[str, str], list[str]] = {}
+        for row in rows:
+            if row.note:
+                notes.setdefault((row.device, row.note), []).append(row.file)
+        yield from (f"{device}, {', '.join(dict.fromkeys(files))}: {note}" for (device, note), files in notes.items())
         told = set()
         for row in rows:
             answers = row.answers
@@ -290,7 +300,11 @@ class DeviceWork:
 
 def _measured(file: FileOnDevice, settings: MeasureSettings) -> MeasuredFile:
     start = Start(file.load_ms, file.first_ms)
-    return MeasuredFile(summarize(file.turns_ms, settings, start), file.peak_memory_bytes)
+    if file.means_of:
+        latency = summarize_means([mean_ms for (mean_ms,) in file.turns_ms], file.means_of, settings, start)
+    else:
+        latency = summarize(file.turns_ms, settings, start)
+    return MeasuredFile(latency, file.peak_memory_bytes)
 
 
 def _opened(use: Use[DevicePlugin], name: str, tell: Callable[[str], None]) -> Device:

@@ -140,7 +140,9 @@ def _lines(
         if len({x(row) for row in own}) < 2:
             continue
         latencies = [row.latency_ms for row in own if row.latency_ms]
-        band = (tuple(each.p50 for each in latencies), tuple(each.p90 for each in latencies)) if banded else None
+        p90s = tuple(each.p90 for each in latencies if each.p90 is not None)
+        banded = banded and len(p90s) == len(latencies)
+        band = (tuple(each.p50 for each in latencies), p90s) if banded else None
         first = own[0]
         name = f"{first.export} {first.precision}"
         places = tuple(map(x, own)), tuple(map(y, latencies))

@@ -25,6 +25,7 @@ def row_of(
     *,
     device: str = "",
     answers: DeviceAnswers | None = None,
+    note: str | None = None,
 ) -> BenchRow:
     """The row of one file with so many threads and images; `measured` are the files of the same turns by name."""
     row, own = file.row, measured.get(file.name)
@@ -41,12 +42,13 @@ def row_of(
         threads=threads,
         test_accuracy=answers.test_accuracy if answers else row.test_accuracy if not device else None,
         latency_ms=own.latency_ms if own else None,
-        peak_memory_bytes=own.peak_memory_bytes if own else None,
+        peak_memory_bytes=own.peak_memory_bytes or None if own else None,  # 0 where nobody tells it
         faster=speed.factor if speed else None,
         faster_is_noise=speed.within_noise if speed else False,
         error=error,
         device=device,
         answers=answers,
+        note=note,
     )
 
 

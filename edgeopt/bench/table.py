@@ -80,7 +80,8 @@ class BenchRow:
 
     `faster` is how many times faster it is than the float file of the same export, which was timed turn by turn with
     it; `faster_is_noise` says that nobody can tell. Where there are no figures, `error` says why. `device` is where it
-    ran, and then `answers` is what it answered there; empty for this machine where no device was named.
+    ran, and then `answers` is what it answered there; empty for this machine where no device was named. `note` is what
+    must be known of the figures, such as that there are no answers, or that times are means.
     """
 
     file: str
@@ -100,6 +101,7 @@ class BenchRow:
     error: str | None = None
     device: str = ""
     answers: DeviceAnswers | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +213,7 @@ _COLUMNS = (
     *("file", "export", "role", "precision", "runtime", "image_size", "size_bytes", "batch_size", "threads"),
     *("test_accuracy", "load_ms", "first_ms", "p50_ms", "p90_ms", "p99_ms", "std_ms", "images_per_s"),
     *("faster", "peak_memory_bytes", "runs", "error"),
-    *("device", "images", "agreement", "differing", "max_logit_difference"),
+    *("device", "images", "agreement", "differing", "max_logit_difference", "note"),
 )
 
 
@@ -228,5 +230,6 @@ def _cells(row: BenchRow) -> Iterable[object]:
         None if row.faster is None else f"{row.faster:.4g}",
         *(row.peak_memory_bytes, latency.runs if latency else None, row.error, row.device),
         *((told.images, told.agreement, told.differing, told.max_logit_difference) if told else (None,) * 4),
+        row.note,
     )
     return ("" if cell is None else cell for cell in cells)

@@ -94,7 +94,7 @@ def described(device: BenchDevice) -> str:
         figures.size(facts.memory_bytes) if facts.memory_bytes else "",
         f"{facts.temperature_c:.0f} °C" if facts.temperature_c is not None else "",
         facts.system,
-        f"Python {facts.python}",
+        f"Python {facts.python}" if facts.python else "",
         *(f"{name} {version}" for name, version in sorted(facts.versions.items())),
     ]
     return f"{device.name}: {', '.join(part for part in parts if part)}"

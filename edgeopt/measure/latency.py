@@ -37,11 +37,14 @@ class Latency:
     of a run had the same turn right before or after. `load` is what opening the file takes, with its runtime's code in
     memory already, and `first` the first call, while no other file loads. `images_per_s` counts the images of all
     calls over the time of all calls. Figures that a report of an earlier version does not have are None.
+
+    Where nobody tells single calls, as some runners on phones do not, `turns` holds the mean of each turn's calls and
+    `p50` the median of these; `p90`, `p99` and `std` are None.
     """
 
     p50: float
-    p90: float
-    std: float
+    p90: float | None
+    std: float | None
     threads: int
     warmup: int
     runs: int
@@ -89,6 +92,27 @@ def summarize(turns_ms: Sequence[Sequence[float]], settings: MeasureSettings, st
         load=start.load_ms,
         first=start.first_ms,
         images_per_s=1e3 * settings.batch_size * len(times_ms) / sum(times_ms),
+    )
+
+
+def summarize_means(
+    means_ms: Sequence[float], calls: Sequence[int], settings: MeasureSettings, start: Start
+) -> Latency:
+    """Figures where nobody tells single calls: from the mean of each turn, ms, and how many calls it is of."""
+    total_ms = sum(mean_ms * count for mean_ms, count in zip(means_ms, calls, strict=True))
+    return Latency(
+        p50=statistics.median(means_ms),
+        p90=None,
+        std=None,
+        threads=settings.threads,
+        warmup=settings.warmup,
+        runs=sum(calls),
+        batch_size=settings.batch_size,
+        rounds=settings.rounds,
+        turns=tuple(means_ms),
+        load=start.load_ms,
+        first=start.first_ms,
+        images_per_s=1e3 * settings.batch_size * sum(calls) / total_ms,
     )
 
 

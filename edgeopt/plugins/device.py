@@ -11,6 +11,7 @@ from edgeopt.plugins.base import Plugin
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
     from edgeopt.arrays import Logits
+    from edgeopt.types import Card
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class DeviceFile:
 
     With `scale` and `offset`, three numbers each, its input is pixel * scale + offset; None where it takes pixels.
     `on_device` opens it where edgeopt is not, and `handed` is a file from which a process with edgeopt opens it, see
-    `edgeopt.devices.handed_file`; either may be missing.
+    `edgeopt.devices.handed_file`; either may be missing. `card` tells whoever feeds it without Python what it takes.
     """
 
     name: str
@@ -42,6 +43,7 @@ class DeviceFile:
     offset: tuple[float, ...] | None = None
     on_device: OnDevice | None = None
     handed: Path | None = None
+    card: Card | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class FileOnDevice:
     `load_ms` is what opening it took, with the runtime's code in memory already, `first_ms` the first call. For each
     turn, `states` has temperature, °C, and clock, MHz, at its end, None where the device does not tell. Where the file
     failed, `error` says why.
+
+    Where nobody there tells single calls, each turn has one time, the mean of as many calls as `means_of` says for it.
+    `peak_memory_bytes` is 0 where nobody tells it. `note` is what whoever reads the figures must know, such as that
+    there are no answers.
     """
 
     logits: Logits | None = None
@@ -80,6 +86,8 @@ class FileOnDevice:
     peak_memory_bytes: int = 0
     states: tuple[tuple[float | None, float | None], ...] = ()
     error: str | None = None
+    means_of: tuple[int, ...] = ()
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class DeviceFacts:
     """What a device says of itself; None where it does not tell.
 
     `machine` is the architecture ("aarch64"), `governor` how the clock of its cores is set ("performance"), and
-    `versions` are those of the runtimes that are there for edgeopt.
+    `versions` are those of the runtimes that are there for edgeopt. `python` is empty where none is needed.
     """
 
     processor: str

@@ -19,7 +19,7 @@ _ENOUGH_TURNS = 3  # two turns agree by chance half the time
 def noise(latency: Latency) -> tuple[str, ...]:
     """Which figures of a latency are so far apart that the machine was busy: p90 and p50, or its turns; or none."""
     found = []
-    if latency.p90 > (1 + _NOISY_SHARE) * latency.p50:
+    if latency.p90 is not None and latency.p90 > (1 + _NOISY_SHARE) * latency.p50:
         found.append(f"p50 {figures.milliseconds(latency.p50)}, p90 {figures.milliseconds(latency.p90)}")
     if latency.turns and max(latency.turns) > (1 + _NOISY_SHARE) * min(latency.turns):
         found.append(
@@ -59,7 +59,7 @@ class LatencyPair:
         if len(factors) >= _ENOUGH_TURNS:
             return min(factors) <= 1 <= max(factors)
         faster, slower = sorted((self.before, self.after), key=lambda latency: latency.p50)
-        return faster.p90 >= slower.p50
+        return faster.p90 is None or faster.p90 >= slower.p50
 
     @property
     def _turn_factors(self) -> tuple[float, ...]:

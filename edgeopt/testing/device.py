@@ -36,7 +36,8 @@ class DeviceTask:
 class DeviceContract(PluginContract):
     """Subclass it, and set `name` and `options` so that they lead to a device that is there.
 
-    The device runs a file that needs Python and NumPy. What is left there by the last test is what `clean` leaves.
+    The device runs a file that needs Python and NumPy; a kind of device without Python overrides `task` with files that
+    its devices open, the one called "broken" aside. What is left there by the last test is what `clean` leaves.
     """
 
     kind: ClassVar[type[Plugin]] = DevicePlugin

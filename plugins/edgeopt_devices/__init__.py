@@ -1,1 +1,1 @@
-"""This machine, and boards behind ssh, as devices on which files answer and are timed."""
+"""This machine, boards behind ssh, and phones behind adb, as devices on which files answer and are timed."""

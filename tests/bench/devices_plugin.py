@@ -52,11 +52,36 @@ class Mistaken:
         self._device.close()
 
 
+class Silent(Mistaken):
+    """Gives no answers, and tells the means of its turns alone; one of its files has more to say."""
+
+    def run(self, job: DeviceJob, tell: Callable[[str], None]) -> Mapping[str, FileOnDevice]:
+        found = self._device.run(job, tell)
+        return {
+            name: replace(
+                each,
+                logits=None,
+                turns_ms=tuple((sum(turn) / len(turn),) for turn in each.turns_ms),
+                means_of=tuple(map(len, each.turns_ms)),
+                peak_memory_bytes=0,
+                note="its runner gives none" if "baseline" in name else None,
+            )
+            for name, each in found.items()
+        }
+
+
 def open_mistaken(options: NoOptions, name: str, waiting: Callable[[str], None]) -> Device:
     from edgeopt_devices.local import open_local
     from edgeopt_devices.options import LocalOptions
 
     return Mistaken(open_local(LocalOptions(), name, waiting))
+
+
+def open_silent(options: NoOptions, name: str, waiting: Callable[[str], None]) -> Device:
+    from edgeopt_devices.local import open_local
+    from edgeopt_devices.options import LocalOptions
+
+    return Silent(open_local(LocalOptions(), name, waiting))
 
 
 def open_away(options: NoOptions, name: str, waiting: Callable[[str], None]) -> Device:
@@ -66,4 +91,5 @@ def open_away(options: NoOptions, name: str, waiting: Callable[[str], None]) -> 
 @hookimpl
 def edgeopt_devices() -> Iterator[DevicePlugin]:
     yield DevicePlugin("mistaken", "Answers otherwise.", NoOptions, open=open_mistaken)
+    yield DevicePlugin("silent", "Gives times alone.", NoOptions, open=open_silent)
     yield DevicePlugin("away", "Never there.", NoOptions, open=open_away)

@@ -120,6 +120,42 @@ def test_json_csv_and_page_say_it(result: BenchResult) -> None:
     assert "optimized on board" in page.partition("Without a pause")[2]
 
 
+def test_a_device_without_answers_says_so_and_means_are_no_quantiles(finished: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "devices.toml"
+    recipe.write_text('[[devices]]\nuse = "silent"\n')
+    request = BenchRequest(
+        (finished,),
+        devices=("silent",),
+        recipe=recipe,
+        images=9,
+        sustained_s=0.1,
+        settings=SETTINGS,
+        out=tmp_path / "out",
+        plugin_files=PLUGINS,
+    )
+    result = run_bench(request)
+    for row in result.bench.rows:
+        latency = row.latency_ms
+        assert latency is not None
+        assert (latency.p90, latency.p99, latency.std) == (None, None, None)
+        assert latency.runs == 6
+        assert min(latency.turns) <= latency.p50 <= max(latency.turns)
+        assert row.answers is None
+        assert row.peak_memory_bytes is None
+        assert row.note == ("its runner gives none" if row.role == "baseline" else "it gave no answers")
+    assert all(row.minutes[0].calls > 5 for row in result.bench.sustained)
+    assert {verdict.rpartition(": ")[2] for verdict in result.bench.verdicts} == {
+        "its runner gives none",
+        "it gave no answers",
+    }
+    page = (result.folder / "bench.html").read_text()
+    assert page.index("Mind this") < page.index("it gave no answers") < page.index("<table")
+    (line, _) = csv.DictReader(io.StringIO((result.folder / "bench.csv").read_text()))
+    assert (line["p90_ms"], line["note"] != "") == ("", True)
+    stored = json.loads((result.folder / "bench.json").read_text())
+    assert stored["rows"][0]["latency_ms"]["p90"] is None
+
+
 def bench(*arguments: str, run: Path) -> tuple[int, str, str]:
     plugins = [word for file in PLUGINS for word in ("--plugin", str(file))]
     told = CliRunner().invoke(app, ["bench", str(run), "--runs", "5", "--images", "3", *arguments, *plugins])

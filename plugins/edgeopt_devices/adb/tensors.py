@@ -1,0 +1,62 @@
+"""What a file takes as bytes, and what it returns, by its card."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from edgeopt.plugins import Card, DeviceError, TensorInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgeopt.plugins import Logits, Pixels
+
+
+def tensors_of(card: Card | None) -> tuple[TensorInfo, TensorInfo]:
+    """The input and the output of a file. Raises `DeviceError` where its card does not tell them."""
+    if card is None or card.input is None or card.output is None:
+        raise DeviceError("its card does not tell what it takes and returns", hint="run the recipe again")
+    return card.input, card.output
+
+
+def input_bytes(info: TensorInfo, pixels: Pixels, values: NDArray[np.float32] | None) -> bytes:
+    """Images as a file takes them, one after the other.
+
+    `values`, float32 (n, 3, height, width), are `pixels`, uint8 (n, height, width, 3), normalized; None where the file
+    takes pixels. They are rounded as PyTorch quantizes, the same arithmetic with which `.tflite` files are fed here.
+    """
+    import numpy as np  # heavy: not for whoever only lists devices
+
+    if values is None:
+        return (pixels if info.layout == "NHWC" else pixels.transpose(0, 3, 1, 2)).tobytes()
+    if info.scale is not None and info.zero_point is not None:
+        limits = np.iinfo(info.dtype)
+        steps = np.rint(values * np.float32(1.0 / info.scale)) + info.zero_point
+        values = np.clip(steps, limits.min, limits.max)
+    placed = values.transpose(0, 2, 3, 1) if info.layout == "NHWC" else values
+    return placed.astype(info.dtype).tobytes()
+
+
+def bytes_of(info: TensorInfo) -> int:
+    """Bytes of one image's share of a tensor."""
+    import numpy as np  # as above
+
+    return int(np.dtype(info.dtype).itemsize) * math.prod(int(size) for size in info.shape[1:])
+
+
+def logits_in(info: TensorInfo, data: bytes, images: int) -> Logits:
+    """What a file returned for so many images, as float32 (images, classes).
+
+    Raises `DeviceError` where it is of another size.
+    """
+    import numpy as np  # as above
+
+    if len(data) != images * bytes_of(info):
+        raise DeviceError(f"its answers have {len(data)} bytes instead of {images * bytes_of(info)}")
+    values = np.frombuffer(data, info.dtype).reshape(images, -1)
+    if info.scale is None or info.zero_point is None:
+        return values.astype(np.float32)
+    logits: Logits = (values.astype(np.float32) - info.zero_point) * np.float32(info.scale)
+    return logits
