@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from edgeopt.arrays import InputKind, Json
 
@@ -202,6 +212,61 @@ class Protocol(StrEnum):
     SINGLE_STREAM = "single-stream"
 
 
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_DAY_S = 24 * 3600.0
+
+
+def seconds_of(text: str) -> float:
+    """A time such as "10m", "90s" or "1h" in seconds. Raises `ValueError` for anything else, or more than a day."""
+    found = _DURATION.fullmatch(text.strip())
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not 0 < seconds <= _DAY_S:
+        raise ValueError(f"{text!r} is no time up to a day: write it as 10m, 90s or 1h")
+    return seconds
+
+
+def _each_once(values: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _duration(text: str) -> str:
+    seconds_of(text)
+    return text.strip()
+
+
+ImageSize = Annotated[int, Field(ge=8, le=4096)]
+"""Edge of a square image, px."""
+BatchSize = Annotated[int, Field(ge=1, le=1024)]
+"""Images in a call."""
+ThreadCount = Annotated[int, Field(ge=1, le=256)]
+"""Threads of a runtime."""
+
+
+class SweepSettings(Options):
+    """Along which axes files are measured beside that: the `[measure.sweep]` table. What is left out is not swept."""
+
+    sizes: Annotated[tuple[ImageSize, ...], AfterValidator(_each_once)] = Field(
+        (),
+        description="sizes of images, px, for which files are made anew with the same weights and scales: latency, "
+        "and accuracy on the test split decoded at each, beside those of their own size",
+        examples=[[96, 160, 224]],
+    )
+    batches: Annotated[tuple[BatchSize, ...], AfterValidator(_each_once)] = Field(
+        (), description="numbers of images in a call; `batch_size` when left out", examples=[[1, 2, 4, 8]]
+    )
+    threads: Annotated[tuple[ThreadCount, ...], AfterValidator(_each_once)] = Field(
+        (), description="numbers of threads of each runtime; `threads` of [measure] when left out", examples=[[1, 2]]
+    )
+    sustained: Annotated[str, AfterValidator(_duration)] | None = Field(
+        None, description="also call each file for so long without a pause, as in 10m", examples=["10m"]
+    )
+    operators: bool = Field(False, description="also what each layer and operator takes, where the runtime tells")
+    energy: bool = Field(
+        False, description="also the energy of an image, where the machine has a meter that may be read"
+    )
+
+
 class MeasureSettings(Options):
     """How latency is measured: the `[measure]` table."""
 
@@ -233,10 +298,25 @@ class MeasureSettings(Options):
         5, ge=1, le=1000, description="turns in which the files are measured, so that drift meets all alike"
     )
 
+    sweep: SweepSettings | None = Field(
+        None,
+        description="along which axes `edgeopt run` benchmarks its files at the end, and `edgeopt bench RUN` by itself",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before_sweeps(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A recipe without a sweep has the keys that it had before there were any."""
+        values: dict[str, Any] = write(self)
+        return values if self.sweep else {name: value for name, value in values.items() if name != "sweep"}
+
     @model_validator(mode="after")
     def _one_image_a_query(self) -> MeasureSettings:
-        if self.protocol is Protocol.SINGLE_STREAM and self.batch_size != 1:
+        if self.protocol is not Protocol.SINGLE_STREAM:
+            return self
+        if self.batch_size != 1:
             raise ValueError(f'protocol = "single-stream" has one image a call, and batch_size is {self.batch_size}')
+        if self.sweep and (several := [each for each in self.sweep.batches if each != 1]):
+            raise ValueError(f'protocol = "single-stream" has one image a call, and sweep.batches has {several[0]}')
         return self
 
 

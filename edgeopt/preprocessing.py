@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgeopt.arrays import normalized
@@ -65,6 +65,11 @@ class Preprocessing:
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
         return Preprocessing(**lists)
+
+    def at_size(self, image_size: int) -> Preprocessing:
+        """The same for images of another size: the middle that is kept shows as much of the image."""
+        resize = max(image_size, round(self.resize * image_size / self.image_size))
+        return replace(self, image_size=image_size, resize=resize, crop=image_size)
 
     def pixels(self, image: Any) -> Pixels:
         """A decoded image as uint8 (image_size, image_size, 3), RGB, upright.

@@ -6,7 +6,7 @@ import hashlib
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +72,7 @@ class OnDevices:
     verdicts: tuple[str, ...] = ()
     image: str = ""
     failures: tuple[Problem, ...] = ()
+    untold: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class DeviceWork:
     registry: Registry
     aside: Path
     bar: Bar
+    untold: list[str] = field(default_factory=list)
+    """Why energies are not known, a sentence each."""
 
     def run(self) -> OnDevices:
         """Lets all files answer here, then on each device, where they are timed as well.
@@ -105,7 +108,9 @@ class DeviceWork:
         count = max(len(group.tests.labels) for group in self._groups)
         image = f"the first {count:,} test images, of which the first are timed"
         verdicts = tuple(self._verdicts(rows, summaries))
-        return OnDevices(tuple(rows), tuple(summaries), tuple(minutes), verdicts, image, tuple(failures))
+        return OnDevices(
+            tuple(rows), tuple(summaries), tuple(minutes), verdicts, image, tuple(failures), tuple(self.untold)
+        )
 
     # ---- images
 
@@ -210,7 +215,7 @@ class DeviceWork:
             told = answers.get(file.name)
             error = result.error or (told if isinstance(told, str) else None)
             silent = "it gave no answers" if job.answers and result.logits is None and not error else None
-            yield row_of(
+            row = row_of(
                 file,
                 threads,
                 batch,
@@ -221,6 +226,10 @@ class DeviceWork:
                 answers=told if isinstance(told, DeviceAnswers) else None,
                 note=result.note or silent,
             )
+            yield replace(row, energy=result.energy)
+            if job.energy and result.energy is None and not error:
+                reason = result.energy_problem or "this kind of device tells none"
+                self.untold.append(f"{name}: the energy of {file.name} is not known: {reason}")
 
     def _sustained(self, device: Device, name: str, tell: Callable[[str], None]) -> Iterator[SustainedRow]:
         """Each file without a pause, for as long as was asked for, one after the other."""
@@ -231,6 +240,7 @@ class DeviceWork:
                     job = replace(
                         self._job(group, [file], threads, 1, timed=True),
                         answers=False,
+                        energy=False,
                         turns=tuple((1, seconds) for seconds in parts),
                     )
                     found = device.run(job, tell)[file.name]
@@ -259,6 +269,7 @@ class DeviceWork:
             warmup=settings.warmup,
             turns=tuple((turn.calls, turn.seconds) for turn in turns(settings)) if timed else (),
             timeout_s=settings.timeout_s,
+            energy=timed and self.request.energy and batch == self._first_batch,
         )
 
     def _device_file(self, file: FinishedFile) -> DeviceFile:

@@ -1,4 +1,4 @@
-"""Curves of a benchmark: by images in a call, by threads, and by minutes."""
+"""Curves of a benchmark: by image size, with accuracy beside it, by images in a call, by threads, and by minutes."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Line:
 def plots(bench: Bench) -> tuple[Plot, ...]:
     """A plot for each axis that has at least two places."""
     return (
+        *_over_sizes(bench),
         *_over_batches(bench),
         *_over_threads(bench),
         *_over_minutes(bench),
@@ -78,9 +79,51 @@ def _both(layer: LayerCost) -> tuple[tuple[str, float | None], ...]:
     return (("float", layer.float_ms), ("optimized", layer.optimized_ms))
 
 
+def _over_sizes(bench: Bench) -> Iterator[Plot]:
+    """Latency by image size, and accuracy beside it, which does not depend on threads."""
+    swept = [row for row in bench.over_sizes if row.error is None]
+    threads_of = list(dict.fromkeys(row.threads for row in swept))
+    for threads in threads_of:
+        rows = [row for row in swept if row.threads == threads]
+        title = f"Latency by image size with {threads} {'thread' if threads == 1 else 'threads'}"
+        lines = _lines(rows, lambda row: row.image_size, lambda latency: latency.p50, banded=True)
+        yield from _plot(f"size-{threads}", title, "image size, px", "p50 to p90, ms", lines)
+    rows = [row for row in swept if row.threads == threads_of[0]] if swept else []
+    yield from _plot(
+        "accuracy", "Accuracy on the test split at each image size", "image size, px", "accuracy, %", _accuracies(rows)
+    )
+
+
+def _accuracies(rows: Sequence[BenchRow]) -> list[Line]:
+    """Test accuracy of each file by image size, %, with its 95 % interval."""
+    lines = []
+    for file in dict.fromkeys(row.file for row in rows):
+        own = sorted((row for row in rows if row.file == file and row.test_accuracy is not None), key=_size)
+        if len(own) < 2:
+            continue
+        intervals = [row.accuracy_interval or (row.test_accuracy or 0.0,) * 2 for row in own]
+        band = tuple(100 * low for low, _ in intervals), tuple(100 * high for _, high in intervals)
+        first = own[0]
+        lines.append(
+            Line(
+                f"{first.export} {first.precision}",
+                _group(first),
+                tuple(map(_size, own)),
+                tuple(100 * (row.test_accuracy or 0.0) for row in own),
+                band,
+                first.role is Role.BASELINE,
+            )
+        )
+    return lines
+
+
+def _size(row: BenchRow) -> float:
+    return row.image_size
+
+
 def _over_batches(bench: Bench) -> Iterator[Plot]:
     for device, threads in _each(bench.rows, lambda row: (row.device, row.threads)):
-        rows = [row for row in bench.rows if (row.device, row.threads) == (device, threads)]
+        rows = [row for row in bench.of_own_size if (row.device, row.threads) == (device, threads)]
         title = f"with {threads} {'thread' if threads == 1 else 'threads'}{_on(device)}"
         lines = _lines(rows, lambda row: row.batch_size, lambda latency: latency.images_per_s or 0.0)
         yield from _plot(
@@ -94,7 +137,7 @@ def _over_batches(bench: Bench) -> Iterator[Plot]:
 
 def _over_threads(bench: Bench) -> Iterator[Plot]:
     for device, batch in _each(bench.rows, lambda row: (row.device, row.batch_size)):
-        rows = [row for row in bench.rows if (row.device, row.batch_size) == (device, batch)]
+        rows = [row for row in bench.of_own_size if (row.device, row.batch_size) == (device, batch)]
         title = f"with {batch} {'image' if batch == 1 else 'images'} in a call{_on(device)}"
         lines = _lines(rows, lambda row: row.threads, lambda latency: latency.p50, banded=True)
         yield from _plot(f"threads-{batch}{device}", f"Latency {title}", "threads", "p50 to p90, ms", lines)
@@ -155,7 +198,9 @@ def _group(row: BenchRow) -> str:
     return f"{row.file.partition('/')[0]} {row.export}"
 
 
-def _plot(identity: str, title: str, x_label: str, y_label: str, lines: Sequence[Line]) -> Iterator[Plot]:
+def _plot(
+    identity: str, title: str, x_label: str, y_label: str, lines: Sequence[Line], *, from_zero: bool = True
+) -> Iterator[Plot]:
     """Plots of at most as many lines as there are colours: a float file and its optimized one share one."""
     groups = list(dict.fromkeys(line.group for line in lines))
     for start in range(0, len(groups), len(SERIES)):
@@ -175,7 +220,8 @@ def _plot(identity: str, title: str, x_label: str, y_label: str, lines: Sequence
                     axes.fill_between(line.x, *line.band, color=colour, alpha=0.15, linewidth=0)
             axes.set_xlabel(x_label)
             axes.set_ylabel(y_label)
-            axes.set_ylim(bottom=0)
+            if from_zero:
+                axes.set_ylim(bottom=0)
             places = sorted({x for line in part for x in line.x})
             if len(places) <= _MOST_PLACES:
                 axes.set_xticks(places, [f"{place:g}" for place in places])

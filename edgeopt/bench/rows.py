@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from edgeopt.bench.table import BenchRow, DeviceAnswers
+from edgeopt.bench.table import BenchRow, DeviceAnswers, MadeFile
+from edgeopt.errors import EdgeoptError, UserError
 from edgeopt.measure.fed_file import FedFile
 from edgeopt.measure.latency import Latency
 from edgeopt.pipeline.results import MeasuredFile
@@ -26,6 +28,7 @@ def row_of(
     device: str = "",
     answers: DeviceAnswers | None = None,
     note: str | None = None,
+    made: MadeFile | None = None,
 ) -> BenchRow:
     """The row of one file with so many threads and images; `measured` are the files of the same turns by name."""
     row, own = file.row, measured.get(file.name)
@@ -36,11 +39,12 @@ def row_of(
         role=row.role,
         precision=row.precision,
         runtime=row.runtime,
-        image_size=int(file.card.preprocessing["image_size"]),
+        image_size=image_size_of(file),
         size_bytes=file.size_bytes,
         batch_size=batch,
         threads=threads,
         test_accuracy=answers.test_accuracy if answers else row.test_accuracy if not device else None,
+        accuracy_interval=row.accuracy_interval if not device else None,
         latency_ms=own.latency_ms if own else None,
         peak_memory_bytes=own.peak_memory_bytes or None if own else None,  # 0 where nobody tells it
         faster=speed.factor if speed else None,
@@ -49,7 +53,32 @@ def row_of(
         device=device,
         answers=answers,
         note=note,
+        made=made,
     )
+
+
+def said(error: EdgeoptError) -> str:
+    """An error in one line, with what to do."""
+    problems = error.problems if isinstance(error, UserError) else ()
+    told = (f"{each.message} ({each.hint})" if each.hint else each.message for each in problems)
+    return "; ".join(told) or str(error)
+
+
+def missing_row(file: FinishedFile, threads: int, batch: int, size: int | None, reason: str) -> BenchRow:
+    """The row of a file that could not be made; where that was to take other images, nothing of the run's own file
+    holds for it.
+    """
+    row = row_of(file, threads, batch, {}, (), reason)
+    return (
+        row
+        if size is None
+        else replace(row, image_size=size, size_bytes=None, test_accuracy=None, accuracy_interval=None)
+    )
+
+
+def image_size_of(file: FinishedFile) -> int:
+    """The size of the images that a file takes, px."""
+    return int(file.card.preprocessing["image_size"])
 
 
 def _speed(
@@ -69,11 +98,21 @@ def float_file(file: FinishedFile, files: Sequence[FinishedFile]) -> FinishedFil
 
 def refusal(file: FinishedFile, batch: int) -> str | None:
     """Why a file is not timed with so many images in a call, or None."""
-    largest = file.card.input.shape[0] if file.card.input else 1
-    if not isinstance(largest, int) or batch <= largest:
+    if batch <= _largest(file, batch):
         return None
-    images = "one image" if largest == 1 else f"{largest} images"
-    return f"it takes at most {images} in a call; export it for more, see max_batch of its exporter"
+    return f"{taken(file)}; export it for more, see max_batch of its exporter"
+
+
+def taken(file: FinishedFile) -> str:
+    """How many images a file takes in a call, in words."""
+    largest = _largest(file, 1)
+    return f"it takes at most {'one image' if largest == 1 else f'{largest} images'} in a call"
+
+
+def _largest(file: FinishedFile, free: int) -> int:
+    """The most images that a file takes in a call; `free` for one that takes any number."""
+    largest = file.card.input.shape[0] if file.card.input else 1
+    return largest if isinstance(largest, int) else free
 
 
 def fed(file: FinishedFile, image: Path | None = None) -> FedFile:

@@ -1,10 +1,10 @@
-"""Benchmarks finished files: a process for each file, in turns, one number of images and of threads after the other."""
+"""Benchmarks finished files: makes those that a sweep needs, times all, and writes tables and a page."""
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,21 +13,17 @@ from typing import TYPE_CHECKING
 from edgeopt._version import __version__
 from edgeopt.bench.image import MADE_SIZE, make_image
 from edgeopt.bench.on_devices import DeviceWork, OnDevices, named_devices
-from edgeopt.bench.operators import OperatorsJob
+from edgeopt.bench.on_this_machine import LocalWork
 from edgeopt.bench.request import BenchRequest
-from edgeopt.bench.rows import fed, float_file, refusal, row_of
-from edgeopt.bench.sustained import pieces, sustained
-from edgeopt.bench.table import Bench, BenchRow, OperatorsRow, PipelineTimes, SustainedRow, WholeRow
-from edgeopt.bench.whole_way import WholeWayJob
-from edgeopt.errors import Problem, UserError, WorkerError
+from edgeopt.bench.rows import fed
+from edgeopt.bench.sweep.make import Swept, SweptFile, make_files
+from edgeopt.bench.sweep.wanted import all_wanted
+from edgeopt.bench.table import Bench
+from edgeopt.errors import Problem, UserError
 from edgeopt.files import storage_errors, write_aside
 from edgeopt.fingerprint import versions_of
-from edgeopt.json_values import from_values
-from edgeopt.measure.timed_file import FileTimingJob
-from edgeopt.options import MeasureSettings
-from edgeopt.pipeline.timing import steps_of, time_files
+from edgeopt.measure.energy import Meter, MeterError, find_meter
 from edgeopt.plugins.handed import hand_over
-from edgeopt.plugins.operator_times import OperatorTime
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.devices import chosen
 from edgeopt.report.finished_files import FinishedFile, find_files
@@ -37,13 +33,9 @@ from edgeopt.workers.pool import Workers
 if TYPE_CHECKING:  # rich is loaded when something is shown
     from rich.console import Console
 
-    from edgeopt.workers.display import Display
-
 FOLDER = "bench"
 """Where below a run its benchmark lies."""
 JSON, CSV, PAGE = "bench.json", "bench.csv", "bench.html"
-
-_WHOLE_RUNS, _WHOLE_WARMUP = 50, 5
 
 
 @dataclass(frozen=True)
@@ -80,14 +72,22 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
             Display(console or Console(quiet=True)) as display,
             Workers(Path(aside) / "jobs", out / "log.txt", display) as workers,
         ):
+            swept: Swept = {}
+            if not wanted:
+                needed, below = all_wanted(request, catalogue.files), Path(aside) / "sweep"
+                below.mkdir()
+                swept = make_files(needed, registry, workers, request.settings, out.resolve(), below)
+            made = [each.file for each in swept.values() if isinstance(each, SweptFile)]
             handed = {}
-            for number, each in enumerate(catalogue.files):
-                handed[each.name] = workers.folder / f"file-{number}.pickle"
-                hand_over(fed(each, image.resolve()), handed[each.name], registry)
-            work = _Work(request, catalogue.files, handed, workers, display)
+            for number, each in enumerate((*catalogue.files, *made)):
+                handed[each.path] = workers.folder / f"file-{number}.pickle"
+                hand_over(fed(each, image.resolve()), handed[each.path], registry)
+            meter, untold = _meter(request)
+            work = LocalWork(request, catalogue.files, swept, handed, workers, display, meter, untold)
             devices = OnDevices()
             if wanted:
-                asked = DeviceWork(request, wanted, catalogue.files, handed, registry, Path(aside), work.bar)
+                by_name = {each.name: handed[each.path] for each in catalogue.files}
+                asked = DeviceWork(request, wanted, catalogue.files, by_name, registry, Path(aside), work.bar)
                 devices = asked.run()
             bench = Bench(
                 edgeopt=__version__,
@@ -101,139 +101,33 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
                 operators=() if wanted else tuple(work.operators()),
                 devices=devices.devices,
                 verdicts=devices.verdicts,
-                left_out=catalogue.left_out,
+                left_out=(*catalogue.left_out, *work.untold, *dict.fromkeys(devices.untold)),
+                key=request.key(each.identity for each in catalogue.files),
                 finished=datetime.now(UTC).isoformat(timespec="seconds"),
             )
         _write(bench, out)
     return BenchResult(bench, out, devices.failures)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """One benchmark on its way."""
+def is_measured(request: BenchRequest) -> bool:
+    """Whether the folder of a benchmark holds what it asks for, measured on this machine of the very same files."""
+    files = find_files(request.given, load_registry(request.plugin_files)).files
+    folder = request.out or files[0].folder / FOLDER
+    try:
+        kept = json.loads((folder / JSON).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(kept, dict) and kept.get("key") == request.key(each.identity for each in files)
 
-    request: BenchRequest
-    files: Sequence[FinishedFile]
-    handed: Mapping[str, Path]
-    workers: Workers
-    display: Display
 
-    # -- turn by turn
-
-    def rows(self) -> Iterator[BenchRow]:
-        """All files with each number of threads and of images in a call."""
-        groups = [(threads, batch) for threads in self.request.threads for batch in self.request.batches]
-        able = {batch: [each for each in self.files if refusal(each, batch) is None] for _, batch in groups}
-        steps = sum(len(able[batch]) * steps_of(self._settings(threads, batch)) for threads, batch in groups)
-        with self.bar("latency", steps) as advance:
-            for threads, batch in groups:
-                yield from self._group(able[batch], threads, batch, advance)
-
-    def _group(
-        self, able: Sequence[FinishedFile], threads: int, batch: int, advance: Callable[[str], None]
-    ) -> Iterator[BenchRow]:
-        settings = self._settings(threads, batch)
-        jobs = {each.name: self._timing_job(each, threads, batch) for each in able}
-        timed = time_files(
-            [*jobs],
-            lambda name: self.workers.start(jobs[name], f"latency: {name}", threads),
-            self.workers,
-            settings,
-            advance,
-        )
-        for file in self.files:
-            error = refusal(file, batch) or (str(timed.failures[file.name]) if file.name in timed.failures else None)
-            yield row_of(file, threads, batch, timed.measured.files, self.files, error)
-
-    def _settings(self, threads: int, batch: int) -> MeasureSettings:
-        return self.request.settings.model_copy(update={"threads": threads, "batch_size": batch})
-
-    def _timing_job(self, file: FinishedFile, threads: int, batch: int) -> FileTimingJob:
-        return FileTimingJob(self.handed[file.name], batch, threads, self.request.settings.warmup)
-
-    # -- one file after the other
-
-    def whole(self) -> Iterator[WholeRow]:
-        """The whole way of one image through each file."""
-        with self.bar("whole pipeline", len(self.files) * len(self.request.threads)) as advance:
-            for threads in self.request.threads:
-                for file in self.files:
-                    yield self._whole(file, threads)
-                    advance(file.name)
-
-    def _whole(self, file: FinishedFile, threads: int) -> WholeRow:
-        job = WholeWayJob(self.handed[file.name], threads, _WHOLE_WARMUP, _WHOLE_RUNS)
-        worker = self.workers.start(job, f"whole pipeline: {file.name}", threads)
-        try:
-            event = worker.event(self.request.settings.timeout_s)
-            self.workers.finish(worker, self.request.settings.timeout_s)
-        except (UserError, WorkerError) as error:
-            self.workers.give_up(worker)
-            return WholeRow(file=file.name, threads=threads, error=str(error))
-        return WholeRow(file=file.name, threads=threads, pipeline_ms=from_values(PipelineTimes, event["times"]))
-
-    def sustained(self) -> Iterator[SustainedRow]:
-        """Each file without a pause, for as long as was asked for."""
-        seconds = self.request.sustained_s
-        if not seconds:
-            return
-        with self.bar("sustained", len(self.files) * len(self.request.threads) * len([*pieces(seconds)])) as advance:
-            for threads in self.request.threads:
-                for file in self.files:
-                    yield self._sustained(file, threads, seconds, advance)
-
-    def _sustained(
-        self, file: FinishedFile, threads: int, seconds: float, advance: Callable[[str], None]
-    ) -> SustainedRow:
-        limit_s = self.request.settings.timeout_s
-        worker = self.workers.start(self._timing_job(file, threads, 1), f"sustained: {file.name}", threads)
-        try:
-            minutes = sustained(worker, seconds, limit_s, lambda: advance(file.name))
-            self.workers.finish(worker, limit_s)
-        except (UserError, WorkerError) as error:
-            self.workers.give_up(worker)
-            return SustainedRow(file=file.name, threads=threads, error=str(error))
-        return SustainedRow(file=file.name, threads=threads, minutes=minutes)
-
-    def operators(self) -> Iterator[OperatorsRow]:
-        """What each operator of each file takes, where its runtime tells."""
-        if not self.request.operators:
-            return
-        with self.bar("operators", len(self.files) * len(self.request.threads)) as advance:
-            for threads in self.request.threads:
-                for file in self.files:
-                    yield self._operators(file, threads)
-                    advance(file.name)
-
-    def _operators(self, file: FinishedFile, threads: int) -> OperatorsRow:
-        if file.exporter.operator_times is None:
-            error = f"{file.row.runtime} does not tell what its operators take"
-            return OperatorsRow(file=file.name, threads=threads, error=error)
-        settings = self.request.settings
-        job = OperatorsJob(self.handed[file.name], threads, settings.warmup, settings.runs)
-        worker = self.workers.start(job, f"operators: {file.name}", threads)
-        try:
-            event = worker.event(settings.timeout_s)
-            self.workers.finish(worker, settings.timeout_s)
-        except (UserError, WorkerError) as error:
-            self.workers.give_up(worker)
-            return OperatorsRow(file=file.name, threads=threads, error=str(error))
-        operators = tuple(from_values(OperatorTime, each) for each in event["operators"])
-        beside = float_file(file, self.files)
-        return OperatorsRow(
-            file=file.name, threads=threads, operators=operators, float_file=beside.name if beside else None
-        )
-
-    # -- both
-
-    @contextmanager
-    def bar(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
-        """A bar with so many steps, each told with a few words."""
-        self.display(label, {"event": "bar", "label": label, "total": total})
-        try:
-            yield lambda text: self.display(label, {"event": "advance", "steps": 1, "text": text})
-        finally:
-            self.display(label, {"event": "bar-end"})
+def _meter(request: BenchRequest) -> tuple[Meter | None, list[str]]:
+    """This machine's meter where energy is asked of it, or why there is none."""
+    if not request.energy or request.devices:
+        return None, []
+    try:
+        return find_meter(request.system), []
+    except MeterError as error:
+        return None, [f"energy is not known: {error}"]
 
 
 def _described(image: Path | None) -> str:

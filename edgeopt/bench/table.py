@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from edgeopt.measure.latency import Latency
 from edgeopt.options import Protocol
 from edgeopt.plugins.device import DeviceFacts
+from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.plugins.operator_times import OperatorTime
 from edgeopt.report.schema import Environment
 from edgeopt.types import Role
@@ -65,6 +66,31 @@ class DeviceAnswers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FileAnswers:
+    """What a file that a sweep made answered for the `images` of the test split, each brought to its size.
+
+    `agreement` is the share of the first `compared` of them that it answers as the program it was made from, 0 to 1.
+    """
+
+    images: int
+    test_accuracy: float
+    accuracy_interval: tuple[float, float]
+    agreement: float
+    compared: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeFile:
+    """A file that a sweep made of the program behind a run's file, with the same weights and scales. `path` is below
+    the benchmark's folder.
+    """
+
+    path: str
+    sha256: str
+    answers: FileAnswers
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchDevice:
     """A device on which files were to answer and be timed. Where that was not possible, `error` says why."""
 
@@ -76,7 +102,10 @@ class BenchDevice:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRow:
-    """A file with a number of images in a call and a number of threads.
+    """A file with a number of images in a call and a number of threads, at an image size, px.
+
+    Where that is not the file's own size, or it takes fewer images in a call, `made` is the file in its place, whose
+    bytes and accuracy these are. `energy` is that of an image, where it was measured.
 
     `faster` is how many times faster it is than the float file of the same export, which was timed turn by turn with
     it; `faster_is_noise` says that nobody can tell. Where there are no figures, `error` says why. `device` is where it
@@ -90,10 +119,11 @@ class BenchRow:
     precision: str
     runtime: str
     image_size: int
-    size_bytes: int
+    size_bytes: int | None
     batch_size: int
     threads: int
     test_accuracy: float | None = None
+    accuracy_interval: tuple[float, float] | None = None
     latency_ms: Latency | None = None
     peak_memory_bytes: int | None = None
     faster: float | None = None
@@ -102,6 +132,8 @@ class BenchRow:
     device: str = ""
     answers: DeviceAnswers | None = None
     note: str | None = None
+    made: MadeFile | None = None
+    energy: EnergyUse | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +194,8 @@ class OperatorsRow:
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     """All that was measured, on this machine or on the devices that were named. `image` says what the files were given,
-    and `verdicts` what must not be overlooked: a device that answers otherwise than this machine.
+    and `verdicts` what must not be overlooked: a device that answers otherwise than this machine. `key` tells what was
+    asked for of which files, see `BenchRequest.key`.
     """
 
     edgeopt: str
@@ -178,12 +211,31 @@ class Bench:
     operators: tuple[OperatorsRow, ...] = ()
     left_out: tuple[str, ...] = ()
     finished: str | None = None
+    key: str = ""
     schema: int = SCHEMA
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names of the files, each once."""
         return tuple(dict.fromkeys(row.file for row in self.rows))
+
+    @property
+    def own_sizes(self) -> Mapping[str, int]:
+        """The size of images, px, that each file has in its run: that of its first row."""
+        return {row.file: row.image_size for row in reversed(self.rows)}
+
+    @property
+    def of_own_size(self) -> tuple[BenchRow, ...]:
+        """The rows at the files' own sizes."""
+        own = self.own_sizes
+        return tuple(row for row in self.rows if row.image_size == own[row.file])
+
+    @property
+    def over_sizes(self) -> tuple[BenchRow, ...]:
+        """The rows of a sweep of sizes, the files' own among them; none where other sizes were not asked for."""
+        own = self.own_sizes
+        batches = {row.batch_size for row in self.rows if row.image_size != own[row.file]}
+        return tuple(row for row in self.rows if row.batch_size in batches)
 
     @property
     def answered(self) -> tuple[BenchRow, ...]:
@@ -214,6 +266,7 @@ _COLUMNS = (
     *("test_accuracy", "load_ms", "first_ms", "p50_ms", "p90_ms", "p99_ms", "std_ms", "images_per_s"),
     *("faster", "peak_memory_bytes", "runs", "error"),
     *("device", "images", "agreement", "differing", "max_logit_difference", "note"),
+    *("made_file", "energy_mj", "energy_method"),
 )
 
 
@@ -229,7 +282,15 @@ def _cells(row: BenchRow) -> Iterable[object]:
         f"{latency.images_per_s:.6g}" if latency and latency.images_per_s else None,
         None if row.faster is None else f"{row.faster:.4g}",
         *(row.peak_memory_bytes, latency.runs if latency else None, row.error, row.device),
-        *((told.images, told.agreement, told.differing, told.max_logit_difference) if told else (None,) * 4),
+        *((told.images, told.agreement, told.differing, told.max_logit_difference) if told else _of_made(row)),
         row.note,
+        row.made.path if row.made else None,
+        *((f"{row.energy.mj_per_image:.4g}", row.energy.method) if row.energy else (None, None)),
     )
     return ("" if cell is None else cell for cell in cells)
+
+
+def _of_made(row: BenchRow) -> tuple[object, ...]:
+    """What is known of the answers of a file that was made; how it answers elsewhere is not."""
+    told = row.made.answers if row.made else None
+    return (told.images, told.agreement, None, None) if told else (None,) * 4

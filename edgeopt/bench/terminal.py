@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeopt.bench.layers import SideBySide, side_by_side
+from edgeopt.bench.sheet import Sheet
 from edgeopt.bench.table import Bench, BenchDevice, BenchRow, OperatorsRow
 from edgeopt.report import figures
 
@@ -21,17 +22,19 @@ def render(bench: Bench, console: Console, written: Sequence[Path]) -> None:
     """Prints the tables of a benchmark, and where its files lie."""
     for sentence in bench.verdicts:
         console.print(Text(f"! {sentence}", style="yellow"))
-    console.print(_rows(bench))
+    _rows(bench).print(console)
     if bench.devices:
-        console.print(_answers(bench))
+        _answers(bench).print(console)
         for device in bench.devices:
             console.print(Text(described(device), style="dim"))
     if bench.whole:
-        console.print(_whole(bench))
+        _whole(bench).print(console)
     if bench.sustained:
-        console.print(_sustained(bench))
+        _sustained(bench).print(console)
     for pair in side_by_side(bench):
         console.print(_layers(pair))
+    for method in dict.fromkeys(row.energy.method for row in bench.rows if row.energy):
+        console.print(Text(f"mJ: of an image, by {method}", style="dim"))
     for sentence in (*_reasons(bench), *bench.left_out):
         console.print(Text(sentence, style="dim"))
     console.print(Text(f"input: {bench.image}", style="dim"))
@@ -39,45 +42,51 @@ def render(bench: Bench, console: Console, written: Sequence[Path]) -> None:
         console.print(Text(str(file)))
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("file", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
-def _rows(bench: Bench) -> Table:
+def _rows(bench: Bench) -> Sheet:
     on = ["device"] if bench.devices else []
-    table = _table(*on, "n", "threads", "p50 ms", "", "p90", "p99", "n/s", "load", "first", "memory")
+    px = ["px"] if bench.over_sizes else []
+    told = {
+        "accuracy": bool(px),
+        "mJ": any(row.energy for row in bench.rows),
+    }
+    more = [name for name, is_told in told.items() if is_told]
+    values = ("p50 ms", "", "p90", "p99", "n/s", *more, "load", "first", "memory")
+    sheet = Sheet(("file", *on, *px, "n", "threads"), values)
     for row in bench.rows:
-        place = (_name(row, bench), *([row.device] if on else []), str(row.batch_size), str(row.threads))
+        place = (_name(row, bench), *([row.device] if on else []), *([str(row.image_size)] if px else []))
+        place = (*place, str(row.batch_size), str(row.threads))
         if row.latency_ms is None:
-            table.add_row(*place, figures.MISSING)
+            sheet.add(*place, figures.MISSING)
             continue
         latency = row.latency_ms
-        table.add_row(
+        shown = {
+            "accuracy": figures.percent(row.test_accuracy),
+            "mJ": f"{row.energy.mj_per_image:.3g}" if row.energy else figures.MISSING,
+        }
+        sheet.add(
             *place,
             *(_ms(latency.p50), _faster(row), _ms(latency.p90), _ms(latency.p99)),
             f"{latency.images_per_s:.4g}" if latency.images_per_s else figures.MISSING,
+            *(shown[name] for name in more),
             *(_ms(latency.load), _ms(latency.first), figures.size(row.peak_memory_bytes)),
         )
-    return table
+    return sheet
 
 
-def _answers(bench: Bench) -> Table:
-    table = _table("device", "images", "accuracy", "as its program", "other than here", "logits apart by")
+def _answers(bench: Bench) -> Sheet:
+    values = ("images", "accuracy", "as its program", "other than here", "logits apart by")
+    sheet = Sheet(("file", "device"), values)
     for row in bench.answered:
         told = row.answers
         assert told is not None  # chosen so
         apart = told.max_logit_difference
-        table.add_row(
+        sheet.add(
             *(_name(row, bench), row.device, str(told.images)),
             *(figures.percent(told.test_accuracy), figures.percent(told.agreement)),
             figures.MISSING if told.differing is None else str(told.differing),
             figures.MISSING if apart is None else "nothing" if apart == 0 else f"{apart:.2g}",
         )
-    return table
+    return sheet
 
 
 def described(device: BenchDevice) -> str:
@@ -100,36 +109,37 @@ def described(device: BenchDevice) -> str:
     return f"{device.name}: {', '.join(part for part in parts if part)}"
 
 
-def _whole(bench: Bench) -> Table:
-    table = _table("threads", "decode ms", "resize", "file", "label", "total", "file's share")
+def _whole(bench: Bench) -> Sheet:
+    sheet = Sheet(("file", "threads"), ("decode ms", "resize", "file", "label", "total", "file's share"))
     for row in bench.whole:
         name = _name(next(each for each in bench.rows if each.file == row.file), bench)
         if row.pipeline_ms is None:
-            table.add_row(name, str(row.threads), figures.MISSING)
+            sheet.add(name, str(row.threads), figures.MISSING)
             continue
         way = row.pipeline_ms
         parts = (way.decode, way.preprocess, way.file, way.answer, way.total)
-        table.add_row(name, str(row.threads), *map(_ms, parts), figures.percent(way.file_share))
-    return table
+        sheet.add(name, str(row.threads), *map(_ms, parts), figures.percent(way.file_share))
+    return sheet
 
 
-def _sustained(bench: Bench) -> Table:
+def _sustained(bench: Bench) -> Sheet:
     on = ["device"] if bench.devices else []
-    table = _table(*on, "threads", "minutes", "first ms", "last ms", "last against first", "warmest")
+    values = ("minutes", "first ms", "last ms", "last against first", "warmest")
+    sheet = Sheet(("file", *on, "threads"), values)
     for row in bench.sustained:
         name = _name(next(each for each in bench.rows if each.file == row.file), bench)
         place = (name, *([row.device] if on else []), str(row.threads))
         if not row.minutes:
-            table.add_row(*place, figures.MISSING)
+            sheet.add(*place, figures.MISSING)
             continue
         first, last = row.minutes[0], row.minutes[-1]
         warm = [each.temperature_c for each in row.minutes if each.temperature_c is not None]
-        table.add_row(
+        sheet.add(
             *(*place, f"{last.minute:.3g}", _ms(first.p50_ms), _ms(last.p50_ms)),
             figures.factor(row.slowdown),
             f"{max(warm):.0f} °C" if warm else figures.MISSING,
         )
-    return table
+    return sheet
 
 
 def _layers(pair: SideBySide) -> Table:
@@ -147,17 +157,20 @@ def _layers(pair: SideBySide) -> Table:
 
 
 def _reasons(bench: Bench) -> list[str]:
-    """Why there are no figures, each reason once for all numbers of images of a file."""
-    images: dict[tuple[str, str], list[int]] = {}
+    """Why there are no figures, each reason once for all places of a file at which it holds."""
+    places: dict[tuple[str, str, str], list[int]] = {}
     away = {each.name for each in bench.devices if each.error}  # a verdict says why
+    own = bench.own_sizes
     for row in bench.rows:
         if row.error and row.device not in away:
             name = f"{_name(row, bench)}{f' on {row.device}' if row.device else ''}"
-            images.setdefault((name, row.error), []).append(row.batch_size)
+            is_own = row.image_size == own[row.file]
+            what, place = ("images in a call", row.batch_size) if is_own else ("px", row.image_size)
+            places.setdefault((name, what, row.error), []).append(place)
     untold = [f"{_name(_row_of(row, bench), bench)}: {row.error}" for row in bench.operators if row.error]
     return [*dict.fromkeys(untold)] + [
-        f"{name} with {', '.join(map(str, dict.fromkeys(counts)))} images in a call: {error}"
-        for (name, error), counts in images.items()
+        f"{name} with {', '.join(map(str, dict.fromkeys(counts)))} {what}: {error}"
+        for (name, what, error), counts in places.items()
     ]
 
 

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from edgeopt.bench import terminal
-from edgeopt.bench.request import BenchRequest
+from edgeopt.bench.request import BenchRequest, swept
 from edgeopt.bench.run import CSV, JSON, PAGE, run_bench
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.errors import DeviceError, Problem, UserError
-from edgeopt.options import MeasureSettings
+from edgeopt.options import MeasureSettings, seconds_of
+from edgeopt.report.finished_files import run_of
+from edgeopt.report.reading import read_report
 
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
-_MOST_BATCH, _MOST_THREADS = 1024, 256
+_MOST_BATCH, _MOST_THREADS, _LEAST_SIZE, _MOST_SIZE = 1024, 256, 8, 4096
+_USUAL_RUNS = 100
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the command line says is to be measured; None for what it leaves out."""
+
+    batches: str | None = None
+    sizes: str | None = None
+    threads: str | None = None
+    sustained: str | None = None
+    protocol: str | None = None
+    runs: int | None = None
+    operators: bool = False
+    energy: bool = False
+
+    @property
+    def are_none(self) -> bool:
+        """Whether it says nothing, so that the run's recipe may."""
+        return self == Flags()
 
 
 def bench_files(
     given: Iterable[Path],
+    flags: Flags,
     *,
-    batches: str,
-    threads: str,
-    sustained: str | None,
-    operators: bool,
-    protocol: str,
-    runs: int,
     image: Path | None,
     devices: Iterable[str],
     recipe: Path | None,
@@ -38,28 +53,27 @@ def bench_files(
 ) -> None:
     """Times the files, prints the tables, and says where the page lies.
 
-    Raises `UserError` with every value that does not fit, and `DeviceError` in the end for devices that were away.
+    Without a flag, what `[measure.sweep]` in the recipe of the first run says. Raises `UserError` with every value that
+    does not fit, and `DeviceError` in the end for devices that were away.
     """
-    problems: list[Problem] = []
-    of_batches = _numbers("--batch", batches, _MOST_BATCH, problems)
-    of_threads = _numbers("--threads", threads, _MOST_THREADS, problems)
-    sustained_s = _seconds(sustained, problems) if sustained else 0.0
-    devices = tuple(devices)
-    for option, wanted in (("--image", image), ("--operators", operators)):
-        if devices and wanted:
-            problems.append(Problem(f"--device and {option} do not go together", "leave one of them out"))
+    given, devices = tuple(given), tuple(devices)
+    problems = [
+        Problem(f"--device and {option} do not go together", "leave one of them out")
+        for option, wanted in (
+            ("--image", image),
+            ("--operators", flags.operators),
+            ("--size", flags.sizes),
+        )
+        if devices and wanted
+    ]
     if recipe and not devices:
         problems.append(Problem("--recipe is for devices, and none is named", "add --device NAME"))
-    settings = _settings(protocol, runs, of_batches, problems)
-    if problems or settings is None:
-        raise UserError(*problems)
-    request = BenchRequest(
-        given=tuple(given),
-        batches=of_batches,
-        threads=of_threads,
-        sustained_s=sustained_s,
-        operators=operators,
-        settings=settings,
+    request = _requested(given, flags, problems)
+    if flags.are_none and not devices:
+        request = _as_the_recipe_says(given) or request
+    request = replace(
+        request,
+        given=given,
         image=image,
         devices=devices,
         recipe=recipe,
@@ -73,23 +87,58 @@ def bench_files(
         raise DeviceError(*result.failures)
 
 
-def _numbers(option: str, text: str, most: int, problems: list[Problem]) -> tuple[int, ...]:
-    """Whole numbers between commas, each once, in their order."""
+def _requested(given: tuple[Path, ...], flags: Flags, problems: list[Problem]) -> BenchRequest:
+    """What the flags ask for. Raises `UserError` with `problems` and those of the flags."""
+    batches = _numbers("--batch", flags.batches, (1, _MOST_BATCH), problems) or (1,)
+    sizes = _numbers("--size", flags.sizes, (_LEAST_SIZE, _MOST_SIZE), problems)
+    threads = _numbers("--threads", flags.threads, (1, _MOST_THREADS), problems) or (1,)
+    sustained_s = 0.0 if flags.sustained is None else _seconds(flags.sustained, problems)
+    protocol = "calls" if flags.protocol is None else flags.protocol
+    runs = _USUAL_RUNS if flags.runs is None else flags.runs
+    settings = _settings(protocol, runs, batches, problems)
+    if problems or settings is None:
+        raise UserError(*problems)
+    return BenchRequest(
+        given,
+        batches=batches,
+        sizes=sizes,
+        threads=threads,
+        sustained_s=sustained_s,
+        operators=flags.operators,
+        energy=flags.energy,
+        settings=settings,
+    )
+
+
+def _as_the_recipe_says(given: tuple[Path, ...]) -> BenchRequest | None:
+    """What `[measure.sweep]` in the recipe of the first run asks for; None where there is none."""
+    run = run_of(given[0])
+    measure = MeasureSettings.model_validate(read_report(run).recipe.resolved.get("measure", {}))
+    return swept(run, measure) if measure.sweep else None
+
+
+def _numbers(option: str, text: str | None, bounds: tuple[int, int], problems: list[Problem]) -> tuple[int, ...]:
+    """Whole numbers between commas, each once, in their order; none for no text."""
+    if text is None:
+        return ()
+    least, most = bounds
     parts = [part.strip() for part in text.split(",")]
-    wrong = [part for part in parts if not (part.isdecimal() and 1 <= int(part) <= most)]
+    wrong = [part for part in parts if not (part.isdecimal() and least <= int(part) <= most)]
     if wrong:
         named = ", ".join(repr(part) for part in wrong)
-        problems.append(Problem(f"{option} {text}: {named} is no number from 1 to {most:,}", f"write {option} 1,2,4"))
+        example = "1,2,4" if least == 1 else "96,160,224"
+        message = f"{option} {text}: {named} is no number from {least} to {most:,}"
+        problems.append(Problem(message, f"write {option} {example}"))
         return ()
     return tuple(dict.fromkeys(map(int, parts)))
 
 
 def _seconds(text: str, problems: list[Problem]) -> float:
-    found = _DURATION.fullmatch(text.strip())
-    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
-    if not 0 < seconds <= 24 * 3600:
-        problems.append(Problem(f"--sustained {text}: this is no time up to a day", "write it as 10m, 90s or 1h"))
-    return seconds
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        problems.append(Problem(f"--sustained {text}: this is no time up to a day", str(error).partition(": ")[2]))
+        return 0.0
 
 
 def _settings(protocol: str, runs: int, batches: tuple[int, ...], problems: list[Problem]) -> MeasureSettings | None:

@@ -146,8 +146,20 @@ def serve(
 def bench(
     runs: RunsArgument,
     *,
-    batch: Annotated[str, typer.Option("--batch", metavar="N,N", help="Images in a call, as in 1,2,4,8.")] = "1",
-    threads: Annotated[str, typer.Option("--threads", metavar="N,N", help="Threads of the runtime, as in 1,2.")] = "1",
+    batch: Annotated[
+        str | None,
+        typer.Option("--batch", metavar="N,N", help="Images in a call, as in 1,2,4,8; 1 when left out."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size", metavar="PX,PX", help="Sizes of images, as in 96,160,224: makes the files anew for each."
+        ),
+    ] = None,
+    threads: Annotated[
+        str | None,
+        typer.Option("--threads", metavar="N,N", help="Threads of the runtime, as in 1,2; 1 when left out."),
+    ] = None,
     sustained: Annotated[
         str | None,
         typer.Option("--sustained", metavar="TIME", help="Also call each file for so long without a pause, as in 10m."),
@@ -155,15 +167,20 @@ def bench(
     operators: Annotated[
         bool, typer.Option("--operators", help="Also what each layer and operator takes, where the runtime tells.")
     ] = False,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Also the energy of an image, where the machine has a meter.")
+    ] = False,
     protocol: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--protocol",
             metavar="NAME",
             help="calls, or single-stream: at least 1,024 calls and 60 s a file, as MLPerf has it.",
         ),
-    ] = "calls",
-    calls: Annotated[int, typer.Option("--runs", metavar="N", help="Calls that count, for each row.")] = 100,
+    ] = None,
+    calls: Annotated[
+        int | None, typer.Option("--runs", metavar="N", help="Calls that count, for each row; 100 when left out.")
+    ] = None,
     image: Annotated[
         Path | None,
         typer.Option("--image", metavar="FILE", help="The image that all are given; one is made when left out."),
@@ -179,22 +196,18 @@ def bench(
     ] = None,
     plugin: PluginOption = None,
 ) -> None:
-    """Time finished files by images in a call, by threads and over minutes, and the whole way of an image.
+    """Time finished files by image size, images in a call, threads and minutes, and the whole way of an image.
 
-    Writes bench.html, bench.json and bench.csv. Times of this machine say nothing about another: --device takes the
-    files there, where they also answer for test images.
+    Without options it measures what [measure.sweep] in the run's recipe says. Writes bench.html, bench.json and
+    bench.csv. Times of this machine say nothing about another: --device takes the files there, where they also answer
+    for test images.
     """
     with failures_shown(NOTHING_KEPT):
-        from edgeopt.cli.bench import bench_files
+        from edgeopt.cli.bench import Flags, bench_files
 
         bench_files(
             runs,
-            batches=batch,
-            threads=threads,
-            sustained=sustained,
-            operators=operators,
-            protocol=protocol,
-            runs=calls,
+            Flags(batch, size, threads, sustained, protocol, calls, operators=operators, energy=energy),
             image=image,
             devices=device or (),
             recipe=recipe,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.errors import EdgeoptError, GateError, UserError
-from edgeopt.pipeline import runner
+from edgeopt.options import MeasureSettings
+from edgeopt.pipeline import machines, runner
 from edgeopt.report import terminal
 
 
@@ -22,10 +23,11 @@ def run_recipe(
     out: Path,
     plugin_files: Iterable[Path],
 ) -> None:
-    """Runs a recipe and prints its report.
+    """Runs a recipe and prints its report, and benchmarks its files where it says so.
 
     Raises `GateError` when a gate was missed, and what went wrong with files that could not be made or measured.
     """
+    plugin_files = tuple(plugin_files)
     result = runner.run(
         recipe,
         overrides=overrides,
@@ -43,8 +45,27 @@ def run_recipe(
         stderr().print(note, markup=False, soft_wrap=True)
     if result.failures:
         raise _one_error(result.failures)
+    _sweep(result, plugin_files, again=measure_again or fresh)
     if not result.gates_passed:
         raise GateError(gate.message for gate in result.report.gates if not gate.passed)
+
+
+def _sweep(result: runner.RunResult, plugin_files: Iterable[Path], *, again: bool) -> None:
+    """Benchmarks the files of a run along the axes that its recipe names, unless that is done; a smoke run does not."""
+    measure = MeasureSettings.model_validate(result.report.recipe.resolved["measure"])
+    is_helper = result.report.recipe.resolved["trainer"]["num_nodes"] > 1 and machines.number_of_this() != 0
+    if measure.sweep is None or result.report.smoke or is_helper:
+        return
+    from edgeopt.bench import terminal as bench_terminal  # only for recipes with a sweep
+    from edgeopt.bench.request import swept
+    from edgeopt.bench.run import CSV, FOLDER, JSON, PAGE, is_measured, run_bench
+
+    request = swept(result.folder, measure, plugin_files)
+    if not again and is_measured(request):
+        stdout().print(str(result.folder / FOLDER / PAGE), markup=False, soft_wrap=True)
+        return
+    benched = run_bench(request, stderr())
+    bench_terminal.render(benched.bench, stdout(), [benched.folder / name for name in (PAGE, JSON, CSV)])
 
 
 def _one_error(failures: Iterable[EdgeoptError]) -> EdgeoptError:

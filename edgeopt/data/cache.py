@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from edgeopt.data.found import read_found, write_found
-from edgeopt.data.images import read_pixels
+from edgeopt.data.images import read_known, read_pixels
 from edgeopt.data.splits import SPLITS
 from edgeopt.errors import DataError, Problem
 from edgeopt.options import DatasetOptions
@@ -32,6 +32,7 @@ OpenRaw: TypeAlias = Callable[[], RawDataset]
 DESCRIPTION = "data.json"
 _FOUND = "found.pickle"
 _NAMES = "test-names.json"
+_SMALL = 8  # px, of images that are read for their digests alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,11 @@ class StreamedSplit:
         chosen = self.indices[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)]
         images = [read_pixels(self._images, self.source, int(index), self.preprocessing) for index in chosen]
         return np.stack(images) if images else np.empty((0, size, size, 3), dtype=np.uint8)
+
+    def digests(self, count: int) -> list[int]:
+        """By what the first `count` images are known again, see `KnownImages`."""
+        chosen = map(int, self.indices[:count])
+        return [read_known(self._images, self.source, index, self.preprocessing)[1] for index in chosen]
 
     @cached_property
     def _images(self) -> Images:
@@ -175,6 +181,30 @@ def load_split(folder: Path, name: str, raw: OpenRaw) -> Split:
         Preprocessing.from_json(description["preprocessing"]),
         raw,
     )
+
+
+def load_test_at_size(folder: Path, image_size: int, raw: OpenRaw) -> Split:
+    """The test split of the data that `prepare` left in `folder`, each image decoded anew to `image_size` px, as `raw`
+    opens it.
+
+    Raises `DataError` for images that are no longer as many, when they are read.
+    """
+    description = _description(folder)
+    split, preprocessing = description["splits"]["test"], Preprocessing.from_json(description["preprocessing"])
+    labels, indices = (np.load(split_file(folder, "test", what)) for what in ("labels", "indices"))
+    return StreamedSplit(
+        labels, indices, split["source"], split["source_length"], preprocessing.at_size(image_size), raw
+    )
+
+
+def digests_of_test(folder: Path, raw: OpenRaw, count: int) -> list[int]:
+    """The digests of the first `count` images of the test split as `raw` opens them, by which images are known again.
+
+    Raises `DataError` for an image that is gone or cannot be read.
+    """
+    split = load_test_at_size(folder, _SMALL, raw)
+    assert isinstance(split, StreamedSplit)
+    return split.digests(count)
 
 
 def _description(folder: Path) -> dict[str, Any]:

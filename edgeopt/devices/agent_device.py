@@ -21,6 +21,7 @@ from edgeopt.devices.link import Link
 from edgeopt.errors import ConnectionLostError, DeviceError, Problem
 from edgeopt.fingerprint import installed_version
 from edgeopt.plugins.device import DeviceFacts, DeviceFile, DeviceJob, FileOnDevice, OnDevice
+from edgeopt.plugins.energy_use import EnergyUse
 
 if TYPE_CHECKING:
     from edgeopt.arrays import Logits
@@ -231,6 +232,7 @@ class AgentDevice:
             "images": self._place(job.images, job.images_sha256),
             **{name: getattr(job, name) for name in ("answers", "batch_size", "threads", "warmup", "timeout_s")},
             "turns": job.turns,
+            **({"energy": True} if job.energy else {}),
             "cores": self._settings.cores,
         }
         key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
@@ -333,6 +335,8 @@ def _with(file: FileOnDevice, message: Message) -> FileOnDevice:
                 turns_ms=tuple(tuple(times) for times in message["turns_ms"]),
                 states=tuple((temperature, clock) for temperature, clock in message["states"]),
                 **{name: message[name] for name in ("load_ms", "first_ms", "peak_memory_bytes")},
+                energy=EnergyUse(**message["energy"]) if "energy" in message else None,
+                energy_problem=message.get("energy_problem", ""),
             )
         case _:
             return replace(file, error=message["message"])

@@ -15,7 +15,9 @@ _MODULES = (
     "edgeopt.arrays",
     "edgeopt.cores",
     "edgeopt.measure.calls",
+    "edgeopt.measure.energy",
     "edgeopt.measure.state",
+    "edgeopt.plugins.energy_use",
     "edgeopt.plugins.predictor",
     *(f"{_AGENT}.{name}" for name in ("child", "environment", "messages", "processes", "session", "work")),
 )

@@ -56,6 +56,7 @@ from edgeopt.plugins.declarations import (
     Scheme,
 )
 from edgeopt.plugins.device import Device, DeviceFacts, DeviceFile, DeviceJob, DevicePlugin, FileOnDevice, OnDevice
+from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.plugins.levels import Levels
 from edgeopt.plugins.operator_times import OperatorTime, OperatorTimesRequest
@@ -129,6 +130,7 @@ __all__ = [
     "DeviceFile",
     "DeviceJob",
     "DevicePlugin",
+    "EnergyUse",
     "ExportContext",
     "ExportError",
     "ExportResult",

@@ -228,7 +228,8 @@ class ExporterPlugin(Plugin):
 
     `tap(request)` opens a file so that it shows its inner values, for `edgeopt why`; see `TapRequest` and `TappedFile`.
     Without it nobody can say which layer of such a file errs. `operator_times(request)` tells what each operator takes,
-    where the runtime does, for `edgeopt bench --operators`; see `OperatorTimesRequest`.
+    where the runtime does, for `edgeopt bench --operators`; see `OperatorTimesRequest`. `for_batch(options, images)`
+    gives the options of a file that takes so many images in a call; without it, files take what their options say.
     """
 
     kind: ClassVar[str] = "exporter"
@@ -251,6 +252,7 @@ class ExporterPlugin(Plugin):
     tap: Callable[[TapRequest], TappedFile] | None = field(default=None, kw_only=True)
     on_device: OnDevice | None = field(default=None, kw_only=True)
     operator_times: Callable[[OperatorTimesRequest], Sequence[OperatorTime]] | None = field(default=None, kw_only=True)
+    for_batch: Callable[[Any, int], Any] | None = field(default=None, kw_only=True)
 
     @property
     def written_format(self) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from edgeopt.plugins.base import Plugin
+from edgeopt.plugins.energy_use import EnergyUse
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
     from edgeopt.arrays import Logits
@@ -52,7 +53,8 @@ class DeviceJob:
 
     `images` is a `.npy` of uint8 (n, height, width, 3). Every file answers for all of them, `batch_size` in a call,
     where `answers` is set; calls that are timed get the first of them. `turns` are the least calls and the least
-    seconds of each turn; without any, nothing is timed. A file that gives no sign of life for `timeout_s` is given up.
+    seconds of each turn; without any, nothing is timed. With `energy`, the device's meter is asked after them. A file
+    that gives no sign of life for `timeout_s` is given up.
     """
 
     files: tuple[DeviceFile, ...]
@@ -64,6 +66,7 @@ class DeviceJob:
     warmup: int = 10
     turns: tuple[tuple[int, float], ...] = ()
     timeout_s: float = 600.0
+    energy: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +74,9 @@ class FileOnDevice:
     """What a file did on a device: its logits, float32 (n, classes), and the ms of its calls in each turn.
 
     `load_ms` is what opening it took, with the runtime's code in memory already, `first_ms` the first call. For each
-    turn, `states` has temperature, °C, and clock, MHz, at its end, None where the device does not tell. Where the file
-    failed, `error` says why.
+    turn, `states` has temperature, °C, and clock, MHz, at its end, None where the device does not tell. `energy` is
+    that of an image where it was asked for, and `energy_problem` says why it is not known. Where the file failed,
+    `error` says why.
 
     Where nobody there tells single calls, each turn has one time, the mean of as many calls as `means_of` says for it.
     `peak_memory_bytes` is 0 where nobody tells it. `note` is what whoever reads the figures must know, such as that
@@ -88,6 +92,8 @@ class FileOnDevice:
     error: str | None = None
     means_of: tuple[int, ...] = ()
     note: str | None = None
+    energy: EnergyUse | None = None
+    energy_problem: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, RecipeError, UserError
 from edgeopt.fingerprint import installed_version
-from edgeopt.options import without_augmentation
+from edgeopt.options import SweepSettings, without_augmentation
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import (
     Bits,
@@ -33,7 +33,7 @@ from edgeopt.plugins.use import Use, idle_references, reference_kind, reference_
 from edgeopt.recipe.read import DeviceStep, ExportStep, Source, Step, problems_of
 from edgeopt.toml_lines import Key
 from edgeopt.tracking.tracked import PACKAGES
-from edgeopt.types import DataSurvey, Form, FoundData
+from edgeopt.types import TORCH, DataSurvey, Form, FoundData
 
 P = TypeVar("P", bound=Plugin)
 
@@ -241,6 +241,14 @@ class Lookup:
                 message = f"logger {logger!r} needs {package}, which is not installed"
                 place = self.source.locate(("trainer", "loggers"))
                 self.problems.append(Problem(message, f"pip install '{extra}'", place))
+
+    def check_sweep(self, sweep: SweepSettings | None, model: Use[ModelPlugin] | None) -> None:
+        """Notes sizes of `[measure.sweep]` for a model whose program cannot be made for others than its own."""
+        if sweep and sweep.sizes and model is not None and model.plugin.framework != TORCH:
+            framework = model.plugin.framework
+            message = f"files for other sizes are made of programs of {TORCH}, and this is a model of {framework}"
+            place = self.source.locate(("measure", "sweep", "sizes"))
+            self.problems.append(Problem(message, "leave `sizes` out", place))
 
     def check_frameworks(
         self,

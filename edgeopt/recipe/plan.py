@@ -152,6 +152,7 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
     lookup.check_frameworks(model, passes, exporters)
     lookup.check_exports(model, passes, exporters)
     lookup.check_loggers(recipe.trainer.loggers)
+    lookup.check_sweep(recipe.measure.sweep, model)
     found, fingerprint = lookup.look(dataset)
     if lookup.problems or dataset is None or model is None:
         unique = dict.fromkeys(lookup.problems)
@@ -293,7 +294,8 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         )
     yield from exports
     yield from verifies
-    measured = {name: value for name, value in to_json(plan.recipe.measure).items() if name != "timeout_s"}
+    unmeasured = ("timeout_s", "sweep")
+    measured = {name: value for name, value in to_json(plan.recipe.measure).items() if name not in unmeasured}
     measure = Stage(
         StageKind.MEASURE,
         "measure",

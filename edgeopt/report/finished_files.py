@@ -83,7 +83,7 @@ def find_files(given: Sequence[Path], registry: Registry) -> Catalogue:
     names: dict[Path, str] = {}
     for path in given:
         try:
-            folder = _run_of(path)
+            folder = run_of(path)
             report = read_report(folder)
         except UserError as error:
             problems += error.problems
@@ -116,7 +116,7 @@ def find_files(given: Sequence[Path], registry: Registry) -> Catalogue:
     return Catalogue(tuple(files.values()), tuple(each for kept in samples.values() for each in kept), tuple(left_out))
 
 
-def _run_of(path: Path) -> Path:
+def run_of(path: Path) -> Path:
     """The folder of the run: the one given, or that of a file EXPORT/ROLE/model.SUFFIX."""
     if path.name == "report.json":
         return path.parent

@@ -65,6 +65,11 @@ def float_options(options: ExecuTorchOptions) -> ExecuTorchOptions:
     return options.model_copy(update={"precision": "program"})
 
 
+def for_batch(options: ExecuTorchOptions, images: int) -> ExecuTorchOptions:
+    """Those of a file that takes so many images in a call, or fewer."""
+    return options.model_copy(update={"max_batch": images})
+
+
 def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:
     """What cannot work, before anything runs."""
     hint = 'take quantizer = "xnnpack", or "xnnpack-symmetric" for one program that TensorRT takes as well'
@@ -135,6 +140,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         tap=tap,
         baseline=float_options,
         check=check,
+        for_batch=for_batch,
         runtime="executorch",
         suffix=".pte",
         runtime_modules=("edgeopt_executorch.predictor",),

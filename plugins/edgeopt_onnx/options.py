@@ -64,6 +64,11 @@ def float_options(options: OnnxOptions) -> OnnxOptions:
     return options.model_copy(update={"precision": "program", "target": "x86", "costs": None})
 
 
+def for_batch(options: OnnxOptions, _images: int) -> OnnxOptions:
+    """The options of a file that takes several images in a call."""
+    return options.model_copy(update={"dynamic_batch": True})
+
+
 def opset_too_low(opset: int | None, bits: int) -> Problem:
     """The problem of weights of four bits or fewer in an operator set without such a type."""
     return Problem(

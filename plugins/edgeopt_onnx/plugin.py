@@ -20,7 +20,7 @@ from edgeopt.plugins import (
     hookimpl,
 )
 from edgeopt_onnx.auto.chosen import choose
-from edgeopt_onnx.options import OnnxOptions, check, float_options
+from edgeopt_onnx.options import OnnxOptions, check, float_options, for_batch
 
 
 def export(state: ModelState, options: OnnxOptions, context: ExportContext) -> ExportResult:
@@ -70,6 +70,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         open=open_file,
         tap=tap,
         operator_times=operator_times,
+        for_batch=for_batch,
         runtime="onnxruntime",
         suffix=".onnx",
         format="onnx",

@@ -47,6 +47,11 @@ class OnnxWebOptions(ExporterOptions):
         )
 
 
+def for_batch(options: OnnxWebOptions, _images: int) -> OnnxWebOptions:
+    """The options of a file that takes several images in a call."""
+    return options.model_copy(update={"dynamic_batch": True})
+
+
 class LitertWebOptions(ExporterOptions):
     """A `.tflite` file for LiteRT.js."""
 

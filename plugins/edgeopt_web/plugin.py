@@ -23,6 +23,7 @@ from edgeopt_web.options import (
     check_onnx_web,
     float_litert_web,
     float_onnx_web,
+    for_batch,
 )
 from edgeopt_web.runtime import litert_web, onnx_web
 
@@ -76,6 +77,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         suffix=".onnx",
         baseline=float_onnx_web,
         check=check_onnx_web,
+        for_batch=for_batch,
         fingerprint=fingerprint,
         runtime_modules=("edgeopt_web.predictor",),
         requires=("onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),

@@ -47,6 +47,7 @@ def result(finished: Path, devices: Path, tmp_path_factory: pytest.TempPathFacto
         recipe=devices,
         images=9,
         sustained_s=0.2,
+        energy=True,
         settings=SETTINGS,
         out=tmp_path_factory.mktemp("out"),
         plugin_files=PLUGINS,
@@ -98,6 +99,13 @@ def test_calls_without_a_pause_are_those_of_the_device(result: BenchResult) -> N
         assert minute.minute == pytest.approx(0.2 / 60)
         assert minute.calls > 5
         assert row.slowdown == 1
+
+
+def test_each_device_tells_its_energy_or_why_not(result: BenchResult) -> None:
+    """By its own meter, which is this machine's here, and which few virtual machines have."""
+    for row in result.bench.rows:
+        told = [each for each in result.bench.left_out if each.startswith(f"{row.device}: the energy of {row.file} is")]
+        assert bool(told) == (row.energy is None and row.device != "away")
 
 
 def test_ratios_are_of_one_device(result: BenchResult) -> None:

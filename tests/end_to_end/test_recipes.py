@@ -109,6 +109,7 @@ def test_no_recipe_is_forgotten() -> None:
         "resnet18_pruned_digits",
         "mobilenetv2_search_digits",
         "mobilenetv2_on_devices",
+        "mobilenetv3_sizes",
         "mobilenetv3_web",  # as the one for Android, with files that tests/web opens
         "keras_mobilenet_digits",  # run in tests/plugins/test_tensorflow_run.py
     }
@@ -129,6 +130,7 @@ def test_other_recipes_for_digits_are_right(monkeypatch: pytest.MonkeyPatch) -> 
         "mobilenetv2_four_runtimes",
         "mobilenetv3_web",
         "mobilenetv2_on_devices",
+        "mobilenetv3_sizes",
     ):
         edgeopt.check(RECIPES / f"{name}.toml")
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from edgeopt.devices.agent.messages import Message
 from edgeopt.devices.agent.processes import Child, FileFailedError, Processes
 from edgeopt.measure.calls import END, OPEN, Turn
+from edgeopt.measure.energy import MeterError, energy_of, find_meter
 from edgeopt.measure.state import fastest_cores, machine_state
 
 _TIMES = "times.json"
@@ -119,11 +121,39 @@ class Work:
                     found[number]["states"].append([state.temperature_c, state.clock_mhz])
 
                 each(take, "turn")
+            if self._job.get("energy"):
+                self._measure_energy(found, each, said)
             each(last, "end")
         finally:
             for child in children.values():
                 child.end()
         return found
+
+    def _measure_energy(
+        self,
+        found: dict[int, Message],
+        each: Callable[[Callable[[int, Child], None], str], None],
+        said: Callable[[Child, float], Message],
+    ) -> None:
+        """What an image takes in each file by this device's meter, or why nobody knows."""
+        try:
+            meter = find_meter()
+        except MeterError as error:
+            for told in found.values():
+                told["energy_problem"] = str(error)
+            return
+
+        def use(number: int, child: Child) -> None:
+            def call(seconds: float) -> int:
+                child.ask(Turn(1, seconds).to_text())
+                return int(self._job["batch_size"]) * len(said(child, seconds)["times_ms"])
+
+            try:
+                found[number]["energy"] = asdict(energy_of(meter, call))
+            except MeterError as error:
+                found[number]["energy_problem"] = str(error)
+
+        each(use, "energy")
 
     def _child(self, file: Message, more: Message) -> Child:
         job = self._job

@@ -1,0 +1,208 @@
+"""Files of finished runs on this machine: a process for each, in turns, one place of the sweep after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.bench.energy import energy_of_file
+from edgeopt.bench.operators import OperatorsJob
+from edgeopt.bench.request import BenchRequest
+from edgeopt.bench.rows import float_file, missing_row, row_of, said
+from edgeopt.bench.sustained import pieces, sustained
+from edgeopt.bench.sweep.make import Swept, SweptFile
+from edgeopt.bench.sweep.wanted import Place, are_there, places, wanted_at
+from edgeopt.bench.table import BenchRow, OperatorsRow, PipelineTimes, SustainedRow, WholeRow
+from edgeopt.bench.whole_way import WholeWayJob
+from edgeopt.errors import UserError, WorkerError
+from edgeopt.json_values import from_values
+from edgeopt.measure.energy import Meter, MeterError
+from edgeopt.measure.timed_file import FileTimingJob
+from edgeopt.options import MeasureSettings
+from edgeopt.pipeline.timing import steps_of, time_files
+from edgeopt.plugins.energy_use import EnergyUse
+from edgeopt.plugins.operator_times import OperatorTime
+from edgeopt.report.finished_files import FinishedFile
+from edgeopt.workers.pool import Workers
+
+if TYPE_CHECKING:
+    from edgeopt.workers.display import Display
+
+_WHOLE_RUNS, _WHOLE_WARMUP = 50, 5
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """A file that could not be made for a place of the sweep."""
+
+    file: FinishedFile
+    reason: str
+
+
+@dataclass(frozen=True)
+class LocalWork:
+    """One benchmark on its way."""
+
+    request: BenchRequest
+    files: Sequence[FinishedFile]
+    swept: Swept
+    handed: Mapping[Path, Path]
+    workers: Workers
+    display: Display
+    meter: Meter | None = None
+    untold: list[str] = field(default_factory=list)
+    """Why energies are not known, a sentence each."""
+
+    # -- turn by turn
+
+    def rows(self) -> Iterator[BenchRow]:
+        """All files at each place of the sweep."""
+        groups = {place: self._at(place) for place in places(self.request)}
+        steps = sum(
+            steps_of(self._settings(place.threads, place.batch)) * sum(isinstance(each, SweptFile) for each in group)
+            for place, group in groups.items()
+        )
+        with self.bar("latency", steps) as advance:
+            for place, group in groups.items():
+                yield from self._group(group, place, advance)
+
+    def _at(self, place: Place) -> list[SweptFile | _Missing]:
+        """The files as they are at a place: the run's own, those made in their stead, and those that are not there."""
+        found: list[SweptFile | _Missing] = []
+        for file in are_there(self.files, place):
+            wanted = wanted_at(file, place, max(self.request.batches))
+            there = SweptFile(file) if wanted is None else self.swept[wanted.key]
+            found.append(there if isinstance(there, SweptFile) else _Missing(file, said(there)))
+        return found
+
+    def _group(
+        self, group: Sequence[SweptFile | _Missing], place: Place, advance: Callable[[str], None]
+    ) -> Iterator[BenchRow]:
+        settings = self._settings(place.threads, place.batch)
+        able = [each.file for each in group if isinstance(each, SweptFile)]
+        jobs = {each.name: self._timing_job(each, place.threads, place.batch) for each in able}
+        timed = time_files(
+            [*jobs],
+            lambda name: self.workers.start(jobs[name], f"latency: {name}", place.threads),
+            self.workers,
+            settings,
+            advance,
+        )
+        energies = self._energies(able, place) if place.batch == self.request.batches[0] else {}
+        for each in group:
+            if isinstance(each, _Missing):
+                yield missing_row(each.file, place.threads, place.batch, place.size, each.reason)
+                continue
+            name = each.file.name
+            error = str(timed.failures[name]) if name in timed.failures else None
+            row = row_of(each.file, place.threads, place.batch, timed.measured.files, able, error, made=each.made)
+            yield replace(row, energy=energies.get(name))
+
+    def _energies(self, files: Sequence[FinishedFile], place: Place) -> dict[str, EnergyUse]:
+        """What an image takes in each file, one after the other; nothing where that is not asked for."""
+        found: dict[str, EnergyUse] = {}
+        limit_s = self.request.settings.timeout_s
+        for file in files if self.meter else ():
+            assert self.meter is not None  # as was just asked
+            job = self._timing_job(file, place.threads, place.batch)
+            worker = self.workers.start(job, f"energy: {file.name}", place.threads)
+            try:
+                found[file.name] = energy_of_file(worker, self.meter, place.batch, limit_s)
+                self.workers.finish(worker, limit_s)
+            except (UserError, WorkerError, MeterError) as error:
+                self.workers.give_up(worker)
+                self.untold.append(f"the energy of {file.name} is not known: {error}")
+        return found
+
+    def _settings(self, threads: int, batch: int) -> MeasureSettings:
+        return self.request.settings.model_copy(update={"threads": threads, "batch_size": batch})
+
+    def _timing_job(self, file: FinishedFile, threads: int, batch: int) -> FileTimingJob:
+        return FileTimingJob(self.handed[file.path], batch, threads, self.request.settings.warmup)
+
+    # -- one file after the other
+
+    def whole(self) -> Iterator[WholeRow]:
+        """The whole way of one image through each file."""
+        with self.bar("whole pipeline", len(self.files) * len(self.request.threads)) as advance:
+            for threads in self.request.threads:
+                for file in self.files:
+                    yield self._whole(file, threads)
+                    advance(file.name)
+
+    def _whole(self, file: FinishedFile, threads: int) -> WholeRow:
+        job = WholeWayJob(self.handed[file.path], threads, _WHOLE_WARMUP, _WHOLE_RUNS)
+        worker = self.workers.start(job, f"whole pipeline: {file.name}", threads)
+        try:
+            event = worker.event(self.request.settings.timeout_s)
+            self.workers.finish(worker, self.request.settings.timeout_s)
+        except (UserError, WorkerError) as error:
+            self.workers.give_up(worker)
+            return WholeRow(file=file.name, threads=threads, error=str(error))
+        return WholeRow(file=file.name, threads=threads, pipeline_ms=from_values(PipelineTimes, event["times"]))
+
+    def sustained(self) -> Iterator[SustainedRow]:
+        """Each file without a pause, for as long as was asked for."""
+        seconds = self.request.sustained_s
+        if not seconds:
+            return
+        with self.bar("sustained", len(self.files) * len(self.request.threads) * len([*pieces(seconds)])) as advance:
+            for threads in self.request.threads:
+                for file in self.files:
+                    yield self._sustained(file, threads, seconds, advance)
+
+    def _sustained(
+        self, file: FinishedFile, threads: int, seconds: float, advance: Callable[[str], None]
+    ) -> SustainedRow:
+        limit_s = self.request.settings.timeout_s
+        worker = self.workers.start(self._timing_job(file, threads, 1), f"sustained: {file.name}", threads)
+        try:
+            minutes = sustained(worker, seconds, limit_s, lambda: advance(file.name))
+            self.workers.finish(worker, limit_s)
+        except (UserError, WorkerError) as error:
+            self.workers.give_up(worker)
+            return SustainedRow(file=file.name, threads=threads, error=str(error))
+        return SustainedRow(file=file.name, threads=threads, minutes=minutes)
+
+    def operators(self) -> Iterator[OperatorsRow]:
+        """What each operator of each file takes, where its runtime tells."""
+        if not self.request.operators:
+            return
+        with self.bar("operators", len(self.files) * len(self.request.threads)) as advance:
+            for threads in self.request.threads:
+                for file in self.files:
+                    yield self._operators(file, threads)
+                    advance(file.name)
+
+    def _operators(self, file: FinishedFile, threads: int) -> OperatorsRow:
+        if file.exporter.operator_times is None:
+            error = f"{file.row.runtime} does not tell what its operators take"
+            return OperatorsRow(file=file.name, threads=threads, error=error)
+        settings = self.request.settings
+        job = OperatorsJob(self.handed[file.path], threads, settings.warmup, settings.runs)
+        worker = self.workers.start(job, f"operators: {file.name}", threads)
+        try:
+            event = worker.event(settings.timeout_s)
+            self.workers.finish(worker, settings.timeout_s)
+        except (UserError, WorkerError) as error:
+            self.workers.give_up(worker)
+            return OperatorsRow(file=file.name, threads=threads, error=str(error))
+        operators = tuple(from_values(OperatorTime, each) for each in event["operators"])
+        beside = float_file(file, self.files)
+        return OperatorsRow(
+            file=file.name, threads=threads, operators=operators, float_file=beside.name if beside else None
+        )
+
+    # -- both
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
+        """A bar with so many steps, each told with a few words."""
+        self.display(label, {"event": "bar", "label": label, "total": total})
+        try:
+            yield lambda text: self.display(label, {"event": "advance", "steps": 1, "text": text})
+        finally:
+            self.display(label, {"event": "bar-end"})

@@ -1,0 +1,69 @@
+"""A process that lets a file answer for all test images: `python -m edgeopt.bench.sweep.answers JOB.json`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from edgeopt.bench.sweep.images import LABELS, PIXELS
+from edgeopt.bench.table import FileAnswers
+from edgeopt.errors import ExportError
+from edgeopt.json_values import from_text, to_text
+from edgeopt.measure.fed_file import FedFile
+from edgeopt.plugins.blame import BlamedPredictor
+from edgeopt.plugins.handed import handed
+from edgeopt.workers.process import Events, die_with_parent, work
+
+
+@dataclass(frozen=True)
+class AnswersJob:
+    """What a worker is to do: to feed the test images in `images` to the `FedFile` that `file` holds, and to write
+    `FileAnswers` to `answer`. `logits` holds what its program answered for the first of them.
+    """
+
+    module: ClassVar[str] = "edgeopt.bench.sweep.answers"
+
+    file: Path
+    images: Path
+    logits: Path
+    answer: Path
+    batch_size: int
+    threads: int
+
+
+def main(events: Events) -> None:
+    """Does the job that the command line names."""
+    job = from_text(AnswersJob, Path(sys.argv[1]).read_text())
+    die_with_parent()
+    import numpy as np  # heavy: the parent imports this module for the job alone
+
+    from edgeopt.data.cache import CachedSplit
+    from edgeopt.measure.answers import file_logits, verify
+    from edgeopt.tasks import TASKS
+
+    file, task = handed(FedFile, job.file), TASKS["classification"]
+    split = CachedSplit(np.load(job.images / LABELS), job.images / PIXELS)
+    label = f"answers at {file.preprocessing.image_size} px"
+    with file.exporter.opened(file.path, job.threads) as predictor:
+        answering = BlamedPredictor(file.exporter, predictor)
+        logits = file_logits(answering, split, file.feed, events, label, job.batch_size)
+    if not np.isfinite(logits).all():
+        raise ExportError("the file returns numbers that are not finite", hint="try another precision")
+    program = np.load(job.logits)
+    count = min(len(program), len(split))
+    held = verify(task, logits[:count], program[:count], split.labels[:count])
+    score = task.score(logits, split.labels)
+    found = FileAnswers(
+        images=len(split),
+        test_accuracy=score.value,
+        accuracy_interval=score.interval,
+        agreement=held.agreement,
+        compared=count,
+    )
+    job.answer.write_text(to_text(found))
+
+
+if __name__ == "__main__":
+    sys.exit(work(main))

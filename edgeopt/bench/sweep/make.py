@@ -1,0 +1,223 @@
+"""Makes the files of a sweep: test images, then programs, then files and their answers, a process for each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.bench.rows import fed, image_size_of, taken
+from edgeopt.bench.sweep.answers import AnswersJob
+from edgeopt.bench.sweep.file import CARD, FileJob, WantedFile, WrittenFile
+from edgeopt.bench.sweep.images import ImagesJob, TestImages
+from edgeopt.bench.sweep.program import LOGITS, ProgramJob
+from edgeopt.bench.sweep.wanted import Wanted, WantedKey
+from edgeopt.bench.table import FileAnswers, MadeFile
+from edgeopt.errors import EdgeoptError, ExportError, Problem, UserError, WorkerError
+from edgeopt.json_values import from_text
+from edgeopt.options import MeasureSettings
+from edgeopt.pipeline.kept_programs import KeptProgram, kept_program
+from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin
+from edgeopt.plugins.handed import hand_over
+from edgeopt.plugins.registry import Registry
+from edgeopt.plugins.use import Use
+from edgeopt.recipe.lookup import resolve
+from edgeopt.report.finished_files import FinishedFile
+from edgeopt.report.reading import read_report
+from edgeopt.report.schema import Report
+from edgeopt.types import Card, Role
+from edgeopt.workers.pool import Workers
+
+if TYPE_CHECKING:
+    from edgeopt.workers.launch import Nursery
+
+FOLDER = "files"
+"""Where below a benchmark's folder the files lie that it made."""
+
+_MODULES = ("edgeopt.bench.sweep.file", "torch", "torch.export.pt2_archive")
+_THREADS = 1  # of numeric libraries, as where a run exports
+_LIMIT_S = 3 * 3600.0  # without a word from an exporter, as in a run
+
+
+@dataclass(frozen=True)
+class SweptFile:
+    """A file of a run; or one that was `made` in its stead, with its own path, card, bytes and accuracy, under the name
+    of the run's.
+    """
+
+    file: FinishedFile
+    made: MadeFile | None = None
+
+
+Swept = Mapping[WantedKey, SweptFile | EdgeoptError]
+"""What came of each file that was wanted: the file, or why there is none."""
+
+
+def make_files(
+    wanted: Sequence[Wanted], registry: Registry, workers: Workers, settings: MeasureSettings, out: Path, aside: Path
+) -> Swept:
+    """Makes the files of a sweep below `out`; what is needed on the way goes to `aside`.
+
+    A file that cannot be made takes no other with it.
+    """
+    if not wanted:
+        return {}
+    with workers.nursery(_MODULES, _THREADS) as nursery:
+        making = _Making(registry, workers, settings, out, aside, nursery)
+        return {each.key: making.swept(each) for each in wanted}
+
+
+@dataclass
+class _Making:
+    registry: Registry
+    workers: Workers
+    settings: MeasureSettings
+    out: Path
+    aside: Path
+    nursery: Nursery | None
+    _runs: dict[Path, _Run] = field(default_factory=dict)
+    _images: dict[tuple[Path, int], Path | EdgeoptError] = field(default_factory=dict)
+    _programs: dict[tuple[Path, Role, int], Path | EdgeoptError] = field(default_factory=dict)
+    _count: int = 0
+
+    def swept(self, wanted: Wanted) -> SweptFile | EdgeoptError:
+        try:
+            return self._swept(wanted)
+        except (UserError, WorkerError) as error:
+            return error
+
+    def _swept(self, wanted: Wanted) -> SweptFile:
+        file, run = wanted.file, self._run(wanted.file.folder)
+        exporter = run.exporter(file, self.registry)
+        if wanted.batch:
+            exporter = _for_batch(exporter, wanted)
+        kept = kept_program(file.folder, file.row.role)
+        images = self._test_images(run, kept.data, wanted.size)
+        program = self._program(run, kept, file.row.role, wanted.size, images)
+        folder = self._folder(wanted)
+        written = self._written(
+            WantedFile(exporter, file.row.role, file.card.recipe, program, run.report.recipe.seed),
+            folder,
+            _named(wanted),
+        )
+        path = folder / written.name
+        card = from_text(Card, (folder / CARD).read_text(encoding="utf-8"))
+        row = replace(file.row, size_bytes=written.size_bytes, sha256=written.sha256, precision=written.precision)
+        made = replace(file, path=path, card=card, row=row)
+        answers = self._answers(made, images, program, _named(wanted))
+        made = replace(
+            made, row=replace(row, test_accuracy=answers.test_accuracy, accuracy_interval=answers.accuracy_interval)
+        )
+        where = path.relative_to(self.out).as_posix()
+        return SweptFile(made, MadeFile(path=where, sha256=written.sha256, answers=answers))
+
+    # -- what several files share
+
+    def _run(self, folder: Path) -> _Run:
+        return self._runs.setdefault(folder, _Run(folder))
+
+    def _test_images(self, run: _Run, data: Path, size: int) -> Path:
+        """The folder with the test images of a run at a size. Those of sizes that are done with are removed."""
+        key = run.folder, size
+        if key not in self._images:
+            for other in [each for each in self._images if each[1] != size]:
+                if isinstance(done := self._images.pop(other), Path):
+                    shutil.rmtree(done, ignore_errors=True)
+            subject, folder = self._new("images.pickle"), self._new("images")
+            folder.mkdir()
+            hand_over(TestImages(data, run.dataset(self.registry)), subject, self.registry)
+            self._images[key] = self._tried(ImagesJob(subject, folder, size), f"test images at {size} px", folder)
+        return _there(self._images[key])
+
+    def _program(self, run: _Run, kept: KeptProgram, role: Role, size: int, images: Path) -> Path:
+        """The folder with the program behind files of a role, for images of a size."""
+        key = run.folder, role, size
+        if key not in self._programs:
+            folder = self._new("program")
+            folder.mkdir()
+            job = ProgramJob(kept.program, kept.origin, kept.is_fixed, images, folder, size)
+            self._programs[key] = self._tried(job, f"{role} program at {size} px", folder)
+        return _there(self._programs[key])
+
+    def _tried(self, job: Any, label: str, folder: Path) -> Path | EdgeoptError:
+        try:
+            self.workers.run(job, label, _THREADS, _LIMIT_S, self.nursery)
+        except (UserError, WorkerError) as error:
+            return error
+        return folder
+
+    # -- one file
+
+    def _folder(self, wanted: Wanted) -> Path:
+        batch = f"-batch-{wanted.batch}" if wanted.batch else ""
+        run, rest = wanted.file.name.split("/", 1)
+        folder = self.out / FOLDER / run / f"{wanted.size}px{batch}" / Path(rest).parent
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def _written(self, wanted: WantedFile, folder: Path, label: str) -> WrittenFile:
+        subject, answer = self._new("wanted.pickle"), self._new("written.json")
+        hand_over(wanted, subject, self.registry)
+        self.workers.run(FileJob(subject, folder, answer), f"export: {label}", _THREADS, _LIMIT_S, self.nursery)
+        return from_text(WrittenFile, answer.read_text())
+
+    def _answers(self, made: FinishedFile, images: Path, program: Path, label: str) -> FileAnswers:
+        subject, answer = self._new("fed.pickle"), self._new("answers.json")
+        hand_over(fed(made), subject, self.registry)
+        settings = self.settings
+        job = AnswersJob(subject, images, program / LOGITS, answer, settings.batch_size, settings.threads)
+        self.workers.run(job, f"answers: {label}", settings.threads, settings.timeout_s)
+        return from_text(FileAnswers, answer.read_text())
+
+    def _new(self, name: str) -> Path:
+        self._count += 1
+        return self.aside / f"{self._count}-{name}"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run whose recipe says how its files were made."""
+
+    folder: Path
+
+    @cached_property
+    def report(self) -> Report:
+        return read_report(self.folder)
+
+    def exporter(self, file: FinishedFile, registry: Registry) -> Use[ExporterPlugin]:
+        """The exporter of a file with the options that it was written with."""
+        steps = self.report.recipe.resolved["exports"]
+        use = _use(ExporterPlugin, next(each for each in steps if each["name"] == file.row.export), registry)
+        return Use(use.plugin, use.plugin.float_options(use.options)) if file.row.role is Role.BASELINE else use
+
+    def dataset(self, registry: Registry) -> Use[DatasetPlugin]:
+        return _use(DatasetPlugin, self.report.recipe.resolved["dataset"], registry)
+
+
+def _use(kind: Any, step: Mapping[str, Any], registry: Registry) -> Use[Any]:
+    options = {name: value for name, value in step.items() if name not in ("use", "name")}
+    use: Use[Any] = resolve(kind, step["use"], options, registry)
+    return use
+
+
+def _for_batch(use: Use[ExporterPlugin], wanted: Wanted) -> Use[ExporterPlugin]:
+    """The exporter with options for a file that takes so many images in a call."""
+    if use.plugin.for_batch is None:
+        reason = f"{taken(wanted.file)}, and {use.plugin.runtime}'s exporter makes none that take more"
+        raise ExportError(Problem(reason, "call it for one image after the other"))
+    return Use(use.plugin, use.plugin.for_batch(use.options, wanted.batch))
+
+
+def _there(found: Path | EdgeoptError) -> Path:
+    if isinstance(found, EdgeoptError):
+        raise found
+    return found
+
+
+def _named(wanted: Wanted) -> str:
+    size = f" at {wanted.size} px" if wanted.size != image_size_of(wanted.file) else ""
+    return f"{wanted.file.name}{size}{f' for {wanted.batch} images' if wanted.batch else ''}"

@@ -1,0 +1,57 @@
+"""A process that makes the program of a run for images of another size: `python -m edgeopt.bench.sweep.program
+JOB.json`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from edgeopt.bench.sweep.images import LABELS, PIXELS
+from edgeopt.json_values import from_text
+from edgeopt.workers.process import Events, die_with_parent, work
+
+LOGITS = "logits.npy"
+COMPARED = 64
+"""Test images for which a program answers, so that the files made of it can be held to it."""
+
+
+@dataclass(frozen=True)
+class ProgramJob:
+    """What a worker is to do: to write to `folder` the program in the folder `program` for images of `size` px, and
+    what it answers for the first of the test images in `images`. The rest is as `KeptProgram` has it.
+    """
+
+    module: ClassVar[str] = "edgeopt.bench.sweep.program"
+
+    program: Path
+    origin: Path
+    is_fixed: bool
+    images: Path
+    folder: Path
+    size: int
+
+
+def main(events: Events) -> None:
+    """Does the job that the command line names."""
+    job = from_text(ProgramJob, Path(sys.argv[1]).read_text())
+    die_with_parent()
+    import numpy as np  # heavy, as is torch, which what follows imports
+
+    from edgeopt.data.cache import CachedSplit
+    from edgeopt.networks.capture import program_logits
+    from edgeopt.networks.saved import load_state, save_state
+    from edgeopt.networks.sizes import at_image_size
+
+    state = load_state(job.program)
+    if job.size != state.preprocessing.image_size:
+        state = at_image_size(state, load_state(job.origin), job.size, is_fixed=job.is_fixed)
+    save_state(state, job.folder)
+    split = CachedSplit(np.load(job.images / LABELS)[:COMPARED], job.images / PIXELS)
+    np.save(job.folder / LOGITS, program_logits(state, split, events, f"program at {job.size} px"))
+
+
+if __name__ == "__main__":
+    sys.exit(work(main))
