@@ -11,7 +11,8 @@ from conftest import TINY_RECIPE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeopt.errors import Location, RecipeError, UserError
+from edgeopt.errors import Location, LockError, RecipeError, UserError
+from edgeopt.pipeline.lock import compare_plan, make
 from edgeopt.pipeline.runner import check
 from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.recipe.plan import make_plan
@@ -284,3 +285,41 @@ def test_a_plugin_that_cannot_be_loaded_is_named_where_one_is_missing() -> None:
     registry = Registry([], [Problem("plugin 'zero' of edgeopt-zero 1.0 cannot be loaded: ImportError: no x")])
     with pytest.raises(PluginError, match=r"edgeopt-zero 1\.0 cannot be loaded"):
         registry.get(PassPlugin, "zero-small-weights")
+
+
+# ---- plugins of the recipe's own -----------------------------------------------------------------------------------
+
+
+def with_own_plugins(folder: Path, plugins: str = '["own.py"]') -> Path:
+    """The tiny recipe, with its plugins in a file beside it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "own.py").write_bytes((Path(__file__).parent / "tiny_plugin.py").read_bytes())
+    (folder / "recipe.toml").write_text(TINY_RECIPE.replace("[dataset]", f"plugins = {plugins}\n\n[dataset]", 1))
+    return folder / "recipe.toml"
+
+
+def test_a_recipe_names_the_file_of_its_plugins(tmp_path: Path) -> None:
+    """From its own folder, wherever edgeopt is started; one that `--plugin` names too is loaded once."""
+    recipe = with_own_plugins(tmp_path / "folder")
+    plan = check(recipe, plugin_files=[recipe.with_name("own.py")])
+    assert plan.registry.origin(plan.dataset.plugin).source == recipe.with_name("own.py").resolve()
+    with pytest.raises(RecipeError, match="there is no file") as raised:
+        check(with_own_plugins(tmp_path / "folder", '["own.py", "other.py", "third.py"]'))
+    assert [str(each.location) for each in raised.value.problems] == [f"{recipe}:4"] * 2
+    with pytest.raises(RecipeError, match="plugins are a list of files"):
+        check(with_own_plugins(tmp_path / "folder", '"own.py"'))
+
+
+def test_the_lock_and_the_keys_know_a_plugin_file_by_its_text(tmp_path: Path) -> None:
+    recipe = with_own_plugins(tmp_path / "folder")
+    before = check(recipe)
+    kept = make(before, "", {}, {})
+    name, said = "pass round-weights", kept.plugins["pass round-weights"]
+    assert said.startswith("own.py sha256:") and len(said.partition(":")[2]) == 64
+    compare_plan(kept, check(recipe))
+    with recipe.with_name("own.py").open("a") as file:
+        file.write("\n# changed\n")
+    after = check(recipe)
+    assert {stage.key for stage in before.stages.values()}.isdisjoint(stage.key for stage in after.stages.values())
+    with pytest.raises(LockError, match=f"plugins.{name} is 'own.py sha256:"):
+        compare_plan(kept, after)

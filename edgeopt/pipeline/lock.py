@@ -15,6 +15,8 @@ import tomli_w
 
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, LockError, Problem
+from edgeopt.fingerprint import file_digest
+from edgeopt.plugins.registry import Origin
 from edgeopt.plugins.versions import versions_behind
 from edgeopt.recipe.plan import Plan
 
@@ -157,11 +159,17 @@ def _differences(then: Json, now: Json, path: str = "") -> Iterator[str]:
 
 
 def _plugins(plan: Plan) -> dict[str, str]:
-    """Where each plugin of a plan comes from."""
+    """Where each plugin of a plan comes from: a distribution and its version, or a file and the SHA-256 of its text."""
     return {
-        f"{use.plugin.kind} {use.plugin.name}": str(plan.registry.origin(use.plugin))
+        f"{use.plugin.kind} {use.plugin.name}": _said(plan.registry.origin(use.plugin))
         for use in sorted(plan.uses, key=lambda use: (use.plugin.kind, use.plugin.name))
     }
+
+
+def _said(origin: Origin) -> str:
+    if origin.is_file and origin.source is not None:
+        return f"{origin.source.name} sha256:{file_digest(origin.source)}"
+    return str(origin)
 
 
 def _without_none(value: Json) -> Json:

@@ -27,6 +27,7 @@ from edgeopt.pipeline.timed_file import TimingJob
 from edgeopt.pipeline.timing import Timed, steps_of, time_files
 from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.own_plugins import own_plugin_files
 from edgeopt.recipe.plan import Plan, make_plan
 from edgeopt.recipe.read import Recipe, parse_recipe, read_recipe
 from edgeopt.recipe.stage import PlannedExport, Stage, StageKind
@@ -81,10 +82,10 @@ def check(
 ) -> Plan:
     """Finds everything that can be wrong with a recipe before an image is read.
 
-    Raises `RecipeError` with all problems.
+    `plugin_files` are loaded besides those that the recipe names. Raises `RecipeError` with all problems.
     """
     read = read_recipe(Path(recipe), overrides) if isinstance(recipe, str | Path) else _overridden(recipe, overrides)
-    return make_plan(read, load_registry(plugin_files), smoke=smoke)
+    return make_plan(read, load_registry((*own_plugin_files(read), *plugin_files)), smoke=smoke)
 
 
 def run(

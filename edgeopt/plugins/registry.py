@@ -215,9 +215,9 @@ def load_registry(plugin_files: Iterable[Path] = ()) -> Registry:
                     "update or uninstall it",
                 )
             )
-    for file in {file.resolve(): file for file in plugin_files}.values():
+    for whole, file in {file.resolve(): file for file in plugin_files}.items():
         module = _import_file(file)
-        loader.add(module, Origin(str(file), "", module.__name__, file))
+        loader.add(module, Origin(str(whole), "", module.__name__, whole))  # a worker's folder may be another
     registry = Registry(loader.registered, loader.problems)
     for entry in registry:
         problems = registry.wrong_defaults(entry.plugin).values()
@@ -351,11 +351,11 @@ def _import_file(file: Path) -> ModuleType:
     """Imports a local plugin under a name that stays the same in every process, so that its classes can be pickled."""
     location = Location(str(file))
     if not file.is_file():
-        raise PluginError(Problem("there is no such plugin file", "--plugin takes the path of a Python file", location))
+        raise PluginError(Problem("there is no such plugin file", "a plugin is the path of a Python file", location))
     name = f"edgeopt_local_{file.stem}_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise PluginError(Problem("this is not a Python file", "--plugin takes the path of a Python file", location))
+        raise PluginError(Problem("this is not a Python file", "a plugin is the path of a Python file", location))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

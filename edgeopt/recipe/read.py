@@ -63,6 +63,9 @@ class Recipe(BaseModel):
     description: str = Field("", description="what the recipe is for, shown in the report")
     seed: int = Field(17, ge=0, lt=2**32, description="seed of everything random")
     baseline: bool = Field(True, description="also export and measure the float model, to compare with")
+    plugins: tuple[str, ...] = Field(
+        (), description="Python files with plugins of the recipe's own; their paths count from the recipe's folder"
+    )
     dataset: Step = Field(description="the images")
     model: Step = Field(description="the network")
     passes: tuple[Step, ...] = Field((), description="what is done to the model, in order")
@@ -178,6 +181,9 @@ def problems_of(
             case "tuple_type" if key in (("passes",), ("exports",), ("devices",)):
                 message = f"[{name}] is one table, and {name} are a list"
                 hint = f"write [[{name}]], with two brackets, once for each"
+            case "tuple_type" if key == ("plugins",):
+                message = f"plugins are a list of files, and not {_shown(detail['input'])}"
+                hint = 'as in plugins = ["my_plugin.py"]'
             case "less_than_equal" if key == ("schema",):
                 message = f"the recipe has schema {_shown(detail['input'])}, and this edgeopt reads schema 1"
                 hint = "update edgeopt, or write the recipe in schema 1"
