@@ -20,7 +20,7 @@ from edgeopt.recipe.read import Recipe, parse_recipe
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "examples/edgeopt-example-plugin/README.md"])
+PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", *ROOT.glob("examples/*/README.md")])
 HOOKS = [name for name in vars(hookspecs) if name.startswith("edgeopt_")]
 
 

@@ -40,6 +40,22 @@ def probes(incomplete: str) -> list[tuple[str, str]]:
     return [(probe.name, probe.summary) for probe in named if probe.name.startswith(incomplete)]
 
 
+def exporters(incomplete: str) -> list[tuple[str, str]]:
+    """What writes files, with summaries."""
+    from edgeopt.plugins.declarations import ExporterPlugin
+    from edgeopt.plugins.registry import load_registry
+
+    named = [entry.plugin for entry in load_registry() if isinstance(entry.plugin, ExporterPlugin)]
+    return [(each.name, each.summary) for each in named if each.name.startswith(incomplete)]
+
+
+def examples(incomplete: str) -> list[tuple[str, str]]:
+    """What `edgeopt new example` can write, with summaries."""
+    from edgeopt.scaffold.examples import examples as known
+
+    return [(each.name, each.summary) for each in known() if each.name.startswith(incomplete)]
+
+
 def _beginning_with(incomplete: str) -> Iterable[Path]:
     folder, _, start = incomplete.rpartition("/")
     root = Path(folder + "/" if incomplete.startswith("/") else folder or ".").expanduser()

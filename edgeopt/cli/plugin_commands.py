@@ -112,3 +112,55 @@ def new_plugin(
         from edgeopt.cli.new import write_plugin_package
 
         write_plugin_package(name, out, kind)
+
+
+@new_app.command("recipe", cls=Command)
+def new_recipe(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the recipe and its file, such as my-flowers.")],
+    model: Annotated[
+        str,
+        typer.Option(metavar="ARCH", help="An architecture of torchvision, or PLUGIN:ARCH, as in timm:tinynet_a."),
+    ] = "mobilenet_v3_small",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder of images for each class; handwritten digits when left out.",
+            show_default=False,
+        ),
+    ] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="An exporter, such as tflite or executorch; may be given again. onnx when left out.",
+            autocompletion=complete.exporters,
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder in which the file is made.")] = Path(),
+) -> None:
+    """Write a commented recipe that `edgeopt check` accepts, to start from."""
+    with failures_shown():
+        from edgeopt.cli.new import write_recipe
+
+        write_recipe(name, out, model=model, data=data, runtimes=runtime or ("onnx",))
+
+
+@new_app.command("example", cls=Command)
+def new_example(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="Name of the example; without one, all are listed.", autocompletion=complete.examples
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder in which the example's folder is made.")] = (
+        Path()
+    ),
+) -> None:
+    """Write a folder to copy from: a service on a board, a web page, an app, a gate for CI, plugins in one file."""
+    with failures_shown():
+        from edgeopt.cli.new import write_example
+
+        write_example(name, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -34,6 +35,19 @@ def onnx_file(tmp_path_factory):
 def litert_file(tmp_path_factory):
     needs(litert_web)
     return made("litert-web", tmp_path_factory.mktemp("litert-web"))
+
+
+def test_the_board_of_the_examples_answers_as_the_browser_does(litert_file, pixels, monkeypatch):
+    """The service of `examples/raspberry-pi` opens the file in LiteRT's own package."""
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2] / "examples" / "raspberry-pi"), *sys.path])
+    feed = importlib.import_module("feed")
+    classifier = feed.Classifier(litert_file.path.parent, openers={"litert-js": feed.open_litert})
+    assert classifier.is_tested
+    values = feed.model_input(pixels[:1], classifier.card)
+    with load_registry().get(ExporterPlugin, "tflite").opened(litert_file.path, 1) as native:
+        expected = native.predict(tiny_data().preprocessing.normalize(pixels[:1]))
+    run = feed.open_litert(litert_file.path, 1)
+    np.testing.assert_allclose(feed.logits(run(values), classifier.card), expected[0], atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "serving"))
 from served_runs import PREPROCESSING, image, make_run, red_network  # noqa: E402
 
+OWN_PAGE = ROOT / "examples" / "web" / "own_page.html"
 NET, LIAR = "net/optimized/model.onnx", "liar/optimized/model.onnx"
 
 
@@ -70,6 +71,7 @@ def site(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert "2 files with a page in" in done.stdout
     assert "colours/words/optimized/model.txt is left out: no browser opens it" in done.stderr
+    shutil.copy(OWN_PAGE, folder / "site")
     return folder / "site"
 
 
@@ -200,6 +202,20 @@ def test_resizing_is_pillows_where_only_a_part_is_made(page):
         drawn_there = values.astype(np.uint8).reshape(height, width, 4)[..., :3]
         expected = preprocessing.pixels(np.ascontiguousarray(drawn_there))
         assert np.array_equal(np.array(returned).reshape(expected.shape), expected), (width, height, interpolation)
+
+
+def test_a_page_of_ones_own_answers_beside_it(page, address):
+    """The page of `examples/web`, copied into the folder."""
+    own = page.context.new_page()
+    wrong = []
+    own.on("pageerror", lambda error: wrong.append(str(error)))
+    own.on("console", lambda message: wrong.append(message.text))
+    own.goto(f"{address}{OWN_PAGE.name}")
+    own.locator("input:enabled").set_input_files({"name": "it.png", "mimeType": "image/png", "buffer": image(21)})
+    own.get_by_role("status").filter(has_text=re.compile(r"^c21, \d+ %$")).wait_for()
+    assert own.locator("img").evaluate("image => image.naturalWidth") > 0
+    own.close()
+    assert wrong == []
 
 
 def test_a_page_from_a_disk_says_why_it_is_empty(page, site):
