@@ -23,7 +23,7 @@ from pathlib import Path
 
 _MOVED = re.compile(r"(?<![\w/.-])(/data/|/sdcard/|/sys/class/thermal/)")
 _VERSION, _MOST = 0x01000001, 1 << 18
-_STDIN, _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = range(5)
+_STDIN, _STDOUT, _EXIT, _CLOSE_STDIN = 0, 1, 3, 4
 _TOKEN, _PUBLIC_KEY = 1, 3
 
 
@@ -157,40 +157,42 @@ class _Transport:
     def _shell(self, stream: _Stream, service: str) -> None:
         script = self.phone.moved(service.partition(":")[2])
         self.phone.on_command(script)
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", script],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=self.phone.root,
-            env={"PATH": f"{self.phone.root}/bin:{os.environ['PATH']}", "PHONE": str(self.phone.root)},
-        )
+        ours, theirs = socket.socketpair()  # input and output are one, as adbd has it: it waits for all that hold it
+        with theirs:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", script],
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                cwd=self.phone.root,
+                env={"PATH": f"{self.phone.root}/bin:{os.environ['PATH']}", "PHONE": str(self.phone.root)},
+            )
         self.phone.pids.add(process.pid)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        threading.Thread(target=self._type, args=(stream, process), daemon=True).start()
-        while piece := os.read(process.stdout.fileno(), 32768):
-            stream.write(struct.pack("<BI", _STDOUT, len(piece)) + piece)
+        threading.Thread(target=self._type, args=(stream, ours), daemon=True).start()
+        with contextlib.suppress(OSError):
+            while piece := ours.recv(32768):
+                stream.write(struct.pack("<BI", _STDOUT, len(piece)) + piece)
         code = process.wait()
-        process.stdout.close()
+        ours.close()
         self.phone.pids.discard(process.pid)
         stream.write(struct.pack("<BIB", _EXIT, 1, code & 255))
         stream.close()
 
-    def _type(self, stream: _Stream, process: subprocess.Popen[bytes]) -> None:
-        """What comes is typed; the end of the connection is the end of the input."""
-        assert process.stdin is not None
-        with contextlib.suppress(EOFError, OSError):
+    def _type(self, stream: _Stream, there: socket.socket) -> None:
+        """What comes is typed; the end of the connection is the end of the input, and of all that is heard."""
+        try:
             while True:
                 kind, length = struct.unpack("<BI", stream.read(5))
                 piece = stream.read(length)
-                if kind == _CLOSE_STDIN:
-                    break
                 if kind == _STDIN:
-                    process.stdin.write(piece)
-                    process.stdin.flush()
-        with contextlib.suppress(OSError):
-            process.stdin.close()
+                    there.sendall(piece)
+                elif kind == _CLOSE_STDIN:
+                    there.shutdown(socket.SHUT_WR)
+        except EOFError:
+            with contextlib.suppress(OSError):
+                there.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
 
     # ---- files
 

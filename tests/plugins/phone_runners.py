@@ -8,17 +8,21 @@ from __future__ import annotations
 import json
 import re
 import socketserver
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from android import Android
+from ssh_server import free_port
 from tiny_plugin import NpzPredictor
 
 from edgeopt.plugins import Card, Preprocessing, TensorInfo
@@ -370,8 +374,9 @@ def _job(desk: Desk, folder: Path, extras: Mapping[str, str]) -> None:
         except Exception as error:
             result = {"error": f"IllegalArgumentException: {error}"}
         pending = folder / "result.json.new"
-        pending.write_text(json.dumps({**result, "manufacturer": "Example"}))
-        pending.rename(folder / "result.json")
+        with suppress(OSError):  # its folder was taken away meanwhile
+            pending.write_text(json.dumps({**result, "manufacturer": "Example"}))
+            pending.rename(folder / "result.json")
     finally:
         desk.busy.discard(APP)
 
@@ -443,6 +448,37 @@ _ANSWERS: Mapping[str, Callable[[Desk, Call], tuple[int, str]]] = {
     "executor_runner without single calls": lambda desk, call: executor_runner(desk, call, single=False),
     "executor_runner that is old": lambda desk, call: executor_runner(desk, call, known=("model_path",)),
 }
+
+
+# ---- phones
+
+
+@contextmanager
+def adb_server(home: Path) -> Iterator[None]:
+    """A server of adb for these tests alone, which looks at no cable and at none of the user's keys."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANDROID_ADB_SERVER_PORT", str(free_port()))
+        for name in ("HOME", "ANDROID_SDK_HOME", "ANDROID_USER_HOME", "TMPDIR"):
+            patch.setenv(name, str(home))
+        for name in ("ANDROID_SERIAL", "ANDROID_VENDOR_KEYS", "ADB_SERVER_SOCKET"):
+            patch.delenv(name, raising=False)
+        for name in ("ADB_USB", "ADB_EMU", "ADB_MDNS"):
+            patch.setenv(name, "0")
+        subprocess.run(["adb", "start-server"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            subprocess.run(["adb", "kill-server"], check=True, capture_output=True)
+
+
+def made_phone(desk: Desk, root: Path, **settings: Any) -> Iterator[Android]:
+    """A phone that is switched off in the end."""
+    root.mkdir()
+    phone = Android(root, **settings)
+    desk.furnish(phone)
+    yield phone
+    phone.stop()
+    subprocess.run(["adb", "disconnect", phone.serial], check=False, capture_output=True)
 
 
 def word(text: str) -> str:

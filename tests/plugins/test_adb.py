@@ -14,20 +14,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from android import Android, wait_for
 from conftest import TINY_PLUGIN
-from phone_runners import APP, Desk, linear_card, linear_tflite, word
-from ssh_server import free_port
+from phone_runners import APP, Desk, adb_server, linear_card, linear_tflite, made_phone, word
 from typer.testing import CliRunner
 
-from edgeopt.bench.request import BenchRequest
-from edgeopt.bench.run import run_bench
 from edgeopt.cli import app
-from edgeopt.options import MeasureSettings
 from edgeopt.plugins import (
     ConnectionLostError,
     Device,
@@ -56,19 +51,8 @@ MEANS = "times are the means of each turn's calls"
 
 @pytest.fixture(scope="session", autouse=True)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A server of adb for these tests alone, which looks at no cable and at none of the user's keys."""
-    home = tmp_path_factory.mktemp("adb")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANDROID_ADB_SERVER_PORT", str(free_port()))
-        for name in ("HOME", "ANDROID_SDK_HOME", "ANDROID_USER_HOME", "TMPDIR"):
-            patch.setenv(name, str(home))
-        for name in ("ANDROID_SERIAL", "ANDROID_VENDOR_KEYS", "ADB_SERVER_SOCKET"):
-            patch.delenv(name, raising=False)
-        for name in ("ADB_USB", "ADB_EMU", "ADB_MDNS"):
-            patch.setenv(name, "0")
-        subprocess.run(["adb", "start-server"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with adb_server(tmp_path_factory.mktemp("adb")):
         yield
-        subprocess.run(["adb", "kill-server"], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -81,15 +65,6 @@ def desk() -> Iterator[Desk]:
 @pytest.fixture
 def phone(desk: Desk, tmp_path: Path) -> Iterator[Android]:
     yield from made_phone(desk, tmp_path / "phone")
-
-
-def made_phone(desk: Desk, root: Path, **settings: Any) -> Iterator[Android]:
-    root.mkdir()
-    phone = Android(root, **settings)
-    desk.furnish(phone)
-    yield phone
-    phone.stop()
-    subprocess.run(["adb", "disconnect", phone.serial], check=False, capture_output=True)
 
 
 def phone_of(phone: Android, **options: object) -> Use[DevicePlugin]:
@@ -521,46 +496,6 @@ def test_two_runs_take_turns(phone: Android) -> None:
         first.close()
         second.result(30).close()
     assert told == ["phone: another run has it"]
-
-
-# ---- a whole benchmark ---------------------------------------------------------------------------------------------
-
-
-def test_a_benchmark_on_a_phone(phone: Android, finished: Path, tmp_path: Path) -> None:
-    """Through the app: the same answers as here, times, and what the phone is."""
-    recipe = tmp_path / "devices.toml"
-    recipe.write_text(f'[[devices]]\nuse = "adb"\nname = "phone"\nserial = "{phone.serial}"\napp = "{APP}"\n')
-    plugins = ("--plugin", str(TINY_PLUGIN))
-    request = BenchRequest(
-        (finished,),
-        devices=("phone",),
-        recipe=recipe,
-        images=9,
-        sustained_s=0.1,
-        settings=MeasureSettings(warmup=1, runs=6, rounds=3),
-        out=tmp_path / "out",
-        plugin_files=(TINY_PLUGIN,),
-    )
-    bench = run_bench(request).bench
-    assert bench.verdicts == ()
-    for row in bench.rows:
-        assert row.error is None
-        assert row.answers is not None
-        assert (row.answers.differing, row.answers.images) == (0, 9)
-        assert row.latency_ms is not None
-        assert row.latency_ms.runs == 6
-        assert row.latency_ms.p90 is not None
-        assert row.peak_memory_bytes is None, "the app does not tell it"
-    assert [row.error for row in bench.sustained] == [None, None]
-    assert bench.devices[0].facts is not None
-    told = CliRunner().invoke(app, ["devices", "--recipe", str(recipe), "--device", "phone", *plugins])
-    assert told.exit_code == 0
-    assert told.stdout.startswith("phone: Example Phone 7 (Chips C-1)")
-    assert "Python" not in told.stdout
-    assert "Android 14" in told.stdout
-    told = CliRunner().invoke(app, ["devices", "clean", "--recipe", str(recipe), "--device", "phone", *plugins])
-    assert (told.exit_code, told.stdout) == (0, "phone: clean\n")
-    assert not (phone.root / OWN).exists()
 
 
 def test_mistakes_have_their_lines(tmp_path: Path) -> None:

@@ -33,13 +33,14 @@ _HOLD = """mkdir -p {own}/files {own}/work || exit 1
   {last}
   rm -rf {own}/work/* {own}/files/*.part
 }} 9>{own}/lock"""
-#: Runs a script in a group of processes of its own, which is killed when the connection ends.
+#: Runs a script in a group of processes of its own, which is killed when the connection ends. adbd waits for all that
+#: hold what a command reads and prints, so that the guard and what it waits with must end with the script.
 _GUARDED = """cd {own}/work || exit 1
 exec 3<&0
-setsid sh {own}/work/job.sh </dev/null & job=$!
-( cat <&3; kill -9 -$job ) >/dev/null 2>&1 & guard=$!
+setsid sh {own}/work/job.sh </dev/null 3<&- & job=$!
+setsid sh -c "cat; kill -9 -$job" <&3 >/dev/null 2>&1 3<&- & guard=$!
 wait $job; code=$?
-kill $guard
+kill -9 -$guard 2>/dev/null || kill -9 $guard
 exit $code"""
 
 
