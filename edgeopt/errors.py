@@ -183,6 +183,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     return None
 
 
+def in_a_line(error: EdgeoptError) -> str:
+    """All that an error says but its places, hints in brackets, for a table or a sentence."""
+    if not isinstance(error, UserError):
+        return str(error)
+    said = (f"{each.message} ({each.hint})" if each.hint else each.message for each in error.problems)
+    return "; ".join(said)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text that says anything; the name of its type where none does."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

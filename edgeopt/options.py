@@ -297,6 +297,9 @@ class MeasureSettings(Options):
     rounds: int = Field(
         5, ge=1, le=1000, description="turns in which the files are measured, so that drift meets all alike"
     )
+    device_images: int = Field(
+        500, ge=1, le=1_000_000, description="test images for which every file answers on each of [[devices]]"
+    )
 
     sweep: SweepSettings | None = Field(
         None,
@@ -320,6 +323,17 @@ class MeasureSettings(Options):
         return self
 
 
+class DeviceGates(Options):
+    """What the files that ship must reach on one device: the `[gates.devices.NAME]` table."""
+
+    accuracy: Share | None = Field(None, description="smallest test accuracy there")
+    agreement: Share | None = Field(None, description="smallest top-1 agreement there of every file with its program")
+    latency_ratio: float | None = Field(
+        None, gt=0, description="largest p50 latency there against the float file of the same runtime"
+    )
+    p50_ms: float | None = Field(None, gt=0, description="largest p50 latency there, ms")
+
+
 class Gates(Options):
     """What the files must reach, or the run ends with exit code 3: the `[gates]` table."""
 
@@ -333,6 +347,9 @@ class Gates(Options):
     )
     latency_ratio: float | None = Field(
         None, gt=0, description="largest p50 latency against the float file of the same runtime, 1.0 for no slower"
+    )
+    devices: Mapping[str, DeviceGates] = Field(
+        default_factory=dict, description="what they must reach on devices, a table for each by its name"
     )
 
 

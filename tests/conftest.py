@@ -100,7 +100,7 @@ PATH = "PYTHONPATH"
 GIVEN_PATH = os.environ.get(PATH)  # where a test changes it, workers import from elsewhere
 
 #: The workers that need it.
-FORKED = ("edgeopt.pipeline.job", "edgeopt.conversion.worker", "edgeopt.sensitivity.worker")
+FORKED = ("edgeopt.pipeline.job", "edgeopt.conversion.worker", "edgeopt.sensitivity.worker", "edgeopt.why.worker")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,21 +13,28 @@ from typing import TYPE_CHECKING
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.rows import holds, refusal, row_of
 from edgeopt.bench.sustained import pieces
-from edgeopt.bench.table import BenchDevice, BenchRow, DeviceAnswers, Minute, SustainedRow
-from edgeopt.errors import DeviceError, Problem, UserError
-from edgeopt.measure.latency import Start, summarize, summarize_means, turns
+from edgeopt.bench.table import BenchDevice, BenchRow, Minute, PipelineTimes, SustainedRow, WholeRow
+from edgeopt.errors import DeviceError, Problem, in_a_line
+from edgeopt.measure.on_device import (
+    DeviceAnswers,
+    ImagesThere,
+    device_file,
+    device_job,
+    judged,
+    latency_there,
+    steps_there,
+)
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline.kept_tests import KeptTests, kept_tests
 from edgeopt.pipeline.results import MeasuredFile
-from edgeopt.pipeline.timing import steps_of
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import DevicePlugin
-from edgeopt.plugins.device import Device, DeviceFile, DeviceJob, FileOnDevice
+from edgeopt.plugins.device import Device, DeviceFile, DeviceJob, FileOnDevice, WholeWay
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.recipe.devices import LOCAL, Devices, devices_in, devices_of
-from edgeopt.report import figures
+from edgeopt.report.devices import answers_otherwise, away
 from edgeopt.report.finished_files import FinishedFile
 from edgeopt.report.reading import read_report
 
@@ -36,7 +42,7 @@ if TYPE_CHECKING:  # NumPy is heavy, and only named here
     from edgeopt.arrays import Logits
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
-_STEPS = 3  # of a file beside those of timing it: its environment, its copy, its answers
+_STEPS = 3  # of a file that only answers: its environment, its copy, its answers
 
 
 def named_devices(request: BenchRequest, files: Sequence[FinishedFile], registry: Registry) -> Devices:
@@ -58,8 +64,7 @@ class _Group:
 
     files: tuple[FinishedFile, ...]
     tests: KeptTests
-    images: Path
-    sha256: str
+    images: ImagesThere
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class OnDevices:
     rows: tuple[BenchRow, ...] = ()
     devices: tuple[BenchDevice, ...] = ()
     sustained: tuple[SustainedRow, ...] = ()
+    whole: tuple[WholeRow, ...] = ()
     verdicts: tuple[str, ...] = ()
     image: str = ""
     failures: tuple[Problem, ...] = ()
@@ -77,7 +83,9 @@ class OnDevices:
 
 @dataclass(frozen=True)
 class DeviceWork:
-    """One benchmark on devices. `handed` holds for each file what a process of this machine opens it from."""
+    """One benchmark on devices. `handed` holds for each file what a process of this machine opens it from, and `whole`
+    is the image that goes the whole way.
+    """
 
     request: BenchRequest
     devices: Devices
@@ -86,6 +94,7 @@ class DeviceWork:
     registry: Registry
     aside: Path
     bar: Bar
+    whole: WholeWay
     untold: list[str] = field(default_factory=list)
     """Why energies are not known, a sentence each."""
 
@@ -99,9 +108,10 @@ class DeviceWork:
         rows: list[BenchRow] = []
         summaries: list[BenchDevice] = []
         minutes: list[SustainedRow] = []
+        whole: list[WholeRow] = []
         failures: list[Problem] = []
         for name, use in self.devices.items():
-            found, summary, wrong = self._device(name, use, here, minutes)
+            found, summary, wrong = self._device(name, use, here, minutes, whole)
             rows += found
             summaries.append(summary)
             failures += wrong
@@ -109,7 +119,14 @@ class DeviceWork:
         image = f"the first {count:,} test images, of which the first are timed"
         verdicts = tuple(self._verdicts(rows, summaries))
         return OnDevices(
-            tuple(rows), tuple(summaries), tuple(minutes), verdicts, image, tuple(failures), tuple(self.untold)
+            tuple(rows),
+            tuple(summaries),
+            tuple(minutes),
+            tuple(whole),
+            verdicts,
+            image,
+            tuple(failures),
+            tuple(self.untold),
         )
 
     # ---- images
@@ -126,9 +143,10 @@ class DeviceWork:
                 tests = kept_tests(file.folder, self.registry, self.request.images)
                 path = self.aside / f"images-{len(runs)}.npy"
                 np.save(path, tests.pixels)
-                runs[file.folder] = _Group((), tests, path, hashlib.sha256(path.read_bytes()).hexdigest())
-            group = groups.get(runs[file.folder].sha256, runs[file.folder])
-            groups[group.sha256] = replace(group, files=(*group.files, file))
+                runs[file.folder] = _Group((), tests, ImagesThere.of(path))
+            sha256 = runs[file.folder].images.sha256
+            group = groups.get(sha256, runs[file.folder])
+            groups[sha256] = replace(group, files=(*group.files, file))
         return tuple(groups.values())
 
     # ---- one device
@@ -153,13 +171,18 @@ class DeviceWork:
         return self.request.batches[0]
 
     def _device(
-        self, name: str, use: Use[DevicePlugin], here: Mapping[str, Logits], minutes: list[SustainedRow]
+        self,
+        name: str,
+        use: Use[DevicePlugin],
+        here: Mapping[str, Logits],
+        minutes: list[SustainedRow],
+        whole: list[WholeRow],
     ) -> tuple[list[BenchRow], BenchDevice, tuple[Problem, ...]]:
-        """All rows of a device, the device, and what is wrong with it as a whole; calls without a pause go to
-        `minutes`.
+        """All rows of a device, the device, and what is wrong with it altogether; calls without a pause go to
+        `minutes`, and the whole ways of an image to `whole`.
         """
         sweep = [(threads, batch) for threads in self.request.threads for batch in self.request.batches]
-        steps = sum(steps_of(self._settings(*each)) + _STEPS for each in sweep) * len(self.files)
+        steps = sum(steps_there(self._settings(*each)) for each in sweep) * len(self.files)
         rows: list[BenchRow] = []
         facts, wrong, device = None, None, None
         answers: dict[str, DeviceAnswers | str] = {}
@@ -168,7 +191,7 @@ class DeviceWork:
                 device = _opened(use, name, tell)
                 for threads, batch in sweep:
                     for group in self._groups:
-                        rows += self._rows(device, name, group, threads, batch, here, answers, tell)
+                        rows += self._rows(device, name, group, threads, batch, here, answers, whole, tell)
                 if self.request.sustained_s:
                     minutes += self._sustained(device, name, tell)
                 facts = device.describe()
@@ -178,7 +201,7 @@ class DeviceWork:
                 if device is not None:
                     device.close()
         problems = wrong.problems if wrong is not None else ()
-        said = "; ".join(f"{each.message} ({each.hint})" if each.hint else each.message for each in problems)
+        said = in_a_line(wrong) if wrong is not None else ""
         if problems:
             done = {(row.file, row.threads, row.batch_size) for row in rows}
             rows += [
@@ -198,20 +221,29 @@ class DeviceWork:
         batch: int,
         here: Mapping[str, Logits],
         answers: dict[str, DeviceAnswers | str],
+        whole: list[WholeRow],
         tell: Callable[[str], None],
     ) -> Iterator[BenchRow]:
-        """The rows of files of one number of threads and images; answers are taken with the first of these."""
+        """The rows of files of one number of threads and images; answers are taken with the first of these, and the
+        whole way of an image with the first number of images.
+        """
         settings = self._settings(threads, batch)
         able = [file for file in group.files if refusal(file, batch) is None]
         found: Mapping[str, FileOnDevice] = {}
         job = self._job(group, able, threads, batch, timed=True)
         if able:
             found = device.run(job, tell)
-        measured = {file: _measured(each, settings) for file, each in found.items() if each.turns_ms and not each.error}
+        measured = {
+            name: MeasuredFile(latency, each.peak_memory_bytes)
+            for name, each in found.items()
+            if (latency := latency_there(each, settings))
+        }
         for file in group.files:
             result = found.get(file.name, FileOnDevice(error=refusal(file, batch)))
+            if batch == self._first_batch and not result.error:
+                whole.append(_whole(file, threads, name, result))
             if file.name not in answers and result.logits is not None:
-                answers[file.name] = _judged(file, result.logits, group.tests, here.get(file.name))
+                answers[file.name] = self._judged(file, result.logits, group.tests, here.get(file.name))
             told = answers.get(file.name)
             error = result.error or (told if isinstance(told, str) else None)
             silent = "it gave no answers" if job.answers and result.logits is None and not error else None
@@ -241,6 +273,7 @@ class DeviceWork:
                         self._job(group, [file], threads, 1, timed=True),
                         answers=False,
                         energy=False,
+                        whole=None,
                         turns=tuple((1, seconds) for seconds in parts),
                     )
                     found = device.run(job, tell)[file.name]
@@ -258,38 +291,33 @@ class DeviceWork:
         return self.request.settings.model_copy(update={"threads": threads, "batch_size": batch})
 
     def _job(self, group: _Group, files: Sequence[FinishedFile], threads: int, batch: int, *, timed: bool) -> DeviceJob:
-        settings = self._settings(threads, batch)
-        return DeviceJob(
-            files=tuple(self._device_file(file) for file in files),
-            images=group.images,
-            images_sha256=group.sha256,
-            answers=not timed or (threads, batch) == (self.request.threads[0], self._first_batch),
-            batch_size=batch,
-            threads=threads,
-            warmup=settings.warmup,
-            turns=tuple((turn.calls, turn.seconds) for turn in turns(settings)) if timed else (),
-            timeout_s=settings.timeout_s,
-            energy=timed and self.request.energy and batch == self._first_batch,
-        )
+        taken = tuple(self._device_file(file) for file in files)
+        answers = not timed or (threads, batch) == (self.request.threads[0], self._first_batch)
+        job = device_job(taken, group.images, self._settings(threads, batch), answers=answers, timed=timed)
+        if not timed or batch != self._first_batch:
+            return job
+        return replace(job, whole=self.whole, energy=self.request.energy)
 
     def _device_file(self, file: FinishedFile) -> DeviceFile:
-        scale, offset = Preprocessing.from_json(file.card.preprocessing).scale_and_offset()
-        takes_pixels = holds(file) == "pixels"
-        return DeviceFile(
-            name=file.name,
-            path=file.path,
-            sha256=file.row.sha256 or hashlib.sha256(file.path.read_bytes()).hexdigest(),
-            scale=None if takes_pixels else scale,
-            offset=None if takes_pixels else offset,
-            on_device=file.exporter.on_device,
-            handed=self.handed[file.name],
+        preprocessing, handed = Preprocessing.from_json(file.card.preprocessing), self.handed[file.name]
+        pixels = holds(file) == "pixels"
+        return device_file(
+            *(file.name, file.path, file.row.sha256, file.exporter, preprocessing),
+            takes_pixels=pixels,
+            handed=handed,
             card=file.card,
         )
+
+    @staticmethod
+    def _judged(file: FinishedFile, logits: Logits, tests: KeptTests, here: Logits | None) -> DeviceAnswers | str:
+        """What a file's answers are worth, or why they are worth nothing."""
+        answers, error = judged(tests.task, logits, tests.labels, tests.program(file.row.role), here)
+        return answers or error or "it gave no answers"
 
     # ---- what must not be overlooked
 
     def _verdicts(self, rows: Sequence[BenchRow], devices: Sequence[BenchDevice]) -> Iterator[str]:
-        yield from (f"{each.name} was not measured to the end: {each.error}" for each in devices if each.error)
+        yield from (away(each.name, each.error) for each in devices if each.error)
         notes: dict[tuple[str, str], list[str]] = {}
         for row in rows:
             if row.note:
@@ -301,45 +329,17 @@ class DeviceWork:
             if answers is None or not answers.differing or (row.device, row.file) in told:
                 continue
             told.add((row.device, row.file))
-            ties = f" ({answers.near_ties} of them within rounding)" if answers.near_ties else ""
-            yield (
-                f"{row.device} answers otherwise than this machine: {row.file}, {answers.differing} of "
-                f"{answers.images} images{ties}; accuracy there {figures.percent(answers.test_accuracy)}, its logits "
-                f"differ by up to {answers.max_logit_difference:.3g}"
-            )
+            yield answers_otherwise(row.device, row.file, answers)
 
 
-def _measured(file: FileOnDevice, settings: MeasureSettings) -> MeasuredFile:
-    start = Start(file.load_ms, file.first_ms)
-    if file.means_of:
-        latency = summarize_means([mean_ms for (mean_ms,) in file.turns_ms], file.means_of, settings, start)
-    else:
-        latency = summarize(file.turns_ms, settings, start)
-    return MeasuredFile(latency, file.peak_memory_bytes)
+def _whole(file: FinishedFile, threads: int, device: str, found: FileOnDevice) -> WholeRow:
+    """The whole way of an image through a file on a device, or why it is not known."""
+    if not found.whole_ms:
+        why = found.no_whole or "this kind of device does not take images the whole way"
+        return WholeRow(file=file.name, threads=threads, error=why, device=device)
+    return WholeRow(file=file.name, threads=threads, pipeline_ms=PipelineTimes.of(found.whole_ms), device=device)
 
 
 def _opened(use: Use[DevicePlugin], name: str, tell: Callable[[str], None]) -> Device:
     with blamed(use.plugin, "open"):
         return use.plugin.opened(use.options, name, tell)
-
-
-def _judged(file: FinishedFile, logits: Logits, tests: KeptTests, here: Logits | None) -> DeviceAnswers | str:
-    """What a file's answers on a device are worth, or why they are worth nothing."""
-    import numpy as np
-
-    from edgeopt.measure.answers import verify
-
-    try:
-        own = verify(tests.task, logits, tests.program(file.row.role), tests.labels)
-        beside = verify(tests.task, logits, here, tests.labels) if here is not None else None
-    except UserError as error:
-        return str(error.problems[0].message)
-    same = here is not None and np.array_equal(logits, here)
-    return DeviceAnswers(
-        images=own.images,
-        test_accuracy=own.test_accuracy,
-        agreement=own.agreement,
-        differing=beside.differing if beside else None,
-        near_ties=beside.near_ties if beside else None,
-        max_logit_difference=0.0 if same else beside.max_logit_difference if beside else None,
-    )

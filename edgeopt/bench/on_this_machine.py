@@ -31,7 +31,7 @@ from edgeopt.workers.pool import Workers
 if TYPE_CHECKING:
     from edgeopt.workers.display import Display
 
-_WHOLE_RUNS, _WHOLE_WARMUP = 50, 5
+WHOLE_RUNS, WHOLE_WARMUP = 50, 5
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class LocalWork:
                     advance(file.name)
 
     def _whole(self, file: FinishedFile, threads: int) -> WholeRow:
-        job = WholeWayJob(self.handed[file.path], threads, _WHOLE_WARMUP, _WHOLE_RUNS)
+        job = WholeWayJob(self.handed[file.path], threads, WHOLE_WARMUP, WHOLE_RUNS)
         worker = self.workers.start(job, f"whole pipeline: {file.name}", threads)
         try:
             event = worker.event(self.request.settings.timeout_s)

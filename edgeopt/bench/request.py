@@ -25,6 +25,9 @@ class BenchRequest:
 
     With `devices`, each file answers for `images` test images on each of them and is timed there with these, by their
     names in `recipe`, or in the recipe of its run where that is None.
+
+    `dataset` names a data set, with options as `--set dataset.OPTION=VALUE` has them in `overrides`, for whose first
+    `images` test images files of no run answer, so that their accuracy is known.
     """
 
     given: tuple[Path, ...]
@@ -40,6 +43,8 @@ class BenchRequest:
     devices: tuple[str, ...] = ()
     recipe: Path | None = None
     images: int = 500
+    dataset: str | None = None
+    overrides: tuple[str, ...] = ()
     plugin_files: tuple[Path, ...] = ()
     system: Path = Path("/sys")
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgeopt.bench.table import BenchRow, DeviceAnswers, MadeFile
+from edgeopt.bench.table import BenchRow, MadeFile
 from edgeopt.errors import EdgeoptError, UserError
 from edgeopt.measure.fed_file import FedFile
 from edgeopt.measure.latency import Latency
+from edgeopt.measure.on_device import DeviceAnswers
 from edgeopt.pipeline.results import MeasuredFile
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.report.finished_files import FinishedFile

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt._version import __version__
+from edgeopt.bench.converted import Labelled, named_dataset
 from edgeopt.bench.image import MADE_SIZE, make_image
 from edgeopt.bench.on_devices import DeviceWork, OnDevices, named_devices
-from edgeopt.bench.on_this_machine import LocalWork
+from edgeopt.bench.on_this_machine import WHOLE_RUNS, WHOLE_WARMUP, LocalWork
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.rows import fed
 from edgeopt.bench.sweep.make import Swept, SweptFile, make_files
 from edgeopt.bench.sweep.wanted import all_wanted
-from edgeopt.bench.table import Bench
+from edgeopt.bench.table import Bench, OperatorsRow
 from edgeopt.errors import Problem, UserError
 from edgeopt.files import storage_errors, write_aside
-from edgeopt.fingerprint import versions_of
+from edgeopt.fingerprint import file_digest, versions_of
 from edgeopt.measure.energy import Meter, MeterError, find_meter
+from edgeopt.plugins.device import WholeWay
 from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.devices import chosen
@@ -57,6 +59,12 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
     catalogue = find_files(request.given, registry)
     if request.image and not request.image.is_file():
         raise UserError(Problem(f"--image {request.image}: there is no such file", "name an image, or leave it out"))
+    alone = [file for file in catalogue.files if file.is_converted]
+    dataset = named_dataset(request, alone, registry)
+    if request.devices and alone:
+        names = ", ".join(file.name for file in alone)
+        hint = "name files of runs, or leave --device out"
+        raise UserError(Problem(f"{names} has no run, whose test images a device would be given", hint))
     wanted = chosen(named_devices(request, catalogue.files, registry), request.devices) if request.devices else {}
     out = request.out or catalogue.files[0].folder / FOLDER
     from rich.console import Console  # shown things are loaded only when there is something to show
@@ -82,12 +90,16 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
             for number, each in enumerate((*catalogue.files, *made)):
                 handed[each.path] = workers.folder / f"file-{number}.pickle"
                 hand_over(fed(each, image.resolve()), handed[each.path], registry)
+            files, labelled = catalogue.files, ""
+            if dataset is not None:
+                files, labelled = Labelled(request, dataset, registry, workers).judged(files)
             meter, untold = _meter(request)
-            work = LocalWork(request, catalogue.files, swept, handed, workers, display, meter, untold)
+            work = LocalWork(request, files, swept, handed, workers, display, meter, untold)
             devices = OnDevices()
             if wanted:
-                by_name = {each.name: handed[each.path] for each in catalogue.files}
-                asked = DeviceWork(request, wanted, catalogue.files, by_name, registry, Path(aside), work.bar)
+                by_name = {each.name: handed[each.path] for each in files}
+                whole = WholeWay(image, file_digest(image), WHOLE_WARMUP, WHOLE_RUNS)
+                asked = DeviceWork(request, wanted, files, by_name, registry, Path(aside), work.bar, whole)
                 devices = asked.run()
             bench = Bench(
                 edgeopt=__version__,
@@ -96,17 +108,25 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
                 protocol=request.settings.protocol,
                 image=devices.image if wanted else _described(request.image),
                 rows=devices.rows if wanted else tuple(work.rows()),
-                whole=() if wanted else tuple(work.whole()),
+                whole=devices.whole if wanted else tuple(work.whole()),
                 sustained=devices.sustained if wanted else tuple(work.sustained()),
-                operators=() if wanted else tuple(work.operators()),
+                operators=tuple(_untold(request, files) if wanted else work.operators()),
                 devices=devices.devices,
                 verdicts=devices.verdicts,
                 left_out=(*catalogue.left_out, *work.untold, *dict.fromkeys(devices.untold)),
                 key=request.key(each.identity for each in catalogue.files),
+                labelled=labelled,
                 finished=datetime.now(UTC).isoformat(timespec="seconds"),
             )
         _write(bench, out)
     return BenchResult(bench, out, devices.failures)
+
+
+def _untold(request: BenchRequest, files: Sequence[FinishedFile]) -> Iterator[OperatorsRow]:
+    """Where devices are named and operators asked for: that these are not told there."""
+    for file in files if request.operators else ():
+        error = "what operators take is asked of files on this machine alone, and not on devices"
+        yield OperatorsRow(file=file.name, threads=request.threads[0], error=error)
 
 
 def is_measured(request: BenchRequest) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeopt.measure.latency import Latency
+from edgeopt.measure.on_device import DeviceAnswers
 from edgeopt.options import Protocol
 from edgeopt.plugins.device import DeviceFacts
 from edgeopt.plugins.energy_use import EnergyUse
@@ -35,6 +37,14 @@ class PipelineTimes:
     file_share: float
     runs: int
 
+    @classmethod
+    def of(cls, times_ms: Sequence[Sequence[float]]) -> PipelineTimes:
+        """The medians of what the parts took each time; see `edgeopt.measure.whole_way`."""
+        decode, preprocess, file, answer = (statistics.median(part) for part in zip(*times_ms, strict=True))
+        total = statistics.median(map(sum, times_ms))
+        share = statistics.median(parts[2] / sum(parts) for parts in times_ms)
+        return cls(decode, preprocess, file, answer, total, share, len(times_ms))
+
 
 @dataclass(frozen=True)
 class Minute:
@@ -45,24 +55,6 @@ class Minute:
     calls: int
     temperature_c: float | None = None
     clock_mhz: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceAnswers:
-    """What a file answered on a device for the first `images` test images.
-
-    `agreement` is the share of them that it answers as the program it was made from, 0 to 1. The rest compares it with
-    the same file on this machine: the images with another answer, `near_ties` those of them that rounding alone can
-    decide, and the largest difference of a logit, 0 where all are the same bit for bit; None where it does not run
-    here.
-    """
-
-    images: int
-    test_accuracy: float
-    agreement: float
-    differing: int | None = None
-    near_ties: int | None = None
-    max_logit_difference: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,12 +130,15 @@ class BenchRow:
 
 @dataclass(frozen=True, kw_only=True)
 class WholeRow:
-    """The whole way of one image through a file, with a number of threads."""
+    """The whole way of one image through a file with a number of threads, here or on a `device`; `error` says why it is
+    not known.
+    """
 
     file: str
     threads: int
     pipeline_ms: PipelineTimes | None = None
     error: str | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +190,8 @@ class OperatorsRow:
 class Bench:
     """All that was measured, on this machine or on the devices that were named. `image` says what the files were given,
     and `verdicts` what must not be overlooked: a device that answers otherwise than this machine. `key` tells what was
-    asked for of which files, see `BenchRequest.key`.
+    asked for of which files, see `BenchRequest.key`, and `labelled` for which images files of no run were asked, whose
+    accuracy nobody knew.
     """
 
     edgeopt: str
@@ -212,6 +208,7 @@ class Bench:
     left_out: tuple[str, ...] = ()
     finished: str | None = None
     key: str = ""
+    labelled: str = ""
     schema: int = SCHEMA
 
     @property

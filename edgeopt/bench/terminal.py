@@ -12,8 +12,8 @@ from rich.text import Text
 
 from edgeopt.bench.layers import SideBySide, side_by_side
 from edgeopt.bench.sheet import Sheet
-from edgeopt.bench.table import Bench, BenchDevice, BenchRow, OperatorsRow
-from edgeopt.report import figures
+from edgeopt.bench.table import Bench, BenchDevice, BenchRow, OperatorsRow, WholeRow
+from edgeopt.report import devices, figures
 
 _SHOWN_LAYERS = 12
 
@@ -38,6 +38,9 @@ def render(bench: Bench, console: Console, written: Sequence[Path]) -> None:
     for sentence in (*_reasons(bench), *bench.left_out):
         console.print(Text(sentence, style="dim"))
     console.print(Text(f"input: {bench.image}", style="dim"))
+    if bench.labelled:
+        accuracies = (f"{_name(row, bench)} {figures.percent(row.test_accuracy)}" for row in bench.rows)
+        console.print(Text(f"right for {bench.labelled}: {', '.join(dict.fromkeys(accuracies))}", style="dim"))
     for file in written:
         console.print(Text(str(file)))
 
@@ -91,34 +94,23 @@ def _answers(bench: Bench) -> Sheet:
 
 def described(device: BenchDevice) -> str:
     """A device in a line: what it is, how it is, and the versions that are there."""
-    facts = device.facts
-    if facts is None:
+    if device.facts is None:
         return device.error or f"{device.name}: it said nothing of itself"
-    parts = [
-        facts.processor,
-        facts.machine,
-        f"{facts.cores} {'core' if facts.cores == 1 else 'cores'}",
-        f"governor {facts.governor}" if facts.governor else "",
-        f"{facts.clock_mhz:.0f} MHz" if facts.clock_mhz else "",
-        figures.size(facts.memory_bytes) if facts.memory_bytes else "",
-        f"{facts.temperature_c:.0f} °C" if facts.temperature_c is not None else "",
-        facts.system,
-        f"Python {facts.python}" if facts.python else "",
-        *(f"{name} {version}" for name, version in sorted(facts.versions.items())),
-    ]
-    return f"{device.name}: {', '.join(part for part in parts if part)}"
+    return devices.described(device.name, device.facts)
 
 
 def _whole(bench: Bench) -> Sheet:
-    sheet = Sheet(("file", "threads"), ("decode ms", "resize", "file", "label", "total", "file's share"))
+    on = ["device"] if bench.devices else []
+    sheet = Sheet(("file", *on, "threads"), ("decode ms", "resize", "file", "label", "total", "file's share"))
     for row in bench.whole:
         name = _name(next(each for each in bench.rows if each.file == row.file), bench)
+        place = (name, *([row.device] if on else []), str(row.threads))
         if row.pipeline_ms is None:
-            sheet.add(name, str(row.threads), figures.MISSING)
+            sheet.add(*place, figures.MISSING)
             continue
         way = row.pipeline_ms
         parts = (way.decode, way.preprocess, way.file, way.answer, way.total)
-        sheet.add(name, str(row.threads), *map(_ms, parts), figures.percent(way.file_share))
+        sheet.add(*place, *map(_ms, parts), figures.percent(way.file_share))
     return sheet
 
 
@@ -168,13 +160,17 @@ def _reasons(bench: Bench) -> list[str]:
             what, place = ("images in a call", row.batch_size) if is_own else ("px", row.image_size)
             places.setdefault((name, what, row.error), []).append(place)
     untold = [f"{_name(_row_of(row, bench), bench)}: {row.error}" for row in bench.operators if row.error]
+    for way in bench.whole:
+        if way.error:
+            where = f" on {way.device}" if way.device else ""
+            untold.append(f"the whole way through {_name(_row_of(way, bench), bench)}{where}: {way.error}")
     return [*dict.fromkeys(untold)] + [
         f"{name} with {', '.join(map(str, dict.fromkeys(counts)))} {what}: {error}"
         for (name, what, error), counts in places.items()
     ]
 
 
-def _row_of(row: OperatorsRow, bench: Bench) -> BenchRow:
+def _row_of(row: OperatorsRow | WholeRow, bench: Bench) -> BenchRow:
     return next(each for each in bench.rows if each.file == row.file)
 
 

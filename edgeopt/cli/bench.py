@@ -14,7 +14,7 @@ from edgeopt.bench.run import CSV, JSON, PAGE, run_bench
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.errors import DeviceError, Problem, UserError
 from edgeopt.options import MeasureSettings, seconds_of
-from edgeopt.report.finished_files import run_of
+from edgeopt.report.finished_files import is_alone, run_of
 from edgeopt.report.reading import read_report
 
 _MOST_BATCH, _MOST_THREADS, _LEAST_SIZE, _MOST_SIZE = 1024, 256, 8, 4096
@@ -48,6 +48,8 @@ def bench_files(
     devices: Iterable[str],
     recipe: Path | None,
     images: int,
+    dataset: str | None,
+    overrides: Iterable[str],
     out: Path | None,
     plugin_files: Iterable[Path],
 ) -> None:
@@ -59,11 +61,7 @@ def bench_files(
     given, devices = tuple(given), tuple(devices)
     problems = [
         Problem(f"--device and {option} do not go together", "leave one of them out")
-        for option, wanted in (
-            ("--image", image),
-            ("--operators", flags.operators),
-            ("--size", flags.sizes),
-        )
+        for option, wanted in (("--size", flags.sizes),)
         if devices and wanted
     ]
     if recipe and not devices:
@@ -78,6 +76,8 @@ def bench_files(
         devices=devices,
         recipe=recipe,
         images=images,
+        dataset=dataset,
+        overrides=tuple(overrides),
         out=out,
         plugin_files=tuple(plugin_files),
     )
@@ -111,7 +111,9 @@ def _requested(given: tuple[Path, ...], flags: Flags, problems: list[Problem]) -
 
 
 def _as_the_recipe_says(given: tuple[Path, ...]) -> BenchRequest | None:
-    """What `[measure.sweep]` in the recipe of the first run asks for; None where there is none."""
+    """What `[measure.sweep]` in the recipe of the first run asks for; None where there is none, or no run."""
+    if is_alone(given[0]):
+        return None
     run = run_of(given[0])
     measure = MeasureSettings.model_validate(read_report(run).recipe.resolved.get("measure", {}))
     return swept(run, measure) if measure.sweep else None

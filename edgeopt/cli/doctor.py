@@ -23,6 +23,8 @@ from edgeopt.errors import MissingExtraError, Problem
 from edgeopt.plugins.registry import load_registry
 
 _NOT_FOR_USERS = {"all", "dev"}
+_BROWSER = "EDGEOPT_BROWSER"  # in the environment: the browser that is meant
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 _LOW_DISK_BYTES = 5 * 10**9  # a run of a large data set with its cached stages
 
 
@@ -123,6 +125,11 @@ def _machine() -> Iterable[tuple[str, str]]:
     yield "free disk here", f"{shutil.disk_usage(Path()).free / 2**30:.1f} GiB"
     yield "GPU", _gpu()
     yield "flatc", _first_line([str(flatc), "--version"]) if (flatc := _find_flatc()) else "not found"
+    named = os.environ.get(_BROWSER)
+    browser = next(filter(None, map(shutil.which, [named] if named else _BROWSERS)), None)
+    yield "browser", browser or f"{named or 'Chromium'} not found, for the exporters onnx-web and litert-web"
+    for tool, option, use in (("ssh", "-V", "devices behind ssh"), ("adb", "--version", "telephones as devices")):
+        yield tool, _first_line([found, option]) if (found := shutil.which(tool)) else f"not found, for {use}"
 
 
 def _gpu() -> str:
@@ -138,7 +145,7 @@ def _first_line(command: list[str]) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return f"{command[0]} does not run"
-    return (done.stdout.splitlines() or [""])[0]
+    return ((done.stdout or done.stderr).splitlines() or [""])[0].strip()  # ssh says it on standard error
 
 
 def _find_flatc() -> Path | None:

@@ -19,7 +19,11 @@ from edgeopt.errors import UserError
 
 RunsArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="RUN...", help="Folders of finished runs, or files in them.", autocompletion=complete.runs),
+    typer.Argument(
+        metavar="RUN...",
+        help="Folders of finished runs, files in them, or files that convert made.",
+        autocompletion=complete.runs,
+    ),
 ]
 
 
@@ -188,8 +192,22 @@ def bench(
     device: DeviceOption = None,
     recipe: DevicesOption = None,
     images: Annotated[
-        int, typer.Option("--images", metavar="N", help="Test images for which files answer on a device.", min=1)
+        int,
+        typer.Option("--images", metavar="N", help="Test images for which files answer on a device.", min=1),
     ] = 500,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="NAME",
+            help="Labelled images for files that convert made: how often they are right.",
+            show_default=False,
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the data set, as in dataset.path=photos."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder of the tables and the page; RUN/bench when left out."),
@@ -212,6 +230,8 @@ def bench(
             devices=device or (),
             recipe=recipe,
             images=images,
+            dataset=dataset,
+            overrides=set_ or (),
             out=out,
             plugin_files=plugin or (),
         )

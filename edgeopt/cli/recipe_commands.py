@@ -31,6 +31,9 @@ def run(
     locked: Annotated[
         bool, typer.Option("--locked", help="Refuse to run when anything differs from the lock of the last run.")
     ] = False,
+    no_devices: Annotated[
+        bool, typer.Option("--no-devices", help="Take the files to none of the recipe's devices.")
+    ] = False,
     out: OutOption = Path("runs"),
     plugin: PluginOption = None,
 ) -> None:
@@ -48,6 +51,7 @@ def run(
             fresh=fresh,
             measure_again=measure_again,
             locked=locked,
+            devices=not no_devices,
             out=out,
             plugin_files=plugin or (),
         )

@@ -20,12 +20,14 @@ def run_recipe(
     fresh: bool,
     measure_again: bool,
     locked: bool,
+    devices: bool,
     out: Path,
     plugin_files: Iterable[Path],
 ) -> None:
     """Runs a recipe and prints its report, and benchmarks its files where it says so.
 
-    Raises `GateError` when a gate was missed, and what went wrong with files that could not be made or measured.
+    Raises `GateError` when a gate was missed, and what went wrong with files that could not be made or measured, and
+    with devices.
     """
     plugin_files = tuple(plugin_files)
     result = runner.run(
@@ -35,6 +37,7 @@ def run_recipe(
         fresh=fresh,
         measure_again=measure_again,
         locked=locked,
+        devices=devices,
         out=out,
         plugin_files=plugin_files,
         console=stderr(),
@@ -43,9 +46,10 @@ def run_recipe(
     terminal.render(result.report, stdout(), files)
     for note in result.notes:
         stderr().print(note, markup=False, soft_wrap=True)
+    if not any(row.error for row in result.report.rows):  # a device that is away keeps nobody from it
+        _sweep(result, plugin_files, again=measure_again or fresh)
     if result.failures:
         raise _one_error(result.failures)
-    _sweep(result, plugin_files, again=measure_again or fresh)
     if not result.gates_passed:
         raise GateError(gate.message for gate in result.report.gates if not gate.passed)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt._version import __version__
-from edgeopt.comparison.files import file_change, pair_rows, timed_together
+from edgeopt.comparison.files import file_change, pair_rows
 from edgeopt.comparison.gate import judge
+from edgeopt.comparison.latencies import timed_together
 from edgeopt.comparison.machine import this_device
 from edgeopt.comparison.recipes import recipe_differences, version_differences
 from edgeopt.comparison.runs import ReadRun, read_runs

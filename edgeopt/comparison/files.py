@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeopt.comparison.machine import device_differences
+from edgeopt.comparison.latencies import latency_change, on_devices
 from edgeopt.comparison.runs import ReadRun
 from edgeopt.comparison.same_data import SameImages
 from edgeopt.comparison.schema import (
@@ -18,11 +18,8 @@ from edgeopt.comparison.schema import (
     ChangedImage,
     ClassChange,
     FileChange,
-    LatencyChange,
     Unpaired,
 )
-from edgeopt.measure.latency import Latency
-from edgeopt.report.latencies import LatencyPair, certainly_apart, is_same, measured_alike
 from edgeopt.report.schema import Row
 from edgeopt.tasks.statistics import Paired, bootstrap_interval, holm, paired
 
@@ -75,7 +72,7 @@ def file_change(first: ReadRun, other: ReadRun, pair: RowPair, images: SameImage
     before, after = pair.before, pair.after
     reason = images if isinstance(images, str) else _unanswered(first, before) or _unanswered(other, after)
     accuracy = None if isinstance(images, str) or reason else _accuracy(images, before, after)
-    latency, no_latency = _latency(first, other, before, after)
+    latency, no_latency = latency_change(first, other, before, after)
     return FileChange(
         export=before.export,
         role=before.role,
@@ -92,6 +89,7 @@ def file_change(first: ReadRun, other: ReadRun, pair: RowPair, images: SameImage
         memory=_bytes(before.peak_memory_bytes, after.peak_memory_bytes) if latency and latency.ratio else None,
         latency=latency,
         no_latency=no_latency,
+        devices=tuple(on_devices(first, other, before, after)),
     )
 
 
@@ -167,56 +165,3 @@ def _changed(images: SameImages, chosen: Chosen, first: Labels, second: Labels) 
             before=classes[first[place]],
             after=classes[second[place]],
         )
-
-
-# ---- latency -------------------------------------------------------------------------------------------------------
-
-
-def _latency(first: ReadRun, other: ReadRun, before: Row, after: Row) -> tuple[LatencyChange | None, str | None]:
-    """Latencies as each run measured them, or why one is not known. A ratio only on one kind of machine."""
-    for run, row in ((first, before), (other, after)):
-        if row.latency_ms is None:
-            why = row.not_run or (row.stand_in and f"{row.stand_in} answered in its place") or "it was not measured"
-            return None, f"{run.title}: {why}"
-    assert before.latency_ms and after.latency_ms
-    measured = before.latency_ms, after.latency_ms
-    if reason := _not_comparable(first, other, *measured):
-        return LatencyChange(before=measured[0], after=measured[1], why_not=reason), None
-    return _apart(*measured), None
-
-
-def _not_comparable(first: ReadRun, other: ReadRun, before: Latency, after: Latency) -> str | None:
-    if differences := list(device_differences(first.device, other.device)):
-        return f"measured on different machines ({'; '.join(differences)})"
-    if not measured_alike(before, after):
-        return f"measured differently ({_measured(before)}; {_measured(after)})"
-    return None
-
-
-def _measured(latency: Latency) -> str:
-    threads = "1 thread" if latency.threads == 1 else f"{latency.threads} threads"
-    images = "1 image" if latency.batch_size == 1 else f"{latency.batch_size} images"
-    return f"{threads}, {images} in a call"
-
-
-def _apart(before: Latency, after: Latency) -> LatencyChange:
-    """Two latencies of different times on one kind of machine."""
-    ratio = after.p50 / before.p50 if before.p50 and after.p50 else None
-    if ratio is None:
-        return LatencyChange(before=before, after=after, why_not="a call took no time that can be measured")
-    slower = Change.WORSE if ratio > 1 else Change.BETTER
-    return LatencyChange(
-        before=before, after=after, ratio=ratio, verdict=slower if certainly_apart(before, after) else Change.UNCLEAR
-    )
-
-
-def timed_together(before: Latency, after: Latency) -> LatencyChange:
-    """Two latencies that were measured turn by turn beside each other."""
-    pair = LatencyPair(before, after)
-    factor = pair.factor
-    if factor is None:
-        why = "a call took no time that can be measured"
-        return LatencyChange(before=before, after=after, why_not=why, together=True)
-    faster = Change.BETTER if factor > 1 else Change.WORSE
-    verdict = (Change.SAME if is_same(factor) else Change.UNCLEAR) if pair.within_noise else faster
-    return LatencyChange(before=before, after=after, ratio=1 / factor, verdict=verdict, together=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from edgeopt.comparison.schema import Change, FileChange, Judged, Limits, Unpaired
+from edgeopt.comparison.schema import Change, FileChange, Judged, LatencyChange, Limits, Unpaired
 from edgeopt.errors import Problem, UserError, did_you_mean
 
 _NAMES = ("accuracy", "bytes", "latency")
@@ -59,7 +59,11 @@ def _files(files: Sequence[FileChange], limits: Limits) -> Iterator[Judged]:
     for change in files:
         yield _accuracy(change, limits.accuracy)
         yield _bytes(change, limits.bytes)
-        yield _latency(change, limits.latency, asked="latency" in limits.asked)
+        asked = "latency" in limits.asked
+        yield _latency(change.file_after, change.latency, change.no_latency, limits.latency, asked=asked)
+        for there in change.devices:
+            name = f"{change.file_after} on {there.device}"
+            yield _latency(name, there.latency, there.no_latency, limits.latency, asked=asked)
 
 
 def _accuracy(change: FileChange, limit: float) -> Judged:
@@ -83,16 +87,13 @@ def _bytes(change: FileChange, limit: float) -> Judged:
     return Judged(name="bytes", file=change.file_after, passed=passed, limit=limit, figure=change.size.ratio)
 
 
-def _latency(change: FileChange, limit: float, *, asked: bool) -> Judged:
+def _latency(file: str, found: LatencyChange | None, why_not: str | None, limit: float, *, asked: bool) -> Judged:
     """Missed by a ratio above the limit that is no noise. Where there is no ratio, missed only if somebody asked."""
-    found = change.latency
     if found is None or found.ratio is None:
-        reason = (found.why_not if found else change.no_latency) or "there is no figure to compare"
-        return Judged(
-            name="latency", file=change.file_after, passed=False if asked else None, limit=limit, reason=reason
-        )
+        reason = (found.why_not if found else why_not) or "there is no figure to compare"
+        return Judged(name="latency", file=file, passed=False if asked else None, limit=limit, reason=reason)
     is_regression = found.verdict is Change.WORSE and found.ratio > limit + _TOLERANCE
-    return Judged(name="latency", file=change.file_after, passed=not is_regression, limit=limit, figure=found.ratio)
+    return Judged(name="latency", file=file, passed=not is_regression, limit=limit, figure=found.ratio)
 
 
 def _missing(unpaired: Sequence[Unpaired], first_run: str) -> Iterator[Judged]:

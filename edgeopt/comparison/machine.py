@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 
 from edgeopt.comparison.schema import Device
+from edgeopt.cores import usable_cores
+from edgeopt.measure.state import memory_bytes, processor
+from edgeopt.plugins.device import DeviceFacts
 from edgeopt.report.figures import size
-from edgeopt.report.machine import this_machine
 from edgeopt.report.schema import Environment
 
 _KERNELS_SHARE = 0.05  # of a machine's memory, which differs from one kernel to another
@@ -19,7 +22,12 @@ def device(found: Environment) -> Device:
 
 def this_device() -> Device:
     """The machine that this process runs on."""
-    return device(this_machine({}))
+    return Device(processor=processor(), machine=platform.machine(), cores=usable_cores(), memory_bytes=memory_bytes())
+
+
+def device_of(facts: DeviceFacts) -> Device:
+    """A device as it described itself."""
+    return Device(processor=facts.processor, machine=facts.machine, cores=facts.cores, memory_bytes=facts.memory_bytes)
 
 
 def device_differences(one: Device, other: Device) -> Iterator[str]:

@@ -124,6 +124,23 @@ class LatencyChange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceChange:
+    """A file of the first run and its partner on a device that one of the runs names.
+
+    Accuracies are as each run measured them there on its first test images, and `differing` counts those that are
+    answered otherwise than on the machine of that run. Where there is no `latency`, `no_latency` says why.
+    """
+
+    device: str
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
+    differing_before: int | None = None
+    differing_after: int | None = None
+    latency: LatencyChange | None = None
+    no_latency: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileChange:
     """A file of the first run and its partner, that of the same export and role.
 
@@ -146,6 +163,7 @@ class FileChange:
     memory: BytesChange | None = None
     latency: LatencyChange | None = None
     no_latency: str | None = None
+    devices: tuple[DeviceChange, ...] = ()
 
     @property
     def title(self) -> str:

@@ -35,6 +35,7 @@ def _sentences(change: RunChange, first: ComparedRun, other: ComparedRun) -> Ite
     yield from _without_verdict(change.files)
     for file in change.files:
         yield from _about(file)
+        yield from _about_devices(file)
     for each in change.unpaired:
         yield f"{each.file} of {each.run} is not compared: {each.reason}."
     if not change.files:
@@ -45,13 +46,17 @@ def _without_verdict(files: Sequence[FileChange]) -> Iterator[str]:
     """Each reason for which something is not compared, once, with the files that it is about."""
     accuracy: dict[str, list[str]] = {}
     latency: dict[str, list[str]] = {}
+    devices: dict[str, list[str]] = {}
     for file in files:
         if file.accuracy is None and file.no_accuracy:
             accuracy.setdefault(file.no_accuracy, []).append(_name(file))
         reason = file.latency.why_not if file.latency else file.no_latency
         if reason:
             latency.setdefault(reason, []).append(_name(file))
-    for reasons, what in ((accuracy, "accuracy"), (latency, "latency")):
+        for there in file.devices:
+            if reason := there.latency.why_not if there.latency else there.no_latency:
+                devices.setdefault(f"{there.device}: {reason}", []).append(_name(file))
+    for reasons, what in ((accuracy, "accuracy"), (latency, "latency"), (devices, "latency on a device")):
         for reason, names in reasons.items():
             about = "" if len(names) == len(files) else f" of {_joined(names)}"
             yield f"No verdict on the {what}{about}: {reason}."
@@ -70,6 +75,19 @@ def _about(file: FileChange) -> Iterator[str]:
         yield f"{name}: the file is {size_text(file.size)}{_and_latency(file.latency)}."
     elif file.latency and file.latency.ratio:
         yield f"{name}: {latency_text(file.latency)}."
+
+
+def _about_devices(file: FileChange) -> Iterator[str]:
+    """Devices that answer otherwise than before, and on which the file is slower or faster beyond noise."""
+    for there in file.devices:
+        where = f"{_name(file)} on {there.device}"
+        before, after = there.differing_before, there.differing_after
+        if before is not None and after is not None and before != after:
+            yield (
+                f"{where}: {_images(after)} answered otherwise there than on the machine of the run, {before} before."
+            )
+        if there.latency and there.latency.verdict in (Change.BETTER, Change.WORSE):
+            yield f"{where}: {latency_text(there.latency)}."
 
 
 def accuracy_text(change: AccuracyChange) -> str:

@@ -41,6 +41,8 @@ def _parts(change: RunChange, first: ComparedRun, other: ComparedRun) -> Iterato
     yield Text.assemble((first.title, "bold"), " → ", (other.title, "bold"))
     if change.files:
         yield Unsqueezed(_files(change.files), _NARROWEST)
+    if any(file.devices for file in change.files):
+        yield Unsqueezed(_devices(change.files), _NARROWEST)
     if change.recipe or change.versions:
         yield Unsqueezed(_differences([*change.recipe, *change.versions]), _NARROWEST)
     else:
@@ -85,6 +87,25 @@ def _cells(file: FileChange) -> list[Text]:
         _latency(latency),
         _bytes(file.memory, SAME_MEMORY),
     ]
+
+
+def _devices(files: Sequence[FileChange]) -> Table:
+    """Each file on each device: before, after, and what that is."""
+    table = plain_table()
+    table.add_column("file\n", overflow="fold")
+    table.add_column("device\n", overflow="fold")
+    for header in ("accuracy\nthere", "p50 ms\n"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for file in files:
+        for there in file.devices:
+            table.add_row(
+                Text.assemble(file.title, "\n", (str(file.role), QUIET)),
+                there.device,
+                _arrow(figures.percent(there.accuracy_before), figures.percent(there.accuracy_after)),
+                _latency(there.latency),
+                end_section=True,
+            )
+    return table
 
 
 def _arrow(before: str, after: str) -> Text:

@@ -130,7 +130,9 @@ def _type_in_words(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> 
             return "table"
         case "object":
             values = field.get("additionalProperties")
-            return f"table of {_plural(_type_in_words(values, definitions))}" if isinstance(values, dict) else "table"
+            if not isinstance(values, dict):
+                return "table"
+            return f"table of {_plural(_type_in_words(_resolved(values, definitions), definitions))}"
         case "string" if field.get("format") in ("path", "file-path", "directory-path"):
             return "path"
         case kind:

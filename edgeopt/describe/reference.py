@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from edgeopt.describe.options import CORE_TABLES, Option, options_of
-from edgeopt.options import DatasetOptions
+from edgeopt.options import DatasetOptions, DeviceGates
 from edgeopt.plugins import hookspecs
 from edgeopt.plugins.declarations import (
     PLUGIN_TYPES,
@@ -34,6 +34,7 @@ def reference_page(registered: Iterable[Registered]) -> str:
     ]
     tables: dict[str, type[BaseModel]] = {"[[exports]]": ExportStep, "[[devices]]": DeviceStep}
     tables |= {f"[{name}]": model for name, model in CORE_TABLES.items()}
+    tables["[gates.devices.NAME]"] = DeviceGates
     for header, model in tables.items():
         parts += [f"### `{header}`", _summary(model), _options_table(options_of(model))]
     for kind in PLUGIN_TYPES:

@@ -20,7 +20,8 @@ from edgeopt.devices.connection import AgentRefusedError, Connection, Message
 from edgeopt.devices.link import Link
 from edgeopt.errors import ConnectionLostError, DeviceError, Problem
 from edgeopt.fingerprint import installed_version
-from edgeopt.plugins.device import DeviceFacts, DeviceFile, DeviceJob, FileOnDevice, OnDevice
+from edgeopt.measure.whole_way import MODULES
+from edgeopt.plugins.device import DeviceFacts, DeviceFile, DeviceJob, FileOnDevice, OnDevice, WholeWay
 from edgeopt.plugins.energy_use import EnergyUse
 
 if TYPE_CHECKING:
@@ -53,6 +54,15 @@ class AgentSettings:
     wheels: Path | None = None
     cores: tuple[int, ...] = ()
     edgeopt: bool = False
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The Python of an environment on a device and the agent there; `no_whole` says why no image is decoded there."""
+
+    python: str
+    agent: str
+    no_whole: str | None = None
 
 
 class AgentDevice:
@@ -212,10 +222,13 @@ class AgentDevice:
 
     def _run(self, job: DeviceJob, aside: Path, tell: Callable[[str], None], found: dict[str, FileOnDevice]) -> None:
         ready: list[tuple[DeviceFile, Message]] = []
-        environments: dict[OnDevice, tuple[str, str]] = {}
+        environments: dict[OnDevice, _Place] = {}
         for file in job.files:
             try:
-                ready.append((file, self._prepared(file, aside, environments, tell)))
+                message = self._prepared(file, aside, environments, tell, whole=job.whole is not None)
+                if no_whole := message.pop("no_whole"):
+                    found[file.name] = replace(found.get(file.name, FileOnDevice()), no_whole=no_whole)
+                ready.append((file, message))
             except AgentRefusedError as error:
                 if error.kind not in ("venv", "network", "wheel", "missing"):
                     raise
@@ -234,6 +247,7 @@ class AgentDevice:
             "turns": job.turns,
             **({"energy": True} if job.energy else {}),
             "cores": self._settings.cores,
+            "whole": self._whole(job.whole) if job.whole else None,
         }
         key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
         asked["have"] = [number for number, (file, _) in enumerate(ready) if _has_answered(found.get(file.name))]
@@ -247,15 +261,26 @@ class AgentDevice:
             found[name] = _with(found.get(name, FileOnDevice()), message)
         connection.ask({"do": "forget", "key": key})
 
+    def _whole(self, whole: WholeWay) -> Message:
+        """The whole way of an image as the agent takes it; the image is there then."""
+        self._put(whole.image, whole.sha256)
+        return {"image": self._place(whole.image, whole.sha256), "warmup": whole.warmup, "runs": whole.runs}
+
     def _prepared(
         self,
         file: DeviceFile,
         aside: Path,
-        environments: dict[OnDevice, tuple[str, str]],
+        environments: dict[OnDevice, _Place],
         tell: Callable[[str], None],
+        *,
+        whole: bool,
     ) -> Message:
-        """A file as the agent takes it, with all that it needs there."""
-        given = {"name": file.name, "scale": file.scale, "offset": file.offset}
+        """A file as the agent takes it, with all that it needs there; `no_whole` says why it takes no image the whole
+        way, where that is asked for.
+        """
+        preprocessing = file.card.preprocessing if whole and file.card else None
+        given: Message = {"name": file.name, "scale": file.scale, "offset": file.offset, "no_whole": None}
+        given["preprocessing"] = preprocessing
         opener = file.on_device
         if self._settings.edgeopt and file.handed is not None and opener is None:
             self._require(file.path, file.sha256)
@@ -265,15 +290,30 @@ class AgentDevice:
             hint = "its plugin does not say how (ExporterPlugin.on_device)"
             raise DeviceError(f"{self._name}: a file of this exporter is not opened there", hint=hint)
         if opener not in environments:
-            environments[opener] = self._environment(opener, aside, tell)
-        python, agent = environments[opener]
+            environments[opener] = self._place_of(opener, aside, tell, whole=whole)
+        there = environments[opener]
         tell(f"{file.name}: copy")
         self._put(file.path, file.sha256)
-        command = [python, agent, "child"]
+        command = [there.python, there.agent, "child"]
         place = self._place(file.path, file.sha256)
+        if there.no_whole:
+            given |= {"no_whole": there.no_whole, "preprocessing": None}
         return {**given, "file": place, "opener": f"{opener.modules[0]}:open_file", "command": command}
 
-    def _environment(self, opener: OnDevice, aside: Path, tell: Callable[[str], None]) -> tuple[str, str]:
+    def _place_of(self, opener: OnDevice, aside: Path, tell: Callable[[str], None], *, whole: bool) -> _Place:
+        """Where files are opened; for the whole way of an image with Pillow, or without where that cannot be had."""
+        no_whole = None
+        if whole:
+            with_images = OnDevice((*opener.modules, *MODULES), (*opener.requires, "pillow"))
+            try:
+                return self._environment(with_images, aside, tell)
+            except AgentRefusedError as error:
+                if error.kind not in ("network", "wheel", "missing"):
+                    raise
+                no_whole = f"images cannot be decoded there: {error.problems[0].message}"
+        return replace(self._environment(opener, aside, tell), no_whole=no_whole)
+
+    def _environment(self, opener: OnDevice, aside: Path, tell: Callable[[str], None]) -> _Place:
         """The Python on the device in which a runtime is, and the agent that opens its files."""
         packages = sorted({f"{name}=={_version(name)}" for name in ("numpy", *opener.requires)})
         wheels = self._push_wheels() if self._settings.install and self._settings.wheels else ""
@@ -286,7 +326,7 @@ class AgentDevice:
         agent = aside / f"{digest}.pyz"
         agent.write_bytes(content)
         self._put(agent, digest)
-        return python, str(agent) if self._settings.edgeopt else f"{self._folder}/files/{digest}.pyz"
+        return _Place(python, str(agent) if self._settings.edgeopt else f"{self._folder}/files/{digest}.pyz")
 
     def _push_wheels(self) -> str:
         """Puts the wheels of the folder that the options name into one of their own there; gives its name."""
@@ -338,6 +378,10 @@ def _with(file: FileOnDevice, message: Message) -> FileOnDevice:
                 energy=EnergyUse(**message["energy"]) if "energy" in message else None,
                 energy_problem=message.get("energy_problem", ""),
             )
+        case "whole":
+            return replace(file, whole_ms=tuple(tuple(parts) for parts in message["times_ms"]))
+        case "no-whole":
+            return replace(file, no_whole=message["message"])
         case _:
             return replace(file, error=message["message"])
 

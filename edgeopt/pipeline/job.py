@@ -33,7 +33,7 @@ class StagesJob:
     """What a worker is to do: the `stages` of the plan that `plan`, a file, holds.
 
     `found` is the file with what was found of the data set, where the data stage is among them. `failures` says of each
-    file that could not be made why.
+    file that could not be made why, and `away` of each device that could not be used.
     """
 
     module: ClassVar[str] = "edgeopt.pipeline.job"
@@ -44,6 +44,7 @@ class StagesJob:
     stages: tuple[str, ...]
     found: Path | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
+    away: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
     tracked: TrackedRun | None = None
 
@@ -60,7 +61,13 @@ class HandedPlan:
     found: Path
     tracked: TrackedRun | None = None
 
-    def job(self, stages: Iterable[Stage], log: str, failures: Mapping[str, str] | None = None) -> StagesJob:
+    def job(
+        self,
+        stages: Iterable[Stage],
+        log: str,
+        failures: Mapping[str, str] | None = None,
+        away: Mapping[str, str] | None = None,
+    ) -> StagesJob:
         """What a worker is told, to do `stages`."""
         chosen = tuple(stages)
         reads_data = self.plan.found is not None and any(stage.kind is StageKind.DATA for stage in chosen)
@@ -71,6 +78,7 @@ class HandedPlan:
             tuple(stage.name for stage in chosen),
             self.found if reads_data else None,
             failures or {},
+            away or {},
             log,
             self.tracked,
         )
@@ -138,7 +146,15 @@ def bench_of(job: StagesJob, events: Events) -> Workbench:
     store = Store(job.store, job.not_before)
     found = read_found(job.found) if job.found else None
     bench = Workbench(
-        plan, store, events, not machines.is_helper(plan), job.failures, job.log, found=found, tracked=job.tracked
+        plan,
+        store,
+        events,
+        not machines.is_helper(plan),
+        failures=job.failures,
+        away=job.away,
+        log=job.log,
+        found=found,
+        tracked=job.tracked,
     )
     if machines.is_other_machine(plan):
         bench.first = machines.FirstMachine(machines.beat_file(plan, store.root))

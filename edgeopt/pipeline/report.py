@@ -16,6 +16,7 @@ from edgeopt.networks.saved import load_outline
 from edgeopt.pipeline.results import Results
 from edgeopt.plugins.versions import versions_behind
 from edgeopt.recipe.notes import notes
+from edgeopt.recipe.plan import Plan
 from edgeopt.recipe.stage import PlannedExport, StageKind
 from edgeopt.report.answers import has_answers, shown_file
 from edgeopt.report.gates import judge
@@ -24,6 +25,7 @@ from edgeopt.report.machine import this_machine
 from edgeopt.report.samples import choose_samples
 from edgeopt.report.schema import (
     DatasetSummary,
+    MeasuredDevice,
     ProgramScore,
     RecipeSummary,
     Report,
@@ -45,8 +47,11 @@ if TYPE_CHECKING:
 _SHOWN_CLASSES = 200  # a confusion matrix of more is not read by anybody
 
 
-def build_report(results: Results, failures: Mapping[str, str], labels: Labels, log: str) -> Report:
-    """The report of a run whose stages are all finished, but for the files in `failures`.
+def build_report(
+    results: Results, failures: Mapping[str, str], away: Mapping[str, str], labels: Labels, log: str
+) -> Report:
+    """The report of a run whose stages are all finished, but for the files in `failures` and the device stages in
+    `away`.
 
     `labels` are those of the test split, int64 (n,).
     """
@@ -57,6 +62,7 @@ def build_report(results: Results, failures: Mapping[str, str], labels: Labels, 
     programs = tuple(_program(results, name) for name in stages)
     passes = load_outline(results.folder(stages[-1])).history
     float_passes = len(load_outline(results.folder(stages[0])).history)
+    devices = tuple(_devices(results, away))
     return Report(
         edgeopt=__version__,
         recipe=RecipeSummary(
@@ -71,14 +77,18 @@ def build_report(results: Results, failures: Mapping[str, str], labels: Labels, 
         rows=rows,
         programs=programs,
         passes=passes,
-        gates=() if plan.smoke else judge(plan.recipe.gates, rows, programs, training_of(passes, float_passes)),
+        gates=()
+        if plan.smoke
+        else judge(plan.recipe.gates, rows, programs, training_of(passes, float_passes), devices),
+        devices=devices,
         verdicts=(
-            *verdicts(rows, passes, float_passes=float_passes, smoke=plan.smoke),
+            *verdicts(rows, passes, float_passes=float_passes, smoke=plan.smoke, devices=devices),
+            *_left_out(plan),
             *results.data().warnings,
             *notes(plan),
         ),
         samples=_samples(results, rows, labels),
-        stages=tuple(_stage_records(results, failures)),
+        stages=tuple(_stage_records(results, failures, away)),
         smoke=plan.smoke,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         float_model=plan.float_stage.key if plan.framework == TORCH else "",
@@ -276,7 +286,26 @@ def _samples(results: Results, rows: Sequence[Row], labels: Labels) -> tuple[Sam
     )
 
 
-def _stage_records(results: Results, failures: Mapping[str, str]) -> Iterable[StageRecord]:
+def _devices(results: Results, away: Mapping[str, str]) -> Iterable[MeasuredDevice]:
+    for stage in results.plan.stages.values():
+        if stage.kind is not StageKind.DEVICE:
+            continue
+        name, kind = results.plan.recipe.devices[stage.index].called, results.plan.devices[stage.index].plugin.name
+        if stage.name in away:
+            yield MeasuredDevice(name=name, kind=kind, error=away[stage.name])
+            continue
+        found = results.there(stage.name)
+        yield MeasuredDevice(name=name, kind=kind, facts=found.facts, files=found.files)
+
+
+def _left_out(plan: Plan) -> Iterable[str]:
+    names = ", ".join(step.called for step in plan.recipe.devices)
+    if names and plan.without_devices:
+        judged = "; gates on devices were not judged" if plan.recipe.gates.devices else ""
+        yield f"Devices were left out of this run ({names}){judged}."
+
+
+def _stage_records(results: Results, failures: Mapping[str, str], away: Mapping[str, str]) -> Iterable[StageRecord]:
     plan = results.plan
     failed = {
         name
@@ -285,7 +314,7 @@ def _stage_records(results: Results, failures: Mapping[str, str]) -> Iterable[St
         for name in (planned.export_stage, planned.verify_stage)
     }
     for stage in plan.stages.values():
-        if stage.kind is StageKind.REPORT or stage.name in failed:
+        if stage.kind is StageKind.REPORT or stage.name in failed or stage.name in away:
             continue
         if stage.kind is StageKind.MEASURE and len(failures) == len(plan.exports):
             continue

@@ -13,7 +13,9 @@ from edgeopt.data.facts import PreparedData
 from edgeopt.json_values import from_values
 from edgeopt.measure.answers import Verification
 from edgeopt.measure.latency import Latency
+from edgeopt.measure.on_device import FileThere
 from edgeopt.networks.cost import ProgramCost
+from edgeopt.plugins.device import DeviceFacts
 from edgeopt.recipe.plan import Plan
 from edgeopt.recipe.stage import PlannedExport
 from edgeopt.types import ExportResult, PassRecord
@@ -88,12 +90,28 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class MeasuredThere:
+    """A device as it was when its work was done, and what each file did there."""
+
+    facts: DeviceFacts
+    files: tuple[FileThere, ...]
+
+
+@dataclass(frozen=True)
 class WrittenReport:
     """The report stands in the result's files alone."""
 
 
 StageResult = (
-    BuiltModel | AppliedPass | CapturedProgram | ExportedFile | VerifiedFile | Measured | WrittenReport | PreparedData
+    BuiltModel
+    | AppliedPass
+    | CapturedProgram
+    | ExportedFile
+    | VerifiedFile
+    | Measured
+    | MeasuredThere
+    | WrittenReport
+    | PreparedData
 )
 
 
@@ -131,6 +149,10 @@ class Results:
     def measured(self, planned: PlannedExport) -> MeasuredFile:
         """A file's latency and memory."""
         return self._read(Measured, "measure").files[planned.name]
+
+    def there(self, stage: str) -> MeasuredThere:
+        """What the files did on the device of a stage."""
+        return self._read(MeasuredThere, stage)
 
     def file(self, planned: PlannedExport) -> Path:
         """The file that an export stage wrote."""

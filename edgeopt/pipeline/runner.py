@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 from edgeopt.arrays import Json
 from edgeopt.cores import usable_cores
-from edgeopt.errors import EdgeoptError, StorageError, UserError, WorkerError
+from edgeopt.errors import EdgeoptError, ExportError, StorageError, UserError, WorkerError, in_a_line
 from edgeopt.files import storage_errors
 from edgeopt.json_values import to_values
 from edgeopt.pipeline import lock, machines
 from edgeopt.pipeline.folder import RunFolder, fill
 from edgeopt.pipeline.job import HandedPlan, StagesJob, hand_over_plan, missing_stages, trunk_jobs
 from edgeopt.pipeline.results import Results
-from edgeopt.pipeline.timed_file import TimingJob
-from edgeopt.pipeline.timing import Timed, steps_of, time_files
+from edgeopt.pipeline.timed_file import time_run
+from edgeopt.pipeline.timing import Timed
 from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.own_plugins import own_plugin_files
@@ -36,7 +36,7 @@ from edgeopt.tracking.trackers import Identity
 from edgeopt.types import TORCH
 from edgeopt.workers.holders import at_work
 from edgeopt.workers.launch import Nursery
-from edgeopt.workers.pool import Worker, Workers
+from edgeopt.workers.pool import Workers
 from edgeopt.workers.store import Result, Store
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # rich is loaded when something is shown
 
 _WAIT_SECONDS = 0.5
 _TRACKED_KEY = 16  # characters
-_EXPORT_LIMIT_S = 3 * 3600.0  # without a word from an exporter, which may compile for long and says nothing then
+_SILENCE_LIMIT_S = 3 * 3600.0  # of an exporter, which may compile for long, or of a device that others use
 _EXPORT_THREADS = 1  # of numeric libraries: exports run side by side, and interpret graphs more than they compute
 _EXPORT_MODULES = ("edgeopt.pipeline.stages", "torch", "torch.export.pt2_archive")
 _SIDE_BY_SIDE = 3  # exports, each with its program in memory
@@ -57,7 +57,8 @@ _TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind: the report, the folder with all files, and the rows that could not be made.
+    """What a run left behind: the report, the folder with all files, and why rows of files and of devices could not be
+    made.
 
     `notes` say what an earlier run had left in that folder.
     """
@@ -78,14 +79,17 @@ def check(
     *,
     overrides: Iterable[str] = (),
     smoke: bool = False,
+    devices: bool = True,
     plugin_files: Iterable[Path] = (),
 ) -> Plan:
-    """Finds everything that can be wrong with a recipe before an image is read.
+    """Finds everything that can be wrong with a recipe before an image is read. Without `devices`, its files are to be
+    taken to none.
 
     `plugin_files` are loaded besides those that the recipe names. Raises `RecipeError` with all problems.
     """
     read = read_recipe(Path(recipe), overrides) if isinstance(recipe, str | Path) else _overridden(recipe, overrides)
-    return make_plan(read, load_registry((*own_plugin_files(read), *plugin_files)), smoke=smoke)
+    registry = load_registry((*own_plugin_files(read), *plugin_files))
+    return make_plan(read, registry, smoke=smoke, devices=devices)
 
 
 def run(
@@ -96,6 +100,7 @@ def run(
     fresh: bool = False,
     measure_again: bool = False,
     locked: bool = False,
+    devices: bool = True,
     out: Path | str = "runs",
     plugin_files: Iterable[Path] = (),
     console: Console | None = None,
@@ -103,13 +108,14 @@ def run(
     """Runs a recipe to its report: trains, optimizes, exports, opens every file and measures it.
 
     `smoke` runs the whole of it on few batches, `fresh` uses no earlier result, `measure_again` no earlier latency and
-    memory, `locked` refuses to run when anything is not as `lock.toml` says. Results go to `out/NAME`, cached stages to
-    `out/.store`. Nothing is shown without a `console`.
+    memory, `locked` refuses to run when anything is not as `lock.toml` says, and without `devices` no file is taken to
+    the devices of the recipe. Results go to `out/NAME`, cached stages to `out/.store`. Nothing is shown without a
+    `console`.
 
     Raises `UserError` for mistakes, `WorkerError` for bugs and crashes before the first export; one that hits a single
-    export fails its row and is among `RunResult.failures`.
+    export, or a device, fails its rows and is among `RunResult.failures`.
     """
-    plan = check(recipe, overrides=overrides, smoke=smoke, plugin_files=plugin_files)
+    plan = check(recipe, overrides=overrides, smoke=smoke, devices=devices, plugin_files=plugin_files)
     store = store_of(Path(out), not_before=time.time() if fresh else 0.0)
     folder = run_folder(plan, Path(out))
     return _Run(plan, store, folder, measure_again=measure_again, locked=locked, console=console).run()
@@ -145,6 +151,7 @@ class _Run:
     locked: bool
     console: Console | None
     failures: dict[str, EdgeoptError] = field(default_factory=dict)
+    away: dict[str, EdgeoptError] = field(default_factory=dict)
 
     @property
     def log(self) -> Path:
@@ -187,7 +194,7 @@ class _Run:
         return self.store.find(self._key(stage))
 
     def _key(self, stage: Stage) -> str:
-        return stage.key_without(self.failures)
+        return stage.key_without(self.failures, self.away)
 
     def _missing(self, kinds: Sequence[StageKind] = tuple(StageKind)) -> list[Stage]:
         """The stages that must be made, each after those it needs; what only a finished stage needs
@@ -222,6 +229,7 @@ class _Run:
             self._trunk(workers, handed)
             self._files(workers, handed)
             self._measure(workers, handed, display)
+            self._devices(workers, handed)
             self._report(workers, handed)
 
     @property
@@ -249,7 +257,8 @@ class _Run:
                 time.sleep(_WAIT_SECONDS)
 
     def _job(self, handed: HandedPlan, *stages: Stage) -> StagesJob:
-        return handed.job(stages, self.log.name, {name: str(error) for name, error in self.failures.items()})
+        failed = {name: str(error) for name, error in self.failures.items()}
+        return handed.job(stages, self.log.name, failed, {name: in_a_line(error) for name, error in self.away.items()})
 
     def _trunk(self, workers: Workers, handed: HandedPlan) -> None:
         """Data, model, passes and programs, one after the other."""
@@ -301,7 +310,7 @@ class _Run:
     def _file(self, workers: Workers, handed: HandedPlan, planned: PlannedExport, nursery: Nursery | None) -> None:
         export, verify = (self.plan.stages[name] for name in (planned.export_stage, planned.verify_stage))
         if not self._found(export):
-            workers.run(self._job(handed, export), export.label, _EXPORT_THREADS, _EXPORT_LIMIT_S, nursery)
+            workers.run(self._job(handed, export), export.label, _EXPORT_THREADS, _SILENCE_LIMIT_S, nursery)
         if not self._found(verify):
             workers.run(self._job(handed, verify), verify.label, limit_s=self.plan.measure.timeout_s)
 
@@ -309,7 +318,8 @@ class _Run:
         """Latency and memory of each file, when nothing else of the run is working: one file at a time, in turns."""
         stage = self.plan.stages["measure"]
         if self.measure_again:
-            for each in (self.plan.stages["report"], stage):  # a report never outlives its figures
+            there = (each for each in self.plan.stages.values() if each.kind is StageKind.DEVICE)
+            for each in (self.plan.stages["report"], stage, *there):  # a report never outlives its figures
                 self.store.forget(self._key(each))
         planned = [each for each in self.plan.exports if each.name not in self.failures]
         if not planned or self._found(stage):
@@ -318,7 +328,7 @@ class _Run:
         timed: list[Timed] = []
 
         def measure(_folder: Path) -> dict[str, Json]:
-            timed.append(self._timed(workers, handed, display, stage, planned))
+            timed.append(time_run(handed, stage, planned, workers, display))
             if timed[0].failures:
                 raise _FilesFailedError
             return to_values(timed[0].measured)  # type: ignore[no-any-return]
@@ -335,25 +345,16 @@ class _Run:
         exported = self._results.export(planned).exported
         return not (exported.not_run or exported.stand_in)
 
-    def _timed(
-        self, workers: Workers, handed: HandedPlan, display: Display, stage: Stage, planned: Sequence[PlannedExport]
-    ) -> Timed:
-        settings = self.plan.measure
-        numbers = {each.name: each.number for each in planned}
-        steps = len(planned) * steps_of(settings)
-
-        def start(name: str) -> Worker:
-            job = TimingJob(handed.file, self.store.root, self.store.not_before, numbers[name])
-            return workers.start(job, f"latency: {name}", settings.threads)
-
-        def advance(name: str) -> None:
-            display(stage.name, {"event": "advance", "steps": 1, "text": name})
-
-        display(stage.name, {"event": "bar", "label": stage.label, "total": steps})
-        try:
-            return time_files(list(numbers), start, workers, settings, advance)
-        finally:
-            display(stage.name, {"event": "bar-end"})
+    def _devices(self, workers: Workers, handed: HandedPlan) -> None:
+        """Answers and latency of the files on each device, one device after the other; one that is away stays alone."""
+        for stage in self._missing([StageKind.DEVICE]):
+            if len(self.failures) == len(self.plan.exports):
+                self.away[stage.name] = ExportError(f"{stage.label}: no file was made for it")
+                continue
+            try:
+                workers.run(self._job(handed, stage), stage.label, limit_s=_SILENCE_LIMIT_S)
+            except (UserError, WorkerError) as error:
+                self.away[stage.name] = error
 
     def _report(self, workers: Workers, handed: HandedPlan) -> None:
         stage = self.plan.stages["report"]
@@ -387,4 +388,4 @@ class _Run:
         if notes:
             with self.log.open("a", encoding="utf-8") as log:
                 log.writelines(f"\n{note}\n" for note in notes)
-        return RunResult(report, self.folder, tuple(self.failures.values()), notes)
+        return RunResult(report, self.folder, (*self.failures.values(), *self.away.values()), notes)

@@ -30,6 +30,7 @@ from edgeopt.networks.cost import cost_of_program
 from edgeopt.networks.saved import load_outline, load_state, save_state
 from edgeopt.options import without_augmentation
 from edgeopt.pipeline.machines import FirstMachine
+from edgeopt.pipeline.on_device import measure_there
 from edgeopt.pipeline.results import (
     AppliedPass,
     BuiltModel,
@@ -60,7 +61,8 @@ _WAIT_SECONDS = 0.5
 @dataclass
 class Workbench:
     """One worker's view of a run: the plan, the store, the states it has at hand already, and for the data stage what
-    was found of the data set.
+    was found of the data set. `failures` and `away` say of files that could not be made, and of devices that could not
+    be used, why.
     """
 
     plan: Plan
@@ -68,6 +70,7 @@ class Workbench:
     progress: Progress
     is_main: bool = True
     failures: Mapping[str, str] = field(default_factory=dict)
+    away: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
     states: dict[str, ModelState] = field(default_factory=dict)
     first: FirstMachine | None = None
@@ -78,7 +81,7 @@ class Workbench:
         """The stage's result, found or made. Helpers of a distributed training work along with it, and keep nothing."""
         make = _MAKERS[stage.kind]
         if self.is_main:
-            key = stage.key_without(self.failures)
+            key = stage.key_without(self.failures, self.away)
             return self.store.compute(key, lambda folder: to_values(make(self, stage, folder)), stage.label)
         if stage.kind is StageKind.PASS and self.store.find(stage.key) is None:
             with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +90,7 @@ class Workbench:
 
     def result(self, name: str) -> Result:
         """The finished result of another stage; another machine waits until the first one has it."""
-        key = self.plan.stages[name].key_without(self.failures)
+        key = self.plan.stages[name].key_without(self.failures, self.away)
         while (found := self.store.find(key)) is None:
             if self.first is None:
                 raise PluginError(f"the result of stage {name!r} is not in the store: {self.store.root}")
@@ -287,6 +290,10 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     return VerifiedFile(verified, answers)
 
 
+def _make_device(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
+    return measure_there(bench.results, stage, bench.test(), bench.failures, folder, bench.progress)
+
+
 def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
     from edgeopt.pipeline.report import build_report, kept_answers, shown_images
     from edgeopt.pipeline.tracked_files import track_files
@@ -294,7 +301,7 @@ def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
     from edgeopt.report.samples import keep_samples
 
     test = bench.test()
-    report = build_report(bench.results, bench.failures, test.labels, bench.log)
+    report = build_report(bench.results, bench.failures, bench.away, test.labels, bench.log)
     if bench.tracked is not None:
         report = track_files(report, bench.tracked)
     kept_answers(bench.results, report, test.labels).write(folder / "answers.npz")
@@ -314,6 +321,7 @@ _MAKERS: Mapping[StageKind, Callable[[Workbench, Stage, Path], StageResult]] = {
     StageKind.PROGRAM: _make_program,
     StageKind.EXPORT: _make_export,
     StageKind.VERIFY: _make_verify,
+    StageKind.DEVICE: _make_device,
     StageKind.REPORT: _make_report,
 }
 

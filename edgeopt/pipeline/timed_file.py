@@ -1,16 +1,25 @@
-"""A process that times one file, call by call as its parent asks: `python -m edgeopt.pipeline.timed_file JOB.json`."""
+"""A process that times one file, call by call as its parent asks: `python -m edgeopt.pipeline.timed_file JOB.json`; and
+how the parent lets those of a run take turns.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from edgeopt.json_values import from_text
-from edgeopt.pipeline.job import read_plan
+from edgeopt.pipeline.job import HandedPlan, read_plan
+from edgeopt.pipeline.timing import Timed, steps_of, time_files
+from edgeopt.recipe.stage import PlannedExport, Stage
+from edgeopt.workers.pool import Worker, Workers
 from edgeopt.workers.process import Events, requests_of_parent, work
 from edgeopt.workers.store import Store
+
+if TYPE_CHECKING:  # rich is loaded when something is shown
+    from edgeopt.workers.display import Display
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,27 @@ class TimingJob:
     store: Path
     not_before: float
     number: int
+
+
+def time_run(
+    handed: HandedPlan, stage: Stage, planned: Sequence[PlannedExport], workers: Workers, display: Display
+) -> Timed:
+    """Times these files of a run, for its stage; see `time_files`."""
+    settings, store = handed.plan.measure, handed.store
+    numbers = {each.name: each.number for each in planned}
+
+    def start(name: str) -> Worker:
+        job = TimingJob(handed.file, store.root, store.not_before, numbers[name])
+        return workers.start(job, f"latency: {name}", settings.threads)
+
+    def advance(name: str) -> None:
+        display(stage.name, {"event": "advance", "steps": 1, "text": name})
+
+    display(stage.name, {"event": "bar", "label": stage.label, "total": len(planned) * steps_of(settings)})
+    try:
+        return time_files(list(numbers), start, workers, settings, advance)
+    finally:
+        display(stage.name, {"event": "bar-end"})
 
 
 def main(events: Events) -> None:

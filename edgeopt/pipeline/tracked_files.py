@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from edgeopt.arrays import Json
-from edgeopt.report.schema import Report, Row
+from edgeopt.report.devices import there
+from edgeopt.report.schema import MeasuredDevice, Report, Row
 from edgeopt.tracking.tracked import TrackedRun
 
 
@@ -19,7 +20,8 @@ def track_files(report: Report, tracked: TrackedRun) -> Report:
         part.describe(dict(_flat(report.recipe.resolved)))
         for row in report.rows:
             if not row.error:
-                part.log({f"{row.export}/{row.role}/{name}": value for name, value in _figures(row)}, 0)
+                figures = (*_figures(row), *_figures_there(row, report.devices))
+                part.log({f"{row.export}/{row.role}/{name}": value for name, value in figures}, 0)
     said = (f"The logger {logger} failed and has not all figures: {why}." for logger, why in part.failures.items())
     return replace(report, verdicts=(*report.verdicts, *said))
 
@@ -37,6 +39,18 @@ def _figures(row: Row) -> Iterator[tuple[str, float]]:
     ):
         if value is not None:
             yield name, float(value)
+
+
+def _figures_there(row: Row, devices: Sequence[MeasuredDevice]) -> Iterator[tuple[str, float]]:
+    """What a file did on each device."""
+    for device in devices:
+        if (file := there(device, row)) is None:
+            continue
+        if file.answers:
+            yield f"{device.name}/test accuracy", file.answers.test_accuracy
+            yield f"{device.name}/agreement", file.answers.agreement
+        if file.latency_ms:
+            yield f"{device.name}/p50 ms", file.latency_ms.p50
 
 
 def _flat(values: Json, key: str = "") -> Iterator[tuple[str, str]]:

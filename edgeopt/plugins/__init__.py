@@ -55,7 +55,16 @@ from edgeopt.plugins.declarations import (
     ReaderPlugin,
     Scheme,
 )
-from edgeopt.plugins.device import Device, DeviceFacts, DeviceFile, DeviceJob, DevicePlugin, FileOnDevice, OnDevice
+from edgeopt.plugins.device import (
+    Device,
+    DeviceFacts,
+    DeviceFile,
+    DeviceJob,
+    DevicePlugin,
+    FileOnDevice,
+    OnDevice,
+    WholeWay,
+)
 from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.plugins.levels import Levels
@@ -196,6 +205,7 @@ __all__ = [
     "TrainingError",
     "Use",
     "UserError",
+    "WholeWay",
     "close_predictor",
     "did_you_mean",
     "digest",

@@ -48,6 +48,18 @@ class DeviceFile:
 
 
 @dataclass(frozen=True)
+class WholeWay:
+    """An image file that goes the whole way through each file: it is decoded, turned upright, resized, cut and scaled,
+    the file is called, and a label is made. `runs` times count, after `warmup` that do not.
+    """
+
+    image: Path
+    sha256: str
+    warmup: int
+    runs: int
+
+
+@dataclass(frozen=True)
 class DeviceJob:
     """What a device is to do: answer for images, then call the files in turns and time that.
 
@@ -55,6 +67,7 @@ class DeviceJob:
     where `answers` is set; calls that are timed get the first of them. `turns` are the least calls and the least
     seconds of each turn; without any, nothing is timed. With `energy`, the device's meter is asked after them. A file
     that gives no sign of life for `timeout_s` is given up.
+    With `whole`, each file takes an image the whole way after that; a kind of device that cannot do it leaves it out.
     """
 
     files: tuple[DeviceFile, ...]
@@ -67,6 +80,7 @@ class DeviceJob:
     turns: tuple[tuple[int, float], ...] = ()
     timeout_s: float = 600.0
     energy: bool = False
+    whole: WholeWay | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +95,9 @@ class FileOnDevice:
     Where nobody there tells single calls, each turn has one time, the mean of as many calls as `means_of` says for it.
     `peak_memory_bytes` is 0 where nobody tells it. `note` is what whoever reads the figures must know, such as that
     there are no answers.
+
+    `whole_ms` has, of each time that an image went the whole way, what decoding it, preparing it, the file and making a
+    label took; where that was asked for and is not known, `no_whole` says why.
     """
 
     logits: Logits | None = None
@@ -94,6 +111,8 @@ class FileOnDevice:
     note: str | None = None
     energy: EnergyUse | None = None
     energy_problem: str = ""
+    whole_ms: tuple[tuple[float, ...], ...] = ()
+    no_whole: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from edgeopt.arrays import Json
-from edgeopt.errors import Location, Problem, RecipeError, UserError
+from edgeopt.errors import Location, Problem, RecipeError, UserError, did_you_mean
 from edgeopt.fingerprint import installed_version
-from edgeopt.options import SweepSettings, without_augmentation
+from edgeopt.options import Gates, SweepSettings, without_augmentation
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import (
     Bits,
@@ -326,6 +326,15 @@ class Lookup:
                 message = f"two devices are called {step.called!r}"
                 self.problems.append(Problem(message, hint, self._locate("devices", index)))
             seen.add(step.called)
+
+    def check_device_gates(self, gates: Gates, steps: Sequence[DeviceStep]) -> None:
+        """Notes gates on devices that the recipe does not name."""
+        known = [step.called for step in steps]
+        for name in gates.devices:
+            if name not in known:
+                message = f"gates on the device {name!r}, and [[devices]] names no such"
+                hint = did_you_mean(name, known) or "add a [[devices]] table with this name"
+                self.problems.append(Problem(message, hint, self._locate("gates", "devices", name)))
 
     def look(self, dataset: Use[DatasetPlugin] | None) -> tuple[FoundData | None, str]:
         """What one look at the data set found, None where its plugin does not look, and the data's fingerprint; notes

@@ -32,7 +32,8 @@ PACE = ("threads", "loader_workers")
 @dataclass(frozen=True)
 class Plan:
     """A recipe that can run. `stages` are all of it by name, each after those it needs; `found` is what the one look at
-    the data set found, where its plugin looks, and the data stage alone reads it.
+    the data set found, where its plugin looks, and the data stage alone reads it. With `without_devices`, no file is
+    taken to a device.
     """
 
     recipe: Recipe
@@ -45,6 +46,7 @@ class Plan:
     smoke: bool
     data_fingerprint: str
     devices: tuple[Use[DevicePlugin], ...] = ()
+    without_devices: bool = False
     found: FoundData | None = field(default=None, repr=False)
     stages: Mapping[str, Stage] = field(default_factory=dict)
 
@@ -108,7 +110,7 @@ class Plan:
 
     @property
     def named_devices(self) -> list[Json]:
-        """The devices of the recipe with every option written out; they decide nothing that a run makes."""
+        """The devices of the recipe with every option written out; they decide nothing of the files."""
         return [
             {**use.to_json(), "name": step.called} for step, use in zip(self.recipe.devices, self.devices, strict=True)
         ]
@@ -133,8 +135,8 @@ class Plan:
         }
 
 
-def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Plan:
-    """Checks a recipe against the installed plugins.
+def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False, devices: bool = True) -> Plan:
+    """Checks a recipe against the installed plugins. Without `devices`, its files are taken to none.
 
     Raises `RecipeError` with every problem: unknown plugins and options, values out of range, passes in an impossible
     order, two exports to one file, extras that are not installed, data that is not there.
@@ -144,11 +146,12 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
     model = lookup.use(ModelPlugin, recipe.model, ("model",))
     passes = [lookup.use(PassPlugin, step, ("passes", index)) for index, step in enumerate(recipe.passes)]
     exporters = [lookup.use(ExporterPlugin, step, ("exports", index)) for index, step in enumerate(recipe.exports)]
-    devices = [lookup.use(DevicePlugin, step, ("devices", index)) for index, step in enumerate(recipe.devices)]
+    there = [lookup.use(DevicePlugin, step, ("devices", index)) for index, step in enumerate(recipe.devices)]
     lookup.check_order(passes)
     lookup.check_kept(passes)
     lookup.check_folders(recipe.exports)
     lookup.check_devices(recipe.devices)
+    lookup.check_device_gates(recipe.gates, recipe.devices)
     lookup.check_frameworks(model, passes, exporters)
     lookup.check_exports(model, passes, exporters)
     lookup.check_loggers(recipe.trainer.loggers)
@@ -168,7 +171,8 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False) -> Pla
         budget=SMOKE_BUDGET if smoke else FULL_BUDGET,
         smoke=smoke,
         data_fingerprint=fingerprint,
-        devices=tuple(use for use in devices if use is not None),
+        devices=tuple(use for use in there if use is not None),
+        without_devices=not devices,
         found=found,
     )
     plan = _with_exports(plan, [use for use in exporters if use is not None])
@@ -295,20 +299,35 @@ def _stages(plan: Plan) -> Iterable[Stage]:
     yield from exports
     yield from verifies
     unmeasured = ("timeout_s", "sweep")
-    measured = {name: value for name, value in to_json(plan.recipe.measure).items() if name not in unmeasured}
+    settings = {name: value for name, value in to_json(plan.recipe.measure).items() if name not in unmeasured}
+    measured = {name: value for name, value in settings.items() if name != "device_images"}
+    made = [[stage.name, stage.key] for stage in exports]  # by name, as the figures are: another name exports nothing
     measure = Stage(
         StageKind.MEASURE,
         "measure",
         "latency",
-        key_of(
-            None, [[stage.name, stage.key] for stage in exports], measured, plan.smoke, platform.node(), "measure"
-        ),  # by name, as the figures are: another name for an export exports nothing again
+        key_of(None, made, measured, plan.smoke, platform.node(), "measure"),
         (data.name, *(stage.name for stage in exports)),
         ("measure",),
     )
     yield measure
+    needed = (data.name, *(stage.name for stage in (*programs.values(), *exports, *verifies)))
+    devices = [
+        Stage(
+            StageKind.DEVICE,
+            f"{StageKind.DEVICE}-{step.called}",
+            f"device: {step.called}",
+            key_of(use, step.called, made, settings, plan.smoke, platform.node(), "device"),
+            needed,
+            ("devices", index),
+            index,
+        )
+        for index, (step, use) in enumerate(zip(plan.recipe.devices, plan.devices, strict=True))
+        if not plan.without_devices
+    ]
+    yield from devices
     shown = {**plan.resolved(), **({"devices": plan.named_devices} if plan.devices else {})}
-    everything = [*programs.values(), *verifies, measure]
+    everything = [*programs.values(), *verifies, measure, *devices]
     yield Stage(
         StageKind.REPORT,
         "report",

@@ -43,7 +43,7 @@ class ExportStep(Step):
 
 
 class DeviceStep(Step):
-    """One device on which files may answer and be timed; `name` is what `--device` calls it."""
+    """One device on which files answer and are timed; `name` is what `--device` and the report call it."""
 
     name: RecipeName | None = Field(None, description="what --device calls it; the kind's name when left out")
 
@@ -70,7 +70,7 @@ class Recipe(BaseModel):
     model: Step = Field(description="the network")
     passes: tuple[Step, ...] = Field((), description="what is done to the model, in order")
     exports: tuple[ExportStep, ...] = Field(min_length=1, description="the files to make")
-    devices: tuple[DeviceStep, ...] = Field((), description="where `edgeopt bench` can take the files")
+    devices: tuple[DeviceStep, ...] = Field((), description="where the files answer and are timed, too")
     trainer: TrainerSettings = Field(default_factory=TrainerSettings, description="where and how training runs")
     measure: MeasureSettings = Field(default_factory=MeasureSettings, description="how latency is measured")
     gates: Gates = Field(default_factory=Gates, description="what the files must reach")

@@ -23,6 +23,7 @@ class StageKind(StrEnum):
     EXPORT = "export"
     VERIFY = "verify"
     MEASURE = "measure"
+    DEVICE = "device"
     REPORT = "report"
 
 
@@ -41,10 +42,13 @@ class Stage:
     index: int = 0
     role: Role | None = None
 
-    def key_without(self, failures: Collection[str]) -> str:
-        """The key of a result that was made without the files named in `failures`."""
-        joins_files = self.kind in (StageKind.MEASURE, StageKind.REPORT)
-        return digest([self.key, sorted(failures)]) if failures and joins_files else self.key
+    def key_without(self, failures: Collection[str], away: Collection[str] = ()) -> str:
+        """The key of a result that was made without the files named in `failures`; a report also without the device
+        stages named in `away`.
+        """
+        files = failures if self.kind in (StageKind.MEASURE, StageKind.DEVICE, StageKind.REPORT) else ()
+        devices = away if self.kind is StageKind.REPORT else ()
+        return digest([self.key, sorted(files), sorted(devices)]) if files or devices else self.key
 
 
 @dataclass(frozen=True)

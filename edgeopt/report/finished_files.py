@@ -1,4 +1,4 @@
-"""What there is in the folders of runs: the files that can be opened here, and the test images kept."""
+"""Files that can be opened here, of runs and of `edgeopt convert`, and the test images that runs kept."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from edgeopt.cards.reading import card_of
 from edgeopt.errors import Problem, UserError
-from edgeopt.fingerprint import digest
+from edgeopt.fingerprint import digest, file_digest
 from edgeopt.json_values import from_text
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.report.reading import read_report
 from edgeopt.report.samples import sample_file
 from edgeopt.report.schema import Report, Row
-from edgeopt.types import Card
+from edgeopt.types import TORCH, Card, Role
 
 CARD = "card.json"
 
@@ -24,7 +25,8 @@ CARD = "card.json"
 class FinishedFile:
     """A file of a run with its card, and the exporter that opens it; `name` is "RUN/EXPORT/ROLE/model.SUFFIX".
 
-    `again` are the names under which other runs have the same file, byte for byte.
+    `again` are the names under which other runs have the same file, byte for byte. One that `edgeopt convert` made is
+    `is_converted`: its name is that of the file, `run` and `row.export` too, and `folder` is where it lies.
     """
 
     name: str
@@ -35,6 +37,7 @@ class FinishedFile:
     card: Card
     row: Row
     again: tuple[str, ...] = ()
+    is_converted: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -72,7 +75,8 @@ class Catalogue:
 
 
 def find_files(given: Sequence[Path], registry: Registry) -> Catalogue:
-    """The files of runs. Each of `given` is the folder of a finished run, or one file in it.
+    """The files that are meant. Each of `given` is the folder of a finished run, one file in it, or a file with a card
+    within, as `edgeopt convert` makes it.
 
     Raises `UserError` with every problem: no run, no card, a file that is gone, nothing that can be opened here.
     """
@@ -84,6 +88,11 @@ def find_files(given: Sequence[Path], registry: Registry) -> Catalogue:
     for path in given:
         try:
             folder = run_of(path)
+            if is_alone(path):
+                run = names.setdefault(path.resolve(), _free_name(path.name, names.values()))
+                alone = _alone(path, run, registry)
+                files.setdefault(alone.identity, alone)
+                continue
             report = read_report(folder)
         except UserError as error:
             problems += error.problems
@@ -121,6 +130,43 @@ def run_of(path: Path) -> Path:
     if path.name == "report.json":
         return path.parent
     return path.resolve().parents[2] if path.is_file() and len(path.resolve().parents) > 2 else path
+
+
+def is_alone(path: Path) -> bool:
+    """Whether a path is that of a file, and not of a run's."""
+    return path.is_file() and path.name != "report.json" and not (run_of(path) / "report.json").is_file()
+
+
+def _alone(path: Path, name: str, registry: Registry) -> FinishedFile:
+    """A file of no run, by the card within or beside it.
+
+    Raises `UserError` where it has none, and where nothing here opens it.
+    """
+    card = card_of(path)
+    exporters = [
+        entry.plugin
+        for entry in registry
+        if isinstance(entry.plugin, ExporterPlugin)
+        and entry.plugin.runtime == card.runtime
+        and path.name.endswith(entry.plugin.suffix)
+    ]
+    exporters.sort(key=lambda exporter: exporter.framework != TORCH)  # whatever made it, a runtime opens it alike
+    row = Row(
+        runtime=card.runtime,
+        export=name,
+        file=path.name,
+        precision=card.precision,
+        role=next((role for role in Role if role == card.role), Role.OPTIMIZED),
+        size_bytes=path.stat().st_size,
+        sha256=file_digest(path),
+        input=card.input,
+        output=card.output,
+    )
+    reasons = [_reason_against(row, exporter) for exporter in exporters] or [_reason_against(row, None)]
+    able = [exporter for exporter, reason in zip(exporters, reasons, strict=False) if reason is None]
+    if not able:
+        raise UserError(Problem(f"{path} cannot be opened here: {reasons[0]}"))
+    return FinishedFile(name, name, path.resolve().parent, path.resolve(), able[0], card, row, is_converted=True)
 
 
 def _free_name(name: str, taken: Iterable[str]) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from edgeopt.options import Gates
+from edgeopt.measure.on_device import FileThere
+from edgeopt.options import DeviceGates, Gates
 from edgeopt.report.answers import guess_in_row
 from edgeopt.report.compare import baseline_of, compare
-from edgeopt.report.schema import GATES_FROM_ABOVE, GateResult, ProgramScore, Row
+from edgeopt.report.devices import latencies_there, there
+from edgeopt.report.latencies import LatencyPair
+from edgeopt.report.schema import GATES_FROM_ABOVE, GateResult, MeasuredDevice, ProgramScore, Row
 from edgeopt.report.training import Training
 from edgeopt.tasks.guessing import GuessKind
 from edgeopt.types import Role
@@ -18,13 +21,18 @@ _TOLERANCE = 1e-9  # 0.98 - 0.96 is a little more than 0.02 in binary
 
 
 def judge(
-    gates: Gates, rows: Sequence[Row], programs: Sequence[ProgramScore] = (), training: Training = NO_TRAINING
+    gates: Gates,
+    rows: Sequence[Row],
+    programs: Sequence[ProgramScore] = (),
+    training: Training = NO_TRAINING,
+    devices: Sequence[MeasuredDevice] = (),
 ) -> tuple[GateResult, ...]:
     """Each gate of the recipe on each file it is about.
 
     `accuracy`, `accuracy_drop`, `size_ratio` and `latency_ratio` are about the files that ship: the optimized ones, or
     the float ones where the recipe does not optimize. `agreement` is about every file. A figure that could not be had
-    misses its gate, and a file that gives one class for every image misses all of them: its figures say nothing.
+    misses its gate, and a file that gives one class for every image misses all of them: its figures say nothing. Those
+    on `devices` are judged on these.
     """
     optimized = [row for row in rows if row.role is Role.OPTIMIZED]
     shipped = optimized or list(rows)
@@ -44,7 +52,34 @@ def judge(
                     _explained(result, row, programs, training) for result, row in zip(answers, asked, strict=True)
                 ]
             results += answers or [GateResult(name, limit, None, passed=False, reason="no file was made")]
+    for device in devices:
+        if (wanted := gates.devices.get(device.name)) is not None:
+            results += _judged_there(wanted, device, shipped, rows)
     return tuple(results)
+
+
+def _judged_there(
+    gates: DeviceGates, device: MeasuredDevice, shipped: Sequence[Row], rows: Sequence[Row]
+) -> Iterator[GateResult]:
+    """Each gate on one device on each file that it is about."""
+
+    def of(figure: Callable[[FileThere], float | None]) -> Callable[[Row], float | None]:
+        return lambda row: figure(found) if (found := there(device, row)) else None
+
+    questions: tuple[tuple[str, float | None, Sequence[Row], Callable[[Row], float | None]], ...] = (
+        ("accuracy", gates.accuracy, shipped, of(lambda file: file.answers.test_accuracy if file.answers else None)),
+        ("agreement", gates.agreement, rows, of(lambda file: file.answers.agreement if file.answers else None)),
+        ("latency_ratio", gates.latency_ratio, shipped, lambda row: _ratio(latencies_there(device, row, rows))),
+        ("p50_ms", gates.p50_ms, shipped, of(lambda file: file.latency_ms.p50 if file.latency_ms else None)),
+    )
+    for name, limit, asked, figure_of in questions:
+        if limit is None:
+            continue
+        for row in asked:
+            result = replace(_judged(name, limit, figure_of(row), row), device=device.name)
+            found = there(device, row)
+            why = device.error or (found.error if found else None)
+            yield replace(result, reason=why) if result.figure is None and why else result
 
 
 def _judged(name: str, limit: float, figure: float | None, row: Row) -> GateResult:
@@ -90,4 +125,8 @@ def _size_ratio(row: Row, rows: Sequence[Row]) -> float | None:
 
 def _latency_ratio(row: Row, rows: Sequence[Row]) -> float | None:
     pair = compare(row, rows)
-    return 1 / pair.latency_factor if pair and pair.latency_factor else None
+    return _ratio(pair.latencies) if pair else None
+
+
+def _ratio(pair: LatencyPair | None) -> float | None:
+    return 1 / pair.factor if pair and pair.factor else None

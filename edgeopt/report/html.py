@@ -15,12 +15,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from edgeopt.arrays import Json
+from edgeopt.measure.on_device import FileThere
 from edgeopt.report import figures, plots
 from edgeopt.report.answers import shown_file
 from edgeopt.report.compare import Comparison, compare, comparisons, title
 from edgeopt.report.confusion import condense, worst_pairs
+from edgeopt.report.devices import described, latencies_there, there
 from edgeopt.report.drawing import Plot
-from edgeopt.report.schema import Report, Row, Sample
+from edgeopt.report.latencies import LatencyPair
+from edgeopt.report.schema import MeasuredDevice, Report, Row, Sample
 from edgeopt.report.style import style_sheet
 from edgeopt.report.verdicts import SMOKE
 from edgeopt.types import PassRecord, Role
@@ -41,6 +44,24 @@ class _Bars:
     row: Row
     size: float | None
     latency: float | None
+
+
+@dataclass(frozen=True)
+class _There:
+    """A file on a device; `speed` is that of the float file of the same export beside it."""
+
+    row: Row
+    file: FileThere
+    speed: LatencyPair | None
+
+
+@dataclass(frozen=True)
+class _OnDevice:
+    """A device with its files; `said` is what it is, in a line."""
+
+    device: MeasuredDevice
+    said: str
+    files: tuple[_There, ...]
 
 
 @dataclass(frozen=True)
@@ -88,6 +109,7 @@ def render_html(report: Report, images: Mapping[int, Pixels] | None = None, reci
             files=[(row, compare(row, report.rows)) for row in report.rows],
             cards=_cards(report.rows),
             bars=_bars(report.rows),
+            devices=[_on_device(device, report.rows) for device in report.devices],
             trade_off=plots.trade_off(report.rows, comparisons(report.rows)),
             passes=[
                 _Pass(record, plots.training_curves(record, number)) for number, record in enumerate(report.passes, 1)
@@ -150,6 +172,15 @@ def _bars(rows: Sequence[Row]) -> list[_Bars]:
         for row in rows
         if row.size_bytes or row.latency_ms
     ]
+
+
+def _on_device(device: MeasuredDevice, rows: Sequence[Row]) -> _OnDevice:
+    files = [(row, there(device, row)) for row in rows]
+    return _OnDevice(
+        device,
+        described(device.name, device.facts) if device.facts else "",
+        tuple(_There(row, file, latencies_there(device, row, rows)) for row, file in files if file),
+    )
 
 
 def _shown(report: Report, row: Row | None, images: Mapping[int, Pixels]) -> list[_Shown]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from edgeopt.arrays import Json
 from edgeopt.errors import UserError
 from edgeopt.measure.latency import Latency
+from edgeopt.measure.on_device import FileThere
+from edgeopt.plugins.device import DeviceFacts
 from edgeopt.report import figures
 from edgeopt.report.figures import MISSING
 from edgeopt.tasks.statistics import Paired
@@ -19,7 +21,7 @@ from edgeopt.types import PassRecord, Role, TensorInfo
 
 SCHEMA = 1
 
-GATES_FROM_ABOVE = frozenset({"accuracy_drop", "latency_ratio"})
+GATES_FROM_ABOVE = frozenset({"accuracy_drop", "latency_ratio", "p50_ms"})
 """Gates that bound a figure from above; the others bound theirs from below."""
 
 Interval = tuple[float, float]
@@ -96,9 +98,25 @@ class ProgramScore:
     parameters: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasuredDevice:
+    """One of the recipe's devices, `kind` the plugin that reaches it, and what the files did there.
+
+    `facts` are what it said of itself when its work was done. Where it could not be used to the end, `error` says why
+    and there are no `files`.
+    """
+
+    name: str
+    kind: str
+    facts: DeviceFacts | None = None
+    error: str | None = None
+    files: tuple[FileThere, ...] = ()
+
+
 @dataclass(frozen=True)
 class GateResult:
     """One gate of the recipe, judged on one file; `figure` is None, with a `reason`, where it could not be had.
+    `device` is where it was judged, None for this machine.
 
     A `reason` beside a figure says why the gate is missed whatever the figure is. `against` says what a comparison is
     with, `paired` counts the images behind a drop of accuracy, and `note` is what the reader must know of it.
@@ -113,6 +131,7 @@ class GateResult:
     against: str | None = None
     paired: Paired | None = None
     note: str | None = None
+    device: str | None = None
 
     @property
     def figure_text(self) -> str:
@@ -127,7 +146,7 @@ class GateResult:
     @property
     def message(self) -> str:
         """The outcome in a sentence."""
-        where = f" of {self.file}" if self.file else ""
+        where = (f" of {self.file}" if self.file else "") + (f" on {self.device}" if self.device else "")
         if self.figure is None:
             return f"gate {self.name}{where} could not be judged (limit {self.limit_text}): {self.reason}"
         outcome = "was reached" if self.passed else "was missed"
@@ -145,6 +164,8 @@ class GateResult:
     def _text(self, value: float | None) -> str:
         if value is None:
             return MISSING
+        if self.name.endswith("_ms"):
+            return figures.milliseconds(value)
         return f"{value:.2f}×" if self.name.endswith("_ratio") else f"{100 * value:.2f} %"
 
 
@@ -231,6 +252,7 @@ class Report:
     programs: tuple[ProgramScore, ...] = ()
     passes: tuple[PassRecord, ...] = ()
     gates: tuple[GateResult, ...] = ()
+    devices: tuple[MeasuredDevice, ...] = ()
     verdicts: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
     stages: tuple[StageRecord, ...] = ()

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from edgeopt.report import figures
 from edgeopt.report.compare import Comparison, compare
-from edgeopt.report.schema import GateResult, Report, Row
+from edgeopt.report.devices import described, latencies_there, there
+from edgeopt.report.schema import GateResult, MeasuredDevice, Report, Row
 from edgeopt.report.tables import QUIET, Unsqueezed, bullets, plain_table
 
 _NARROWEST = 80  # letters
@@ -22,6 +23,7 @@ def render(report: Report, console: Console, paths: Sequence[Path] = ()) -> None
     """Prints the report; `paths` are where the reader can go on."""
     parts: list[RenderableType] = [Text(report.recipe.name, style="bold"), Unsqueezed(_files(report), _NARROWEST)]
     parts += [_failure(row) for row in report.rows if row.error]
+    parts += [part for device in report.devices if device.files for part in _device(device, report.rows)]
     if report.gates:
         parts.append(Unsqueezed(_gates(report.gates), _NARROWEST))
     if report.verdicts:
@@ -70,6 +72,38 @@ def _cells(row: Row, pair: Comparison | None) -> list[Text]:
     ]
 
 
+def _device(device: MeasuredDevice, rows: Sequence[Row]) -> list[RenderableType]:
+    """What a device is, and what the files did there."""
+    table = plain_table()
+    table.add_column(f"on {device.name}\n", overflow="fold")
+    for header in ("accuracy\nimages", "agree-\nment", "other\nthan here", "p50 ms\nfaster", "p90 ms\n", "memory\n"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in rows:
+        if (file := there(device, row)) is None:
+            continue
+        name = _two_lines(row.export, f"{row.precision} {row.role}")
+        told, latency, pair = file.answers, file.latency_ms, latencies_there(device, row, rows)
+        if told is None and latency is None:
+            table.add_row(name, Text("failed", style="red"), *[""] * 5)
+            continue
+        others = figures.MISSING if told is None or told.differing is None else str(told.differing)
+        table.add_row(
+            name,
+            _two_lines(figures.percent(told.test_accuracy), str(told.images)) if told else Text(figures.MISSING),
+            Text(figures.percent(told.agreement if told else None)),
+            Text(others, style="bold red" if told and told.differing else ""),
+            _with_factor(
+                figures.milliseconds(latency.p50 if latency else None, unit=""),
+                pair.factor if pair else None,
+                certain=not (pair and pair.within_noise),
+            ),
+            Text(figures.milliseconds(latency.p90 if latency else None, unit="")),
+            Text(figures.size(file.peak_memory_bytes)),
+        )
+    said = [Text(described(device.name, device.facts), style=QUIET)] if device.facts else []
+    return [Unsqueezed(table, _NARROWEST), *said]
+
+
 def _two_lines(first: str, second: str) -> Text:
     return Text.assemble(first, "\n", (second, QUIET))
 
@@ -96,5 +130,6 @@ def _gates(gates: Sequence[GateResult]) -> Table:
     table.add_column("", no_wrap=True)
     for gate in gates:
         outcome = Text("passed", style="green") if gate.passed else Text("missed", style="bold red")
-        table.add_row(gate.name, Text(gate.file or gate.reason or ""), gate.figure_text, gate.limit_text, outcome)
+        where = f"{gate.file or gate.reason or ''}{f' on {gate.device}' if gate.device else ''}"
+        table.add_row(gate.name, Text(where), gate.figure_text, gate.limit_text, outcome)
     return table

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from edgeopt.report import figures
 from edgeopt.report.answers import guess_in_row, has_answers, never_recognized
 from edgeopt.report.compare import Comparison, compare, title
+from edgeopt.report.devices import device_verdicts
 from edgeopt.report.latencies import noise
-from edgeopt.report.schema import ClassScore, Row
+from edgeopt.report.schema import ClassScore, MeasuredDevice, Row
 from edgeopt.report.training import Training, training_of
 from edgeopt.tasks.guessing import GuessKind
 from edgeopt.types import PassRecord, Role
@@ -27,20 +28,24 @@ _LISTED = 4  # names in a sentence; more are counted
 
 
 def verdicts(
-    rows: Sequence[Row], passes: Sequence[PassRecord] = (), *, float_passes: int | None = None, smoke: bool = False
+    rows: Sequence[Row],
+    passes: Sequence[PassRecord] = (),
+    *,
+    float_passes: int | None = None,
+    smoke: bool = False,
+    devices: Sequence[MeasuredDevice] = (),
 ) -> tuple[str, ...]:
-    """What a reader should know first: answers that are worth nothing, the optimized files against the float ones, and
-    every reason for doubt.
+    """What a reader should know first: devices that answer otherwise, answers that are worth nothing, the optimized
+    files against the float ones, and every reason for doubt.
 
     The first `float_passes` of `passes` made the float model, all of them where that is left out.
     """
     training = training_of(passes, len(passes) if float_passes is None else float_passes)
-    return tuple(_sentences(rows, passes, training, smoke))
+    notice = (SMOKE,) if smoke else ()
+    return (*notice, *device_verdicts(devices, rows), *_sentences(rows, passes, training, smoke))
 
 
 def _sentences(rows: Sequence[Row], passes: Sequence[PassRecord], training: Training, smoke: bool) -> Iterator[str]:
-    if smoke:
-        yield SMOKE
     for row in rows:
         if row.error:
             yield f"{title(row)} ({row.role}) failed: {_first_line(row.error)}"

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import signal
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from edgeopt.serving.api import Api, opened
 from edgeopt.serving.guard import Guard
 from edgeopt.serving.job import AnswerJob
 from edgeopt.serving.limits import FORMATS, Limits
+from edgeopt.serving.own_folder import own_folder
 from edgeopt.serving.patience import ImpatientProtocol
 from edgeopt.serving.process import AnsweringProcess
 from edgeopt.serving.turns import Turns
@@ -56,11 +56,9 @@ def serve(
 
     Raises `UserError` when the address cannot be had, and when no file can be opened.
     """
-    with _listening(settings) as listener, tempfile.TemporaryDirectory(prefix="edgeopt-serve-") as folder:
+    with _listening(settings) as listener, own_folder() as folder:
         address = _address(listener)
-        jobs = [
-            write_job(file, registry, settings, Path(folder) / f"{n}.pickle") for n, file in enumerate(catalogue.files)
-        ]
+        jobs = [write_job(file, registry, settings, folder / f"{n}.pickle") for n, file in enumerate(catalogue.files)]
         turns = {
             file.name: Turns(
                 partial(AnsweringProcess.start, job, settings.threads), settings.limits, _teller(tell, file.name)

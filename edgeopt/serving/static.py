@@ -120,7 +120,7 @@ def _put_file(file: FinishedFile, number: int, runtimes: dict[str, BrowserRuntim
     own = folder / "files" / str(number)
     own.mkdir(parents=True)
     shutil.copyfile(file.path, own / file.path.name)
-    shutil.copyfile(file.path.with_name(CARD), own / CARD)
+    (own / CARD).write_text(file.card.to_json(), encoding="utf-8")
     exporter = file.exporter.name
     return SiteFile(
         name=file.name,

@@ -49,6 +49,7 @@ def try_advice(request: WhyRequest, before: WhyResult, console: Console | None =
     result = run(
         recipe,
         smoke=report.smoke,
+        devices=False,
         out=before.found.folder.parent,
         plugin_files=request.plugin_files,
         console=console,

@@ -67,6 +67,8 @@ def bench_on_board(emulated: EmulatedPython, cache: Path) -> Bench:
                 devices=("local", "board"),
                 recipe=cache / "devices.toml",
                 images=IMAGES,
+                threads=(1, 2),
+                sustained_s=1.0,
                 settings=MeasureSettings(runs=5, rounds=1, warmup=1),
                 plugin_files=(PLUGIN,),
             )
@@ -79,9 +81,15 @@ def bench_on_board(emulated: EmulatedPython, cache: Path) -> Bench:
 
 
 def report(bench: Bench) -> bool:
-    """Prints a line for each file; whether each answers on the board as here, but for what rounding decides."""
-    passed = True
+    """Prints a line for each file and each part of the benchmark; whether each answers on the board as here, but for
+    what rounding decides, and was timed there in every way.
+    """
+    passed = _measured(bench)
     for row in bench.rows:
+        if row.latency_ms is None:
+            passed = False
+        if row.threads != 1:
+            continue  # answers were taken with the first number of threads
         told = row.answers
         fine = row.error is None and told is not None and told.differing == told.near_ties
         passed = passed and fine
@@ -93,3 +101,18 @@ def report(bench: Bench) -> bool:
         )
         print(f"{'ok  ' if fine else 'FAIL'} {row.device:5}  {row.file}: {said}")
     return passed
+
+
+def _measured(bench: Bench) -> bool:
+    """Whether calls without a pause and the whole way of an image are known of every file on every device."""
+    ways = {
+        f"{row.device}, {row.file}, {row.threads} threads: {row.error}" for row in bench.whole if not row.pipeline_ms
+    }
+    minutes = {
+        f"{row.device}, {row.file}, {row.threads} threads: {row.error}" for row in bench.sustained if not row.minutes
+    }
+    for what, known, missing in (("whole way", bench.whole, ways), ("without a pause", bench.sustained, minutes)):
+        print(f"{'FAIL' if missing else 'ok  '} {what}: {len(known) - len(missing)} of {len(bench.rows)} are timed")
+        for each in sorted(missing):
+            print(f"     {each}")
+    return not ways and not minutes and len(bench.whole) == len(bench.sustained) == len(bench.rows)

@@ -35,7 +35,7 @@ class Mistaken:
         self._device.put(file, sha256)
 
     def run(self, job: DeviceJob, tell: Callable[[str], None]) -> Mapping[str, FileOnDevice]:
-        found = self._device.run(job, tell)
+        found = self._device.run(replace(job, whole=None), tell)
         return {
             name: replace(
                 each,

@@ -235,8 +235,20 @@ def test_doctor_lists_what_edgeopt_stands_on(cli):
     lines = [line.split() for line in result.stdout.splitlines()]
     (torch,) = [line for line in lines if line[:2] == ["torch", "core"]]
     assert torch[3] == "2.13.0"
-    for word in ("cores", "memory", "flatc"):
+    for word in ("cores", "memory", "flatc", "browser", "ssh", "adb"):
         assert any(line and line[0] == word for line in lines)
+
+
+def test_doctor_says_what_a_missing_tool_is_for(cli, monkeypatch, tmp_path):
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho OpenSSH_9.2 >&2\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("EDGEOPT_BROWSER", "nobrowser")
+    said = " ".join(cli("doctor").stdout.split())
+    assert "browser nobrowser not found, for the exporters onnx-web and litert-web" in said
+    assert "ssh OpenSSH_9.2" in said
+    assert "adb not found, for telephones as devices" in said
 
 
 def test_doctor_names_the_command_for_a_missing_extra(cli, monkeypatch):

@@ -441,7 +441,7 @@ def test_two_runs_at_once_on_one_store(tmp_path: Path) -> None:
 def test_an_export_that_hangs_fails_its_row_alone(
     folder: Path, finished: RunResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_EXPORT_LIMIT_S", 15.0)
+    monkeypatch.setattr(runner, "_SILENCE_LIMIT_S", 15.0)
     result = run(folder, "name=hang-export", "exports.0.fail=hang-export", "exports.0.only=optimized")
     baseline, optimized = result.report.rows
     assert "export: npz, optimized: no sign of life for 15 s, so it was ended" in (optimized.error or "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pickle
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from edgeopt.cli import app
 from edgeopt.conversion.plan import ConversionRequest, convert, make_conversion
 from edgeopt.errors import CheckpointError, ExportError, RecipeError, StorageError
 from edgeopt.plugins.registry import load_registry
+from edgeopt.report.finished_files import find_files
 from edgeopt.testing import ReaderContract
 from edgeopt.testing.network import TinyNet
 from edgeopt_pt2.options import Pt2Options
@@ -73,7 +75,9 @@ def test_both_sides_are_run_and_the_difference_is_printed(source, tmp_path):
     assert "--force" in again.stderr
 
 
-def test_int8_is_calibrated_with_a_data_set(source, tmp_path):
+@pytest.fixture(scope="module")
+def int8(source, tmp_path_factory):
+    """A file that was calibrated with digits, as `edgeopt convert` made it."""
     request = ConversionRequest(
         str(source),
         "onnx",
@@ -81,11 +85,51 @@ def test_int8_is_calibrated_with_a_data_set(source, tmp_path):
         dataset="digits",
         overrides=("dataset.limit=40", "source.mean=[0.5, 0.5, 0.5]"),
     )
-    result = convert(request, tmp_path / "net.onnx")
-    assert (result.precision, result.images_from) == ("int8", "digits")
-    assert result.images > 10
-    assert 0 < result.relative_difference < 0.2
-    assert result.path.stat().st_size == result.size_bytes
+    return convert(request, tmp_path_factory.mktemp("int8") / "net.onnx")
+
+
+def test_int8_is_calibrated_with_a_data_set(int8):
+    assert (int8.precision, int8.images_from) == ("int8", "digits")
+    assert int8.images > 10
+    assert 0 < int8.relative_difference < 0.2
+    assert int8.path.stat().st_size == int8.size_bytes
+
+
+def test_a_converted_file_is_timed_and_judged_by_its_card(int8, tmp_path):
+    """Of no run: what it takes stands in its card, and how often it is right is asked of labelled images."""
+    classes = "dataset.classes=['0', '1', '2', '3']"  # of a network with four outputs
+    arguments = ["--dataset", "digits", "--set", classes, "--set", "dataset.limit=9", "--images", "20", "--runs", "5"]
+    done = CliRunner().invoke(app, ["bench", str(int8.path), *arguments, "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.stderr
+    bench = json.loads((tmp_path / "bench.json").read_text())
+    (row,), (whole,) = bench["rows"], bench["whole"]
+    assert (row["file"], row["precision"], row["image_size"]) == ("net.onnx", "int8", SIZE)
+    assert row["latency_ms"]["p50"] > 0
+    assert whole["pipeline_ms"]["total"] > 0
+    assert bench["labelled"] == "9 test images of digits"
+    assert 9 * row["test_accuracy"] == pytest.approx(round(9 * row["test_accuracy"]))
+    assert "right for 9 test images of digits" in done.stdout
+
+
+def test_what_a_converted_file_cannot_be_asked_is_said(int8, tmp_path):
+    path = str(int8.path)
+    for arguments, message in (
+        (["bench", path, "--device", "local"], "has no run, whose test images a device would be given"),
+        (["bench", path, "--set", "dataset.limit=9"], "no data set is named"),
+        (["bench", str(tmp_path), "--dataset", "digits"], "there is no report.json"),
+        (["bench", __file__], "has no card, neither within nor beside it"),
+    ):
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 2
+        assert message in " ".join(done.stderr.split())
+
+
+def test_a_converted_file_can_be_served(int8):
+    catalogue = find_files([int8.path, int8.path], load_registry())
+    (file,) = catalogue.files
+    assert (file.name, file.exporter.name, file.row.precision, file.is_converted) == ("net.onnx", "onnx", "int8", True)
+    assert catalogue.samples == ()
+    assert file.size_bytes == int8.size_bytes
 
 
 def test_a_program_of_one_image_at_a_time(tmp_path):

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ssh_server
+from PIL import Image
 from ssh_server import Loopback
 
 from edgeopt.plugins import (
@@ -34,9 +35,12 @@ from edgeopt.plugins import (
     RecipeError,
     Use,
 )
+from edgeopt.plugins.device import WholeWay
 from edgeopt.plugins.registry import Registry, load_registry
+from edgeopt.preprocessing import Preprocessing
 from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import DeviceContract
+from edgeopt.types import Card
 
 needs_sshd = pytest.mark.skipif(ssh_server.SSHD is None, reason=ssh_server.MISSING)
 
@@ -321,6 +325,47 @@ def test_an_environment_is_made_of_wheels_or_not_at_all(server: Loopback, job: D
     assert len(list(server.home.glob("made/environments/*/ready.json"))) == 1
     device.clean()
     assert not (server.home / "made").exists()
+
+
+_WITHOUT_PILLOW = """\
+import importlib.metadata as metadata
+
+known = metadata.version
+
+def version(name):
+    if name == "pillow":
+        raise metadata.PackageNotFoundError(name)
+    return known(name)
+
+metadata.version = version
+"""
+
+
+def test_an_image_goes_the_whole_way_where_it_can_be_decoded(server: Loopback, job: DeviceJob, tmp_path: Path) -> None:
+    """By the code that goes there and Pillow; where that is missing, files are measured and only this is not known."""
+    picture = tmp_path / "picture.jpg"
+    Image.new("RGB", (64, 48), (200, 30, 60)).save(picture)
+    preprocessing = Preprocessing(8, 8, 8).to_json()
+    card = Card(("a", "b", "c", "d"), preprocessing, "numpy", "float32", "baseline", {}, {})
+    asked = replace(
+        job, files=(replace(job.files[0], card=card),), whole=WholeWay(picture, digest(picture), warmup=1, runs=3)
+    )
+    (tmp_path / "sitecustomize.py").write_text(_WITHOUT_PILLOW)
+    without = tmp_path / "python"
+    without.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    without.chmod(0o755)
+    for python, can in ((sys.executable, True), (str(without), False)):
+        device = opened(board(server, python=python))
+        found = device.run(asked, lambda _: None)["first"]
+        device.close()
+        assert found.error is None
+        assert found.turns_ms
+        assert [len(parts) for parts in found.whole_ms] == ([4] * 3 if can else [])
+        assert all(part > 0 for parts in found.whole_ms for part in parts)
+        assert (found.no_whole is None) == can
+    assert "images cannot be decoded there" in (found.no_whole or "")
+    assert "pillow" in (found.no_whole or "")
+    require_nobody_left(server)
 
 
 def repack(name: str, folder: Path) -> None:

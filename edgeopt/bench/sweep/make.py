@@ -90,6 +90,9 @@ class _Making:
             return error
 
     def _swept(self, wanted: Wanted) -> SweptFile:
+        if wanted.file.is_converted:
+            message = "it is of no run, whose program another file could be made of"
+            raise UserError(Problem(message, "convert its source anew, with what the file is to take"))
         file, run = wanted.file, self._run(wanted.file.folder)
         exporter = run.exporter(file, self.registry)
         if wanted.batch:

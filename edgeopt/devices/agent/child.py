@@ -55,9 +55,12 @@ def _work(task: Message, lines: Iterator[str], send: Callable[[Message], None]) 
                 close()
 
     def batch(start: int) -> Any:
-        pixels = images[[index % len(images) for index in range(start, start + task["batch_size"])]]
-        return pixels if task["scale"] is None else normalized(pixels, tuple(task["scale"]), tuple(task["offset"]))
+        return _fed(task, images[[index % len(images) for index in range(start, start + task["batch_size"])]])
 
+    if task.get("whole"):
+        with opened() as file:
+            send({"event": "whole", "times_ms": _whole(task, file)})
+        return
     images = np.load(task["images"], mmap_mode="r")
     if not task["answers"]:
         answer_turns(opened, batch(0), task["warmup"], lines, send)
@@ -71,3 +74,23 @@ def _work(task: Message, lines: Iterator[str], send: Callable[[Message], None]) 
     with pending.open("wb") as stream:
         np.save(stream, np.concatenate(rows)[: len(images)])
     pending.replace(task["answers"])
+
+
+def _fed(task: Message, pixels: Any) -> Any:
+    """What the file takes for uint8 (n, height, width, 3)."""
+    return pixels if task["scale"] is None else normalized(pixels, tuple(task["scale"]), tuple(task["offset"]))
+
+
+def _whole(task: Message, file: Any) -> list[tuple[float, ...]]:
+    from edgeopt.measure.whole_way import whole_way  # with Pillow, in environments for this alone
+
+    asked, image = task["whole"], Path(task["whole"]["image"])
+    return whole_way(
+        image.read_bytes(),
+        image.name,
+        task["preprocessing"],
+        lambda pixels: _fed(task, pixels),
+        file,
+        asked["warmup"],
+        asked["runs"],
+    )

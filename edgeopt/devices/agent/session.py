@@ -103,7 +103,8 @@ class _Session:
     def _located(self, job: Message) -> Message:
         """A job with the places of its files in full; names of files count from the folder."""
         files = [{**file, "file": str(self.folder / file["file"])} for file in job["files"]]
-        return {**job, "images": str(self.folder / job["images"]), "files": files}
+        whole = job["whole"] and {**job["whole"], "image": str(self.folder / job["whole"]["image"])}
+        return {**job, "images": str(self.folder / job["images"]), "files": files, "whole": whole}
 
     def _environment(self, request: Message) -> Message:
         if not request["install"]:

@@ -39,6 +39,10 @@ class Work:
                 self._answer(number, file)
         if self._job["turns"]:
             self._time()
+        if self._job["whole"]:
+            for number, file in enumerate(self._job["files"]):
+                if file["preprocessing"] and number not in self._failures:
+                    self._whole(number, file)
         for number, message in self._failures.items():
             self._send({"event": "failed", "file": number, "message": message})
         self._send({"event": "ran"})
@@ -57,6 +61,18 @@ class Work:
             finally:
                 child.end()
         self._send({"event": "answers", "file": number, "npy": base64.b64encode(target.read_bytes()).decode()})
+
+    def _whole(self, number: int, file: Message) -> None:
+        self._say(f"{file['name']}: whole way")
+        child = self._child(file, {"answers": "", "whole": self._job["whole"], "preprocessing": file["preprocessing"]})
+        try:
+            message = child.event(self._job["timeout_s"])
+        except FileFailedError as error:
+            self._send({"event": "no-whole", "file": number, "message": str(error)})
+        else:
+            self._send({**(message or {"event": "no-whole", "message": "it said nothing"}), "file": number})
+        finally:
+            child.end()
 
     def _time(self) -> None:
         kept = self._folder / _TIMES

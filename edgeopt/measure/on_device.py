@@ -1,0 +1,164 @@
+"""A file on a device: how it is taken there, and what its answers and times there are worth."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.errors import UserError
+from edgeopt.measure.latency import Latency, Start, summarize, summarize_means, turns
+from edgeopt.options import MeasureSettings
+from edgeopt.plugins.declarations import ExporterPlugin
+from edgeopt.plugins.device import DeviceFile, DeviceJob, FileOnDevice
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.types import Card, TensorInfo
+
+if TYPE_CHECKING:  # NumPy is heavy, and only named here
+    from edgeopt.arrays import Labels, Logits
+    from edgeopt.tasks.base import Task
+
+_STEPS = 6  # of a file beside its turns: its environment, its copy, its answers, its start, its load and its end
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceAnswers:
+    """What a file answered on a device for the first `images` test images.
+
+    `agreement` is the share of them that it answers as the program it was made from, 0 to 1. The rest compares it with
+    the same file on this machine: the images with another answer, `near_ties` those of them that rounding alone can
+    decide, and the largest difference of a logit, 0 where all are the same bit for bit; None where it does not run
+    here.
+    """
+
+    images: int
+    test_accuracy: float
+    agreement: float
+    differing: int | None = None
+    near_ties: int | None = None
+    max_logit_difference: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileThere:
+    """What a file of a run, by its path below the run's folder, did on a device. Where it failed, `error` says why, and
+    `note` what must be known of its figures, such as that there are no answers.
+    """
+
+    file: str
+    latency_ms: Latency | None = None
+    peak_memory_bytes: int | None = None
+    answers: DeviceAnswers | None = None
+    error: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class ImagesThere:
+    """The images that files are given on a device: a `.npy` of uint8 (n, height, width, 3), and its digest."""
+
+    path: Path
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> ImagesThere:
+        """Those in a file."""
+        return cls(path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def refused(taken: TensorInfo | None, batch_size: int) -> str | None:
+    """Why a file with this input is not called with so many images, or None."""
+    largest = taken.shape[0] if taken else 1
+    if not isinstance(largest, int) or batch_size <= largest:
+        return None
+    images = "one image" if largest == 1 else f"{largest} images"
+    return f"it takes at most {images} in a call; export it for more, see max_batch of its exporter"
+
+
+def device_file(
+    name: str,
+    path: Path,
+    sha256: str | None,
+    exporter: ExporterPlugin,
+    preprocessing: Preprocessing,
+    *,
+    takes_pixels: bool,
+    handed: Path,
+    card: Card | None = None,
+) -> DeviceFile:
+    """A file as a device takes it; `handed` holds what a process of this machine opens it from. A digest that is not
+    known is made.
+    """
+    scale, offset = preprocessing.scale_and_offset()
+    return DeviceFile(
+        name=name,
+        path=path,
+        sha256=sha256 or hashlib.sha256(path.read_bytes()).hexdigest(),
+        scale=None if takes_pixels else scale,
+        offset=None if takes_pixels else offset,
+        on_device=exporter.on_device,
+        handed=handed,
+        card=card,
+    )
+
+
+def device_job(
+    files: tuple[DeviceFile, ...], images: ImagesThere, settings: MeasureSettings, *, answers: bool, timed: bool
+) -> DeviceJob:
+    """A job of files that answer, are timed as the settings say, or both."""
+    return DeviceJob(
+        files=files,
+        images=images.path,
+        images_sha256=images.sha256,
+        answers=answers,
+        batch_size=settings.batch_size,
+        threads=settings.threads,
+        warmup=settings.warmup,
+        turns=tuple((turn.calls, turn.seconds) for turn in turns(settings)) if timed else (),
+        timeout_s=settings.timeout_s,
+    )
+
+
+def steps_there(settings: MeasureSettings) -> int:
+    """How often a device tells of one file that answers and is timed."""
+    return len(turns(settings)) + _STEPS
+
+
+def latency_there(found: FileOnDevice, settings: MeasureSettings) -> Latency | None:
+    """The figures of the times of a file's calls; None where it was not timed."""
+    if found.error or not found.turns_ms:
+        return None
+    start = Start(found.load_ms, found.first_ms)
+    if found.means_of:
+        return summarize_means([mean_ms for (mean_ms,) in found.turns_ms], found.means_of, settings, start)
+    return summarize(found.turns_ms, settings, start)
+
+
+def judged(
+    task: Task, logits: Logits, labels: Labels, program: Logits, here: Logits | None
+) -> tuple[DeviceAnswers | None, str | None]:
+    """What answers of a device, float32 (n, classes), are worth, or why they are worth nothing.
+
+    `program` is what the program answered that the file was made from, and `here` the file on this machine, where it
+    runs.
+    """
+    import numpy as np
+
+    from edgeopt.measure.answers import verify
+
+    try:
+        own = verify(task, logits, program, labels)
+        beside = verify(task, logits, here, labels) if here is not None else None
+    except UserError as error:
+        return None, str(error.problems[0].message)
+    same = here is not None and np.array_equal(logits, here)
+    answers = DeviceAnswers(
+        images=own.images,
+        test_accuracy=own.test_accuracy,
+        agreement=own.agreement,
+        differing=beside.differing if beside else None,
+        near_ties=beside.near_ties if beside else None,
+        max_logit_difference=0.0 if same else beside.max_logit_difference if beside else None,
+    )
+    return answers, None

@@ -1,0 +1,71 @@
+"""The whole way of one image through a file: what an app waits for.
+
+This module goes to devices as it is, with the others of `MODULES` and Pillow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from edgeopt.plugins.predictor import Predictor
+
+T = TypeVar("T")
+
+MODULES = (
+    "edgeopt.data.images",
+    "edgeopt.errors",
+    "edgeopt.measure.whole_way",
+    "edgeopt.preprocessing",
+    "edgeopt.tasks.base",
+    "edgeopt.tasks.classification",
+    "edgeopt.tasks.statistics",
+)
+"""What a device needs of edgeopt for it, besides what it has for calls."""
+
+PARTS = ("decode", "preprocess", "file", "answer")
+"""The parts of the way, in their order."""
+
+
+def whole_way(
+    encoded: bytes,
+    name: str,
+    preprocessing: dict[str, Any],
+    feed: Callable[[Any], Any],
+    file: Predictor,
+    warmup: int,
+    runs: int,
+) -> list[tuple[float, ...]]:
+    """Takes the image file `encoded` the whole way through an open file, `runs` times after `warmup` times that do not
+    count; returns the milliseconds of `PARTS` of each.
+
+    `preprocessing` is that of the file's card, `feed` makes what the file takes of uint8 (1, height, width, 3).
+    """
+    import numpy as np  # heavy, as all below: whoever only asks for it does without
+
+    from edgeopt.data.images import open_image
+    from edgeopt.plugins.predictor import timed_call
+    from edgeopt.preprocessing import Preprocessing
+    from edgeopt.tasks.classification import Classification
+
+    prepare, task = Preprocessing.from_json(preprocessing), Classification()
+
+    def once() -> tuple[float, ...]:
+        image, decode = _timed(lambda: open_image(encoded, name))
+        batch, preprocess = _timed(lambda: feed(prepare.pixels(image)[np.newaxis]))
+        logits, call = timed_call(file, lambda: file.predict(batch))
+        _, answer = _timed(lambda: task.decode(logits))
+        return decode, preprocess, call, answer
+
+    for _ in range(warmup):
+        once()
+    return [once() for _ in range(runs)]
+
+
+def _timed(call: Callable[[], T]) -> tuple[T, float]:
+    """What a call returns, and how long it took, ms."""
+    start = time.perf_counter()
+    result = call()
+    return result, (time.perf_counter() - start) * 1e3

@@ -1,0 +1,147 @@
+"""A run's files on one of its devices: what they answer there and how fast. Runs in a worker process."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.json_values import from_text
+from edgeopt.measure.fed_file import FedFile
+from edgeopt.measure.on_device import (
+    FileThere,
+    ImagesThere,
+    device_file,
+    device_job,
+    judged,
+    latency_there,
+    refused,
+    steps_there,
+)
+from edgeopt.networks.saved import load_outline
+from edgeopt.pipeline.results import MeasuredThere, Results
+from edgeopt.plugins.blame import blamed
+from edgeopt.plugins.device import Device, DeviceFacts, DeviceFile, FileOnDevice
+from edgeopt.plugins.handed import hand_over
+from edgeopt.recipe.stage import PlannedExport, Stage
+from edgeopt.types import Card
+
+if TYPE_CHECKING:
+    from edgeopt.arrays import Labels
+    from edgeopt.progress import Bar, Progress
+    from edgeopt.types import Split
+
+
+def measure_there(
+    results: Results, stage: Stage, test: Split, failures: Collection[str], folder: Path, progress: Progress
+) -> MeasuredThere:
+    """Takes every file that was made to the device of a stage, where it answers for test images and is timed.
+
+    `test` is the test split; `folder` is for what is needed meanwhile, and nothing is left in it. Raises `DeviceError`
+    where the device is away, or goes.
+    """
+    import numpy as np
+
+    plan = results.plan
+    count = min(plan.measure.device_images, len(test))
+    aside = folder / "aside"
+    aside.mkdir()
+    np.save(aside / "images.npy", test.pixels(range(count)))
+    made = [planned for planned in plan.exports if planned.name not in failures]
+    refusals = {each.name: why for each in made if (why := _refused(results, each))}
+    files = tuple(_taken(results, each, aside) for each in made if each.name not in refusals)
+    with progress.bar(stage.label, steps_there(plan.measure) * max(1, len(files))) as bar:
+        found, facts = _asked(results, stage, files, ImagesThere.of(aside / "images.npy"), bar)
+    shutil.rmtree(aside)
+    labels = test.labels[:count]
+    return MeasuredThere(
+        facts,
+        tuple(
+            FileThere(file=each.file, error=refusals[each.name])
+            if each.name in refusals
+            else _there(results, each, found.get(each.file, FileOnDevice(error="nothing is known of it")), labels)
+            for each in made
+        ),
+    )
+
+
+def _asked(
+    results: Results, stage: Stage, files: tuple[DeviceFile, ...], images: ImagesThere, bar: Bar
+) -> tuple[Mapping[str, FileOnDevice], DeviceFacts]:
+    """What the files did, and what the device says of itself after that."""
+
+    def tell(text: str) -> None:
+        bar.say(text)
+        bar.advance()
+
+    with _opened(results, stage, bar) as device:
+        job = device_job(files, images, results.plan.measure, answers=True, timed=True)
+        return (device.run(job, tell) if files else {}), device.describe()
+
+
+@contextmanager
+def _opened(results: Results, stage: Stage, bar: Bar) -> Iterator[Device]:
+    use, step = results.plan.devices[stage.index], results.plan.recipe.devices[stage.index]
+
+    def wait(text: str) -> None:
+        bar.say(text)
+        bar.advance(0)
+
+    with blamed(use.plugin, "open"):
+        device = use.plugin.opened(use.options, step.called, wait)
+    try:
+        yield device
+    finally:
+        device.close()
+
+
+def _refused(results: Results, planned: PlannedExport) -> str | None:
+    """Why a file is not taken there, or None."""
+    export = results.export(planned)
+    if export.exported.not_run or export.exported.stand_in:
+        return export.exported.not_run or f"{export.exported.stand_in} answers in its place"
+    if export.exported.companions:
+        return "it is several files, and a device takes one"
+    return refused(export.exported.input, results.plan.measure.batch_size)
+
+
+def _taken(results: Results, planned: PlannedExport, aside: Path) -> DeviceFile:
+    export, path = results.export(planned), results.file(planned)
+    preprocessing = load_outline(results.folder(planned.program_stage)).preprocessing
+    holds = export.exported.input.holds
+    handed = aside / f"{planned.name}.pickle"
+    hand_over(FedFile(planned.use.plugin, path, holds, preprocessing), handed, results.plan.registry)
+    return device_file(
+        planned.file,
+        path,
+        export.sha256,
+        planned.use.plugin,
+        preprocessing,
+        takes_pixels=holds == "pixels",
+        handed=handed,
+        card=from_text(Card, (results.folder(planned.export_stage) / "card.json").read_text(encoding="utf-8")),
+    )
+
+
+def _there(results: Results, planned: PlannedExport, found: FileOnDevice, labels: Labels) -> FileThere:
+    """What a file did, its answers held against its program's and those of this machine."""
+    import numpy as np
+
+    answers, error = None, found.error
+    if found.logits is not None:
+        program = results.folder(planned.program_stage)
+        here, before = (np.load(folder / "logits.npy") for folder in (results.folder(planned.verify_stage), program))
+        count = len(labels)
+        task = load_outline(program).task
+        answers, wrong = judged(task, found.logits, labels, before[:count], here[:count])
+        error = error or wrong
+    return FileThere(
+        file=planned.file,
+        latency_ms=latency_there(found, results.plan.measure),
+        peak_memory_bytes=found.peak_memory_bytes or None,  # 0 where nobody tells it
+        answers=answers,
+        error=error,
+        note=found.note or (None if found.logits is not None or error else "it gave no answers"),
+    )
