@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import logging.handlers
+import os
 import shlex
 import signal
 import statistics
@@ -114,6 +115,15 @@ class Folder:
         return [path for path in self.path.iterdir() if path.suffix.lower() in IMAGES and path.is_file()]
 
 
+class Printed(logging.StreamHandler):
+    """Lines for whoever reads standard output; the service stops when nobody does any more, as after `| head`."""
+
+    def handleError(self, *_: logging.LogRecord) -> None:  # noqa: N802 -- logging calls it
+        if not stopped.is_set():
+            stopped.set()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail once more at its end
+
+
 def serve(classifier: feed.Classifier, source: Camera | Folder, log: logging.Logger) -> None:
     """Answers until it is told to stop; an image that cannot be read is written down and passed over."""
     times: deque[float] = deque(maxlen=1000)
@@ -174,7 +184,7 @@ def _arguments() -> argparse.Namespace:
 def _log(file: Path | None) -> logging.Logger:
     log = logging.getLogger("answers")
     log.setLevel(logging.INFO)
-    log.addHandler(logging.StreamHandler(sys.stdout))
+    log.addHandler(Printed(sys.stdout))
     if file:
         log.addHandler(logging.handlers.RotatingFileHandler(file, maxBytes=10 << 20, backupCount=3))
     return log

@@ -165,6 +165,18 @@ def test_the_service_answers_for_a_folder_until_it_is_told_to_stop(made: dict[st
     assert [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()] == lines
 
 
+def test_the_service_stops_when_nobody_reads_its_answers(made: dict[str, Path], tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (40, 40), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    command = [sys.executable, PI / "service.py", made["onnx"].parent, "--folder", tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout and running.stderr
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    assert running.returncode == 0
+    assert len(list(tmp_path.glob("*.png"))) >= 2, "what nobody heard of is still there"
+
+
 def test_the_service_ends_with_2_for_a_wrong_file(tmp_path: Path) -> None:
     command = [sys.executable, PI / "service.py", tmp_path / "nowhere", "--folder", tmp_path / "incoming"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
