@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from edgeopt.errors import ExportError, FunctionChangedError, NothingChangedError
 from edgeopt.networks.capture import capture, export_program
+from edgeopt_executorch import quantizer
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_torchao.graph.batch_norm import BatchNorm
 from edgeopt_torchao.graph.dropout import put_back_dropouts, take_out_dropouts
@@ -188,6 +189,35 @@ def test_a_quantizer_that_quantizes_nothing_is_an_error() -> None:
             prepare(program, XNNPACKQuantizer())
     with pytest.raises(NothingChangedError, match="none of the 4"):
         count_quantized(program)
+
+
+class Upsampling(nn.Module):
+    """Layers and transposed layers, each with and without a BatchNorm behind it."""
+
+    def __init__(self, *, norm: bool, up_norm: bool) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8) if norm else nn.Identity(), nn.ReLU())
+        self.up = nn.Sequential(nn.ConvTranspose2d(8, 8, 3), nn.BatchNorm2d(8) if up_norm else nn.Identity(), nn.ReLU())
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.up(self.stem(images)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("norm", "up_norm", "qat"), [(False, False, False), (True, False, True), (False, True, True)])
+def test_patterns_that_cannot_match_change_nothing(
+    norm: bool, up_norm: bool, qat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def annotations() -> list[object]:
+        model = copy.deepcopy(graph)
+        build_xnnpack(per_channel=True, qat=qat).annotate(model)
+        return [(node.name, str(node.meta.get("quantization_annotation"))) for node in model.graph.nodes]
+
+    graph = capture(Upsampling(norm=norm, up_norm=up_norm).eval(), images(), BATCHES).module()
+    few = annotations()
+    monkeypatch.setattr(quantizer, "_patterns_that_can_match", lambda _model: XNNPACKQuantizer.SUPPORTED_PATTERNS)
+    assert few == annotations()
+    assert sum("input_qspec_map={}" not in each for _, each in few if each != "None") >= 2
 
 
 def test_layers_left_in_float_are_named() -> None:
