@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 KOTLIN := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgeopt/kotlin
+ADBD := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgeopt/adbd
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test browser kotlin sshd adb lint types format docs benchmarks results model-matrix test-arm64 clean
@@ -24,8 +25,9 @@ kotlin:  ## Java and a Kotlin compiler in the user's cache, for the tests of app
 sshd:  ## an ssh server, for the tests of devices; without root or apt they are skipped and say so
 	command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openssh-server >/dev/null; } || echo "no sshd: the tests of devices behind ssh are skipped"
 
-adb:  ## Android's adb, for the tests of phones; without root or apt they are skipped and say so
+adb:  ## Android's adb, and an adbd in the user's cache, for the tests of phones; without them these are skipped and say so
 	command -v adb >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends adb >/dev/null; } || echo "no adb: the tests of phones are skipped"
+	tests/plugins/fetch_adbd.sh $(ADBD) 2>/dev/null || echo "no adbd of Debian: phones are tested with the tests' own alone"
 
 test-arm64: $(VENV)/.dev  ## the files of both mobile runtimes under emulated ARM64; see docs/arm64.md
 	$(BIN)/python tests/arm64

@@ -6,7 +6,10 @@ The phone has small scripts alone. They ask this process, which has the runtimes
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import signal
 import socketserver
 import subprocess
 import sys
@@ -17,11 +20,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
-from android import Android
+from android import Android, wait_for
 from ssh_server import free_port
 from tiny_plugin import NpzPredictor
 
@@ -50,6 +53,15 @@ sys.exit(told["code"])
 """
 _GETPROP = """#!/bin/sh
 sed -n "s/^$1=//p" $PHONE/properties
+"""
+_PIDOF = """#!/bin/sh
+[ -f $PHONE/at-work ]
+"""
+_DUMPSYS = """#!/bin/sh
+case $1 in
+package) echo "    versionName=1.0" ;;
+*) echo "  Temperature{mValue=39.25, mType=0, mName=CPU0, mStatus=0}" ;;
+esac
 """
 _LOGCAT = """#!/bin/sh
 for each; do case $each in --pid=*) cat $PHONE/log-${each#--pid=} ;; esac; done
@@ -130,6 +142,15 @@ def linear_card(side: int, classes: int) -> Card:
 # ---- the desk
 
 
+class Furnished(Protocol):
+    """A phone that takes commands."""
+
+    root: Path
+    properties: Mapping[str, str]
+
+    def command(self, name: str, text: str) -> None: ...
+
+
 @dataclass
 class Desk:
     """Answers for the programs and the app of all phones."""
@@ -154,22 +175,23 @@ class Desk:
         self._server = socketserver.ThreadingUnixStreamServer(self.address, Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        self.busy: set[str] = set()
 
     def program(self, name: str) -> str:
         """A program that the phone runs."""
         return _ASK.format(address=self.address, name=name)
 
-    def furnish(self, phone: Android) -> None:
+    def furnish(self, phone: Furnished) -> None:
         """Gives a phone the commands that Android has."""
         lines = (f"{name}={value}\n" for name, value in {**PROPERTIES, **phone.properties}.items())
         (phone.root / "properties").write_text("".join(lines))
         phone.command("getprop", _GETPROP)
         phone.command("logcat", _LOGCAT)
-        for name in ("am", "pm", "pidof", "dumpsys"):
+        phone.command("pidof", _PIDOF)
+        phone.command("dumpsys", _DUMPSYS)
+        for name in ("am", "pm"):
             phone.command(name, self.program(name))
         zone = phone.root / "sys/class/thermal/thermal_zone3"
-        zone.mkdir()
+        zone.mkdir(parents=True)
         (zone / "type").write_text("cpu-0-1\n")
         (zone / "temp").write_text("41500\n")
 
@@ -333,7 +355,7 @@ def executor_runner(
     size, dtype = tuple(told.sizes()), np.uint8 if told.dtype() == 0 else np.float32
     values = np.ones(size, dtype)
     if "inputs" in flags:
-        values = np.frombuffer(call.below(flags["inputs"]).read_bytes(), dtype).reshape(size)
+        values = np.fromfile(call.below(flags["inputs"]), dtype).reshape(size)
     count = int(flags.get("num_executions", 1))
     times_ms = [1e3 * each for each in _timed(lambda: file.predict(values), count)]
     lines = [f"Model loaded in {load_ms:.6f} ms."]
@@ -360,12 +382,12 @@ def _am(desk: Desk, call: Call) -> tuple[int, str]:
         return 1, f"{said}Error type 3\nError: Activity class {{{component}}} does not exist.\n"
     extras = {rest[place + 1]: rest[place + 2] for place, word in enumerate(rest) if word in ("--es", "--ei")}
     folder = call.root / "sdcard/Android/data" / APP / "files/bench" / extras["job"]
-    desk.busy.add(APP)
-    threading.Thread(target=_job, args=(desk, folder, extras), daemon=True).start()
+    (call.root / "at-work").touch()
+    threading.Thread(target=_job, args=(desk, call.root, folder, extras), daemon=True).start()
     return 0, said
 
 
-def _job(desk: Desk, folder: Path, extras: Mapping[str, str]) -> None:
+def _job(desk: Desk, root: Path, folder: Path, extras: Mapping[str, str]) -> None:
     try:
         if desk.app_dies:
             return
@@ -378,7 +400,7 @@ def _job(desk: Desk, folder: Path, extras: Mapping[str, str]) -> None:
             pending.write_text(json.dumps({**result, "manufacturer": "Example"}))
             pending.rename(folder / "result.json")
     finally:
-        desk.busy.discard(APP)
+        (root / "at-work").unlink(missing_ok=True)
 
 
 def _done(desk: Desk, folder: Path, extras: Mapping[str, str]) -> dict[str, Any]:
@@ -422,24 +444,9 @@ def _pm(desk: Desk, call: Call) -> tuple[int, str]:
     return (0, f"package:/data/app/{APP}/base.apk\n") if known else (1, "")
 
 
-def _pidof(desk: Desk, call: Call) -> tuple[int, str]:
-    return (0, "4321\n") if call.arguments[0] in desk.busy else (1, "")
-
-
-def _dumpsys(_: Desk, call: Call) -> tuple[int, str]:
-    if call.arguments[0] == "package":
-        return 0, f"Packages:\n  Package [{APP}]\n    versionName=1.0\n"
-    return (
-        0,
-        "  Temperature{mValue=39.25, mType=0, mName=CPU0, mStatus=0}\n  Temperature{mValue=30, mType=2, mName=b}\n",
-    )
-
-
 _ANSWERS: Mapping[str, Callable[[Desk, Call], tuple[int, str]]] = {
     "am": _am,
     "pm": _pm,
-    "pidof": _pidof,
-    "dumpsys": _dumpsys,
     "benchmark_model": benchmark_model,
     "benchmark_model of LiteRT": benchmark_model_of_litert,
     "run_model": run_model,
@@ -479,6 +486,55 @@ def made_phone(desk: Desk, root: Path, **settings: Any) -> Iterator[Android]:
     yield phone
     phone.stop()
     subprocess.run(["adb", "disconnect", phone.serial], check=False, capture_output=True)
+
+
+ADBD = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeopt" / "adbd"
+NO_ADBD = "there is no adbd, or no network for it alone: `make adb` as root, with ip and unshare"
+HAS_ADBD = (
+    ADBD.is_dir() and os.geteuid() == 0 and shutil.which("ip") is not None and shutil.which("unshare") is not None
+)
+
+
+@dataclass
+class RealPhone:
+    """The adbd of Debian as root's shell, with a server of adb, in a network that nobody else has."""
+
+    root: Path
+    properties: Mapping[str, str] = field(default_factory=dict)
+    serial: str = "127.0.0.1:5999"
+
+    def command(self, name: str, text: str) -> None:
+        (self.root / "bin").mkdir(exist_ok=True)
+        (self.root / "bin" / name).write_text(text)
+        (self.root / "bin" / name).chmod(0o755)
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """While it is switched on, `adb` asks its server by a socket in its folder."""
+        for name in ("home", "tmp"):
+            (self.root / name).mkdir()
+        (libraries,) = (path.parent for path in ADBD.glob("usr/lib/*/ld-linux-*.so.*"))
+        (loader,) = libraries.glob("ld-linux-*.so.*")
+        server = f"localfilesystem:{self.root}/server"
+        script = (
+            "ip link set lo up\n"
+            f"ADBD_PORT={self.serial.partition(':')[2]} PATH={self.root}/bin:$PATH PHONE={self.root} {loader} "
+            f"--library-path {libraries}:{libraries}/android {ADBD}/usr/lib/android-sdk/platform-tools/adbd &\n"
+            f"exec adb -L {server} server nodaemon"
+        )
+        with pytest.MonkeyPatch.context() as patch, (self.root / "log").open("wb") as log:
+            for name, value in (("HOME", str(self.root / "home")), ("ADB_SERVER_SOCKET", server)):
+                patch.setenv(name, value)
+            command = ["unshare", "-n", "sh", "-c", script]
+            process = subprocess.Popen(command, cwd=self.root, stdout=log, stderr=log, start_new_session=True)
+            try:
+                wait_for(
+                    lambda: (self.root / "server").exists() and b"adbd started" in (self.root / "log").read_bytes()
+                )
+                yield
+            finally:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
 
 
 def word(text: str) -> str:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +20,18 @@ import numpy as np
 import pytest
 from android import Android, wait_for
 from conftest import TINY_PLUGIN
-from phone_runners import APP, Desk, adb_server, linear_card, linear_tflite, made_phone, word
+from phone_runners import (
+    APP,
+    HAS_ADBD,
+    NO_ADBD,
+    Desk,
+    RealPhone,
+    adb_server,
+    linear_card,
+    linear_tflite,
+    made_phone,
+    word,
+)
 from typer.testing import CliRunner
 
 from edgeopt.cli import app
@@ -44,7 +56,7 @@ from made_files import made_files
 
 pytestmark = pytest.mark.skipif(shutil.which("adb") is None, reason="there is no adb: apt install adb")
 
-SIDE, CLASSES, IMAGES = 8, 4, 5
+SIDE, CLASSES, IMAGES = 8, 4, 3
 OWN = "data/local/tmp/edgeopt-device"
 MEANS = "times are the means of each turn's calls"
 
@@ -484,6 +496,41 @@ def test_a_runner_that_says_nothing_is_ended(phone: Android, task: DeviceTask, t
     assert "no sign of life for 0.5 s" in (done(phone_of(phone, runner=options), job)["first"].error or "")
     there = int((phone.root / "working").read_text())
     wait_for(lambda: not Path(f"/proc/{there}").exists())
+
+
+@pytest.mark.skipif(not HAS_ADBD, reason=NO_ADBD)
+def test_the_real_adbd(desk: Desk, task: DeviceTask, tmp_path: Path) -> None:
+    """It waits for all that holds what a command reads, and ends nothing by itself."""
+    phone = RealPhone(tmp_path / "phone")
+    phone.root.mkdir()
+    desk.furnish(phone)
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\necho $$ > $PHONE/working\nsleep 1000\n")
+    options = {"serial": phone.serial, "folder": str(phone.root / "tmp")}
+    silent = {"kind": "run_model", "path": str(slow), "sha256": digest(slow)}
+    told: list[str] = []
+    with phone.on():
+        use = resolve(DevicePlugin, "adb", {**options, **runner(desk, tmp_path, "benchmark_model")}, load_registry())
+        device = opened(use, told.append)
+
+        def pull_the_cable(text: str) -> None:
+            if text == "second: answers":
+                threading.Timer(0.1, subprocess.run, (["adb", "disconnect"],), {"capture_output": True}).start()
+
+        found = device.run(task.job, pull_the_cable)
+        device.close()
+        assert told == ["phone: the connection broke, it is made again"]
+        for name, expected in task.expected.items():
+            assert np.array_equal(found[name].logits, expected)
+            assert found[name].means_of == (3, 2)
+        use = resolve(DevicePlugin, "adb", {**options, "runner": silent}, load_registry())
+        job = replace(task.job, files=task.job.files[:1], answers=False, timeout_s=0.5)
+        device = opened(use)
+        assert "no sign of life" in (device.run(job, lambda _: None)["first"].error or "")
+        there = int((phone.root / "working").read_text())
+        wait_for(lambda: not Path(f"/proc/{there}").exists())
+        device.clean()
+        assert not list((phone.root / "tmp").iterdir())
 
 
 def test_two_runs_take_turns(phone: Android) -> None:
