@@ -56,8 +56,9 @@ def run_recipe(
 
 def _sweep(result: runner.RunResult, plugin_files: Iterable[Path], *, again: bool) -> None:
     """Benchmarks the files of a run along the axes that its recipe names, unless that is done; a smoke run does not."""
-    measure = MeasureSettings.model_validate(result.report.recipe.resolved["measure"])
-    is_helper = result.report.recipe.resolved["trainer"]["num_nodes"] > 1 and machines.number_of_this() != 0
+    resolved = result.report.recipe.resolved
+    measure = MeasureSettings.model_validate(resolved.get("measure", {}))
+    is_helper = resolved.get("trainer", {}).get("num_nodes", 1) > 1 and machines.number_of_this() != 0
     if measure.sweep is None or result.report.smoke or is_helper:
         return
     from edgeopt.bench import terminal as bench_terminal  # only for recipes with a sweep

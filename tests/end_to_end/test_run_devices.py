@@ -120,45 +120,15 @@ def test_gates_are_judged_on_devices(result: RunResult) -> None:
 def test_what_was_measured_is_kept_and_who_was_away_is_asked_again(
     result: RunResult, recipe: Path, finished: Path
 ) -> None:
+    """And terminal and page have a part for each device."""
     before = made(finished, result)
-    again = run(recipe, finished)
-    assert made(finished, again) == before
-    assert again.report.devices == result.report.devices
-    assert len(again.failures) == 1
-    without = run(recipe, finished, devices=False)
-    assert without.failures == ()
-    assert without.report.devices == ()
-    assert without.report.gates == ()
-    assert "Devices were left out of this run (local, board, pi); gates on devices were not judged." in (
-        without.report.verdicts
-    )
-    assert len(without.report.recipe.resolved["devices"]) == 3
-    run(recipe, finished)  # as the other tests take it
-
-
-def test_devices_are_measured_again_with_the_rest(result: RunResult, recipe: Path, finished: Path) -> None:
-    before = made(finished, result)
-    one = ("devices=[{use='local'}]", "gates={}")
-    only = run(recipe, finished, *one, "name=again")
-    keys = json.loads((only.folder / "run.json").read_text())["stages"]
-    assert not only.failures
-    assert before["device-local"] == made_at(finished, keys["device-local"]), "the same file, device and settings"
-    run(recipe, finished, *one, "name=again", measure_again=True)
-    assert made_at(finished, keys["device-local"]) > before["device-local"]
-    assert made_at(finished, keys["measure"]) > before["measure"]
-
-
-def made_at(finished: Path, key: str) -> int:
-    return (finished.parent / ".store" / key[:2] / key / "result.json").stat().st_mtime_ns
-
-
-def test_terminal_and_page_have_a_part_for_each_device(result: RunResult, recipe: Path, finished: Path) -> None:
     arguments = ["run", str(recipe), "--out", str(finished.parent)]
     told = CliRunner().invoke(app, [*arguments, *(word for file in PLUGINS for word in ("--plugin", str(file)))])
     assert told.exit_code == 2
     assert "pi: it is away" in told.stderr and "switch it on" in told.stderr
     assert "on local" in told.stdout and "on board" in told.stdout
     assert "board: a processor with a fault" in told.stdout
+    assert made(finished, result) == before
     page = render_html(result.report)
     part = page.partition('id="devices"')[2].partition("</section>")[0]
     assert part.index("What the files did on local") < part.index("What the files did on board")
@@ -189,6 +159,33 @@ def test_runs_are_compared_on_the_same_device_alone(result: RunResult, tmp_path:
     judged = {gate.file: gate.passed for gate in change.gates if gate.name == "latency"}
     assert judged["npz/optimized/model.npz on board"] is None
     assert judged["npz/baseline/model.npz on local"] is True
+
+
+def test_devices_are_measured_again_with_the_rest(result: RunResult, recipe: Path, finished: Path) -> None:
+    before = made(finished, result)
+    one = ("devices=[{use='local'}]", "gates={}")
+    only = run(recipe, finished, *one, "name=again")
+    keys = json.loads((only.folder / "run.json").read_text())["stages"]
+    assert not only.failures
+    assert before["device-local"] == made_at(finished, keys["device-local"]), "the same file, device and settings"
+    run(recipe, finished, *one, "name=again", measure_again=True)
+    assert made_at(finished, keys["device-local"]) > before["device-local"]
+    assert made_at(finished, keys["measure"]) > before["measure"]
+
+
+def made_at(finished: Path, key: str) -> int:
+    return (finished.parent / ".store" / key[:2] / key / "result.json").stat().st_mtime_ns
+
+
+def test_devices_can_be_left_out(result: RunResult, recipe: Path, finished: Path) -> None:
+    without = run(recipe, finished, devices=False)
+    assert without.failures == ()
+    assert without.report.devices == ()
+    assert without.report.gates == ()
+    assert "Devices were left out of this run (local, board, pi); gates on devices were not judged." in (
+        without.report.verdicts
+    )
+    assert len(without.report.recipe.resolved["devices"]) == 3
 
 
 def test_gates_on_devices_that_are_not_there_have_their_line(recipe: Path) -> None:
