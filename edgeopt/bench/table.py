@@ -61,7 +61,8 @@ class Minute:
 class FileAnswers:
     """What a file that a sweep made answered for the `images` of the test split, each brought to its size.
 
-    `agreement` is the share of the first `compared` of them that it answers as the program it was made from, 0 to 1.
+    `agreement` is the share of the first `compared` of them that it answers as the program it was made from, 0 to 1;
+    `differing` counts the others, and `near_ties` those of them that rounding alone can decide.
     """
 
     images: int
@@ -69,6 +70,8 @@ class FileAnswers:
     accuracy_interval: tuple[float, float]
     agreement: float
     compared: int
+    differing: int
+    near_ties: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -149,7 +149,7 @@ def _layers(pair: SideBySide) -> Table:
 
 
 def _reasons(bench: Bench) -> list[str]:
-    """Why there are no figures, each reason once for all places of a file at which it holds."""
+    """Why there are no figures, each reason once for all files that have it at the same places."""
     places: dict[tuple[str, str, str], list[int]] = {}
     away = {each.name for each in bench.devices if each.error}  # a verdict says why
     own = bench.own_sizes
@@ -159,15 +159,16 @@ def _reasons(bench: Bench) -> list[str]:
             is_own = row.image_size == own[row.file]
             what, place = ("images in a call", row.batch_size) if is_own else ("px", row.image_size)
             places.setdefault((name, what, row.error), []).append(place)
+    names: dict[str, list[str]] = {}
+    for (name, what, error), found in places.items():
+        at = ", ".join(map(str, dict.fromkeys(found)))
+        names.setdefault(f"with {at} {what}: {error}", []).append(name)
     untold = [f"{_name(_row_of(row, bench), bench)}: {row.error}" for row in bench.operators if row.error]
     for way in bench.whole:
         if way.error:
             where = f" on {way.device}" if way.device else ""
             untold.append(f"the whole way through {_name(_row_of(way, bench), bench)}{where}: {way.error}")
-    return [*dict.fromkeys(untold)] + [
-        f"{name} with {', '.join(map(str, dict.fromkeys(counts)))} {what}: {error}"
-        for (name, what, error), counts in places.items()
-    ]
+    return [*dict.fromkeys(untold), *(f"{', '.join(found)} {reason}" for reason, found in names.items())]
 
 
 def _row_of(row: OperatorsRow | WholeRow, bench: Bench) -> BenchRow:

@@ -1,5 +1,5 @@
-"""A finished run that is made by hand: a small network in float and int8, its ONNX files, and a store with what a run
-keeps of them.
+"""A finished run that is made by hand: a small network in int8, its ONNX file, and a store with what a run keeps of
+it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch.fx import GraphModule
 from edgeopt.data.cache import load_training, opener
 from edgeopt.data.prepare import prepare, preprocessing_of
 from edgeopt.export.make import make_artifact
-from edgeopt.networks.capture import capture
 from edgeopt.networks.saved import save_state
 from edgeopt.pipeline.record import RunRecord
 from edgeopt.plugins import DatasetPlugin, ExporterPlugin, Form, ModelState, Role
@@ -61,26 +60,19 @@ def make_run(out: Path, registry: Registry) -> SweptRun:
     images = torch.from_numpy(preprocessing.normalize(training.train.pixels(range(32))))
     converted = _quantized(net, images)
     state = ModelState(net, Form.MODULE, TASKS["classification"], training.classes, preprocessing)
-    captured = replace(state, model=capture(net, images[:2], state.batch_range), form=Form.PROGRAM)
     program = export(converted, (images[:2],), dynamic_shapes=({0: Dim("batch", min=1, max=1024)},))
-    int8 = replace(captured, model=program, precision="int8", imports=("torch.ao.quantization.fx._decomposed",))
-    for name, each in {
-        "model": state,
-        "pass-0-ptq": int8,
-        "program-baseline": captured,
-        "program-optimized": int8,
-    }.items():
+    imports = ("torch.ao.quantization.fx._decomposed",)
+    int8 = replace(state, model=program, form=Form.PROGRAM, precision="int8", imports=imports)
+    for name, each in {"model": state, "pass-0-ptq": int8, "program-optimized": int8}.items():
         store.compute(keys[name], lambda folder, each=each: _kept(save_state(each, folder)))
-    rows = []
-    for role, each in ((Role.BASELINE, captured), (Role.OPTIMIZED, int8)):
-        use = resolve(ExporterPlugin, "onnx", {"dynamic_batch": False}, registry)
-        (folder := out / "made" / "onnx" / role).mkdir(parents=True)
-        made = make_artifact(
-            use, each, folder, role=role, recipe={}, calibration=training.calibration, progress=Silent(), seed=0
-        )
-        (folder / "card.json").write_text(made.card.to_json())
-        row = make_row(role, "onnx", suffix=".onnx", size_bytes=made.size_bytes)
-        rows.append(replace(row, precision=each.precision, runtime="onnxruntime", sha256=made.sha256))
+    use = resolve(ExporterPlugin, "onnx", {"dynamic_batch": False}, registry)
+    (folder := out / "made" / "onnx" / "optimized").mkdir(parents=True)
+    made = make_artifact(
+        use, int8, folder, role=Role.OPTIMIZED, recipe={}, calibration=training.calibration, progress=Silent(), seed=0
+    )
+    (folder / "card.json").write_text(made.card.to_json())
+    row = make_row(Role.OPTIMIZED, "onnx", suffix=".onnx", size_bytes=made.size_bytes)
+    rows = [replace(row, precision="int8", runtime="onnxruntime", sha256=made.sha256)]
     report = make_report(tuple(rows))
     recipe = replace(report.recipe, name="made", resolved=_resolved())
     (out / "made" / "report.json").write_text(
@@ -102,7 +94,7 @@ def _quantized(net: nn.Module, images: torch.Tensor) -> GraphModule:
 
 
 def _keys() -> dict[str, str]:
-    names = ("data", "model", "pass-0-ptq", "program-baseline", "program-optimized")
+    names = ("data", "model", "pass-0-ptq", "program-optimized")
     return {name: f"{number:02x}" * 32 for number, name in enumerate(names, 1)}
 
 

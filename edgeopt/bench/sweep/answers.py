@@ -61,6 +61,8 @@ def main(events: Events) -> None:
         accuracy_interval=score.interval,
         agreement=held.agreement,
         compared=count,
+        differing=held.differing,
+        near_ties=held.near_ties,
     )
     job.answer.write_text(to_text(found))
 
