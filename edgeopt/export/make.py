@@ -13,7 +13,7 @@ from edgeopt.arrays import InputKind, Json
 from edgeopt.errors import ExportError
 from edgeopt.export.self_test import self_test_of
 from edgeopt.fingerprint import digest, file_digest
-from edgeopt.networks.capture import quick_tracing
+from edgeopt.networks.tracing import quick_tracing
 from edgeopt.options import ExporterOptions
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.contexts import ExportContext

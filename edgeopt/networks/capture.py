@@ -5,8 +5,7 @@ Capture is one of the steps that must keep the function; it is checked here, eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
-    from torch._ops import OpOverload
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
 
@@ -202,47 +200,6 @@ def spell_out_operators(program: ExportedProgram) -> None:
     spell_out_padding(program.graph)
     spell_out_relu6(program.graph)
     program.graph_module.recompile()
-
-
-@contextmanager
-def quick_tracing() -> Iterator[None]:
-    """Inside this context, torch walks through graphs without two habits that take a third of an int8 export's time.
-
-    The files differ in debug handles at most. torch keeps all ancestors of a node, copied deeply at each of the dozens
-    of walks. Nothing here reads them; the module path of a node is kept elsewhere. And it remembers what its own
-    operators return for which shapes and types, but not what quantize and dequantize do, which are half of an int8
-    program.
-    """
-    from unittest.mock import patch  # torch has no switch for either
-
-    from torch._subclasses import fake_tensor
-    from torch.fx import traceback
-
-    if not hasattr(traceback, "NodeSource") or not hasattr(fake_tensor.FakeTensorMode, "_validate_cache_key"):
-        yield  # another torch, whose walks are as they are: slower, and the same files
-        return
-
-    class Orphan(traceback.NodeSource):
-        def __init__(
-            self, _node: object, pass_name: str = "", action: traceback.NodeSourceAction | None = None
-        ) -> None:
-            super().__init__(None, pass_name, action)
-
-    refuse = fake_tensor.FakeTensorMode._validate_cache_key  # noqa: SLF001 - the only door
-
-    def remember(mode: fake_tensor.FakeTensorMode, operator: OpOverload, *arguments: Any) -> None:
-        try:
-            refuse(mode, operator, *arguments)
-        except fake_tensor._BypassDispatchCache as bypass:  # noqa: SLF001
-            # The last of its reasons that could hold for an operator which changes nothing and returns a new tensor.
-            if bypass.reason != "non-builtin" or operator.namespace != "quantized_decomposed":
-                raise
-
-    with (
-        patch.object(traceback, "NodeSource", Orphan),
-        patch.object(fake_tensor.FakeTensorMode, "_validate_cache_key", remember),
-    ):
-        yield
 
 
 def fit_batch(example_input: Tensor, batch_range: tuple[int, int]) -> Tensor:

@@ -92,7 +92,7 @@ def look_at(plugin: ExporterPlugin, request: TapRequest, split: Split, images: i
     """
     from edgeopt.export.pixels_input import INSIDE  # torch, from here on
     from edgeopt.measure.answers import feeder
-    from edgeopt.networks.capture import quick_tracing
+    from edgeopt.networks.tracing import quick_tracing
     from edgeopt.why.engine import measure
     from edgeopt.why.points import rounded_program
 

@@ -12,14 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
-from unittest.mock import patch
 
 import onnx
 import onnx_ir
 import torch
 import torch.ao.quantization.fx._decomposed
 from onnx_ir.passes import common as onnx_passes
-from onnxscript import rewriter
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
@@ -33,6 +31,7 @@ from edgeopt.plugins import ExportError, UserError, first_line
 from edgeopt_onnx.attention import give_heads
 from edgeopt_onnx.auto.choice import keep_cheaper_in_float
 from edgeopt_onnx.auto.costs import Costs
+from edgeopt_onnx.conversion_speed import quick_conversion
 from edgeopt_onnx.files import write
 from edgeopt_onnx.int4 import store_narrow_weights
 from edgeopt_onnx.operators import LAYOUT, WEIGHTED
@@ -248,7 +247,7 @@ def _with_batch_of_one(program: ExportedProgram) -> ExportedProgram:
 
 def _convert(program: ExportedProgram, opset: int) -> onnx_ir.Model:
     try:
-        with _quick_rewriting():
+        with quick_conversion():
             converted = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -270,22 +269,6 @@ def _convert(program: ExportedProgram, opset: int) -> onnx_ir.Model:
             f"the lowest that was reached is {model.opset_imports['']}"
         )
     return model
-
-
-@contextmanager
-def _quick_rewriting() -> Iterator[None]:
-    """Within, the exporter's optimizer leaves out one rule, the one that turns slices into a split.
-
-    Its pattern has two roots, and for such a rule onnxscript lists the whole graph once for each node: nine tenths of
-    the time for a Swin-V2-B.
-    """
-    if not hasattr(rewriter, "_DEFAULT_REWRITE_RULES"):
-        yield  # another onnxscript: slower, and the same files
-        return
-    rules = rewriter._DEFAULT_REWRITE_RULES  # noqa: SLF001 - there is no option
-    linear = tuple(rule for rule in rules if rule.name != "SlicesSplit")
-    with patch.object(rewriter, "_DEFAULT_REWRITE_RULES", linear):
-        yield
 
 
 def _cleaned(model: onnx_ir.Model) -> onnx.ModelProto:

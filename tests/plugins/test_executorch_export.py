@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from small_programs import CLASSES, SIZE, capture, float_net, images, odd_net, outputs, quantized
+from torch._export.utils import _collect_all_valid_cia_ops
 from torch.export import ExportedProgram
 from torch.nn import functional
 
-from edgeopt.networks.capture import quick_tracing
+from edgeopt.networks.tracing import quick_tracing
 from edgeopt_executorch.lowering import CARD_METHOD, ExecuTorchReport, export_executorch
 from edgeopt_executorch.predictor import ExecuTorchPredictor
 from edgeopt_executorch.quantizer import build_xnnpack
@@ -184,6 +185,15 @@ def test_quick_tracing_changes_nothing_but_debug_handles(
         ExecuTorchPredictor(reports["int8"].path, threads=1) as other,
     ):
         assert np.array_equal(one.predict(images(9).numpy()), other.predict(images(9).numpy()))
+
+
+def test_quick_tracing_knows_a_library_that_is_loaded_within() -> None:
+    with quick_tracing():
+        before = _collect_all_valid_cia_ops()
+        with torch.library._scoped_library("loaded_within", "DEF") as library:
+            library.define("twice(Tensor x) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+            library.impl("twice", lambda x: 2 * x, "CompositeImplicitAutograd")
+            assert {str(each) for each in _collect_all_valid_cia_ops() - before} == {"loaded_within.twice.default"}
 
 
 def test_what_stays_outside_the_delegate_is_named_with_its_module(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from onnx import numpy_helper
 from small_programs import CLASSES, SIZE, capture, float_net, images, odd_net, outputs, quantized
 from torch.export import ExportedProgram
 
+from edgeopt_onnx import conversion
 from edgeopt_onnx.conversion import _copied, export_onnx, fold_weights
 from edgeopt_onnx.options import CARD_KEY
 from edgeopt_onnx.predictor import OnnxPredictor
@@ -55,6 +57,14 @@ def test_int8_weights_are_folded_and_counted(programs: dict[str, ExportedProgram
     assert (report.weighted_layers, report.quantized_layers) == (4, 4)
     assert report.quantize_nodes == len(quantized_inputs) > 0
     assert report.dequantize_nodes == report.quantize_nodes + 4
+
+
+def test_a_quick_conversion_writes_the_same_bytes(
+    programs: dict[str, ExportedProgram], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = export_onnx(programs["int8"], tmp_path / "quick.onnx", card_json="{}").path.read_bytes()
+    monkeypatch.setattr(conversion, "quick_conversion", nullcontext)
+    assert export_onnx(programs["int8"], tmp_path / "slow.onnx", card_json="{}").path.read_bytes() == quick
 
 
 def test_float_has_no_quantized_layer(programs: dict[str, ExportedProgram], tmp_path: Path) -> None:
