@@ -20,7 +20,7 @@ from rich.table import Table
 from stripes import CLASSES, stripes
 from torch import Tensor, nn
 
-from edgeopt.networks.capture import quick_tracing
+from edgeopt.networks.tracing import quick_tracing
 from edgeopt.plugins.declarations import ExporterPlugin, PassPlugin, Predictor
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve

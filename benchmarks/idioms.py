@@ -29,7 +29,8 @@ from torch.nn.utils import parametrizations
 
 from edgeopt.errors import UserError
 from edgeopt.measure.answers import feeder, file_logits
-from edgeopt.networks.capture import program_logits, quick_tracing, to_program
+from edgeopt.networks.capture import program_logits, to_program
+from edgeopt.networks.tracing import quick_tracing
 from edgeopt.plugins.declarations import ExporterPlugin, PassPlugin
 from edgeopt.plugins.registry import load_registry
 from edgeopt.progress import Silent

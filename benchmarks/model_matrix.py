@@ -105,7 +105,8 @@ def prepare(model: str) -> Prepared:
     """Makes the float and the int8 program of a model."""
     import torch
 
-    from edgeopt.networks.capture import program_logits, quick_tracing, to_program
+    from edgeopt.networks.capture import program_logits, to_program
+    from edgeopt.networks.tracing import quick_tracing
     from edgeopt.plugins.declarations import PassPlugin
     from edgeopt.plugins.registry import load_registry
     from edgeopt.progress import Silent

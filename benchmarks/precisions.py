@@ -24,7 +24,7 @@ from rich.table import Table
 from untrained import untrained_program
 
 from edgeopt.errors import UserError
-from edgeopt.networks.capture import quick_tracing
+from edgeopt.networks.tracing import quick_tracing
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve

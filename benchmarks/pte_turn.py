@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgeopt.networks.capture import quick_tracing
+from edgeopt.networks.tracing import quick_tracing
 from edgeopt_torchvision.compat import import_torchvision
 
 SIZE = 64

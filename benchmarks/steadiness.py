@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 from untrained import untrained_program
 
-from edgeopt.networks.capture import quick_tracing
+from edgeopt.networks.tracing import quick_tracing
 from edgeopt.plugins.declarations import ExporterPlugin, Predictor
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve

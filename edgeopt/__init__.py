@@ -13,6 +13,7 @@ TYPE_CHECKING = False  # as type checkers know it: `typing` itself is not import
 if TYPE_CHECKING:
     from typing import Any
 
+    from edgeopt.bench.whole_recipe import run as run
     from edgeopt.comparison.compare import compare as compare
     from edgeopt.comparison.schema import Limits as Limits
     from edgeopt.comparison.schema import RunComparison as RunComparison
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from edgeopt.errors import UserError as UserError
     from edgeopt.pipeline.runner import RunResult as RunResult
     from edgeopt.pipeline.runner import check as check
-    from edgeopt.pipeline.runner import run as run
     from edgeopt.plugins.hookspecs import hookimpl as hookimpl
     from edgeopt.recipe.plan import Plan as Plan
     from edgeopt.recipe.read import Recipe as Recipe
@@ -50,7 +50,7 @@ _WHERE = {
     "hookimpl": "edgeopt.plugins.hookspecs",
     "measure_sensitivity": "edgeopt.sensitivity.run",
     "read_recipe": "edgeopt.recipe.read",
-    "run": "edgeopt.pipeline.runner",
+    "run": "edgeopt.bench.whole_recipe",
 }
 
 __all__ = [*_WHERE, "__version__"]  # noqa: PLE0604 -- the same names, once

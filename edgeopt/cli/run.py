@@ -7,8 +7,7 @@ from pathlib import Path
 
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.errors import EdgeoptError, GateError, UserError
-from edgeopt.options import MeasureSettings
-from edgeopt.pipeline import machines, runner
+from edgeopt.pipeline import runner
 from edgeopt.report import terminal
 
 
@@ -46,8 +45,7 @@ def run_recipe(
     terminal.render(result.report, stdout(), files)
     for note in result.notes:
         stderr().print(note, markup=False, soft_wrap=True)
-    if not any(row.error for row in result.report.rows):  # a device that is away keeps nobody from it
-        _sweep(result, plugin_files, again=measure_again or fresh)
+    _sweep(result, plugin_files, again=measure_again or fresh)
     if result.failures:
         raise _one_error(result.failures)
     if not result.gates_passed:
@@ -55,22 +53,18 @@ def run_recipe(
 
 
 def _sweep(result: runner.RunResult, plugin_files: Iterable[Path], *, again: bool) -> None:
-    """Benchmarks the files of a run along the axes that its recipe names, unless that is done; a smoke run does not."""
-    resolved = result.report.recipe.resolved
-    measure = MeasureSettings.model_validate(resolved.get("measure", {}))
-    is_helper = resolved.get("trainer", {}).get("num_nodes", 1) > 1 and machines.number_of_this() != 0
-    if measure.sweep is None or result.report.smoke or is_helper:
+    """Benchmarks what the recipe names, and prints it."""
+    if "sweep" not in result.report.recipe.resolved.get("measure", {}):
         return
     from edgeopt.bench import terminal as bench_terminal  # only for recipes with a sweep
-    from edgeopt.bench.request import swept
-    from edgeopt.bench.run import CSV, FOLDER, JSON, PAGE, is_measured, run_bench
+    from edgeopt.bench.run import CSV, JSON, PAGE
+    from edgeopt.bench.whole_recipe import sweep
 
-    request = swept(result.folder, measure, plugin_files)
-    if not again and is_measured(request):
-        stdout().print(str(result.folder / FOLDER / PAGE), markup=False, soft_wrap=True)
-        return
-    benched = run_bench(request, stderr())
-    bench_terminal.render(benched.bench, stdout(), [benched.folder / name for name in (PAGE, JSON, CSV)])
+    done = sweep(result, plugin_files, again=again, console=stderr())
+    if isinstance(done, Path):
+        stdout().print(str(done), markup=False, soft_wrap=True)
+    elif done is not None:
+        bench_terminal.render(done.bench, stdout(), [done.folder / name for name in (PAGE, JSON, CSV)])
 
 
 def _one_error(failures: Iterable[EdgeoptError]) -> EdgeoptError:

@@ -43,7 +43,7 @@ class DeviceAnswers:
 @dataclass(frozen=True, kw_only=True)
 class FileThere:
     """What a file of a run, by its path below the run's folder, did on a device. Where it failed, `error` says why, and
-    `note` what must be known of its figures, such as that there are no answers.
+    `note` what must be known of its figures, such as that there are no answers. A `refused` one was not taken there.
     """
 
     file: str
@@ -52,6 +52,7 @@ class FileThere:
     answers: DeviceAnswers | None = None
     error: str | None = None
     note: str | None = None
+    refused: bool = False
 
 
 @dataclass(frozen=True)

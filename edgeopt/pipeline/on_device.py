@@ -59,7 +59,7 @@ def measure_there(
     return MeasuredThere(
         facts,
         tuple(
-            FileThere(file=each.file, error=refusals[each.name])
+            FileThere(file=each.file, error=refusals[each.name], refused=True)
             if each.name in refusals
             else _there(results, each, found.get(each.file, FileOnDevice(error="nothing is known of it")), labels)
             for each in made

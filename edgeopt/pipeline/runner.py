@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.arrays import Json
 from edgeopt.cores import usable_cores
-from edgeopt.errors import EdgeoptError, ExportError, StorageError, UserError, WorkerError, in_a_line
+from edgeopt.errors import DeviceError, EdgeoptError, ExportError, StorageError, UserError, WorkerError, in_a_line
 from edgeopt.files import storage_errors
 from edgeopt.json_values import to_values
 from edgeopt.pipeline import lock, machines
@@ -105,12 +105,7 @@ def run(
     plugin_files: Iterable[Path] = (),
     console: Console | None = None,
 ) -> RunResult:
-    """Runs a recipe to its report: trains, optimizes, exports, opens every file and measures it.
-
-    `smoke` runs the whole of it on few batches, `fresh` uses no earlier result, `measure_again` no earlier latency and
-    memory, `locked` refuses to run when anything is not as `lock.toml` says, and without `devices` no file is taken to
-    the devices of the recipe. Results go to `out/NAME`, cached stages to `out/.store`. Nothing is shown without a
-    `console`.
+    """Runs a recipe to its report, as `edgeopt.run` does, and leaves `[measure.sweep]` to it.
 
     Raises `UserError` for mistakes, `WorkerError` for bugs and crashes before the first export; one that hits a single
     export, or a device, fails its rows and is among `RunResult.failures`.
@@ -388,4 +383,17 @@ class _Run:
         if notes:
             with self.log.open("a", encoding="utf-8") as log:
                 log.writelines(f"\n{note}\n" for note in notes)
-        return RunResult(report, self.folder, (*self.failures.values(), *self.away.values()), notes)
+        failures = (*self.failures.values(), *self.away.values(), *self._failed_there())
+        return RunResult(report, self.folder, failures, notes)
+
+    def _failed_there(self) -> list[EdgeoptError]:
+        """What files could not do on devices. It is not kept, so that the next run tries again."""
+        errors: list[EdgeoptError] = []
+        for stage in self.plan.stages.values():
+            if stage.kind is not StageKind.DEVICE or stage.name in self.away:
+                continue
+            failed = [each for each in self._results.there(stage.name).files if each.error and not each.refused]
+            errors += (DeviceError(f"{stage.label}: {each.file}: {each.error}") for each in failed)
+            for each in (self.plan.stages["report"], stage) if failed else ():
+                self.store.forget(self._key(each))
+        return errors

@@ -41,7 +41,7 @@ def pixels(image: Image.Image, preprocessing: Mapping[str, Any]) -> np.ndarray:
     """The image upright, on its ground, resized and cut as in training: uint8 (1, size, size, 3), RGB."""
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(f"it has {image.width} x {image.height} pixels, and {MOST_PIXELS} at most are taken")
-    image = ImageOps.exif_transpose(image).convert("RGBA")
+    image = eight_bits(ImageOps.exif_transpose(image), preprocessing["grey_bits"]).convert("RGBA")
     ground = Image.new("RGBA", image.size, (*preprocessing["background"], 255))
     image = Image.alpha_composite(ground, image).convert("RGB")
     resize, crop = preprocessing["resize"], preprocessing["crop"]
@@ -50,6 +50,18 @@ def pixels(image: Image.Image, preprocessing: Mapping[str, Any]) -> np.ndarray:
     left, top = (width - crop) // 2, (height - crop) // 2
     image = image.resize((width, height), FILTERS[preprocessing["interpolation"]])
     return np.asarray(image.crop((left, top, left + crop, top + crop)))[None]
+
+
+def eight_bits(image: Image.Image, bits: int) -> Image.Image:
+    """Grey of 16 bits, of which a camera writes `bits`, as grey of 8; Pillow would clip it instead of scaling it."""
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are 32-bit numbers (mode {image.mode}) of unknown range")
+    if not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image)
+    if values.max(initial=0) >= 2**bits:
+        raise ValueError(f"it holds the value {values.max()}, and the card allows up to {2**bits - 1}")
+    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
 
 
 def model_input(image: np.ndarray, card: Mapping[str, Any]) -> np.ndarray:

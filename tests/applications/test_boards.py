@@ -72,6 +72,17 @@ def test_a_board_feeds_as_edgeopt_does(name: str, board: Callable[[str], ModuleT
     np.testing.assert_allclose(feed.shares(feed.logits(output, card)), expected_shares(CARDS[name]), atol=1e-6)
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+def test_a_board_scales_grey_of_16_bits(bits: int, board: Callable[[str], ModuleType]) -> None:
+    feed, preprocessing = board("feed"), Preprocessing(image_size=24, resize=28, crop=24, grey_bits=bits)
+    grey = np.random.default_rng(0).integers(0, 2**bits, (40, 50), dtype=np.uint16)
+    image = Image.fromarray(grey)
+    assert np.array_equal(feed.pixels(image, preprocessing.to_json())[0], preprocessing.pixels(image))
+    if bits < 16:
+        with pytest.raises(ValueError, match="it holds the value 60000, and the card allows up to 4095"):
+            feed.pixels(Image.fromarray(np.full_like(grey, 60000)), preprocessing.to_json())
+
+
 def test_a_board_answers_as_edgeopt_does(
     made: dict[str, Path], board: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,18 @@ class Silent(Mistaken):
         }
 
 
+class Moody(Mistaken):
+    """Has a fault with optimized files until the environment says that it was mended."""
+
+    def run(self, job: DeviceJob, tell: Callable[[str], None]) -> Mapping[str, FileOnDevice]:
+        found = self._device.run(job, tell)
+        if "MOODY_DEVICE_IS_MENDED" in os.environ:
+            return found
+        return {
+            name: FileOnDevice(error="out of memory") if "optimized" in name else each for name, each in found.items()
+        }
+
+
 def open_mistaken(options: NoOptions, name: str, waiting: Callable[[str], None]) -> Device:
     from edgeopt_devices.local import open_local
     from edgeopt_devices.options import LocalOptions
@@ -84,6 +97,13 @@ def open_silent(options: NoOptions, name: str, waiting: Callable[[str], None]) -
     return Silent(open_local(LocalOptions(), name, waiting))
 
 
+def open_moody(options: NoOptions, name: str, waiting: Callable[[str], None]) -> Device:
+    from edgeopt_devices.local import open_local
+    from edgeopt_devices.options import LocalOptions
+
+    return Moody(open_local(LocalOptions(), name, waiting))
+
+
 def open_away(options: NoOptions, name: str, waiting: Callable[[str], None]) -> Device:
     raise DeviceError(f"{name}: it is away: nobody answers", hint="switch it on")
 
@@ -92,4 +112,5 @@ def open_away(options: NoOptions, name: str, waiting: Callable[[str], None]) -> 
 def edgeopt_devices() -> Iterator[DevicePlugin]:
     yield DevicePlugin("mistaken", "Answers otherwise.", NoOptions, open=open_mistaken)
     yield DevicePlugin("silent", "Gives times alone.", NoOptions, open=open_silent)
+    yield DevicePlugin("moody", "Has a fault that can be mended.", NoOptions, open=open_moody)
     yield DevicePlugin("away", "Never there.", NoOptions, open=open_away)

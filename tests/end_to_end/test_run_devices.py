@@ -161,16 +161,28 @@ def test_runs_are_compared_on_the_same_device_alone(result: RunResult, tmp_path:
     assert judged["npz/baseline/model.npz on local"] is True
 
 
-def test_devices_are_measured_again_with_the_rest(result: RunResult, recipe: Path, finished: Path) -> None:
-    before = made(finished, result)
-    one = ("devices=[{use='local'}]", "gates={}")
-    only = run(recipe, finished, *one, "name=again")
-    keys = json.loads((only.folder / "run.json").read_text())["stages"]
-    assert not only.failures
-    assert before["device-local"] == made_at(finished, keys["device-local"]), "the same file, device and settings"
-    run(recipe, finished, *one, "name=again", measure_again=True)
-    assert made_at(finished, keys["device-local"]) > before["device-local"]
-    assert made_at(finished, keys["measure"]) > before["measure"]
+def test_a_file_that_failed_on_a_device_is_tried_again(
+    result: RunResult, recipe: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with `measure_again` all devices are asked anew."""
+    one = ("devices=[{use='moody'}]", "gates={}", "name=moody")
+    failed = run(recipe, finished, *one)
+    ((baseline, optimized),) = (each.files for each in failed.report.devices)
+    assert (baseline.error, optimized.error) == (None, "out of memory")
+    (failure,) = failed.failures
+    assert optimized.file in str(failure) and "out of memory" in str(failure)
+
+    monkeypatch.setenv("MOODY_DEVICE_IS_MENDED", "1")
+    mended = run(recipe, finished, *one)
+    assert not mended.failures
+    assert [each.error for there in mended.report.devices for each in there.files] == [None, None]
+
+    keys = json.loads((mended.folder / "run.json").read_text())["stages"]
+    before = {name: made_at(finished, keys[name]) for name in ("device-moody", "measure")}
+    assert not run(recipe, finished, *one).failures
+    assert before == {name: made_at(finished, keys[name]) for name in before}, "the same files, device and settings"
+    run(recipe, finished, *one, measure_again=True)
+    assert all(made_at(finished, keys[name]) > when for name, when in before.items())
 
 
 def made_at(finished: Path, key: str) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import other_frameworks_contracts
 import pytest
+import test_adb
 import test_convert
 import test_devices
 import test_distill
@@ -297,6 +298,7 @@ def test_every_plugin_is_here():
     modules = (
         sys.modules[__name__],
         other_frameworks_contracts,
+        test_adb,
         test_convert,
         test_devices,
         test_distill,

@@ -253,7 +253,8 @@ def test_every_parameter_learns_and_the_input_program_is_left_alone() -> None:
     for name, value in model.state_dict().items():
         assert torch.equal(value, program.state_dict[name]), name
     for name, value in model.named_parameters():
-        assert not torch.equal(value, prepared.state_dict()[name]), name
+        if name != "depthwise.0.bias":  # the BatchNorm behind it takes it away, so that its gradient is rounding alone
+            assert not torch.equal(value, prepared.state_dict()[name]), name
 
 
 def test_evaluation_moves_nothing_and_training_does(trained: tuple[nn.Module, nn.Module]) -> None:
