@@ -18,6 +18,9 @@ Dir::State::status "$work/status";
 Dir::Cache "$work/cache";
 APT::Sandbox::User "";
 Debug::NoLocking "1";
+Acquire::Retries "0";
+Acquire::http::Timeout "20";
+Acquire::https::Timeout "20";
 END
 apt-get -c "$work/apt.conf" -qq update
 apt-get -c "$work/apt.conf" -qq -y --no-install-recommends --download-only install adbd > /dev/null
