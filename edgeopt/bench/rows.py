@@ -10,7 +10,7 @@ from edgeopt.bench.table import BenchRow, MadeFile
 from edgeopt.errors import EdgeoptError, UserError
 from edgeopt.measure.fed_file import FedFile
 from edgeopt.measure.latency import Latency
-from edgeopt.measure.on_device import DeviceAnswers
+from edgeopt.measure.on_device import DeviceAnswers, refused
 from edgeopt.pipeline.results import MeasuredFile
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.report.finished_files import FinishedFile
@@ -99,21 +99,7 @@ def float_file(file: FinishedFile, files: Sequence[FinishedFile]) -> FinishedFil
 
 def refusal(file: FinishedFile, batch: int) -> str | None:
     """Why a file is not timed with so many images in a call, or None."""
-    if batch <= _largest(file, batch):
-        return None
-    return f"{taken(file)}; export it for more, see max_batch of its exporter"
-
-
-def taken(file: FinishedFile) -> str:
-    """How many images a file takes in a call, in words."""
-    largest = _largest(file, 1)
-    return f"it takes at most {'one image' if largest == 1 else f'{largest} images'} in a call"
-
-
-def _largest(file: FinishedFile, free: int) -> int:
-    """The most images that a file takes in a call; `free` for one that takes any number."""
-    largest = file.card.input.shape[0] if file.card.input else 1
-    return largest if isinstance(largest, int) else free
+    return refused(file.card.input, batch)
 
 
 def fed(file: FinishedFile, image: Path | None = None) -> FedFile:

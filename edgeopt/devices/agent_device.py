@@ -19,7 +19,7 @@ from edgeopt.devices.bundle import agent_file
 from edgeopt.devices.connection import AgentRefusedError, Connection, Message
 from edgeopt.devices.link import Link
 from edgeopt.errors import ConnectionLostError, DeviceError, Problem
-from edgeopt.fingerprint import installed_version
+from edgeopt.fingerprint import file_digest, installed_version
 from edgeopt.measure.whole_way import MODULES
 from edgeopt.plugins.device import DeviceFacts, DeviceFile, DeviceJob, FileOnDevice, OnDevice, WholeWay
 from edgeopt.plugins.energy_use import EnergyUse
@@ -194,8 +194,7 @@ class AgentDevice:
 
     def _require(self, file: Path, sha256: str) -> None:
         try:
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = file_digest(file)
         except OSError as error:
             raise DeviceError(f"{self._name}: {file} cannot be read: {error.strerror}") from error
         if digest != sha256:
@@ -331,11 +330,7 @@ class AgentDevice:
     def _push_wheels(self) -> str:
         """Puts the wheels of the folder that the options name into one of their own there; gives its name."""
         folder = self._settings.wheels
-        found = (
-            {wheel: hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in sorted(folder.glob("*.whl"))}
-            if folder
-            else {}
-        )
+        found = {wheel: file_digest(wheel) for wheel in sorted(folder.glob("*.whl"))} if folder else {}
         if not found:
             raise DeviceError(f"{self._name}: there are no wheels in {folder}", hint="see docs/devices.md")
         names = [f"{wheel.name} {digest}" for wheel, digest in found.items()]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.errors import UserError
+from edgeopt.fingerprint import file_digest
 from edgeopt.measure.latency import Latency, Start, summarize, summarize_means, turns
 from edgeopt.options import MeasureSettings
 from edgeopt.plugins.declarations import ExporterPlugin
@@ -65,16 +65,26 @@ class ImagesThere:
     @classmethod
     def of(cls, path: Path) -> ImagesThere:
         """Those in a file."""
-        return cls(path, hashlib.sha256(path.read_bytes()).hexdigest())
+        return cls(path, file_digest(path))
 
 
 def refused(taken: TensorInfo | None, batch_size: int) -> str | None:
     """Why a file with this input is not called with so many images, or None."""
-    largest = taken.shape[0] if taken else 1
-    if not isinstance(largest, int) or batch_size <= largest:
+    if batch_size <= _largest(taken, free=batch_size):
         return None
-    images = "one image" if largest == 1 else f"{largest} images"
-    return f"it takes at most {images} in a call; export it for more, see max_batch of its exporter"
+    return f"{at_most(taken)}; export it for more, see max_batch of its exporter"
+
+
+def at_most(taken: TensorInfo | None) -> str:
+    """How many images a file with this input takes in a call, in words."""
+    largest = _largest(taken, free=1)
+    return f"it takes at most {'one image' if largest == 1 else f'{largest} images'} in a call"
+
+
+def _largest(taken: TensorInfo | None, *, free: int) -> int:
+    """The most images that a file with this input takes in a call; `free` for one that takes any number."""
+    largest = taken.shape[0] if taken else 1
+    return largest if isinstance(largest, int) else free
 
 
 def device_file(
@@ -95,7 +105,7 @@ def device_file(
     return DeviceFile(
         name=name,
         path=path,
-        sha256=sha256 or hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=sha256 or file_digest(path),
         scale=None if takes_pixels else scale,
         offset=None if takes_pixels else offset,
         on_device=exporter.on_device,

@@ -58,6 +58,15 @@ def resolve(
     return use
 
 
+def resolve_step(kind: type[P], step: Mapping[str, Json], registry: Registry) -> Use[P]:
+    """The plugin of a step as a finished run's report has it, with the options that it had there.
+
+    Raises `RecipeError` with every problem.
+    """
+    options = {name: value for name, value in step.items() if name not in ("use", "name")}
+    return resolve(kind, str(step["use"]), options, registry)
+
+
 def numerics_of(passes: Iterable[Use[PassPlugin]], framework: str) -> Numerics:
     """What `passes` make of a model, as far as their options tell."""
     passes = list(passes)

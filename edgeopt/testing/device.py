@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgeopt.errors import DeviceError
+from edgeopt.fingerprint import file_digest
 from edgeopt.plugins.declarations import Plugin
 from edgeopt.plugins.device import Device, DeviceFile, DeviceJob, DevicePlugin, FileOnDevice, OnDevice
 from edgeopt.plugins.use import Use
@@ -60,7 +60,7 @@ class DeviceContract(PluginContract):
         (folder / "broken.npy").write_bytes(b"no array")
         files.insert(1, _file(folder / "broken.npy"))
         images = folder / "images.npy"
-        job = DeviceJob(tuple(files), images, _digest(images), batch_size=2, warmup=1, turns=_TURNS, timeout_s=60.0)
+        job = DeviceJob(tuple(files), images, file_digest(images), batch_size=2, warmup=1, turns=_TURNS, timeout_s=60.0)
         return DeviceTask(job, expected)
 
     @pytest.fixture(scope="class")
@@ -129,12 +129,8 @@ class DeviceContract(PluginContract):
 
 
 def _file(path: Path) -> DeviceFile:
-    return DeviceFile(path.stem, path, _digest(path), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), _OPENER)
+    return DeviceFile(path.stem, path, file_digest(path), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), _OPENER)
 
 
 def _short(job: DeviceJob) -> DeviceJob:
     return DeviceJob((job.files[-1],), job.images, job.images_sha256, timeout_s=job.timeout_s)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

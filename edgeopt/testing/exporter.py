@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from edgeopt.arrays import InputKind
 from edgeopt.errors import RecipeError, UserError
 from edgeopt.export.make import make_artifact
+from edgeopt.fingerprint import file_digest
 from edgeopt.measure.answers import feeder
 from edgeopt.networks.capture import program_logits
 from edgeopt.options import ExporterOptions
@@ -220,7 +220,9 @@ class ExporterContract(AnswersOnDevices):
         again, result = export_file(use, state, tmp_path)
         assert result.companions == exported[1].companions, "two exports of one program name other companions"
         for first, second in zip(_files(*exported), _files(again, result), strict=True):
-            assert _sha256(first) == _sha256(second), f"two exports of one program write other bytes into {first.name}"
+            assert file_digest(first) == file_digest(second), (
+                f"two exports of one program write other bytes into {first.name}"
+            )
 
     def test_takes_pixels(self, use: Use[ExporterPlugin], registry: Registry, tmp_path: Path) -> None:
         """A file whose input is `{ kind = "uint8-nhwc" }` normalizes by itself."""
@@ -376,7 +378,3 @@ def _require_close(logits: Logits, expected: Logits, whole: Logits, tolerance: f
     spread = float(np.ptp(whole))
     share = float(np.abs(logits - expected).max()) / spread
     assert share <= tolerance, f"the file's logits differ from the program's by {share:.3g} of their range"
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

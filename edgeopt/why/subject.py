@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgeopt.errors import Problem, UserError
 from edgeopt.pipeline.record import read_record
@@ -13,7 +12,7 @@ from edgeopt.pipeline.runner import store_of
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use
-from edgeopt.recipe.lookup import resolve
+from edgeopt.recipe.lookup import resolve_step
 from edgeopt.recipe.stage import StageKind
 from edgeopt.report.finished_files import FinishedFile, exporter_name, find_files
 from edgeopt.report.reading import read_report
@@ -109,18 +108,12 @@ def _subject(file: FinishedFile, report: Report, registry: Registry) -> Subject:
     return Subject(
         name=file.name,
         path=file.path,
-        exporter=_use(ExporterPlugin, step, registry),
+        exporter=resolve_step(ExporterPlugin, step, registry),
         takes_pixels=bool(file.card.input and file.card.input.holds == "pixels"),
         program=program.folder,
         data=data.folder,
-        dataset=_use(DatasetPlugin, resolved["dataset"], registry),
+        dataset=resolve_step(DatasetPlugin, resolved["dataset"], registry),
     )
-
-
-def _use(kind: Any, step: Mapping[str, Any], registry: Registry) -> Use[Any]:
-    options = {name: value for name, value in step.items() if name not in ("use", "name")}
-    use: Use[Any] = resolve(kind, step["use"], options, registry)
-    return use
 
 
 def _optimized(folder: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.bench.rows import fed, image_size_of, taken
+from edgeopt.bench.rows import fed, image_size_of
 from edgeopt.bench.sweep.answers import AnswersJob
 from edgeopt.bench.sweep.file import CARD, FileJob, WantedFile, WrittenFile
 from edgeopt.bench.sweep.images import ImagesJob, TestImages
@@ -18,13 +18,14 @@ from edgeopt.bench.sweep.wanted import Wanted, WantedKey
 from edgeopt.bench.table import FileAnswers, MadeFile
 from edgeopt.errors import EdgeoptError, ExportError, Problem, UserError, WorkerError
 from edgeopt.json_values import from_text
+from edgeopt.measure.on_device import at_most
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline.kept_programs import KeptProgram, kept_program
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin
 from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use
-from edgeopt.recipe.lookup import resolve
+from edgeopt.recipe.lookup import resolve_step
 from edgeopt.report.finished_files import FinishedFile
 from edgeopt.report.reading import read_report
 from edgeopt.report.schema import Report
@@ -194,23 +195,17 @@ class _Run:
     def exporter(self, file: FinishedFile, registry: Registry) -> Use[ExporterPlugin]:
         """The exporter of a file with the options that it was written with."""
         steps = self.report.recipe.resolved["exports"]
-        use = _use(ExporterPlugin, next(each for each in steps if each["name"] == file.row.export), registry)
+        use = resolve_step(ExporterPlugin, next(each for each in steps if each["name"] == file.row.export), registry)
         return Use(use.plugin, use.plugin.float_options(use.options)) if file.row.role is Role.BASELINE else use
 
     def dataset(self, registry: Registry) -> Use[DatasetPlugin]:
-        return _use(DatasetPlugin, self.report.recipe.resolved["dataset"], registry)
-
-
-def _use(kind: Any, step: Mapping[str, Any], registry: Registry) -> Use[Any]:
-    options = {name: value for name, value in step.items() if name not in ("use", "name")}
-    use: Use[Any] = resolve(kind, step["use"], options, registry)
-    return use
+        return resolve_step(DatasetPlugin, self.report.recipe.resolved["dataset"], registry)
 
 
 def _for_batch(use: Use[ExporterPlugin], wanted: Wanted) -> Use[ExporterPlugin]:
     """The exporter with options for a file that takes so many images in a call."""
     if use.plugin.for_batch is None:
-        reason = f"{taken(wanted.file)}, and {use.plugin.runtime}'s exporter makes none that take more"
+        reason = f"{at_most(wanted.file.card.input)}, and {use.plugin.runtime}'s exporter makes none that take more"
         raise ExportError(Problem(reason, "call it for one image after the other"))
     return Use(use.plugin, use.plugin.for_batch(use.options, wanted.batch))
 
