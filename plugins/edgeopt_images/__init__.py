@@ -1,1 +1,1 @@
-"""Image data sets that need no network: handwritten digits, and folders of files."""
+"""Image data sets that need no network: handwritten digits, folders of files, and files that lists name."""

@@ -1,8 +1,8 @@
-"""The options of `digits`, `shapes` and `image-folder`."""
+"""The options of `digits`, `shapes`, `image-folder`, `csv` and `jsonl`."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgeopt.plugins import DatasetOptions, PosixPath
 
@@ -30,3 +30,41 @@ class ImageFolderOptions(DatasetOptions):
         description="whether folders called train, Training, seg_train, val, dev, test and the like are splits (true) "
         "or classes (false); seen from what lies in them when left out",
     )
+
+
+class TableOptions(DatasetOptions):
+    """Which file names the images, and in which columns."""
+
+    path: PosixPath = Field(description="file with a line for each image")
+    image_column: str = Field("image", description="column with the path of the image's file")
+    label_column: str = Field("label", description="column with its label: a text or a whole number")
+    split_column: str | None = Field(
+        None,
+        description="column that says train, val, test or the like; splits that are missing are drawn",
+    )
+    group_column: str | None = Field(
+        None,
+        description="column with what an image belongs to, such as a patient or a camera: splits that are drawn keep "
+        "such a group together",
+    )
+    root: PosixPath | None = Field(
+        None, description="folder that relative paths of images count from; that of the file when left out"
+    )
+
+    @model_validator(mode="after")
+    def _columns_apart(self) -> TableOptions:
+        columns = [self.image_column, self.label_column, self.split_column, self.group_column]
+        named = [each for each in columns if each is not None]
+        if twice := sorted({each for each in named if named.count(each) > 1}):
+            raise ValueError(f"column {twice[0]!r} is named for two things")
+        return self
+
+
+class CsvOptions(TableOptions):
+    """Which file names the images, and how its columns stand."""
+
+    delimiter: str = Field(",", min_length=1, max_length=1, description="what stands between two fields of a line")
+
+
+class JsonlOptions(TableOptions):
+    """Which file names the images, and by which keys."""

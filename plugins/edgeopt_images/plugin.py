@@ -1,4 +1,4 @@
-"""Declares the data sets `digits`, `shapes` and `image-folder`."""
+"""Declares the data sets `digits`, `shapes`, `image-folder`, `csv` and `jsonl`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from edgeopt.plugins import DatasetPlugin, RawDataset, digest, hookimpl, versions_of
 from edgeopt_images.found import find_folder
-from edgeopt_images.options import DigitsOptions, ImageFolderOptions, ShapesOptions
+from edgeopt_images.options import CsvOptions, DigitsOptions, ImageFolderOptions, JsonlOptions, ShapesOptions
+from edgeopt_images.table import find_table
 
 
 def load_digits(options: DigitsOptions) -> RawDataset:  # noqa: ARG001 - every data set is given its options
@@ -57,4 +58,16 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         "Images in folders named after their class, with or without split folders above them.",
         ImageFolderOptions,
         find=find_folder,
+    )
+    yield DatasetPlugin(
+        "csv",
+        "Image files that a .csv file names, with a label, and perhaps a split, in each line.",
+        CsvOptions,
+        find=find_table,
+    )
+    yield DatasetPlugin(
+        "jsonl",
+        "Image files that a .jsonl file names: an object with path, label and perhaps a split in each line.",
+        JsonlOptions,
+        find=find_table,
     )
