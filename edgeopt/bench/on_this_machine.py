@@ -16,22 +16,22 @@ from edgeopt.bench.sustained import pieces, sustained
 from edgeopt.bench.sweep.make import Swept, SweptFile
 from edgeopt.bench.sweep.wanted import Place, are_there, places, wanted_at
 from edgeopt.bench.table import BenchRow, OperatorsRow, PipelineTimes, SustainedRow, WholeRow
-from edgeopt.bench.whole_way import WholeWayJob
 from edgeopt.errors import UserError, WorkerError
 from edgeopt.json_values import from_values
+from edgeopt.measure.calls import END, OPEN
 from edgeopt.measure.energy import Meter, MeterError
-from edgeopt.measure.timed_file import FileTimingJob
+from edgeopt.measure.timed_file import FileTimingJob, WholeWayRuns
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline.timing import steps_of, time_files
 from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.plugins.operator_times import OperatorTime
 from edgeopt.report.finished_files import FinishedFile
-from edgeopt.workers.pool import Workers
+from edgeopt.workers.pool import Worker, Workers
 
 if TYPE_CHECKING:
     from edgeopt.workers.display import Display
 
-WHOLE_RUNS, WHOLE_WARMUP = 50, 5
+WHOLE = WholeWayRuns(warmup=5, runs=50)
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class LocalWork:
     meter: Meter | None = None
     untold: list[str] = field(default_factory=list)
     """Why energies are not known, a sentence each."""
+    ways: dict[tuple[str, int], WholeRow] = field(default_factory=dict)
+    """The whole ways that were taken already, by file and threads."""
 
     # -- turn by turn
 
@@ -83,13 +85,25 @@ class LocalWork:
     ) -> Iterator[BenchRow]:
         settings = self._settings(place.threads, place.batch)
         able = [each.file for each in group if isinstance(each, SweptFile)]
+        own = {each.file.name for each in group if isinstance(each, SweptFile) and not each.made}
         jobs = {each.name: self._timing_job(each, place.threads, place.batch) for each in able}
+        for name in own:
+            if (name, place.threads) not in self.ways:
+                jobs[name] = replace(jobs[name], whole=WHOLE)
+
+        def finish(name: str, worker: Worker) -> None:
+            if jobs[name].whole is None:
+                self.workers.finish(worker, settings.timeout_s)
+            else:
+                self.ways[name, place.threads] = self._way(name, worker, place.threads)
+
         timed = time_files(
             [*jobs],
             lambda name: self.workers.start(jobs[name], f"latency: {name}", place.threads),
             self.workers,
             settings,
             advance,
+            finish,
         )
         energies = self._energies(able, place) if place.batch == self.request.batches[0] else {}
         for each in group:
@@ -134,15 +148,32 @@ class LocalWork:
                     advance(file.name)
 
     def _whole(self, file: FinishedFile, threads: int) -> WholeRow:
-        job = WholeWayJob(self.handed[file.path], threads, WHOLE_WARMUP, WHOLE_RUNS)
+        """The way that was taken right after the file was timed, or else one that is taken now."""
+        if found := self.ways.get((file.name, threads)):
+            return found
+        job = replace(self._timing_job(file, threads, 1), whole=WHOLE)
         worker = self.workers.start(job, f"whole pipeline: {file.name}", threads)
+        limit_s = self.request.settings.timeout_s
         try:
-            event = worker.event(self.request.settings.timeout_s)
-            self.workers.finish(worker, self.request.settings.timeout_s)
+            worker.event(limit_s)
+            for request in (OPEN, END):
+                worker.ask(request)
+                worker.event(limit_s)
         except (UserError, WorkerError) as error:
             self.workers.give_up(worker)
             return WholeRow(file=file.name, threads=threads, error=str(error))
-        return WholeRow(file=file.name, threads=threads, pipeline_ms=from_values(PipelineTimes, event["times"]))
+        return self._way(file.name, worker, threads)
+
+    def _way(self, name: str, worker: Worker, threads: int) -> WholeRow:
+        """What the process of a file says of the whole way; it has nothing else to do."""
+        limit_s = self.request.settings.timeout_s
+        try:
+            times = worker.event(limit_s)["times_ms"]
+            self.workers.finish(worker, limit_s)
+        except (UserError, WorkerError) as error:
+            self.workers.give_up(worker)
+            return WholeRow(file=name, threads=threads, error=str(error))
+        return WholeRow(file=name, threads=threads, pipeline_ms=PipelineTimes.of(times))
 
     def sustained(self) -> Iterator[SustainedRow]:
         """Each file without a pause, for as long as was asked for."""

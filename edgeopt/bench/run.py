@@ -14,7 +14,7 @@ from edgeopt._version import __version__
 from edgeopt.bench.converted import Labelled, named_dataset
 from edgeopt.bench.image import MADE_SIZE, make_image
 from edgeopt.bench.on_devices import DeviceWork, OnDevices, named_devices
-from edgeopt.bench.on_this_machine import WHOLE_RUNS, WHOLE_WARMUP, LocalWork
+from edgeopt.bench.on_this_machine import WHOLE, LocalWork
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.rows import fed
 from edgeopt.bench.sweep.make import Swept, SweptFile, make_files
@@ -98,7 +98,7 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
             devices = OnDevices()
             if wanted:
                 by_name = {each.name: handed[each.path] for each in files}
-                whole = WholeWay(image, file_digest(image), WHOLE_WARMUP, WHOLE_RUNS)
+                whole = WholeWay(image, file_digest(image), WHOLE.warmup, WHOLE.runs)
                 asked = DeviceWork(request, wanted, files, by_name, registry, Path(aside), work.bar, whole)
                 devices = asked.run()
             bench = Bench(

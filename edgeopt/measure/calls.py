@@ -59,12 +59,14 @@ def answer_turns(
     requests: Iterator[str],
     answer: Callable[[dict[str, Any]], None],
     modules: Iterable[str] = (),
+    afterwards: Callable[[Any], None] | None = None,
 ) -> None:
     """Opens a file when it is asked to, and answers each request, a `Turn`, with the times of its calls in ms; at the
     end with the peak memory.
 
     Before it is asked, `modules` are imported, so that files open one after the other and each in peace. `batch` is
-    what the file takes in a call.
+    what the file takes in a call. `afterwards` is called with the open file when all of this is answered: what it does
+    is in neither times nor memory.
     """
     for module in modules:
         import_module(module)  # so that the memory below is the file's own, not the runtime's code
@@ -80,6 +82,8 @@ def answer_turns(
         _answer_requests(_timed(file, batch), load_ms, warmup, requests, answer)
         grown = file.peak_memory_bytes() if isinstance(file, RemotePredictor) else _peak_bytes() - before
         answer({"event": "memory", "peak_memory_bytes": max(0, grown)})
+        if afterwards is not None:
+            afterwards(file)
 
 
 def _timed(file: Called, batch: Any) -> Callable[[], float]:

@@ -135,8 +135,9 @@ def serve(
     warmup: int,
     requests: Iterator[str],
     answer: Callable[[dict[str, Json]], None],
+    afterwards: Callable[[Predictor], None] | None = None,
 ) -> None:
-    """Times `file` on request, see `edgeopt.measure.calls.answer_turns`.
+    """Times `file` on request, see `edgeopt.measure.calls.answer_turns`, of which `afterwards` is.
 
     `batch` is what the file's predictor takes: float32 (n, 3, height, width), normalized, or pixels.
     """
@@ -146,4 +147,4 @@ def serve(
         with exporter.opened(file, threads) as predictor, blamed(exporter, "predict"):
             yield predictor
 
-    answer_turns(opened, batch, warmup, requests, answer, modules=exporter.runtime_modules)
+    answer_turns(opened, batch, warmup, requests, answer, modules=exporter.runtime_modules, afterwards=afterwards)

@@ -35,11 +35,13 @@ def time_files(
     workers: Workers,
     settings: MeasureSettings,
     advance: Callable[[str], None],
+    finish: Callable[[str, Worker], None] | None = None,
 ) -> Timed:
     """Times the files `names`: `start` gives the process of one, and `advance` is told of each step by its name.
 
     Every file is loaded, one after the other, and warm before the first call that counts. No answer is waited for
-    longer than `settings.timeout_s` beyond the time that its turn takes at least.
+    longer than `settings.timeout_s` beyond the time that its turn takes at least. `finish` ends the process of a file
+    that has answered all, where more is to be had of it than that; it does not raise.
     """
     processes: dict[str, Worker] = {}
     times: dict[str, list[list[float]]] = {name: [] for name in names}
@@ -67,7 +69,10 @@ def time_files(
     def end(name: str, worker: Worker) -> None:
         worker.ask(END)
         memory[name] = worker.event(settings.timeout_s)["peak_memory_bytes"]
-        workers.finish(worker, settings.timeout_s)
+        if finish is None:
+            workers.finish(worker, settings.timeout_s)
+        else:
+            finish(name, worker)
 
     for name in names:
         processes[name] = start(name)

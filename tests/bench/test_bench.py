@@ -181,6 +181,19 @@ def test_a_file_for_one_image_says_that_it_takes_no_more(finished: Path, tmp_pat
     assert rows[Role.BASELINE, 2].latency_ms is not None
 
 
+def test_an_image_goes_the_whole_way_through_a_file_that_is_timed_nowhere_else(finished: Path, tmp_path: Path) -> None:
+    run = copied(finished, tmp_path)
+    card = run / "npz" / "optimized" / "card.json"
+    values = json.loads(card.read_text())
+    values["input"]["shape"][0] = 1
+    card.write_text(json.dumps(values))
+    request = BenchRequest((run,), batches=(2,), settings=SETTINGS, plugin_files=(TINY_PLUGIN,))
+    bench = run_bench(request).bench
+    assert {row.role for row in bench.rows if row.error} == {Role.OPTIMIZED}
+    assert [row.error for row in bench.whole] == [None, None]
+    assert all(row.pipeline_ms is not None and row.pipeline_ms.total > 0 for row in bench.whole)
+
+
 def test_two_runs_of_the_same_float_file_are_both_compared_with_it(finished: Path, tmp_path: Path) -> None:
     recipe = finished.parents[1] / "recipe.toml"
     coarse = edgeopt.run(
