@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pickle
 import urllib.error
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgeopt_torchvision.options import Cifar10Options, FakeOptions
+
+T = TypeVar("T")
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -30,9 +34,9 @@ def read_cifar10(options: Cifar10Options) -> RawDataset:
     if options.download and not all(file.is_file() for file in options.files):
         _download(options.root)
     if options.verify:
-        _verify(options.files)
+        verify_files(options.files, import_torchvision().datasets.CIFAR10, "CIFAR-10")
     train, test = options.files[:-1], options.files[-1:]
-    return RawDataset(CIFAR10_CLASSES, {"train": _join(train), "test": _join(test)})
+    return RawDataset(CIFAR10_CLASSES, {"train": join_batches(train), "test": join_batches(test)})
 
 
 def make_fake(options: FakeOptions) -> RawDataset:
@@ -65,35 +69,51 @@ def _download(root: Path) -> None:
         ) from error
 
 
-def _verify(files: tuple[Path, ...]) -> None:
-    torchvision = import_torchvision()
-    published = dict(torchvision.datasets.CIFAR10.train_list + torchvision.datasets.CIFAR10.test_list)
+def verify_files(files: tuple[Path, ...], source: Any, name: str) -> None:
+    """Raises `DataError` for a file that has not the checksum that torchvision's class `source` publishes for it."""
+    integrity = import_torchvision().datasets.utils.check_integrity
+    published = dict([*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])])
     for file in files:
-        if file.is_file() and not torchvision.datasets.utils.check_integrity(str(file), published[file.name]):
+        if file.is_file() and not integrity(str(file), published[file.name]):
             raise DataError(
                 Problem(
-                    f"{file} is not the file that CIFAR-10's authors published",
+                    f"{file} is not the file that {name}'s authors published",
                     "unpack the archive again; for files of your own in this format set verify = false",
                 )
             )
 
 
-def _join(files: tuple[Path, ...]) -> ArrayImages:
-    images, labels = zip(*(_read_batch(file) for file in files), strict=True)
+def join_batches(files: tuple[Path, ...], labels_key: str = "labels") -> ArrayImages:
+    """The images of several files of CIFAR's format, one behind the other; raises `DataError` for another format."""
+    images, labels = zip(
+        *(
+            read_pickle(
+                file, "CIFAR-10 batch" if labels_key == "labels" else "CIFAR-100 batch", partial(_batch, labels_key)
+            )
+            for file in files
+        ),
+        strict=True,
+    )
     return ArrayImages(np.concatenate(images), labels_of(np.concatenate(labels)))
 
 
-def _read_batch(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _batch(labels_key: str, batch: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Images (n, 32, 32, 3) and labels (n,) of one batch file."""
+    planes, labels = np.asarray(batch["data"], dtype=np.uint8), labels_of(batch[labels_key])
+    return planes.reshape(len(labels), 3, 32, 32).transpose(0, 2, 3, 1), labels
+
+
+def read_pickle(file: Path, what: str, use: Callable[[Any], T]) -> T:
+    """What `use` makes of a pickle, which may hold arrays and texts alone; raises `DataError` for a file that is no
+    `what`.
+    """
     try:
         with file.open("rb") as stream:
-            batch = _ArraysOnly(stream, encoding="latin1").load()
-        planes, labels = np.asarray(batch["data"], dtype=np.uint8), labels_of(batch["labels"])
-        return planes.reshape(len(labels), 3, 32, 32).transpose(0, 2, 3, 1), labels
+            return use(_ArraysOnly(stream, encoding="latin1").load())
     except OSError as error:
         raise DataError(Problem(f"{file} cannot be read: {error.strerror or error}", "check root")) from error
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise DataError(Problem(f"{file} is not a CIFAR-10 batch: {error}", "unpack the archive again")) from error
+        raise DataError(Problem(f"{file} is not a {what}: {error}", "unpack the archive again")) from error
 
 
 class _ArraysOnly(pickle.Unpickler):

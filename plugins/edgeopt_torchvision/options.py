@@ -1,4 +1,4 @@
-"""The options of the model `torchvision` and the data sets `cifar10` and `fake`, and the names of CIFAR-10's files."""
+"""The options of the model `torchvision`, of its data sets by name, of `cifar10` and of `fake`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from edgeopt.networks.weights_option import checkpoint_path
 from edgeopt.plugins import DatasetOptions, Options, PosixPath, did_you_mean
+from edgeopt_torchvision.catalogue import CATALOGUE, Entry
 from edgeopt_torchvision.weights_names import WEIGHTS
 
 CIFAR10_FOLDER = "cifar-10-batches-py"
@@ -89,6 +90,64 @@ class Cifar10Options(DatasetOptions):
     def files(self) -> tuple[Path, ...]:
         """The five training batches and the test batch."""
         return tuple(self.root / CIFAR10_FOLDER / name for name in CIFAR10_FILES)
+
+
+class NamedDatasetOptions(DatasetOptions):
+    """Which data set of torchvision's, and where its files are."""
+
+    name: str = Field(
+        description="data set, as torchvision names its class", json_schema_extra={"enum": [*sorted(CATALOGUE)]}
+    )
+    root: PosixPath = Field(
+        Path("data"), description="folder that torchvision is given: its files lie in it, or in a folder of it"
+    )
+    variant: str | None = Field(
+        None,
+        description="which of several: EMNIST's split, DTD's partition, Imagenette's size, FGVCAircraft's level of "
+        "classes; balanced, 1, full and variant when left out",
+    )
+    download: bool = Field(False, description="download the files when they are not there, and take them for published")
+    verify: bool = Field(
+        True,
+        description="compare files with their published checksums, where torchvision has these; false for files of "
+        "your own in this format",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in CATALOGUE:
+            alike = next((f"did you mean {each!r}?" for each in CATALOGUE if each.lower() == name.lower()), None)
+            problem = f"torchvision has no data set {name!r} of one label an image"
+            raise ValueError(_with_hint(problem, alike or did_you_mean(name, CATALOGUE)))
+        return name
+
+    @model_validator(mode="after")
+    def _fits_the_data_set(self) -> NamedDatasetOptions:
+        known = self.entry.variants
+        if self.variant is not None and self.variant not in known:
+            has = f"has {', '.join(known)}" if known else "has no variants"
+            raise ValueError(f"{self.name} {has}, and variant is {self.variant!r}")
+        if self.download and not self.entry.downloads:
+            raise ValueError(f"torchvision does not download {self.name}: fetch it from its authors")
+        if self.download and not self.verify:
+            raise ValueError("download = true needs verify = true")
+        return self
+
+    @property
+    def entry(self) -> Entry:
+        """How the data set is found and opened."""
+        return CATALOGUE[self.name]
+
+    @property
+    def chosen_variant(self) -> str:
+        """The variant that is taken, "" where there are none."""
+        return self.variant or next(iter(self.entry.variants), "")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Files and folders below `root` that it cannot do without."""
+        return self.entry.paths(self.chosen_variant)
 
 
 class FakeOptions(DatasetOptions):

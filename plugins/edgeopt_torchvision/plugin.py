@@ -1,4 +1,4 @@
-"""Declares the model `torchvision` and the data sets `cifar10` and `fake`."""
+"""Declares the model `torchvision` and the data sets `torchvision`, `cifar10` and `fake`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from edgeopt.plugins import (
     hookimpl,
     versions_of,
 )
-from edgeopt_torchvision.options import CIFAR10_FOLDER, Cifar10Options, FakeOptions, TorchvisionOptions
+from edgeopt_torchvision.found import find_named
+from edgeopt_torchvision.options import (
+    CIFAR10_FOLDER,
+    Cifar10Options,
+    FakeOptions,
+    NamedDatasetOptions,
+    TorchvisionOptions,
+)
 
 _REQUIRES = ("torchvision",)
 _INSTALL = "edgeopt[vision]"
@@ -76,6 +83,14 @@ def fingerprint_fake(options: FakeOptions) -> str:  # noqa: ARG001 - the options
 @hookimpl
 def edgeopt_datasets() -> Iterator[DatasetPlugin]:
     """The data sets."""
+    yield DatasetPlugin(
+        "torchvision",
+        "torchvision's data sets of one label an image, by name: MNIST, Flowers102, OxfordIIITPet, Food101 and others.",
+        NamedDatasetOptions,
+        find=find_named,
+        requires=_REQUIRES,
+        install=_INSTALL,
+    )
     yield DatasetPlugin(
         "cifar10",
         "CIFAR-10: 60,000 images of 32x32 px in ten classes, with a test split.",
