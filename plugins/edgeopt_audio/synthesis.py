@@ -97,7 +97,8 @@ def _recorded(sound: np.ndarray, random: np.random.Generator) -> np.ndarray:
     ratio_db = random.uniform(5, 30)
     placed = placed + noise / noise.std() * np.sqrt(power / 10 ** (ratio_db / 10))
     loudest = random.uniform(0.1, 0.9)
-    return np.rint(placed / np.abs(placed).max() * loudest * 32767).astype(np.int16)
+    recorded: np.ndarray = np.rint(placed / np.abs(placed).max() * loudest * 32767).astype(np.int16)
+    return recorded
 
 
 if __name__ == "__main__":

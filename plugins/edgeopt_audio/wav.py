@@ -7,7 +7,7 @@ import struct
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from scipy.io import wavfile
@@ -56,22 +56,25 @@ def resampled(samples: Samples, rate: int, sample_rate: int) -> Samples:
         return samples
     common = math.gcd(rate, sample_rate)
     up, down = sample_rate // common, rate // common
-    return resample_poly(samples, up, down, window=_low_pass(up, down)).astype(np.float32)
+    changed: Samples = resample_poly(samples, up, down, window=_low_pass(up, down)).astype(np.float32)
+    return changed
 
 
 @cache
 def _low_pass(up: int, down: int) -> NDArray[np.float32]:
     """The filter that scipy designs by itself, but anew in each call, which costs more than using it."""
     fastest = max(up, down)
-    return firwin(20 * fastest + 1, 1 / fastest, window=("kaiser", 5.0)).astype(np.float32)
+    taps: Samples = firwin(20 * fastest + 1, 1 / fastest, window=("kaiser", 5.0)).astype(np.float32)
+    return taps
 
 
 def _to_float(data: NDArray[np.generic]) -> Samples:
     """Mono, -1 to 1; `data` is (n,) or (n, channels)."""
+    scaled: NDArray[Any]
     if data.dtype == np.uint8:  # the one unsigned format
         scaled = (data.astype(np.float32) - 128) / 128
     elif np.issubdtype(data.dtype, np.integer):
-        scaled = data.astype(np.float64) / -float(np.iinfo(data.dtype).min)
+        scaled = data.astype(np.float64) / -float(np.iinfo(str(data.dtype)).min)
     else:
         scaled = data
     return (scaled if scaled.ndim == 1 else scaled.mean(axis=1)).astype(np.float32)

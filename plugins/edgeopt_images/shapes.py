@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgeopt.plugins import Pixels
 
-    Field = NDArray[np.float32]  # (n, edge, edge), or broadcast against it
+    Field = NDArray[np.floating[Any]]  # (n, edge, edge), or broadcast against it; what is drawn is float32
     Distance = Callable[[Field, Field], Field]
 
 _CHUNK = 96  # images drawn at once: each array of them fits a processor's cache
@@ -157,6 +157,8 @@ def _shape(labels: NDArray[np.int64], edge: int, random: np.random.Generator, *,
     """How much of each pixel the shape covers, 0 to 1, (n, edge, edge)."""
     count = len(labels)
     radius = _uniform(random, *_RADIUS, (count, 1, 1))
+    x: Field
+    y: Field
     if at_border:
         angle = _uniform(random, 0, 2 * np.pi, (count, 1, 1))
         x, y = 0.5 + 0.62 * np.cos(angle), 0.5 + 0.62 * np.sin(angle)

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def _csv(text: str, options: CsvOptions, bad: BadLines) -> Iterator[Line]:
             continue
         if header is None:
             header = [each.strip() for each in fields]
-            _require_columns(header, options, lambda name, of=tuple(header): _csv_hint(name, of, options))
+            _require_columns(header, options, partial(_csv_hint, header=tuple(header), options=options))
         elif len(fields) != len(header):
             bad.note(
                 number,

@@ -33,7 +33,8 @@ class ChannelOptions(TaughtOptions):
         None, gt=0.0, description="the budget itself: operations for an image, parameters, bytes, or ms"
     )
     runtime: Annotated[Use[ExporterPlugin], AsTable] = Field(
-        "onnx", description="the exporter whose float file is measured where cost is bytes or latency"
+        "onnx",  # type: ignore[arg-type]  # the plan reads a name
+        description="the exporter whose float file is measured where cost is bytes or latency",
     )
     importance: Literal["l1", "l2", "taylor", "fpgm", "bn-scale", "random"] = Field(
         "l2", description="what tells which channels matter least; random is a control"

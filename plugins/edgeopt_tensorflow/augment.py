@@ -106,7 +106,7 @@ def _factor(share: float, random: np.random.Generator) -> np.float32:
 
 
 def _grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (image @ np.float32(LUMA))[:, :, None]
+    return (image @ np.array(LUMA, np.float32))[:, :, None]
 
 
 def _rounded(values: NDArray[np.float32]) -> Pixels:

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from edgeopt_tensorflow.model import Answers, KerasModel, SavedModel, SavedModel
 from edgeopt_tensorflow.old_keras import OldKerasModel, calls_refused, library, load_old_file
 from edgeopt_tensorflow.options import KERAS, KerasFileOptions, KerasReaderOptions, Scale
 from edgeopt_tensorflow.runtime import keras, tf
+
+if TYPE_CHECKING:
+    from edgeopt.plugins import ForeignModel
 from edgeopt_tensorflow.saved_model_check import SAVE_AGAIN, require_computation
 from edgeopt_tensorflow.scaling import rescaling
 
@@ -356,7 +359,7 @@ def _state(
     warnings: tuple[str, ...] = (),
 ) -> ModelState:
     return ModelState(
-        model,
+        cast("ForeignModel", model),  # each kind of `Answers` saves itself
         Form.MODULE,
         TASKS["classification"],
         classes,

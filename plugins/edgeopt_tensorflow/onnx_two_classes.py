@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import onnx
+from numpy.typing import DTypeLike
 
 _SHAPE_ONLY = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 _SMALLEST_PROBABILITY = 1e-7
@@ -45,7 +46,7 @@ def give_two_logits(model: onnx.ModelProto, *, probability: bool) -> None:
     kind = returned.type.tensor_type.elem_type
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
 
-    def constant(name: str, value: object, of: object = dtype) -> str:
+    def constant(name: str, value: float | list[int], of: DTypeLike = dtype) -> str:
         full = f"{returned.name}_two_classes_{name}"
         graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, of), full))
         return full

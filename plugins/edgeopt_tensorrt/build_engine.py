@@ -110,7 +110,7 @@ def build_engine(tensorrt: Any, onnx_file: bytes, settings: EngineSettings, timi
 
 
 def _logger(tensorrt: Any, messages: list[str]) -> Any:
-    class Logger(tensorrt.ILogger):
+    class Logger(tensorrt.ILogger):  # type: ignore[misc]  # TensorRT ships no types
         """Keeps warnings and errors."""
 
         def __init__(self) -> None:

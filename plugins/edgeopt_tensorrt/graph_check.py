@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import onnx
@@ -86,7 +87,7 @@ class _Graph:
         }
         return {**self._initializers, **values}
 
-    def array(self, name: str) -> NDArray[np.generic] | None:
+    def array(self, name: str) -> NDArray[Any] | None:
         """A constant's value; None for what the network computes."""
         tensor = self.constants.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
@@ -194,11 +195,11 @@ def _output_axis(node: NodeProto, graph: _Graph, rank: int) -> int:
 def _integer_type(node: NodeProto, graph: _Graph) -> int:
     """The ONNX type of the integers that a node makes or reads, 0 where it cannot be told."""
     if len(node.input) > 2 and node.input[2] in graph.constants:
-        return graph.constants[node.input[2]].data_type
+        return int(graph.constants[node.input[2]].data_type)
     if node.op_type == "QuantizeLinear":
         return _integer_attribute(node, "output_dtype", 0) or TensorProto.UINT8  # the standard's default
     if node.input[0] in graph.constants:
-        return graph.constants[node.input[0]].data_type
+        return int(graph.constants[node.input[0]].data_type)
     source = graph.producer.get(graph.origin(node.input[0]))
     return _integer_type(source, graph) if source is not None and source.op_type == "QuantizeLinear" else 0
 

@@ -95,6 +95,7 @@ def _checked(model: onnx.ModelProto, content: bytes, given: TensorInfo, returned
 
 def _serialized(model: onnx.ModelProto) -> bytes:
     try:
-        return model.SerializeToString(deterministic=True)
+        content: bytes = model.SerializeToString(deterministic=True)
     except Exception as error:  # protocol buffers have a type of their own for what does not fit into 2 GB
         raise ExportError(_TOO_LARGE) from error
+    return content

@@ -69,7 +69,7 @@ class EnginePredictor(FilePredictor):
         if self._engine is None:
             raise ValueError("the engine is damaged, or was built by another version or for another GPU")
         self._context = self._engine.create_execution_context()
-        self._stream = torch.cuda.Stream() if device == "cuda" else None
+        self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]  # as torch has it
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         modes = {self._engine.get_tensor_mode(name): name for name in names}
         given, returned = modes[tensorrt.TensorIOMode.INPUT], modes[tensorrt.TensorIOMode.OUTPUT]

@@ -35,7 +35,7 @@ _FUSED = frozenset(
 )
 
 
-class TensorRtQuantizer(Quantizer):
+class TensorRtQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no types
     """Int8 for convolutions, linear layers and the identity side of residual sums, symmetric everywhere.
 
     `observer` finds the range of activations when calibrating; training always follows a moving minimum and maximum.

@@ -67,7 +67,10 @@ class BitOptions(Options):
 class PtqOptions(BitOptions):
     """Quantization after training."""
 
-    quantizer: Quantizer = Field("xnnpack", description="the target's numerics: name of a quantizer, or a table")
+    quantizer: Quantizer = Field(
+        "xnnpack",  # type: ignore[arg-type]  # the plan reads a name as the plugin
+        description="the target's numerics: name of a quantizer, or a table",
+    )
     batch_size: int = Field(32, ge=1, le=65_536, description="calibration images in a batch")
     equalize: bool = Field(
         False, description="scale channels between layers that follow each other, so that one range fits more of them"
@@ -93,7 +96,8 @@ class PtqOptions(BitOptions):
         description="put layers back to float, those first that mind most, until validation accuracy falls by no more",
     )
     cost_runtime: Annotated[Use[ExporterPlugin], AsTable] = Field(
-        "onnx", description="the exporter whose files tell what a layer in float costs, with max_accuracy_drop"
+        "onnx",  # type: ignore[arg-type]  # as above
+        description="the exporter whose files tell what a layer in float costs, with max_accuracy_drop",
     )
 
     def idle_references(self) -> frozenset[str]:
@@ -104,7 +108,10 @@ class PtqOptions(BitOptions):
 class QatOptions(TaughtOptions, BitOptions):
     """Training with the quantization in the loop."""
 
-    quantizer: Quantizer = Field("xnnpack", description="the target's numerics: name of a quantizer, or a table")
+    quantizer: Quantizer = Field(
+        "xnnpack",  # type: ignore[arg-type]  # the plan reads a name as the plugin
+        description="the target's numerics: name of a quantizer, or a table",
+    )
     epochs: int = Field(3, ge=1, le=100_000, description="most passes over the training images")
     learning_rate: float = Field(5e-4, gt=0.0, le=100.0, description="highest learning rate of the schedule")
     schedule: Schedule = Field("cosine", description="how the learning rate changes while training")

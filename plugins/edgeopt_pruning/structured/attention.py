@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,12 @@ class PackedAttention:
     @property
     def qkv(self) -> nn.Linear:
         """The packed layer."""
-        layer: nn.Linear = self.module.qkv  # type: ignore[assignment]
-        return layer
+        return cast("nn.Linear", self.module.qkv)
+
+    @property
+    def proj(self) -> nn.Linear:
+        """The layer that reads what the heads have mixed."""
+        return cast("nn.Linear", self.module.proj)
 
     @property
     def parts(self) -> int:
@@ -55,7 +60,7 @@ class PackedAttention:
                 setattr(self.module, name, value)
 
 
-def packed_attentions(module: nn.Module) -> dict[nn.Module, PackedAttention]:
+def packed_attentions(module: nn.Module) -> dict[nn.Linear, PackedAttention]:
     """The attention modules that can lose channels of their heads, by their layer `qkv`.
 
     Each is tried on random tokens: without one channel it must answer as it does with zeros in that channel.
@@ -106,15 +111,15 @@ def _can_lose(attention: PackedAttention) -> bool:
 def _tried(attention: PackedAttention, tokens: Tensor, *, cut: bool) -> Tensor:
     """What a copy of the module answers without the first channel of each head, or with zeros there."""
     tried = PackedAttention(copy.deepcopy(attention.module).cpu().eval(), attention.heads, attention.dims)
-    qkv, proj = tried.qkv, tried.module.proj
+    qkv, proj = tried.qkv, tried.proj
     keep = torch.arange(qkv.out_features) % attention.dims != 0
     for each in (qkv.weight, qkv.bias):
         if each is not None:
             each.data = each.data[keep] if cut else each.data * keep.view(-1, *[1] * (each.dim() - 1))
     if cut:
-        proj.weight.data = proj.weight.data[:, keep[: proj.in_features]]  # type: ignore[union-attr, operator, index]
+        proj.weight.data = proj.weight.data[:, keep[: proj.in_features]]
         qkv.out_features = int(keep.sum())
-        proj.in_features = proj.weight.shape[1]  # type: ignore[union-attr]
+        proj.in_features = proj.weight.shape[1]
         tried.settle()
     answer: Tensor = tried.module(tokens)
     return answer

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from edgeopt.networks.bits import bits_between
 from edgeopt.networks.tensors import named_tensor
 from edgeopt_torchao.bits.least_error_ranges import LeastErrorHistogramObserver, least_error_step
 from edgeopt_torchao.graph.batch_norm import called_module, rounding_scale
-from edgeopt_torchao.graph.fake_quantize import SYMMETRIC, FakeQuantizer, along, fake_quantizers
+from edgeopt_torchao.graph.fake_quantize import SYMMETRIC, FakeQuantizer, along, applied, fake_quantizers
 
 LEARNED_UP_TO_BITS = 4
 _BETWEEN = 0.1  # of a step from the border between two integers
@@ -52,7 +53,7 @@ class LearnedStep(FakeQuantize):  # type: ignore[misc]
     def forward(self, input: Tensor, channel_scale: Tensor | None = None) -> Tensor:
         """`input` rounded, same shape and dtype; `channel_scale` as `FakeQuantizer` takes it."""
         if self.histogram is not None:
-            return self.histogram(input.detach())
+            return cast("Tensor", self.histogram(input.detach()))
         observer = self.activation_post_process
         step = self.log_step.exp()
         if channel_scale is not None and not self.is_per_channel:
@@ -60,9 +61,8 @@ class LearnedStep(FakeQuantize):  # type: ignore[misc]
         gradient_share = 1 / math.sqrt(input.numel() / step.numel() * observer.quant_max)
         zero = int(self.zero_point[0])
         step = along(step, self.channel_axis, input.dim()) if step.numel() > 1 else step
-        return _RoundToLearnedStep.apply(
-            input, step, observer.quant_min - zero, observer.quant_max - zero, gradient_share
-        )
+        low, high = observer.quant_min - zero, observer.quant_max - zero
+        return applied(_RoundToLearnedStep, input, step, low, high, gradient_share)
 
     @torch.no_grad()
     def start_from_weight(self, weight: Tensor, channel_scale: Tensor | None) -> None:
@@ -108,14 +108,14 @@ class _RoundToLearnedStep(torch.autograd.Function):
     """Rounding with the gradients of the paper's equations 3 and 5."""
 
     @staticmethod
-    def forward(ctx, input: Tensor, step: Tensor, low: int, high: int, gradient_share: float) -> Tensor:
+    def forward(ctx: Any, input: Tensor, step: Tensor, low: int, high: int, gradient_share: float) -> Tensor:
         steps = input / step
         ctx.save_for_backward(steps, step)
         ctx.limits, ctx.gradient_share = (low, high), gradient_share
         return steps.round().clamp_(low, high).mul_(step)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         steps, step = ctx.saved_tensors
         low, high = ctx.limits
         inside = (steps >= low) & (steps <= high)
@@ -143,8 +143,9 @@ class LearnedWeight:
         if self.channel_scale is None:
             return None
         gain, variance, eps = self.channel_scale.args
-        weight = None if gain is None else named_tensor(model, str(gain.target))
-        return rounding_scale(weight, named_tensor(model, str(variance.target)), eps)
+        assert isinstance(variance, Node)
+        weight = named_tensor(model, str(gain.target)) if isinstance(gain, Node) else None
+        return rounding_scale(weight, named_tensor(model, str(variance.target)), cast("float", eps))
 
 
 def learn_steps(prepared: GraphModule, up_to_bits: int) -> int:

@@ -11,7 +11,7 @@ import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.fx import GraphModule, Node
@@ -138,7 +138,7 @@ def _edges(layers: list[QuantizableLayer]) -> set[str]:
     return set(by_node.values()) - inner
 
 
-class NarrowingQuantizer(Quantizer):
+class NarrowingQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no types
     """`quantizer`, with the layers narrowed to `bits`.
 
     Once it has annotated a graph, `chosen` says what bits each layer takes, and `sizes` how many weights it has.
@@ -152,7 +152,7 @@ class NarrowingQuantizer(Quantizer):
         self.sizes: dict[str, int] = {}
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        return self._quantizer.transform_for_annotation(model)
+        return cast("GraphModule", self._quantizer.transform_for_annotation(model))
 
     def annotate(self, model: GraphModule) -> GraphModule:
         model = self._quantizer.annotate(model)
@@ -250,7 +250,7 @@ def narrowed_activation(spec: QuantizationSpec, bits: int) -> QuantizationSpec:
     return replace(spec, quant_min=low, quant_max=high, observer_or_fake_quant_ctr=observer)
 
 
-def _observer(spec: QuantizationSpec, better: Mapping[type, type]) -> Any:
+def _observer(spec: QuantizationSpec, better: Mapping[type, Any]) -> Any:
     """The observer of `spec`, or the one that knows how to saturate in its place, made with the same arguments."""
     given: Any = spec.observer_or_fake_quant_ctr
     partial = getattr(given, "p", None)

@@ -8,6 +8,8 @@ with constants of its own: they are read from the captured operator.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
@@ -89,11 +91,14 @@ def called_module(graph_module: GraphModule, node: object) -> nn.Module | None:
 
 def _batch_norm(graph_module: GraphModule, node: Node) -> BatchNorm:
     weight, bias, mean, variance = (
-        None if source is None else named_tensor(graph_module, str(source.target)) for source in node.args[1:5]
+        named_tensor(graph_module, str(source.target)) if isinstance(source, Node) else None
+        for source in node.args[1:5]
     )
-    _, momentum, eps = node.args[5:8]
+    momentum, eps = cast("tuple[float | None, float]", node.args[6:8])
+    assert mean is not None  # the operator takes a BatchNorm without statistics by another name
     # An evaluation-mode capture writes momentum=None, the cumulative average, as zero.
     batch_norm = BatchNorm(len(mean), eps=eps, momentum=momentum or None, device=mean.device)
-    batch_norm.weight, batch_norm.bias = weight, bias
+    batch_norm.register_parameter("weight", cast("nn.Parameter | None", weight))
+    batch_norm.register_parameter("bias", cast("nn.Parameter | None", bias))
     batch_norm.running_mean, batch_norm.running_var = mean, variance
     return batch_norm

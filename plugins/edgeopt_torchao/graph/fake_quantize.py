@@ -8,6 +8,8 @@ observer's.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -26,7 +28,7 @@ SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
 _AFFINE = (torch.per_tensor_affine, torch.per_channel_affine)
 
 
-class FakeQuantizer(FakeQuantize):
+class FakeQuantizer(FakeQuantize):  # type: ignore[misc]  # torchao ships no types
     """Observe a tensor's range while training, and round the tensor to the integers of that range.
 
     `observer` is the torchao observer whose range and `calculate_qparams` conversion reads later. `channels` is the
@@ -77,10 +79,10 @@ class FakeQuantizer(FakeQuantize):
             return _round_in_plain_operators(input, scale, zero_point, axis, low, high)
         whole = scale.numel() == 1 and channel_scale is None
         if input.device.type == "cpu" and whole:
-            return _RoundOnCpu.apply(input, scale.item(), (1.0 / scale).item(), low, high, zero_point.item())
+            return applied(_RoundOnCpu, input, scale.item(), (1.0 / scale).item(), low, high, zero_point.item())
         if input.device.type == "cpu" and self.qscheme in SYMMETRIC:  # their zero point is 0
             scale = along(scale, axis, input.dim())
-            return _RoundOnCpu.apply(input, scale, 1.0 / scale, low, high, 0)
+            return applied(_RoundOnCpu, input, scale, 1.0 / scale, low, high, 0)
         if not whole or self.is_per_channel:
             return torch.fake_quantize_per_channel_affine(input, scale, zero_point, axis, low, high)
         return torch.fake_quantize_per_tensor_affine(input, scale, zero_point, low, high)
@@ -111,7 +113,7 @@ class FakeQuantizer(FakeQuantize):
             low, high = torch.minimum(low, high), torch.maximum(low, high)  # a negative scale swaps them
         return (low, high) if self.is_per_channel else (low.amin(), high.amax())
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: object) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: object) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self.observing = bool(self.observer_enabled[0])
         self.quantizing = bool(self.fake_quant_enabled[0])
@@ -152,15 +154,20 @@ def replace_fake_quantizers(graph_module: GraphModule) -> int:
             while "val" not in source.meta:  # what is rounded twice comes from another fake quantizer
                 source = source.args[0]
             shape = source.meta["val"].shape
-            replaced[id(module)] = FakeQuantizer(module.activation_post_process, shape[max(module.ch_axis, 0)])
+            replaced[id(module)] = FakeQuantizer(
+                module.activation_post_process, shape[max(cast("int", module.ch_axis), 0)]
+            )
         graph_module.set_submodule(node.target, replaced[id(module)])
     return len(replaced)
 
 
 def _require_supported(module: FakeQuantizeBase, name: str) -> None:
     observer = getattr(module, "activation_post_process", None)
-    known = isinstance(observer, (MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver))
-    if known and not observer.is_dynamic and observer.qscheme in SYMMETRIC + _AFFINE:
+    if (
+        isinstance(observer, MovingAverageMinMaxObserver | MovingAveragePerChannelMinMaxObserver)
+        and not observer.is_dynamic
+        and observer.qscheme in SYMMETRIC + _AFFINE
+    ):
         return
     raise PluginError(
         f"{name} is a {type(module).__name__} with {type(observer).__name__}, which cannot be trained here",
@@ -179,7 +186,12 @@ def _round_in_plain_operators(
     """The rounding and gradient of torch's kernels, in operators that a compiler can fuse with their neighbours."""
     if scale.numel() > 1:
         scale, zero_point = along(scale, axis, input.dim()), along(zero_point, axis, input.dim())
-    return _Round.apply(input, scale, zero_point, low, high)
+    return applied(_Round, input, scale, zero_point, low, high)
+
+
+def applied(function: type[torch.autograd.Function], *arguments: Tensor | float) -> Tensor:
+    """What a function with a gradient of its own gives."""
+    return cast("Tensor", function.apply(*arguments))  # type: ignore[no-untyped-call]  # torch gives it no types
 
 
 def along(values: Tensor, axis: int, dimensions: int) -> Tensor:
@@ -189,13 +201,13 @@ def along(values: Tensor, axis: int, dimensions: int) -> Tensor:
 
 class _Round(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, input: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
+    def forward(ctx: Any, input: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
         integer = torch.round(input * (1.0 / scale) + zero_point)
         ctx.save_for_backward((integer >= low) & (integer <= high))
         return (integer.clamp(low, high) - zero_point) * scale
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (inside,) = ctx.saved_tensors
         return gradient * inside, None, None, None, None
 
@@ -208,7 +220,7 @@ class _RoundOnCpu(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, input: Tensor, scale: Tensor | float, inverse: Tensor | float, low: int, high: int, zero: int
+        ctx: Any, input: Tensor, scale: Tensor | float, inverse: Tensor | float, low: int, high: int, zero: int
     ) -> Tensor:
         steps = (input * inverse).round_()
         # Not the input, which the model may change in place after this.
@@ -217,7 +229,7 @@ class _RoundOnCpu(torch.autograd.Function):
         return steps.clamp(*ctx.limits).mul_(scale)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         (steps,) = ctx.saved_tensors
         low, high = ctx.limits
         # This operator is zero at the limits themselves, which are inside: half a step further is the same.

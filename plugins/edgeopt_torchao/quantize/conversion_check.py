@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase
 from edgeopt.networks.tensors import named_tensor
 from edgeopt.plugins import FunctionChangedError
 from edgeopt_torchao.bits.learned_step import LearnedStep
+from edgeopt_torchao.graph.arguments import node_at, operator_of
 from edgeopt_torchao.graph.batch_norm import BatchNorm, called_module, folding_scale
 from edgeopt_torchao.graph.dropout import is_dropout
 from edgeopt_torchao.graph.fake_quantize import FakeQuantizer, along
@@ -225,16 +226,18 @@ class _Program(Interpreter):
         (scale, *constants), (own_scale, *own_constants) = (self._constants(node) for node in (quantize, n))
         step = torch.as_tensor(own_scale, dtype=result.dtype)
         if step.numel() > 1:
-            step = along(step, n.args[3], result.dim())
+            step = along(step, cast("int", n.args[3]), result.dim())
         self._tally.add(key, (result - there.value) / step, there.unrounded / step)
         for probe, end in zip(there.probes, there.ends, strict=True):
-            integers = quantize.target(probe, scale, *constants)
-            self._tally.add_ends(key, (n.target(integers, own_scale, *own_constants) - end) / step)
+            integers = operator_of(quantize)(probe, scale, *constants)
+            self._tally.add_ends(key, (operator_of(n)(integers, own_scale, *own_constants) - end) / step)
         return there.value.clone()  # the program may change it in place after this
 
     def _constants(self, node: Node) -> tuple[Any, ...]:
         """All arguments but the tensor; constants are read from the module, as their values may be dropped by now."""
-        return map_arg(node.args[1:], lambda constant: named_tensor(self.module, str(constant.target)))
+        model = cast("GraphModule", self.module)
+        constants = map_arg(node.args[1:], lambda constant: named_tensor(model, str(constant.target)))
+        return cast("tuple[Any, ...]", constants)
 
 
 def _rounded_in_training(prepared: GraphModule) -> dict[Node, str]:
@@ -242,8 +245,8 @@ def _rounded_in_training(prepared: GraphModule) -> dict[Node, str]:
 
     def source(node: Node) -> Node:
         module = called_module(prepared, node)
-        if is_dropout(module) or (isinstance(module, BatchNorm) and rounds_folded_weight(node.args[0])):
-            return source(node.args[0])  # conversion takes it away
+        if is_dropout(module) or (isinstance(module, BatchNorm) and rounds_folded_weight(node_at(node, 0))):
+            return source(node_at(node, 0))  # conversion takes it away
         return node
 
     rounding = (node for node in prepared.graph.nodes if isinstance(called_module(prepared, node), FakeQuantizeBase))
@@ -254,7 +257,7 @@ def _rounded_by_program(converted: GraphModule) -> dict[Node, str]:
     """The same of a converted program, for its quantize nodes."""
 
     def source(node: Node) -> Node:
-        return node.args[0] if "dequantize_per_" in str(node.target) else node
+        return node_at(node, 0) if "dequantize_per_" in str(node.target) else node
 
     return _keys((node for node in converted.graph.nodes if _quantizes(node)), source)
 
@@ -264,7 +267,7 @@ def _keys(rounding: Iterable[Node], source: Callable[[Node], Node]) -> dict[Node
     keys: dict[Node, str] = {}
     seen: Counter[str] = Counter()
     for node in rounding:
-        given = source(node.args[0])
+        given = source(node_at(node, 0))
         name = keys.get(given) or (str(given.target) if given.op == "get_attr" else given.name)
         seen[name] += 1
         keys[node] = f"{name}#{seen[name]}"
@@ -280,8 +283,10 @@ def _folding(prepared: GraphModule, rounding: Node, weight: Tensor) -> Tensor | 
     """What folding a BatchNorm multiplies a rounded weight by, shaped to multiply it; None where nothing is folded."""
     if len(rounding.args) < 2:
         return None
-    gain, variance, eps = rounding.args[1].args
-    gain, variance = (None if node is None else named_tensor(prepared, str(node.target)) for node in (gain, variance))
+    scale = node_at(rounding, 1)
+    weight_of, variance_of = scale.args[0], node_at(scale, 1)
+    gain = named_tensor(prepared, str(weight_of.target)) if isinstance(weight_of, Node) else None
+    variance, eps = named_tensor(prepared, str(variance_of.target)), cast("float", scale.args[2])
     quantizer = called_module(prepared, rounding)
     assert isinstance(quantizer, FakeQuantizer | LearnedStep)  # nothing else takes the scale of a BatchNorm
     return along(folding_scale(gain, variance, eps), quantizer.channel_axis, weight.dim())
@@ -289,9 +294,9 @@ def _folding(prepared: GraphModule, rounding: Node, weight: Tensor) -> Tensor | 
 
 def _layer(prepared: GraphModule, rounding: Node) -> str:
     """The module whose result is rounded, as a user knows it, or the name of the weight."""
-    node = rounding.args[0]
+    node = node_at(rounding, 0)
     while called_module(prepared, node) is not None and not isinstance(called_module(prepared, node), BatchNorm):
-        node = node.args[0]  # a dropout, or what was rounded before
+        node = node_at(node, 0)  # a dropout, or what was rounded before
     if node.op == "placeholder":
         return "the images"
     if node.op != "call_function":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ def convert(prepared: GraphModule) -> GraphModule:
     converted = convert_pt2e(model, fold_quantize=False)
     for name in ("train", "eval"):  # torch.export restores the mode of what it exports
         vars(converted).pop(name, None)
-    return converted.eval()
+    return cast("GraphModule", converted.eval())
 
 
 def _require_ranges(model: GraphModule) -> None:
@@ -96,6 +97,8 @@ def rounds_folded_weight(convolution: Node) -> bool:
 @torch.no_grad()
 def _folded(batch_norm: BatchNorm, weight: Tensor, bias: Tensor | None, kind: LayerKind) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that does its own and `batch_norm`'s work."""
+    assert batch_norm.running_var is not None  # `_batch_norm` gives every one its statistics
+    assert batch_norm.running_mean is not None
     scale = folding_scale(batch_norm.weight, batch_norm.running_var, batch_norm.eps)
     mean = batch_norm.running_mean if bias is None else batch_norm.running_mean - bias
     shift = -mean * scale

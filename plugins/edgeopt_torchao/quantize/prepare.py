@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ def prepare_ptq(
         change(module)
     fold_batch_norms(module)
     hide_batch_norms(module, behind_layers=True)
-    prepared = prepare_pt2e(module, quantizer)
+    prepared: GraphModule = prepare_pt2e(module, quantizer)
     _require_observers(prepared, quantizer)
     # A BatchNorm that was not folded becomes a module: torchao's conversion spends half a minute on a BatchNorm
     # operator.
@@ -107,10 +107,10 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer, learned_up_to_bi
     # torchao shadows these two with functions that raise, for want of what `restore_batch_norms` did.
     for name in ("train", "eval"):
         vars(prepared).pop(name, None)
-    return prepared.train()
+    return cast("GraphModule", prepared.train())
 
 
-class _ForTraining(Quantizer):
+class _ForTraining(Quantizer):  # type: ignore[misc]  # torchao ships no types
     """`quantizer`, with what torchao loses of its annotations, and BatchNorm hidden from torchao's fusion as soon as
     they are made.
     """
@@ -120,10 +120,10 @@ class _ForTraining(Quantizer):
         self._quantizer = quantizer
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        return self._quantizer.transform_for_annotation(model)
+        return cast("GraphModule", self._quantizer.transform_for_annotation(model))
 
     def annotate(self, model: GraphModule) -> GraphModule:
-        annotated = self._quantizer.annotate(model)
+        annotated: GraphModule = self._quantizer.annotate(model)
         _keep_channel_axes(annotated)
         return annotated
 
@@ -131,7 +131,7 @@ class _ForTraining(Quantizer):
         self._quantizer.validate(model)
         hide_batch_norms(model)
 
-    def prepare_obs_or_fq_callback(self, model, edge_or_node_to_obs_or_fq) -> None:
+    def prepare_obs_or_fq_callback(self, model: Any, edge_or_node_to_obs_or_fq: Any) -> None:
         self._quantizer.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
 
 

@@ -23,6 +23,7 @@ from edgeopt.networks.layers import LayerKind
 from edgeopt.networks.tensors import named_tensor
 from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.bits.rules import QuantizableLayer, weighted_layers
+from edgeopt_torchao.graph.arguments import node_at
 
 aten = torch.ops.aten
 ROUNDS = 20
@@ -91,14 +92,17 @@ def find_pairs(model: GraphModule) -> list[Pair]:
 
 def _is_clip(node: Node) -> bool:
     """Whether it is a ReLU that is cut off above."""
-    return node.target in _CLIPS and len(node.args) == 3 and node.args[1] == 0 and isinstance(node.args[2], int | float)
+    if node.target not in _CLIPS or len(node.args) != 3:
+        return False
+    low, high = node.args[1:]
+    return isinstance(low, int | float) and low == 0 and isinstance(high, int | float)
 
 
 def _drops_single_pixels(node: Node) -> bool:
     """Whether it only takes away axes of length 1, as between a global pooling and a linear layer."""
     if node.target not in {aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.squeeze.dims}:
         return False
-    before = node.args[0].meta["val"].shape
+    before = node_at(node, 0).meta["val"].shape
     return len(before) == 4 and tuple(before[2:]) == (1, 1)
 
 
@@ -148,7 +152,7 @@ def _largest_inputs(model: GraphModule, clips: set[Node], batches: Iterable[Tens
     class Watching(Interpreter):
         def run_node(self, node: Node) -> object:
             if node in clips:
-                channels = self.env[node.args[0]].movedim(1, 0).flatten(1).amax(1)
+                channels = self.env[node_at(node, 0)].movedim(1, 0).flatten(1).amax(1)
                 largest[node] = torch.maximum(largest.get(node, channels), channels)
             return super().run_node(node)
 

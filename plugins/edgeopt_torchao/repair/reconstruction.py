@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from torchao.quantization.pt2e import ObserverBase
 from edgeopt.networks.layers import LayerCall, constant_of, layer_call
 from edgeopt.networks.tensors import name_beside, named_tensor, set_named_tensor
 from edgeopt.plugins import NothingChangedError
+from edgeopt_torchao.graph.arguments import operator_of
 from edgeopt_torchao.graph.batch_norm import called_module
 from edgeopt_torchao.graph.fake_quantize import along
 
@@ -127,9 +129,9 @@ def rounded_layers(converted: GraphModule) -> Iterator[RoundedLayer]:
         scale = quantize.args[1]
         step = named_tensor(converted, str(scale.target)).float() if isinstance(scale, Node) else torch.tensor(scale)
         per_channel = "per_channel" in str(quantize.target)
-        low, high = quantize.args[4:6] if per_channel else quantize.args[3:5]
+        low, high = cast("tuple[int, int]", quantize.args[4:6] if per_channel else quantize.args[3:5])
         if per_channel:
-            step = along(step, quantize.args[3], weight.dim())
+            step = along(step, cast("int", quantize.args[3]), weight.dim())
         yield RoundedLayer(layer, name, step, low, high)
 
 
@@ -164,11 +166,11 @@ def _walk(model: GraphModule, layers: Mapping[LayerCall, str], images: Tensor) -
     def result(node: Node) -> Tensor:
         if node.op == "get_attr":
             return named_tensor(model, str(node.target))
-        arguments, named_arguments = map_arg((node.args, node.kwargs), value)
+        arguments, named_arguments = cast("Any", map_arg((node.args, node.kwargs), value))
         module = called_module(model, node)
         if isinstance(module, ObserverBase):  # it has seen enough
-            return arguments[0]
-        return (module or node.target)(*arguments, **named_arguments)
+            return cast("Tensor", arguments[0])
+        return cast("Tensor", (module or operator_of(node))(*arguments, **named_arguments))
 
     def call(layer: LayerCall) -> Callable[[Tensor, Tensor | None], Tensor]:
         def called(given: Tensor, weight: Tensor | None) -> Tensor:
@@ -181,7 +183,7 @@ def _walk(model: GraphModule, layers: Mapping[LayerCall, str], images: Tensor) -
             arguments[operator.input] = given
             if weight is not None:
                 arguments[operator.weight] = weight
-            return node.target(*arguments, **map_arg(node.kwargs, value))
+            return cast("Tensor", operator_of(node)(*arguments, **cast("Any", map_arg(node.kwargs, value))))
 
         return called
 
@@ -231,7 +233,7 @@ def _round_adaptively(
             exponent = last + (first - last) * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP))) / 2
             loss = loss + _REGULARIZER * (1 - (2 * up - 1).abs().pow(exponent)).sum()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         optimizer.step()
     with torch.no_grad():
         integers = (below + (share_up() >= 0.5)).clamp(layer.quant_min, layer.quant_max)
