@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # NumPy takes a tenth of a second, and is only named here
     Pixels: TypeAlias = NDArray[np.uint8]
     Labels: TypeAlias = NDArray[np.int64]
     Logits: TypeAlias = NDArray[np.float32]
+    Outputs: TypeAlias = tuple[NDArray[Any], ...]
 
 Json: TypeAlias = Any  # a value that `json` writes: str, int, float, bool, None, list, dict
 

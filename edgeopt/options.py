@@ -323,8 +323,24 @@ class MeasureSettings(Options):
         return self
 
 
-class DeviceGates(Options):
-    """What the files that ship must reach on one device: the `[gates.devices.NAME]` table."""
+class ScoreGates(Options):
+    """Gates that may name any score of the recipe's task besides, as in `map50 = 0.4`; their names are checked when the
+    task is known.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float] = Field(init=False)
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The limits of scores by their names, those that are fields left out."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class DeviceGates(ScoreGates):
+    """What the files that ship must reach on one device: the `[gates.devices.NAME]` table. A key `SCORE` for any other
+    score of the task works as `accuracy` does.
+    """
 
     accuracy: Share | None = Field(None, description="smallest test accuracy there")
     agreement: Share | None = Field(None, description="smallest top-1 agreement there of every file with its program")
@@ -334,8 +350,10 @@ class DeviceGates(Options):
     p50_ms: float | None = Field(None, gt=0, description="largest p50 latency there, ms")
 
 
-class Gates(Options):
-    """What the files must reach, or the run ends with exit code 3: the `[gates]` table."""
+class Gates(ScoreGates):
+    """What the files must reach, or the run ends with exit code 3: the `[gates]` table. Keys `SCORE` and `SCORE_drop`
+    for any other score of the task work as `accuracy` and `accuracy_drop` do.
+    """
 
     accuracy: Share | None = Field(None, description="smallest test accuracy of every optimized file")
     accuracy_drop: Share | None = Field(

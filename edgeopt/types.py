@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from edgeopt.arrays import InputKind, Json
 from edgeopt.cards.card import Card as Card  # noqa: PLC0414 - exporters look for the two here
 from edgeopt.cards.card import TensorInfo as TensorInfo  # noqa: PLC0414 - as above
+from edgeopt.tasks.base import Task
+from edgeopt.tasks.classification import Classification
 
 if TYPE_CHECKING:  # numpy and torch are heavy, and only named here
     from pathlib import Path
@@ -29,7 +31,6 @@ if TYPE_CHECKING:  # numpy and torch are heavy, and only named here
     from edgeopt.arrays import Labels, Logits, Pixels
     from edgeopt.options import Augmentation
     from edgeopt.preprocessing import Preprocessing
-    from edgeopt.tasks.base import Task
 
 
 class Form(StrEnum):
@@ -50,8 +51,26 @@ class Role(StrEnum):
 
 
 @runtime_checkable
+class TargetedImages(Protocol):
+    """What a dataset plugin gives for one split: images and their targets, read when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any:
+        """Image `index`, as `Images` gives it."""
+        ...
+
+    def target(self, index: int) -> Any:
+        """What image `index` should be answered, in the form that the task takes; see the task.
+
+        Raises `DataError` naming the file when it cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
 class Images(Protocol):
-    """What a dataset plugin gives for one split: labelled images, read when asked for."""
+    """What a dataset plugin gives for one split of `classification`: labelled images, read when asked for."""
 
     @property
     def labels(self) -> Labels:
@@ -75,6 +94,8 @@ class RawDataset:
     `splits` holds "train" and, where the data set comes with them, "validation" and "test". Missing ones are drawn from
     "train" by seeded, stratified shares.
 
+    Images of `classification` have labels, those of other tasks are `TargetedImages`. A task without classes has none.
+
     `groups` names, for each image of a split, what it belongs to, such as its speaker: a group is never divided.
     `copies`, int64 (n,), holds for each image of a split -1, or the place of the one that it is a changed copy of: a
     copy is trained on when its original is, and is in no other split.
@@ -82,7 +103,7 @@ class RawDataset:
     """
 
     classes: tuple[str, ...]
-    splits: Mapping[str, Images]
+    splits: Mapping[str, Any]
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     copies: Mapping[str, Labels] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -113,7 +134,9 @@ class Split(Protocol):
 
     @property
     def labels(self) -> Labels:
-        """Class index of each image, int64, shape (n,)."""
+        """The targets of `classification`, the class index of each image: int64, shape (n,). A split of another task
+        has `targets` besides, see `targets_of`.
+        """
         ...
 
     def __len__(self) -> int: ...
@@ -121,6 +144,12 @@ class Split(Protocol):
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
         """Images as uint8, shape (n, image_size, image_size, 3), RGB."""
         ...
+
+
+def targets_of(split: Split) -> Any:
+    """What the images of a split should be answered, as the task holds it; `[indices]` of it are those of some."""
+    targets = getattr(split, "targets", None)
+    return split.labels if targets is None else targets
 
 
 @dataclass(frozen=True)
@@ -134,6 +163,7 @@ class TrainingData:
     validation: Split
     fingerprint: str
     augmentation: Augmentation
+    task: Task = field(default_factory=Classification)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeopt.data.augment import augment
+from edgeopt.data.augment import augment, augment_moved
 from edgeopt.options import Augmentation
 
 EVERYTHING = Augmentation(
@@ -136,3 +136,31 @@ def test_images_of_a_batch_change_independently() -> None:
         len({augmented.numpy().tobytes() for augmented in augment(same, EVERYTHING, torch.Generator().manual_seed(0))})
         == 32
     )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"horizontal_flip": True},
+        {"crop_padding": 5},
+        {"rotation_degrees": 60.0},
+        {"crop_scale": 0.5},
+        {"horizontal_flip": True, "crop_padding": 3, "rotation_degrees": 30.0, "crop_scale": 0.7},
+    ],
+)
+def test_places_are_known_after_the_move(changes):
+    """A bright spot lies where the map says, and masks go with it."""
+    places = torch.tensor([[22.0, 26.0], [30.0, 34.0], [36.0, 22.0], [26.0, 40.0]] * 4)
+    rows, columns = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
+    far = (columns - places[:, 0, None, None]).square() + (rows - places[:, 1, None, None]).square()
+    spots = (255 * (-far / 12).exp()).round().to(torch.uint8)
+    pixels = spots[:, None].expand(-1, 3, -1, -1).contiguous()
+    moved, moves = augment_moved(pixels, Augmentation(**changes), torch.Generator().manual_seed(3))
+    assert torch.equal(moved, augment(pixels, Augmentation(**changes), torch.Generator().manual_seed(3)))
+    weight = moved[:, 0].double()
+    found = torch.stack([(weight * each).sum((1, 2)) / weight.sum((1, 2)) for each in (columns, rows)], dim=1)
+    assert torch.allclose(found, moves.points(places[:, None])[:, 0].double(), atol=0.3)
+    masks = moves.masks((spots > 128).long() + 1, outside=7)
+    inside = (masks == 2) == (moved[:, 0] > 128)
+    assert inside.double().mean() > 0.995
+    assert set(masks.unique().tolist()) <= {1, 2, 7}

@@ -14,6 +14,7 @@ from edgeopt.describe.options import CORE_TABLES, options_of
 from edgeopt.describe.reference import reference_page
 from edgeopt.describe.toml import plugin_toml, table_toml
 from edgeopt.options import DatasetOptions, Options
+from edgeopt.plugins import own_tasks
 from edgeopt.plugins.declarations import (
     PLUGIN_TYPES,
     DatasetPlugin,
@@ -72,6 +73,7 @@ PLUGINS = (
         "every-kind", "One option of every sort.", EveryKind, apply=list, requires=("torch",), install="edgeopt"
     ),
     ExporterPlugin("file", "A file.", Options, export=list, open=list, runtime="none", suffix=".bin"),
+    *own_tasks.edgeopt_tasks(),
 )
 
 

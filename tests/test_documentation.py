@@ -142,6 +142,7 @@ CONTRACTS = {
     "edgeopt_exporters": ("ExporterContract", "torch-program", {}),
     "edgeopt_readers": ("ReaderContract", "colour-weights", {}),
     "edgeopt_probes": ("ProbeContract", "noise", {"seed": 3}),
+    "edgeopt_tasks": ("TaskContract", "level", {"close": 0.05}),
     "edgeopt_devices": ("DeviceContract", "other-python", {"python": sys.executable}),
 }
 
@@ -155,10 +156,17 @@ WRITE = """
 """
 
 
+#: What a network that knows the level of these images would answer.
+ANSWERS = """
+    targets = pytest.fixture(lambda self: [0.1, 0.9, 0.3, 0.7, 0.5, 0.2])
+    outputs = pytest.fixture(lambda self: (np.array([[0.1], [0.9], [0.3], [0.7], [0.5], [0.2]], dtype=np.float32),))
+"""
+
+
 @pytest.mark.timeout(600)
 def test_plugins_of_the_guide_keep_their_contracts(tmp_path):
     """The guide has a whole plugin file for each hook; all of them pass what the guide says they must."""
-    tests = ["from pathlib import Path", "import edgeopt.testing as kit"]
+    tests = ["from pathlib import Path", "import numpy as np", "import pytest", "import edgeopt.testing as kit"]
     code = blocks(DOCS / "plugins.md", "python")
     assert set(CONTRACTS) == set(HOOKS)
     for hook, (contract, name, options) in CONTRACTS.items():
@@ -168,7 +176,7 @@ def test_plugins_of_the_guide_keep_their_contracts(tmp_path):
         tests += [
             f"class Test_{hook}(kit.{contract}):",
             f"    name, options, plugin_files = {name!r}, {options!r}, (Path({str(file)!r}),)",
-            WRITE if contract == "ReaderContract" else "",
+            {"ReaderContract": WRITE, "TaskContract": ANSWERS}.get(contract, ""),
         ]
     (tmp_path / "test_guide.py").write_text("\n".join(tests) + "\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "test_guide.py"]

@@ -60,11 +60,11 @@ def test_a_declaration_may_be_of_a_class_that_extends_its_kind(plugin_file):
 
 
 def test_a_hook_of_a_newer_edgeopt_is_told_and_the_rest_loaded(plugin_file):
-    file = plugin_file(hook("passes", PASS.strip()) + hook("tasks", "yield 1"))
+    file = plugin_file(hook("passes", PASS.strip()) + hook("dreams", "yield 1"))
     registry = load_registry([file])
     assert registry.get(PassPlugin, "mine")
     (problem,) = [problem for problem in registry.problems if "mine.py" in problem.message]
-    assert "'edgeopt_tasks'" in problem.message
+    assert "'edgeopt_dreams'" in problem.message
     assert "newer edgeopt" in problem.hint
 
 
@@ -75,7 +75,7 @@ def test_a_misspelt_hook_is_told_what_was_meant(plugin_file):
 
 
 def test_a_hook_that_says_it_is_optional_is_not_told(plugin_file):
-    newer = hook("tasks", "yield 1").replace("hookimpl", "hookimpl(optionalhook=True)")
+    newer = hook("dreams", "yield 1").replace("hookimpl", "hookimpl(optionalhook=True)")
     assert not load_registry([plugin_file(hook("passes", PASS.strip()) + newer)]).problems
 
 

@@ -100,7 +100,7 @@ def test_two_models_are_compared_image_by_image() -> None:
     labels = np.array([0, 1, 1, 0, 1])
     before = np.eye(2, dtype=np.float32)[[0, 1, 1, 1, 0]]
     after = np.eye(2, dtype=np.float32)[[1, 0, 1, 0, 0]]
-    found = TASK.compare(before, after, labels)
+    found = TASK.compare((before,), (after,), labels)
     assert (found.images, found.lost, found.gained) == (5, 2, 1)
     assert found.change == pytest.approx(-0.2) and found.may_be_chance
 
@@ -108,8 +108,8 @@ def test_two_models_are_compared_image_by_image() -> None:
 def test_near_ties_are_counted_among_the_answers_that_differ() -> None:
     reference = np.array([[1.0, 0.9], [3.0, 0.0], [0.0, 5.0]], dtype=np.float32)
     logits = np.array([[0.9, 1.0], [0.0, 3.0], [0.0, 5.0]], dtype=np.float32)
-    assert TASK.near_ties(logits, reference, 0.2) == 1
-    assert TASK.near_ties(logits, reference, np.inf) == 2
+    assert TASK.near_ties((logits,), (reference,), (0.2,)) == 1
+    assert (~TASK.alike((logits,), (reference,))).sum() == 2
 
 
 def test_the_rounding_of_an_int8_output_is_the_distance_of_its_values() -> None:
@@ -121,16 +121,16 @@ def test_the_rounding_of_an_int8_output_is_the_distance_of_its_values() -> None:
 
 def test_score_and_agreement() -> None:
     logits = np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]], dtype=np.float32)
-    score = TASK.score(logits, np.array([0, 1, 1]))
+    score = TASK.score((logits,), np.array([0, 1, 1]))
     assert score.value == pytest.approx(2 / 3)
     assert score.interval[0] < 2 / 3 < score.interval[1]
-    assert TASK.agreement(logits, -logits) == 0.0
-    assert TASK.agreement(logits, logits * 5) == 1.0
+    assert TASK.agreement((logits,), (-logits,)) == 0.0
+    assert TASK.agreement((logits,), (logits * 5,)) == 1.0
 
 
 def test_confidence_is_softmax() -> None:
     logits = np.array([[1000.0, 0.0, 0.0], [0.0, 0.0, 0.0]], dtype=np.float32)
-    first, second = TASK.decode(logits)
+    first, second = TASK.decode((logits,))
     assert (first.label, first.confidence) == (0, pytest.approx(1.0))
     assert second.confidence == pytest.approx(1 / 3)
     assert softmax(logits).sum(axis=1) == pytest.approx([1.0, 1.0])
@@ -141,7 +141,7 @@ def test_loss_is_cross_entropy_with_smoothing() -> None:
 
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
-    assert torch.equal(TASK.loss(logits, labels, 0.1), expected)
+    assert torch.equal(TASK.loss((logits,), labels, 0.1), expected)
 
 
 # ---- guesses -------------------------------------------------------------------------------------------------------

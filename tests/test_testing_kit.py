@@ -161,7 +161,7 @@ def test_tiny_data_can_be_learned(tmp_path):
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(40):
         optimizer.zero_grad()
-        state.task.loss(model(batch), torch.from_numpy(data.train.labels)).backward()
+        state.task.loss((model(batch),), torch.from_numpy(data.train.labels)).backward()
         optimizer.step()
-    score = state.task.score(logits_of(state, data.validation, 48), data.validation.labels)
+    score = state.task.score((logits_of(state, data.validation, 48),), data.validation.labels)
     assert score.value > 0.9

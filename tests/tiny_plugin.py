@@ -106,7 +106,7 @@ def fit_stripes(state: ModelState, options: FitOptions, context: PassContext) ->
     losses = []
     with context.progress.bar("fit", options.epochs) as bar:
         for epoch in range(start, options.epochs):
-            loss = state.task.loss(model(images), labels)
+            loss = state.task.loss((model(images),), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

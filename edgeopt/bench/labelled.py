@@ -78,7 +78,7 @@ def main(events: Events) -> None:
         with file.fed.exporter.opened(file.fed.path, job.threads) as predictor:
             answering = BlamedPredictor(file.fed.exporter, predictor)
             logits = file_logits(answering, shown, file.fed.feed, events, "answers")
-    score = TASKS["classification"].score(logits, shown.labels)
+    score = TASKS["classification"].score((logits,), shown.labels)
     events.send({"event": "right", "share": score.value, "images": score.count})
 
 

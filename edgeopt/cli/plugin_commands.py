@@ -104,7 +104,7 @@ def new_plugin(
     ),
     kind: Annotated[
         str,
-        typer.Option(metavar="KIND", help="dataset, model, quantizer, pass, exporter, reader, probe or device."),
+        typer.Option(metavar="KIND", help="dataset, model, quantizer, pass, exporter, reader, probe, device or task."),
     ] = "pass",
 ) -> None:
     """Write a plugin package whose contract tests pass, to start from."""

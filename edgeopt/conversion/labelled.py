@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeopt.report import figures
-from edgeopt.tasks.base import Score, Task
-from edgeopt.tasks.guessing import guess_in
+from edgeopt.tasks.base import Task
+from edgeopt.tasks.scores import Score
 from edgeopt.tasks.statistics import Paired
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class Answered:
 
 def answered(task: Task, logits: Logits, labels: Labels, names: tuple[str, ...]) -> Answered:
     """Judges logits, float32 (n, outputs), against labels, int64 (n,), which are positions of outputs."""
-    score = task.score(logits, labels)
-    guess = guess_in(logits, labels, names)
+    score = task.score((logits,), labels)
+    guess = task.guess((logits,), labels, names)
     return Answered(score, guess.told() if guess else "")
 
 

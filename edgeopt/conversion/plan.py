@@ -105,7 +105,7 @@ class ConvertedFile:
     warnings: tuple[str, ...]
     holds: str
     preprocessing: Preprocessing
-    task: str
+    task: Json
     classes: tuple[str, ...]
     answered: Answered | None = None
     verdicts: tuple[str, ...] = ()

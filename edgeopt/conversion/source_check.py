@@ -19,7 +19,8 @@ from edgeopt.plugins.declarations import ReaderPlugin
 from edgeopt.plugins.use import Use
 from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from edgeopt.report.figures import percent
-from edgeopt.tasks.base import Score, Task
+from edgeopt.tasks.base import Task
+from edgeopt.tasks.scores import Score
 from edgeopt.types import ModelState, Split
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def judge(
     for told, options in _other_scales(reader):
         with blamed(reader.plugin, "read"):
             again = reader.plugin.read(file, options)
-        score = task.score(program_logits(again, shown, progress, f"answers of the source, {told}"), labels)
+        score = task.score((program_logits(again, shown, progress, f"answers of the source, {told}"),), labels)
         if _is_the_cure(score, found.score, labels) and (best is None or score.value > best[0].value):
             best = score, told
     if best:
@@ -128,7 +129,7 @@ def _order_of_outputs(logits: Logits, labels: Labels, task: Task) -> tuple[tuple
         return None
     moved = np.empty_like(logits)
     moved[:, order] = logits
-    found = task.score(moved, labels)
-    if not _is_the_cure(found, task.score(logits, labels), labels):
+    found = task.score((moved,), labels)
+    if not _is_the_cure(found, task.score((logits,), labels), labels):
         return None
     return tuple(order.tolist()), found

@@ -34,7 +34,7 @@ from edgeopt.options import TrainerSettings
 from edgeopt.plugins.blame import BlamedLoad, BlamedPredictor, blamed
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.handed import handed
-from edgeopt.tasks import TASKS
+from edgeopt.tasks import task_from_json, task_to_json
 from edgeopt.types import TORCH, DataBundle, Form, ModelState, Role
 from edgeopt.workers.process import Events, die_with_parent, work
 
@@ -138,7 +138,7 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
         ),
         holds=made.exported.input.holds,
         preprocessing=state.preprocessing,
-        task=state.task.name,
+        task=task_to_json(state.task),
         classes=state.classes,
         answered=judged.answered,
         verdicts=judged.verdicts,
@@ -157,12 +157,12 @@ def _answer(conversion: Conversion, folder: Path, file: Path, events: Events) ->
     expected = np.load(folder / "logits.npy")
     if logits.shape != expected.shape:
         raise ExportError(f"the file returns outputs of shape {logits.shape}, its source {expected.shape}")
-    task = TASKS[made.task]
+    task = task_from_json(made.task)
     labelled = None
     if made.answered:
         labels = np.load(folder / LABELS)
         labelled = LabelledAnswers(
-            made.answered, answered(task, logits, labels, made.classes), task.compare(expected, logits, labels)
+            made.answered, answered(task, logits, labels, made.classes), task.compare((expected,), (logits,), labels)
         )
     difference = float(np.abs(logits - expected).max())
     if not np.isfinite(difference):
@@ -173,7 +173,7 @@ def _answer(conversion: Conversion, folder: Path, file: Path, events: Events) ->
         max_difference=difference,
         relative_difference=difference / _span(expected),
         program_difference=float(np.abs(logits - program).max()) / _span(program),
-        agreement=task.agreement(logits, expected),
+        agreement=task.agreement((logits,), (expected,)),
         labelled=labelled,
     )
     (folder / COMPARED).write_text(to_text(compared))

@@ -13,10 +13,17 @@ from torch.nn import functional
 
 from edgeopt.data.augment_constants import CROP_ASPECTS, ERASED_ASPECTS, ERASED_SHARES, LUMA
 from edgeopt.options import Augmentation
+from edgeopt.tasks.moves import Moves
 
 
 def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Square images, uint8 (n, 3, size, size), each changed in its own way; the input is left alone.
+    """The pixels that `augment_moved` gives."""
+    return augment_moved(pixels, augmentation, generator)[0]
+
+
+def augment_moved(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[Tensor, Moves]:
+    """Square images, uint8 (n, 3, size, size), each changed in its own way, and where that moved their places; the
+    input is left alone.
 
     All randomness comes from `generator`, which lives on the device of `pixels`. Without any change asked for, `pixels`
     itself comes back.
@@ -24,23 +31,28 @@ def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generat
     Source of the erased rectangles: Z. Zhong et al., "Random Erasing Data Augmentation", AAAI 2020; of the scaled crop:
     C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015.
     """
-    if augmentation == Augmentation() or not len(pixels):
-        return pixels
-    draw = _Draw(len(pixels), generator)
+    count, _, height, width = pixels.shape
+    places = torch.eye(3, device=pixels.device).repeat(count, 1, 1)
+    if augmentation == Augmentation() or not count:
+        return pixels, Moves(places[:, :2], height, width)
+    draw = _Draw(count, generator)
     changed = pixels
     if augmentation.horizontal_flip:
         mirrored = draw.chance(0.5)
         changed = pixels.clone()
         changed[mirrored] = pixels[mirrored].flip(-1)
+        places[mirrored, 0, 0], places[mirrored, 0, 2] = -1.0, float(width)
     if augmentation.crop_padding:
-        changed = _shifted(changed, augmentation.crop_padding, draw)
+        changed, shift = _shifted(changed, augmentation.crop_padding, draw)
+        places[:, :2, 2] += shift
     if augmentation.rotation_degrees or augmentation.crop_scale < 1.0:
-        changed = _moved(changed, augmentation, draw)
+        changed, move = _moved(changed, augmentation, draw)
+        places = move @ places
     if augmentation.brightness or augmentation.contrast or augmentation.saturation:
         changed = _recoloured(changed, augmentation, draw)
     if augmentation.erase:
         changed = _erased(changed, augmentation.erase, draw)
-    return changed
+    return changed, Moves(places[:, :2], height, width)
 
 
 class _Draw:
@@ -68,20 +80,25 @@ class _Draw:
         return self.uniform(0.0, 1.0) < probability
 
 
-def _shifted(pixels: Tensor, padding: int, draw: _Draw) -> Tensor:
-    """Shifted by whole pixels, black where nothing was: a random crop of the padded image."""
+def _shifted(pixels: Tensor, padding: int, draw: _Draw) -> tuple[Tensor, Tensor]:
+    """Shifted by whole pixels, black where nothing was: a random crop of the padded image. The second is by how many,
+    float (n, 2), to the right and down.
+    """
     count, channels, size, _ = pixels.shape
     padded = functional.pad(pixels, (padding, padding, padding, padding))
     window = torch.arange(size, device=pixels.device) + padding
-    rows, columns = (window + draw.whole(padding)[:, None] for _ in range(2))
+    up, left = draw.whole(padding), draw.whole(padding)
+    rows, columns = window + up[:, None], window + left[:, None]
     image, channel = (torch.arange(length, device=pixels.device) for length in (count, channels))
-    return padded[
+    shifted = padded[
         image[:, None, None, None], channel[None, :, None, None], rows[:, None, :, None], columns[:, None, None, :]
     ]
+    return shifted, -torch.stack([left, up], dim=1).float()
 
 
-def _moved(pixels: Tensor, augmentation: Augmentation, draw: _Draw) -> Tensor:
-    """Rotated and cropped in one resampling; what comes in from outside is black.
+def _moved(pixels: Tensor, augmentation: Augmentation, draw: _Draw) -> tuple[Tensor, Tensor]:
+    """Rotated and cropped in one resampling; what comes in from outside is black. The second are the maps of places in
+    px from before to after, float (n, 3, 3).
 
     Positions run from -1 to 1, and say for each place of the result where in the image it is read.
     """
@@ -98,7 +115,18 @@ def _moved(pixels: Tensor, augmentation: Augmentation, draw: _Draw) -> Tensor:
     theta = torch.stack(rows, dim=1).view(-1, 2, 3)
     grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
     moved = functional.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return _rounded(moved)
+    return _rounded(moved), torch.linalg.inv(_in_pixels(theta, pixels.shape[-2], pixels.shape[-1]))
+
+
+def _in_pixels(theta: Tensor, height: int, width: int) -> Tensor:
+    """Maps of places from -1 to 1, (n, 2, 3), as maps of places in px, (n, 3, 3)."""
+    halves = torch.tensor([width / 2, height / 2, 1.0], device=theta.device)
+    centred = torch.zeros(len(theta), 3, 3, device=theta.device)
+    centred[:, :2], centred[:, 2, 2] = theta, 1.0
+    outwards = torch.diag(halves)
+    outwards[:2, 2] = halves[:2]
+    inwards: Tensor = torch.linalg.inv(outwards)
+    return outwards @ centred @ inwards
 
 
 def _recoloured(pixels: Tensor, augmentation: Augmentation, draw: _Draw) -> Tensor:

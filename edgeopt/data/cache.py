@@ -110,7 +110,7 @@ class StreamedSplit:
 
     @cached_property
     def _images(self) -> Images:
-        images = self.open_raw().splits[self.source]
+        images: Images = self.open_raw().splits[self.source]
         if len(images) != self.source_length:
             raise DataError(
                 Problem(

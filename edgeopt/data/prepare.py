@@ -184,7 +184,7 @@ def _known(raw: RawDataset, drawing: Drawing, stored: _Stored) -> KnownImages:
     names: tuple[str, ...] = ()
     if isinstance(images, NamedImages):
         places = (int(drawing.indices[position]) for position in stored.kept)
-        names = tuple(printable(name_of(images, drawing.source, place)) for place in places)
+        names = tuple(printable(name_of(raw.splits[drawing.source], drawing.source, place)) for place in places)
     return KnownImages(np.array(stored.known, dtype=np.uint64), names)
 
 

@@ -14,6 +14,7 @@ from edgeopt.plugins.declarations import (
     ModelPlugin,
     PassPlugin,
     Plugin,
+    TaskPlugin,
     kind_of,
 )
 from edgeopt.plugins.registry import Registry
@@ -41,6 +42,7 @@ def recipe_schema(registry: Registry) -> dict[str, Json]:
         definitions[f"{kind.kind}-reference"] = {"anyOf": [names, {"$ref": f"#/$defs/{kind.kind}"}]}
     properties = schema["properties"]
     steps: dict[str, type[Plugin]] = {
+        "task": TaskPlugin,
         "dataset": DatasetPlugin,
         "model": ModelPlugin,
         "passes": PassPlugin,

@@ -102,14 +102,14 @@ def verify(task: Task, logits: Logits, reference: Logits, labels: Labels) -> Ver
             f"the file returns numbers that are not finite for {count} of {len(logits)} images",
             hint="a value overflows in this runtime's arithmetic; try another precision",
         )
-    score = task.score(logits, labels)
+    score = task.score((logits,), labels)
     step = max(rounding_step(logits), rounding_step(reference))
     return Verification(
         test_accuracy=score.value,
         accuracy_interval=score.interval,
-        agreement=task.agreement(logits, reference),
-        differing=task.near_ties(logits, reference, np.inf),
-        near_ties=task.near_ties(logits, reference, _TIE_STEPS * step),
+        agreement=task.agreement((logits,), (reference,)),
+        differing=int((~task.alike((logits,), (reference,))).sum()),
+        near_ties=task.near_ties((logits,), (reference,), (_TIE_STEPS * step,)),
         max_logit_difference=float(np.abs(logits - reference).max()),
         images=score.count,
     )

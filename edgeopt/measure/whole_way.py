@@ -21,6 +21,7 @@ MODULES = (
     "edgeopt.preprocessing",
     "edgeopt.tasks.base",
     "edgeopt.tasks.classification",
+    "edgeopt.tasks.scores",
     "edgeopt.tasks.statistics",
 )
 """What a device needs of edgeopt for it, besides what it has for calls."""
@@ -56,7 +57,7 @@ def whole_way(
         image, decode = _timed(lambda: open_image(encoded, name))
         batch, preprocess = _timed(lambda: feed(prepare.pixels(image)[np.newaxis]))
         logits, call = timed_call(file, lambda: file.predict(batch))
-        _, answer = _timed(lambda: task.decode(logits))
+        _, answer = _timed(lambda: task.decode((logits,)))
         return decode, preprocess, call, answer
 
     for _ in range(warmup):

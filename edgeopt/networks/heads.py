@@ -14,7 +14,6 @@ from edgeopt.arrays import Json
 from edgeopt.errors import Problem, RecipeError, first_line
 from edgeopt.networks.logits import problem_of_answer
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.tasks import TASKS
 from edgeopt.types import Form, ModelState, PassRecord, TrainingData
 
 _LARGEST = 1024  # px; no known network has a larger smallest size
@@ -26,7 +25,7 @@ def float_state(
     """The state that a model starts as; `facts` and `warnings` about it go into the report."""
     counted = {**facts, "parameters": sum(parameter.numel() for parameter in model.parameters())}
     record = PassRecord("model", counted, warnings=tuple(warnings))
-    return ModelState(model, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing, history=(record,))
+    return ModelState(model, Form.MODULE, data.task, data.classes, data.preprocessing, history=(record,))
 
 
 def normalization_warnings(

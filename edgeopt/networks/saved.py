@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt.arrays import InputKind, Json
 from edgeopt.networks.copies import load_module, save_module
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.tasks import TASKS
+from edgeopt.tasks import task_from_json, task_to_json
 from edgeopt.tasks.base import Task
 from edgeopt.types import TORCH, Curve, ForeignModel, Form, ModelState, PassRecord
 
@@ -41,7 +41,7 @@ def save_state(state: ModelState, folder: Path) -> None:
         "framework": state.framework,
         "loader": state.foreign.loader if state.framework != TORCH else "",
         "input_kind": state.input_kind,
-        "task": state.task.name,
+        "task": task_to_json(state.task),
         "classes": state.classes,
         "preprocessing": state.preprocessing.to_json(),
         "precision": state.precision,
@@ -84,7 +84,7 @@ def load_outline(folder: Path) -> Outline:
     meta = _meta(folder)
     return Outline(
         form=Form(meta["form"]),
-        task=TASKS[meta["task"]],
+        task=task_from_json(meta["task"]),
         classes=tuple(meta["classes"]),
         preprocessing=Preprocessing.from_json(meta["preprocessing"]),
         precision=meta["precision"],

@@ -221,8 +221,8 @@ def _compared(row: Row, planned: PlannedExport, answers: _Answers) -> Row:
     program = answers.of_float_program()
     return replace(
         row,
-        against_float_file=None if file is None else task.compare(file, after, labels),
-        against_float_program=None if program is None else task.compare(program, after, labels),
+        against_float_file=None if file is None else task.compare((file,), (after,), labels),
+        against_float_program=None if program is None else task.compare((program,), (after,), labels),
     )
 
 
@@ -272,7 +272,7 @@ def _samples(results: Results, rows: Sequence[Row], labels: Labels) -> tuple[Sam
     logits = {planned.file: np.load(results.folder(planned.verify_stage) / "logits.npy") for planned in made}
     task = load_outline(results.folder(made[0].program_stage)).task
     chosen = choose_samples(labels.tolist(), logits[shown.file].argmax(axis=1).tolist())
-    answers = {file: task.decode(values[list(chosen)]) for file, values in logits.items()}
+    answers = {file: task.decode((values[list(chosen)],)) for file, values in logits.items()}
     return tuple(
         Sample(
             index,

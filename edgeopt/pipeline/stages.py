@@ -48,7 +48,7 @@ from edgeopt.progress import Silent
 from edgeopt.recipe.plan import Plan, card_recipe
 from edgeopt.recipe.stage import Stage, StageKind
 from edgeopt.tracking.tracked import TrackedRun
-from edgeopt.types import TORCH, Card, Form, FoundData, ModelState
+from edgeopt.types import TORCH, Card, Form, FoundData, ModelState, targets_of
 from edgeopt.workers.store import Result, Store
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _make_program(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     logits = program_logits(captured, test, bench.progress, f"{stage.label}, on test")
     save_state(captured, folder)
     np.save(folder / "logits.npy", logits)
-    score = captured.task.score(logits, test.labels)
+    score = captured.task.score((logits,), targets_of(test))
     cost = cost_of_program(captured) if captured.framework == TORCH else None
     return CapturedProgram(captured.precision, score.value, score.interval, score.count, cost)
 
@@ -286,7 +286,7 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
         if drawn := images_of(card):
             answers = file_answers(card, file_logits(answering, drawn, feed, Silent(), "", settings.batch_size))
     np.save(folder / "logits.npy", logits)
-    verified = verify(outline.task, logits, np.load(program / "logits.npy"), test.labels)
+    verified = verify(outline.task, logits, np.load(program / "logits.npy"), targets_of(test))
     return VerifiedFile(verified, answers)
 
 

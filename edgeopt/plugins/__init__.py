@@ -43,6 +43,7 @@ from edgeopt.options import (
 from edgeopt.plugins.browser_runtime import BrowserRuntime
 from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget, ExportContext, PassContext
 from edgeopt.plugins.declarations import (
+    DEFAULT_TASK,
     Bits,
     DatasetPlugin,
     ExporterPlugin,
@@ -54,6 +55,7 @@ from edgeopt.plugins.declarations import (
     QuantizerPlugin,
     ReaderPlugin,
     Scheme,
+    TaskPlugin,
 )
 from edgeopt.plugins.device import (
     Device,
@@ -74,7 +76,31 @@ from edgeopt.plugins.tap import Seen, SeenTensor, TappedFile, TapRequest
 from edgeopt.plugins.use import AsTable, Use
 from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from edgeopt.progress import Bar, Progress, Silent
-from edgeopt.tasks import TASKS, Classification, Guess, Paired, Prediction, Score, Task, guess_in, wilson_interval
+from edgeopt.tasks import (
+    ACCURACY,
+    TASKS,
+    Classification,
+    Guess,
+    GuessKind,
+    Moves,
+    Outline,
+    Paired,
+    Prediction,
+    Score,
+    ScoreKind,
+    Scores,
+    Section,
+    SectionImage,
+    SectionPlot,
+    SectionTable,
+    Targets,
+    Task,
+    guess_in,
+    mean_interval,
+    paired,
+    resampled_interval,
+    wilson_interval,
+)
 from edgeopt.toml_lines import key_lines, toml_mistake
 from edgeopt.tracking.tracked import Part as TrackedPart
 from edgeopt.tracking.tracked import TrackedRun
@@ -98,16 +124,21 @@ from edgeopt.types import (
     RawDataset,
     Role,
     Split,
+    TargetedImages,
     TensorInfo,
     TrainingData,
+    targets_of,
 )
 
 if TYPE_CHECKING:  # names of NumPy arrays, for annotations: NumPy takes a tenth of a second to import
     from edgeopt.arrays import Labels as Labels
     from edgeopt.arrays import Logits as Logits
+    from edgeopt.arrays import Outputs as Outputs
     from edgeopt.arrays import Pixels as Pixels
 
 __all__ = [
+    "ACCURACY",
+    "DEFAULT_TASK",
     "FULL_BUDGET",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
@@ -152,6 +183,7 @@ __all__ = [
     "FoundData",
     "FunctionChangedError",
     "Guess",
+    "GuessKind",
     "Images",
     "InputKind",
     "Json",
@@ -159,12 +191,14 @@ __all__ = [
     "Location",
     "ModelPlugin",
     "ModelState",
+    "Moves",
     "NothingChangedError",
     "Numerics",
     "OnDevice",
     "OperatorTime",
     "OperatorTimesRequest",
     "Options",
+    "Outline",
     "Paired",
     "PassContext",
     "PassPlugin",
@@ -189,6 +223,12 @@ __all__ = [
     "Role",
     "Scheme",
     "Score",
+    "ScoreKind",
+    "Scores",
+    "Section",
+    "SectionImage",
+    "SectionPlot",
+    "SectionTable",
     "Seen",
     "SeenTensor",
     "Share",
@@ -196,7 +236,10 @@ __all__ = [
     "Split",
     "TapRequest",
     "TappedFile",
+    "TargetedImages",
+    "Targets",
     "Task",
+    "TaskPlugin",
     "TensorInfo",
     "TrackedPart",
     "TrackedRun",
@@ -215,7 +258,11 @@ __all__ = [
     "hookimpl",
     "installed_version",
     "key_lines",
+    "mean_interval",
+    "paired",
     "printable",
+    "resampled_interval",
+    "targets_of",
     "to_json",
     "toml_mistake",
     "usable_cores",

@@ -27,6 +27,8 @@ from edgeopt.plugins.levels import Levels
 from edgeopt.plugins.operator_times import OperatorTime, OperatorTimesRequest
 from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.plugins.tap import TappedFile, TapRequest
+from edgeopt.plugins.task import DEFAULT_TASK as DEFAULT_TASK  # noqa: PLC0414 - as above
+from edgeopt.plugins.task import TaskPlugin as TaskPlugin  # noqa: PLC0414 - as above
 from edgeopt.types import (
     TORCH,
     DataSurvey,
@@ -66,6 +68,9 @@ class DatasetPlugin(Plugin):
 
     A data set whose files must be looked for declares `find(options)` instead of these three: it looks once, and what
     it returns answers all three. A run then hands that on to the process that reads the images.
+
+    `tasks` names the tasks that its targets serve, the likeliest first; where options decide, `tasks_of(options)` gives
+    those of them.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -77,6 +82,8 @@ class DatasetPlugin(Plugin):
     fingerprint: Callable[[Any], str] = field(default=_not_declared, kw_only=True)
     survey: Callable[[Any], DataSurvey | None] | None = field(default=None, kw_only=True)
     find: Callable[[Any], FoundData] | None = field(default=None, kw_only=True)
+    tasks: tuple[str, ...] = field(default=(DEFAULT_TASK,), kw_only=True)
+    tasks_of: Callable[[Any], tuple[str, ...]] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,7 +105,7 @@ class ModelPlugin(Plugin):
 
     `framework` is the one that its models belong to; a recipe's passes and exporters must be of the same. Where the
     options name local files, `fingerprint(options)` is a cheap text that changes when these do, and raises a
-    `UserError` when one is missing.
+    `UserError` when one is missing. `tasks` names what its models can be for, `data.task` says which it is.
     """
 
     kind: ClassVar[str] = "model"
@@ -109,6 +116,7 @@ class ModelPlugin(Plugin):
     build: Callable[[Any, TrainingData], ModelState] = field(kw_only=True)
     fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
     framework: str = field(default=TORCH, kw_only=True)
+    tasks: tuple[str, ...] = field(default=(DEFAULT_TASK,), kw_only=True)
 
 
 class Scheme(StrEnum):
@@ -176,7 +184,8 @@ class PassPlugin(Plugin):
 
     Where the options name local files, `fingerprint(options)` is a text that changes when what the pass reads in them
     does, and raises a `UserError` when one is missing or cannot be read. Such files are small, so it goes by their
-    contents.
+    contents. A pass that looks at answers in a way of its own, and not through the task alone, names in `tasks` those
+    that it knows.
     """
 
     kind: ClassVar[str] = "pass"
@@ -194,6 +203,7 @@ class PassPlugin(Plugin):
     fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
     framework: str = field(default=TORCH, kw_only=True)
     bits: Callable[[Any], Bits] | None = field(default=None, kw_only=True)
+    tasks: tuple[str, ...] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -332,6 +342,7 @@ PLUGIN_TYPES: tuple[type[Plugin], ...] = (
     ReaderPlugin,
     ProbePlugin,
     DevicePlugin,
+    TaskPlugin,
 )
 
 

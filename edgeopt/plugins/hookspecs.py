@@ -25,6 +25,7 @@ from edgeopt.plugins.declarations import (
     ProbePlugin,
     QuantizerPlugin,
     ReaderPlugin,
+    TaskPlugin,
 )
 
 GROUP = "edgeopt"
@@ -135,6 +136,20 @@ def edgeopt_probes() -> Iterable[ProbePlugin]:
             prepare=prepare,
             levels=Levels((0.1, 0.2), 0.01, 1.0, untouched=0.0),
         )
+    ```
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hookspec
+def edgeopt_tasks() -> Iterable[TaskPlugin]:
+    """What models are for, named by `tasks` of data sets and models, and by `[task] use = "NAME"` where both know
+    several.
+
+    ```python
+    @edgeopt.hookimpl
+    def edgeopt_tasks():
+        yield TaskPlugin("angle", "The angle of what an image shows.", AngleOptions, make=make)
     ```
     """
     raise AssertionError("a specification is never called")

@@ -22,7 +22,7 @@ import pluggy
 from edgeopt._version import __version__
 from edgeopt.errors import Location, PluginError, Problem, did_you_mean
 from edgeopt.fingerprint import installed_version
-from edgeopt.plugins import hookspecs
+from edgeopt.plugins import hookspecs, own_tasks
 from edgeopt.plugins.declarations import PLUGIN_TYPES, ExporterPlugin, Plugin, ReaderPlugin, kind_of
 from edgeopt.plugins.former_names import tell_former_names
 from edgeopt.plugins.use import default_references, misplaced_references
@@ -49,6 +49,9 @@ class Origin:
     def is_file(self) -> bool:
         """Whether it is a local file, which the user named, and not an installed distribution."""
         return not self.entry
+
+
+_OWN = Origin("edgeopt", __version__, own_tasks.__name__, None, own_tasks.__name__)  # its source is in every key
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,7 @@ def load_registry(plugin_files: Iterable[Path] = ()) -> Registry:
     """
     tell_former_names()
     loader = _Loader()
+    loader.add(own_tasks, _OWN)
     for entry_point in sorted(entry_points(group=hookspecs.GROUP), key=lambda point: (point.name, point.value)):
         origin = _origin(entry_point)
         try:

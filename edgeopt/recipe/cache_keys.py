@@ -52,6 +52,10 @@ class Keys:
         ]
         return digest([self._core, versions_behind(uses, framework), said, *parts])
 
+    def told(self, use: Use[Any]) -> Json:
+        """What a key says of a plugin whose results go into those of another: its options and where it comes from."""
+        return [use.to_json(), self._origin(use)]
+
     def _origin(self, use: Use[Any]) -> Json:
         origin = self._registry.origin(use.plugin)
         return [

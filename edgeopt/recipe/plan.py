@@ -15,13 +15,23 @@ from edgeopt.arrays import Json
 from edgeopt.errors import Problem, RecipeError
 from edgeopt.options import MeasureSettings, TrainerSettings, to_json
 from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget
-from edgeopt.plugins.declarations import DatasetPlugin, DevicePlugin, ExporterPlugin, ModelPlugin, PassPlugin
+from edgeopt.plugins.declarations import (
+    DEFAULT_TASK,
+    DatasetPlugin,
+    DevicePlugin,
+    ExporterPlugin,
+    ModelPlugin,
+    PassPlugin,
+    TaskPlugin,
+)
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use, references
 from edgeopt.recipe.cache_keys import Keys, report_source
 from edgeopt.recipe.lookup import Lookup, float_options, surveyed
 from edgeopt.recipe.read import Recipe
 from edgeopt.recipe.stage import PlannedExport, Stage, StageKind
+from edgeopt.recipe.tasks import check_gates, check_task
+from edgeopt.tasks.base import Task
 from edgeopt.toml_lines import Key
 from edgeopt.types import DataSurvey, FoundData, Role
 
@@ -40,6 +50,7 @@ class Plan:
     registry: Registry
     dataset: Use[DatasetPlugin]
     model: Use[ModelPlugin]
+    task_use: Use[TaskPlugin]
     passes: tuple[Use[PassPlugin], ...]
     exports: tuple[PlannedExport, ...]
     budget: Budget
@@ -54,6 +65,17 @@ class Plan:
     def baseline_passes(self) -> int:
         """How many passes make the float model that the optimized one is compared with."""
         return next((index for index, use in enumerate(self.passes) if use.plugin.optimizes), len(self.passes))
+
+    @property
+    def task(self) -> Task:
+        """What the recipe is for."""
+        return self.task_use.plugin.made(self.task_use.options)
+
+    @property
+    def told_task(self) -> dict[str, Json]:
+        """The task as locks, cards and reports record it: nothing where it is the one that all recipes once had."""
+        plain = self.recipe.task is None and self.task_use.plugin.name == DEFAULT_TASK
+        return {} if plain else {"task": self.task_use.to_json()}
 
     @property
     def framework(self) -> str:
@@ -78,7 +100,8 @@ class Plan:
     def uses(self) -> tuple[Use[Any], ...]:
         """Every plugin that the recipe uses, references in options included."""
         exports = {planned.step: planned.use for planned in self.exports}  # the last of a step has the recipe's options
-        direct: list[Use[Any]] = [self.dataset, self.model, *self.passes, *exports.values()]
+        task = [self.task_use] if self.told_task else []
+        direct: list[Use[Any]] = [self.dataset, self.model, *task, *self.passes, *exports.values()]
         return tuple(direct + [inner for use in direct for inner in references(use)])
 
     @property
@@ -123,6 +146,7 @@ class Plan:
             "name": self.recipe.name,
             "seed": self.recipe.seed,
             "baseline": self.recipe.baseline,
+            **self.told_task,
             "dataset": self.dataset.to_json(),
             "model": self.model.to_json(),
             "passes": [use.to_json() for use in self.passes],
@@ -156,8 +180,10 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False, device
     lookup.check_exports(model, passes, exporters)
     lookup.check_loggers(recipe.trainer.loggers)
     lookup.check_sweep(recipe.measure.sweep, model)
+    task = check_task(lookup, recipe.task, dataset, model, passes)
+    check_gates(lookup, recipe.gates, task)
     found, fingerprint = lookup.look(dataset)
-    if lookup.problems or dataset is None or model is None:
+    if lookup.problems or dataset is None or model is None or task is None:
         unique = dict.fromkeys(lookup.problems)
         raise RecipeError(*sorted(unique, key=lambda problem: (problem.location is None, _line(problem))))
     done = tuple(use for use in passes if use is not None)
@@ -166,6 +192,7 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False, device
         registry=registry,
         dataset=dataset,
         model=model,
+        task_use=task,
         passes=done,
         exports=(),
         budget=SMOKE_BUDGET if smoke else FULL_BUDGET,
@@ -221,7 +248,9 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         StageKind.DATA,
         "data",
         f"data: {plan.dataset.plugin.name}",
-        keys.key(plan.dataset, plan.data_fingerprint, plan.budget.images, without=["augmentation"]),
+        keys.key(
+            plan.dataset, plan.data_fingerprint, plan.budget.images, keys.told(plan.task_use), without=["augmentation"]
+        ),
         (),
         ("dataset",),
     )
@@ -348,6 +377,7 @@ def card_recipe(plan: Plan, role: Role) -> dict[str, Json]:
     said = {
         "schema": plan.recipe.schema_version,
         "seed": plan.recipe.seed,
+        **plan.told_task,
         "dataset": dataset,
         "model": plan.model.to_json(),
         "passes": [use.to_json() for use in passes],

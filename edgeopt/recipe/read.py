@@ -66,6 +66,9 @@ class Recipe(BaseModel):
     plugins: tuple[str, ...] = Field(
         (), description="Python files with plugins of the recipe's own; their paths count from the recipe's folder"
     )
+    task: Step | None = Field(
+        None, description="what the model is for; the first task of the data set that the model knows when left out"
+    )
     dataset: Step = Field(description="the images")
     model: Step = Field(description="the network")
     passes: tuple[Step, ...] = Field((), description="what is done to the model, in order")

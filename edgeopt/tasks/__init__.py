@@ -1,28 +1,53 @@
-"""What a model is for. A task answers for its loss, its score and its predictions; `TASKS` knows
-all of them by name.
+"""What a model is for. A task answers for its targets, its loss, its scores and its predictions; `TASKS` knows those of
+edgeopt itself by name.
 """
 
-from edgeopt.tasks.base import Prediction, Score, Task
+from edgeopt.tasks.base import Prediction, Targets, Task
 from edgeopt.tasks.classification import Classification
 from edgeopt.tasks.guessing import Guess, GuessKind, guess_in, guess_of
-from edgeopt.tasks.statistics import Paired, bootstrap_interval, holm, mcnemar, paired, wilson_interval
-
-TASKS: dict[str, Task] = {"classification": Classification()}
+from edgeopt.tasks.moves import Moves
+from edgeopt.tasks.scores import ACCURACY, Score, ScoreKind, Scores
+from edgeopt.tasks.sections import Outline, Section, SectionImage, SectionPlot, SectionTable
+from edgeopt.tasks.statistics import (
+    Paired,
+    bootstrap_interval,
+    holm,
+    mcnemar,
+    mean_interval,
+    paired,
+    resampled_interval,
+    wilson_interval,
+)
+from edgeopt.tasks.stored import TASKS, task_from_json, task_to_json
 
 __all__ = [
+    "ACCURACY",
     "TASKS",
     "Classification",
     "Guess",
     "GuessKind",
+    "Moves",
+    "Outline",
     "Paired",
     "Prediction",
     "Score",
+    "ScoreKind",
+    "Scores",
+    "Section",
+    "SectionImage",
+    "SectionPlot",
+    "SectionTable",
+    "Targets",
     "Task",
     "bootstrap_interval",
     "guess_in",
     "guess_of",
     "holm",
     "mcnemar",
+    "mean_interval",
     "paired",
+    "resampled_interval",
+    "task_from_json",
+    "task_to_json",
     "wilson_interval",
 ]

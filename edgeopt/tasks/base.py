@@ -1,25 +1,27 @@
-"""What every task answers: its loss, its metric with an interval, and how a prediction is decoded."""
+"""What a model is for, as passes, evaluation, report and apps ask it: `Task`.
+
+This module goes to devices as it is: the standard library and NumPy alone.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Self
 
-from edgeopt.tasks.statistics import Paired
+from edgeopt.tasks.scores import Score, ScoreKind, Scores
+from edgeopt.tasks.statistics import Paired, paired
 
 if TYPE_CHECKING:
-    import torch
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
 
-    from edgeopt.arrays import Labels, Logits
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric on one split, 0 to 1, with its confidence interval and the number of images behind it."""
-
-    value: float
-    interval: tuple[float, float]
-    count: int
+    from edgeopt.arrays import Outputs
+    from edgeopt.tasks.guessing import Guess
+    from edgeopt.tasks.moves import Moves
+    from edgeopt.tasks.sections import Section
 
 
 @dataclass(frozen=True)
@@ -30,35 +32,187 @@ class Prediction:
     confidence: float
 
 
-class Task(Protocol):
-    """Passes, evaluation and report ask the task, so that another one joins without branches in them."""
+class Targets(ABC):
+    """What the images of a split should be answered, in their order: an array with a row an image is enough.
 
-    @property
-    def name(self) -> str: ...
+    Where images have unequally much, such as boxes, a class of one's own has these two methods. Nobody need extend this
+    one: NumPy's arrays do not.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, indices: slice | NDArray[np.int64]) -> Self:
+        """The targets of the chosen images."""
+
+
+class Task(ABC):
+    """All that depends on what a model is for. A task is a frozen dataclass of plain values. Extend this class, and
+    give it `name`, that of its plugin, and `score_kinds`, what `scores` gives in that order: the primary one first.
+
+    *Outputs* are what a file, a program or a network answers for n images: a tuple of arrays, each with n rows, or of
+    tensors in training. A *target* is what a data set gives for one image, *targets* are those of many, and a *batch*
+    is targets as tensors. Methods leave what they are given alone, and what they say of an image depends on it alone.
+    """
+
+    if TYPE_CHECKING:  # fields or properties of the class that extends this one
+
+        @property
+        def name(self) -> str:
+            """The name of its plugin."""
+
+        @property
+        def score_kinds(self) -> tuple[ScoreKind, ...]:
+            """What `scores` gives, in that order: the first is the primary one."""
 
     @property
     def metric(self) -> str:
-        """Name of the metric that `score` gives; larger is better."""
-        ...
+        """Name of the primary score."""
+        return self.score_kinds[0].name
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-        """Training loss, a scalar tensor."""
-        ...
+    @property
+    def is_of_classes(self) -> bool:
+        """Whether each image is of exactly one of the data set's classes, so that every split needs some of each."""
+        return False
 
-    def score(self, logits: Logits, labels: Labels) -> Score: ...
+    @property
+    def is_placed(self) -> bool:
+        """Whether targets say where in an image something is, and so depend on how it is resized and cut."""
+        return False
 
-    def agreement(self, logits: Logits, reference: Logits) -> float:
-        """Share of images, 0 to 1, for which both give the same answer."""
-        ...
+    # ---- targets
 
-    def near_ties(self, logits: Logits, reference: Logits, margin: float) -> int:
-        """How many images both answer differently although, for the reference, the two answers differ by no more than
-        `margin` in logits.
+    def target(self, images: Any, index: int) -> Any:
+        """The target of image `index` of one raw split, as the data set has it: what `images.target(index)` gives.
+
+        Raises `DataError`, naming the file, for one that cannot be read.
         """
-        ...
+        return images.target(index)
 
-    def compare(self, before: Logits, after: Logits, labels: Labels) -> Paired:
-        """How many of the same images the second answers lose and gain against the first."""
-        ...
+    def wrong(self, target: Any, classes: int) -> str | None:  # noqa: ARG002 - by default nothing is
+        """What is wrong with a target as the data set has it, as the end of "image 3: …"; None where nothing is.
 
-    def decode(self, logits: Logits) -> list[Prediction]: ...
+        `classes` is how many the data set has.
+        """
+        return None
+
+    def relabelled(self, target: Any, places: Mapping[int, int]) -> Any:  # noqa: ARG002 - as above
+        """A target where only some classes are kept: `places` gives the new number of each of them by its old one.
+
+        Raises `ValueError` where a task knows no classes; `classes` of the data set is refused then.
+        """
+        raise ValueError(f"a target of the task {self.name} has no class")
+
+    def strata(self, images: Any) -> Sequence[Hashable] | None:  # noqa: ARG002 - as above
+        """By what images of one raw split are spread evenly over the splits that are drawn: one value an image, without
+        reading an image; None where they are drawn as they come.
+        """
+        return None
+
+    def moved(self, target: Any, geometry: Any) -> Any:  # noqa: ARG002 - as above
+        """A target as it is after resizing and cutting; `geometry` is the `Geometry` of its image."""
+        return target
+
+    def collected(self, targets: Sequence[Any]) -> Any:
+        """The targets of several images, in their order."""
+        import numpy as np  # heavy; whoever has images has imported it
+
+        return np.asarray(targets)
+
+    def stored(self, targets: Any) -> Mapping[str, NDArray[Any]]:
+        """Targets as arrays by name, for files. Arrays of the first images and of the rest, put one after the other,
+        are those of all; so images with unequally much have an array that counts it.
+        """
+        return {"targets": targets}
+
+    def restored(self, arrays: Mapping[str, NDArray[Any]]) -> Any:
+        """The targets that `stored` wrote; the arrays may still lie in files."""
+        return arrays["targets"]
+
+    # ---- training
+
+    def batch(self, targets: Any) -> Any:
+        """Targets as tensors: one, or a tuple, list or dictionary of them, which training moves to its device."""
+        import torch  # heavy; whoever trains has imported it
+
+        return torch.from_numpy(targets)
+
+    def augmented(self, batch: Any, moves: Moves) -> Any:  # noqa: ARG002 - as above
+        """A batch whose images were moved by augmentation: mirrored, shifted, turned and cropped."""
+        return batch
+
+    @abstractmethod
+    def loss(self, outputs: tuple[Tensor, ...], batch: Any, label_smoothing: float = 0.0) -> Tensor:
+        """Training loss, a scalar, mean over the images; `label_smoothing` is for tasks with one class an image."""
+
+    def soft_loss(self, outputs: tuple[Tensor, ...], teacher: tuple[Tensor, ...], temperature: float) -> Tensor:  # noqa: ARG002 - as above
+        """Loss against a teacher's outputs for the same images, a scalar, float32: by default mean squared error."""
+        from torch.nn.functional import mse_loss  # as above
+
+        parts = [mse_loss(own.float(), other.float()) for own, other in zip(outputs, teacher, strict=True)]
+        return sum(parts[1:], parts[0])
+
+    # ---- answers
+
+    def unfit(self, shapes: Sequence[tuple[int, ...]], images: int, classes: int | None) -> str | None:  # noqa: ARG002 - as above
+        """What is wrong with a network whose outputs for so many images have `shapes`, as the end of "it returns …";
+        None where it fits. `classes` is how many the data set has, None where that is not known.
+        """
+        if not shapes:
+            return f"nothing for {images} images"
+        wrong = [shape for shape in shapes if not shape or shape[0] != images]
+        return f"{wrong[0]} for {images} images" if wrong else None
+
+    @abstractmethod
+    def scores(self, outputs: Outputs, targets: Any) -> Scores:
+        """Every score of `score_kinds`, each with its interval: in closed form, or by drawing images anew."""
+
+    def score(self, outputs: Outputs, targets: Any) -> Score:
+        """The primary score."""
+        return self.scores(outputs, targets).primary
+
+    @abstractmethod
+    def right(self, outputs: Outputs, targets: Any) -> NDArray[np.bool_]:
+        """Whether each image is answered well enough to be of use, bool (n,)."""
+
+    def grades(self, outputs: Outputs, targets: Any) -> NDArray[np.float64]:
+        """How well each image is answered, float (n,): larger is better. By default 1 where it is `right`, else 0."""
+        return self.right(outputs, targets).astype(float)
+
+    @abstractmethod
+    def alike(self, outputs: Outputs, reference: Outputs) -> NDArray[np.bool_]:
+        """Whether both give the same answer for each image, bool (n,), as far as anybody can tell who uses it."""
+
+    def agreement(self, outputs: Outputs, reference: Outputs) -> float:
+        """How far both agree, 0 to 1: by default the share of images for which they are `alike`."""
+        return float(self.alike(outputs, reference).mean())
+
+    def near_ties(self, outputs: Outputs, reference: Outputs, margins: Sequence[float]) -> int:  # noqa: ARG002 - as above
+        """How many images both answer differently although rounding alone may decide: differences of so much in each
+        output, `margins`, mean nothing.
+        """
+        return 0
+
+    def compare(self, before: Outputs, after: Outputs, targets: Any) -> Paired:
+        """How many of the same images the second answers worse and better than the first, by `grades`."""
+        first, second = self.grades(before, targets), self.grades(after, targets)
+        return paired(len(first), int((second < first).sum()), int((second > first).sum()))
+
+    @abstractmethod
+    def decode(self, outputs: Outputs) -> Sequence[Any]:
+        """What each image is answered: a frozen dataclass of plain values an image."""
+
+    @abstractmethod
+    def told(self, answer: Any, classes: Sequence[str]) -> str:
+        """One answer of `decode` in a few words."""
+
+    def guess(self, outputs: Outputs, targets: Any, classes: Sequence[str]) -> Guess | None:  # noqa: ARG002 - as above
+        """In what way answers are no more than a guess; None where they are more, or a task cannot tell."""
+        return None
+
+    # ---- the report
+
+    def sections(self, outputs: Outputs, targets: Any, classes: Sequence[str]) -> tuple[Section, ...]:  # noqa: ARG002 - as above
+        """What the report says of a file's answers besides its scores; images by their places in the test split."""
+        return ()

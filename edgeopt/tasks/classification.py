@@ -1,59 +1,142 @@
-"""What a model is for: its loss, its metric with an interval, and how a prediction is decoded."""
+"""One label an image."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgeopt.tasks.base import Prediction, Score
-from edgeopt.tasks.statistics import Paired, paired, wilson_interval
+from edgeopt.tasks.base import Prediction, Task
+from edgeopt.tasks.scores import ACCURACY, Score, ScoreKind, Scores
+from edgeopt.tasks.statistics import wilson_interval
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
+    from torch import Tensor
 
-    from edgeopt.arrays import Labels, Logits
+    from edgeopt.arrays import Labels, Logits, Outputs
+    from edgeopt.tasks.guessing import Guess
 
 
 @dataclass(frozen=True)
-class Classification:
-    """One label an image: cross-entropy, top-1 accuracy with a Wilson interval, softmax confidence."""
+class Classification(Task):
+    """One label an image: cross-entropy, top-1 accuracy with a Wilson interval, softmax confidence.
+
+    Targets are labels, int64 (n,), and the one output is logits, float (n, classes).
+    """
 
     name: str = "classification"
-    metric: str = "accuracy"
+    score_kinds: tuple[ScoreKind, ...] = (ACCURACY,)
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    @property
+    def is_of_classes(self) -> bool:
+        """Each image is of one class."""
+        return True
+
+    # ---- targets
+
+    def target(self, images: Any, index: int) -> int:
+        """The label of an image: its class's place."""
+        return int(images.labels[index])
+
+    def wrong(self, target: Any, classes: int) -> str | None:
+        """A label that is no class."""
+        return None if 0 <= target < classes else f"label {target} is none of the {classes} classes"
+
+    def relabelled(self, target: Any, places: Mapping[int, int]) -> int:
+        """The class's place among those that are kept."""
+        return places[target]
+
+    def strata(self, images: Any) -> Sequence[Hashable]:
+        """The labels."""
+        labels: list[int] = images.labels.tolist()
+        return labels
+
+    def collected(self, targets: Sequence[Any]) -> Labels:
+        """Labels, int64 (n,)."""
+        import numpy as np  # heavy; whoever has images has imported it
+
+        return np.asarray(targets, dtype=np.int64)
+
+    def stored(self, targets: Labels) -> Mapping[str, NDArray[Any]]:
+        """The labels as they are."""
+        return {"labels": targets}
+
+    def restored(self, arrays: Mapping[str, NDArray[Any]]) -> Labels:
+        """The labels, in memory."""
+        import numpy as np  # as above
+
+        return np.asarray(arrays["labels"])
+
+    # ---- training
+
+    def loss(self, outputs: tuple[Tensor, ...], batch: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Cross-entropy, mean over the batch; logits float (n, classes), labels int64 (n,)."""
         from torch.nn.functional import cross_entropy  # torch is heavy; whoever has a tensor has imported it
 
-        return cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        return cross_entropy(outputs[0], batch, label_smoothing=label_smoothing)
 
-    def score(self, logits: Logits, labels: Labels) -> Score:
+    def soft_loss(self, outputs: tuple[Tensor, ...], teacher: tuple[Tensor, ...], temperature: float) -> Tensor:
+        """Kullback-Leibler divergence between student's and teacher's softened answers, times the temperature squared.
+
+        Takes float logits (n, classes) and gives a scalar, the mean over the batch, float32. The factor keeps the
+        gradients' size whatever the temperature is.
+
+        Source: G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network", 2015.
+        """
+        from torch.nn.functional import kl_div, log_softmax  # as above
+
+        own = log_softmax(outputs[0].float() / temperature, dim=1)
+        other = log_softmax(teacher[0].float() / temperature, dim=1)
+        return kl_div(own, other, reduction="batchmean", log_target=True) * temperature**2
+
+    # ---- answers
+
+    def unfit(self, shapes: Sequence[tuple[int, ...]], images: int, classes: int | None) -> str | None:
+        """Anything but logits (n, classes)."""
+        if len(shapes) != 1:
+            return f"{len(shapes)} outputs for {images} images"
+        (shape,) = shapes
+        if len(shape) == 2 and shape[0] == images and classes in (None, shape[1]):
+            return None
+        return f"{shape} for {images} images, not logits (batch, {classes or 'classes'})"
+
+    def scores(self, outputs: Outputs, targets: Labels) -> Scores:
         """Top-1 accuracy of float logits (n, classes) against int64 labels (n,)."""
-        correct = int((logits.argmax(axis=1) == labels).sum())
-        return Score(correct / len(labels), wilson_interval(correct, len(labels)), len(labels))
+        correct = int(self.right(outputs, targets).sum())
+        return Scores((Score(correct / len(targets), wilson_interval(correct, len(targets)), len(targets)),))
 
-    def agreement(self, logits: Logits, reference: Logits) -> float:
-        """Share of images with the same top-1 label."""
-        return float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean())
+    def right(self, outputs: Outputs, targets: Labels) -> NDArray[np.bool_]:
+        """Whether the top-1 label is the image's."""
+        right: NDArray[np.bool_] = outputs[0].argmax(axis=1) == targets
+        return right
 
-    def near_ties(self, logits: Logits, reference: Logits, margin: float) -> int:
-        """Images with another top-1 label whose reference logits of the two labels differ by no more than `margin`."""
-        own, other = reference.argmax(axis=1), logits.argmax(axis=1)
+    def alike(self, outputs: Outputs, reference: Outputs) -> NDArray[np.bool_]:
+        """Whether both have the same top-1 label."""
+        alike: NDArray[np.bool_] = outputs[0].argmax(axis=1) == reference[0].argmax(axis=1)
+        return alike
+
+    def near_ties(self, outputs: Outputs, reference: Outputs, margins: Sequence[float]) -> int:
+        """Images with another top-1 label whose reference logits of the two differ by no more than the margin."""
+        logits = reference[0]
+        own, other = logits.argmax(axis=1), outputs[0].argmax(axis=1)
         images = (own != other).nonzero()[0]
-        return int((reference[images, own[images]] - reference[images, other[images]] <= margin).sum())
+        return int((logits[images, own[images]] - logits[images, other[images]] <= margins[0]).sum())
 
-    def compare(self, before: Logits, after: Logits, labels: Labels) -> Paired:
-        """Counts the images whose top-1 answer was right in `before` alone, and in `after` alone."""
-        right_before, right_after = before.argmax(axis=1) == labels, after.argmax(axis=1) == labels
-        lost, gained = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
-        return paired(len(labels), lost, gained)
+    def decode(self, outputs: Outputs) -> list[Prediction]:
+        """Label and softmax confidence of each image."""
+        return [Prediction(int(row.argmax()), float(row.max())) for row in softmax(outputs[0])]
 
-    def decode(self, logits: Logits) -> list[Prediction]:
-        """Label and softmax confidence of each row."""
-        probabilities = softmax(logits)
-        return [Prediction(int(row.argmax()), float(row.max())) for row in probabilities]
+    def told(self, answer: Prediction, classes: Sequence[str]) -> str:
+        """Such as "cat, 98 %"."""
+        return f"{classes[answer.label]}, {answer.confidence:.0%}".replace("%", " %")
+
+    def guess(self, outputs: Outputs, targets: Labels, classes: Sequence[str]) -> Guess | None:
+        """One class for all, or no more right answers than chance or the most frequent class gives."""
+        from edgeopt.tasks.guessing import guess_in  # devices, which have this module, judge nothing
+
+        return guess_in(outputs[0], targets, classes)
 
 
 def softmax(logits: Logits) -> NDArray[np.float64]:

@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
 class GuessKind(Enum):
     """In what way answers are a guess: one class for all images, or no more right answers than chance gives, or than
-    the most frequent class gives.
+    the most frequent class gives, or answers no better than the best one for all images.
     """
 
     ONE_CLASS = auto()
     CHANCE = auto()
     MOST_FREQUENT = auto()
+    CONSTANT = auto()
 
 
 @dataclass(frozen=True)
 class Guess:
     """Answers that are no more than a guess: `right` of `images` images, which are of `classes` classes.
 
-    `name` is the class that is given for all of them, or the most frequent one.
+    `name` is the class that is given for all of them, or the most frequent one. A task without classes says 0 of them,
+    and in `name` the answer that is given, or that would be as good, for all images.
     """
 
     kind: GuessKind
@@ -40,6 +42,8 @@ class Guess:
         """What whoever answered did, as the end of a sentence about it; `images` says which images they are."""
         if self.kind is GuessKind.ONE_CLASS:
             return f"answers {self.name!r} for all of {self.images} {images}"
+        if self.kind is GuessKind.CONSTANT:
+            return f"is no better for {self.images} {images} than answering {self.name!r} for each"
         right = f"is right for {self.right} of {self.images} {images}"
         if self.kind is GuessKind.CHANCE:
             return f"{right}, no better than guessing among {self.classes} classes"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CHANCE = 0.05
 """From this p-value on, a difference is said to be possible chance."""
@@ -98,6 +103,31 @@ def bootstrap_interval(pair: Paired, confidence: float = 0.95) -> tuple[float, f
     low = int(np.searchsorted(np.cumsum(ordered), tail, side="right")) - count
     high = count - int(np.searchsorted(np.cumsum(ordered[::-1]), tail, side="right"))
     return low / count, high / count
+
+
+def resampled_interval(
+    count: int, figure: Callable[[NDArray[np.int64]], float], confidence: float = 0.95, draws: int = 500
+) -> tuple[float, float]:
+    """The percentile interval of a figure of `count` images, by drawing images anew with replacement, always the same
+    draws.
+
+    `figure` is given the places of as many images, int64 (count,), some of them several times. Where it is a mean over
+    images, `mean_interval` is quicker.
+
+    Source: B. Efron, "Better bootstrap confidence intervals", JASA 82 (1987), section 1, the percentile method.
+    """
+    import numpy as np  # heavy: nobody else here needs arrays
+
+    random = np.random.default_rng(0)
+    figures = [figure(random.integers(0, count, count)) for _ in range(draws)]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile([each for each in figures if not math.isnan(each)] or [math.nan], [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def mean_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of the mean of `values`, float (n,), one an image, as `resampled_interval` gives it."""
+    return resampled_interval(len(values), lambda chosen: float(values[chosen].mean()), confidence)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

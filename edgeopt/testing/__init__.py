@@ -23,6 +23,7 @@ from edgeopt.testing.passes import PassContract
 from edgeopt.testing.probe import ProbeContract
 from edgeopt.testing.quantizer import QuantizerContract
 from edgeopt.testing.reader import ReaderContract
+from edgeopt.testing.task import TaskContract
 from edgeopt.testing.values import ArraySplit, pass_context, tiny_data, tiny_int8_program, tiny_model, tiny_program
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "ProbeContract",
     "QuantizerContract",
     "ReaderContract",
+    "TaskContract",
     "pass_context",
     "tiny_data",
     "tiny_int8_program",

@@ -74,7 +74,7 @@ class ModelContract(PluginContract):
         state = _built(use, data)
         torch = _torch_of(state)
         batch = torch.from_numpy(data.preprocessing.normalize(data.train.pixels(range(4))))
-        loss = state.task.loss(state.module.train()(batch), torch.from_numpy(data.train.labels[:4]))
+        loss = state.task.loss((state.module.train()(batch),), torch.from_numpy(data.train.labels[:4]))
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [parameter.grad for parameter in state.module.parameters() if parameter.grad is not None]
         assert any(gradient.abs().sum() > 0 for gradient in gradients)

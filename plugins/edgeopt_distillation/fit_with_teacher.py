@@ -72,7 +72,7 @@ def fit_taught(
         return result
     without = fit(control, context.data, task, options, context, hooks, f"{label}, {_CONTROL}")
     answered = [answers(each, context, hooks, options.batch_size) for each in (control, module)]
-    paired = task.compare(answered[0][0], answered[1][0], answered[0][1])
+    paired = task.compare((answered[0][0],), (answered[1][0],), answered[0][1])
     comparison = TeacherComparison(result, without, task.metric, paired)
     return replace(
         result,

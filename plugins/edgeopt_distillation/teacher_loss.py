@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import kl_div, log_softmax
 
 from edgeopt.networks.copies import copy_module
 from edgeopt.networks.logits import require_logits
@@ -136,19 +135,6 @@ def _require_classes(name: str, module: nn.Module, classes: Sequence[str], conte
 # ---- the loss ------------------------------------------------------------------------------------------------------
 
 
-def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence between student's and teacher's softened answers, times the temperature squared.
-
-    Takes float logits (n, classes) and gives a scalar, the mean over the batch, float32. The factor keeps the
-    gradients' size whatever the temperature is.
-
-    Source: G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network", 2015.
-    """
-    student = log_softmax(logits.float() / temperature, dim=1)
-    teacher = log_softmax(teacher_logits.float() / temperature, dim=1)
-    return kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
-
-
 def alpha_at(options: TeacherOptions, epoch: int, epochs: int) -> float:
     """The teacher's share of the loss in `epoch`, counted from 0, of `epochs`."""
     end = options.alpha_end or 0.0
@@ -203,7 +189,7 @@ class Teaching:
         """
         with torch.no_grad():
             teacher_logits = self.teacher.module(inputs)
-        soft = soft_loss(logits, teacher_logits, self.options.temperature)
-        hard = self.task.loss(logits, labels, self.label_smoothing)
+        soft = self.task.soft_loss((logits,), (teacher_logits,), self.options.temperature)
+        hard = self.task.loss((logits,), labels, self.label_smoothing)
         loss = self._alpha * soft + (1 - self._alpha) * hard
         return loss if self.extra is None else loss + self.extra()

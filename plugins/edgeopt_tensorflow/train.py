@@ -212,7 +212,7 @@ class _Training:
         shifted = logits - logits.max(axis=1, keepdims=True)
         chosen = shifted[np.arange(len(split)), split.labels]
         self.history.validation_loss.append(float((np.log(np.exp(shifted).sum(axis=1)) - chosen).mean()))
-        self.history.validation_accuracy.append(self._state.task.score(logits, split.labels).value)
+        self.history.validation_accuracy.append(self._state.task.score((logits,), split.labels).value)
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0.

@@ -30,6 +30,7 @@ from edgeopt.testing import (
     PassContract,
     ProbeContract,
     QuantizerContract,
+    TaskContract,
     pass_context,
     tiny_data,
     tiny_model,
@@ -291,6 +292,20 @@ class TestExecuTorchRangesAtRunTime(ExporterContract):
 
 class TestOnnxInt8(Int8):
     name = "onnx"
+
+
+class TestClassification(TaskContract):
+    name, classes = "classification", ("a", "b", "c")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def targets(cls):
+        return [0, 2, 1, 1, 0, 2]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def outputs(cls):
+        return (np.eye(3, dtype=np.float32)[[0, 2, 1, 1, 0, 2]] * 5,)
 
 
 def test_every_plugin_is_here():

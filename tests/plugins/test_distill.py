@@ -41,7 +41,7 @@ from edgeopt_distillation.features import Matching, attention_loss, feature_loss
 from edgeopt_distillation.options import DistillOptions, TeacherOptions
 from edgeopt_distillation.plugin import distill, edgeopt_models, edgeopt_passes
 from edgeopt_distillation.teacher_input import Normalization, convert_inputs
-from edgeopt_distillation.teacher_loss import Teaching, alpha_at, load_teacher, soft_loss
+from edgeopt_distillation.teacher_loss import Teaching, alpha_at, load_teacher
 from edgeopt_lightning.fit.hooks import FitHooks
 from edgeopt_lightning.options import TrainOptions
 from edgeopt_lightning.plugin import train
@@ -145,16 +145,18 @@ def test_the_soft_loss_is_the_divergence_times_the_squared_temperature(temperatu
     wanted = np.array([[1.0, 1.0, -3.0], [4.0, 0.0, 0.0]])
     ours, theirs = softened(logits, temperature), softened(wanted, temperature)
     expected = (theirs * np.log(theirs / ours)).sum() / 2 * temperature**2
-    found = soft_loss(torch.tensor(logits), torch.tensor(wanted), temperature)
+    found = TASK.soft_loss((torch.tensor(logits),), (torch.tensor(wanted),), temperature)
     assert float(found) == pytest.approx(expected, rel=1e-5)
-    assert float(soft_loss(torch.tensor(wanted), torch.tensor(wanted), temperature)) == pytest.approx(0, abs=1e-6)
+    assert float(TASK.soft_loss((torch.tensor(wanted),), (torch.tensor(wanted),), temperature)) == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_the_gradient_keeps_its_size_whatever_the_temperature() -> None:
     wanted, sizes = torch.tensor([[1.0, 0.0, -1.0]]), []
     for temperature in (10.0, 100.0):
         logits = torch.zeros(1, 3, requires_grad=True)
-        soft_loss(logits, wanted, temperature).backward()
+        TASK.soft_loss((logits,), (wanted,), temperature).backward()
         sizes.append(float(logits.grad.norm()))
     assert sizes[0] == pytest.approx(sizes[1], rel=0.02)
 
@@ -187,7 +189,7 @@ def test_labels_and_teacher_share_the_loss(tmp_path, teacher) -> None:
     inputs = torch.randn(6, 3, 12, 12)
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     logits = student(inputs)
-    soft = soft_loss(logits, teacher(inputs), 3)
+    soft = TASK.soft_loss((logits,), (teacher(inputs),), 3)
     hard = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
     for epoch, alpha in enumerate((0.75, 0.5, 0.25)):
         hooks.before_epoch(student, epoch)

@@ -54,7 +54,7 @@ def main(events: Events) -> None:
     program = np.load(job.logits)
     count = min(len(program), len(split))
     held = verify(task, logits[:count], program[:count], split.labels[:count])
-    score = task.score(logits, split.labels)
+    score = task.score((logits,), split.labels)
     found = FileAnswers(
         images=len(split),
         test_accuracy=score.value,

@@ -306,7 +306,7 @@ class _Training(LightningModule):  # type: ignore[misc]
             logits = module(inputs)
             if not isinstance(logits, Tensor):  # as networks with auxiliary outputs give in training alone
                 raise TrainingError(in_training(module, logits, len(labels)))
-            return task.loss(logits, labels, smoothing) if replaced is None else replaced(inputs, logits, labels)
+            return task.loss((logits,), labels, smoothing) if replaced is None else replaced(inputs, logits, labels)
 
         return step
 
@@ -365,8 +365,8 @@ class _Training(LightningModule):  # type: ignore[misc]
         logits, labels = validation_logits(
             function, self._data, self._pass_context, self._options.batch_size, self.device
         )
-        loss = self._task.loss(logits, torch.from_numpy(labels))
-        return Validation(self._task.score(logits.numpy(), labels).value, float(loss))
+        loss = self._task.loss((logits,), self._task.batch(labels))
+        return Validation(self._task.score((logits.numpy(),), labels).value, float(loss))
 
     def _ordered(self, split: Split, indices: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs on the device, and labels, of the images `indices` in their order."""

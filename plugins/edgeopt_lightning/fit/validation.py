@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgeopt.plugins import Guess, PassContext, Score, Task, TrainingData, guess_in
+from edgeopt.plugins import Guess, PassContext, Score, Task, TrainingData
 from edgeopt_lightning.fit.data import Normalize, ordered_loader
 from edgeopt_lightning.fit.devices import gather_rows, share_of_device
 
@@ -35,9 +35,9 @@ def validated(module: nn.Module, task: Task, context: PassContext, batch_size: i
     module.to("cpu")
     answers = logits.numpy()
     return Validated(
-        float(task.loss(logits, torch.from_numpy(labels))),
-        task.score(answers, labels),
-        guess_in(answers, labels, context.data.classes),
+        float(task.loss((logits,), task.batch(labels))),
+        task.score((answers,), labels),
+        task.guess((answers,), labels, context.data.classes),
     )
 
 

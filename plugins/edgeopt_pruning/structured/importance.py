@@ -50,7 +50,7 @@ def collect_gradients(module: nn.Module, task: Task, batches: Iterable[tuple[Ten
     module.zero_grad()
     with torch.enable_grad():
         for inputs, labels in batches:
-            task.loss(module(inputs), labels).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+            task.loss((module(inputs),), labels).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
 
 
 _FUNCTIONS = {

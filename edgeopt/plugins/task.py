@@ -1,0 +1,40 @@
+"""What a plugin declares of a task: what a model is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from edgeopt.errors import PluginError
+from edgeopt.plugins.base import Plugin
+from edgeopt.plugins.blame import blamed
+from edgeopt.tasks.base import Task
+
+DEFAULT_TASK = "classification"
+"""The task of data sets and models that name none, and of recipes of these."""
+
+
+@dataclass(frozen=True)
+class TaskPlugin(Plugin):
+    """What models are for: `make(options)` gives the `Task`, which says what its data, loss, scores and answers are.
+
+    A task is a frozen dataclass of plain values, of a class that its module names: results in the store tell it by
+    both. `make` imports nothing heavy, because `edgeopt check` asks a task for its scores.
+    """
+
+    kind: ClassVar[str] = "task"
+    plural: ClassVar[str] = "tasks"
+    hook: ClassVar[str] = "edgeopt_tasks"
+    header: ClassVar[str] = "[task]"
+
+    make: Callable[[Any], Task] = field(kw_only=True)
+
+    def made(self, options: Any) -> Task:
+        """What `make` gives. Raises `PluginError` where that is no task of this name."""
+        with blamed(self, "make"):
+            task = self.make(options)
+        if not isinstance(task, Task) or task.name != self.name:
+            given = f"one called {task.name!r}" if isinstance(task, Task) else f"a {type(task).__name__}"
+            raise PluginError(f"task {self.name!r} made {given}", hint="let it give a Task of its own name")
+        return task
