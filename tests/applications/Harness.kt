@@ -1,4 +1,5 @@
 // Runs the plain Kotlin module of an Android app on a desktop: jobs on standard input, a line each.
+import edgeopt.core.BoxDecoder
 import edgeopt.core.Card
 import edgeopt.core.Json
 import edgeopt.core.JsonText
@@ -16,6 +17,10 @@ fun main() {
         val job = (readlnOrNull() ?: return).split("\t")
         if (job[0] == "json") {
             println(JsonText.of(Json.parse(File(job[1]).readText())))
+            continue
+        }
+        if (job[0] == "decode") {
+            decode(job)
             continue
         }
         val card = try {
@@ -71,4 +76,28 @@ private fun selfTest(card: Card, job: List<String>) {
         FloatArray(card.classes.size) { (vector.answers[it] ?: 0f) + job[2].toFloat() }
     }
     println("${result.passed}\t${result.pixelDifference}\t${result.logitDifference}")
+}
+
+/** decode DESCRIPTIONS HEADS BOXES, with 250 images for each description */
+private fun decode(job: List<String>) {
+    val heads = ByteBuffer.wrap(File(job[2]).readBytes()).order(ByteOrder.LITTLE_ENDIAN)
+    fun floats(count: Int) = FloatArray(count) { heads.getFloat() }
+    val boxes = ByteBuffer.allocate(1 shl 22).order(ByteOrder.LITTLE_ENDIAN)
+    for (given in Json.parse(File(job[1]).readText()) as List<*>) {
+        val decoding = given as Map<*, *>
+        val decoder = BoxDecoder(decoding)
+        val count = decoder.anchorCount
+        val columns = (decoding["classes"] as Double).toInt() + (if (decoding["background"] == null) 0 else 1)
+        repeat(250) {
+            val centerness = decoding["scores"] == "sigmoid-centerness"
+            val found = decoder.decode(floats(count * columns), floats(count * 4), if (centerness) floats(count) else null)
+            boxes.putInt(found.size)
+            for (box in found) {
+                for (value in listOf(box.x1, box.y1, box.x2, box.y2, box.score)) boxes.putFloat(value)
+                boxes.putInt(box.label)
+            }
+        }
+    }
+    File(job[3]).writeBytes(boxes.array().copyOf(boxes.position()))
+    println("decoded")
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from kotlin import HARNESS, Harness, called, compiled, kotlin_home, libraries, odd_images
 from made_files import PREPROCESSING, made_files
+from random_heads import BOX_DECODER, expected_boxes, write_heads
 from test_card import CARDS, INT8, NAMES, expected_input, kotlin_sources, require_kotlin_lines_feed
 from typer.testing import CliRunner
 
@@ -59,6 +61,7 @@ def classes(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("sources")
     (folder / "Main.kt").write_text("package main\nfun main() = edgeopt.core.CardTest().pixelsAreThoseOfTheCard()\n")
     (folder / "R.java").write_text(resources(projects["litert"]))
+    shutil.copy(BOX_DECODER, folder)
     other = projects["executorch"] / "app/src/main/kotlin/edgeopt/app/OpenedFile.kt"
     (folder / "Other.kt").write_text(other.read_text().replace("package edgeopt.app", "package edgeopt.other"))
     list(kotlin_sources(folder))
@@ -139,6 +142,14 @@ def test_the_app_checks_itself(made: dict[str, Path], harness: Harness, tmp_path
         (tmp_path / "card.json").write_text(other.to_json())
         passed, pixels, _ = harness.ask("self-test", tmp_path / "card.json", 0).split("\t")
         assert (passed, int(pixels) > 0) == ("false", True)
+
+
+@needs_kotlin
+def test_kotlin_finds_the_boxes_of_a_thousand_raw_heads(harness: Harness, tmp_path: Path) -> None:
+    cases = write_heads(tmp_path)
+    said = harness.ask("decode", tmp_path / "decodings.json", tmp_path / "heads", tmp_path / "boxes")
+    assert said == "decoded"
+    assert (tmp_path / "boxes").read_bytes() == expected_boxes(cases)
 
 
 @needs_kotlin
