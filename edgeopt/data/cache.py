@@ -81,7 +81,11 @@ class CachedSplit:
 
 @dataclass(frozen=True, eq=False)
 class StreamedSplit:
-    """A split that is too large for the cache: each image is decoded when it is asked for."""
+    """A split that is too large for the cache: each image is decoded when it is asked for.
+
+    Where its images stand in a few large files, `files`, int64 (n,), says in which, and `window` how far a shuffled
+    image moves; see `edgeopt.data.images.SequentialImages`.
+    """
 
     labels: Labels
     indices: NDArray[np.int64]
@@ -89,6 +93,8 @@ class StreamedSplit:
     source_length: int
     preprocessing: Preprocessing
     open_raw: OpenRaw = field(repr=False)
+    files: NDArray[np.int64] | None = None
+    window: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -122,6 +128,22 @@ class StreamedSplit:
 
     def __getstate__(self) -> dict[str, Any]:
         return _without(self, "_images")  # each process opens the data set for itself
+
+
+def epoch_order(split: Split, seed: int | Sequence[int]) -> NDArray[np.int64]:
+    """All places of a split in the order of one epoch, which follows from `seed`: int64 (n,).
+
+    Images that stand in a few large files come file by file, the files in a random order, and each image within the
+    split's `window` of where it would come then, so that whoever follows the order reads on and seldom back.
+    """
+    random = np.random.default_rng(seed)
+    if not isinstance(split, StreamedSplit) or split.files is None:
+        return random.permutation(len(split))
+    names, file = np.unique(split.files, return_inverse=True)
+    turn = random.permutation(len(names))
+    read_on = np.lexsort((split.indices, turn[file]))
+    moved = np.arange(len(split)) + random.random(len(split)) * split.window
+    return read_on[np.argsort(moved, kind="stable")]
 
 
 def keep_found(found: FoundData, folder: Path) -> None:
@@ -180,6 +202,8 @@ def load_split(folder: Path, name: str, raw: OpenRaw) -> Split:
         split["source_length"],
         Preprocessing.from_json(description["preprocessing"]),
         raw,
+        np.load(split_file(folder, name, "files")) if "window" in split else None,
+        split.get("window", 0),
     )
 
 
@@ -212,7 +236,7 @@ def _description(folder: Path) -> dict[str, Any]:
 
 
 def split_file(folder: Path, split: str, what: str) -> Path:
-    """Where `what` ("pixels", "labels", "indices" or "digests") of a split is kept."""
+    """Where `what` ("pixels", "labels", "indices", "files" or "digests") of a split is kept."""
     return folder / f"{split}-{what}.npy"
 
 

@@ -16,6 +16,8 @@ from edgeopt.errors import DataError, Problem
 from edgeopt.preprocessing import DEPTH
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from edgeopt.arrays import Labels, Pixels
     from edgeopt.preprocessing import Preprocessing
     from edgeopt.types import Images
@@ -32,6 +34,25 @@ class NamedImages(Protocol):
 
     def name_of(self, index: int) -> str:
         """The file of image `index`, or what else a person finds it by."""
+        ...
+
+
+@runtime_checkable
+class SequentialImages(Protocol):
+    """Images that stand one behind the other in a few large files, and are read fastest in the order of their places.
+
+    They are prepared in that order, and where they do not fit in the cache, they are trained on in an order that
+    shuffles the files, and the images within `window` places.
+    """
+
+    @property
+    def window(self) -> int:
+        """How far a shuffled image moves, in images."""
+        ...
+
+    @property
+    def file_of(self) -> NDArray[np.int64]:
+        """In which of the files each image stands, int64 (n,)."""
         ...
 
 

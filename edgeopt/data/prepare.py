@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -24,14 +24,14 @@ from edgeopt.cores import usable_cores
 from edgeopt.data.cache import DESCRIPTION, KnownImages, OpenRaw, keep_found, split_file
 from edgeopt.data.depth import deduced_bits
 from edgeopt.data.facts import PreparedData, SplitFacts
-from edgeopt.data.images import NamedImages, name_of, read_known, read_pixels
+from edgeopt.data.images import NamedImages, SequentialImages, name_of, read_known, read_pixels
 from edgeopt.data.splits import SPLITS, Drawing, Drawn, draw
 from edgeopt.errors import DataChangedError, DataError, Problem, printable
 from edgeopt.fingerprint import digest
 from edgeopt.options import DatasetOptions
 from edgeopt.preprocessing import GREY_BITS, Preprocessing
 from edgeopt.progress import Bar, Progress
-from edgeopt.types import FoundData, RawDataset
+from edgeopt.types import FoundData, Images, RawDataset
 
 if TYPE_CHECKING:
     from edgeopt.arrays import Labels, Pixels
@@ -102,6 +102,7 @@ def prepare(
         "fingerprint": fingerprint,
         "splits": {
             name: {"source": each.source, "source_length": len(raw.splits[each.source]), "cached": each.cached}
+            | _window(raw.splits[each.source], name, each, folder)
             for name, each in stored.items()
         },
     }
@@ -209,7 +210,7 @@ class _Reader:
     skipped: list[str] = field(default_factory=list)
 
     def read(self, drawing: Drawing, pool: ThreadPoolExecutor, bar: Bar, *, known: bool) -> Iterator[_Read]:
-        """Each readable image of the drawing; `known` asks for digests."""
+        """Each readable image of the drawing, in the order in which they are read best; `known` asks for digests."""
         images = self.raw.splits[drawing.source]
 
         def attempt(position: int) -> _Read | DataError:
@@ -221,8 +222,9 @@ class _Reader:
             except DataError as error:
                 return error
 
+        order = np.argsort(drawing.indices) if isinstance(images, SequentialImages) else np.arange(len(drawing))
         for start in range(0, len(drawing), _CHUNK):
-            positions = range(start, min(start + _CHUNK, len(drawing)))
+            positions = order[start : start + _CHUNK].tolist()
             for result in pool.map(attempt, positions):
                 if not isinstance(result, DataError):
                     yield result
@@ -238,27 +240,57 @@ def _store(images: Iterator[_Read], name: str, drawing: Drawing, size: int, fold
     """Writes labels, indices and, where they fit, pixels of one split."""
     cached = len(drawing) * size * size * 3 <= cache_bytes
     file = split_file(folder, name, "pixels")
-    kept: list[int] = []
-    known: list[int] = []
-    hashes: list[bytes] = []
+    read: list[_Kept] = []
     # written, not mapped: on a full disk a write is an error, and a mapped page kills the process
-    with file.open("wb") if cached else nullcontext() as stream:
+    with file.open("w+b") if cached else nullcontext() as stream:
         if stream:
             _write_header(stream, (len(drawing), size, size, 3))
+            first = stream.tell()
         for image in images:
             data = image.pixels.tobytes()
             if stream:
+                stream.seek(first + image.position * len(data))
                 stream.write(data)
-            kept.append(image.position)
-            known.append(image.known)
-            hashes.append(hashlib.blake2b(data, digest_size=16).digest())
-        if stream:
-            _write_header(stream, (len(kept), size, size, 3))  # some may have been skipped
+            read.append(_Kept(image.position, image.known, hashlib.blake2b(data, digest_size=16).digest()))
+        read.sort(key=lambda each: each.position)
+        kept = [each.position for each in read]
+        if stream and len(kept) < len(drawing):  # some were skipped, and left holes
+            _close_up(stream, first, kept, size * size * 3)
+            _write_header(stream, (len(kept), size, size, 3))
     labels = drawing.labels[kept]
     np.save(split_file(folder, name, "labels"), labels)
     np.save(split_file(folder, name, "indices"), drawing.indices[kept])
     size_bytes = file.stat().st_size if cached else 0
-    return _Stored(drawing.source, labels, tuple(hashes), tuple(kept), tuple(known), cached, size_bytes)
+    hashes, known = tuple(each.hash for each in read), tuple(each.known for each in read)
+    return _Stored(drawing.source, labels, hashes, tuple(kept), known, cached, size_bytes)
+
+
+class _Kept(NamedTuple):
+    """What is remembered of an image that was read: its place in the drawing, and digests before and after."""
+
+    position: int
+    known: int
+    hash: bytes
+
+
+def _close_up(stream: BinaryIO, first: int, kept: list[int], image_bytes: int) -> None:
+    """Moves the images that were kept to the front of a file that has one place for each, from byte `first` on."""
+    for place, position in enumerate(kept):
+        if place != position:
+            stream.seek(first + position * image_bytes)
+            data = stream.read(image_bytes)
+            stream.seek(first + place * image_bytes)
+            stream.write(data)
+    stream.truncate(first + len(kept) * image_bytes)
+
+
+def _window(images: Images, name: str, stored: _Stored, folder: Path) -> dict[str, int]:
+    """How far a streamed split is shuffled, where its images stand in few files; keeps in which."""
+    if stored.cached or not isinstance(images, SequentialImages):
+        return {}
+    indices = np.load(split_file(folder, name, "indices"))
+    np.save(split_file(folder, name, "files"), images.file_of[indices])
+    return {"window": images.window}
 
 
 def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:

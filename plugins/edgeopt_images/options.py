@@ -1,4 +1,4 @@
-"""The options of `digits`, `shapes`, `image-folder`, `csv` and `jsonl`."""
+"""The options of `digits`, `shapes`, `image-folder`, `csv`, `jsonl` and `webdataset`."""
 
 from __future__ import annotations
 
@@ -68,3 +68,38 @@ class CsvOptions(TableOptions):
 
 class JsonlOptions(TableOptions):
     """Which file names the images, and by which keys."""
+
+
+class WebDatasetOptions(DatasetOptions):
+    """Which shards hold the images of each split, and how their samples are read."""
+
+    train: str | tuple[str, ...] = Field(
+        description="tar files to train on: paths or addresses that fsspec opens, with {0000..0099}, {a,b}, * and ?"
+    )
+    validation: str | tuple[str, ...] | None = Field(
+        None, description="tar files to select on; drawn from train when left out"
+    )
+    test: str | tuple[str, ...] | None = Field(
+        None, description="tar files to evaluate on; drawn from train when left out"
+    )
+    image_keys: tuple[str, ...] = Field(
+        ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "tif", "tiff"),
+        min_length=1,
+        description="endings of a sample's image, the first one that it has",
+    )
+    label_key: str = Field("cls", min_length=1, description="ending of a sample's label: cls, txt or json")
+    label_field: str = Field("label", min_length=1, description="where the label stands in a sample's .json")
+    class_names: tuple[str, ...] | None = Field(
+        None, min_length=2, description="names of the classes that the labels 0, 1, and so on stand for"
+    )
+    window: int = Field(
+        4096,
+        ge=1,
+        description="within how many images the training order is shuffled, besides the order of the shards, where "
+        "they do not fit in the cache",
+    )
+
+    def patterns(self) -> dict[str, tuple[str, ...]]:
+        """By split, what its shards are called."""
+        given = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        return {name: (each,) if isinstance(each, str) else each for name, each in given.items() if each is not None}

@@ -1,4 +1,4 @@
-"""Declares the data sets `digits`, `shapes`, `image-folder`, `csv` and `jsonl`."""
+"""Declares the data sets `digits`, `shapes`, `image-folder`, `csv`, `jsonl` and `webdataset`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 from edgeopt.plugins import DatasetPlugin, RawDataset, digest, hookimpl, versions_of
 from edgeopt_images.found import find_folder
-from edgeopt_images.options import CsvOptions, DigitsOptions, ImageFolderOptions, JsonlOptions, ShapesOptions
+from edgeopt_images.options import (
+    CsvOptions,
+    DigitsOptions,
+    ImageFolderOptions,
+    JsonlOptions,
+    ShapesOptions,
+    WebDatasetOptions,
+)
+from edgeopt_images.shards import find_webdataset
 from edgeopt_images.table import find_table
 
 
@@ -70,4 +78,10 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         "Image files that a .jsonl file names: an object with path, label and perhaps a split in each line.",
         JsonlOptions,
         find=find_table,
+    )
+    yield DatasetPlugin(
+        "webdataset",
+        "Images and labels in .tar files, as WebDataset has them: here or behind an address, larger than any disk.",
+        WebDatasetOptions,
+        find=find_webdataset,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from edgeopt.data.walk import SPLIT_OF_WORD, FoundFile
 from edgeopt.files import where_looked
 from edgeopt.plugins import DataError, DataSurvey, Problem, RawDataset, digest, printable
+from edgeopt_images.class_names import in_order
 from edgeopt_images.options import TableOptions
 from edgeopt_images.table_lines import BadLines, Line, read_lines
 
@@ -139,10 +140,9 @@ class _Collected:
             self._take(found, label, split, self._group(line))
 
     def found(self, warnings: tuple[str, ...]) -> FoundTable:
-        """All of them, with the classes in order: by number where all are numbers, else by name."""
+        """All of them, with the classes in order."""
         names = list(self._places)
-        key = int if all(name.isascii() and name.isdigit() for name in names) else str
-        classes = tuple(sorted(names, key=lambda name: (key(name), name)))
+        classes = in_order(names)
         order = {name: place for place, name in enumerate(classes)}
         moved = [order[name] for name in names]
         for each in self._splits.values():

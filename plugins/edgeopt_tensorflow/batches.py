@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeopt.data.cache import epoch_order
 from edgeopt.plugins import TrainingData
 from edgeopt_tensorflow.augment import augment
 from edgeopt_tensorflow.runtime import keras
@@ -24,7 +25,7 @@ class Epoch(keras.utils.PyDataset):  # type: ignore[misc]
         super().__init__()
         self._data = data
         self._seed = (seed, epoch)
-        order = np.random.default_rng(self._seed).permutation(len(data.train))
+        order = epoch_order(data.train, self._seed)
         count = max(1, len(order) // batch_size)
         self._batches = [
             order[start * batch_size : (start + 1) * batch_size] for start in range(min(count, most or count))

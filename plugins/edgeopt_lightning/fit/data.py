@@ -6,7 +6,7 @@ sees the batches that it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,8 +55,9 @@ class BatchRequest:
 class Shuffled(Sampler[BatchRequest]):
     """The training batches of one epoch after another, of one device among `devices`.
 
-    Each step takes `batch_size` images a device from a seeded order. What is left at the end is shared evenly; a
-    batch of one image is left out, because BatchNorm cannot train on it. `most` bounds the batches of an epoch.
+    Each step takes `batch_size` images a device from a seeded order, that of `order` where it is given. What is left at
+    the end is shared evenly; a batch of one image is left out, because BatchNorm cannot train on it. `most` bounds the
+    batches of an epoch.
     """
 
     images: int
@@ -65,6 +66,7 @@ class Shuffled(Sampler[BatchRequest]):
     device: int = 0
     devices: int = 1
     most: int | None = None
+    order: Callable[[int], NDArray[np.int64]] | None = None
     epoch: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int) -> None:
@@ -78,7 +80,7 @@ class Shuffled(Sampler[BatchRequest]):
 
     def __iter__(self) -> Iterator[BatchRequest]:
         seed = derived_seed(self.seed, self.epoch)
-        order = np.random.default_rng(seed).permutation(self.images)
+        order = self.order(seed) if self.order else np.random.default_rng(seed).permutation(self.images)
         step = self.batch_size * self.devices
         for number in range(len(self)):
             together = order[number * step : (number + 1) * step]

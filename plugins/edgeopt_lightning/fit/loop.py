@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from edgeopt.data.cache import epoch_order
 from edgeopt.networks.logits import in_training
 from edgeopt.plugins import (
     DataError,
@@ -114,7 +116,13 @@ class _Training(LightningModule):  # type: ignore[misc]
         self._first_epoch = min(hooks.first_epoch, self._epochs - 1)
         self._most_batches = budget.batches
         self._shuffled = Shuffled(
-            len(data.train), options.batch_size, context.seed, trainer.global_rank, trainer.world_size, budget.batches
+            len(data.train),
+            options.batch_size,
+            context.seed,
+            trainer.global_rank,
+            trainer.world_size,
+            budget.batches,
+            partial(epoch_order, data.train),
         )
         self._require_batches()
         self._steps_per_epoch = math.ceil(len(self._shuffled) / options.accumulate)
