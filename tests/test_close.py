@@ -10,6 +10,7 @@ import pytest
 from edgeopt.errors import PluginBugError
 from edgeopt.export.trial_files import TrialFiles
 from edgeopt.measure.latency import serve
+from edgeopt.pipeline.request import RunRequest
 from edgeopt.pipeline.runner import run
 from edgeopt.plugins import ExporterPlugin, Use
 from edgeopt.plugins.registry import load_registry
@@ -59,7 +60,8 @@ def test_a_run_closes_what_it_verifies_and_times(counting, tiny_recipe, tmp_path
     file, counted = counting
     text = tiny_recipe.read_text().replace('use = "npz"', 'use = "counting"')
     tiny_recipe.write_text(text)
-    run(tiny_recipe, overrides=["baseline=false"], out=tmp_path / "runs", plugin_files=[TINY_PLUGIN, file])
+    plugin_files = (TINY_PLUGIN, file)
+    run(RunRequest(tiny_recipe, ("baseline=false",), out=tmp_path / "runs", plugin_files=plugin_files))
     assert counted().count("open") == counted().count("close") == 2  # one file, verified and timed
 
 

@@ -10,6 +10,7 @@ from edgeopt.bench.request import swept
 from edgeopt.bench.run import FOLDER, PAGE, BenchResult, is_measured, run_bench
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline import machines, runner
+from edgeopt.pipeline.request import RunRequest
 from edgeopt.pipeline.runner import RunResult
 from edgeopt.recipe.read import Recipe
 
@@ -40,30 +41,28 @@ def run(
     Raises `UserError` for mistakes, `WorkerError` for bugs and crashes before the first export; one that hits a single
     export, or a device, fails its rows and is among `RunResult.failures`.
     """
-    plugin_files = tuple(plugin_files)
-    result = runner.run(
+    request = RunRequest(
         recipe,
-        overrides=overrides,
+        tuple(overrides),
         smoke=smoke,
         fresh=fresh,
         measure_again=measure_again,
         locked=locked,
         devices=devices,
-        out=out,
-        plugin_files=plugin_files,
-        console=console,
+        out=Path(out),
+        plugin_files=tuple(plugin_files),
     )
-    sweep(result, plugin_files, again=measure_again or fresh, console=console)
+    result = runner.run(request, console)
+    sweep(result, request, console)
     return result
 
 
-def sweep(
-    result: RunResult, plugin_files: Iterable[Path] = (), *, again: bool = False, console: Console | None = None
-) -> BenchResult | Path | None:
+def sweep(result: RunResult, request: RunRequest, console: Console | None = None) -> BenchResult | Path | None:
     """Benchmarks the files of a run along the axes that its recipe names, or names the page where that was done before.
 
     None where the recipe names no axis, in a smoke run, on a helping machine, and where a file of the run failed. A
-    device that is away keeps nobody from it. With `again`, nothing that was measured before counts.
+    device that is away keeps nobody from it. Where the run measures again, or all anew, nothing that was measured
+    before counts.
     """
     resolved = result.report.recipe.resolved
     measure = MeasureSettings.model_validate(resolved.get("measure", {}))
@@ -71,7 +70,7 @@ def sweep(
     is_whole = not any(row.error for row in result.report.rows)
     if measure.sweep is None or result.report.smoke or is_helper or not is_whole:
         return None
-    request = swept(result.folder, measure, plugin_files)
-    if not again and is_measured(request):
+    bench = swept(result.folder, measure, request.plugin_files)
+    if not (request.measure_again or request.fresh) and is_measured(bench):
         return result.folder / FOLDER / PAGE
-    return run_bench(request, console)
+    return run_bench(bench, console)

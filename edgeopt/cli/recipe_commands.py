@@ -43,18 +43,20 @@ def run(
     """
     with failures_shown(GOES_ON):
         from edgeopt.cli.run import run_recipe
+        from edgeopt.pipeline.request import RunRequest
 
-        run_recipe(
+        request = RunRequest(
             recipe,
-            overrides=set_ or (),
+            tuple(set_ or ()),
             smoke=smoke,
             fresh=fresh,
             measure_again=measure_again,
             locked=locked,
             devices=not no_devices,
             out=out,
-            plugin_files=plugin or (),
+            plugin_files=tuple(plugin or ()),
         )
+        run_recipe(request)
 
 
 @app.command(cls=Command)

@@ -8,51 +8,29 @@ from pathlib import Path
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.errors import EdgeoptError, GateError, UserError
 from edgeopt.pipeline import runner
+from edgeopt.pipeline.request import RunRequest
 from edgeopt.report import terminal
 
 
-def run_recipe(
-    recipe: Path,
-    *,
-    overrides: Iterable[str],
-    smoke: bool,
-    fresh: bool,
-    measure_again: bool,
-    locked: bool,
-    devices: bool,
-    out: Path,
-    plugin_files: Iterable[Path],
-) -> None:
+def run_recipe(request: RunRequest) -> None:
     """Runs a recipe and prints its report, and benchmarks its files where it says so.
 
     Raises `GateError` when a gate was missed, and what went wrong with files that could not be made or measured, and
     with devices.
     """
-    plugin_files = tuple(plugin_files)
-    result = runner.run(
-        recipe,
-        overrides=overrides,
-        smoke=smoke,
-        fresh=fresh,
-        measure_again=measure_again,
-        locked=locked,
-        devices=devices,
-        out=out,
-        plugin_files=plugin_files,
-        console=stderr(),
-    )
+    result = runner.run(request, stderr())
     files = [result.folder / name for name in ("report.html", "report.json")]
     terminal.render(result.report, stdout(), files)
     for note in result.notes:
         stderr().print(note, markup=False, soft_wrap=True)
-    _sweep(result, plugin_files, again=measure_again or fresh)
+    _sweep(result, request)
     if result.failures:
         raise _one_error(result.failures)
     if not result.gates_passed:
         raise GateError(gate.message for gate in result.report.gates if not gate.passed)
 
 
-def _sweep(result: runner.RunResult, plugin_files: Iterable[Path], *, again: bool) -> None:
+def _sweep(result: runner.RunResult, request: RunRequest) -> None:
     """Benchmarks what the recipe names, and prints it."""
     if "sweep" not in result.report.recipe.resolved.get("measure", {}):
         return
@@ -60,7 +38,7 @@ def _sweep(result: runner.RunResult, plugin_files: Iterable[Path], *, again: boo
     from edgeopt.bench.run import CSV, JSON, PAGE
     from edgeopt.bench.whole_recipe import sweep
 
-    done = sweep(result, plugin_files, again=again, console=stderr())
+    done = sweep(result, request, stderr())
     if isinstance(done, Path):
         stdout().print(str(done), markup=False, soft_wrap=True)
     elif done is not None:

@@ -22,6 +22,7 @@ from edgeopt.json_values import to_values
 from edgeopt.pipeline import lock, machines
 from edgeopt.pipeline.folder import RunFolder, fill
 from edgeopt.pipeline.job import HandedPlan, StagesJob, hand_over_plan, missing_stages, trunk_jobs
+from edgeopt.pipeline.request import RunRequest
 from edgeopt.pipeline.results import Results
 from edgeopt.pipeline.timed_file import time_run
 from edgeopt.pipeline.timing import Timed
@@ -92,28 +93,22 @@ def check(
     return make_plan(read, registry, smoke=smoke, devices=devices)
 
 
-def run(
-    recipe: Recipe | Path | str,
-    *,
-    overrides: Iterable[str] = (),
-    smoke: bool = False,
-    fresh: bool = False,
-    measure_again: bool = False,
-    locked: bool = False,
-    devices: bool = True,
-    out: Path | str = "runs",
-    plugin_files: Iterable[Path] = (),
-    console: Console | None = None,
-) -> RunResult:
+def run(request: RunRequest, console: Console | None = None) -> RunResult:
     """Runs a recipe to its report, as `edgeopt.run` does, and leaves `[measure.sweep]` to it.
 
     Raises `UserError` for mistakes, `WorkerError` for bugs and crashes before the first export; one that hits a single
     export, or a device, fails its rows and is among `RunResult.failures`.
     """
-    plan = check(recipe, overrides=overrides, smoke=smoke, devices=devices, plugin_files=plugin_files)
-    store = store_of(Path(out), not_before=time.time() if fresh else 0.0)
-    folder = run_folder(plan, Path(out))
-    return _Run(plan, store, folder, measure_again=measure_again, locked=locked, console=console).run()
+    plan = check(
+        request.recipe,
+        overrides=request.overrides,
+        smoke=request.smoke,
+        devices=request.devices,
+        plugin_files=request.plugin_files,
+    )
+    store = store_of(request.out, not_before=time.time() if request.fresh else 0.0)
+    folder = run_folder(plan, request.out)
+    return _Run(plan, store, folder, request.measure_again, request.locked, console).run()
 
 
 def store_of(out: Path, *, not_before: float = 0.0) -> Store:

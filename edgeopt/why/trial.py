@@ -11,6 +11,7 @@ from edgeopt.comparison.compare import compare_runs
 from edgeopt.comparison.runs import ReadRun, read_runs
 from edgeopt.comparison.schema import RunComparison
 from edgeopt.errors import Problem, UserError
+from edgeopt.pipeline.request import RunRequest
 from edgeopt.pipeline.runner import run
 from edgeopt.recipe.read import Recipe, parse_recipe
 from edgeopt.why.request import WhyRequest
@@ -46,14 +47,14 @@ def try_advice(request: WhyRequest, before: WhyResult, console: Console | None =
         raise UserError(Problem(f"there is no line of a recipe that may mend {request.given}", hint))
     report = before.found.report
     recipe = changed_recipe(report.recipe.resolved, chosen, before.found.row.export)
-    result = run(
+    wanted = RunRequest(
         recipe,
         smoke=report.smoke,
         devices=False,
         out=before.found.folder.parent,
         plugin_files=request.plugin_files,
-        console=console,
     )
+    result = run(wanted, console)
     for failure in result.failures:
         raise failure
     runs = read_runs([before.found.folder, result.folder])

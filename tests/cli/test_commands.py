@@ -76,10 +76,10 @@ def finished(monkeypatch):
     """Lets `edgeopt run` end with a hand-made report, and the given failures."""
 
     def finish(report, failures=()):
-        given = {}
+        given = []
 
-        def run(recipe, **options):
-            given.update(options, recipe=recipe)
+        def run(request, _console):
+            given.append(request)
             return RunResult(report, Path("runs/sample"), tuple(failures))
 
         monkeypatch.setattr("edgeopt.pipeline.runner.run", run)
@@ -92,21 +92,19 @@ def test_run_prints_the_report_and_where_it_is(cli, finished):
     report = make_report()
     given = finished(report)
     result = cli("run", "r.toml", "--set", "seed=3", "--smoke", "--fresh", "--out", "o", "--plugin", "p.py", "--locked")
-    assert not given["measure_again"]
+    (request,) = given
+    assert not request.measure_again
     assert report.recipe.name in result.stdout
     assert "runs/sample/report.html" in result.stdout
-    assert (given["recipe"], list(given["overrides"]), list(given["plugin_files"])) == (
-        Path("r.toml"),
-        ["seed=3"],
-        [Path("p.py")],
-    )
-    assert given["smoke"] and given["fresh"] and given["locked"] and given["out"] == Path("o")
+    assert (request.recipe, request.overrides, request.plugin_files) == (Path("r.toml"), ("seed=3",), (Path("p.py"),))
+    assert request.smoke and request.fresh and request.locked and request.out == Path("o")
 
 
 def test_run_that_measures_again(cli, finished):
     given = finished(make_report())
     cli("run", "r.toml", "--measure-again")
-    assert given["measure_again"] and not given["fresh"]
+    (request,) = given
+    assert request.measure_again and not request.fresh
 
 
 def test_run_with_a_missed_gate(cli, finished):

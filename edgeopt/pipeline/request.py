@@ -1,0 +1,29 @@
+"""What a run is asked for. Light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeopt.recipe.read import Recipe
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A recipe, the `--set` changes of it, and how it is run.
+
+    `smoke` runs the whole of it on few batches, `fresh` uses no earlier result, `measure_again` no earlier latency and
+    memory, `locked` refuses to run when anything is not as `lock.toml` says, and without `devices` no file is taken to
+    the devices of the recipe. Results go to `out/NAME`, cached stages to `out/.store`. `plugin_files` are loaded
+    besides those that the recipe names.
+    """
+
+    recipe: Recipe | Path | str
+    overrides: tuple[str, ...] = ()
+    smoke: bool = False
+    fresh: bool = False
+    measure_again: bool = False
+    locked: bool = False
+    devices: bool = True
+    out: Path = Path("runs")
+    plugin_files: tuple[Path, ...] = ()
