@@ -18,7 +18,8 @@ import numpy as np
 from bars import Bar, finish
 from PIL import Image
 
-from edgeopt.preprocessing import Preprocessing, _eight_bits, _on_ground, _upright
+from edgeopt.preprocessing import Preprocessing
+from edgeopt.preprocessing.decoded import _eight_bits, _on_ground, upright
 from edgeopt_web.browser import Browser, require_browser
 from edgeopt_web.local_server import LocalServer
 
@@ -162,7 +163,7 @@ def differences(images: Iterable[OddImage]) -> Iterator[Difference]:
             seen = seen.reshape(height, width, 4)[..., :3]
             read = Image.open(io.BytesIO(image.content))
             opaque = np.asarray(
-                _on_ground(_eight_bits(_upright(read), preprocessing.grey_bits), preprocessing.background)
+                _on_ground(_eight_bits(upright(read), preprocessing.grey_bits), preprocessing.background)
             )
             yield Difference(
                 image,

@@ -19,6 +19,22 @@ if TYPE_CHECKING:  # NumPy takes a tenth of a second, and is only named here
     Outputs: TypeAlias = tuple[NDArray[Any], ...]
 
 Json: TypeAlias = Any  # a value that `json` writes: str, int, float, bool, None, list, dict
+ImageSize: TypeAlias = int | tuple[int, int]  # px: the edge of a square, or (height, width)
+
+
+def sides_of(size: ImageSize) -> tuple[int, int]:
+    """Height and width of a size, px."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def size_of(height: int, width: int) -> ImageSize:
+    """A height and a width as one size: an edge where they are equal."""
+    return height if height == width else (height, width)
+
+
+def size_in_words(size: ImageSize, between: str = " × ") -> str:
+    """Such as "224", or "48 × 192": height before width."""
+    return between.join(map(str, [size] if isinstance(size, int) else size))
 
 
 class InputKind(StrEnum):
@@ -29,13 +45,14 @@ class InputKind(StrEnum):
 
 
 def normalized(pixels: Pixels, scale: tuple[float, ...], offset: tuple[float, ...]) -> NDArray[np.float32]:
-    """Pixels, uint8 (n, height, width, 3), as pixel * scale + offset: float32 (n, 3, height, width), contiguous.
+    """Pixels, uint8 (n, height, width, channels), as pixel * scale + offset: float32 (n, channels, height, width),
+    contiguous.
 
     `scale` and `offset` have a number for each channel.
     """
     import numpy as np  # takes a tenth of a second, see above
 
     planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
-    planes *= np.asarray(scale, dtype=np.float32).reshape(1, 3, 1, 1)
-    planes += np.asarray(offset, dtype=np.float32).reshape(1, 3, 1, 1)
+    planes *= np.asarray(scale, dtype=np.float32).reshape(1, -1, 1, 1)
+    planes += np.asarray(offset, dtype=np.float32).reshape(1, -1, 1, 1)
     return planes

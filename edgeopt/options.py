@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -19,31 +18,21 @@ from pydantic import (
     model_validator,
 )
 
-from edgeopt.arrays import InputKind, Json
+from edgeopt.arrays import ImageSize, InputKind, Json, sides_of, size_in_words, size_of
+from edgeopt.option_values import (
+    ChannelDeviations,
+    ChannelMeans,
+    Duration,
+    ResizedSize,
+    SizeOption,
+    each_once,
+    with_grey_statistics,
+)
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PosixPath = Annotated[Path, PlainSerializer(lambda path: Path(path).as_posix(), return_type=str)]
 
 Byte = Annotated[int, Field(ge=0, le=255)]
-_Three = tuple[float, float, float]
-
-
-def _in_unit(values: _Three) -> _Three:
-    """Raises for statistics of pixels that were not scaled to 0..1, as some libraries write them."""
-    if max(values) > 1.0:
-        divided = ", ".join(f"{value / 255:.4g}" for value in values)
-        raise ValueError(
-            f"{list(values)} look like values of pixels in 0..255, and pixels are scaled to 0..1 first: "
-            f"divide by 255 and write [{divided}]"
-        )
-    return values
-
-
-Positive = Annotated[float, Field(gt=0)]
-ChannelMeans = Annotated[tuple[float, float, float], AfterValidator(_in_unit)]
-"""Of each channel, for pixels scaled to 0..1; values in pixels are refused with what to write."""
-ChannelDeviations = Annotated[tuple[Positive, Positive, Positive], AfterValidator(_in_unit)]
-"""Of each channel, for pixels scaled to 0..1; values in pixels are refused with what to write."""
 
 
 class Options(BaseModel):
@@ -114,16 +103,28 @@ class SplitShares(Options):
 class DatasetOptions(Options):
     """What every data set takes; a dataset plugin's options extend this."""
 
-    image_size: int = Field(
-        224, ge=8, le=4096, multiple_of=1, description="edge of the square image that the model sees, px"
+    image_size: SizeOption = Field(
+        224, description="what the model sees of an image, px: the edge of a square, or [height, width]"
     )
-    resize: int | None = Field(
-        None, ge=8, le=8192, description="shorter side before the middle is cut out, px; image_size when left out"
+    fit: Literal["crop", "letterbox", "stretch"] = Field(
+        "crop",
+        description='what becomes of an image of another ratio: "crop" keeps its middle; "letterbox" all of it, with '
+        '`background` around it; "stretch" all of it, each side resized by itself',
+    )
+    resize: ResizedSize | None = Field(
+        None,
+        description="size before the middle is cut out, px: the shorter side, or [height, width] that the image has to "
+        "cover; image_size when left out",
     )
     interpolation: Literal["nearest", "bilinear", "bicubic"] = Field("bilinear", description="how images are resized")
-    mean: ChannelMeans = Field((0.485, 0.456, 0.406), description="per-channel mean, of pixels scaled to 0..1")
+    channels: Literal[3, 1] = Field(3, description="3 for red, green and blue; 1 for grey")
+    mean: ChannelMeans = Field(
+        (0.485, 0.456, 0.406),
+        description="per-channel mean, of pixels scaled to 0..1; [0.459] of grey when left out",
+    )
     std: ChannelDeviations = Field(
-        (0.229, 0.224, 0.225), description="per-channel standard deviation, of pixels scaled to 0..1"
+        (0.229, 0.224, 0.225),
+        description="per-channel standard deviation, of pixels scaled to 0..1; [0.226] of grey when left out",
     )
     background: tuple[Byte, Byte, Byte] = Field(
         (255, 255, 255),
@@ -146,13 +147,44 @@ class DatasetOptions(Options):
     shares: SplitShares = Field(default_factory=SplitShares, description="shares of the splits that are drawn")
     augmentation: Augmentation = Field(default_factory=Augmentation, description="changes of the training images")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _statistics_of_grey(cls, values: Any) -> Any:
+        return with_grey_statistics(values)
+
     @model_validator(mode="after")
-    def _resize_covers_the_crop(self) -> DatasetOptions:
-        if self.resize is not None and self.resize < self.image_size:
-            raise ValueError(f"resize ({self.resize} px) is smaller than image_size ({self.image_size} px)")
+    def _fits_together(self) -> DatasetOptions:
+        if self.resize is not None and self.fit != "crop":
+            raise ValueError(f'resize is for fit = "crop", and fit = "{self.fit}" keeps the whole image: leave it out')
+        if any(side < own for side, own in zip(sides_of(self.frame), sides_of(self.image_size), strict=True)):
+            frame, size = size_in_words(self.frame), size_in_words(self.image_size)
+            raise ValueError(f"resize ({frame} px) is smaller than image_size ({size} px)")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                channels = f"{self.channels} channel{'s' if self.channels > 1 else ''}"
+                raise ValueError(f"{name} has {len(values)} numbers, and images have {channels}")
+        if self.channels == 1 and self.augmentation.saturation:
+            raise ValueError("augmentation.saturation changes nothing in grey images (channels = 1): leave it out")
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             raise ValueError("classes names a class twice")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_shapes(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A data set of colours whose middle is kept has the keys that it had before there were others."""
+        usual = {"channels": 3, "fit": "crop"}
+        return {name: value for name, value in write(self).items() if usual.get(name, ...) != value}
+
+    @property
+    def frame(self) -> ImageSize:
+        """What an image has to cover before its middle is cut out, px: as high and wide as it is written, or with
+        `resize` for the shorter side and the ratio of `image_size`.
+        """
+        if not isinstance(self.resize, int):
+            return self.resize or self.image_size
+        height, width = sides_of(self.image_size)
+        shorter = min(height, width)
+        return size_of(round(height * self.resize / shorter), round(width * self.resize / shorter))
 
 
 def without_augmentation(options: DatasetOptions) -> DatasetOptions:
@@ -212,31 +244,6 @@ class Protocol(StrEnum):
     SINGLE_STREAM = "single-stream"
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_DAY_S = 24 * 3600.0
-
-
-def seconds_of(text: str) -> float:
-    """A time such as "10m", "90s" or "1h" in seconds. Raises `ValueError` for anything else, or more than a day."""
-    found = _DURATION.fullmatch(text.strip())
-    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
-    if not 0 < seconds <= _DAY_S:
-        raise ValueError(f"{text!r} is no time up to a day: write it as 10m, 90s or 1h")
-    return seconds
-
-
-def _each_once(values: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(values))
-
-
-def _duration(text: str) -> str:
-    seconds_of(text)
-    return text.strip()
-
-
-ImageSize = Annotated[int, Field(ge=8, le=4096)]
-"""Edge of a square image, px."""
 BatchSize = Annotated[int, Field(ge=1, le=1024)]
 """Images in a call."""
 ThreadCount = Annotated[int, Field(ge=1, le=256)]
@@ -246,19 +253,19 @@ ThreadCount = Annotated[int, Field(ge=1, le=256)]
 class SweepSettings(Options):
     """Along which axes files are measured beside that: the `[measure.sweep]` table. What is left out is not swept."""
 
-    sizes: Annotated[tuple[ImageSize, ...], AfterValidator(_each_once)] = Field(
+    sizes: Annotated[tuple[SizeOption, ...], AfterValidator(each_once)] = Field(
         (),
         description="sizes of images, px, for which files are made anew with the same weights and scales: latency, "
         "and accuracy on the test split decoded at each, beside those of their own size",
         examples=[[96, 160, 224]],
     )
-    batches: Annotated[tuple[BatchSize, ...], AfterValidator(_each_once)] = Field(
+    batches: Annotated[tuple[BatchSize, ...], AfterValidator(each_once)] = Field(
         (), description="numbers of images in a call; `batch_size` when left out", examples=[[1, 2, 4, 8]]
     )
-    threads: Annotated[tuple[ThreadCount, ...], AfterValidator(_each_once)] = Field(
+    threads: Annotated[tuple[ThreadCount, ...], AfterValidator(each_once)] = Field(
         (), description="numbers of threads of each runtime; `threads` of [measure] when left out", examples=[[1, 2]]
     )
-    sustained: Annotated[str, AfterValidator(_duration)] | None = Field(
+    sustained: Duration | None = Field(
         None, description="also call each file for so long without a pause, as in 10m", examples=["10m"]
     )
     operators: bool = Field(False, description="also what each layer and operator takes, where the runtime tells")

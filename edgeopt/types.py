@@ -142,7 +142,7 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
-        """Images as uint8, shape (n, image_size, image_size, 3), RGB."""
+        """Images as uint8, shape (n, height, width, channels), RGB or grey."""
         ...
 
 
@@ -219,7 +219,7 @@ class ForeignModel(Protocol):
         ...
 
     def logits(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 images (n, 3, height, width)."""
+        """Logits, float32 (n, classes), of normalized float32 images (n, channels, height, width)."""
         ...
 
 
@@ -231,8 +231,8 @@ TORCH = "torch"
 class ModelState:
     """A model on its way through the passes. A pass returns a new one and leaves its input alone.
 
-    `model` is an `nn.Module` or an `ExportedProgram`, as `form` says. It takes float32 (batch, 3, image_size,
-    image_size), normalized by `preprocessing`, and returns logits (batch, len(classes)); `batch_range` bounds the batch
+    `model` is an `nn.Module` or an `ExportedProgram`, as `form` says. It takes float32 (batch, channels, height,
+    width), normalized by `preprocessing`, and returns logits (batch, len(classes)); `batch_range` bounds the batch
     of a program. `imports` names modules that must be imported before a saved model is read, because they define its
     classes or operators. Where `framework` is not "torch", `model` is a `ForeignModel`. `input_kind` says what a
     program takes: the above, or the pixels of `edgeopt.options.FileInput`. `untrained` names the layers that were drawn
@@ -254,8 +254,8 @@ class ModelState:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Shape of one input without its batch: (3, image_size, image_size)."""
-        return (3, self.preprocessing.image_size, self.preprocessing.image_size)
+        """Shape of one input without its batch: (channels, height, width)."""
+        return (self.preprocessing.channels, *self.preprocessing.size)
 
     @property
     def foreign(self) -> ForeignModel:

@@ -84,8 +84,11 @@ def main(events: Events) -> None:
 
 def _as_taken(options: DatasetOptions, preprocessing: Preprocessing) -> DatasetOptions:
     """The data set with images as the file takes them, whatever its own options say."""
-    names = ("image_size", "resize", "interpolation", "mean", "std", "background")
-    return options.model_copy(update={name: getattr(preprocessing, name) for name in names})
+    names = ("image_size", "fit", "interpolation", "channels", "mean", "std", "background")
+    resize = preprocessing.resize if preprocessing.fit == "crop" else None
+    if isinstance(resize, int) and not isinstance(preprocessing.image_size, int):
+        resize = (resize, resize)  # alone, a number would be the shorter side of such images
+    return options.model_copy(update={"resize": resize, **{name: getattr(preprocessing, name) for name in names}})
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from edgeopt.arrays import sides_of
 from edgeopt.bench.layers import LayerCost, SideBySide, side_by_side
 from edgeopt.bench.table import Bench, BenchRow
 from edgeopt.measure.latency import Latency
@@ -86,7 +88,7 @@ def _over_sizes(bench: Bench) -> Iterator[Plot]:
     for threads in threads_of:
         rows = [row for row in swept if row.threads == threads]
         title = f"Latency by image size with {threads} {'thread' if threads == 1 else 'threads'}"
-        lines = _lines(rows, lambda row: row.image_size, lambda latency: latency.p50, banded=True)
+        lines = _lines(rows, _size, lambda latency: latency.p50, banded=True)
         yield from _plot(f"size-{threads}", title, "image size, px", "p50 to p90, ms", lines)
     rows = [row for row in swept if row.threads == threads_of[0]] if swept else []
     yield from _plot(
@@ -118,7 +120,9 @@ def _accuracies(rows: Sequence[BenchRow]) -> list[Line]:
 
 
 def _size(row: BenchRow) -> float:
-    return row.image_size
+    """The edge of a square with as many px."""
+    height, width = sides_of(row.image_size)
+    return math.sqrt(height * width)
 
 
 def _over_batches(bench: Bench) -> Iterator[Plot]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeopt._version import __version__
+from edgeopt.arrays import ImageSize
 from edgeopt.fingerprint import digest
-from edgeopt.options import MeasureSettings, SweepSettings, seconds_of, to_json
+from edgeopt.option_values import seconds_of
+from edgeopt.options import MeasureSettings, SweepSettings, to_json
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class BenchRequest:
 
     given: tuple[Path, ...]
     batches: tuple[int, ...] = (1,)
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[ImageSize, ...] = ()
     threads: tuple[int, ...] = (1,)
     sustained_s: float = 0.0
     operators: bool = False

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edgeopt.arrays import ImageSize
 from edgeopt.bench.table import BenchRow, MadeFile
 from edgeopt.errors import EdgeoptError, UserError
 from edgeopt.measure.fed_file import FedFile
@@ -65,7 +66,7 @@ def said(error: EdgeoptError) -> str:
     return "; ".join(told) or str(error)
 
 
-def missing_row(file: FinishedFile, threads: int, batch: int, size: int | None, reason: str) -> BenchRow:
+def missing_row(file: FinishedFile, threads: int, batch: int, size: ImageSize | None, reason: str) -> BenchRow:
     """The row of a file that could not be made; where that was to take other images, nothing of the run's own file
     holds for it.
     """
@@ -77,9 +78,9 @@ def missing_row(file: FinishedFile, threads: int, batch: int, size: int | None, 
     )
 
 
-def image_size_of(file: FinishedFile) -> int:
+def image_size_of(file: FinishedFile) -> ImageSize:
     """The size of the images that a file takes, px."""
-    return int(file.card.preprocessing["image_size"])
+    return Preprocessing.from_json(file.card.preprocessing).image_size
 
 
 def _speed(

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgeopt.arrays import ImageSize
 from edgeopt.measure.latency import Latency
 from edgeopt.measure.on_device import DeviceAnswers
 from edgeopt.options import Protocol
@@ -113,7 +114,7 @@ class BenchRow:
     role: Role
     precision: str
     runtime: str
-    image_size: int
+    image_size: ImageSize
     size_bytes: int | None
     batch_size: int
     threads: int
@@ -220,7 +221,7 @@ class Bench:
         return tuple(dict.fromkeys(row.file for row in self.rows))
 
     @property
-    def own_sizes(self) -> Mapping[str, int]:
+    def own_sizes(self) -> Mapping[str, ImageSize]:
         """The size of images, px, that each file has in its run: that of its first row."""
         return {row.file: row.image_size for row in reversed(self.rows)}
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeopt.arrays import size_in_words
 from edgeopt.bench.layers import SideBySide, side_by_side
 from edgeopt.bench.sheet import Sheet
 from edgeopt.bench.table import Bench, BenchDevice, BenchRow, OperatorsRow, WholeRow
@@ -56,7 +57,7 @@ def _rows(bench: Bench) -> Sheet:
     values = ("p50 ms", "", "p90", "p99", "n/s", *more, "load", "first", "memory")
     sheet = Sheet(("file", *on, *px, "n", "threads"), values)
     for row in bench.rows:
-        place = (_name(row, bench), *([row.device] if on else []), *([str(row.image_size)] if px else []))
+        place = (_name(row, bench), *([row.device] if on else []), *([size_in_words(row.image_size)] if px else []))
         place = (*place, str(row.batch_size), str(row.threads))
         if row.latency_ms is None:
             sheet.add(*place, figures.MISSING)
@@ -150,18 +151,18 @@ def _layers(pair: SideBySide) -> Table:
 
 def _reasons(bench: Bench) -> list[str]:
     """Why there are no figures, each reason once for all files that have it at the same places."""
-    places: dict[tuple[str, str, str], list[int]] = {}
+    places: dict[tuple[str, str, str], list[str]] = {}
     away = {each.name for each in bench.devices if each.error}  # a verdict says why
     own = bench.own_sizes
     for row in bench.rows:
         if row.error and row.device not in away:
             name = f"{_name(row, bench)}{f' on {row.device}' if row.device else ''}"
             is_own = row.image_size == own[row.file]
-            what, place = ("images in a call", row.batch_size) if is_own else ("px", row.image_size)
+            what, place = ("images in a call", str(row.batch_size)) if is_own else ("px", size_in_words(row.image_size))
             places.setdefault((name, what, row.error), []).append(place)
     names: dict[str, list[str]] = {}
     for (name, what, error), found in places.items():
-        at = ", ".join(map(str, dict.fromkeys(found)))
+        at = ", ".join(dict.fromkeys(found))
         names.setdefault(f"with {at} {what}: {error}", []).append(name)
     untold = [f"{_name(_row_of(row, bench), bench)}: {row.error}" for row in bench.operators if row.error]
     for way in bench.whole:

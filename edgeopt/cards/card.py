@@ -51,16 +51,16 @@ class DrawnImage:
 class Vector:
     """A drawn image with what must come of it.
 
-    `crc32` is that of its pixels after resizing and cutting, as bytes (image_size, image_size, 3), and `pixels` holds
-    (row, column, red, green, blue) of a few of them, for whoever resizes a little differently. `answers` holds (index,
-    logit) of the model that the file was made from: all of them, or the largest and some between. `file_answers` are
-    those of the file itself in its own runtime, at the same indices; they are empty within the file, which cannot know
-    them, and where no runtime was at hand.
+    `crc32` is that of its pixels after resizing and cutting, as bytes (height, width, channels), and `pixels` holds
+    (row, column, red, green, blue), or (row, column, grey), of a few of them, for whoever resizes a little differently.
+    `answers` holds (index, logit) of the model that the file was made from: all of them, or the largest and some
+    between. `file_answers` are those of the file itself in its own runtime, at the same indices; they are empty within
+    the file, which cannot know them, and where no runtime was at hand.
     """
 
     image: DrawnImage
     crc32: int
-    pixels: tuple[tuple[int, int, int, int, int], ...]
+    pixels: tuple[tuple[int, ...], ...]
     answers: tuple[tuple[int, float], ...]
     file_answers: tuple[float, ...] = ()
 

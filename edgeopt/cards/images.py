@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgeopt.arrays import ImageSize, sides_of
 from edgeopt.cards.card import DrawnImage
 
 if TYPE_CHECKING:
@@ -17,16 +18,17 @@ if TYPE_CHECKING:
 _PERIOD = 512
 
 
-def images_for(resize: int) -> tuple[DrawnImage, ...]:
-    """Three images for a preprocessing that brings the shorter side to `resize` px: wide and made smaller, upright and
-    made larger, and square and left as it is.
+def images_for(size: ImageSize) -> tuple[DrawnImage, ...]:
+    """Three images for a preprocessing that brings them to `size`, px: wide and made smaller, upright and made larger,
+    and of that very size.
 
     Waves and tiles are scaled with the image, so that what they look like does not depend on its size.
     """
-    wide = DrawnImage(*_sides(resize, 1.75, 1.25), _tile(resize, 1.25), _waves(resize, 1.25, (2, 1), (-1, 2), (1, -3)))
-    upright = DrawnImage(*_sides(resize, 0.5, 0.8), _tile(resize, 0.5), _waves(resize, 0.5, (1, 1), (3, 0), (0, 2)))
-    square = DrawnImage(resize, resize, _tile(resize, 1.0), _waves(resize, 1.0, (0, 1), (1, -1), (2, 2)))
-    return wide, upright, square
+    sides = height, width = sides_of(size)
+    wide = DrawnImage(*_sides(sides, 1.75, 1.25), _tile(sides, 1.25), _waves(sides, 1.25, (2, 1), (-1, 2), (1, -3)))
+    upright = DrawnImage(*_sides(sides, 0.5, 0.8), _tile(sides, 0.5), _waves(sides, 0.5, (1, 1), (3, 0), (0, 2)))
+    same = DrawnImage(width, height, _tile(sides, 1.0), _waves(sides, 1.0, (0, 1), (1, -1), (2, 2)))
+    return wide, upright, same
 
 
 def drawn(image: DrawnImage) -> Pixels:
@@ -46,20 +48,21 @@ def _wave(rows: NDArray[np.int64], columns: NDArray[np.int64], across: int, down
     return values
 
 
-def _sides(resize: int, width: float, height: float) -> tuple[int, int]:
-    return max(1, round(resize * width)), max(1, round(resize * height))
+def _sides(sides: tuple[int, int], wide: float, tall: float) -> tuple[int, int]:
+    """Width and height, from height and width."""
+    return max(1, round(sides[1] * wide)), max(1, round(sides[0] * tall))
 
 
-def _tile(resize: int, scale: float) -> int:
-    return max(1, round(resize * scale / 5))
+def _tile(sides: tuple[int, int], scale: float) -> int:
+    return max(1, round(min(sides) * scale / 5))
 
 
-def _waves(resize: int, scale: float, *periods: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
+def _waves(sides: tuple[int, int], scale: float, *periods: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
     """A wave for each channel, with so many periods across and down. No number is negative: languages differ in their
     remainders.
     """
-    side = max(1, round(resize * scale))
+    height, width = (max(1, round(side * scale)) for side in sides)
     return tuple(
-        (round(_PERIOD * across / side) % _PERIOD, round(_PERIOD * down / side) % _PERIOD, 150 * channel)
+        (round(_PERIOD * across / width) % _PERIOD, round(_PERIOD * down / height) % _PERIOD, 150 * channel)
         for channel, (across, down) in enumerate(periods)
     )

@@ -8,16 +8,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from edgeopt.arrays import ImageSize
 from edgeopt.bench import terminal
 from edgeopt.bench.request import BenchRequest, swept
 from edgeopt.bench.run import CSV, JSON, PAGE, run_bench
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.errors import DeviceError, Problem, UserError
-from edgeopt.options import MeasureSettings, seconds_of
+from edgeopt.option_values import seconds_of, size_from_text
+from edgeopt.options import MeasureSettings
 from edgeopt.report.finished_files import is_alone, run_of
 from edgeopt.report.reading import read_report
 
-_MOST_BATCH, _MOST_THREADS, _LEAST_SIZE, _MOST_SIZE = 1024, 256, 8, 4096
+_MOST_BATCH, _MOST_THREADS = 1024, 256
 _USUAL_RUNS = 100
 
 
@@ -90,7 +92,7 @@ def bench_files(
 def _requested(given: tuple[Path, ...], flags: Flags, problems: list[Problem]) -> BenchRequest:
     """What the flags ask for. Raises `UserError` with `problems` and those of the flags."""
     batches = _numbers("--batch", flags.batches, (1, _MOST_BATCH), problems) or (1,)
-    sizes = _numbers("--size", flags.sizes, (_LEAST_SIZE, _MOST_SIZE), problems)
+    sizes = _sizes(flags.sizes, problems)
     threads = _numbers("--threads", flags.threads, (1, _MOST_THREADS), problems) or (1,)
     sustained_s = 0.0 if flags.sustained is None else _seconds(flags.sustained, problems)
     protocol = "calls" if flags.protocol is None else flags.protocol
@@ -128,11 +130,23 @@ def _numbers(option: str, text: str | None, bounds: tuple[int, int], problems: l
     wrong = [part for part in parts if not (part.isdecimal() and least <= int(part) <= most)]
     if wrong:
         named = ", ".join(repr(part) for part in wrong)
-        example = "1,2,4" if least == 1 else "96,160,224"
         message = f"{option} {text}: {named} is no number from {least} to {most:,}"
-        problems.append(Problem(message, f"write {option} {example}"))
+        problems.append(Problem(message, f"write {option} 1,2,4"))
         return ()
     return tuple(dict.fromkeys(map(int, parts)))
+
+
+def _sizes(text: str | None, problems: list[Problem]) -> tuple[ImageSize, ...]:
+    """Sizes between commas, as 96 or, height first, as 96x160; each once, in their order; none for no text."""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    sizes: dict[ImageSize, None] = {}
+    for part in parts:
+        try:
+            sizes[size_from_text(part)] = None
+        except ValueError as error:
+            hint = "write --size 96,160,224, or height before width, as in --size 96x160"
+            problems.append(Problem(f"--size {text}: {error}", hint))
+    return tuple(sizes)
 
 
 def _seconds(text: str, problems: list[Problem]) -> float:

@@ -10,6 +10,9 @@ from rich.text import Text
 
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.conversion.plan import ConversionRequest, ConversionResult, convert
+from edgeopt.describe.options import toml_value
+from edgeopt.errors import Problem, UserError
+from edgeopt.option_values import size_from_text
 from edgeopt.report.figures import interval, percent, size
 
 
@@ -22,6 +25,18 @@ def convert_file(request: ConversionRequest, out: Path | None, *, force: bool) -
     console.print(_table(request, result))
     for warning in result.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+
+
+def size_overrides(text: str | None) -> tuple[str, ...]:
+    """What `--size` says, as an option of the source. Raises `UserError` for what is no size."""
+    if text is None:
+        return ()
+    try:
+        return (f"source.image_size={toml_value(size_from_text(text))}",)
+    except ValueError as error:
+        raise UserError(
+            Problem(f"--size {error}", "write --size 224, or height before width: --size 96x160")
+        ) from error
 
 
 def _table(request: ConversionRequest, result: ConversionResult) -> Table:

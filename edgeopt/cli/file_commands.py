@@ -56,12 +56,21 @@ def convert(
         list[str] | None,
         typer.Option("--pass", metavar="NAME", help="A pass on the way, such as ptq; may be given again."),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="SIZE",
+            help="Size of images, px, where the source leaves it open: 224, or 96x160, height first.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
     plugin: PluginOption = None,
 ) -> None:
     """Convert one model file to another format, and show how far the two are apart on the same images."""
     with failures_shown(NOTHING_KEPT):
-        from edgeopt.cli.convert import convert_file
+        from edgeopt.cli.convert import convert_file, size_overrides
         from edgeopt.conversion.plan import ConversionRequest
 
         request = ConversionRequest(
@@ -69,7 +78,7 @@ def convert(
             format=to,
             passes=tuple(pass_ or ()),
             dataset=dataset,
-            overrides=tuple(set_ or ()),
+            overrides=(*(set_ or ()), *size_overrides(size)),
             plugin_files=tuple(str(file) for file in plugin or ()),
         )
         convert_file(request, out, force=force)

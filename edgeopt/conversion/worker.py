@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeopt.arrays import ImageSize, sides_of, size_in_words
 from edgeopt.conversion.labelled import LabelledAnswers, Labelling, answered, labelling
 from edgeopt.conversion.plan import (
     COMPARED,
@@ -53,7 +54,9 @@ _SEED = 17
 
 @dataclass(frozen=True, eq=False)
 class ComparedImages:
-    """Images, uint8 (n, size, size, 3), as a split; `known` are the outputs that should answer, where that is known."""
+    """Images, uint8 (n, height, width, channels), as a split; `known` are the outputs that should answer, where anybody
+    knows.
+    """
 
     images: Pixels
     known: Labels | None = None
@@ -71,14 +74,20 @@ class ComparedImages:
         return self.images[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)]
 
 
-def patterns(size: int) -> ComparedImages:
+def patterns(size: ImageSize, channels: int = 3) -> ComparedImages:
     """Images for a comparison where no data set is named: soft random blotches at several scales, always the same
     ones.
     """
+    height, width = sides_of(size)
     random = np.random.default_rng(_SEED)
-    grids = [min(2 ** (1 + image % 5), size) for image in range(_PATTERNS)]
+    grids = [min(2 ** (1 + image % 5), height, width) for image in range(_PATTERNS)]
     return ComparedImages(
-        np.stack([_enlarged(random.integers(0, 256, (grid, grid, 3), np.uint8), size) for grid in grids])
+        np.stack(
+            [
+                _enlarged(random.integers(0, 256, (grid, grid, channels), np.uint8), height, width, channels)
+                for grid in grids
+            ]
+        )
     )
 
 
@@ -95,7 +104,7 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
         source = conversion.reader.plugin.read(conversion.source, conversion.reader.options)
     prepared = _data(conversion, source, folder, events)
     data = prepared.data if prepared else None
-    split = data.test if data else patterns(source.preprocessing.image_size)
+    split = data.test if data else patterns(source.preprocessing.image_size, source.preprocessing.channels)
     known = labelling(source.classes, data.training.classes) if data else Labelling((), source.classes)
     images = range(min(LABELLED_IMAGES if known.outputs else IMAGES, len(split)))
     shown = ComparedImages(split.pixels(images), known.labels(split.labels[: len(images)]) if known.outputs else None)
@@ -204,9 +213,15 @@ def _data(conversion: Conversion, source: ModelState, folder: Path, events: Even
     preprocessing = source.preprocessing
     given = conversion.dataset.options
     if "image_size" in given.model_fields_set and given.image_size != preprocessing.image_size:
-        raise DataError(f"dataset.image_size is {given.image_size}, and the model takes {preprocessing.image_size} px")
+        asked, taken = size_in_words(given.image_size), size_in_words(preprocessing.image_size)
+        raise DataError(f"dataset.image_size is {asked}, and the model takes {taken} px")
     options = given.model_copy(
-        update={"image_size": preprocessing.image_size, "mean": preprocessing.mean, "std": preprocessing.std}
+        update={
+            "image_size": preprocessing.image_size,
+            "channels": preprocessing.channels,
+            "mean": preprocessing.mean,
+            "std": preprocessing.std,
+        }
     )
     plugin = conversion.dataset.plugin
     with blamed(plugin, "find"):
@@ -252,11 +267,11 @@ def _module_of(state: ModelState) -> nn.Module:
     return module
 
 
-def _enlarged(grid: Pixels, size: int) -> Pixels:
+def _enlarged(grid: Pixels, height: int, width: int, channels: int) -> Pixels:
     from PIL import Image
 
-    image = Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image, dtype=np.uint8)
+    image = Image.fromarray(grid if channels > 1 else grid[..., 0]).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image, dtype=np.uint8).reshape(height, width, channels)
 
 
 if __name__ == "__main__":

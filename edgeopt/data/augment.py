@@ -22,7 +22,7 @@ def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generat
 
 
 def augment_moved(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> tuple[Tensor, Moves]:
-    """Square images, uint8 (n, 3, size, size), each changed in its own way, and where that moved their places; the
+    """Images, uint8 (n, channels, height, width), each changed in its own way, and where that moved their places; the
     input is left alone.
 
     All randomness comes from `generator`, which lives on the device of `pixels`. Without any change asked for, `pixels`
@@ -84,11 +84,13 @@ def _shifted(pixels: Tensor, padding: int, draw: _Draw) -> tuple[Tensor, Tensor]
     """Shifted by whole pixels, black where nothing was: a random crop of the padded image. The second is by how many,
     float (n, 2), to the right and down.
     """
-    count, channels, size, _ = pixels.shape
+    count, channels, height, width = pixels.shape
     padded = functional.pad(pixels, (padding, padding, padding, padding))
-    window = torch.arange(size, device=pixels.device) + padding
     up, left = draw.whole(padding), draw.whole(padding)
-    rows, columns = window + up[:, None], window + left[:, None]
+    rows, columns = (
+        torch.arange(side, device=pixels.device) + padding + shift[:, None]
+        for side, shift in ((height, up), (width, left))
+    )
     image, channel = (torch.arange(length, device=pixels.device) for length in (count, channels))
     shifted = padded[
         image[:, None, None, None], channel[None, :, None, None], rows[:, None, :, None], columns[:, None, None, :]
@@ -111,7 +113,8 @@ def _moved(pixels: Tensor, augmentation: Augmentation, draw: _Draw) -> tuple[Ten
     most = math.radians(augmentation.rotation_degrees)
     angle = draw.uniform(-most, most) if most else torch.zeros(draw.count, device=pixels.device)
     cosine, sine = angle.cos(), angle.sin()
-    rows = [width * cosine, -width * sine, x, height * sine, height * cosine, y]
+    ratio = pixels.shape[-2] / pixels.shape[-1]
+    rows = [width * cosine, -width * sine * ratio, x, height * sine / ratio, height * cosine, y]
     theta = torch.stack(rows, dim=1).view(-1, 2, 3)
     grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
     moved = functional.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -145,14 +148,15 @@ def _recoloured(pixels: Tensor, augmentation: Augmentation, draw: _Draw) -> Tens
 
 def _erased(pixels: Tensor, probability: float, draw: _Draw) -> Tensor:
     """A rectangle of the image's mean colour, over some of the images."""
-    size = pixels.shape[-1]
+    tall, wide = pixels.shape[-2:]
+    edge = math.sqrt(tall * wide)
     chosen = draw.chance(probability)
     share, aspect = draw.uniform(*ERASED_SHARES), draw.log_uniform(*ERASED_ASPECTS)
-    width, height = ((share * aspect).sqrt() * size).clamp(1, size), ((share / aspect).sqrt() * size).clamp(1, size)
-    left, top = draw.uniform(0.0, 1.0) * (size - width), draw.uniform(0.0, 1.0) * (size - height)
-    place = torch.arange(size, device=pixels.device) + 0.5
-    columns = (place >= left[:, None]) & (place < (left + width)[:, None])
-    rows = (place >= top[:, None]) & (place < (top + height)[:, None])
+    width, height = ((share * aspect).sqrt() * edge).clamp(1, wide), ((share / aspect).sqrt() * edge).clamp(1, tall)
+    left, top = draw.uniform(0.0, 1.0) * (wide - width), draw.uniform(0.0, 1.0) * (tall - height)
+    x, y = (torch.arange(side, device=pixels.device) + 0.5 for side in (wide, tall))
+    columns = (x >= left[:, None]) & (x < (left + width)[:, None])
+    rows = (y >= top[:, None]) & (y < (top + height)[:, None])
     inside = (chosen[:, None, None] & rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
     colour = _rounded(pixels.float().mean(dim=(2, 3), keepdim=True))
     return torch.where(inside, colour, pixels)
@@ -163,6 +167,8 @@ def _factor(share: float, draw: _Draw) -> Tensor:
 
 
 def _grey(pixels: Tensor) -> Tensor:
+    if pixels.shape[1] == 1:
+        return pixels
     weights = torch.tensor(LUMA, device=pixels.device).view(1, 3, 1, 1)
     return (pixels * weights).sum(dim=1, keepdim=True)
 

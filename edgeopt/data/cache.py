@@ -22,7 +22,7 @@ from edgeopt.types import DataBundle, FoundData, Images, RawDataset, Split, Trai
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.arrays import Labels, Pixels
+    from edgeopt.arrays import ImageSize, Labels, Pixels
 
 
 #: How a data set is opened anew, for splits that are not cached. Picklable where several processes read images.
@@ -67,7 +67,7 @@ class CachedSplit:
         return len(self.labels)
 
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
-        """Images as uint8, shape (n, image_size, image_size, 3), RGB."""
+        """Images as uint8, shape (n, height, width, channels), RGB or grey."""
         chosen = indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)
         return np.array(self._array[chosen])
 
@@ -100,14 +100,13 @@ class StreamedSplit:
         return len(self.labels)
 
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
-        """Images as uint8, shape (n, image_size, image_size, 3), RGB.
+        """Images as uint8, shape (n, height, width, channels), RGB or grey.
 
         Raises `DataError` for an image that could be read when the data was prepared and cannot now.
         """
-        size = self.preprocessing.image_size
         chosen = self.indices[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)]
         images = [read_pixels(self._images, self.source, int(index), self.preprocessing) for index in chosen]
-        return np.stack(images) if images else np.empty((0, size, size, 3), dtype=np.uint8)
+        return np.stack(images) if images else np.empty((0, *self.preprocessing.shape), dtype=np.uint8)
 
     def digests(self, count: int) -> list[int]:
         """By what the first `count` images are known again, see `KnownImages`."""
@@ -207,7 +206,7 @@ def load_split(folder: Path, name: str, raw: OpenRaw) -> Split:
     )
 
 
-def load_test_at_size(folder: Path, image_size: int, raw: OpenRaw) -> Split:
+def load_test_at_size(folder: Path, image_size: ImageSize, raw: OpenRaw) -> Split:
     """The test split of the data that `prepare` left in `folder`, each image decoded anew to `image_size` px, as `raw`
     opens it.
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from edgeopt.errors import DataError, Problem
-from edgeopt.preprocessing import DEPTH
+from edgeopt.preprocessing.decoded import DEPTH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -45,13 +46,15 @@ def preprocessing_of(options: DatasetOptions) -> Preprocessing:
     """The one preprocessing that a data set's options describe."""
     return Preprocessing(
         image_size=options.image_size,
-        resize=options.resize or options.image_size,
+        resize=options.frame,
         crop=options.image_size,
         mean=options.mean,
         std=options.std,
         interpolation=options.interpolation,
+        channel_order="grey" if options.channels == 1 else "RGB",
         background=options.background,
         grey_bits=options.grey_bits or GREY_BITS,
+        fit=options.fit,
     )
 
 
@@ -81,7 +84,7 @@ def prepare(
                 reader.read(drawing, pool, bar, known=name == "test"),
                 name,
                 drawing,
-                preprocessing.image_size,
+                preprocessing.shape,
                 folder,
                 cache_bytes,
             )
@@ -191,7 +194,7 @@ def _known(raw: RawDataset, drawing: Drawing, stored: _Stored) -> KnownImages:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """An image that was read: its place in the drawing, its pixels (image_size, image_size, 3), and the digest of it
+    """An image that was read: its place in the drawing, its pixels (height, width, channels), and the digest of it
     before preprocessing, 0 where nobody asked.
     """
 
@@ -236,15 +239,17 @@ class _Reader:
             bar.advance(len(positions))
 
 
-def _store(images: Iterator[_Read], name: str, drawing: Drawing, size: int, folder: Path, cache_bytes: int) -> _Stored:
+def _store(
+    images: Iterator[_Read], name: str, drawing: Drawing, shape: tuple[int, ...], folder: Path, cache_bytes: int
+) -> _Stored:
     """Writes labels, indices and, where they fit, pixels of one split."""
-    cached = len(drawing) * size * size * 3 <= cache_bytes
+    cached = len(drawing) * math.prod(shape) <= cache_bytes
     file = split_file(folder, name, "pixels")
     read: list[_Kept] = []
     # written, not mapped: on a full disk a write is an error, and a mapped page kills the process
     with file.open("w+b") if cached else nullcontext() as stream:
         if stream:
-            _write_header(stream, (len(drawing), size, size, 3))
+            _write_header(stream, (len(drawing), *shape))
             first = stream.tell()
         for image in images:
             data = image.pixels.tobytes()
@@ -255,8 +260,8 @@ def _store(images: Iterator[_Read], name: str, drawing: Drawing, size: int, fold
         read.sort(key=lambda each: each.position)
         kept = [each.position for each in read]
         if stream and len(kept) < len(drawing):  # some were skipped, and left holes
-            _close_up(stream, first, kept, size * size * 3)
-            _write_header(stream, (len(kept), size, size, 3))
+            _close_up(stream, first, kept, math.prod(shape))
+            _write_header(stream, (len(kept), *shape))
     labels = drawing.labels[kept]
     np.save(split_file(folder, name, "labels"), labels)
     np.save(split_file(folder, name, "indices"), drawing.indices[kept])

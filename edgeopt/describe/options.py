@@ -120,6 +120,8 @@ def _type_in_words(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> 
         return "one of " + ", ".join(map(toml_value, field["enum"]))
     if "const" in field:
         return toml_value(field["const"])
+    if "anyOf" in field:
+        return " or ".join(_type_in_words(_resolved(each, definitions), definitions) for each in field["anyOf"])
     match field.get("type"):
         case "array" if "prefixItems" in field:
             inner = _type_in_words(_resolved(field["prefixItems"][0], definitions), definitions)
@@ -140,7 +142,8 @@ def _type_in_words(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> 
 
 
 def _plural(kind: str) -> str:
-    return f"{kind}s" if kind in ("integer", "number", "path", "table", "text") else kind
+    first, other, rest = kind.partition(" or ")
+    return f"{first}s{other}{rest}" if first in ("integer", "number", "path", "table", "text") else kind
 
 
 def _bounds_in_words(field: Mapping[str, Any]) -> str:
@@ -155,7 +158,8 @@ def _bounds_in_words(field: Mapping[str, Any]) -> str:
     if field.get("multipleOf", 1) != 1:
         words.append(f"a multiple of {field['multipleOf']:g}")
     if field.get("minItems") and "prefixItems" not in field:
-        words.append(f"{field['minItems']} or more")
+        least, most = field["minItems"], field.get("maxItems")
+        words.append(f"{least} or more" if most is None else f"{least} to {most} of them")
     if field.get("pattern"):
         words.append(f"matching `{field['pattern']}`")
     return ", ".join(words)

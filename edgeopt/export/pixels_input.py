@@ -22,16 +22,15 @@ INSIDE = "program."
 
 
 def take_pixels(state: ModelState, seed: int = 0) -> ModelState:
-    """The state with a program that takes uint8 (batch, image_size, image_size, 3), RGB, so that no app can normalize
+    """The state with a program that takes uint8 (batch, height, width, channels), so that no app can normalize
     otherwise. `seed` draws the images that it is checked with.
 
     Raises `FunctionChangedError` when its logits differ from those of the given program on the same pixels, normalized
     outside.
     """
-    size = state.preprocessing.image_size
     plain = state.program.module(check_guards=False)
     generator = torch.Generator().manual_seed(seed)
-    pixels = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8, generator=generator)
+    pixels = torch.randint(0, 256, (2, *state.preprocessing.shape), dtype=torch.uint8, generator=generator)
     normalizing = _TakesPixels(plain, *state.preprocessing.scale_and_offset())
     program = export_program(normalizing, pixels, state.batch_range)
     require_same_function(
@@ -56,7 +55,7 @@ class _TakesPixels(nn.Module):
         self.register_buffer("offset", torch.tensor(offset))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits of uint8 pixels (batch, height, width, 3)."""
+        """Logits of uint8 pixels (batch, height, width, channels)."""
         values = pixels.to(torch.float32) * self.scale + self.offset
         logits: Tensor = self.program(values.permute(0, 3, 1, 2))
         return logits

@@ -27,7 +27,7 @@ _DIGITS = 3  # of the logits' range: what lies beyond depends on the processor, 
 
 @dataclass(frozen=True, eq=False)
 class SelfTestImages:
-    """The images of a self-test, preprocessed, as a split: uint8 (n, image_size, image_size, 3)."""
+    """The images of a self-test, preprocessed, as a split: uint8 (n, height, width, channels)."""
 
     images: Pixels
 
@@ -84,24 +84,19 @@ def file_answers(card: Card, logits: Logits) -> tuple[tuple[float, ...], ...]:
 
 
 def _pixels(images: Sequence[DrawnImage], preprocessing: Preprocessing) -> Pixels:
-    size = preprocessing.image_size
-    made = np.empty((len(images), size, size, 3), np.uint8)
+    made = np.empty((len(images), *preprocessing.shape), np.uint8)
     for place, image in enumerate(images):
         made[place] = preprocessing.pixels(drawn(image))
     return made
 
 
-def _some_pixels(pixels: Pixels) -> tuple[tuple[int, int, int, int, int], ...]:
+def _some_pixels(pixels: Pixels) -> tuple[tuple[int, ...], ...]:
     """The middle and four places around it."""
-    size = len(pixels)
-    low, middle, high = size // 6, size // 2, size - 1 - size // 6
-    places = ((low, low), (low, high), (middle, middle), (high, low), (high, high))
-    return tuple((row, column, *_colour(pixels[row, column])) for row, column in places)
-
-
-def _colour(pixel: Pixels) -> tuple[int, int, int]:
-    red, green, blue = map(int, pixel)
-    return red, green, blue
+    (top, middle, bottom), (left, centre, right) = (
+        (side // 6, side // 2, side - 1 - side // 6) for side in pixels.shape[:2]
+    )
+    places = ((top, left), (top, right), (middle, centre), (bottom, left), (bottom, right))
+    return tuple((row, column, *map(int, pixels[row, column])) for row, column in places)
 
 
 def _some_answers(logits: Logits, decimals: int) -> tuple[tuple[int, float], ...]:

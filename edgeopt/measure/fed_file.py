@@ -35,7 +35,7 @@ class FedFile:
 
     @property
     def feed(self) -> Callable[[Pixels], NDArray[np.float32] | Pixels]:
-        """What turns uint8 (n, height, width, 3) into the batch that the file takes."""
+        """What turns uint8 (n, height, width, channels) into the batch that the file takes."""
         from edgeopt.measure.answers import feeder  # numpy
 
         return feeder(self.holds, self.preprocessing)
@@ -44,9 +44,9 @@ class FedFile:
         """`size` images as the file takes them."""
         import numpy as np  # heavy: not for whoever hands the file on
 
-        side = self.preprocessing.image_size
         if self.image is None:
-            noise = np.random.default_rng(_SEED).integers(0, 256, (size, side, side, 3), dtype=np.uint8)
+            shape = (size, *self.preprocessing.shape)
+            noise = np.random.default_rng(_SEED).integers(0, 256, shape, dtype=np.uint8)
             return self.feed(noise)
         from edgeopt.data.images import open_image
 

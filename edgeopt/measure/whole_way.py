@@ -18,7 +18,9 @@ MODULES = (
     "edgeopt.data.images",
     "edgeopt.errors",
     "edgeopt.measure.whole_way",
-    "edgeopt.preprocessing",
+    "edgeopt.preprocessing.decoded",
+    "edgeopt.preprocessing.description",
+    "edgeopt.preprocessing.geometry",
     "edgeopt.tasks.base",
     "edgeopt.tasks.classification",
     "edgeopt.tasks.scores",
@@ -42,13 +44,13 @@ def whole_way(
     """Takes the image file `encoded` the whole way through an open file, `runs` times after `warmup` times that do not
     count; returns the milliseconds of `PARTS` of each.
 
-    `preprocessing` is that of the file's card, `feed` makes what the file takes of uint8 (1, height, width, 3).
+    `preprocessing` is that of the file's card, `feed` makes what the file takes of uint8 (1, height, width, channels).
     """
     import numpy as np  # heavy, as all below: whoever only asks for it does without
 
     from edgeopt.data.images import open_image
     from edgeopt.plugins.predictor import timed_call
-    from edgeopt.preprocessing import Preprocessing
+    from edgeopt.preprocessing.description import Preprocessing
     from edgeopt.tasks.classification import Classification
 
     prepare, task = Preprocessing.from_json(preprocessing), Classification()

@@ -52,13 +52,15 @@ class StateDict(dict[str, Tensor]):
 @dataclass(frozen=True)
 class Loaded:
     """What a model took from a checkpoint: how many tensors, the head's tensors that stayed as they were built, and
-    tensors of parts that the model does not have, which were passed over.
+    tensors of parts that the model does not have, which were passed over. `summed` is the first convolution of a model
+    of grey images, where the file's is one of colours.
     """
 
     tensors: int
     fresh: tuple[str, ...]
     passed_over: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    summed: str = ""
 
     @property
     def untrained(self) -> tuple[str, ...]:
@@ -77,7 +79,8 @@ class Loaded:
     def __str__(self) -> str:
         head = "the head replaced for the classes, pretrained weights kept elsewhere" if self.fresh else "head included"
         beside = f", passed over: {_some(list(self.passed_over))}" if self.passed_over else ""
-        return f"{self.tensors} tensors, {head}{beside}"
+        summed = f", {self.summed} summed over red, green and blue" if self.summed else ""
+        return f"{self.tensors} tensors, {head}{beside}{summed}"
 
 
 def load_checkpoint(model: nn.Module, path: Path, head_names: Collection[str] = ()) -> Loaded:
@@ -126,6 +129,7 @@ def load_state(model: nn.Module, state: StateDict, source: str, head_names: Coll
     is then unchanged.
     """
     own = model.state_dict()
+    state, summed = _summed_over_colours(state, own)
     state, renamed = _with_heads_named_as_here(state, own, head_names)
     in_head = {name for name in own if any(name.startswith(f"{head}.") for head in head_names)}
     fresh = {name for name in in_head if name not in state or state[name].shape != own[name].shape}
@@ -160,7 +164,21 @@ def load_state(model: nn.Module, state: StateDict, source: str, head_names: Coll
             )
         )
     model.load_state_dict(StateDict({**own, **taken}, state.versions or StateDict.of(own).versions))
-    return Loaded(len(taken), tuple(sorted(fresh)), tuple(sorted(beside)), renamed)
+    return Loaded(len(taken), tuple(sorted(fresh)), tuple(sorted(beside)), renamed, summed)
+
+
+def _summed_over_colours(state: StateDict, own: Mapping[str, Tensor]) -> tuple[StateDict, str]:
+    """The state with its first convolution as one of grey images, where the model's is and its own is one of colours.
+
+    A grey image says the same in all three channels, so the sum of their weights answers as they do. Returns the
+    convolution's name as well, empty where nothing was summed.
+    """
+    first = next((name for name, value in own.items() if value.dim() == 4), "")
+    theirs = state.get(first)
+    if theirs is None or theirs.dim() != 4 or (own[first].shape[1], theirs.shape[1]) != (1, 3):
+        return state, ""
+    summed = theirs.sum(dim=1, keepdim=True)
+    return StateDict({**state, first: summed}, state.versions, state.beside), first.rpartition(".")[0]
 
 
 def _with_heads_named_as_here(

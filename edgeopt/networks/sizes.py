@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from edgeopt.arrays import ImageSize, sides_of, size_in_words
 from edgeopt.errors import ExportError, FunctionChangedError, Problem, first_line
 from edgeopt.networks.capture import capture, example_of, export_program, imports_of
 from edgeopt.networks.layers import layer_call
@@ -26,8 +27,8 @@ _HINT = "leave this size out; a network that ends in a pooling over all places t
 _IMAGES = 2  # on which a program that was traced again must answer as before, bit for bit
 
 
-def at_image_size(state: ModelState, origin: ModelState, size: int, *, is_fixed: bool) -> ModelState:
-    """`state`, in program form, for images of `size` px. `origin` is the last state in module form on the way to it:
+def at_image_size(state: ModelState, origin: ModelState, size: ImageSize, *, is_fixed: bool) -> ModelState:
+    """`state`, in program form, for images of `size`, px. `origin` is the last state in module form on the way to it:
     the one that it was captured from or, where it `is_fixed`, the one whose arithmetic a pass fixed.
 
     Raises `ExportError` where the network takes images of its own size alone, or works out otherwise what it does for
@@ -43,45 +44,48 @@ def at_image_size(state: ModelState, origin: ModelState, size: int, *, is_fixed:
     return replace(state, model=program, preprocessing=preprocessing, imports=imports_of(program, origin.imports))
 
 
-def _captured(origin: ModelState, size: int) -> ExportedProgram:
+def _captured(origin: ModelState, size: ImageSize) -> ExportedProgram:
     try:
-        return capture(origin.module, _images(size), origin.batch_range)
+        return capture(origin.module, _images(origin, size), origin.batch_range)
     except ExportError as error:
-        own = origin.preprocessing.image_size
+        own, other = size_in_words(origin.preprocessing.image_size), size_in_words(size)
         reason = _fixed_by(origin) or first_line(error)
-        message = f"{type(origin.module).__name__} takes images of {own} px alone, and none of {size} px: {reason}"
+        message = f"{type(origin.module).__name__} takes images of {own} px alone, and none of {other} px: {reason}"
         raise ExportError(Problem(message, _HINT)) from error
 
 
-def _images(size: int) -> Tensor:
+def _images(state: ModelState, size: ImageSize) -> Tensor:
     import torch
 
-    return torch.randn(_IMAGES, 3, size, size, generator=torch.Generator().manual_seed(0))
+    shape = (_IMAGES, state.preprocessing.channels, *sides_of(size))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def _traced(state: ModelState, size: int) -> ExportedProgram:
+def _traced(state: ModelState, size: ImageSize) -> ExportedProgram:
     """The program traced again for another size, after it was traced for its own to see that it stays the same."""
     import torch
 
     own = state.preprocessing.image_size
     plain = _without_checks(state.program)
-    again = export_program(plain, _images(own), state.batch_range)
-    images = example_of(state.program)
+    again = export_program(plain, _images(state, own), state.batch_range)
+    example = example_of(state.program)
     with torch.no_grad():
-        same = torch.equal(plain(images), again.module(check_guards=False)(images))
+        same = torch.equal(plain(example), again.module(check_guards=False)(example))
     try:
-        program = export_program(plain, _images(size), state.batch_range)
+        program = export_program(plain, _images(state, size), state.batch_range)
     except ExportError as error:
-        message = f"the {state.precision} program takes images of {own} px alone, and none of {size} px"
+        sizes = f"images of {size_in_words(own)} px alone, and none of {size_in_words(size)} px"
+        message = f"the {state.precision} program takes {sizes}"
         raise ExportError(Problem(f"{message}: {first_line(error)}", _HINT)) from error
     if not same or _calls(again) != _calls(program):
         raise FunctionChangedError(
-            f"tracing the {state.precision} program for images of {size} px changed more than their size", hint=_HINT
+            f"tracing the {state.precision} program for {size_in_words(size)} px changed more than the size of images",
+            hint=_HINT,
         )
     return program
 
 
-def _require_same_layers(origin: ModelState, of_module: ExportedProgram, size: int) -> None:
+def _require_same_layers(origin: ModelState, of_module: ExportedProgram, size: ImageSize) -> None:
     """Raises `ExportError` where the module works out something else than at its own size: the program has what it
     worked out there.
     """
@@ -93,7 +97,8 @@ def _require_same_layers(origin: ModelState, of_module: ExportedProgram, size: i
     where = f" in {named.module}" if named.module else ""
     message = (
         f"{type(origin.module).__name__} works out {named.operator}{where} from the size of an image, otherwise for "
-        f"{size} px than for {own} px, and the program whose arithmetic is fixed has what holds for {own} px"
+        f"{size_in_words(size)} px than for {size_in_words(own)} px, and the program whose arithmetic is fixed has "
+        f"what holds for {size_in_words(own)} px"
     )
     raise ExportError(Problem(message, _HINT))
 
@@ -175,10 +180,10 @@ def _fixed_by(origin: ModelState) -> str | None:
     """What of a network fits images of one size alone, by its name; None where nothing is known."""
     own = origin.preprocessing.image_size
     try:
-        program = capture(origin.module, _images(own), origin.batch_range)
+        program = capture(origin.module, _images(origin, own), origin.batch_range)
     except ExportError:
         return None
-    return next((f"{each} an image of {own} px" for each in _places(program)), None)
+    return next((f"{each} an image of {size_in_words(own)} px" for each in _places(program)), None)
 
 
 def _places(program: ExportedProgram) -> Iterator[str]:

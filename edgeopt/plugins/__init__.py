@@ -6,7 +6,7 @@ Importing it is light: no framework comes with it.
 
 from typing import TYPE_CHECKING
 
-from edgeopt.arrays import InputKind, Json
+from edgeopt.arrays import ImageSize, InputKind, Json, sides_of, size_in_words, size_of
 from edgeopt.cores import usable_cores
 from edgeopt.errors import (
     CheckpointError,
@@ -27,10 +27,9 @@ from edgeopt.errors import (
     printable,
 )
 from edgeopt.fingerprint import digest, files_fingerprint, installed_version, versions_of
+from edgeopt.option_values import ChannelDeviations, ChannelMeans, SizeOption
 from edgeopt.options import (
     Augmentation,
-    ChannelDeviations,
-    ChannelMeans,
     DatasetOptions,
     ExporterOptions,
     FileInput,
@@ -74,7 +73,14 @@ from edgeopt.plugins.operator_times import OperatorTime, OperatorTimesRequest
 from edgeopt.plugins.predictor import Predictor, RemotePredictor, close_predictor
 from edgeopt.plugins.tap import Seen, SeenTensor, TappedFile, TapRequest
 from edgeopt.plugins.use import AsTable, Use
-from edgeopt.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from edgeopt.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Geometry,
+    Preprocessing,
+    chosen_size,
+    preprocessing_of_source,
+)
 from edgeopt.progress import Bar, Progress, Silent
 from edgeopt.tasks import (
     ACCURACY,
@@ -182,8 +188,10 @@ __all__ = [
     "Form",
     "FoundData",
     "FunctionChangedError",
+    "Geometry",
     "Guess",
     "GuessKind",
+    "ImageSize",
     "Images",
     "InputKind",
     "Json",
@@ -233,6 +241,7 @@ __all__ = [
     "SeenTensor",
     "Share",
     "Silent",
+    "SizeOption",
     "Split",
     "TapRequest",
     "TappedFile",
@@ -249,6 +258,7 @@ __all__ = [
     "Use",
     "UserError",
     "WholeWay",
+    "chosen_size",
     "close_predictor",
     "did_you_mean",
     "digest",
@@ -260,8 +270,12 @@ __all__ = [
     "key_lines",
     "mean_interval",
     "paired",
+    "preprocessing_of_source",
     "printable",
     "resampled_interval",
+    "sides_of",
+    "size_in_words",
+    "size_of",
     "targets_of",
     "to_json",
     "toml_mistake",

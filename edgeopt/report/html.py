@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from edgeopt.arrays import Json
+from edgeopt.arrays import Json, size_in_words
 from edgeopt.measure.on_device import FileThere
 from edgeopt.report import figures, plots
 from edgeopt.report.answers import shown_file
@@ -142,6 +142,7 @@ def environment(*folders: Path) -> Environment:
         percent=figures.percent,
         interval=figures.interval,
         size=figures.size,
+        size_in_words=size_in_words,
         count=figures.count,
         milliseconds=figures.milliseconds,
         factor=figures.factor,

@@ -95,8 +95,7 @@ def _call(predictor: Predictor, job: AnswerJob, feed: Feed) -> Call:
     """
     import numpy as np  # heavy; this process answers
 
-    size = job.preprocessing.image_size
-    blank = feed(np.zeros((1, size, size, 3), np.uint8))
+    blank = feed(np.zeros((1, *job.preprocessing.shape), np.uint8))
     taken = job.card.input.shape[0] if job.card.input else 1
     images = 1
     try:
@@ -175,7 +174,7 @@ class _Reader:
         decode_ms = _ms_since(start)
         start = time.perf_counter()
         if is_prepared:
-            pixels = np.asarray(self._as_cut(decoded))
+            pixels = np.asarray(self._as_cut(decoded)).reshape(self.preprocessing.shape)
         else:
             try:
                 pixels = self.preprocessing.pixels(decoded)
@@ -185,11 +184,11 @@ class _Reader:
 
     def _as_cut(self, image: Image.Image) -> Image.Image:
         """An image that is resized and cut already."""
-        side = self.preprocessing.image_size
-        if image.size != (side, side):
+        tall, wide = self.preprocessing.size
+        if image.size != (wide, tall):
             width, height = image.size
-            raise DataError(f"a prepared image for this file has {side} × {side} pixels, not {width} × {height}")
-        return image.convert("RGB")
+            raise DataError(f"a prepared image for this file has {wide} × {tall} pixels, not {width} × {height}")
+        return image.convert("L" if self.preprocessing.channels == 1 else "RGB")
 
 
 def _answered(ready: _Ready, call: Call) -> _Done:

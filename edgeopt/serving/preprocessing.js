@@ -1,4 +1,4 @@
-// An image as a file takes it: what `edgeopt/preprocessing.py` does, to the grey level.
+// An image as a file takes it: what `edgeopt/preprocessing` does, to the grey level.
 //
 // Resizing is Pillow's: two passes of fixed-point sums with bytes between them. A browser's own resizing is another one, and
 // answers change with it. Where an image is half transparent, its colours may be a grey level off before that: see `decoded`.

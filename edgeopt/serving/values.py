@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from edgeopt.arrays import ImageSize
+
 
 class FileState(StrEnum):
     """Whether a file answers."""
@@ -19,8 +21,8 @@ class FileInfo:
     """A file that is served. `reason` says why one whose state is "failed" does not answer.
 
     `name` is what `/v1/predict` knows it by. `size_bytes` counts the files that it cannot be opened without as well;
-    `test_accuracy` is that of its run, 0 to 1. `image_size` is the side of its input in pixels; `restarts` counts the
-    processes that died on it.
+    `test_accuracy` is that of its run, 0 to 1. `image_size` is the edge of its input in pixels, or (height, width);
+    `restarts` counts the processes that died on it.
     """
 
     name: str
@@ -31,7 +33,7 @@ class FileInfo:
     role: str
     size_bytes: int
     test_accuracy: float | None
-    image_size: int
+    image_size: ImageSize
     state: FileState
     reason: str | None
     restarts: int

@@ -56,11 +56,10 @@ class DatasetContract(PluginContract):
 
     def test_images_can_be_read(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:
         preprocessing = preprocessing_of(use.options)
-        size = preprocessing.image_size
         for images in raw.splits.values():
             for index in _samples(len(images)):
                 pixels = preprocessing.pixels(images[index])
-                assert pixels.shape == (size, size, 3)
+                assert pixels.shape == preprocessing.shape
                 assert pixels.dtype == np.uint8
 
     def test_images_differ(self, raw: RawDataset, use: Use[DatasetPlugin]) -> None:

@@ -28,7 +28,7 @@ from edgeopt.recipe.lookup import resolve
 from edgeopt.testing.on_device import AnswersOnDevices
 from edgeopt.testing.states import state_digest
 from edgeopt.testing.values import ArraySplit, require_own_state, tiny_data, tiny_int8_program, tiny_program
-from edgeopt.types import TORCH, ExportResult, ModelState, Role, TensorInfo
+from edgeopt.types import TORCH, ExportResult, ModelState, Role, TensorInfo, TrainingData
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,9 +90,9 @@ class ExporterContract(AnswersOnDevices):
     @classmethod
     def images(cls, state: ModelState) -> ArraySplit:
         """Noise that no exporter has seen."""
-        size = state.preprocessing.image_size
+        shape = state.preprocessing.shape
         random = np.random.default_rng(1)
-        noise = random.integers(0, 256, (_IMAGES, size, size, 3), dtype=np.uint8)
+        noise = random.integers(0, 256, (_IMAGES, *shape), dtype=np.uint8)
         return ArraySplit(noise, np.zeros(_IMAGES, dtype=np.int64))
 
     @pytest.fixture(scope="class")
@@ -286,9 +286,9 @@ class ExporterContract(AnswersOnDevices):
                 export_file(use, state, folder)
             return None
         path, result = export_file(use, state, folder)
-        size = state.preprocessing.image_size
+        shape = state.preprocessing.shape
         count = self.fixed_batch or min(2, state.batch_range[1])
-        noise = np.random.default_rng(2).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+        noise = np.random.default_rng(2).integers(0, 256, (count, *shape), dtype=np.uint8)
         expected = program_logits(state, ArraySplit(noise, np.zeros(count, dtype=np.int64)), Silent(), "program")
         with use.plugin.opened(path, 1) as predictor:
             logits = predictor.predict(feeder(result.input.holds, state.preprocessing)(noise))
@@ -340,12 +340,18 @@ def export_file(use: Use[ExporterPlugin], state: ModelState, folder: Path) -> tu
         folder,
         role=Role.BASELINE,
         recipe={"name": "contract", "seed": 0},
-        calibration=tiny_data(image_size=state.preprocessing.image_size).calibration,  # whose labels no exporter reads
+        calibration=_as_taken(state).calibration,  # whose labels no exporter reads
         progress=Silent(),
         seed=0,
     )
     assert isinstance(made.exported, ExportResult)
     return made.path, made.exported
+
+
+def _as_taken(state: ModelState) -> TrainingData:
+    """Data with images as a state takes them."""
+    preprocessing = state.preprocessing
+    return tiny_data(image_size=preprocessing.image_size, channels=1 if preprocessing.channels == 1 else 3)
 
 
 def _files(path: Path, result: ExportResult) -> list[Path]:
@@ -362,8 +368,8 @@ def _require_shown(use: Use[ExporterPlugin], state: ModelState, path: Path) -> N
     """Asserts that `tap` shows most inner values of an int8 file, and that looking changes no answer."""
     from edgeopt.why.worker import look_at  # torch
 
-    size = state.preprocessing.image_size
-    noise = np.random.default_rng(3).integers(0, 256, (_NEIGHBOURS, size, size, 3), dtype=np.uint8)
+    shape = (_NEIGHBOURS, *state.preprocessing.shape)
+    noise = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
     folder = path.parent / "tapped"
     folder.mkdir()
     images = ArraySplit(noise, np.zeros(_NEIGHBOURS, dtype=np.int64))

@@ -53,7 +53,11 @@ class ModelContract(PluginContract):
         check_logits(state, data.validation)
 
     def test_head_follows_the_number_of_classes(self, use: Use[ModelPlugin], data: TrainingData) -> None:
-        more = tiny_data(classes=len(data.classes) + 4, image_size=data.preprocessing.image_size)
+        more = tiny_data(
+            classes=len(data.classes) + 4,
+            image_size=data.preprocessing.image_size,
+            channels=1 if data.preprocessing.channels == 1 else 3,
+        )
         if not self.any_classes:
             with pytest.raises(UserError):
                 _built(use, more)

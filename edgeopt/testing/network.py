@@ -8,16 +8,16 @@ from torch import Tensor, nn
 class TinyNet(nn.Module):
     """Two convolutions and a depthwise one, each with BatchNorm and ReLU; one residual sum; a linear head."""
 
-    def __init__(self, classes: int, width: int = 16) -> None:
+    def __init__(self, classes: int, width: int = 16, channels: int = 3) -> None:
         super().__init__()
-        self.stem = _block(3, width, stride=2)
+        self.stem = _block(channels, width, stride=2)
         self.depthwise = _block(width, width, groups=width)
         self.body = _block(width, width)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, classes) of float32 images (n, 3, height, width)."""
+        """Logits (n, classes) of float32 images (n, channels, height, width)."""
         features = self.stem(images)
         features = features + self.body(self.depthwise(features))
         return self.head(self.pool(features).flatten(1))  # type: ignore[no-any-return]

@@ -46,8 +46,8 @@ class ReaderContract(PluginContract):
     def test_reads_a_model_that_answers(self, use: Use[ReaderPlugin], state: ModelState) -> None:
         assert isinstance(state, ModelState)
         assert state.framework == use.plugin.framework
-        size = state.preprocessing.image_size
-        images = np.random.default_rng(0).integers(0, 256, (_IMAGES, size, size, 3), dtype=np.uint8)
+        shape = (_IMAGES, *state.preprocessing.shape)
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         logits = program_logits(state, ArraySplit(images, np.zeros(_IMAGES, dtype=np.int64)), Silent(), "source")
         assert logits.shape == (_IMAGES, len(state.classes))
         assert logits.dtype == np.float32

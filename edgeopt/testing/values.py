@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
 
 from edgeopt.networks.capture import to_program
 from edgeopt.networks.saved import load_state, save_state
+from edgeopt.option_values import GREY_MEAN, GREY_STD
 from edgeopt.options import Augmentation, TrainerSettings
 from edgeopt.plugins.contexts import Budget, PassContext
 from edgeopt.plugins.declarations import PassPlugin
@@ -27,12 +28,12 @@ from edgeopt.testing.states import seeded
 from edgeopt.types import TORCH, Form, ModelState, TrainingData
 
 if TYPE_CHECKING:
-    from edgeopt.arrays import Labels, Pixels
+    from edgeopt.arrays import ImageSize, Labels, Pixels
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySplit:
-    """A split in memory: uint8 `images` (n, size, size, 3), int64 `labels` (n,)."""
+    """A split in memory: uint8 `images` (n, height, width, channels), int64 `labels` (n,)."""
 
     images: Pixels
     labels: Labels
@@ -45,16 +46,21 @@ class ArraySplit:
         return self.images[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)].copy()
 
 
-def tiny_data(classes: int = 3, image_size: int = 32, per_class: int = 8) -> TrainingData:
+def tiny_data(
+    classes: int = 3, image_size: ImageSize = 32, per_class: int = 8, *, channels: Literal[1, 3] = 3
+) -> TrainingData:
     """Noisy images whose class is where they are bright, `per_class` of each class in each split."""
-    splits = [_split(classes, image_size, per_class, seed) for seed in range(3)]
+    preprocessing = Preprocessing(image_size, resize=image_size, crop=image_size)
+    if channels == 1:
+        preprocessing = replace(preprocessing, channel_order="grey", mean=GREY_MEAN, std=GREY_STD)
+    splits = [_split(classes, preprocessing.shape, per_class, seed) for seed in range(3)]
     return TrainingData(
         classes=tuple(f"class-{index}" for index in range(classes)),
-        preprocessing=Preprocessing(image_size, resize=image_size, crop=image_size),
+        preprocessing=preprocessing,
         train=splits[0],
         calibration=splits[1],
         validation=splits[2],
-        fingerprint=f"tiny-{classes}-{image_size}-{per_class}",
+        fingerprint=f"tiny-{classes}-{image_size}-{per_class}{'-grey' if channels == 1 else ''}",
         augmentation=Augmentation(),
     )
 
@@ -65,7 +71,7 @@ def tiny_model(data: TrainingData | None = None) -> ModelState:
 
     data = data or tiny_data()
     with seeded(0, TORCH):
-        model = TinyNet(len(data.classes)).eval()
+        model = TinyNet(len(data.classes), channels=data.preprocessing.channels).eval()
     return ModelState(model, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)
 
 
@@ -119,11 +125,11 @@ def pass_context(folder: Path, data: TrainingData | None = None, *, seed: int = 
     )
 
 
-def _split(classes: int, image_size: int, per_class: int, seed: int) -> ArraySplit:
+def _split(classes: int, shape: tuple[int, int, int], per_class: int, seed: int) -> ArraySplit:
     random = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes, dtype=np.int64), per_class)
-    images = random.integers(0, 96, (len(labels), image_size, image_size, 3), dtype=np.uint8)
-    band = max(1, image_size // classes)
+    images = random.integers(0, 96, (len(labels), *shape), dtype=np.uint8)
+    band = max(1, shape[1] // classes)
     for image, label in zip(images, labels, strict=True):
         image[:, label * band : (label + 1) * band] += 128  # a bright band, further right for each class
     order = random.permutation(len(labels))

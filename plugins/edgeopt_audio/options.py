@@ -35,7 +35,7 @@ class SoundCopies(Options):
 
 
 class SoundOptions(DatasetOptions):
-    """How a recording becomes a square image: time from left to right, frequency upwards, loudness as brightness."""
+    """How a recording becomes an image: time from left to right, frequency upwards, loudness as brightness."""
 
     sample_rate: int = Field(
         16_000, ge=1000, le=192_000, description="rate that recordings are resampled to, samples a second"

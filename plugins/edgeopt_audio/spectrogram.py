@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from edgeopt.plugins import DataError, Problem
+from edgeopt.plugins import DataError, Problem, sides_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +22,7 @@ _SILENCE = 1e-20  # power that stands for none, which has no logarithm: far belo
 
 
 def image(samples: Samples, options: SoundOptions) -> Pixels:
-    """Uint8 (edge, edge), as the preprocessing wants it: time from left to right, frequency upwards.
+    """Uint8 (height, width), as the preprocessing wants it: time from left to right, frequency upwards.
 
     The loudest place is white, what is `floor_db` below it and quieter is black. `samples` is float32 (n,), at
     `options.sample_rate`.
@@ -33,8 +33,8 @@ def image(samples: Samples, options: SoundOptions) -> Pixels:
     decibels = 10 * np.log10(np.maximum(power, _SILENCE))
     grey = np.clip(1 - (decibels - decibels.max()) / options.floor_db, 0, 1)
     pixels = np.rint(255 * grey[::-1]).astype(np.uint8)
-    edge = options.resize or options.image_size
-    return np.asarray(Image.fromarray(pixels).resize((edge, edge), Image.Resampling.BILINEAR))
+    height, width = sides_of(options.frame)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _power(samples: Samples, n_fft: int, hop_length: int) -> NDArray[np.float64]:

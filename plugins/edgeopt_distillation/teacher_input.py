@@ -10,7 +10,7 @@ from torch import nn
 
 from edgeopt.plugins import Preprocessing
 
-Channels = tuple[float, float, float]
+Channels = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def convert_inputs(module: nn.Module, trained: Normalization, data: Preprocessin
     """
     if (tuple(trained.mean), tuple(trained.std)) == (tuple(data.mean), tuple(data.std)):
         return ""
-    here = [torch.tensor(values, dtype=torch.float32).reshape(1, 3, 1, 1) for values in (data.mean, data.std)]
-    there = [torch.tensor(values, dtype=torch.float32).reshape(1, 3, 1, 1) for values in (trained.mean, trained.std)]
+    here = [torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1) for values in (data.mean, data.std)]
+    there = [torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1) for values in (trained.mean, trained.std)]
     factor, offset = here[1] / there[1], (here[0] - there[0]) / there[1]
 
     def convert(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -13,9 +13,19 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
 from edgeopt.export.predictor import quiet
-from edgeopt.networks.capture import spell_out_operators
+from edgeopt.networks.capture import export_program, spell_out_operators
 from edgeopt.networks.plain_values import UnreadableValuesError, read_plain_values
-from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem, first_line
+from edgeopt.plugins import (
+    TASKS,
+    CheckpointError,
+    ExportError,
+    Form,
+    ModelState,
+    Problem,
+    chosen_size,
+    first_line,
+    preprocessing_of_source,
+)
 from edgeopt_pt2.two_classes import with_two_logits
 
 if TYPE_CHECKING:
@@ -30,7 +40,8 @@ _NO_GRAPH = Graph()
 
 
 def read_program(path: Path, options: Pt2Options) -> ModelState:
-    """The program of a `.pt2` file: float32 images (batch, 3, size, size) in, logits float32 (batch, classes) out.
+    """The program of a `.pt2` file: float32 images (batch, channels, height, width) in, float32 logits (batch, classes)
+    out.
 
     One output, as behind a sigmoid, becomes the logits of two classes.
 
@@ -47,20 +58,20 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
     batch, channels, height, width = _shape(given, 4, path, "input")
     returned_shape = _shape(returned, 2, path, "output")
     classes = returned_shape[1] if len(returned_shape) > 1 else 1
-    if channels != 3 or height != width:
-        raise CheckpointError(
-            f"{path}: takes images {channels} x {height} x {width}",
-            hint="edgeopt converts models of square images with three channels",
-        )
+    if channels is None:
+        raise CheckpointError(f"{path}: takes images of any number of channels", hint="export it for 3, or for 1")
+    size = chosen_size((height, width), options.image_size, str(path))
+    preprocessing = preprocessing_of_source((*size, channels), options.mean, options.std)
     spell_out_operators(program)
     batch_range = (1, _LARGEST_BATCH) if batch is None else (batch, batch)
+    if height is None or width is None:
+        program = _at_size(path, program, (channels, *size), batch_range)
     precision = "int8" if any(_QUANTIZED in str(node.target) for node in program.graph.nodes) else "float32"
     if classes == 1:
         program, classes = with_two_logits(program, batch_range), 2
     names = options.classes or tuple(str(index) for index in range(classes))
     if len(names) != classes:
         raise CheckpointError(Problem(f"{path}: has {classes} outputs, and source.classes names {len(names)}"))
-    preprocessing = Preprocessing(height, resize=height, crop=height, mean=options.mean, std=options.std)
     return ModelState(
         program,
         Form.PROGRAM,
@@ -74,6 +85,19 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
 
 
 _SAVE = "write it with torch.export.save(torch.export.export(model, (images,)), path)"
+
+
+def _at_size(
+    path: Path, program: ExportedProgram, image: tuple[int, int, int], batch_range: tuple[int, int]
+) -> ExportedProgram:
+    """The program for images (channels, height, width) of one size. Raises `CheckpointError` where it takes others."""
+    try:
+        plain = program.module(check_guards=False)
+        return export_program(plain, torch.zeros(max(2, batch_range[0]), *image), batch_range)
+    except ExportError as error:
+        _, height, width = image
+        message = f"{path}: does not take images of {height} × {width} px: {first_line(error)}"
+        raise CheckpointError(message, hint="choose another size, with --size") from error
 
 
 def _require_plain_data(path: Path) -> None:
@@ -149,6 +173,8 @@ def _shape(node: Node, dimensions: int, path: Path, what: str) -> list[int | Non
     if value.dtype != torch.float32 or not (value.dim() == dimensions or one_value):
         shape = " x ".join(map(str, value.shape))
         kind = str(value.dtype).removeprefix("torch.")
-        wanted = "float32 images (batch, 3, size, size)" if what == "input" else "float32 logits (batch, classes)"
+        wanted = (
+            "float32 images (batch, channels, height, width)" if what == "input" else "float32 logits (batch, classes)"
+        )
         raise CheckpointError(f"{path}: its {what} is {kind} {shape}, not {wanted}")
     return [size if isinstance(size, int) else None for size in value.shape]

@@ -19,6 +19,8 @@ from edgeopt.plugins import (
     RecipeError,
     TrainingData,
     first_line,
+    size_in_words,
+    size_of,
 )
 from edgeopt_tensorflow.architectures import ARCHITECTURES
 from edgeopt_tensorflow.heads import head_of, layers_of, rescaled
@@ -40,8 +42,11 @@ def build(options: ApplicationsOptions, data: TrainingData, seed: int) -> ModelS
     Raises `CheckpointError` when weights cannot be had or do not fit, `RecipeError` when the images do not.
     """
     keras.utils.set_random_seed(seed)
-    image_size = data.preprocessing.image_size
-    network = _make(options, len(data.classes), image_size)
+    preprocessing = data.preprocessing
+    if options.weights == "imagenet" and preprocessing.channels == 1:
+        hint = 'set channels = 3: grey images are shown in all three; or weights = "none"'
+        raise RecipeError(Problem("ImageNet weights of Keras Applications take colours", hint, option="weights"))
+    network = _make(options, len(data.classes), preprocessing.shape)
     facts: dict[str, Json] = {"arch": options.arch, "weights": options.weights}
     architecture = ARCHITECTURES[options.arch]
     untrained: tuple[str, ...] = ()
@@ -55,7 +60,7 @@ def build(options: ApplicationsOptions, data: TrainingData, seed: int) -> ModelS
             _swap_red_and_blue(network)
         change = rescaling(data.preprocessing, architecture.expects)
         if not change.is_identity:
-            network = rescaled(network, change, image_size)
+            network = rescaled(network, change, preprocessing.shape)
             facts["rescaled_to"] = architecture.expects
     facts["parameters"] = network.count_params()
     return ModelState(
@@ -71,12 +76,12 @@ def build(options: ApplicationsOptions, data: TrainingData, seed: int) -> ModelS
 
 
 def _make(
-    options: ApplicationsOptions, classes: int, image_size: int | None, weights: str | None = None
+    options: ApplicationsOptions, classes: int, shape: tuple[int, int, int] | None, weights: str | None = None
 ) -> keras.Model:
     architecture = ARCHITECTURES[options.arch]
     arguments: dict[str, Any] = {"weights": weights, "classes": classes, "classifier_activation": None}
-    if image_size is not None:
-        arguments["input_shape"] = (image_size, image_size, 3)
+    if shape is not None:
+        arguments["input_shape"] = shape
     if architecture.alpha:
         arguments["alpha"] = options.alpha
     if architecture.preprocessing == "option":
@@ -86,10 +91,9 @@ def _make(
     except ValueError as error:
         if weights is not None:
             raise _no_weights(options, error) from error
-        reason = first_line(error)
-        raise RecipeError(
-            Problem(f"{options.arch} does not take images of {image_size} px: {reason}", "choose a larger image_size")
-        ) from error
+        size = size_in_words(size_of(*shape[:2])) if shape else ""
+        message = f"{options.arch} does not take images of {size} px: {first_line(error)}"
+        raise RecipeError(Problem(message, "choose a larger image_size")) from error
 
 
 def _published(options: ApplicationsOptions) -> keras.Model:

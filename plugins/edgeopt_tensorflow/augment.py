@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def augment(pixels: Pixels, augmentation: Augmentation, random: np.random.Generator) -> Pixels:
-    """Square images, uint8 (n, size, size, 3), each changed in its own way; the input is left alone.
+    """Images, uint8 (n, height, width, channels), each changed in its own way; the input is left alone.
 
     Source of the erased rectangles: Z. Zhong et al., "Random Erasing Data Augmentation", AAAI 2020; of the scaled crop:
     C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015.
@@ -44,15 +44,15 @@ def _changed(image: Pixels, wanted: Augmentation, random: np.random.Generator) -
 
 def _shifted(image: Pixels, padding: int, random: np.random.Generator) -> Pixels:
     """Shifted by whole pixels, black where nothing was: a random crop of the padded image."""
-    size = len(image)
+    height, width = image.shape[:2]
     padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     top, left = random.integers(0, 2 * padding + 1, 2)
-    return padded[top : top + size, left : left + size]
+    return padded[top : top + height, left : left + width]
 
 
 def _moved(image: Pixels, wanted: Augmentation, random: np.random.Generator) -> Pixels:
     """Rotated and cropped in one resampling; what comes in from outside is black."""
-    size = len(image)
+    tall, wide, channels = image.shape
     width = height = 1.0
     x = y = 0.0  # of the crop's middle, from -1 to 1
     if wanted.crop_scale < 1.0:
@@ -64,11 +64,11 @@ def _moved(image: Pixels, wanted: Augmentation, random: np.random.Generator) -> 
     cosine, sine = math.cos(angle), math.sin(angle)
     # Pillow reads the result's pixel (column, row) at (a * column + b * row + c, d * column + e * row + f)
     a, b, d, e = width * cosine, -width * sine, height * sine, height * cosine
-    middle = size / 2
-    c, f = middle * (1 + x) - middle * (a + b), middle * (1 + y) - middle * (d + e)
-    source = Image.fromarray(np.ascontiguousarray(image))
-    moved = source.transform((size, size), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
-    return np.asarray(moved, dtype=np.uint8)
+    across, down = wide / 2, tall / 2
+    c, f = across * (1 + x) - (across * a + down * b), down * (1 + y) - (across * d + down * e)
+    source = Image.fromarray(np.ascontiguousarray(image if channels > 1 else image[..., 0]))
+    moved = source.transform((wide, tall), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
+    return np.asarray(moved, dtype=np.uint8).reshape(image.shape)
 
 
 def _recoloured(image: Pixels, wanted: Augmentation, random: np.random.Generator) -> Pixels:
@@ -87,10 +87,14 @@ def _recoloured(image: Pixels, wanted: Augmentation, random: np.random.Generator
 
 def _erased(image: Pixels, random: np.random.Generator) -> Pixels:
     """A rectangle of the image's mean colour."""
-    size = len(image)
+    tall, wide = image.shape[:2]
     share, aspect = random.uniform(*ERASED_SHARES), _log_uniform(ERASED_ASPECTS, random)
-    width, height = (round(min(size, max(1.0, math.sqrt(share * ratio) * size))) for ratio in (aspect, 1 / aspect))
-    left, top = random.integers(0, size - width + 1), random.integers(0, size - height + 1)
+    edge = math.sqrt(tall * wide)
+    width, height = (
+        round(min(most, max(1.0, math.sqrt(share * ratio) * edge)))
+        for most, ratio in ((wide, aspect), (tall, 1 / aspect))
+    )
+    left, top = random.integers(0, wide - width + 1), random.integers(0, tall - height + 1)
     erased = image.copy()
     erased[top : top + height, left : left + width] = _rounded(image.astype(np.float32).mean(axis=(0, 1)))
     return erased
@@ -106,6 +110,8 @@ def _factor(share: float, random: np.random.Generator) -> np.float32:
 
 
 def _grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    if image.shape[-1] == 1:
+        return image
     return (image @ np.array(LUMA, np.float32))[:, :, None]
 
 

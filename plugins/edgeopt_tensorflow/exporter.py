@@ -24,7 +24,7 @@ def export_tflite(state: ModelState, options: ConvertedTfliteOptions, context: E
 
     model = tensorflow_model(state)
     require_single_images(model.fixed_batch)
-    return write_tflite(model.traced(1, state.preprocessing.image_size), state, options, context)
+    return write_tflite(model.traced(1, state.preprocessing.shape), state, options, context)
 
 
 def export_onnx(state: ModelState, options: KerasOnnxOptions, context: ExportContext) -> ExportResult:
@@ -45,7 +45,7 @@ def export_saved_model(
     from edgeopt_tensorflow.saved_model import write_saved_model
 
     model = tensorflow_model(state)
-    function = model.traced(None, state.preprocessing.image_size)
+    function = model.traced(None, state.preprocessing.shape)
     return write_saved_model(function, state, model.fixed_batch, context)
 
 
@@ -58,9 +58,9 @@ def convert_onnx_to_tflite(state: ModelState, options: ConvertedTfliteOptions, c
     from edgeopt_tensorflow.onnx_convert import convert, onnx_source
     from edgeopt_tensorflow.tflite import require_single_images, write_tflite
 
-    source, size = onnx_source(state), state.preprocessing.image_size
+    source, shape = onnx_source(state), state.preprocessing.shape
     require_single_images(source.batch)
-    return write_tflite(convert(source, size).traced(1, size), state, options, context)
+    return write_tflite(convert(source, shape).traced(1, shape), state, options, context)
 
 
 def convert_onnx_to_saved_model(
@@ -72,8 +72,8 @@ def convert_onnx_to_saved_model(
     from edgeopt_tensorflow.onnx_convert import convert, onnx_source
     from edgeopt_tensorflow.saved_model import write_saved_model
 
-    source, size = onnx_source(state), state.preprocessing.image_size
-    return write_saved_model(convert(source, size).traced(source.batch, size), state, source.batch, context)
+    source, shape = onnx_source(state), state.preprocessing.shape
+    return write_saved_model(convert(source, shape).traced(source.batch, shape), state, source.batch, context)
 
 
 def open_tflite(path: Path, threads: int) -> Predictor:

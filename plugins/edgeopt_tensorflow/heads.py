@@ -41,14 +41,14 @@ def head_of(network: keras.Model) -> keras.layers.Layer:
     )
 
 
-def as_logits(network: keras.Model, image_size: int) -> tuple[keras.Model, str]:
-    """The network with logits as its output, and a word on how that was done.
+def as_logits(network: keras.Model, shape: tuple[int, int, int]) -> tuple[keras.Model, str]:
+    """The network with logits as its output for images of `shape` (height, width, channels), and a word on how.
 
     A softmax of the last layer is taken off, which is exact. Where probabilities come from elsewhere, their logarithm
     is taken: its softmax gives the same probabilities. One output for two classes becomes their two logits.
     """
     network, note = without_activation(network, keras)
-    gives = given_by(_answers(network, image_size))
+    gives = given_by(_answers(network, shape))
     if network.output_shape[-1] == 1 and (note or _is_linear(network)):
         gives = "one logit"
     if gives == "probabilities" and not note:
@@ -80,8 +80,8 @@ def without_activation(network: Any, library: Any) -> tuple[Any, str]:
     return network, ""
 
 
-def _answers(network: keras.Model, image_size: int) -> Any:
-    images = np.random.default_rng(0).normal(size=(8, image_size, image_size, 3)).astype(np.float32)
+def _answers(network: keras.Model, shape: tuple[int, int, int]) -> Any:
+    images = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
     return np.asarray(network(images, training=False))
 
 
@@ -102,9 +102,9 @@ def with_head(network: keras.Model, classes: int) -> keras.Model:
     return keras.Model(network.inputs, logits, name=network.name)
 
 
-def rescaled(network: keras.Model, change: Rescaling, image_size: int) -> keras.Model:
-    """The network behind a layer that changes the scale of its images."""
-    images = keras.Input((image_size, image_size, 3), name="images")
+def rescaled(network: keras.Model, change: Rescaling, shape: tuple[int, int, int]) -> keras.Model:
+    """The network behind a layer that changes the scale of its images, of `shape` (height, width, channels)."""
+    images = keras.Input(shape, name="images")
     changed = keras.layers.Rescaling(list(change.scale), list(change.offset), name="rescaling")(images)
     return keras.Model(images, network(changed), name=f"rescaled_{network.name}")
 

@@ -19,6 +19,7 @@ from edgeopt.plugins import (
     TASKS,
     CheckpointError,
     Form,
+    ImageSize,
     Json,
     ModelState,
     PassRecord,
@@ -26,7 +27,11 @@ from edgeopt.plugins import (
     Problem,
     RecipeError,
     TrainingData,
+    chosen_size,
     first_line,
+    preprocessing_of_source,
+    size_in_words,
+    size_of,
 )
 from edgeopt_tensorflow.heads import as_logits, in_float32, rescaled, rescales_pixels, with_head, without_activation
 from edgeopt_tensorflow.model import Answers, KerasModel, SavedModel, SavedModelNotes, given_by
@@ -42,6 +47,7 @@ from edgeopt_tensorflow.scaling import rescaling
 _CODE = ("Lambda", "__lambda__", "function", "TFSMLayer")
 _MODULES = ("keras", "builtins")
 _PIXEL_STEP = 0.5  # of an input, from one pixel value to the next: 1 where pixels go in as they are
+Shape = tuple[int, int, int]  # of an image: (height, width, channels)
 _ONE = "edgeopt takes models of one image input and one output"
 
 
@@ -50,16 +56,16 @@ def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
 
     Raises `CheckpointError` for a file that cannot be read safely, `RecipeError` where it does not fit the data.
     """
-    path, size, classes = Path(options.path).expanduser(), data.preprocessing.image_size, len(data.classes)
+    path, shape, classes = Path(options.path).expanduser(), data.preprocessing.shape, len(data.classes)
     if path.is_dir():
-        saved = open_saved_model(path, data.preprocessing, options.scale, size)
-        count = _classes_of(saved, size)
+        saved = open_saved_model(path, data.preprocessing, options.scale, shape)
+        count = _classes_of(saved, shape)
         if count != classes:
             raise _other_classes(count, classes, "a SavedModel's last layer cannot be replaced; give a .keras file")
         return _state(saved, data.classes, data.preprocessing, {"file": path.name, "trainable": False})
     network = open_keras_file(path, "path")
     _require_one(network, path)
-    _require_size(network, path, size)
+    _require_shape(network, path, shape)
     if not isinstance(network, keras.Model):
         if options.replace_head:
             raise CheckpointError(
@@ -70,19 +76,19 @@ def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
                 )
             )
         warnings = _warnings(network, data.preprocessing, options.scale, 'scale = "pixels"')
-        old = _old_model(network, data.preprocessing, options.scale, size)
-        count = _classes_of(old, size)
+        old = _old_model(network, data.preprocessing, options.scale, shape)
+        count = _classes_of(old, shape)
         if count != classes:
             raise _other_classes(count, classes, "a Keras 2 file's last layer cannot be replaced; save it with Keras 3")
         return _state(old, data.classes, data.preprocessing, {"file": path.name, "trainable": False}, warnings)
     warnings = _warnings(network, data.preprocessing, options.scale, 'scale = "pixels"')
     fresh = options.replace_head
-    network, note = (with_head(network, classes), "replaced") if fresh else as_logits(network, size)
+    network, note = (with_head(network, classes), "replaced") if fresh else as_logits(network, shape)
     count = network.output_shape[-1]
     if count != classes:
         raise _other_classes(count, classes, "set replace_head = true to start with a fresh last layer")
     facts: dict[str, Json] = {"file": path.name, "head": note, "scale": options.scale}
-    model = KerasModel(_on_scale(network, data.preprocessing, options.scale, size))
+    model = KerasModel(_on_scale(network, data.preprocessing, options.scale, shape))
     facts |= {"parameters": model.parameter_count}
     state = _state(model, data.classes, data.preprocessing, facts, warnings)
     return replace(state, untrained=("classes",) if fresh else ())
@@ -92,22 +98,22 @@ def read(path: Path, options: KerasReaderOptions) -> ModelState:
     """The file's model for a conversion. Raises `CheckpointError`."""
     warnings: tuple[str, ...] = ()
     if path.is_dir():
-        size = options.image_size or _size_of_signature(path)
-        preprocessing = Preprocessing(size, size, size, options.mean, options.std)
-        model: Answers = open_saved_model(path, preprocessing, options.scale, size)
+        _, _, spec, _ = _signature(path)
+        shape = _chosen(spec.shape, path, options.image_size)
+        preprocessing = preprocessing_of_source(shape, options.mean, options.std)
+        model: Answers = open_saved_model(path, preprocessing, options.scale, shape)
     else:
         network = open_keras_file(path)
         _require_one(network, path)
-        size = options.image_size or _size_of(network, path)
-        _require_size(network, path, size)
-        preprocessing = Preprocessing(size, size, size, options.mean, options.std)
+        shape = _chosen(network.inputs[0].shape, path, options.image_size)
+        preprocessing = preprocessing_of_source(shape, options.mean, options.std)
         warnings = _warnings(network, preprocessing, options.scale, "source.scale=pixels")
         if isinstance(network, keras.Model):
-            network, _ = as_logits(network, size)
-            model = KerasModel(_on_scale(network, preprocessing, options.scale, size))
+            network, _ = as_logits(network, shape)
+            model = KerasModel(_on_scale(network, preprocessing, options.scale, shape))
         else:
-            model = _old_model(network, preprocessing, options.scale, size)
-    count = _classes_of(model, size)
+            model = _old_model(network, preprocessing, options.scale, shape)
+    count = _classes_of(model, shape)
     names = options.classes or tuple(str(index) for index in range(count))
     if len(names) != count:
         raise CheckpointError(Problem(f"{path}: has {count} outputs, and source.classes names {len(names)}"))
@@ -182,10 +188,10 @@ def _is_code(path: Path, name: str, why: str, option: str | None) -> CheckpointE
     )
 
 
-def _old_model(network: Any, preprocessing: Preprocessing, scale: Scale, size: int) -> OldKerasModel:
+def _old_model(network: Any, preprocessing: Preprocessing, scale: Scale, shape: Shape) -> OldKerasModel:
     """A network of tf-keras that answers in logits images that `preprocessing` normalized."""
     network, note = without_activation(network, library())
-    images = np.random.default_rng(0).normal(size=(8, size, size, 3)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
     gives = given_by(np.asarray(network(images, training=False)))
     if note:
         gives = "one logit" if gives.startswith("one") else "logits"
@@ -254,55 +260,59 @@ def _require_one(network: keras.Model, path: Path) -> None:
             names = ", ".join(tensor.name for tensor in tensors)
             raise CheckpointError(f"{path}: has {len(tensors)} {what}: {names}", hint=_ONE)
         shape = tuple(tensors[0].shape)
-        if len(shape) != dimensions or (dimensions == 4 and shape[-1] != 3):
-            wanted = "images (n, height, width, 3)" if dimensions == 4 else "one value a class, (n, classes)"
+        if len(shape) != dimensions or (dimensions == 4 and shape[-1] not in (1, 3)):
+            wanted = (
+                "images (n, height, width, 3), or of 1 channel"
+                if dimensions == 4
+                else "one value a class, (n, classes)"
+            )
             raise CheckpointError(f"{path}: its {what[:-1]} {tensors[0].name} is {shape}, not {wanted}", hint=_ONE)
 
 
-def _size_of(network: keras.Model, path: Path) -> int:
-    _, height, width, _ = network.inputs[0].shape
-    return _square(height, width, path)
+def _chosen(given: Sequence[int | None], path: Path, wanted: ImageSize | None) -> Shape:
+    """Height, width and channels of the images (n, height, width, channels) that a file takes, or is to take."""
+    _, height, width, channels = given
+    return (*chosen_size((height, width), wanted, str(path)), channels or 3)
 
 
-def _square(height: int | None, width: int | None, path: Path) -> int:
-    if height is None or width is None:
-        raise CheckpointError(f"{path}: takes images of any size", hint="choose one, with --set source.image_size=224")
-    if height != width:
-        raise CheckpointError(f"{path}: takes images of {height} x {width} px", hint="edgeopt takes square ones")
-    return int(height)
-
-
-def _require_size(network: keras.Model, path: Path, size: int) -> None:
-    _, height, width, _ = network.inputs[0].shape
-    if (height or size, width or size) != (size, size):
+def _require_shape(network: keras.Model, path: Path, shape: Shape) -> None:
+    _, height, width, channels = network.inputs[0].shape
+    if channels != shape[2]:
+        message = f"{path} takes images of {channels} channels, and those of the data set have {shape[2]}"
+        raise RecipeError(Problem(message, f"set channels to {channels}"))
+    own = (height or shape[0], width or shape[1])
+    if own != shape[:2]:
+        taken, wanted = size_of(*own), size_in_words(size_of(*shape[:2]))
+        written = taken if isinstance(taken, int) else list(taken)
         raise RecipeError(
-            Problem(f"{path} takes images of {height} x {width} px, not {size} px", f"set image_size to {height}")
+            Problem(f"{path} takes images of {height} x {width} px, not {wanted} px", f"set image_size to {written}")
         )
 
 
-def _on_scale(network: keras.Model, preprocessing: Preprocessing, scale: Scale, size: int) -> keras.Model:
+def _on_scale(network: keras.Model, preprocessing: Preprocessing, scale: Scale, shape: Shape) -> keras.Model:
     change = rescaling(preprocessing, scale)
-    return network if change.is_identity else rescaled(network, change, size)
+    return network if change.is_identity else rescaled(network, change, shape)
 
 
 # ---- SavedModel ----------------------------------------------------------------------------------------------------
 
 
-def open_saved_model(path: Path, preprocessing: Preprocessing, scale: Scale, size: int) -> SavedModel:
+def open_saved_model(path: Path, preprocessing: Preprocessing, scale: Scale, shape: Shape) -> SavedModel:
     """A SavedModel that answers images normalized by `preprocessing`; probabilities become logits.
 
     Raises `CheckpointError` for a damaged folder, dangerous operators, and a signature of another shape.
     """
     signature, name, spec, output = _signature(path)
-    batch, height, width, channels = spec.shape
-    if channels != 3 or (height or size, width or size) != (size, size):
+    batch, *own = spec.shape
+    height, width, channels = shape
+    if any(side not in (None, wanted) for side, wanted in zip(own, shape, strict=True)):
         raise CheckpointError(
-            f"{path}: its input {name} is {tuple(spec.shape)}, not images (n, {size}, {size}, 3)", hint=_ONE
+            f"{path}: its input {name} is {tuple(spec.shape)}, not images (n, {height}, {width}, {channels})", hint=_ONE
         )
     change = rescaling(preprocessing, scale)
     notes = SavedModelNotes(signature, name, output, batch, change.scale, change.offset, "logits")
     model = SavedModel(path, notes)
-    images = np.random.default_rng(0).normal(size=(batch or 4, 3, size, size)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(batch or 4, channels, height, width)).astype(np.float32)
     logits = model.logits(images)
     if logits.ndim != 2:
         raise CheckpointError(f"{path}: its output {output} is {logits.shape}, not one value a class", hint=_ONE)
@@ -333,16 +343,12 @@ def _signature(path: Path) -> tuple[str, str, tf.TensorSpec, str]:
     return name, input_name, spec, next(iter(returned))
 
 
-def _size_of_signature(path: Path) -> int:
-    _, _, spec, _ = _signature(path)
-    return _square(spec.shape[1], spec.shape[2], path)
-
-
 # ---- both ----------------------------------------------------------------------------------------------------------
 
 
-def _classes_of(model: Answers, size: int) -> int:
-    return int(model.logits(np.zeros((1, 3, size, size), np.float32)).shape[1])
+def _classes_of(model: Answers, shape: Shape) -> int:
+    height, width, channels = shape
+    return int(model.logits(np.zeros((1, channels, height, width), np.float32)).shape[1])
 
 
 def _other_classes(count: int, classes: int, hint: str) -> RecipeError:

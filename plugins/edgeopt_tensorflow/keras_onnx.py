@@ -27,7 +27,7 @@ def write_onnx(model: Answers, state: ModelState, opset: int, context: ExportCon
     batch: int | str = model.fixed_batch or "batch"
     given = input_of(state, batch, INPUT_NAME)
     returned = TensorInfo(OUTPUT_NAME, "float32", (batch, len(state.classes)), "NC")
-    proto = _ordered(_converted(model, state.preprocessing.image_size, opset), batch)
+    proto = _ordered(_converted(model, state.preprocessing.shape, opset), batch)
     entry = proto.metadata_props.add()
     entry.key, entry.value = CARD_KEY, context.card.with_tensors(given, returned).to_json()
     onnx.checker.check_model(proto, full_check=True)
@@ -39,10 +39,10 @@ def write_onnx(model: Answers, state: ModelState, opset: int, context: ExportCon
     return ExportResult(given, returned, facts=facts)
 
 
-def _converted(model: Answers, size: int, opset: int) -> onnx.ModelProto:
+def _converted(model: Answers, shape: tuple[int, int, int], opset: int) -> onnx.ModelProto:
     import tf2onnx
 
-    spec = tf.TensorSpec([model.fixed_batch, size, size, 3], tf.float32, name=INPUT_NAME)
+    spec = tf.TensorSpec([model.fixed_batch, *shape], tf.float32, name=INPUT_NAME)
 
     def serve(input: Any) -> dict[str, Any]:
         return {OUTPUT_NAME: model.answer(input)}

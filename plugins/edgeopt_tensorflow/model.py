@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,11 +40,11 @@ class Answers:
     fixed_batch: int | None = None
 
     def answer(self, images: tf.Tensor) -> tf.Tensor:
-        """Logits, float32 (n, classes), of normalized float32 images (n, height, width, 3)."""
+        """Logits, float32 (n, classes), of normalized float32 images (n, height, width, channels)."""
         raise NotImplementedError
 
     def logits(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 images (n, 3, height, width)."""
+        """Logits, float32 (n, classes), of normalized float32 images (n, channels, height, width)."""
         size = self.fixed_batch or max(len(batch), 1)
         pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
         return np.concatenate([self._piece(piece, size) for piece in pieces])
@@ -60,9 +60,11 @@ class Answers:
     def _function(self) -> Callable[[tf.Tensor], tf.Tensor]:
         return tf.function(self.answer, reduce_retracing=True)  # type: ignore[no-any-return]
 
-    def traced(self, batch: int | None, size: int) -> Any:
-        """A concrete function of one batch size, or of any: {"logits": ...} of `input`, NHWC."""
-        spec = tf.TensorSpec([self.fixed_batch or batch, size, size, 3], tf.float32, name=INPUT_NAME)
+    def traced(self, batch: int | None, shape: Sequence[int | None]) -> Any:
+        """A concrete function of one batch size, or of any: {"logits": ...} of `input`, NHWC, whose images are of
+        `shape` (height, width, channels).
+        """
+        spec = tf.TensorSpec([self.fixed_batch or batch, *shape], tf.float32, name=INPUT_NAME)
 
         def serve(input: tf.Tensor) -> dict[str, tf.Tensor]:
             return {OUTPUT_NAME: self.answer(input)}

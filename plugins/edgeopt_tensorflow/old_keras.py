@@ -112,9 +112,10 @@ class OldKerasModel(Answers):
 
     def save(self, folder: Path) -> None:
         """Writes a SavedModel, and says how it is called."""
-        _, height, _, _ = self.network.inputs[0].shape
-        notes = SavedModelNotes("serving_default", INPUT_NAME, OUTPUT_NAME, None, (1.0,) * 3, (0.0,) * 3, "logits")
-        write_saved(self.traced(None, height), self.network, notes, folder)
+        _, *shape = self.network.inputs[0].shape
+        scale, offset = (1.0,) * shape[-1], (0.0,) * shape[-1]
+        notes = SavedModelNotes("serving_default", INPUT_NAME, OUTPUT_NAME, None, scale, offset, "logits")
+        write_saved(self.traced(None, shape), self.network, notes, folder)
 
     def answer(self, images: tf.Tensor) -> tf.Tensor:
         scaled = images * tf.constant(self.change.scale, tf.float32) + tf.constant(self.change.offset, tf.float32)

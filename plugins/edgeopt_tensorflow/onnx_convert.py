@@ -35,9 +35,11 @@ class Converted:
 
     network: Any
 
-    def traced(self, batch: int | None, size: int) -> Any:
-        """A concrete function of one batch size, or of any: {"logits": ...} of `input`, NHWC."""
-        spec = tf.TensorSpec([batch, size, size, 3], tf.float32, name=INPUT_NAME)
+    def traced(self, batch: int | None, shape: tuple[int, int, int]) -> Any:
+        """A concrete function of one batch size, or of any: {"logits": ...} of `input`, NHWC, whose images are of
+        `shape` (height, width, channels).
+        """
+        spec = tf.TensorSpec([batch, *shape], tf.float32, name=INPUT_NAME)
 
         def serve(input: tf.Tensor) -> dict[str, tf.Tensor]:
             answer = self.network(input)
@@ -59,8 +61,8 @@ def onnx_source(state: ModelState) -> OnnxModel:
     return model
 
 
-def convert(source: OnnxModel, size: int) -> Converted:
-    """The file's network in TensorFlow.
+def convert(source: OnnxModel, shape: tuple[int, int, int]) -> Converted:
+    """The file's network in TensorFlow, compared on images of `shape` (height, width, channels).
 
     Raises `ExportError` for an operator that onnx2tf lacks, and `FunctionChangedError` when TensorFlow's answers differ
     from ONNX Runtime's.
@@ -83,7 +85,7 @@ def convert(source: OnnxModel, size: int) -> Converted:
                 )
             ) from error
     converted = Converted(network)
-    _require_same(source, converted, size)
+    _require_same(source, converted, shape)
     return converted
 
 
@@ -155,11 +157,11 @@ def _noise() -> Any:
     return np.random.default_rng(0).random((20, 128, 128, 3), dtype=np.float32)
 
 
-def _require_same(source: OnnxModel, converted: Converted, size: int) -> None:
-    count = source.batch or _IMAGES
-    images = np.random.default_rng(0).normal(size=(count, 3, size, size)).astype(np.float32)
+def _require_same(source: OnnxModel, converted: Converted, shape: tuple[int, int, int]) -> None:
+    count, (height, width, channels) = source.batch or _IMAGES, shape
+    images = np.random.default_rng(0).normal(size=(count, channels, height, width)).astype(np.float32)
     expected = source.logits(images)
-    got = converted.traced(source.batch, size)(tf.constant(images.transpose(0, 2, 3, 1)))[OUTPUT_NAME].numpy()
+    got = converted.traced(source.batch, shape)(tf.constant(images.transpose(0, 2, 3, 1)))[OUTPUT_NAME].numpy()
     span = range_of(expected)
     difference = float(np.abs(got - expected).max()) if got.shape == expected.shape else np.inf
     if not difference / span <= _TOLERANCE:  # written so that NaN fails too

@@ -13,7 +13,17 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from edgeopt.plugins import TASKS, CheckpointError, Form, ModelState, Preprocessing, Problem, first_line
+from edgeopt.plugins import (
+    TASKS,
+    CheckpointError,
+    Form,
+    ImageSize,
+    ModelState,
+    Problem,
+    chosen_size,
+    first_line,
+    preprocessing_of_source,
+)
 from edgeopt_onnx.files import LARGEST_MESSAGE, companion, put_outside, read_model, weight_bytes
 from edgeopt_onnx.session import open_session
 from edgeopt_tensorflow.onnx_tidy import LIFTED_OPSET, fix_batch, flatten_output, lifted, opset_of, plain
@@ -25,7 +35,7 @@ if TYPE_CHECKING:
 
     from edgeopt.plugins import Logits
 
-_CHANNELS = 3
+_CHANNELS = (3, 1)  # which may be first or last; of a shape with both, colours are meant
 _LOGITS_AXES = 2
 _TOLERANCE = 1e-4  # of the range of the outputs: kernels add in another order
 _LARGEST_BATCH = 1024
@@ -113,14 +123,14 @@ def read(path: Path, options: OnnxReaderOptions) -> ModelState:
         if len(values) != 1:
             listed = ", ".join(each.name for each in values)
             raise CheckpointError(f"{path}: has {len(values)} {what}: {listed}", hint=_ONE)
-    layout, batch, size = _images(inputs[0], path, options.image_size)
-    model = _tidied(OnnxModel(proto, path.name, layout, batch), path, size)
+    layout, batch, shape = _images(inputs[0], path, options.image_size)
+    model = _tidied(OnnxModel(proto, path.name, layout, batch), path, shape)
     proto, batch = model.proto, model.batch
     try:
         onnx.checker.check_model(proto)
     except Exception as error:  # protocol buffers and onnx raise many types
         raise _unreadable(path, error) from error
-    logits = _answer(model, path, batch or 1, size)
+    logits = _answer(model, path, batch or 1, shape)
     names = options.classes or tuple(str(index) for index in range(logits.shape[1]))
     if len(names) != logits.shape[1]:
         raise CheckpointError(Problem(f"{path}: has {logits.shape[1]} outputs, and source.classes names {len(names)}"))
@@ -132,7 +142,7 @@ def read(path: Path, options: OnnxReaderOptions) -> ModelState:
         Form.PROGRAM,
         TASKS["classification"],
         names,
-        Preprocessing(size, size, size, options.mean, options.std),
+        preprocessing_of_source(shape, options.mean, options.std),
         precision="int8" if quantized else "float32",
         framework=ONNX,
         batch_range=(batch or 1, batch or _LARGEST_BATCH),
@@ -140,29 +150,26 @@ def read(path: Path, options: OnnxReaderOptions) -> ModelState:
 
 
 def _images(
-    value: onnx.ValueInfoProto, path: Path, wanted: int | None
-) -> tuple[Literal["NCHW", "NHWC"], int | None, int]:
-    """Layout, fixed batch and edge of the images that an input takes."""
+    value: onnx.ValueInfoProto, path: Path, wanted: ImageSize | None
+) -> tuple[Literal["NCHW", "NHWC"], int | None, tuple[int, int, int]]:
+    """Layout, fixed batch and (height, width, channels) of the images that an input takes, or is to take."""
     kind = value.type.tensor_type
     shape: list[int | None] = [dim.dim_value or None for dim in kind.shape.dim]  # tidied: -1 is open
     written = " x ".join("?" if size is None else str(size) for size in shape)
-    if kind.elem_type != onnx.TensorProto.FLOAT or len(shape) != 4 or _CHANNELS not in (shape[1], shape[3]):
+    if kind.elem_type != onnx.TensorProto.FLOAT or len(shape) != 4 or not {shape[1], shape[3]} & set(_CHANNELS):
         name = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
         raise CheckpointError(f"{path}: its input {value.name} is {name} {written}, not float images", hint=_ONE)
-    layout: Literal["NCHW", "NHWC"] = "NCHW" if shape[1] == _CHANNELS else "NHWC"
+    channels = next(each for each in _CHANNELS if each in (shape[1], shape[3]))
+    layout: Literal["NCHW", "NHWC"] = "NCHW" if shape[1] == channels else "NHWC"
     height, width = shape[2:] if layout == "NCHW" else shape[1:3]
-    if height != width or (height and wanted and height != wanted):
-        raise CheckpointError(f"{path}: takes images of {height} x {width} px", hint="edgeopt converts square ones")
-    size = height or wanted
-    if size is None:
-        raise CheckpointError(f"{path}: takes images of any size", hint="choose one, with --set source.image_size=224")
-    return layout, shape[0], size
+    return layout, shape[0], (*chosen_size((height, width), wanted, str(path)), channels)
 
 
-def _tidied(given: OnnxModel, path: Path, size: int) -> OnnxModel:
+def _tidied(given: OnnxModel, path: Path, shape: tuple[int, int, int]) -> OnnxModel:
     """The model in an operator set that converters know, with logits (n, classes), and the batch that it does take."""
     model = replace(given, proto=lifted(given.proto, str(path)))
-    images = np.random.default_rng(0).normal(size=(8, _CHANNELS, size, size)).astype(np.float32)
+    height, width, channels = shape
+    images = np.random.default_rng(0).normal(size=(8, channels, height, width)).astype(np.float32)
     if model.proto is not given.proto:
         _require_same(given, model, path, images[:1])
     logits = _run(model, path, images[:1])
@@ -234,8 +241,9 @@ def _run(model: OnnxModel, path: Path, images: NDArray[np.float32]) -> Logits:
         ) from error
 
 
-def _answer(model: OnnxModel, path: Path, batch: int, size: int) -> Logits:
-    logits = _run(model, path, np.zeros((batch, _CHANNELS, size, size), np.float32))
+def _answer(model: OnnxModel, path: Path, batch: int, shape: tuple[int, int, int]) -> Logits:
+    height, width, channels = shape
+    logits = _run(model, path, np.zeros((batch, channels, height, width), np.float32))
     if logits.ndim != _LOGITS_AXES or len(logits) != batch:
         raise CheckpointError(f"{path}: its output is {logits.shape}, not one value a class", hint=_ONE)
     return logits

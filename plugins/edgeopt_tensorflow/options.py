@@ -13,6 +13,7 @@ from edgeopt.plugins import (
     ChannelMeans,
     Options,
     PosixPath,
+    SizeOption,
     did_you_mean,
 )
 from edgeopt_tensorflow.architectures import ARCHITECTURES
@@ -143,8 +144,10 @@ class SavedModelOptions(Options):
 
 
 class _ReaderOptions(Options):
-    image_size: int | None = Field(
-        None, ge=8, le=4096, description="edge of the square image, px, where the file leaves it open"
+    image_size: SizeOption | None = Field(
+        None,
+        description="size of images, px, where the file leaves it open: the edge of a square, or [height, width]",
+        examples=[224],
     )
     mean: ChannelMeans = Field(
         IMAGENET_MEAN, description="per-channel mean that the model was trained with, of pixels scaled to 0..1"

@@ -81,10 +81,9 @@ class SavedModelPredictor(FilePredictor):
 
 
 def _tensors(state: ModelState, batch: int | None) -> tuple[TensorInfo, TensorInfo]:
-    size = state.preprocessing.image_size
     any_batch: int | str = batch or "batch"
     return (
-        TensorInfo(INPUT_NAME, "float32", (any_batch, size, size, 3), "NHWC"),
+        TensorInfo(INPUT_NAME, "float32", (any_batch, *state.preprocessing.shape), "NHWC"),
         TensorInfo(OUTPUT_NAME, "float32", (any_batch, len(state.classes)), "NC"),
     )
 

@@ -33,9 +33,9 @@ class Rescaling:
 def rescaling(preprocessing: Preprocessing, expected: Scale | Expects) -> Rescaling:
     """What turns images that `preprocessing` normalized into the scale that a network expects."""
     if expected == "recipe":
-        return Rescaling((1.0,) * 3, (0.0,) * 3)
+        return Rescaling((1.0,) * preprocessing.channels, (0.0,) * preprocessing.channels)
     given_scale, given_offset = (np.array(values) for values in preprocessing.scale_and_offset())
-    scale, offset = (np.array(values) for values in _of_pixels(expected))
+    scale, offset = (np.array(values[: preprocessing.channels]) for values in _of_pixels(expected))
     factor = scale / given_scale
     return Rescaling(tuple(map(float, factor)), tuple(map(float, offset - factor * given_offset)))
 

@@ -22,11 +22,13 @@ from edgeopt.plugins import (
     CheckpointError,
     Json,
     ModelState,
+    Preprocessing,
     Problem,
     RecipeError,
     TrainingData,
     did_you_mean,
     first_line,
+    size_in_words,
 )
 from edgeopt_torchvision.compat import import_torchvision
 
@@ -42,11 +44,14 @@ def build(options: TimmOptions, data: TrainingData) -> ModelState:
     """
     timm = _import_timm()
     _require_known(timm, options.arch)
-    classes, image_size = len(data.classes), data.preprocessing.image_size
-    model = _create(timm, options, classes, image_size)
-    require_input(model, options.arch, image_size, classes)
+    classes, preprocessing = len(data.classes), data.preprocessing
+    model = _create(timm, options, classes, preprocessing)
+    require_input(model, options.arch, preprocessing.image_size, classes, channels=preprocessing.channels)
     norms = set_batch_norm_momentum(model, options.batch_norm_momentum)
     facts: dict[str, Json] = {"arch": options.arch, "weights": options.weights, "batch_norms": norms}
+    if preprocessing.channels == 1:
+        how = "weights summed over red, green and blue" if options.weights == "pretrained" else "for 1 channel"
+        facts["first_convolution"] = f"{model.pretrained_cfg['first_conv']}, {how}"
     warnings: list[str] = []
     config = model.pretrained_cfg
     untrained: tuple[str, ...] = ()
@@ -81,16 +86,19 @@ def _require_known(timm: ModuleType, arch: str) -> None:
         )
 
 
-def _create(timm: ModuleType, options: TimmOptions, classes: int, image_size: int) -> Any:
+def _create(timm: ModuleType, options: TimmOptions, classes: int, preprocessing: Preprocessing) -> Any:
     config = timm.get_pretrained_cfg(options.arch)
-    fixed = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    size = preprocessing.image_size
+    fixed = {"img_size": size} if config is not None and config.fixed_input_size else {}
     pretrained = options.weights == "pretrained"
     if pretrained and not (config and config.has_weights):
         raise CheckpointError(
             Problem(f"timm has no pretrained weights for {options.arch}", 'set weights = "none", or name a file')
         )
     try:
-        return timm.create_model(options.arch, pretrained=pretrained, num_classes=classes, **fixed)
+        return timm.create_model(
+            options.arch, pretrained=pretrained, num_classes=classes, **_channels(preprocessing), **fixed
+        )
     except OSError as error:
         raise CheckpointError(
             Problem(
@@ -102,13 +110,18 @@ def _create(timm: ModuleType, options: TimmOptions, classes: int, image_size: in
     except (AssertionError, TypeError, ValueError) as error:
         if not fixed:
             raise
-        size = config.input_size[-1]
+        own = config.input_size[-1]
         raise RecipeError(
             Problem(
-                f"{options.arch} does not take images of {image_size} px: {first_line(error)}",
-                f"it was made for {size} px: set image_size = {size}",
+                f"{options.arch} does not take images of {size_in_words(size)} px: {first_line(error)}",
+                f"it was made for {own} px: set image_size = {own}",
             )
         ) from error
+
+
+def _channels(preprocessing: Preprocessing) -> dict[str, int]:
+    """What timm needs to know of other images than of colours; it sums pretrained weights itself."""
+    return {} if preprocessing.channels == 3 else {"in_chans": preprocessing.channels}
 
 
 def _heads(model: nn.Module, classes: int) -> set[str]:

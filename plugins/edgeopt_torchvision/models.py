@@ -18,8 +18,19 @@ from edgeopt.networks.heads import (
     normalization_warnings,
     require_input,
     set_batch_norm_momentum,
+    take_channels,
 )
-from edgeopt.plugins import CheckpointError, Json, ModelState, Problem, RecipeError, TrainingData, first_line
+from edgeopt.plugins import (
+    CheckpointError,
+    Json,
+    ModelState,
+    Preprocessing,
+    Problem,
+    RecipeError,
+    TrainingData,
+    first_line,
+    size_in_words,
+)
 from edgeopt_torchvision.compat import import_torchvision
 
 if TYPE_CHECKING:
@@ -37,19 +48,23 @@ def build(options: TorchvisionOptions, data: TrainingData) -> ModelState:
     images.
     """
     torchvision = import_torchvision()
-    image_size = data.preprocessing.image_size
+    preprocessing = data.preprocessing
     hint = _size_hint(options.arch)
     try:
         model: nn.Module = torchvision.models.get_model(
-            options.arch, weights=None, num_classes=len(data.classes), **_arguments(options, image_size)
+            options.arch, weights=None, num_classes=len(data.classes), **_arguments(options, preprocessing)
         )
     except (AssertionError, ValueError) as error:  # networks that are made for one size of images
         raise RecipeError(
-            Problem(f"{options.arch} does not take images of {image_size} px: {first_line(error)}", hint)
+            Problem(f"{options.arch} does not take images of {_px(preprocessing)} px: {first_line(error)}", hint)
         ) from error
-    require_input(model, options.arch, image_size, len(data.classes), hint)
+    first = take_channels(model, preprocessing.channels)
+    size, classes = preprocessing.image_size, len(data.classes)
+    require_input(model, options.arch, size, classes, hint, channels=preprocessing.channels)
     norms = set_batch_norm_momentum(model, options.batch_norm_momentum)
     facts: dict[str, Json] = {"arch": options.arch, "weights": options.weights, "batch_norms": norms}
+    if first:
+        facts["first_convolution"] = f"{first}, for {preprocessing.channels} channel"
     warnings: list[str] = []
     untrained: tuple[str, ...] = ()
     if options.weights != "none":
@@ -59,18 +74,27 @@ def build(options: TorchvisionOptions, data: TrainingData) -> ModelState:
     return replace(state, imports=("edgeopt_torchvision.loaded",), untrained=untrained)
 
 
-def _arguments(options: TorchvisionOptions, image_size: int) -> dict[str, Any]:
-    """What some architectures need to know besides the number of classes."""
+def _px(preprocessing: Preprocessing) -> str:
+    return size_in_words(preprocessing.image_size)
+
+
+def _arguments(options: TorchvisionOptions, preprocessing: Preprocessing) -> dict[str, Any]:
+    """What some architectures need to know besides the number of classes.
+
+    Raises `ValueError` for one of square images where others are asked for.
+    """
     if options.arch.startswith("vit_"):
-        return {"image_size": image_size}
+        if not isinstance(preprocessing.image_size, int):
+            raise ValueError("it takes square images alone")
+        return {"image_size": preprocessing.image_size}
     if options.zero_init_residual:
         return {"zero_init_residual": True}
     if options.arch == "maxvit_t":
-        return {"input_size": (image_size, image_size)}
+        return {"input_size": preprocessing.size}
     if options.arch in ("inception_v3", "googlenet"):
-        pretrained = options.weights != "none"
+        pretrained = options.weights != "none" and preprocessing.channels == 3
         # pretrained ones were trained on -1..1 and turn ImageNet-normalized input into that themselves
-        return {"aux_logits": False, "init_weights": not pretrained, "transform_input": pretrained}
+        return {"aux_logits": False, "init_weights": options.weights == "none", "transform_input": pretrained}
     return {}
 
 

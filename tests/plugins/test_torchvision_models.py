@@ -100,7 +100,7 @@ def test_each_family_gives_logits_for_the_classes(arch: str) -> None:
 
 
 def test_each_architecture_has_a_head_for_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeopt_torchvision.models.require_input", lambda *_: None)
+    monkeypatch.setattr("edgeopt_torchvision.models.require_input", lambda *_, **__: None)
     for arch in sorted(set(WEIGHTS) - set(FAMILIES)):
         size = 518 if arch == "vit_h_14" else 224
         with ParametersOnMeta():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from edgeopt.arrays import size_in_words
 from edgeopt.bench.sweep.images import LABELS, PIXELS
 from edgeopt.bench.table import FileAnswers
 from edgeopt.errors import ExportError
@@ -45,7 +46,7 @@ def main(events: Events) -> None:
 
     file, task = handed(FedFile, job.file), TASKS["classification"]
     split = CachedSplit(np.load(job.images / LABELS), job.images / PIXELS)
-    label = f"answers at {file.preprocessing.image_size} px"
+    label = f"answers at {size_in_words(file.preprocessing.image_size)} px"
     with file.exporter.opened(file.path, job.threads) as predictor:
         answering = BlamedPredictor(file.exporter, predictor)
         logits = file_logits(answering, split, file.feed, events, label, job.batch_size)

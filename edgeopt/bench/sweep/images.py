@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from edgeopt.arrays import ImageSize, sides_of, size_in_words
 from edgeopt.errors import DataChangedError
 from edgeopt.json_values import from_text
 from edgeopt.options import without_augmentation
@@ -43,28 +44,27 @@ class ImagesJob:
 
     images: Path
     folder: Path
-    size: int
+    size: ImageSize
 
 
 def main(events: Events) -> None:
     """Does the job that the command line names."""
     job = from_text(ImagesJob, Path(sys.argv[1]).read_text())
     die_with_parent()
-    _write(_split(handed(TestImages, job.images), job.size), job.folder, job.size, events)
+    _write(_split(handed(TestImages, job.images), job.size), job.folder, size_in_words(job.size), events)
 
 
-def _split(images: TestImages, size: int) -> Split:
+def _split(images: TestImages, size: ImageSize) -> Split:
     from edgeopt.data.cache import load_test, load_test_at_size, opener  # numpy
+    from edgeopt.data.prepare import preprocessing_of  # as above
 
     plugin, options = images.dataset.plugin, without_augmentation(images.dataset.options)
     as_it_was = BlamedLoad(plugin.name, plugin.load, options)
     if size == options.image_size:
         return load_test(images.data, opener(images.data, as_it_was))
     _require_same_images(images.data, as_it_was)
-    scaled = {
-        "image_size": size,
-        "resize": max(size, round((options.resize or options.image_size) * size / options.image_size)),
-    }
+    frame = preprocessing_of(options).frame_at(size) if options.fit == "crop" else None
+    scaled = {"image_size": size, "resize": frame if isinstance(size, int) or frame is None else sides_of(frame)}
     return load_test_at_size(images.data, size, BlamedLoad(plugin.name, plugin.load, options.model_copy(update=scaled)))
 
 
@@ -80,10 +80,10 @@ def _require_same_images(data: Path, load: BlamedLoad) -> None:
         )
 
 
-def _write(split: Split, folder: Path, size: int, progress: Progress) -> None:
+def _write(split: Split, folder: Path, size: str, progress: Progress) -> None:
     import numpy as np
 
-    shape = (len(split), size, size, 3)
+    shape = (len(split), *split.pixels(range(1)).shape[1:])
     pixels = np.lib.format.open_memmap(folder / PIXELS, mode="w+", dtype=np.uint8, shape=shape)
     with progress.bar(f"test images at {size} px", len(split)) as bar:
         for start in range(0, len(split), _AT_ONCE):

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeopt.arrays import ImageSize, size_in_words
 from edgeopt.bench.rows import fed, image_size_of
 from edgeopt.bench.sweep.answers import AnswersJob
 from edgeopt.bench.sweep.file import CARD, FileJob, WantedFile, WrittenFile
@@ -80,8 +81,8 @@ class _Making:
     aside: Path
     nursery: Nursery | None
     _runs: dict[Path, _Run] = field(default_factory=dict)
-    _images: dict[tuple[Path, int], Path | EdgeoptError] = field(default_factory=dict)
-    _programs: dict[tuple[Path, Role, int], Path | EdgeoptError] = field(default_factory=dict)
+    _images: dict[tuple[Path, ImageSize], Path | EdgeoptError] = field(default_factory=dict)
+    _programs: dict[tuple[Path, Role, ImageSize], Path | EdgeoptError] = field(default_factory=dict)
     _count: int = 0
 
     def swept(self, wanted: Wanted) -> SweptFile | EdgeoptError:
@@ -123,7 +124,7 @@ class _Making:
     def _run(self, folder: Path) -> _Run:
         return self._runs.setdefault(folder, _Run(folder))
 
-    def _test_images(self, run: _Run, data: Path, size: int) -> Path:
+    def _test_images(self, run: _Run, data: Path, size: ImageSize) -> Path:
         """The folder with the test images of a run at a size. Those of sizes that are done with are removed."""
         key = run.folder, size
         if key not in self._images:
@@ -133,17 +134,19 @@ class _Making:
             subject, folder = self._new("images.pickle"), self._new("images")
             folder.mkdir()
             hand_over(TestImages(data, run.dataset(self.registry)), subject, self.registry)
-            self._images[key] = self._tried(ImagesJob(subject, folder, size), f"test images at {size} px", folder)
+            self._images[key] = self._tried(
+                ImagesJob(subject, folder, size), f"test images at {size_in_words(size)} px", folder
+            )
         return _there(self._images[key])
 
-    def _program(self, run: _Run, kept: KeptProgram, role: Role, size: int, images: Path) -> Path:
+    def _program(self, run: _Run, kept: KeptProgram, role: Role, size: ImageSize, images: Path) -> Path:
         """The folder with the program behind files of a role, for images of a size."""
         key = run.folder, role, size
         if key not in self._programs:
             folder = self._new("program")
             folder.mkdir()
             job = ProgramJob(kept.program, kept.origin, kept.is_fixed, images, folder, size)
-            self._programs[key] = self._tried(job, f"{role} program at {size} px", folder)
+            self._programs[key] = self._tried(job, f"{role} program at {size_in_words(size)} px", folder)
         return _there(self._programs[key])
 
     def _tried(self, job: Any, label: str, folder: Path) -> Path | EdgeoptError:
@@ -158,7 +161,7 @@ class _Making:
     def _folder(self, wanted: Wanted) -> Path:
         batch = f"-batch-{wanted.batch}" if wanted.batch else ""
         run, rest = wanted.file.name.split("/", 1)
-        folder = self.out / FOLDER / run / f"{wanted.size}px{batch}" / Path(rest).parent
+        folder = self.out / FOLDER / run / f"{size_in_words(wanted.size, 'x')}px{batch}" / Path(rest).parent
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
@@ -217,5 +220,5 @@ def _there(found: Path | EdgeoptError) -> Path:
 
 
 def _named(wanted: Wanted) -> str:
-    size = f" at {wanted.size} px" if wanted.size != image_size_of(wanted.file) else ""
+    size = f" at {size_in_words(wanted.size)} px" if wanted.size != image_size_of(wanted.file) else ""
     return f"{wanted.file.name}{size}{f' for {wanted.batch} images' if wanted.batch else ''}"

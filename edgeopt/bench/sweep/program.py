@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from edgeopt.arrays import ImageSize, size_in_words
 from edgeopt.bench.sweep.images import LABELS, PIXELS
 from edgeopt.json_values import from_text
 from edgeopt.workers.process import Events, die_with_parent, work
@@ -31,7 +32,7 @@ class ProgramJob:
     is_fixed: bool
     images: Path
     folder: Path
-    size: int
+    size: ImageSize
 
 
 def main(events: Events) -> None:
@@ -50,7 +51,7 @@ def main(events: Events) -> None:
         state = at_image_size(state, load_state(job.origin), job.size, is_fixed=job.is_fixed)
     save_state(state, job.folder)
     split = CachedSplit(np.load(job.images / LABELS)[:COMPARED], job.images / PIXELS)
-    np.save(job.folder / LOGITS, program_logits(state, split, events, f"program at {job.size} px"))
+    np.save(job.folder / LOGITS, program_logits(state, split, events, f"program at {size_in_words(job.size)} px"))
 
 
 if __name__ == "__main__":

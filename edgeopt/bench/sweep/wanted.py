@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from edgeopt.arrays import ImageSize, sides_of
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.rows import image_size_of, refusal
 from edgeopt.report.finished_files import FinishedFile
@@ -20,7 +21,7 @@ class Place:
 
     threads: int
     batch: int
-    size: int | None = None
+    size: ImageSize | None = None
 
 
 def places(request: BenchRequest) -> tuple[Place, ...]:
@@ -39,7 +40,7 @@ def are_there(files: Sequence[FinishedFile], place: Place) -> list[FinishedFile]
     return [each for each in files if place.size is None or place.size != image_size_of(each)]
 
 
-WantedKey: TypeAlias = tuple[str, int, int]
+WantedKey: TypeAlias = tuple[str, ImageSize, int]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Wanted:
     """
 
     file: FinishedFile
-    size: int
+    size: ImageSize
     batch: int = 0
 
     @property
@@ -77,4 +78,4 @@ def all_wanted(request: BenchRequest, files: Sequence[FinishedFile]) -> list[Wan
         for file in are_there(files, place):
             if wanted := wanted_at(file, place, max(request.batches)):
                 found.setdefault(wanted.key, wanted)
-    return sorted(found.values(), key=lambda each: (each.size != image_size_of(each.file), each.size))
+    return sorted(found.values(), key=lambda each: (each.size != image_size_of(each.file), sides_of(each.size)))

@@ -37,7 +37,7 @@ class Normalize:
     def __call__(self, pixels: Tensor) -> Tensor:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         scale, offset = (
-            torch.tensor(values, dtype=torch.float32, device=pixels.device).reshape(1, 3, 1, 1)
+            torch.tensor(values, dtype=torch.float32, device=pixels.device).reshape(1, -1, 1, 1)
             for values in self.preprocessing.scale_and_offset()
         )
         return pixels.to(torch.float32, memory_format=layout).mul_(scale).add_(offset)
