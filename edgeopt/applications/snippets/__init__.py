@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeopt.arrays import Json
+from edgeopt.arrays import Json, sides_of
 from edgeopt.cards.card import Card, TensorInfo
 from edgeopt.errors import Problem, UserError, did_you_mean
 from edgeopt.preprocessing import Preprocessing
@@ -17,6 +17,7 @@ LANGUAGES = tuple(_TEMPLATES)
 """The languages that lines can be printed in."""
 _CPP = {"float32": "float", "int8": "std::int8_t", "uint8": "std::uint8_t"}
 _SWIFT = {"float32": "Float", "int8": "Int8", "uint8": "UInt8"}
+_TALL_FIRST_SINCE = 13  # of Pillow
 _RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 
 
@@ -60,9 +61,8 @@ def _values(card: Card, given: TensorInfo, returned: TensorInfo, file: str) -> d
         "classes_python": json.dumps(list(card.classes), ensure_ascii=False),
         "classes_text": ", ".join(_quoted(name) for name in card.classes),
         "classes_kotlin": ", ".join(_quoted(name).replace("$", "\\$") for name in card.classes),
-        "size": preprocessing.image_size,
-        "resize": preprocessing.resize,
-        "crop": preprocessing.crop,
+        **_shape_values(preprocessing),
+        "tall_first": _is_tall_first(card.versions.get("pillow", "")),
         "interpolation": preprocessing.interpolation,
         "support": 2.0 if preprocessing.interpolation == "bicubic" else 1.0,
         "ground": (*preprocessing.background, 255),
@@ -87,6 +87,34 @@ def _values(card: Card, given: TensorInfo, returned: TensorInfo, file: str) -> d
         "scales_plain": ", ".join(_rounded(scale)),
         "offsets_plain": ", ".join(_rounded(offset)),
     }
+
+
+def _shape_values(preprocessing: Preprocessing) -> dict[str, Json]:
+    """What becomes of an image's sides and colours."""
+    (height, width), (frame_height, frame_width) = preprocessing.size, sides_of(preprocessing.resize)
+    crops = preprocessing.fit == "crop"
+    brought = {"crop": "Resized and cut", "letterbox": "Resized, with a ground around it,", "stretch": "Resized"}
+    red, green, blue = preprocessing.background
+    grey = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+    return {
+        "fit": preprocessing.fit,
+        "brought": brought[preprocessing.fit],
+        "height": height,
+        "width": width,
+        "channels": preprocessing.channels,
+        "frame_height": frame_height,
+        "frame_width": frame_width,
+        "bound": "max" if crops else "min",
+        "least_height": height if crops else 1,
+        "least_width": width if crops else 1,
+        "ground_text": ", ".join(map(str, preprocessing.background if preprocessing.channels > 1 else (grey,))),
+    }
+
+
+def _is_tall_first(pillow: str) -> bool:
+    """Whether the Pillow that prepared images in training shortens a tall image before it narrows it."""
+    major = pillow.partition(".")[0]
+    return not major.isdecimal() or int(major) >= _TALL_FIRST_SINCE
 
 
 def _rounded(values: Sequence[float]) -> list[str]:
