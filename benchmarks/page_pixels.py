@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from bars import Bar, finish
 from PIL import Image
 
+from edgeopt.arrays import sides_of, size_in_words
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.preprocessing.decoded import _eight_bits, _on_ground, upright
 from edgeopt_web.browser import Browser, require_browser
@@ -63,9 +65,24 @@ def odd_images(count: int, seed: int = 0) -> Iterator[OddImage]:
         interpolation = ("bilinear", "bicubic", "nearest")[number // len(makers) % 3]
         background = tuple(int(value) for value in random.integers(0, 256, 3))
         preprocessing = Preprocessing(crop, resize, crop, interpolation=interpolation, background=background)  # type: ignore[arg-type]
+        preprocessing = _of_other_shape(preprocessing, (number + number // len(makers)) % 4)
         content, kind = maker(drawn, random)
-        name = f"{number}: {maker.__name__[1:]} {width} × {height} to {crop} of {resize}, {interpolation}"
+        size = size_in_words(preprocessing.image_size)
+        name = f"{number}: {maker.__name__[1:]} {width} × {height} to {size}, {preprocessing.fit}, {interpolation}"
         yield OddImage(name, content, preprocessing, kind)
+
+
+def _of_other_shape(square: Preprocessing, which: int) -> Preprocessing:
+    """A square as it is, wide with its middle, letterboxed in grey, or stretched upright."""
+    edge, (resize, _) = square.size[0], sides_of(square.resize)
+    if which == 1:
+        return replace(square, image_size=(edge, 2 * edge), resize=(resize, 2 * resize), crop=(edge, 2 * edge))
+    if which == 2:
+        size = (edge, 3 * edge)
+        told = {"channel_order": "grey", "mean": (0.5,), "std": (0.25,), "fit": "letterbox"}
+        return replace(square, image_size=size, resize=size, crop=size, **told)  # type: ignore[arg-type]
+    size = (2 * edge, edge)
+    return replace(square, image_size=size, resize=size, crop=size, fit="stretch") if which == 3 else square
 
 
 def _scene(random: np.random.Generator, width: int, height: int) -> Image.Image:
@@ -156,10 +173,10 @@ def differences(images: Iterable[OddImage]) -> Iterator[Difference]:
         for image in images:
             server.given = image.content
             preprocessing = image.preprocessing
-            size = preprocessing.image_size
+            shape = preprocessing.shape
             width, height = browser.evaluate(_READ % json.dumps(preprocessing.to_json()))
             returned = np.frombuffer(server.returned, np.uint8)
-            cut, seen = returned[: size * size * 3].reshape(size, size, 3), returned[size * size * 3 :]
+            cut, seen = returned[: math.prod(shape)].reshape(shape), returned[math.prod(shape) :]
             seen = seen.reshape(height, width, 4)[..., :3]
             read = Image.open(io.BytesIO(image.content))
             opaque = np.asarray(

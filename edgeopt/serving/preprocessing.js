@@ -82,23 +82,23 @@ const pass = ({ data, lines, taps, at }, places, count, out) => {
 /** First and last place that any of `places` reads. */
 const extent = (places) => [places[0].start, places.at(-1).start + (places.at(-1).weights?.length ?? 1)];
 
-/** `size` × `size` pixels of an image, RGB, whose sides are resized and cut as `x` and `y` say. */
-const resampled = ({ data, width, height }, interpolation, x, y, size) => {
+/** The pixels of an image, RGB, whose sides are resized and cut as `x` and `y` say: `count` of each are kept. */
+const resampled = ({ data, width, height }, interpolation, x, y) => {
   if (interpolation === "nearest") {
-    const columns = nearestOf(width, x.low, x.high, x.resized, x.first, size);
-    const rows = nearestOf(height, y.low, y.high, y.resized, y.first, size);
-    const cut = new Uint8Array(size * size * 3);
-    for (let row = 0, to = 0; row < size; row += 1)
-      for (let column = 0; column < size; column += 1)
+    const columns = nearestOf(width, x.low, x.high, x.resized, x.first, x.count);
+    const rows = nearestOf(height, y.low, y.high, y.resized, y.first, y.count);
+    const cut = new Uint8Array(x.count * y.count * 3);
+    for (let row = 0, to = 0; row < y.count; row += 1)
+      for (let column = 0; column < x.count; column += 1)
         for (let channel = 0; channel < 3; channel += 1, to += 1)
           cut[to] = data[(rows[row] * width + columns[column]) * 4 + channel];
     return cut;
   }
   const filter = FILTERS[interpolation];
-  const placesOf = (side, { low, high, resized, first }) =>
+  const placesOf = (side, { low, high, resized, first, count }) =>
     low === 0 && high === resized && side === resized
-      ? Array.from({ length: size }, (_, index) => ({ start: first + index, weights: null }))
-      : weightsOf(side, low, high, resized, first, size, filter);
+      ? Array.from({ length: count }, (_, index) => ({ start: first + index, weights: null }))
+      : weightsOf(side, low, high, resized, first, count, filter);
   const [columns, rows] = [placesOf(width, x), placesOf(height, y)];
   const [left, right] = extent(columns);
   const [top, bottom] = extent(rows);
@@ -107,10 +107,10 @@ const resampled = ({ data, width, height }, interpolation, x, y, size) => {
     const wide = right - left;
     const upright = { data, lines: 4, taps: width * 4, at: left * 4 };
     const flat = pass(upright, rows, wide, { lines: 3, places: wide * 3 });
-    return pass({ data: flat, lines: wide * 3, taps: 3, at: -left * 3 }, columns, size, { lines: size * 3, places: 3 });
+    return pass({ data: flat, lines: wide * 3, taps: 3, at: -left * 3 }, columns, y.count, { lines: x.count * 3, places: 3 });
   }
-  const flat = pass({ data, lines: width * 4, taps: 4, at: top * width * 4 }, columns, bottom - top, { lines: size * 3, places: 3 });
-  return pass({ data: flat, lines: 3, taps: size * 3, at: -top * size * 3 }, rows, size, { lines: 3, places: size * 3 });
+  const flat = pass({ data, lines: width * 4, taps: 4, at: top * width * 4 }, columns, bottom - top, { lines: x.count * 3, places: 3 });
+  return pass({ data: flat, lines: 3, taps: x.count * 3, at: -top * x.count * 3 }, rows, x.count, { lines: 3, places: x.count * 3 });
 };
 
 /** Where `length` px from `start` of a side come from: whole px around them, and the exact places within. */
@@ -122,21 +122,58 @@ const sourceOf = (start, length, resized, side) => {
   return { first, last, low: Math.fround(low - first), high: Math.fround(Math.min(high, side) - first) };
 };
 
-/** A decoded image, RGBA and opaque, as bytes of RGB, the rows one after the other. */
-export const pixels = (image, { resize, crop, interpolation }) => {
-  const scale = resize / Math.min(image.width, image.height);
-  const [width, height] = [image.width, image.height].map((side) => Math.max(crop, rounded(side * scale)));
-  const [left, top] = [Math.floor((width - crop) / 2), Math.floor((height - crop) / 2)];
-  if (width * height > Math.max(LARGEST_RESIZED, 8 * resize ** 2)) {
-    const x = sourceOf(left, crop, width, image.width);
-    const y = sourceOf(top, crop, height, image.height);
+/** Height and width of a size as a card has it: the edge of a square, or both. */
+const sidesOf = (size) => (Array.isArray(size) ? size : [size, size]);
+
+/** [height, width, channels] of what a file takes. */
+export const shapeOf = ({ image_size, channel_order }) => [...sidesOf(image_size), channel_order === "grey" ? 1 : 3];
+
+const greyOf = (red, green, blue) => (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16;
+
+/** An image without colours: grey in all three. */
+const grey = ({ data, width, height }) => {
+  const turned = new Uint8Array(data.length);
+  for (let at = 0; at < data.length; at += 4) turned.fill(greyOf(data[at], data[at + 1], data[at + 2]), at, at + 3);
+  return { data: turned, width, height };
+};
+
+/** A decoded image, RGBA and opaque, as bytes of RGB or grey, the rows one after the other. */
+export const pixels = (image, card) => {
+  if (shapeOf(card)[2] === 3) return coloured(image, card);
+  const ground = greyOf(...card.background);
+  const bytes = coloured(grey(image), { ...card, background: [ground, ground, ground] });
+  return Uint8Array.from({ length: bytes.length / 3 }, (_, index) => bytes[index * 3]);
+};
+
+const coloured = (image, { image_size, resize, interpolation, background, fit = "crop" }) => {
+  const [tall, wide] = sidesOf(image_size);
+  const [frameHeight, frameWidth] = sidesOf(resize);
+  const scales = [frameHeight / image.height, frameWidth / image.width];
+  const scaled = (scale, least) => [image.height, image.width].map((side, index) => Math.max(least[index], rounded(side * scale)));
+  const [height, width] =
+    fit === "stretch" ? [tall, wide] : fit === "letterbox" ? scaled(Math.min(...scales), [1, 1]) : scaled(Math.max(...scales), [tall, wide]);
+  const [rows, columns] = [Math.min(tall, height), Math.min(wide, width)];
+  const [left, top] = [Math.floor((width - columns) / 2), Math.floor((height - rows) / 2)];
+  if (width * height > Math.max(LARGEST_RESIZED, 8 * frameHeight * frameWidth)) {
+    const x = sourceOf(left, columns, width, image.width);
+    const y = sourceOf(top, rows, height, image.height);
     const near = cutOut(image, x.first, y.first, x.last, y.last);
-    const side = ({ low, high }) => ({ low, high, resized: crop, first: 0 });
-    return resampled(near, interpolation, side(x), side(y), crop);
+    const side = ({ low, high }, count) => ({ low, high, resized: count, first: 0, count });
+    return resampled(near, interpolation, side(x, columns), side(y, rows));
   }
-  const x = { low: 0, high: image.width, resized: width, first: left };
-  const y = { low: 0, high: image.height, resized: height, first: top };
-  return resampled(image, interpolation, x, y, crop);
+  const x = { low: 0, high: image.width, resized: width, first: left, count: columns };
+  const y = { low: 0, high: image.height, resized: height, first: top, count: rows };
+  const kept = resampled(image, interpolation, x, y);
+  return rows === tall && columns === wide ? kept : framed(kept, rows, columns, tall, wide, background);
+};
+
+/** `rows` × `columns` pixels in the middle of `tall` × `wide` ones of the ground. */
+const framed = (kept, rows, columns, tall, wide, ground) => {
+  const whole = Uint8Array.from({ length: tall * wide * 3 }, (_, index) => ground[index % 3]);
+  const [left, top] = [Math.floor((wide - columns) / 2), Math.floor((tall - rows) / 2)];
+  for (let row = 0; row < rows; row += 1)
+    whole.set(kept.subarray(row * columns * 3, (row + 1) * columns * 3), ((top + row) * wide + left) * 3);
+  return whole;
 };
 
 const cutOut = ({ data, width }, left, top, right, bottom) => {
@@ -146,15 +183,16 @@ const cutOut = ({ data, width }, left, top, right, bottom) => {
   return { data: cut, width: right - left, height: bottom - top };
 };
 
-/** Bytes of RGB as the model's input: floats, one plane after the other. */
+/** Bytes of RGB or grey as the model's input: floats, one plane after the other. */
 export const normalized = (bytes, { mean, std }) => {
-  const count = bytes.length / 3;
+  const channels = mean.length;
+  const count = bytes.length / channels;
   const planes = new Float32Array(bytes.length);
-  for (let channel = 0; channel < 3; channel += 1) {
+  for (let channel = 0; channel < channels; channel += 1) {
     const scale = Math.fround(1 / (255 * std[channel]));
     const offset = Math.fround(-mean[channel] / std[channel]);
     const values = Float32Array.from({ length: 256 }, (_, value) => Math.fround(value * scale) + offset);
-    for (let index = 0; index < count; index += 1) planes[channel * count + index] = values[bytes[index * 3 + channel]];
+    for (let index = 0; index < count; index += 1) planes[channel * count + index] = values[bytes[index * channels + channel]];
   }
   return planes;
 };

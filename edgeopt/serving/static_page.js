@@ -1,6 +1,6 @@
 // The page of `edgeopt serve --static`: the files answer in the browser itself.
 import { selfTest } from "./self_test.js";
-import { decoded, normalized, pixels } from "./preprocessing.js";
+import { decoded, normalized, pixels, shapeOf } from "./preprocessing.js";
 
 const MOST_GUESSES = 5;
 const MOST_THREADS = 4;
@@ -10,16 +10,17 @@ const site = await (await fetch("site.json")).json();
 document.getElementById("unserved").remove();
 const open = new Map(); // by file name: what `runtime.open` gave, with its card
 
-/** Bytes of RGB as the file takes them, and their shape. */
+/** Bytes of RGB or grey as the file takes them, and their shape. */
 const fed = (bytes, { input, preprocessing }) => {
-  const side = preprocessing.image_size;
-  if (input.holds === "pixels") return [bytes, [1, side, side, 3]];
+  const [height, width, channels] = shapeOf(preprocessing);
+  if (input.holds === "pixels") return [bytes, [1, height, width, channels]];
   const planes = normalized(bytes, preprocessing);
-  if (input.shape[3] !== 3 || input.shape[1] === 3) return [planes, [1, 3, side, side]];
+  if (input.shape[3] !== channels || input.shape[1] === channels) return [planes, [1, channels, height, width]];
   const last = new Float32Array(planes.length); // channels last, as some files of LiteRT take them
-  for (let index = 0; index < side * side; index += 1)
-    for (let channel = 0; channel < 3; channel += 1) last[index * 3 + channel] = planes[channel * side * side + index];
-  return [last, [1, side, side, 3]];
+  const count = height * width;
+  for (let index = 0; index < count; index += 1)
+    for (let channel = 0; channel < channels; channel += 1) last[index * channels + channel] = planes[channel * count + index];
+  return [last, [1, height, width, channels]];
 };
 
 const softmax = (logits) => {
@@ -29,11 +30,12 @@ const softmax = (logits) => {
   return shares.map((share) => share / sum);
 };
 
-/** An image that is resized and cut already, as bytes of RGB. */
-const asCut = (image, side) => {
-  if (image.width !== side || image.height !== side)
-    throw new Error(`a prepared image for this file has ${side} × ${side} pixels, not ${image.width} × ${image.height}`);
-  return Uint8Array.from({ length: side * side * 3 }, (_, index) => image.data[Math.floor(index / 3) * 4 + (index % 3)]);
+/** An image that is resized and cut already, as bytes of RGB or grey. */
+const asCut = (image, preprocessing) => {
+  const [height, width] = shapeOf(preprocessing);
+  if (image.width !== width || image.height !== height)
+    throw new Error(`a prepared image for this file has ${width} × ${height} pixels, not ${image.width} × ${image.height}`);
+  return pixels(image, { ...preprocessing, resize: preprocessing.image_size }); // of its very size nothing is resized
 };
 
 const timed = async (call) => {
@@ -48,7 +50,7 @@ const answered = async (file, image, prepared) => {
   let input, shape, preprocessing_ms;
   try {
     [[input, shape], preprocessing_ms] = await timed(async () =>
-      fed(prepared ? asCut(image, card.preprocessing.image_size) : pixels(image, card.preprocessing), card),
+      fed(prepared ? asCut(image, card.preprocessing) : pixels(image, card.preprocessing), card),
     );
   } catch (error) {
     return { error: error.message };
@@ -94,7 +96,7 @@ const openFile = async (file) => {
   const model = await runtime.open(content);
   const wrong = await selfTest(card, (bytes) => model.run(...fed(bytes, card)));
   if (wrong) throw new Error(wrong);
-  await model.run(...fed(new Uint8Array(card.preprocessing.image_size ** 2 * 3), card)); // the first call is a slow one
+  await model.run(...fed(new Uint8Array(shapeOf(card.preprocessing).reduce((one, other) => one * other)), card)); // the first call is a slow one
   open.set(file.name, { card, model });
   return card.self_test != null;
 };

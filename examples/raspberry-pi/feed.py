@@ -17,7 +17,7 @@ import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Tuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -38,18 +38,44 @@ class WrongFileError(Exception):
 
 
 def pixels(image: Image.Image, preprocessing: Mapping[str, Any]) -> np.ndarray:
-    """The image upright, on its ground, resized and cut as in training: uint8 (1, size, size, 3), RGB."""
+    """The image upright, on its ground, resized as in training: uint8 (1, height, width, channels), RGB or grey."""
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(f"it has {image.width} x {image.height} pixels, and {MOST_PIXELS} at most are taken")
     image = eight_bits(ImageOps.exif_transpose(image), preprocessing["grey_bits"]).convert("RGBA")
     ground = Image.new("RGBA", image.size, (*preprocessing["background"], 255))
     image = Image.alpha_composite(ground, image).convert("RGB")
-    resize, crop = preprocessing["resize"], preprocessing["crop"]
-    scale = resize / min(image.size)
-    width, height = (max(crop, round(side * scale)) for side in image.size)
-    left, top = (width - crop) // 2, (height - crop) // 2
-    image = image.resize((width, height), FILTERS[preprocessing["interpolation"]])
-    return np.asarray(image.crop((left, top, left + crop, top + crop)))[None]
+    image = image if preprocessing["channel_order"] == "RGB" else image.convert("L")
+    return as_array(framed(image, preprocessing))
+
+
+def framed(image: Image.Image, preprocessing: Mapping[str, Any]) -> Image.Image:
+    """The image as large as the file takes it, by its card's `fit`."""
+    fit, method = preprocessing.get("fit", "crop"), FILTERS[preprocessing["interpolation"]]
+    tall, wide = sides(preprocessing["image_size"])
+    if fit == "stretch":
+        return image.resize((wide, tall), method)
+    if fit == "letterbox":
+        scale = min(tall / image.height, wide / image.width)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        whole = Image.new("RGB", (wide, tall), tuple(preprocessing["background"])).convert(image.mode)
+        whole.paste(image.resize((width, height), method), ((wide - width) // 2, (tall - height) // 2))
+        return whole
+    least_height, least_width = sides(preprocessing["resize"])
+    scale = max(least_height / image.height, least_width / image.width)
+    width, height = max(wide, round(image.width * scale)), max(tall, round(image.height * scale))
+    left, top = (width - wide) // 2, (height - tall) // 2
+    return image.resize((width, height), method).crop((left, top, left + wide, top + tall))
+
+
+def sides(size: Any) -> Tuple[int, int]:
+    """Height and width of a size as a card has it: the edge of a square, or both."""
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def as_array(image: Image.Image) -> np.ndarray:
+    """An image as uint8 (1, height, width, channels)."""
+    values = np.asarray(image)
+    return values.reshape(1, image.height, image.width, -1)
 
 
 def eight_bits(image: Image.Image, bits: int) -> Image.Image:

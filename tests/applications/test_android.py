@@ -181,9 +181,10 @@ def test_the_test_of_the_app_runs_without_a_phone(projects: dict[str, Path], cla
     [
         ({"schema": 2}, "the card has schema 2, and this app knows 1"),
         (
-            {"preprocessing": PREPROCESSING.to_json() | {"fit": "letterbox"}},
-            "asks for fit, which this app does not know",
+            {"preprocessing": PREPROCESSING.to_json() | {"tint": "blue"}},
+            "asks for tint, which this app does not know",
         ),
+        ({"preprocessing": PREPROCESSING.to_json() | {"fit": "tile"}}, "fit is tile"),
         ({"preprocessing": PREPROCESSING.to_json() | {"interpolation": "lanczos"}}, "interpolation is lanczos"),
         ({"preprocessing": PREPROCESSING.to_json() | {"channel_order": "BGR"}}, "channel_order is BGR"),
         ({"input": {"dtype": "float16"}}, "dtype is float16"),

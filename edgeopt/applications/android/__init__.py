@@ -213,7 +213,7 @@ def _texts(file: AndroidFile, application_id: str) -> Iterator[tuple[Path, str]]
         "runtime_module": file.runtime.module,
         "runtime_version": file.version,
         "precision": card.precision,
-        "size": Preprocessing.from_json(card.preprocessing).image_size,
+        "shape": ", ".join(map(str, Preprocessing.from_json(card.preprocessing).shape)),
         "classes": len(card.classes),
     }
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 — code, not HTML
