@@ -160,6 +160,11 @@ def unreadable(name: str, error: Exception) -> DataError:
     return DataError(Problem(f"{name} cannot be read: {reason}", hint))
 
 
+def image_of(pixels: Pixels) -> Image.Image:
+    """Pixels, uint8 (height, width, channels), RGB or grey, as Pillow has them."""
+    return Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0])
+
+
 def labels_of(values: Any) -> Labels:
     """Class indices as an int64 array, shape (n,)."""
     return np.asarray(values, dtype=np.int64).reshape(-1)

@@ -212,10 +212,10 @@ def _shown_sample(
 
 
 def data_uri(pixels: Pixels) -> str:
-    """An image, uint8 (height, width, 3), as a PNG inside a URI, made smaller when it is large."""
-    from PIL import Image  # only a report with images needs it
+    """An image, uint8 (height, width, channels), as a PNG inside a URI, made smaller when it is large."""
+    from edgeopt.data.images import image_of  # Pillow: only a report with images needs it
 
-    image = Image.fromarray(pixels)
+    image = image_of(pixels)
     image.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)

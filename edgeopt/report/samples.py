@@ -20,13 +20,13 @@ def sample_file(folder: Path, index: int) -> Path:
 
 
 def keep_samples(images: Mapping[int, Pixels], folder: Path) -> None:
-    """Writes images, uint8 (height, width, 3) by test index, into their files below `folder`."""
-    from PIL import Image  # only a run that reports
+    """Writes images, uint8 (height, width, channels) by test index, into their files below `folder`."""
+    from edgeopt.data.images import image_of  # Pillow: only a run that reports needs it
 
     for index, pixels in images.items():
         file = sample_file(folder, index)
         file.parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(file, format="PNG", optimize=True)
+        image_of(pixels).save(file, format="PNG", optimize=True)
 
 
 def choose_samples(labels: Sequence[int], predicted: Sequence[int], limit: int = 24) -> tuple[int, ...]:

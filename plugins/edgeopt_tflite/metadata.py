@@ -30,7 +30,7 @@ _PARSER_VERSION = "1.0.0"  # the first that knows everything that is written her
 _DESCRIPTIONS, _TENSOR_AXIS_LABELS = 1, 2  # AssociatedFileType
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2  # ContentProperties
 _NORMALIZATION_OPTIONS = 1  # ProcessUnitOptions
-_RGB = 1  # ColorSpaceType
+_RGB, _GREYSCALE = 1, 2  # ColorSpaceType
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip archive's first date: the time of the export is no part of the file
 
 
@@ -50,9 +50,10 @@ def metadata_of(card: Card, given: TensorInfo, returned: TensorInfo) -> bytes:
     mean, std = _normalization(card, given)
     normalization = _table(builder, [_floats(builder, mean), _floats(builder, std)])
     unit = _table(builder, [_Byte(_NORMALIZATION_OPTIONS), normalization])
-    image = _table(builder, [_Byte(_RGB)])
+    is_grey = len(mean) == 1
+    image = _table(builder, [_Byte(_GREYSCALE if is_grey else _RGB)])
     content = _table(builder, [_Byte(_IMAGE_PROPERTIES), image])
-    name, text = builder.CreateString(given.name), builder.CreateString("an image, RGB")
+    name, text = builder.CreateString(given.name), builder.CreateString(f"an image, {'grey' if is_grey else 'RGB'}")
     units = _vector(builder, [unit])
     given_table = _table(builder, [name, text, None, content, units])
     labels = _associated(builder, LABELS_FILE, "the classes, one a line", _TENSOR_AXIS_LABELS)

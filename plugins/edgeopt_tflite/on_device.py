@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-_CHANNELS = 3
+_CHANNELS = (1, 3)  # no image is so narrow
 
 
 class OpenFile:
     """A file that answers in calls as large as it takes.
 
-    Images, float32 (n, 3, height, width), are transposed and quantized as its input wants it, and its output is scaled
-    to logits; a file that takes pixels gets them as they are.
+    Images, float32 (n, channels, height, width), are transposed and quantized as its input wants it, and its output is
+    scaled to logits; a file that takes pixels gets them as they are.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -28,7 +28,7 @@ class OpenFile:
         self._dtype = np.dtype(given["dtype"])
         self._scaled, self._logits_scaled = _scaled(given), _scaled(returned)
         self._takes_pixels = self._dtype == np.uint8 and self._scaled is None
-        self.channels_last = given["shape"][-1] == _CHANNELS
+        self.channels_last = int(given["shape"][-1]) in _CHANNELS
 
     def predict(self, batch: Any) -> Any:
         """Logits, float32 (n, classes)."""

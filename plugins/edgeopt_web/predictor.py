@@ -113,7 +113,7 @@ class WebPredictor(FilePredictor):
 
 def _is_last(details: dict[str, Any]) -> bool:
     """Whether the channels of an input stand last."""
-    return bool(details["shape"][-1] == 3)
+    return bool(details["shape"][-1] in (1, 3))
 
 
 def _tensor_info(details: dict[str, Any], layout: str) -> TensorInfo:
