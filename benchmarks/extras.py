@@ -98,6 +98,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "tensorboard": Smoke(loggers=("tensorboard",)),
     "mlflow": Smoke(loggers=("mlflow",)),
     "wandb": Smoke(loggers=("wandb",)),
+    "detection": None,  # a library so far, which no recipe names
     "testing": None,
     "all": Smoke(
         dataset={"use": "digits", "image_size": 32},
