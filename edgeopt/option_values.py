@@ -6,10 +6,10 @@ Each says what is wrong with a value, and what to write.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from edgeopt.arrays import ImageSize, size_of
 
@@ -29,6 +29,13 @@ def _in_unit(values: Numbers) -> Numbers:
     return values
 
 
+Byte = Annotated[int, Field(ge=0, le=255)]
+Mixed = Annotated[float, Field(ge=0.0, le=10.0)]
+"""Of Beta(a, a), by which images are blended; 0 for none."""
+BatchSize = Annotated[int, Field(ge=1, le=1024)]
+"""Images in a call."""
+ThreadCount = Annotated[int, Field(ge=1, le=256)]
+"""Threads of a runtime."""
 Positive = Annotated[float, Field(gt=0)]
 ChannelMeans = Annotated[tuple[float, ...], Field(min_length=1, max_length=3), AfterValidator(_in_unit)]
 """Of each channel, 3 or 1, for pixels scaled to 0..1; values in pixels are refused with what to write."""
@@ -107,3 +114,9 @@ def _duration(text: str) -> str:
 
 Duration = Annotated[str, AfterValidator(_duration)]
 """A time such as "10m"."""
+
+
+def without_usual(options: BaseModel, values: dict[str, Any], later: Iterable[str]) -> dict[str, Any]:
+    """Options as JSON without those of `later`, which came when there were recipes, that have their default."""
+    usual = {name: type(options).model_fields[name].default for name in later}
+    return {name: value for name, value in values.items() if name not in usual or getattr(options, name) != usual[name]}

@@ -20,19 +20,22 @@ from pydantic import (
 
 from edgeopt.arrays import ImageSize, InputKind, Json, sides_of, size_in_words, size_of
 from edgeopt.option_values import (
+    BatchSize,
+    Byte,
     ChannelDeviations,
     ChannelMeans,
     Duration,
+    Mixed,
     ResizedSize,
     SizeOption,
+    ThreadCount,
     each_once,
     with_grey_statistics,
+    without_usual,
 )
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PosixPath = Annotated[Path, PlainSerializer(lambda path: Path(path).as_posix(), return_type=str)]
-
-Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class Options(BaseModel):
@@ -74,6 +77,28 @@ class Augmentation(Options):
     contrast: float = Field(0.0, ge=0.0, le=1.0, description="change contrast by up to this share")
     saturation: float = Field(0.0, ge=0.0, le=1.0, description="change saturation by up to this share")
     erase: float = Field(0.0, ge=0.0, le=1.0, description="probability of erasing a random rectangle")
+    policy: Literal["none", "rand-augment", "trivial-augment"] = Field(
+        "none", description="before all others, random changes of colour and place: some of one strength, or one of any"
+    )
+    policy_operations: int = Field(2, ge=1, le=8, description="changes of an image by rand-augment")
+    policy_magnitude: int = Field(9, ge=0, le=30, description="strength of the changes of rand-augment, of 30")
+    mixup: Mixed = Field(0.0, description="blend images with others, and labels alike; shares by Beta(mixup, mixup)")
+    cutmix: Mixed = Field(0.0, description="as mixup, with a part of the other put in; of both, a batch takes one")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are blended with others, so that targets have to be."""
+        return bool(self.mixup or self.cutmix)
+
+    @model_validator(mode="after")
+    def _policy_has_an_effect(self) -> Augmentation:
+        if self.policy != "rand-augment" and (self.policy_operations, self.policy_magnitude) != (2, 9):
+            raise ValueError('policy_operations and policy_magnitude are for policy = "rand-augment"')
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_policies(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_usual(self, write(self), ("policy", "policy_operations", "policy_magnitude", "mixup", "cutmix"))
 
 
 class SplitShares(Options):
@@ -172,8 +197,7 @@ class DatasetOptions(Options):
     @model_serializer(mode="wrap")
     def _as_before_shapes(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A data set of colours whose middle is kept has the keys that it had before there were others."""
-        usual = {"channels": 3, "fit": "crop"}
-        return {name: value for name, value in write(self).items() if usual.get(name, ...) != value}
+        return without_usual(self, write(self), ("channels", "fit"))
 
     @property
     def frame(self) -> ImageSize:
@@ -244,12 +268,6 @@ class Protocol(StrEnum):
     SINGLE_STREAM = "single-stream"
 
 
-BatchSize = Annotated[int, Field(ge=1, le=1024)]
-"""Images in a call."""
-ThreadCount = Annotated[int, Field(ge=1, le=256)]
-"""Threads of a runtime."""
-
-
 class SweepSettings(Options):
     """Along which axes files are measured beside that: the `[measure.sweep]` table. What is left out is not swept."""
 
@@ -316,8 +334,7 @@ class MeasureSettings(Options):
     @model_serializer(mode="wrap")
     def _as_before_sweeps(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A recipe without a sweep has the keys that it had before there were any."""
-        values: dict[str, Any] = write(self)
-        return values if self.sweep else {name: value for name, value in values.items() if name != "sweep"}
+        return without_usual(self, write(self), ("sweep",))
 
     @model_validator(mode="after")
     def _one_image_a_query(self) -> MeasureSettings:

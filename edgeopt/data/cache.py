@@ -145,6 +145,11 @@ def epoch_order(split: Split, seed: int | Sequence[int]) -> NDArray[np.int64]:
     return read_on[np.argsort(moved, kind="stable")]
 
 
+def window_of(split: Split) -> int | None:
+    """How far an image of `split` moves in `epoch_order`; None where it may come at any time."""
+    return split.window if isinstance(split, StreamedSplit) and split.files is not None else None
+
+
 def keep_found(found: FoundData, folder: Path) -> None:
     """Keeps in `folder` what was found of a data set, for splits that are not cached: nobody looks again then."""
     write_found(found, folder / _FOUND)

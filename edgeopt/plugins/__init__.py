@@ -27,7 +27,7 @@ from edgeopt.errors import (
     printable,
 )
 from edgeopt.fingerprint import digest, files_fingerprint, installed_version, versions_of
-from edgeopt.option_values import ChannelDeviations, ChannelMeans, SizeOption
+from edgeopt.option_values import ChannelDeviations, ChannelMeans, SizeOption, without_usual
 from edgeopt.options import (
     Augmentation,
     DatasetOptions,
@@ -282,4 +282,5 @@ __all__ = [
     "usable_cores",
     "versions_of",
     "wilson_interval",
+    "without_usual",
 ]

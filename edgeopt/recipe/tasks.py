@@ -21,6 +21,7 @@ from edgeopt.plugins.use import Use
 from edgeopt.recipe.read import Step
 from edgeopt.tasks.scores import ACCURACY, DROP
 from edgeopt.toml_lines import Key
+from edgeopt.types import TORCH
 
 if TYPE_CHECKING:
     from edgeopt.recipe.lookup import Lookup
@@ -57,6 +58,38 @@ def check_task(
         if each is not None and each.plugin.tasks is not None:
             _require(lookup, use.plugin.name, each.plugin.tasks, each, ("passes", index, "use"))
     return use
+
+
+def check_augmentation(
+    lookup: Lookup,
+    dataset: Use[DatasetPlugin] | None,
+    task: Use[TaskPlugin] | None,
+    passes: Sequence[Use[PassPlugin] | None],
+) -> None:
+    """Notes changes of training images that the task's targets cannot follow, or that a pass's framework has not."""
+    if dataset is None:
+        return
+    augmentation = dataset.options.augmentation
+    asked = [name for name in ("mixup", "cutmix") if getattr(augmentation, name)]
+    asked += ["policy"] if augmentation.policy != "none" else []
+    for name in asked:
+        place = lookup.source.locate(("dataset", "augmentation", name))
+        foreign = next(
+            (each.plugin for each in passes if each and each.plugin.trains and each.plugin.framework != TORCH), None
+        )
+        if foreign is not None:
+            message = f"augmentation.{name} is not there in {foreign.framework}, where pass {foreign.name!r} trains"
+            lookup.problems.append(Problem(message, "leave it out", place))
+        if task is None:
+            continue
+        made = task.plugin.made(task.options)
+        if name == "policy" and made.is_placed:
+            message = f"augmentation.policy moves images, and targets of the task {made.name} would not go along"
+            hint = "use horizontal_flip, crop_scale, rotation_degrees and the changes of colour"
+            lookup.problems.append(Problem(message, hint, place))
+        elif name != "policy" and not made.can_be_mixed:
+            message = f"augmentation.{name} mixes images, and targets of the task {made.name} cannot be mixed"
+            lookup.problems.append(Problem(message, "leave it out", place))
 
 
 def check_gates(lookup: Lookup, gates: Gates, use: Use[TaskPlugin] | None) -> None:

@@ -77,6 +77,11 @@ class Task(ABC):
         return False
 
     @property
+    def can_be_mixed(self) -> bool:
+        """Whether targets of blended images are known: `mixed` gives them."""
+        return False
+
+    @property
     def is_placed(self) -> bool:
         """Whether targets say where in an image something is, and so depend on how it is resized and cut."""
         return False
@@ -141,6 +146,25 @@ class Task(ABC):
     def augmented(self, batch: Any, moves: Moves) -> Any:  # noqa: ARG002 - as above
         """A batch whose images were moved by augmentation: mirrored, shifted, turned and cropped."""
         return batch
+
+    def mixed(self, batch: Any, partner: Tensor, share: Tensor, classes: int) -> Any:  # noqa: ARG002 - as above
+        """A batch whose image i was made of `share[i]` of itself and the rest of image `partner[i]` of the same batch;
+        float and int64 (n,). `classes` is how many the data set has.
+        """
+        raise ValueError(f"images of the task {self.name} cannot be mixed")
+
+    def balancing_weights(self, targets: Any, classes: int) -> tuple[float, ...]:  # noqa: ARG002 - as above
+        """A weight for each class by which all count alike in the loss.
+
+        Raises `ValueError` where a task has no weights of classes.
+        """
+        raise ValueError(f"the task {self.name} has no weights of classes")
+
+    def weighted(self, weights: tuple[float, ...], targets: Any) -> Task:  # noqa: ARG002 - as above
+        """This task with a weight for each class in its training loss, where `targets` are trained on; raises as
+        `balancing_weights` does.
+        """
+        raise ValueError(f"the task {self.name} has no weights of classes")
 
     @abstractmethod
     def loss(self, outputs: tuple[Tensor, ...], batch: Any, label_smoothing: float = 0.0) -> Tensor:

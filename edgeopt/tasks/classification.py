@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.tasks.base import Prediction, Task
@@ -23,11 +23,18 @@ if TYPE_CHECKING:
 class Classification(Task):
     """One label an image: cross-entropy, top-1 accuracy with a Wilson interval, softmax confidence.
 
-    Targets are labels, int64 (n,), and the one output is logits, float (n, classes).
+    Targets are labels, int64 (n,), and the one output is logits, float (n, classes). `class_weights`, one for each
+    class or none, are those of the training loss.
     """
 
     name: str = "classification"
     score_kinds: tuple[ScoreKind, ...] = (ACCURACY,)
+    class_weights: tuple[float, ...] = ()
+
+    @property
+    def can_be_mixed(self) -> bool:
+        """Labels of blended images are shares of classes."""
+        return True
 
     @property
     def is_of_classes(self) -> bool:
@@ -71,11 +78,34 @@ class Classification(Task):
 
     # ---- training
 
-    def loss(self, outputs: tuple[Tensor, ...], batch: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy, mean over the batch; logits float (n, classes), labels int64 (n,)."""
-        from torch.nn.functional import cross_entropy  # torch is heavy; whoever has a tensor has imported it
+    def mixed(self, batch: Tensor, partner: Tensor, share: Tensor, classes: int) -> Tensor:
+        """Shares of the classes, float32 (n, classes)."""
+        from torch.nn.functional import one_hot  # torch is heavy; whoever has a tensor has imported it
 
-        return cross_entropy(outputs[0], batch, label_smoothing=label_smoothing)
+        own = one_hot(batch, classes).float()
+        return own * share[:, None] + own[partner] * (1.0 - share[:, None])
+
+    def balancing_weights(self, targets: Labels, classes: int) -> tuple[float, ...]:
+        """Inverse to how many images a class has; 1 on average over the images."""
+        counts = [max(int((targets == label).sum()), 1) for label in range(classes)]
+        return tuple(len(targets) / (classes * count) for count in counts)
+
+    def weighted(self, weights: tuple[float, ...], targets: Labels) -> Classification:
+        """Images count as their class weighs, 1 on average over `targets`."""
+        mean = sum(weights[label] for label in targets.tolist()) / len(targets)
+        return replace(self, class_weights=tuple(weight / mean for weight in weights))
+
+    def loss(self, outputs: tuple[Tensor, ...], batch: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Cross-entropy, mean over the batch; logits float (n, classes), labels int64 (n,), or shares of the classes,
+        float (n, classes).
+        """
+        from torch.nn.functional import cross_entropy  # as above
+
+        if not self.class_weights:
+            return cross_entropy(outputs[0], batch, label_smoothing=label_smoothing)
+        weights = outputs[0].new_tensor(self.class_weights)
+        total = cross_entropy(outputs[0], batch, weight=weights, label_smoothing=label_smoothing, reduction="sum")
+        return total / len(batch)  # not by the weights in the batch: these vary where a class is rare
 
     def soft_loss(self, outputs: tuple[Tensor, ...], teacher: tuple[Tensor, ...], temperature: float) -> Tensor:
         """Kullback-Leibler divergence between student's and teacher's softened answers, times the temperature squared.

@@ -20,6 +20,7 @@ from edgeopt.plugins import Curve, Json, Paired, PassContext, Task, wilson_inter
 from edgeopt_distillation.options import TaughtOptions
 from edgeopt_distillation.teacher_input import normalization_of
 from edgeopt_distillation.teacher_loss import Teacher, Teaching, load_teacher
+from edgeopt_lightning.fit.balance import weighted_task
 from edgeopt_lightning.fit.hooks import FitHooks, FitResult
 from edgeopt_lightning.fit.loop import fit
 from edgeopt_lightning.fit.validation import training_device, validation_logits
@@ -61,7 +62,8 @@ def fit_taught(
     if options.control and control is None:
         control = copy_module(module)
     epochs = context.budget.of(context.budget.epochs, options.epochs)
-    teaching = Teaching(teacher, task, options, epochs, options.label_smoothing, extra)
+    learnt = weighted_task(task, options, context.data)
+    teaching = Teaching(teacher, learnt, options, epochs, options.label_smoothing, extra)
     result = fit(module, context.data, task, options, context, teaching.added_to(hooks), label)
     result = replace(
         result,

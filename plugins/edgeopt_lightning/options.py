@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from edgeopt.plugins import Options
+from edgeopt.plugins import Options, without_usual
 
 #: Import packages of other plugins that training uses.
 LIBRARIES = ("edgeopt_torchvision",)
@@ -42,6 +42,16 @@ class FitOptions(Options):
     label_smoothing: float = Field(
         0.0, ge=0.0, lt=1.0, description="share of each label that is spread over all classes"
     )
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0.0)]] = Field(
+        "none",
+        description='how much the images of a class count in the loss: "balanced" makes all classes count alike; or a '
+        "table with a weight by class, 1 for those that it leaves out",
+        examples=["balanced", {"cat": 2.0}],
+    )
+    sampling: Literal["shuffled", "balanced"] = Field(
+        "shuffled",
+        description='images of an epoch: "shuffled" shows each once; "balanced" as many, of each class equally often',
+    )
     accumulate: int = Field(1, ge=1, le=65_536, description="batches whose gradients are added up before a step")
     gradient_clip: float | None = Field(
         None, gt=0.0, description="largest norm of the gradients; longer ones are scaled down to it"
@@ -65,6 +75,19 @@ class FitOptions(Options):
         description="weight of each batch in BatchNorm's running statistics; none keeps the model's own, which is too "
         "small for short trainings in MobileNetV3 (0.01)",
     )
+
+    @model_validator(mode="after")
+    def _balanced_once(self) -> FitOptions:
+        if self.class_weights == "balanced" and self.sampling == "balanced":
+            raise ValueError(
+                'class_weights and sampling are both "balanced", and each makes classes count alike: choose'
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_balance(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not asked for is not told: recipes keep the keys that they had before there were these."""
+        return without_usual(self, write(self), ("class_weights", "sampling"))
 
     @model_validator(mode="after")
     def _warmup_ends_before_training(self) -> FitOptions:

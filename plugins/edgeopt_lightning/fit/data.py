@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from edgeopt.data.cache import CachedSplit
-from edgeopt.plugins import Augmentation, Preprocessing, Split
+from edgeopt.plugins import Augmentation, Preprocessing, Split, Task
 
 
 def derived_seed(*parts: int) -> int:
@@ -91,26 +91,54 @@ class Shuffled(Sampler[BatchRequest]):
 
 @dataclass(frozen=True)
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Answers requests with pixels, uint8 (n, 3, height, width) and channels-last, and labels, int64 (n,)."""
+    """Answers requests with pixels, uint8 (n, 3, height, width) and channels-last, and labels, int64 (n,), or
+    what the task makes of those of mixed images.
+    """
 
     split: Split
     augmentation: Augmentation | None = None
+    mixing: Mixing | None = None
 
     def __getitem__(self, request: BatchRequest) -> tuple[Tensor, Tensor]:
         pixels = torch.from_numpy(self.split.pixels(request.indices.tolist())).permute(0, 3, 1, 2)
+        batch = torch.from_numpy(self.split.labels[request.indices])
+        generator = torch.Generator().manual_seed(request.seed)
         if self.augmentation is not None:
             from edgeopt.data.augment import augment  # only where asked for
 
-            pixels = augment(pixels, self.augmentation, torch.Generator().manual_seed(request.seed))
-        return pixels, torch.from_numpy(self.split.labels[request.indices])
+            if self.augmentation.policy != "none":
+                from edgeopt_lightning.fit.policy import changed_by_policy  # as above
+
+                pixels = changed_by_policy(pixels, self.augmentation, generator)
+            pixels = augment(pixels, self.augmentation, generator)
+        if self.mixing is not None and self.augmentation is not None and self.augmentation.mixes:
+            from edgeopt.data.mixing import mixed_images  # as above
+
+            pixels, partner, share = mixed_images(pixels, self.augmentation, generator)
+            batch = self.mixing.task.mixed(batch, partner, share, self.mixing.classes)
+        return pixels, batch
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What makes targets of mixed images: the task, and how many classes the data set has."""
+
+    task: Task
+    classes: int
 
 
 def training_loader(
-    split: Split, shuffled: Shuffled, augmentation: Augmentation, workers: int, *, pin_memory: bool = False
+    split: Split,
+    shuffled: Shuffled,
+    augmentation: Augmentation,
+    workers: int,
+    *,
+    mixing: Mixing | None = None,
+    pin_memory: bool = False,
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Loads the batches of `shuffled`, augmented; `workers` processes read images that are not cached."""
     changed = None if augmentation == Augmentation() else augmentation
-    return _loader(Batches(split, changed), shuffled, workers, pin_memory=pin_memory)
+    return _loader(Batches(split, changed, mixing), shuffled, workers, pin_memory=pin_memory)
 
 
 def ordered_loader(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from edgeopt.data.cache import epoch_order
 from edgeopt.networks.logits import in_training
 from edgeopt.plugins import (
     DataError,
@@ -32,9 +30,10 @@ from edgeopt.plugins import (
 from edgeopt_lightning._imports import LightningModule, Trainer
 from edgeopt_lightning.fit import batch_norm
 from edgeopt_lightning.fit.averaging import Averaging
+from edgeopt_lightning.fit.balance import order_of, weighted_task
 from edgeopt_lightning.fit.bar import TrainingBar
 from edgeopt_lightning.fit.checkpoint import read_checkpoint, write_checkpoint
-from edgeopt_lightning.fit.data import Normalize, Shuffled, derived_seed, ordered_loader, training_loader
+from edgeopt_lightning.fit.data import Mixing, Normalize, Shuffled, derived_seed, ordered_loader, training_loader
 from edgeopt_lightning.fit.devices import largest_over_devices, mean_over_devices, share_buffers
 from edgeopt_lightning.fit.history import History, Validation
 from edgeopt_lightning.fit.hooks import FitHooks, FitResult
@@ -122,7 +121,7 @@ class _Training(LightningModule):  # type: ignore[misc]
             trainer.global_rank,
             trainer.world_size,
             budget.batches,
-            partial(epoch_order, data.train),
+            order_of(data.train, options, task),
         )
         self._require_batches()
         self._steps_per_epoch = math.ceil(len(self._shuffled) / options.accumulate)
@@ -179,6 +178,7 @@ class _Training(LightningModule):  # type: ignore[misc]
             self._shuffled,
             self._data.augmentation,
             self._settings.loader_workers,
+            mixing=Mixing(self._task, len(self._data.classes)),
             pin_memory=self.device.type == "cuda",
         )
 
@@ -307,7 +307,7 @@ class _Training(LightningModule):  # type: ignore[misc]
     def _make_step(self) -> Callable[[Tensor, Tensor], Tensor]:
         """Pixels, uint8 (n, 3, height, width), and labels, int64 (n,), to the loss, a scalar."""
         module, normalize, replaced = self.module, self._normalize, self._hooks.loss
-        task, smoothing = self._task, self._options.label_smoothing
+        task, smoothing = weighted_task(self._task, self._options, self._data), self._options.label_smoothing
 
         def step(pixels: Tensor, labels: Tensor) -> Tensor:
             inputs = normalize(pixels)
