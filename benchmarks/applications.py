@@ -63,10 +63,10 @@ def measure() -> list[Bar]:
             (folder / "card.json").write_text(card_of(made["onnx"]).to_json())
             for _description, image in odd_images(IMAGES, seed=9):
                 tensor = np.frombuffer(harness.fed(folder / "card.json", image, folder)[1], np.float32)
-                logits = predictor.predict(tensor.reshape(1, 3, PREPROCESSING.image_size, PREPROCESSING.image_size))
+                logits = predictor.predict(tensor.reshape(1, 3, PREPROCESSING.image_size, PREPROCESSING.image_size))[0]
                 (folder / "output").write_bytes(logits.tobytes())
                 guess = harness.ask("guess", folder / "card.json", folder / "output").split("\t")[0]
-                own = predictor.predict(PREPROCESSING.normalize(PREPROCESSING.pixels(image)[None]))
+                own = predictor.predict(PREPROCESSING.normalize(PREPROCESSING.pixels(image)[None]))[0]
                 answers += guess != card_of(made["onnx"]).classes[int(own.argmax())]
         harness.close()
     console.print(table)

@@ -46,7 +46,7 @@ def export(state: ModelState, _options: Options, context: ExportContext) -> Expo
     size = state.preprocessing.image_size
     return ExportResult(
         input=TensorInfo("input", "float32", ("batch", 3, size, size), "NCHW"),
-        output=TensorInfo("logits", "float32", ("batch", len(state.classes)), "NC"),
+        outputs=(TensorInfo("logits", "float32", ("batch", len(state.classes)), "NC"),),
     )
 
 
@@ -59,12 +59,12 @@ class TorchPredictor:
         torch.set_num_threads(threads)
         self.module = torch.export.load(path).module()
 
-    def predict(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits, float32 (n, classes)."""
+    def predict(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32]]:
+        """The logits, float32 (n, classes), alone."""
         import torch
 
         with torch.no_grad():
-            return self.module(torch.from_numpy(batch)).numpy()
+            return (self.module(torch.from_numpy(batch)).numpy(),)
 
 
 @hookimpl

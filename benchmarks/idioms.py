@@ -28,8 +28,8 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from edgeopt.errors import UserError
-from edgeopt.measure.answers import feeder, file_logits
-from edgeopt.networks.capture import program_logits, to_program
+from edgeopt.measure.answers import feeder, file_outputs
+from edgeopt.networks.capture import program_outputs, to_program
 from edgeopt.networks.tracing import quick_tracing
 from edgeopt.plugins.declarations import ExporterPlugin, PassPlugin
 from edgeopt.plugins.registry import load_registry
@@ -297,9 +297,9 @@ def _difference(program: ModelState, runtime: str, data: TrainingData, folder: P
     use = resolve(ExporterPlugin, runtime, {}, load_registry())
     (aside := folder / runtime).mkdir()
     file, _result = export_file(use, program, aside)
-    expected = program_logits(program, data.validation, Silent(), "program")
+    expected = program_outputs(program, data.validation, Silent(), "program")[0]
     feed = feeder("values", data.preprocessing)
-    logits = file_logits(use.plugin.open(file, 1), data.validation, feed, Silent(), "file")
+    logits = file_outputs(use.plugin.open(file, 1), data.validation, feed, Silent(), "file")[0]
     return float(np.abs(logits - expected).max() / max(float(np.ptp(expected)), 1e-12))
 
 

@@ -105,7 +105,7 @@ def prepare(model: str) -> Prepared:
     """Makes the float and the int8 program of a model."""
     import torch
 
-    from edgeopt.networks.capture import program_logits, to_program
+    from edgeopt.networks.capture import program_outputs, to_program
     from edgeopt.networks.tracing import quick_tracing
     from edgeopt.plugins.declarations import PassPlugin
     from edgeopt.plugins.registry import load_registry
@@ -127,7 +127,7 @@ def prepare(model: str) -> Prepared:
             "int8": quantize.plugin.apply(state, quantize.options, pass_context(Path(folder), data)),
             "float": to_program(state, data.validation),
         }
-    logits = program_logits(states["int8"], data.validation, Silent(), "program")
+    logits = program_outputs(states["int8"], data.validation, Silent(), "program")[0]
     accuracy = float((logits.argmax(1) == data.validation.labels).mean())
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return Prepared(states, logits, {"int8_accuracy": accuracy, "parameters": parameters, "image_size": size})
@@ -135,7 +135,7 @@ def prepare(model: str) -> Prepared:
 
 def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
     """Exports both states, opens the files, compares answers and times both in turns."""
-    from edgeopt.measure.answers import feeder, file_logits
+    from edgeopt.measure.answers import feeder, file_outputs
     from edgeopt.plugins.declarations import ExporterPlugin
     from edgeopt.plugins.registry import load_registry
     from edgeopt.progress import Silent
@@ -154,7 +154,7 @@ def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
         opened = {name: use.plugin.open(file, 1) for name, file in files.items()}
         sizes = {name: file.stat().st_size for name, file in files.items()}
     feed = feeder("values", data.preprocessing)
-    logits = file_logits(opened["int8"], data.validation, feed, Silent(), "file")
+    logits = file_outputs(opened["int8"], data.validation, feed, Silent(), "file")[0]
     batch = feed(data.validation.pixels(range(1)))
     best = dict.fromkeys(opened, float("inf"))
     for _ in range(ROUNDS):

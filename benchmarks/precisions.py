@@ -85,7 +85,7 @@ def try_precisions(state: ModelState, runtimes: Sequence[str]) -> Iterator[Cell]
                 try:
                     use = resolve(ExporterPlugin, runtime, {"precision": precision}, registry)
                     file, _result = export_file(use, state, Path(folder))
-                    logits = use.plugin.open(file, 2).predict(images.numpy())
+                    logits = use.plugin.open(file, 2).predict(images.numpy())[0]
                 except UserError as error:
                     yield Cell(precision, runtime, refused=str(error))
                 except Exception as error:  # what a user would be asked to report

@@ -84,7 +84,7 @@ def main(side: str, path: Path) -> None:
     from edgeopt_executorch.predictor import ExecuTorchPredictor
 
     with ExecuTorchPredictor(path, threads=1) as predictor:
-        logits = predictor.predict(images(8).numpy())
+        logits = predictor.predict(images(8).numpy())[0]
     print(json.dumps({"cpu_s": seconds, "logits": logits.tolist()}))
 
 

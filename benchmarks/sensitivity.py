@@ -88,7 +88,7 @@ def whole_runs(
             yield torch.from_numpy(data.preprocessing.normalize(pixels))
 
     def accuracy(changed: Mapping[str, object]) -> float:
-        answers = np.concatenate([network.logits(batch, changed).argmax(1).numpy() for batch in batches()])
+        answers = np.concatenate([network.outputs(batch, changed)[0].argmax(1).numpy() for batch in batches()])
         return float((answers == labels).mean())
 
     with torch.inference_mode():

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # numpy and torch are heavy, and only named here
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
-    from edgeopt.arrays import Labels, Logits, Pixels
+    from edgeopt.arrays import Labels, Outputs, Pixels
     from edgeopt.options import Augmentation
     from edgeopt.preprocessing import Preprocessing
 
@@ -218,10 +218,15 @@ class ForeignModel(Protocol):
         """Writes the model into an empty folder."""
         ...
 
-    def logits(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 images (n, channels, height, width)."""
+    def outputs(self, batch: NDArray[np.float32]) -> Outputs:
+        """What it answers for normalized float32 images (n, channels, height, width): an array for each output of the
+        state, images first; a classifier's are its logits, float32 (n, classes).
+        """
         ...
 
+
+ONLY_LOGITS = ("logits",)
+"""The outputs of a classifier."""
 
 TORCH = "torch"
 """The framework of a state whose model is an `nn.Module` or an `ExportedProgram`."""
@@ -232,11 +237,13 @@ class ModelState:
     """A model on its way through the passes. A pass returns a new one and leaves its input alone.
 
     `model` is an `nn.Module` or an `ExportedProgram`, as `form` says. It takes float32 (batch, channels, height,
-    width), normalized by `preprocessing`, and returns logits (batch, len(classes)); `batch_range` bounds the batch
-    of a program. `imports` names modules that must be imported before a saved model is read, because they define its
-    classes or operators. Where `framework` is not "torch", `model` is a `ForeignModel`. `input_kind` says what a
-    program takes: the above, or the pixels of `edgeopt.options.FileInput`. `untrained` names the layers that were drawn
-    at random although weights were loaded: a head, where these are of other classes.
+    width), normalized by `preprocessing`. A program returns an array for each of `output_names`, images first: a
+    classifier's are its logits (batch, len(classes)). A module may return them in a dictionary among others; see
+    `edgeopt.networks.outputs`. `batch_range` bounds the batch of a program. `imports` names modules that must be
+    imported before a saved model is read, because they define its classes or operators. Where `framework` is not
+    "torch", `model` is a `ForeignModel`. `input_kind` says what a program takes: the above, or the pixels of
+    `edgeopt.options.FileInput`. `untrained` names the layers that were drawn at random although weights were loaded: a
+    head, where these are of other classes.
     """
 
     model: nn.Module | ExportedProgram | ForeignModel
@@ -251,6 +258,7 @@ class ModelState:
     framework: str = TORCH
     input_kind: InputKind = InputKind.FLOAT_NCHW
     untrained: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ONLY_LOGITS
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -366,7 +374,7 @@ class Probe(Protocol):
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an exporter says of the file it wrote.
+    """What an exporter says of the file it wrote: its input, and its outputs, called and ordered as in the state.
 
     `precision` is the file's where the exporter converted it, and empty where it is the program's. `delegated_share` is
     the share of compute nodes that the runtime's fast path takes, 0 to 1, or None where the runtime has no delegate.
@@ -378,7 +386,7 @@ class ExportResult:
     """
 
     input: TensorInfo
-    output: TensorInfo
+    outputs: tuple[TensorInfo, ...]
     delegated_share: float | None = None
     outside: tuple[str, ...] = ()
     facts: Mapping[str, Json] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edgeopt.arrays import normalized
 from edgeopt.data.images import ArrayImages
 from edgeopt.errors import DeviceError, ExportError, UserError
+from edgeopt.export.predictor import outputs_of
 from edgeopt.options import DatasetOptions, Options
 from edgeopt.plugins.declarations import DatasetPlugin, DevicePlugin, ExporterPlugin, ModelPlugin, PassPlugin
 from edgeopt.plugins.device import DeviceFacts, FileOnDevice, OnDevice
@@ -217,7 +218,9 @@ class Predictor:
             step = np.float32(np.abs(batch).max() / 2**7)
             batch = np.rint(batch / step) * step
         with torch.no_grad():
-            return self.module(torch.from_numpy(batch[: self.largest])).numpy() + np.float32(self.offset)
+            answer = self.module(torch.from_numpy(batch[: self.largest]))
+        outputs = answer if isinstance(answer, tuple) else (answer,)
+        return tuple(each.numpy() + np.float32(self.offset) for each in outputs)
 
 
 def write(state, options, context, *, salt=False, litter=False, batch="batch"):
@@ -232,7 +235,7 @@ def write(state, options, context, *, salt=False, litter=False, batch="batch"):
     size = state.preprocessing.image_size
     return ExportResult(
         TensorInfo("input", "float32", (batch, 3, size, size), "NCHW"),
-        TensorInfo("logits", "float32", (batch, len(state.classes)), "NC"),
+        outputs_of(state, batch),
     )
 
 
@@ -305,7 +308,7 @@ class InProcess:
         except ValueError as error:
             return FileOnDevice(error=str(error))
         turns = tuple((0.1,) * calls for calls, _ in job.turns)
-        return FileOnDevice(images.reshape(len(images), -1) @ weight, turns, 1.0, 0.2)
+        return FileOnDevice((images.reshape(len(images), -1) @ weight,), turns, 1.0, 0.2)
 
     def clean(self):
         self.files.clear()

@@ -54,7 +54,7 @@ def _described(state: ModelState, **more: Any) -> ExportResult:
     size = state.preprocessing.image_size
     return ExportResult(
         TensorInfo("input", "float32", ("batch", 3, size, size), "NCHW"),
-        TensorInfo("logits", "float32", ("batch", len(state.classes)), "NC"),
+        (TensorInfo("logits", "float32", ("batch", len(state.classes)), "NC"),),
         **more,
     )
 
@@ -69,7 +69,7 @@ class HalvesPredictor:
             self.bias = np.load(path.with_name("model.bias.npy"))
 
     def predict(self, batch: Any) -> Any:
-        return (batch.reshape(len(batch), -1) @ self.weight.T + self.bias).astype("float32")
+        return ((batch.reshape(len(batch), -1) @ self.weight.T + self.bias).astype("float32"),)
 
 
 def float_options(options: HalvesOptions) -> HalvesOptions:
@@ -98,9 +98,9 @@ class AbacusModel:
 
         np.save(folder / "weight.npy", self.weight)
 
-    def logits(self, batch: Any) -> Any:
+    def outputs(self, batch: Any) -> Any:
         assert "torch" not in sys.modules
-        return batch.reshape(len(batch), -1) @ self.weight.T
+        return (batch.reshape(len(batch), -1) @ self.weight.T,)
 
 
 def build_abacus(options: Options, data: TrainingData) -> ModelState:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import edgeopt
 from edgeopt.errors import ExportError, RecipeError, TrainingError
 from edgeopt.networks.capture import capture
-from edgeopt.networks.logits import require_answers_alone, require_logits
+from edgeopt.networks.logits import require_logits
+from edgeopt.networks.outputs import require_answers_alone
 from edgeopt.testing import pass_context, tiny_model
 from edgeopt_lightning.options import TrainOptions
 from edgeopt_lightning.train import train_model

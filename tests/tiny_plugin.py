@@ -203,7 +203,7 @@ def export_npz(state: ModelState, options: NpzOptions, context: ExportContext) -
     size = state.preprocessing.image_size
     return ExportResult(
         TensorInfo("input", "float32", ("batch", 3, size, size), "NCHW"),
-        TensorInfo("logits", "float32", ("batch", len(state.classes)), "NC"),
+        (TensorInfo("logits", "float32", ("batch", len(state.classes)), "NC"),),
         delegated_share=1.0,
         batch_dependent=options.takes > 1,
     )
@@ -225,7 +225,7 @@ class NpzPredictor:
             os.abort()
         if self.failure == "hang-at-once" or (self.failure == "hang-later" and self.calls == 5):
             time.sleep(100_000)
-        return batch.reshape(len(batch), -1) @ self.weight.T + self.bias
+        return (batch.reshape(len(batch), -1) @ self.weight.T + self.bias,)
 
 
 def time_npz(request: OperatorTimesRequest) -> list[OperatorTime]:

@@ -60,7 +60,7 @@ def main(events: Events) -> None:
     job = from_text(LabelledJob, Path(sys.argv[1]).read_text())
     from edgeopt.data.cache import load_data, opener  # numpy, as all below: the parent imports the job alone
     from edgeopt.data.prepare import prepare_found
-    from edgeopt.measure.answers import file_logits
+    from edgeopt.measure.answers import file_outputs
     from edgeopt.tasks import TASKS
 
     file = handed(LabelledFile, job.file)
@@ -77,8 +77,8 @@ def main(events: Events) -> None:
         shown = _First(data.test, min(job.images, len(data.test)), known)
         with file.fed.exporter.opened(file.fed.path, job.threads) as predictor:
             answering = BlamedPredictor(file.fed.exporter, predictor)
-            logits = file_logits(answering, shown, file.fed.feed, events, "answers")
-    score = TASKS["classification"].score((logits,), shown.labels)
+            outputs = file_outputs(answering, shown, file.fed.feed, events, "answers")
+    score = TASKS["classification"].score(outputs, shown.labels)
     events.send({"event": "right", "share": score.value, "images": score.count})
 
 

@@ -39,7 +39,7 @@ from edgeopt.report.finished_files import FinishedFile
 from edgeopt.report.reading import read_report
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
-    from edgeopt.arrays import Logits
+    from edgeopt.arrays import Outputs
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
 _STEPS = 3  # of a file that only answers: its environment, its copy, its answers
@@ -151,10 +151,10 @@ class DeviceWork:
 
     # ---- one device
 
-    def _answers_here(self) -> dict[str, Logits]:
+    def _answers_here(self) -> dict[str, Outputs]:
         """What the files that run here answer here."""
         here = devices_of({}, self.registry)[LOCAL]
-        found: dict[str, Logits] = {}
+        found: dict[str, Outputs] = {}
         for group in self._groups:
             able = [file for file in group.files if refusal(file, self._first_batch) is None]
             with self.bar("answers here", len(group.files) * _STEPS) as tell:
@@ -163,7 +163,7 @@ class DeviceWork:
                     results = device.run(self._job(group, able, 1, self._first_batch, timed=False), tell)
                 finally:
                     device.close()
-            found |= {name: each.logits for name, each in results.items() if each.logits is not None}
+            found |= {name: each.outputs for name, each in results.items() if each.outputs is not None}
         return found
 
     @property
@@ -174,7 +174,7 @@ class DeviceWork:
         self,
         name: str,
         use: Use[DevicePlugin],
-        here: Mapping[str, Logits],
+        here: Mapping[str, Outputs],
         minutes: list[SustainedRow],
         whole: list[WholeRow],
     ) -> tuple[list[BenchRow], BenchDevice, tuple[Problem, ...]]:
@@ -219,7 +219,7 @@ class DeviceWork:
         group: _Group,
         threads: int,
         batch: int,
-        here: Mapping[str, Logits],
+        here: Mapping[str, Outputs],
         answers: dict[str, DeviceAnswers | str],
         whole: list[WholeRow],
         tell: Callable[[str], None],
@@ -242,11 +242,11 @@ class DeviceWork:
             result = found.get(file.name, FileOnDevice(error=refusal(file, batch)))
             if batch == self._first_batch and not result.error:
                 whole.append(_whole(file, threads, name, result))
-            if file.name not in answers and result.logits is not None:
-                answers[file.name] = self._judged(file, result.logits, group.tests, here.get(file.name))
+            if file.name not in answers and result.outputs is not None:
+                answers[file.name] = self._judged(file, result.outputs, group.tests, here.get(file.name))
             told = answers.get(file.name)
             error = result.error or (told if isinstance(told, str) else None)
-            silent = "it gave no answers" if job.answers and result.logits is None and not error else None
+            silent = "it gave no answers" if job.answers and result.outputs is None and not error else None
             row = row_of(
                 file,
                 threads,
@@ -309,9 +309,10 @@ class DeviceWork:
         )
 
     @staticmethod
-    def _judged(file: FinishedFile, logits: Logits, tests: KeptTests, here: Logits | None) -> DeviceAnswers | str:
+    def _judged(file: FinishedFile, outputs: Outputs, tests: KeptTests, here: Outputs | None) -> DeviceAnswers | str:
         """What a file's answers are worth, or why they are worth nothing."""
-        answers, error = judged(tests.task, logits, tests.labels, tests.program(file.row.role), here)
+        program = tests.program(file.row.role)
+        answers, error = judged(tests.task, outputs, tests.labels, program, here, tests.output_names)
         return answers or error or "it gave no answers"
 
     # ---- what must not be overlooked

@@ -54,8 +54,9 @@ class Vector:
     `crc32` is that of its pixels after resizing and cutting, as bytes (height, width, channels), and `pixels` holds
     (row, column, red, green, blue), or (row, column, grey), of a few of them, for whoever resizes a little differently.
     `answers` holds (index, logit) of the model that the file was made from: all of them, or the largest and some
-    between. `file_answers` are those of the file itself in its own runtime, at the same indices; they are empty within
-    the file, which cannot know them, and where no runtime was at hand.
+    between; of a file with other outputs they are values of the first one, counted as they lie in memory.
+    `file_answers` are those of the file itself in its own runtime, at the same indices; they are empty within the file,
+    which cannot know them, and where no runtime was at hand.
     """
 
     image: DrawnImage
@@ -91,13 +92,13 @@ class Card:
     recipe: Mapping[str, Json]
     versions: Mapping[str, str]
     input: TensorInfo | None = None
-    output: TensorInfo | None = None
+    outputs: tuple[TensorInfo, ...] = ()
     self_test: SelfTest | None = None
     schema: int = 1
 
-    def with_tensors(self, input: TensorInfo, output: TensorInfo) -> Card:
-        """This card with the file's own input and output filled in."""
-        return replace(self, input=input, output=output)
+    def with_tensors(self, input: TensorInfo, outputs: tuple[TensorInfo, ...]) -> Card:
+        """This card with the file's own input and outputs filled in."""
+        return replace(self, input=input, outputs=outputs)
 
     def with_file_answers(self, answers: Sequence[Sequence[float]]) -> Card:
         """This card with the file's own answers in its self-test, a list of logits for each image."""
@@ -110,6 +111,13 @@ class Card:
         return replace(self, self_test=replace(self.self_test, vectors=vectors))
 
     def to_json(self) -> str:
-        """The card as stable, indented JSON text, with lists of numbers on one line each."""
-        text = json.dumps(asdict(self), indent=2, sort_keys=True)
+        """The card as stable, indented JSON text, with lists of numbers on one line each.
+
+        A file's only output is `output`, an object, as it was before files could have several; these are `outputs`, a
+        list.
+        """
+        values = asdict(self)
+        outputs = values.pop("outputs")
+        values |= {"outputs": outputs} if len(outputs) > 1 else {"output": outputs[0] if outputs else None}
+        text = json.dumps(values, indent=2, sort_keys=True)
         return _NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text) + "\n"

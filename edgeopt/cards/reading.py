@@ -45,7 +45,7 @@ def card_of(path: Path) -> Card:
 
 def _same(inside: Card, beside: Card) -> bool:
     def said(card: Card) -> list[object]:
-        return [card.classes, card.preprocessing, card.runtime, card.precision, card.role, card.input, card.output]
+        return [card.classes, card.preprocessing, card.runtime, card.precision, card.role, card.input, card.outputs]
 
     return said(inside) == said(beside)
 
@@ -76,7 +76,16 @@ def _inside(path: Path) -> Card | None:
     return None
 
 
+def card_from_text(text: str) -> Card:
+    """The card that `Card.to_json` wrote. Raises `ValueError` for another text."""
+    return _card(json.loads(text))
+
+
 def _card(values: Json) -> Card:
+    if isinstance(values, dict) and "outputs" not in values:
+        only = values.get("output")
+        values = {name: value for name, value in values.items() if name != "output"}
+        values["outputs"] = [] if only is None else [only]
     return from_values(Card, values)
 
 

@@ -20,6 +20,7 @@ from edgeopt.conversion.delivery import bench, bytes_of, deliver, require_free
 from edgeopt.conversion.labelled import Answered, LabelledAnswers
 from edgeopt.errors import ExportError, Problem, RecipeError, UserError, did_you_mean
 from edgeopt.json_values import from_text
+from edgeopt.measure.answers import OutputDifference
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, PassPlugin, ReaderPlugin
 from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import Registry, load_registry
@@ -28,6 +29,7 @@ from edgeopt.preprocessing import Preprocessing
 from edgeopt.recipe.lookup import Lookup, checked, numerics_of, resolve
 from edgeopt.recipe.read import Source, overridden
 from edgeopt.report.figures import percent
+from edgeopt.types import ONLY_LOGITS
 from edgeopt.workers.pool import Workers
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
@@ -67,8 +69,9 @@ class Conversion:
 class ConversionResult:
     """A file that was made and compared with its source.
 
-    `max_difference` is the largest absolute difference of the logits, `relative_difference` the same as a share of the
-    range of the source's logits, `agreement` the share of `images` with the same top-1 class, 0 to 1. `companions` are
+    `max_difference` is the largest absolute difference of the logits, or of another output, `relative_difference` the
+    same as a share of the range of the source's; where there are several outputs, these are the largest of them, and
+    `outputs` has each. `agreement` the share of `images` with the same top-1 class, 0 to 1. `companions` are
     the files beside `path` that it cannot be opened without.
 
     `labelled` holds how often each side is right, where the images' labels are classes of the model; where they are
@@ -90,6 +93,7 @@ class ConversionResult:
     verdicts: tuple[str, ...] = ()
     labelled: LabelledAnswers | None = None
     why_not_labelled: str = ""
+    outputs: tuple[OutputDifference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ class ConvertedFile:
     preprocessing: Preprocessing
     task: Json
     classes: tuple[str, ...]
+    output_names: tuple[str, ...] = ONLY_LOGITS
     answered: Answered | None = None
     verdicts: tuple[str, ...] = ()
     why_not_labelled: str = ""
@@ -116,6 +121,7 @@ class ConvertedFile:
 class ComparedFile:
     """What the second process found: the file's answers against its source's.
 
+    The largest differences are those of all outputs, and `outputs` has them one by one where there are several.
     `program_difference` is the largest difference from what the passes made of the source, as a share of the range of
     its logits: from the source itself where there are no passes.
     """
@@ -126,9 +132,11 @@ class ComparedFile:
     program_difference: float
     agreement: float
     labelled: LabelledAnswers | None = None
+    outputs: tuple[OutputDifference, ...] = ()
 
 
 CONVERTED, COMPARED, LABELS = "converted.json", "compared.json", "labels.npy"
+PROGRAM = "program.npz"
 
 
 @dataclass(frozen=True)
@@ -236,6 +244,7 @@ def convert(
         images_from=conversion.dataset.plugin.name if conversion.dataset else "",
         max_difference=compared.max_difference,
         relative_difference=compared.relative_difference,
+        outputs=compared.outputs,
         agreement=compared.agreement,
         companions=beside,
         warnings=made.warnings,

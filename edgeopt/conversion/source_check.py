@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeopt.conversion.labelled import Answered, Labelling, answered, guessing, is_unnamed, listed
 from edgeopt.errors import ExportError
-from edgeopt.networks.capture import program_logits
+from edgeopt.networks.capture import program_outputs
 from edgeopt.options import Options
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import ReaderPlugin
@@ -74,7 +74,7 @@ def judge(
     for told, options in _other_scales(reader):
         with blamed(reader.plugin, "read"):
             again = reader.plugin.read(file, options)
-        score = task.score((program_logits(again, shown, progress, f"answers of the source, {told}"),), labels)
+        score = task.score(program_outputs(again, shown, progress, f"answers of the source, {told}"), labels)
         if _is_the_cure(score, found.score, labels) and (best is None or score.value > best[0].value):
             best = score, told
     if best:

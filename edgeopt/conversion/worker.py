@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeopt.arrays import ImageSize, sides_of, size_in_words
+from edgeopt.arrays import OUTPUTS, ImageSize, load_outputs, save_outputs, sides_of, size_in_words
 from edgeopt.conversion.labelled import LabelledAnswers, Labelling, answered, labelling
 from edgeopt.conversion.plan import (
     COMPARED,
     CONVERTED,
     LABELS,
+    PROGRAM,
     ComparedFile,
     Conversion,
     ConversionJob,
@@ -29,8 +30,8 @@ from edgeopt.errors import DataError, ExportError
 from edgeopt.export.make import make_artifact
 from edgeopt.fingerprint import file_digest
 from edgeopt.json_values import from_text, to_text
-from edgeopt.measure.answers import batch_warnings, feeder, file_logits
-from edgeopt.networks.capture import program_logits, to_program
+from edgeopt.measure.answers import batch_warnings, differences, feeder, file_outputs
+from edgeopt.networks.capture import program_outputs, to_program
 from edgeopt.options import TrainerSettings
 from edgeopt.plugins.blame import BlamedLoad, BlamedPredictor, blamed
 from edgeopt.plugins.contexts import PassContext
@@ -42,7 +43,7 @@ from edgeopt.workers.process import Events, die_with_parent, work
 if TYPE_CHECKING:
     from torch import nn
 
-    from edgeopt.arrays import Labels, Logits, Pixels
+    from edgeopt.arrays import Labels, Pixels
 
 IMAGES = 64
 """How many images both sides answer, at most, where nobody knows what they show."""
@@ -108,17 +109,19 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
     known = labelling(source.classes, data.training.classes) if data else Labelling((), source.classes)
     images = range(min(LABELLED_IMAGES if known.outputs else IMAGES, len(split)))
     shown = ComparedImages(split.pixels(images), known.labels(split.labels[: len(images)]) if known.outputs else None)
-    logits = program_logits(source, shown, events, "answers of the source")
+    outputs = program_outputs(source, shown, events, "answers of the source")
     np.save(folder / "pixels.npy", shown.images)
-    np.save(folder / "logits.npy", logits)
+    save_outputs(folder / OUTPUTS, outputs)
     judged = (
-        judge(conversion.reader, conversion.source, source, shown, known, logits, events) if known.outputs else Judged()
+        judge(conversion.reader, conversion.source, source, shown, known, outputs[0], events)
+        if known.outputs
+        else Judged()
     )
     if known.outputs:
         np.save(folder / LABELS, shown.labels)
     state = _passed(conversion, replace(source, classes=judged.names or source.classes), data, folder, events)
     if conversion.passes:  # what the file must compute is no longer what the source does
-        np.save(folder / "program.npy", program_logits(state, shown, events, "answers after the passes"))
+        save_outputs(folder / PROGRAM, program_outputs(state, shown, events, "answers after the passes"))
     made = make_artifact(
         conversion.exporter,
         state,
@@ -149,6 +152,7 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
         preprocessing=state.preprocessing,
         task=task_to_json(state.task),
         classes=state.classes,
+        output_names=state.output_names,
         answered=judged.answered,
         verdicts=judged.verdicts,
         why_not_labelled=known.why_not,
@@ -162,37 +166,30 @@ def _answer(conversion: Conversion, folder: Path, file: Path, events: Events) ->
     exporter = conversion.exporter.plugin
     with exporter.opened(file, 1) as predictor:
         feed = feeder(made.holds, made.preprocessing)
-        logits = file_logits(BlamedPredictor(exporter, predictor), shown, feed, events, "answers of the file")
-    expected = np.load(folder / "logits.npy")
-    if logits.shape != expected.shape:
-        raise ExportError(f"the file returns outputs of shape {logits.shape}, its source {expected.shape}")
+        outputs = file_outputs(BlamedPredictor(exporter, predictor), shown, feed, events, "answers of the file")
+    expected = load_outputs(folder / OUTPUTS)
+    apart = differences(outputs, expected, made.output_names, "source")
     task = task_from_json(made.task)
     labelled = None
     if made.answered:
         labels = np.load(folder / LABELS)
         labelled = LabelledAnswers(
-            made.answered, answered(task, logits, labels, made.classes), task.compare((expected,), (logits,), labels)
+            made.answered,
+            answered(task, outputs[0], labels, made.classes),
+            task.compare(expected, outputs, labels),
         )
-    difference = float(np.abs(logits - expected).max())
-    if not np.isfinite(difference):
-        raise ExportError("the file returns numbers that are not finite", hint="try another precision")
-    program = np.load(folder / "program.npy") if conversion.passes else expected
+    program = load_outputs(folder / PROGRAM) if conversion.passes else expected
+    of_program = differences(outputs, program, made.output_names, "program")
     compared = ComparedFile(
-        images=len(expected),
-        max_difference=difference,
-        relative_difference=difference / _span(expected),
-        program_difference=float(np.abs(logits - program).max()) / _span(program),
-        agreement=task.agreement((logits,), (expected,)),
+        images=len(expected[0]),
+        max_difference=max(each.largest for each in apart),
+        relative_difference=max(each.share for each in apart),
+        program_difference=max(each.share for each in of_program),
+        agreement=task.agreement(outputs, expected),
         labelled=labelled,
+        outputs=apart if len(apart) > 1 else (),
     )
     (folder / COMPARED).write_text(to_text(compared))
-
-
-def _span(logits: Logits) -> float:
-    """The range of logits; a tenth of the largest where they are closer together, as an untrained model's softmax:
-    their rounding is no difference.
-    """
-    return max(float(np.ptp(logits)), 0.1 * float(np.abs(logits).max()), 1e-12)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from edgeopt.arrays import load_outputs
 from edgeopt.devices.boot import BOOT
 from edgeopt.devices.bundle import agent_file
 from edgeopt.devices.connection import AgentRefusedError, Connection, Message
@@ -25,7 +26,7 @@ from edgeopt.plugins.device import DeviceFacts, DeviceFile, DeviceJob, FileOnDev
 from edgeopt.plugins.energy_use import EnergyUse
 
 if TYPE_CHECKING:
-    from edgeopt.arrays import Logits
+    from edgeopt.arrays import Outputs
 
 T = TypeVar("T")
 
@@ -357,13 +358,13 @@ def _facts(message: Message) -> DeviceFacts:
 
 
 def _has_answered(file: FileOnDevice | None) -> bool:
-    return file is not None and file.logits is not None
+    return file is not None and file.outputs is not None
 
 
 def _with(file: FileOnDevice, message: Message) -> FileOnDevice:
     match message["event"]:
         case "answers":
-            return replace(file, logits=_logits(message["npy"]))
+            return replace(file, outputs=_outputs(message["npz"]))
         case "times":
             return replace(
                 file,
@@ -381,11 +382,8 @@ def _with(file: FileOnDevice, message: Message) -> FileOnDevice:
             return replace(file, error=message["message"])
 
 
-def _logits(encoded: str) -> Logits:
-    import numpy as np  # heavy: not for whoever only lists devices
-
-    logits: Logits = np.load(io.BytesIO(base64.b64decode(encoded)), allow_pickle=False)
-    return logits
+def _outputs(encoded: str) -> Outputs:
+    return load_outputs(io.BytesIO(base64.b64decode(encoded)))
 
 
 def _one_line(error: DeviceError) -> str:

@@ -106,7 +106,7 @@ def make_artifact(
     written = {file.name for file in folder.iterdir() if file not in there and file != path}
     _require_companions(plugin.name, written, set(exported.companions))
     card = replace(card, precision=exported.precision or state.precision)
-    return Artifact(path, exported, card.with_tensors(exported.input, exported.output))
+    return Artifact(path, exported, card.with_tensors(exported.input, exported.outputs))
 
 
 def _require_companions(exporter: str, written: set[str], named: set[str]) -> None:

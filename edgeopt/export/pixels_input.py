@@ -25,7 +25,7 @@ def take_pixels(state: ModelState, seed: int = 0) -> ModelState:
     """The state with a program that takes uint8 (batch, height, width, channels), so that no app can normalize
     otherwise. `seed` draws the images that it is checked with.
 
-    Raises `FunctionChangedError` when its logits differ from those of the given program on the same pixels, normalized
+    Raises `FunctionChangedError` when its outputs differ from those of the given program on the same pixels, normalized
     outside.
     """
     plain = state.program.module(check_guards=False)
@@ -54,11 +54,11 @@ class _TakesPixels(nn.Module):
         self.register_buffer("scale", torch.tensor(scale))
         self.register_buffer("offset", torch.tensor(offset))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits of uint8 pixels (batch, height, width, channels)."""
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The program's outputs for uint8 pixels (batch, height, width, channels)."""
         values = pixels.to(torch.float32) * self.scale + self.offset
-        logits: Tensor = self.program(values.permute(0, 3, 1, 2))
-        return logits
+        outputs: Tensor | tuple[Tensor, ...] = self.program(values.permute(0, 3, 1, 2))
+        return outputs
 
 
 def _as_inside(images: Tensor) -> Tensor:

@@ -9,17 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from edgeopt.arrays import InputKind
+from edgeopt.arrays import InputKind, joined
 from edgeopt.errors import ExportError
+from edgeopt.export.refusals import require_named_outputs
 from edgeopt.types import TensorInfo
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgeopt.arrays import Logits, Pixels
+    from edgeopt.arrays import Outputs, Pixels
     from edgeopt.types import ModelState
 
 
@@ -33,6 +34,30 @@ def input_of(state: ModelState, batch: int | str, name: str = "input") -> Tensor
     if state.input_kind is InputKind.UINT8_NHWC:
         return TensorInfo(name, "uint8", (batch, height, width, channels), "NHWC", holds="pixels")
     return TensorInfo(name, "float32", (batch, channels, height, width), "NCHW")
+
+
+def outputs_of(state: ModelState, batch: int | str) -> tuple[TensorInfo, ...]:
+    """What a file of a state's program gives: an output for each of the state's names, of the program's own type.
+
+    Raises `ExportError` where the program returns another number of them.
+    """
+    from edgeopt.networks.outputs import returned_nodes  # whoever has a program has imported torch
+
+    require_named_outputs(state.program, state.output_names)
+    values = [node.meta["val"] for node in returned_nodes(state.program)]
+    return tuple(
+        TensorInfo(
+            name, str(value.dtype).removeprefix("torch."), (batch, *map(int, value.shape[1:])), layout_of(value.dim())
+        )
+        for name, value in zip(state.output_names, values, strict=True)
+    )
+
+
+def layout_of(axes: int) -> str:
+    """What so many axes of an output are: "NC" for values of an image, "NCHW" for values of its places, channels first;
+    "N" and a "D" for each further axis where nobody knows.
+    """
+    return {2: "NC", 4: "NCHW"}.get(axes, "N" + "D" * (axes - 1))
 
 
 def pixels_or_values(info: TensorInfo) -> TensorInfo:
@@ -97,40 +122,36 @@ def quiet() -> Iterator[None]:
 
 
 class FilePredictor(ABC):
-    """A file with one input of images, float32 or pixels, and one float32 output of logits, opened in its runtime.
+    """A file with one input of images, float32 or pixels, and one or several outputs, opened in its runtime.
 
-    A runtime sets `input_info` and `output_info` and runs one piece; a batch of any size is cut into pieces that the
+    A runtime sets `input_info` and `output_infos` and runs one piece; a batch of any size is cut into pieces that the
     file takes. The first size of a shape is the largest batch of one call, or "batch" where any is taken.
     """
 
     input_info: TensorInfo
-    output_info: TensorInfo
+    output_infos: tuple[TensorInfo, ...]
 
     @abstractmethod
-    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
-        """Logits of one call."""
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
+        """The outputs of one call."""
 
     @abstractmethod
     def close(self) -> None:
         """Frees the file's memory."""
 
-    def predict(self, batch: NDArray[np.float32] | Pixels) -> Logits:
-        """Logits, float32 (n, classes), of float32 images (n, 3, height, width), or of pixels where the file takes
-        them.
+    def predict(self, batch: NDArray[np.float32] | Pixels) -> Outputs:
+        """An array for each output, for float32 images (n, 3, height, width), or for pixels where the file takes them.
 
         Raises `ValueError` when the images have another type or shape than the file's input.
         """
-        import numpy as np  # heavy; whoever has a batch has imported it
-
         expected, given = (self.input_info.dtype, self.input_info.shape[1:]), (batch.dtype.name, batch.shape[1:])
         if expected != given:
             raise ValueError(f"the file takes {expected[0]} {expected[1]} for each image, not {given[0]} {given[1]}")
         if not len(batch):
-            classes = [size for size in self.output_info.shape[1:] if isinstance(size, int)]
-            return np.empty((0, *classes), np.float32)
+            return tuple(_nothing(info) for info in self.output_infos)
         largest = self.input_info.shape[0]
         size = largest if isinstance(largest, int) else len(batch)
-        return np.concatenate([self.run(batch[start : start + size]) for start in range(0, len(batch), size)])
+        return joined([self.run(batch[start : start + size]) for start in range(0, len(batch), size)])
 
     def __enter__(self) -> Self:
         return self
@@ -139,3 +160,12 @@ class FilePredictor(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _nothing(info: TensorInfo) -> NDArray[Any]:
+    """What a file gives for no image."""
+    import numpy as np  # heavy; whoever has a batch has imported it
+
+    is_real = info.scale is not None or np.issubdtype(np.dtype(info.dtype), np.floating)
+    sizes = [size for size in info.shape[1:] if isinstance(size, int)]
+    return np.empty((0, *sizes), np.float32 if is_real else np.dtype(info.dtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,17 +45,28 @@ def unsupported(runtime: str, places: Iterable[OperatorPlace], reason: str) -> E
 
 
 def require_one_image(program: ExportedProgram, runtime: str) -> None:
-    """Raises `ExportError`, naming them, where a program has several inputs or outputs."""
-    signature = program.graph_signature
-    for what, names in (("input", signature.user_inputs), ("output", signature.user_outputs)):
-        if len(names) != 1:
-            raise ExportError(
-                Problem(
-                    f"the model has {len(names)} {what}s: {', '.join(map(str, names))}",
-                    f"edgeopt exports models of one image and its logits to {runtime}; "
-                    f"wrap the model so that it has one {what}",
-                )
+    """Raises `ExportError`, naming them, where a program has several inputs."""
+    names = program.graph_signature.user_inputs
+    if len(names) != 1:
+        raise ExportError(
+            Problem(
+                f"the model has {len(names)} inputs: {', '.join(map(str, names))}",
+                f"edgeopt exports models of one image to {runtime}; wrap the model so that it has one input",
             )
+        )
+
+
+def require_named_outputs(program: ExportedProgram, names: Sequence[str]) -> None:
+    """Raises `ExportError` where a program does not return as many outputs as there are names for."""
+    count = len(program.graph_signature.user_outputs)
+    if count != len(names):
+        said = f"{count} outputs" if count != 1 else "one output"
+        raise ExportError(
+            Problem(
+                f"the program returns {said}, and its state names {len(names)}: {', '.join(names)}",
+                "let `ModelState.output_names` name each of them, or capture the model with these names",
+            )
+        )
 
 
 def float_programs_only(precision: str, numerics: Numerics) -> Iterator[Problem]:

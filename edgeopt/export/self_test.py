@@ -12,13 +12,15 @@ import numpy as np
 
 from edgeopt.cards.card import DrawnImage, SelfTest, Vector
 from edgeopt.cards.images import drawn, images_for
-from edgeopt.networks.capture import program_logits
+from edgeopt.networks.capture import program_outputs
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.progress import Silent
 from edgeopt.types import Card, ModelState
 
 if TYPE_CHECKING:
-    from edgeopt.arrays import Labels, Logits, Pixels
+    from numpy.typing import NDArray
+
+    from edgeopt.arrays import Labels, Outputs, Pixels
 
 _ANSWERS = 10
 _TOLERANCE = 0.05  # of the logits' range: an int8 file may round otherwise on another processor, in every layer
@@ -47,20 +49,23 @@ class SelfTestImages:
 def self_test_of(state: ModelState) -> SelfTest | None:
     """The self-test that a card of the state's files carries, with the state's own answers.
 
-    None where they are not finite, which whoever looks at the file will say.
+    It is about the first output, whose values are counted one after the other where an image has them on several axes.
+    None where they are not finite, which whoever looks at the file will say, and where they are integers such as
+    classes, of which another processor may well give another.
     """
     images = images_for(state.preprocessing.resize)
     pixels = _pixels(images, state.preprocessing)
     least = state.batch_range[0]
     alone = replace(state, batch_range=(least, least))
-    logits = program_logits(alone, SelfTestImages(np.repeat(pixels, least, axis=0)), Silent(), "")[::least]
-    if not np.isfinite(logits).all():
+    first = program_outputs(alone, SelfTestImages(np.repeat(pixels, least, axis=0)), Silent(), "")[0][::least]
+    if first.dtype.kind != "f" or not np.isfinite(first).all():
         return None
-    span = max(float(np.ptp(logits)), 0.1 * float(np.abs(logits).max()), 1e-6)
+    answers = first.reshape(len(first), -1)
+    span = max(float(np.ptp(answers)), 0.1 * float(np.abs(answers).max()), 1e-6)
     decimals = _DIGITS - math.floor(math.log10(span))
     vectors = tuple(
         Vector(image, zlib.crc32(each.tobytes()), _some_pixels(each), _some_answers(answer, decimals))
-        for image, each, answer in zip(images, pixels, logits, strict=True)
+        for image, each, answer in zip(images, pixels, answers, strict=True)
     )
     return SelfTest(float(f"{_TOLERANCE * span:.3g}"), vectors)
 
@@ -72,14 +77,14 @@ def images_of(card: Card) -> SelfTestImages:
     return SelfTestImages(_pixels([vector.image for vector in vectors], preprocessing))
 
 
-def file_answers(card: Card, logits: Logits) -> tuple[tuple[float, ...], ...]:
-    """Of what a file answered for the images of its card's self-test, float32 (n, classes), the logits that the card
+def file_answers(card: Card, outputs: Outputs) -> tuple[tuple[float, ...], ...]:
+    """Of what a file answered for the images of its card's self-test, the values of its first output that the card
     names; none where there is no self-test.
     """
     vectors = card.self_test.vectors if card.self_test else ()
     return tuple(
         tuple(float(f"{answer[index]:.6g}") for index, _value in vector.answers)
-        for vector, answer in zip(vectors, logits, strict=True)
+        for vector, answer in zip(vectors, outputs[0].reshape(len(outputs[0]), -1), strict=True)
     )
 
 
@@ -99,11 +104,11 @@ def _some_pixels(pixels: Pixels) -> tuple[tuple[int, ...], ...]:
     return tuple((row, column, *map(int, pixels[row, column])) for row, column in places)
 
 
-def _some_answers(logits: Logits, decimals: int) -> tuple[tuple[int, float], ...]:
-    """All logits, or the five largest and five spread evenly over the others, by their places."""
-    chosen = set(range(len(logits)))
+def _some_answers(answers: NDArray[np.float32], decimals: int) -> tuple[tuple[int, float], ...]:
+    """All values of an image, or the five largest and five spread evenly over the others, by their places."""
+    chosen = set(range(len(answers)))
     if len(chosen) > _ANSWERS:
-        order = np.argsort(-logits, kind="stable")
+        order = np.argsort(-answers, kind="stable")
         spread = np.linspace(_ANSWERS // 2, len(order) - 1, _ANSWERS // 2).astype(int)
         chosen = {int(order[place]) for place in (*range(_ANSWERS // 2), *spread)}
-    return tuple((index, round(float(logits[index]), decimals)) for index in sorted(chosen))
+    return tuple((index, round(float(answers[index]), decimals)) for index in sorted(chosen))

@@ -5,19 +5,20 @@ Runs in light processes: numpy and the runtime, no torch of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from edgeopt.arrays import as_outputs, joined, of_images
 from edgeopt.errors import ExportError
 from edgeopt.plugins.predictor import Predictor
-from edgeopt.types import ExportResult, Split
+from edgeopt.types import ONLY_LOGITS, ExportResult, Split
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgeopt.arrays import Labels, Logits, Pixels
+    from edgeopt.arrays import Labels, Logits, Outputs, Pixels
     from edgeopt.preprocessing import Preprocessing
     from edgeopt.progress import Progress
     from edgeopt.tasks.base import Task
@@ -28,11 +29,23 @@ _FLOAT_ROUNDING = 1e-4  # of the logits' range: runtimes that add in another ord
 
 
 @dataclass(frozen=True)
+class OutputDifference:
+    """How far one output is from what it should be: the largest difference of a number, and that as a share of the
+    range that the numbers should have. Of integers, such as classes, both are the share that differs.
+    """
+
+    name: str
+    largest: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Verification:
     """A file's answers on the test split.
 
-    `agreement` is the share of images with the program's own answer, 0 to 1; `max_logit_difference` is absolute, in
-    logits. `differing` counts the images with another answer, and `near_ties` those of them for which the program's
+    `agreement` is the share of images with the program's own answer, 0 to 1; `max_logit_difference` is absolute, of a
+    logit or of any other number that the file gives, and `outputs` says it for each output where there are several.
+    `differing` counts the images with another answer, and `near_ties` those of them for which the program's
     logits of both answers lie within rounding.
     """
 
@@ -43,6 +56,7 @@ class Verification:
     near_ties: int
     max_logit_difference: float
     images: int
+    outputs: tuple[OutputDifference, ...] = ()
 
 
 def feeder(holds: str, preprocessing: Preprocessing) -> Callable[[Pixels], NDArray[np.float32] | Pixels]:
@@ -52,27 +66,25 @@ def feeder(holds: str, preprocessing: Preprocessing) -> Callable[[Pixels], NDArr
     return (lambda pixels: pixels) if holds == "pixels" else preprocessing.normalize
 
 
-def file_logits(
+def file_outputs(
     predictor: Predictor,
     split: Split,
     feed: Callable[[Pixels], NDArray[np.float32] | Pixels],
     progress: Progress,
     label: str,
     batch_size: int = 1,
-) -> Logits:
-    """Logits, float32 (n, classes), of an opened file on every image of `split`; `feed` is that of `feeder`.
+) -> Outputs:
+    """What an opened file answers for every image of `split`, an array for each output; `feed` is that of `feeder`.
 
     Every call has `batch_size` images, as an app's has: the last one is filled up with the first images.
     """
-    import numpy as np  # heavy: not part of `edgeopt check`
-
     rows = []
     with progress.bar(label, len(split)) as bar:
         for start in range(0, len(split), batch_size):
             pixels = split.pixels([image % len(split) for image in range(start, start + batch_size)])
-            rows.append(np.asarray(predictor.predict(feed(pixels)), dtype=np.float32))
+            rows.append(as_outputs(predictor.predict(feed(pixels))))
             bar.advance(min(batch_size, len(split) - start))
-    return np.concatenate(rows)[: len(split)]
+    return of_images(joined(rows), slice(len(split)))
 
 
 def batch_warnings(exported: ExportResult, batch_size: int) -> tuple[str, ...]:
@@ -87,31 +99,68 @@ def batch_warnings(exported: ExportResult, batch_size: int) -> tuple[str, ...]:
     return (warning,)
 
 
-def verify(task: Task, logits: Logits, reference: Logits, labels: Labels) -> Verification:
-    """Compares a file's logits with the program's and with the labels.
+def differences(
+    outputs: Outputs, reference: Outputs, names: Sequence[str] = ONLY_LOGITS, origin: str = "program"
+) -> tuple[OutputDifference, ...]:
+    """How far each output of a file is from the one that it should be; `origin` says in a word of what.
 
-    Raises `ExportError` when the file answers in another shape, or with numbers that are not finite.
+    Raises `ExportError`, naming the output, when the file gives another number of them, one of another shape, or
+    numbers that are not finite.
     """
-    import numpy as np
+    import numpy as np  # heavy: not part of `edgeopt check`
 
-    if logits.shape != reference.shape:
-        raise ExportError(f"the file returns logits of shape {logits.shape}, its program {reference.shape}")
-    if not np.isfinite(logits).all():
-        count = int((~np.isfinite(logits)).any(axis=1).sum())
-        raise ExportError(
-            f"the file returns numbers that are not finite for {count} of {len(logits)} images",
-            hint="a value overflows in this runtime's arithmetic; try another precision",
-        )
-    score = task.score((logits,), labels)
-    step = max(rounding_step(logits), rounding_step(reference))
+    if len(outputs) != len(reference):
+        raise ExportError(f"the file returns {len(outputs)} outputs, its {origin} {len(reference)}")
+    found = []
+    for name, own, other in zip(names, outputs, reference, strict=True):
+        what = "logits" if tuple(names) == ONLY_LOGITS else f"output {name!r}"
+        if own.shape != other.shape:
+            raise ExportError(f"the file returns {what} of shape {own.shape}, its {origin} {other.shape}")
+        if own.dtype.kind != "f" or other.dtype.kind != "f":
+            share = float((own != other).mean()) if own.size else 0.0
+            found.append(OutputDifference(name, share, share))
+            continue
+        if not np.isfinite(own).all():
+            count = int((~np.isfinite(own)).reshape(len(own), -1).any(axis=1).sum())
+            where = "" if tuple(names) == ONLY_LOGITS else f" in its {what}"
+            raise ExportError(
+                f"the file returns numbers that are not finite{where} for {count} of {len(own)} images",
+                hint="a value overflows in this runtime's arithmetic; try another precision",
+            )
+        largest = float(np.abs(own - other).max()) if own.size else 0.0
+        found.append(OutputDifference(name, largest, largest / span_of(other)))
+    return tuple(found)
+
+
+def span_of(values: NDArray[Any]) -> float:
+    """The range of an output; a tenth of the largest where its numbers are closer together, as an untrained model's
+    softmax: their rounding is no difference.
+    """
+    import numpy as np  # as above
+
+    return max(float(np.ptp(values)), 0.1 * float(np.abs(values).max()), 1e-12) if values.size else 1.0
+
+
+def verify(
+    task: Task, outputs: Outputs, reference: Outputs, labels: Labels, names: Sequence[str] = ONLY_LOGITS
+) -> Verification:
+    """Compares each output of a file with the program's, and what they mean with the labels; `names` are those of the
+    outputs.
+
+    Raises `ExportError` as `differences` does.
+    """
+    apart = differences(outputs, reference, names)
+    score = task.score(outputs, labels)
+    steps = tuple(max(rounding_step(own), rounding_step(other)) for own, other in zip(outputs, reference, strict=True))
     return Verification(
         test_accuracy=score.value,
         accuracy_interval=score.interval,
-        agreement=task.agreement((logits,), (reference,)),
-        differing=int((~task.alike((logits,), (reference,))).sum()),
-        near_ties=task.near_ties((logits,), (reference,), (_TIE_STEPS * step,)),
-        max_logit_difference=float(np.abs(logits - reference).max()),
+        agreement=task.agreement(outputs, reference),
+        differing=int((~task.alike(outputs, reference)).sum()),
+        near_ties=task.near_ties(outputs, reference, tuple(_TIE_STEPS * step for step in steps)),
+        max_logit_difference=max(each.largest for each in apart),
         images=score.count,
+        outputs=apart if len(apart) > 1 else (),
     )
 
 

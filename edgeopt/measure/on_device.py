@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,10 @@ from edgeopt.options import MeasureSettings
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.device import DeviceFile, DeviceJob, FileOnDevice
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.types import Card, TensorInfo
+from edgeopt.types import ONLY_LOGITS, Card, TensorInfo
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
-    from edgeopt.arrays import Labels, Logits
+    from edgeopt.arrays import Labels, Outputs
     from edgeopt.tasks.base import Task
 
 _STEPS = 6  # of a file beside its turns: its environment, its copy, its answers, its start, its load and its end
@@ -147,23 +148,28 @@ def latency_there(found: FileOnDevice, settings: MeasureSettings) -> Latency | N
 
 
 def judged(
-    task: Task, logits: Logits, labels: Labels, program: Logits, here: Logits | None
+    task: Task,
+    outputs: Outputs,
+    labels: Labels,
+    program: Outputs,
+    here: Outputs | None,
+    names: Sequence[str] = ONLY_LOGITS,
 ) -> tuple[DeviceAnswers | None, str | None]:
-    """What answers of a device, float32 (n, classes), are worth, or why they are worth nothing.
+    """What answers of a device, an array for each output, are worth, or why they are worth nothing.
 
     `program` is what the program answered that the file was made from, and `here` the file on this machine, where it
-    runs.
+    runs; `names` are those of the outputs.
     """
     import numpy as np
 
     from edgeopt.measure.answers import verify
 
     try:
-        own = verify(task, logits, program, labels)
-        beside = verify(task, logits, here, labels) if here is not None else None
+        own = verify(task, outputs, program, labels, names)
+        beside = verify(task, outputs, here, labels, names) if here is not None else None
     except UserError as error:
         return None, str(error.problems[0].message)
-    same = here is not None and np.array_equal(logits, here)
+    same = here is not None and all(map(np.array_equal, outputs, here))
     answers = DeviceAnswers(
         images=own.images,
         test_accuracy=own.test_accuracy,

@@ -58,8 +58,8 @@ def whole_way(
     def once() -> tuple[float, ...]:
         image, decode = _timed(lambda: open_image(encoded, name))
         batch, preprocess = _timed(lambda: feed(prepare.pixels(image)[np.newaxis]))
-        logits, call = timed_call(file, lambda: file.predict(batch))
-        _, answer = _timed(lambda: task.decode((logits,)))
+        outputs, call = timed_call(file, lambda: file.predict(batch))
+        _, answer = _timed(lambda: task.decode(outputs))
         return decode, preprocess, call, answer
 
     for _ in range(warmup):

@@ -5,21 +5,28 @@ Capture is one of the steps that must keep the function; it is checked here, eac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.arrays import InputKind, Json
+from edgeopt.arrays import InputKind, Json, as_outputs, joined
 from edgeopt.errors import ExportError, FunctionChangedError, Problem, first_line
 from edgeopt.networks.branches import merge_branches
 from edgeopt.networks.clips import spell_out_relu6
 from edgeopt.networks.computed_weights import fold_computed_weights
 from edgeopt.networks.copies import copy_module
 from edgeopt.networks.layers import layer_call, spell_out_linear_layers
-from edgeopt.networks.logits import problem_of_answer
+from edgeopt.networks.outputs import (
+    differences,
+    give_order,
+    outputs_in,
+    problem_of_outputs,
+    tensors,
+    tolerated,
+)
 from edgeopt.networks.padding import spell_out_padding
 from edgeopt.networks.pooling import spell_out_adaptive_maxima
-from edgeopt.types import TORCH, Form, ModelState, Split
+from edgeopt.types import ONLY_LOGITS, TORCH, Form, ModelState, Split
 
 if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
     import numpy as np
@@ -28,10 +35,10 @@ if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
 
-    from edgeopt.arrays import Logits, Pixels
+    from edgeopt.arrays import Outputs, Pixels
     from edgeopt.progress import Progress
 
-RELATIVE_TOLERANCE = 1e-4  # of the logits' range: float32 kernels may add in another order, and differ in nothing else
+RELATIVE_TOLERANCE = 1e-4  # of an output's range: float32 kernels may add in another order, and differ in nothing else
 BATCH_SIZE = 32
 _BUG = "this is a bug in edgeopt or in a library below it: please report the model and the recipe"
 _OWN_NAMESPACES = {"aten", "prims", "quantized_decomposed"}
@@ -49,34 +56,47 @@ class Capture:
         return {"branches_merged_into": len(self.branches_merged)} if self.branches_merged else {}
 
 
-def capture(module: nn.Module, example_input: Tensor, batch_range: tuple[int, int]) -> ExportedProgram:
+def capture(
+    module: nn.Module,
+    example_input: Tensor,
+    batch_range: tuple[int, int],
+    output_names: Sequence[str] = ONLY_LOGITS,
+) -> ExportedProgram:
     """The program that `capture_merged` captures."""
-    return capture_merged(module, example_input, batch_range).program
+    return capture_merged(module, example_input, batch_range, output_names).program
 
 
-def capture_merged(module: nn.Module, example_input: Tensor, batch_range: tuple[int, int]) -> Capture:
+def capture_merged(
+    module: nn.Module,
+    example_input: Tensor,
+    batch_range: tuple[int, int],
+    output_names: Sequence[str] = ONLY_LOGITS,
+) -> Capture:
     """Exports a copy of `module` in evaluation mode, and checks that the program computes what the module does.
 
     Here the float model ends: branches that were trained side by side become the one convolution that they add up to.
 
     `example_input` is float32 (batch, channels, height, width); `batch_range` is the smallest and largest batch that
-    the program takes. Weights are made contiguous: ExecuTorch's layout pass refuses channels-last constants.
+    the program takes. Weights are made contiguous: ExecuTorch's layout pass refuses channels-last constants. The
+    program returns what `output_names` name, see `edgeopt.networks.outputs.outputs_in`: one tensor, or a tuple.
 
-    Raises `ExportError` when `torch.export` cannot capture the module, `FunctionChangedError` when the logits differ.
+    Raises `ExportError` when `torch.export` cannot capture the module, or when it returns something else than these
+    outputs, `FunctionChangedError` when an output differs.
     """
     module = copy_module(module).cpu().eval()
     make_contiguous(module)
     batch = fit_batch(example_input, batch_range)
     program = export_program(module, example_input, batch_range)
-    _require_logits(module, batch, smallest=batch_range[0])
+    _require_outputs(module, batch, batch_range[0], output_names)
     captured = program.module(check_guards=False)
-    changed = spell_out_linear_layers(captured) + fold_computed_weights(captured)
+    changed = give_order(captured, output_names)
+    changed |= bool(spell_out_linear_layers(captured) + fold_computed_weights(captured))
     merged = merge_branches(captured)
     if changed or merged:
         program = export_program(captured, example_input, batch_range)
         captured = program.module(check_guards=False)
     require_same_function(
-        module,
+        lambda images: outputs_in(module(images), output_names),
         captured,
         batch,
         f"capturing {type(module).__name__}",
@@ -105,9 +125,9 @@ def _layer_weights(model: GraphModule) -> list[str]:
     return [str(each.weight.target) for each in layers if each.weight.op == "get_attr"]
 
 
-def _require_logits(module: nn.Module, batch: Tensor, smallest: int) -> None:
+def _require_outputs(module: nn.Module, batch: Tensor, smallest: int, names: Sequence[str]) -> None:
     """Raises `ExportError` where a module returns something else for `batch`, or for its first `smallest` images,
-    than logits.
+    than the named outputs.
     """
     import torch
 
@@ -115,33 +135,36 @@ def _require_logits(module: nn.Module, batch: Tensor, smallest: int) -> None:
         images = batch[:count]
         with torch.no_grad():
             answer = module(images)
-        if problem := problem_of_answer(type(module).__name__, answer, len(images)):
+        if problem := problem_of_outputs(type(module).__name__, answer, len(images), names):
             raise ExportError(problem)
 
 
 def require_same_function(
-    before: Callable[[Tensor], Tensor],
-    after: Callable[[Tensor], Tensor],
+    before: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
+    after: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
     batch: Tensor,
     step: str,
     *,
     hint: str = _BUG,
     tolerance: float = RELATIVE_TOLERANCE,
 ) -> None:
-    """Raises `FunctionChangedError` when `after` gives other logits than `before` on `batch`; `step` came between them.
+    """Raises `FunctionChangedError` when `after` gives other outputs than `before` on `batch`; `step` came between
+    them.
 
-    `tolerance` is a share of the logits' range.
+    `tolerance` is a share of an output's range; of integers, such as classes, at most one in a thousand may differ.
     """
     import torch
 
     with torch.no_grad():
-        expected, got = before(batch), after(batch)
-    difference = (expected - got).abs().max().item()
-    span = max((expected.max() - expected.min()).item(), 1e-12)
-    if not difference / span <= tolerance:  # written so that NaN fails too
-        raise FunctionChangedError(
-            f"{step} changed the logits by {difference:.3g}, whose range is {span:.3g}", hint=hint
-        )
+        expected, got = tensors(before(batch)), tensors(after(batch))
+    if len(expected) != len(got):
+        raise FunctionChangedError(f"{step} left {len(got)} of {len(expected)} outputs", hint=hint)
+    for place, (difference, span) in enumerate(differences(expected, got)):
+        if not difference / span <= tolerated(expected[place], tolerance):  # written so that NaN fails too
+            what = "the logits" if len(expected) == 1 else f"output {place + 1} of {len(expected)}"
+            raise FunctionChangedError(
+                f"{step} changed {what} by {difference:.3g}, whose range is {span:.3g}", hint=hint
+            )
 
 
 def example_of(program: ExportedProgram) -> Tensor:
@@ -226,7 +249,7 @@ def to_program(state: ModelState, split: Split) -> ModelState:
     import torch
 
     example = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(2, len(split))))))
-    captured = capture_merged(state.module, example, state.batch_range)
+    captured = capture_merged(state.module, example, state.batch_range, state.output_names)
     history = state.history
     if history and captured.branches_merged:
         last = history[-1]
@@ -241,35 +264,34 @@ def imports_of(program: ExportedProgram, imports: tuple[str, ...]) -> tuple[str,
     return imports if namespaces - _OWN_NAMESPACES else ()
 
 
-def program_logits(state: ModelState, split: Split, progress: Progress, label: str) -> Logits:
-    """Logits, float32 (n, classes), of a program on every image of `split`, computed by its own framework.
+def program_outputs(state: ModelState, split: Split, progress: Progress, label: str) -> Outputs:
+    """What a program answers for every image of `split`, an array for each of its outputs, computed by its own
+    framework.
 
     A program that normalizes by itself is fed pixels.
     """
-    import numpy as np
 
     def feed(pixels: Pixels) -> NDArray[np.float32] | Pixels:
         return pixels if state.input_kind is InputKind.UINT8_NHWC else state.preprocessing.normalize(pixels)
 
-    answer: Callable[[Any], Logits] = state.foreign.logits if state.framework != TORCH else _answers(state.program)
+    answer: Callable[[Any], Any] = state.foreign.outputs if state.framework != TORCH else _answers(state.program)
     batch_size = min(BATCH_SIZE, state.batch_range[1])
     rows = []
     with progress.bar(label, len(split)) as bar:
         for start in range(0, len(split), batch_size):
             batch = feed(split.pixels(range(start, min(start + batch_size, len(split)))))
-            rows.append(answer(batch))
+            rows.append(as_outputs(answer(batch)))
             bar.advance(len(batch))
-    return np.concatenate(rows)
+    return joined(rows)
 
 
-def _answers(program: ExportedProgram) -> Callable[[NDArray[np.float32] | Pixels], Logits]:
+def _answers(program: ExportedProgram) -> Callable[[NDArray[np.float32] | Pixels], Outputs]:
     import torch
 
     module = program.module()
 
-    def answer(batch: NDArray[np.float32] | Pixels) -> Logits:
+    def answer(batch: NDArray[np.float32] | Pixels) -> Outputs:
         with torch.no_grad():
-            logits: Logits = module(torch.from_numpy(batch)).numpy()
-        return logits
+            return tuple(each.numpy() for each in tensors(module(torch.from_numpy(batch))))
 
     return answer

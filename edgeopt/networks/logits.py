@@ -11,7 +11,6 @@ if TYPE_CHECKING:  # torch is heavy: whoever has a module has imported it alread
     from torch import Tensor, nn
 
 _REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError)  # what a forward may raise
-_ROUNDING = 1e-3  # of the logits' range: sums of float32 are added in another order for another number of images
 
 
 def require_logits(module: nn.Module, images: Tensor, classes: int | None = None) -> None:
@@ -19,53 +18,33 @@ def require_logits(module: nn.Module, images: Tensor, classes: int | None = None
 
     `images` are float32 (n, 3, height, width). The module's modes stay as they are.
     """
-    _logits(module, images, classes)
+    if problem := problem_of_answer(type(module).__name__, answer_of(module, images), len(images), classes):
+        raise RecipeError(problem)
 
 
-def require_answers_alone(module: nn.Module, images: Tensor) -> None:
-    """Raises `RecipeError` when what `module`, in evaluation mode, answers for an image depends on the others.
+def answer_of(module: nn.Module, images: Tensor) -> object:
+    """What `module` returns for `images` in evaluation mode; its modes stay as they are.
 
-    `images` are float32 (n, 3, height, width). A file gets one image at a time in an app, and many in a training.
+    Raises `RecipeError` where it does not take them.
     """
-    together = _logits(module, images)
-    apart = [_logits(module, images[index : index + 1])[0] for index in range(len(images))]
-    span = max(float(together.max() - together.min()), float(together.abs().max()))
-    largest = max(float((one - other).abs().max()) for one, other in zip(together, apart, strict=True))
-    if largest > _ROUNDING * span:
-        raise RecipeError(
-            Problem(
-                f"{type(module).__name__} answers an image otherwise beside {len(images) - 1} other than alone: "
-                f"its logits differ by {largest:.3g}, and their range is {span:.3g}",
-                "its forward must treat each image for itself in evaluation mode: no statistics over the batch, "
-                "and nothing drawn at random",
-            )
-        )
-
-
-def _logits(module: nn.Module, images: Tensor, classes: int | None = None) -> Tensor:
-    """What `module` answers in evaluation mode; raises `RecipeError` for anything but logits (n, `classes`)."""
     import torch
 
     modes = {each: each.training for each in module.modules()}
-    name = type(module).__name__
     module.eval()
     try:
         with torch.no_grad():
-            answer = module(images)
+            answer: object = module(images)
     except _REFUSALS as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise RecipeError(
             Problem(
-                f"{name} does not take images of shape {tuple(images.shape)}: {reason}",
+                f"{type(module).__name__} does not take images of shape {tuple(images.shape)}: {reason}",
                 "its forward must take float32 images (n, 3, height, width) and return logits",
             )
         ) from error
     finally:
         for each, mode in modes.items():
             each.training = mode
-    if problem := problem_of_answer(name, answer, len(images), classes):
-        raise RecipeError(problem)
-    assert isinstance(answer, torch.Tensor)  # or it would have been refused
     return answer
 
 
@@ -82,7 +61,7 @@ def problem_of_answer(name: str, answer: object, images: int, classes: int | Non
 
     if not isinstance(answer, torch.Tensor):
         return Problem(
-            f"{name} returns {_described(answer)} for {images} images, not logits (batch, classes) alone",
+            f"{name} returns {described(answer)} for {images} images, not logits (batch, classes) alone",
             f"wrap it in a module that returns the logits alone: return self.network(x){_way_to_logits(answer)}",
         )
     if answer.dim() == 2 and len(answer) == images and classes in (None, answer.shape[1]):
@@ -94,8 +73,8 @@ def problem_of_answer(name: str, answer: object, images: int, classes: int | Non
     return Problem(f"{name} returns {tuple(answer.shape)} for {images} images, not logits {wanted}", hint)
 
 
-def _described(answer: object) -> str:
-    """Such as "a tuple of 2 tensors (2, 10) and (2, 8)", or "a ModelOutput with logits (2, 10)"."""
+def described(answer: object) -> str:
+    """An answer in words, such as "a tuple of 2 tensors (2, 10) and (2, 8)", or "a ModelOutput with logits (2, 10)"."""
     if isinstance(answer, Mapping):
         return f"a {type(answer).__name__} with " + " and ".join(
             f"{key} {_shape(each)}" for key, each in answer.items()

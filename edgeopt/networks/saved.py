@@ -19,7 +19,7 @@ from edgeopt.networks.copies import load_module, save_module
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.tasks import task_from_json, task_to_json
 from edgeopt.tasks.base import Task
-from edgeopt.types import TORCH, Curve, ForeignModel, Form, ModelState, PassRecord
+from edgeopt.types import ONLY_LOGITS, TORCH, Curve, ForeignModel, Form, ModelState, PassRecord
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +48,7 @@ def save_state(state: ModelState, folder: Path) -> None:
         "batch_range": state.batch_range,
         "imports": state.imports,
         "untrained": state.untrained,
+        "output_names": state.output_names,
         "history": [asdict(record) for record in state.history],
     }
     (folder / "state.json").write_text(json.dumps(meta))
@@ -77,6 +78,7 @@ class Outline:
     framework: str
     input_kind: InputKind
     untrained: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ONLY_LOGITS
 
 
 def load_outline(folder: Path) -> Outline:
@@ -103,6 +105,7 @@ def load_outline(folder: Path) -> Outline:
         framework=meta["framework"],
         input_kind=InputKind(meta["input_kind"]),
         untrained=tuple(meta.get("untrained", ())),
+        output_names=tuple(meta.get("output_names", ONLY_LOGITS)),
     )
 
 

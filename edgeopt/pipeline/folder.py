@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeopt.cards.card import Card
+from edgeopt.cards.reading import card_from_text
 from edgeopt.files import place, write_aside
-from edgeopt.json_values import from_text
 from edgeopt.pipeline import lock
 from edgeopt.pipeline.record import RunRecord, Written, read_record, take_out
 from edgeopt.pipeline.results import Results
@@ -97,7 +97,7 @@ def fill(folder: RunFolder, results: Results, failures: Collection[str], held_to
         stored, beside = results.folder(planned.export_stage), Path(planned.file).parent.as_posix()
         for name in (Path(planned.file).name, *results.export(planned).exported.companions):
             folder.place(stored / name, f"{beside}/{name}")
-        card = from_text(Card, (stored / "card.json").read_text(encoding="utf-8"))
+        card = card_from_text((stored / "card.json").read_text(encoding="utf-8"))
         folder.write(f"{beside}/card.json", _completed(card, results, planned).to_json())
     report = results.folder("report")
     for name in ("report.json", "report.html", "answers.npz"):

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeopt.arrays import OUTPUTS, load_outputs, of_images
 from edgeopt.errors import Problem, UserError
 from edgeopt.options import without_augmentation
 from edgeopt.pipeline.record import read_record
@@ -22,12 +23,12 @@ from edgeopt.types import RawDataset, Role
 from edgeopt.workers.store import Result
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
-    from edgeopt.arrays import Labels, Logits, Pixels
+    from edgeopt.arrays import Labels, Outputs, Pixels
 
 
 @dataclass(frozen=True, eq=False)
 class KeptTests:
-    """Test images, uint8 (n, height, width, 3), their labels, and the logits of the programs behind the files.
+    """Test images, uint8 (n, height, width, 3), their labels, and what the programs behind the files answered.
 
     Where a run has one program, files of both roles are made from it.
     """
@@ -35,9 +36,10 @@ class KeptTests:
     task: Task
     pixels: Pixels
     labels: Labels
-    programs: Mapping[Role, Logits]
+    programs: Mapping[Role, Outputs]
+    output_names: tuple[str, ...]
 
-    def program(self, role: Role) -> Logits:
+    def program(self, role: Role) -> Outputs:
         """What the program behind a file of a role answered."""
         return self.programs.get(role, self.programs[Role.BASELINE])
 
@@ -47,20 +49,20 @@ def kept_tests(run: Path, registry: Registry, most: int) -> KeptTests:
 
     Raises `UserError` where its store no longer has them.
     """
-    import numpy as np  # heavy, as is what reads images
-
-    from edgeopt.data.cache import load_test, opener
+    from edgeopt.data.cache import load_test, opener  # heavy, as is what reads images
     from edgeopt.networks.saved import load_outline
 
     data = _kept(run, StageKind.DATA)
     split = load_test(data.folder, opener(data.folder, partial(_load, run, registry)))
     count = min(most, len(split))
     folders = {role: _kept(run, f"{StageKind.PROGRAM}-{role}").folder for role in Role if _has(run, role)}
+    outline = load_outline(folders[Role.BASELINE])
     return KeptTests(
-        load_outline(folders[Role.BASELINE]).task,
+        outline.task,
         split.pixels(range(count)),
         split.labels[:count],
-        {role: np.load(folder / "logits.npy")[:count] for role, folder in folders.items()},
+        {role: of_images(load_outputs(folder / OUTPUTS), slice(count)) for role, folder in folders.items()},
+        outline.output_names,
     )
 
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.json_values import from_text
+from edgeopt.arrays import OUTPUTS, load_outputs, of_images
+from edgeopt.cards.reading import card_from_text
 from edgeopt.measure.fed_file import FedFile
 from edgeopt.measure.on_device import (
     FileThere,
@@ -26,7 +27,6 @@ from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.device import Device, DeviceFacts, DeviceFile, FileOnDevice
 from edgeopt.plugins.handed import hand_over
 from edgeopt.recipe.stage import PlannedExport, Stage
-from edgeopt.types import Card
 
 if TYPE_CHECKING:
     from edgeopt.arrays import Labels
@@ -121,21 +121,21 @@ def _taken(results: Results, planned: PlannedExport, aside: Path) -> DeviceFile:
         preprocessing,
         takes_pixels=holds == "pixels",
         handed=handed,
-        card=from_text(Card, (results.folder(planned.export_stage) / "card.json").read_text(encoding="utf-8")),
+        card=card_from_text((results.folder(planned.export_stage) / "card.json").read_text(encoding="utf-8")),
     )
 
 
 def _there(results: Results, planned: PlannedExport, found: FileOnDevice, labels: Labels) -> FileThere:
     """What a file did, its answers held against its program's and those of this machine."""
-    import numpy as np
-
     answers, error = None, found.error
-    if found.logits is not None:
+    if found.outputs is not None:
         program = results.folder(planned.program_stage)
-        here, before = (np.load(folder / "logits.npy") for folder in (results.folder(planned.verify_stage), program))
-        count = len(labels)
-        task = load_outline(program).task
-        answers, wrong = judged(task, found.logits, labels, before[:count], here[:count])
+        here, before = (
+            of_images(load_outputs(folder / OUTPUTS), slice(len(labels)))
+            for folder in (results.folder(planned.verify_stage), program)
+        )
+        outline = load_outline(program)
+        answers, wrong = judged(outline.task, found.outputs, labels, before, here, outline.output_names)
         error = error or wrong
     return FileThere(
         file=planned.file,
@@ -143,5 +143,5 @@ def _there(results: Results, planned: PlannedExport, found: FileOnDevice, labels
         peak_memory_bytes=found.peak_memory_bytes or None,  # 0 where nobody tells it
         answers=answers,
         error=error,
-        note=found.note or (None if found.logits is not None or error else "it gave no answers"),
+        note=found.note or (None if found.outputs is not None or error else "it gave no answers"),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeopt._version import __version__
+from edgeopt.arrays import OUTPUTS, load_outputs
 from edgeopt.data.cache import KnownImages
 from edgeopt.measure.answers import Verification, batch_warnings
 from edgeopt.networks.saved import load_outline
@@ -42,7 +43,7 @@ from edgeopt.types import TORCH, Role
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.arrays import Labels, Logits
+    from edgeopt.arrays import Labels, Logits, Outputs
 
 _SHOWN_CLASSES = 200  # a confusion matrix of more is not read by anybody
 
@@ -100,7 +101,7 @@ def kept_answers(results: Results, report: Report, labels: Labels) -> KeptAnswer
     answered = {row.file for row in report.rows if has_answers(row)}
     known = KnownImages.read(results.folder("data"))
     answers = {
-        planned.file: np.load(results.folder(planned.verify_stage) / "logits.npy").argmax(axis=1)
+        planned.file: load_outputs(results.folder(planned.verify_stage) / OUTPUTS)[0].argmax(axis=1)
         for planned in results.plan.exports
         if planned.file in answered
     }
@@ -115,17 +116,17 @@ def shown_images(report: Report, pixels: Callable[[list[int]], NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class _Answers:
-    """Logits on the test split, float32 (n, classes), and its labels, int64 (n,)."""
+    """Outputs on the test split, and its labels, int64 (n,)."""
 
     results: Results
     failures: Mapping[str, str]
     labels: Labels
 
-    def of_file(self, planned: PlannedExport) -> Logits:
+    def of_file(self, planned: PlannedExport) -> Outputs:
         """What a verified file answered."""
         return self._read(planned.verify_stage)
 
-    def of_float_file(self, planned: PlannedExport) -> Logits | None:
+    def of_float_file(self, planned: PlannedExport) -> Outputs | None:
         """What the float file of the same export answered, None where there is none that did."""
         found = (
             other
@@ -135,16 +136,15 @@ class _Answers:
         other = next(found, None)
         return None if other is None or self.results.verification(other) is None else self.of_file(other)
 
-    def of_float_program(self) -> Logits | None:
+    def of_float_program(self) -> Outputs | None:
         """What the float program answered in its own framework."""
         stages = self.results.plan.stages.values()
         found = (each.name for each in stages if each.kind is StageKind.PROGRAM and each.role is Role.BASELINE)
         name = next(found, None)
         return None if name is None else self._read(name)
 
-    def _read(self, stage: str) -> Logits:
-        logits: Logits = np.load(self.results.folder(stage) / "logits.npy")
-        return logits
+    def _read(self, stage: str) -> Outputs:
+        return load_outputs(self.results.folder(stage) / OUTPUTS)
 
 
 def _row(
@@ -180,7 +180,8 @@ def _row(
         outside=exported.outside,
         sha256=export.sha256,
         input=exported.input,
-        output=exported.output,
+        output=exported.outputs[0],
+        outputs=exported.outputs if len(exported.outputs) > 1 else (),
         facts=exported.facts,
         warnings=(*exported.warnings, *batch_warnings(exported, results.plan.measure.batch_size)),
         converted=export.precision != program.precision,
@@ -190,7 +191,7 @@ def _row(
     verification = results.verification(planned)
     if verification is None:
         return row
-    row = _with_answers(row, verification, answers.of_file(planned), answers.labels, program.classes)
+    row = _with_answers(row, verification, answers.of_file(planned)[0], answers.labels, program.classes)
     row = _compared(row, planned, answers)
     if row.stand_in:
         return row
@@ -208,6 +209,7 @@ def _with_answers(row: Row, verification: Verification, logits: Logits, labels: 
         differing=verification.differing,
         near_ties=verification.near_ties,
         max_logit_difference=verification.max_logit_difference,
+        output_differences=verification.outputs,
         confusion=confusion if len(classes) <= _SHOWN_CLASSES else None,
         per_class=class_scores(classes, confusion),
     )
@@ -221,8 +223,8 @@ def _compared(row: Row, planned: PlannedExport, answers: _Answers) -> Row:
     program = answers.of_float_program()
     return replace(
         row,
-        against_float_file=None if file is None else task.compare((file,), (after,), labels),
-        against_float_program=None if program is None else task.compare((program,), (after,), labels),
+        against_float_file=None if file is None else task.compare(file, after, labels),
+        against_float_program=None if program is None else task.compare(program, after, labels),
     )
 
 
@@ -269,7 +271,7 @@ def _samples(results: Results, rows: Sequence[Row], labels: Labels) -> tuple[Sam
         return ()
     answered = {row.file for row in rows if has_answers(row)}
     made = [planned for planned in results.plan.exports if planned.file in answered]
-    logits = {planned.file: np.load(results.folder(planned.verify_stage) / "logits.npy") for planned in made}
+    logits = {planned.file: load_outputs(results.folder(planned.verify_stage) / OUTPUTS)[0] for planned in made}
     task = load_outline(results.folder(made[0].program_stage)).task
     chosen = choose_samples(labels.tolist(), logits[shown.file].argmax(axis=1).tolist())
     answers = {file: task.decode((values[list(chosen)],)) for file, values in logits.items()}

@@ -17,15 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeopt.arrays import OUTPUTS, load_outputs, save_outputs
+from edgeopt.cards.reading import card_from_text
 from edgeopt.data.cache import OpenRaw, load_test, load_training, opener
 from edgeopt.data.prepare import prepare_found
 from edgeopt.errors import DataChangedError, PluginError
 from edgeopt.export.make import make_artifact
 from edgeopt.export.self_test import file_answers, images_of
 from edgeopt.fingerprint import digest
-from edgeopt.json_values import from_text, to_values
-from edgeopt.measure.answers import feeder, file_logits, verify
-from edgeopt.networks.capture import program_logits, to_program
+from edgeopt.json_values import to_values
+from edgeopt.measure.answers import feeder, file_outputs, verify
+from edgeopt.networks.capture import program_outputs, to_program
 from edgeopt.networks.cost import cost_of_program
 from edgeopt.networks.saved import load_outline, load_state, save_state
 from edgeopt.options import without_augmentation
@@ -48,7 +50,7 @@ from edgeopt.progress import Silent
 from edgeopt.recipe.plan import Plan, card_recipe
 from edgeopt.recipe.stage import Stage, StageKind
 from edgeopt.tracking.tracked import TrackedRun
-from edgeopt.types import TORCH, Card, Form, FoundData, ModelState, targets_of
+from edgeopt.types import ONLY_LOGITS, TORCH, Form, FoundData, ModelState, targets_of
 from edgeopt.workers.store import Result, Store
 
 if TYPE_CHECKING:
@@ -167,25 +169,29 @@ def _make_model(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
             f"model {model.plugin.name!r} built a model of {state.framework}, not {model.plugin.framework}"
         )
     if state.framework == TORCH:
-        _require_logits(state, bench.training().validation)
+        _require_outputs(state, bench.training().validation)
     require_trained(bench.plan, state.untrained)
     save_state(state, folder)
     bench.states = {stage.name: state}
     return BuiltModel(_parameter_count(state), state.untrained)
 
 
-def _require_logits(state: ModelState, split: Split) -> None:
-    """Raises `RecipeError`, before any pass, when the network gives anything but logits for images of the data set, or
-    logits of an image that depend on the others.
+def _require_outputs(state: ModelState, split: Split) -> None:
+    """Raises `RecipeError`, before any pass, when the network gives anything but its outputs for images of the data
+    set, or outputs of an image that depend on the others.
     """
     import torch
 
-    from edgeopt.networks.logits import require_answers_alone, require_logits
+    from edgeopt.networks.logits import require_logits
+    from edgeopt.networks.outputs import require_answers_alone, require_outputs
 
     images = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(2, len(split))))))
-    require_logits(state.module, images, len(state.classes))
+    if state.output_names == ONLY_LOGITS:
+        require_logits(state.module, images, len(state.classes))
+    else:
+        require_outputs(state.module, images, state.output_names)
     if state.batch_range[0] == 1:
-        require_answers_alone(state.module, images)
+        require_answers_alone(state.module, images, state.output_names)
 
 
 def _parameter_count(state: ModelState) -> int:
@@ -227,17 +233,15 @@ def _make_pass(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
 
 
 def _make_program(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
-    import numpy as np
-
     _data, state_name = stage.needs
     bench.seed(stage)
     state = bench.state(state_name)
     captured = to_program(state, bench.training().validation)
     test = bench.test()
-    logits = program_logits(captured, test, bench.progress, f"{stage.label}, on test")
+    outputs = program_outputs(captured, test, bench.progress, f"{stage.label}, on test")
     save_state(captured, folder)
-    np.save(folder / "logits.npy", logits)
-    score = captured.task.score((logits,), targets_of(test))
+    save_outputs(folder / OUTPUTS, outputs)
+    score = captured.task.score(outputs, targets_of(test))
     cost = cost_of_program(captured) if captured.framework == TORCH else None
     return CapturedProgram(captured.precision, score.value, score.interval, score.count, cost)
 
@@ -268,8 +272,6 @@ def _make_export(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
 
 
 def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
-    import numpy as np
-
     planned = bench.plan.exports[stage.index]
     export, program = bench.results.export(planned), bench.results.folder(planned.program_stage)
     if export.exported.not_run:
@@ -278,15 +280,16 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     test = bench.test()
     feed = feeder(export.exported.input.holds, outline.preprocessing)
     settings = bench.plan.recipe.measure
-    card = from_text(Card, (bench.results.folder(planned.export_stage) / "card.json").read_text())
+    card = card_from_text((bench.results.folder(planned.export_stage) / "card.json").read_text())
     answers: tuple[tuple[float, ...], ...] = ()
     with planned.use.plugin.opened(bench.results.file(planned), settings.threads) as predictor:
         answering = BlamedPredictor(planned.use.plugin, predictor)
-        logits = file_logits(answering, test, feed, bench.progress, stage.label, settings.batch_size)
+        outputs = file_outputs(answering, test, feed, bench.progress, stage.label, settings.batch_size)
         if drawn := images_of(card):
-            answers = file_answers(card, file_logits(answering, drawn, feed, Silent(), "", settings.batch_size))
-    np.save(folder / "logits.npy", logits)
-    verified = verify(outline.task, logits, np.load(program / "logits.npy"), targets_of(test))
+            answers = file_answers(card, file_outputs(answering, drawn, feed, Silent(), "", settings.batch_size))
+    save_outputs(folder / OUTPUTS, outputs)
+    reference = load_outputs(program / OUTPUTS)
+    verified = verify(outline.task, outputs, reference, targets_of(test), outline.output_names)
     return VerifiedFile(verified, answers)
 
 

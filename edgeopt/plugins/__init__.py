@@ -6,7 +6,17 @@ Importing it is light: no framework comes with it.
 
 from typing import TYPE_CHECKING
 
-from edgeopt.arrays import ImageSize, InputKind, Json, sides_of, size_in_words, size_of
+from edgeopt.arrays import (
+    ImageSize,
+    InputKind,
+    Json,
+    as_outputs,
+    joined,
+    of_images,
+    sides_of,
+    size_in_words,
+    size_of,
+)
 from edgeopt.cores import usable_cores
 from edgeopt.errors import (
     CheckpointError,
@@ -111,6 +121,7 @@ from edgeopt.toml_lines import key_lines, toml_mistake
 from edgeopt.tracking.tracked import Part as TrackedPart
 from edgeopt.tracking.tracked import TrackedRun
 from edgeopt.types import (
+    ONLY_LOGITS,
     TORCH,
     Card,
     Change,
@@ -148,6 +159,7 @@ __all__ = [
     "FULL_BUDGET",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "ONLY_LOGITS",
     "SMOKE_BUDGET",
     "TASKS",
     "TORCH",
@@ -258,6 +270,7 @@ __all__ = [
     "Use",
     "UserError",
     "WholeWay",
+    "as_outputs",
     "chosen_size",
     "close_predictor",
     "did_you_mean",
@@ -267,8 +280,10 @@ __all__ = [
     "guess_in",
     "hookimpl",
     "installed_version",
+    "joined",
     "key_lines",
     "mean_interval",
+    "of_images",
     "paired",
     "preprocessing_of_source",
     "printable",

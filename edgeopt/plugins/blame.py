@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from edgeopt.arrays import as_outputs
 from edgeopt.errors import EdgeoptError, PluginBugError
 from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.types import RawDataset
@@ -15,7 +16,7 @@ if TYPE_CHECKING:  # NumPy is heavy, and only named here
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgeopt.arrays import Logits, Pixels
+    from edgeopt.arrays import Outputs, Pixels
 
 
 class Named(Protocol):
@@ -65,9 +66,10 @@ class BlamedPredictor:
     exporter: Named
     predictor: Predictor
 
-    def predict(self, batch: NDArray[np.float32] | Pixels) -> Logits:
+    def predict(self, batch: NDArray[np.float32] | Pixels) -> Outputs:
+        """What the file answers, with real numbers as float32."""
         with blamed(self.exporter, "predict"):
-            return self.predictor.predict(batch)
+            return as_outputs(self.predictor.predict(batch))
 
     def close(self) -> None:
         """Frees what the open file holds."""

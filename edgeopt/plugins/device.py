@@ -11,7 +11,7 @@ from edgeopt.plugins.base import Plugin
 from edgeopt.plugins.energy_use import EnergyUse
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
-    from edgeopt.arrays import Logits
+    from edgeopt.arrays import Outputs
     from edgeopt.types import Card
 
 
@@ -85,7 +85,7 @@ class DeviceJob:
 
 @dataclass(frozen=True, eq=False)
 class FileOnDevice:
-    """What a file did on a device: its logits, float32 (n, classes), and the ms of its calls in each turn.
+    """What a file did on a device: its outputs, as a predictor gives them, and the ms of its calls in each turn.
 
     `load_ms` is what opening it took, with the runtime's code in memory already, `first_ms` the first call. For each
     turn, `states` has temperature, °C, and clock, MHz, at its end, None where the device does not tell. `energy` is
@@ -100,7 +100,7 @@ class FileOnDevice:
     label took; where that was asked for and is not known, `no_whole` says why.
     """
 
-    logits: Logits | None = None
+    outputs: Outputs | None = None
     turns_ms: tuple[tuple[float, ...], ...] = ()
     load_ms: float = 0.0
     first_ms: float = 0.0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # NumPy and torch are heavy, and only named here
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgeopt.arrays import Logits, Pixels
+    from edgeopt.arrays import Outputs, Pixels
     from edgeopt.types import ModelState
 
 
@@ -30,9 +30,9 @@ class SeenTensor:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """The logits of some images, float32 (n, classes), and what the file had on the way to them, in any order."""
+    """The outputs for some images, as a predictor gives them, and what the file had on the way there, in any order."""
 
-    logits: Logits
+    outputs: Outputs
     tensors: Sequence[SeenTensor]
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from edgeopt.cards.reading import card_of
+from edgeopt.cards.reading import card_from_text, card_of
 from edgeopt.errors import Problem, UserError
 from edgeopt.fingerprint import digest, file_digest
-from edgeopt.json_values import from_text
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.report.reading import read_report
@@ -160,7 +159,8 @@ def _alone(path: Path, name: str, registry: Registry) -> FinishedFile:
         size_bytes=path.stat().st_size,
         sha256=file_digest(path),
         input=card.input,
-        output=card.output,
+        output=card.outputs[0] if card.outputs else None,
+        outputs=card.outputs if len(card.outputs) > 1 else (),
     )
     reasons = [_reason_against(row, exporter) for exporter in exporters] or [_reason_against(row, None)]
     able = [exporter for exporter, reason in zip(exporters, reasons, strict=False) if reason is None]
@@ -200,7 +200,7 @@ def _card(file: Path) -> Card:
         raise UserError(Problem(f"{file} is gone", again))
     beside = file.with_name(CARD)
     try:
-        return from_text(Card, beside.read_text(encoding="utf-8"))
+        return card_from_text(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(Problem(f"{beside} is no card that can be read", again)) from error
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from edgeopt.arrays import Json
 from edgeopt.errors import UserError
+from edgeopt.measure.answers import OutputDifference
 from edgeopt.measure.latency import Latency
 from edgeopt.measure.on_device import FileThere
 from edgeopt.plugins.device import DeviceFacts
@@ -44,10 +45,11 @@ class Row:
 
     `against_float_file` compares its answers with those of the float file of the same export, and
     `against_float_program` with those of the float program in PyTorch, image by image. `differing` counts the images
-    that the program it was made from answers otherwise, `near_ties` those of them that rounding alone can decide.
-    `converted` says that the exporter changed the precision. Where this machine cannot run the file, `not_run` says why
-    and the figures of answers and latency are None; where another runtime answered in its place, `stand_in` names it
-    and there is no latency.
+    that the program it was made from answers otherwise, `near_ties` those of them that rounding alone can decide. Where
+    a file gives several outputs, `outputs` describes them, `output` being the first, and `output_differences` says how
+    far each is from the program's. `converted` says that the exporter changed the precision. Where this machine cannot
+    run the file, `not_run` says why and the figures of answers and latency are None; where another runtime answered in
+    its place, `stand_in` names it and there is no latency.
     """
 
     runtime: str
@@ -72,6 +74,8 @@ class Row:
     sha256: str | None = None
     input: TensorInfo | None = None
     output: TensorInfo | None = None
+    outputs: tuple[TensorInfo, ...] = ()
+    output_differences: tuple[OutputDifference, ...] = ()
     facts: Mapping[str, Json] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     confusion: tuple[tuple[int, ...], ...] | None = None

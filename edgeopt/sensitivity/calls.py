@@ -6,7 +6,7 @@ computes never reaches another, and many can run at once from the same values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -48,18 +48,18 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """All calls in order, the value that they start from, the one that they end with, and the values that are the same
+    """All calls in order, the value that they start from, those that they end with, and the values that are the same
     for every image.
     """
 
     input: Node
-    output: Node
+    outputs: tuple[Node, ...]
     calls: tuple[Call, ...]
     constants: Values
 
 
 def calls_of(program: ExportedProgram) -> Code:
-    """The calls of a program of one input and one output; what depends on no image is computed here, once.
+    """The calls of a program of one input; what depends on no image is computed here, once.
 
     Raises `ExportError` for other programs.
     """
@@ -83,7 +83,7 @@ def calls_of(program: ExportedProgram) -> Code:
                 case "get_attr":
                     constants[node] = _attribute(module, str(node.target))
                 case "output":
-                    outputs = [read(each) for each in node.all_input_nodes]
+                    outputs = [read(each) for each in _returned(node)]
                 case "call_function":
                     twin = _twin(node.target)
                     call = Call(node, twin or node.target, map_arg(node.args, read), map_arg(node.kwargs, read))
@@ -96,12 +96,24 @@ def calls_of(program: ExportedProgram) -> Code:
                         instead[read(_first(node))] = node
                 case _:
                     raise ExportError(f"the program calls {node.target}, which is no operator")
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(inputs) != 1 or not outputs:
         raise ExportError(
-            f"the program turns {len(inputs)} tensors into {len(outputs)}, not one into one",
+            f"the program turns {len(inputs)} tensors into {len(outputs)}, not one into its outputs",
             hint="capture it with `edgeopt.networks.capture.capture`",
         )
-    return Code(inputs[0], outputs[0], _with_lifetimes(calls, outputs[0]), constants)
+    return Code(inputs[0], tuple(outputs), _with_lifetimes(calls, outputs), constants)
+
+
+def _returned(output: Node) -> list[Node]:
+    """The values that a program returns, in its order, one that stands twice among them twice."""
+    found: list[Node] = []
+
+    def note(node: Node) -> Node:
+        found.append(node)
+        return node
+
+    map_arg(output.args, note)
+    return found
 
 
 def _attribute(module: torch.nn.Module, target: str) -> Any:
@@ -110,7 +122,7 @@ def _attribute(module: torch.nn.Module, target: str) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
 
 
-def _with_lifetimes(calls: list[Call], output: Node) -> tuple[Call, ...]:
+def _with_lifetimes(calls: list[Call], outputs: Collection[Node]) -> tuple[Call, ...]:
     """The calls, each with the values that it is the last to read, or that nobody reads."""
     last: dict[Node, int] = {}
     made = {call.node for call in calls}
@@ -119,7 +131,7 @@ def _with_lifetimes(calls: list[Call], output: Node) -> tuple[Call, ...]:
             last[node] = place
     done: list[list[Node]] = [[] for _ in calls]
     for node, place in last.items():
-        if node is not output and (node in made or node.op == "placeholder"):
+        if node not in outputs and (node in made or node.op == "placeholder"):
             done[place].append(node)
     return tuple(replace(call, done_with=tuple(nodes)) for call, nodes in zip(calls, done, strict=True))
 

@@ -58,10 +58,10 @@ _Changes = Mapping[Node, tuple[LayerOperator, Change]]
 class Network:
     """A captured float program by its layers.
 
-    It takes float32 (n, channels, height, width) and gives logits (n, classes); runs belong into
+    It takes float32 (n, channels, height, width) and gives the program's outputs; runs belong into
     `torch.inference_mode`. What depends on no image is computed once. Several threads may run it at once.
 
-    Raises `ExportError` for a program that does not return one tensor.
+    Raises `ExportError` for a program of several inputs.
     """
 
     def __init__(self, program: ExportedProgram) -> None:
@@ -70,14 +70,14 @@ class Network:
         layers = _layers(self._code, set(program.graph_signature.parameters))
         self.layers: Mapping[str, Layer] = {layer.name: layer for layer in layers}
 
-    def logits(self, batch: Tensor, changes: Mapping[str, Change] | None = None) -> Tensor:
-        """Logits (n, classes), with the named layers changed where `changes` are given."""
+    def outputs(self, batch: Tensor, changes: Mapping[str, Change] | None = None) -> tuple[Tensor, ...]:
+        """The outputs, with the named layers changed where `changes` are given."""
         values: Values = {self._code.input: batch}
         self._run(values, 0, len(self._code.calls), self._by_node(changes or {}))
         return self._answer(values)
 
-    def logits_from(self, moment: Moment, change: Change) -> Tensor:
-        """Logits (n, classes) of the batch of `moment`, with its layer changed."""
+    def outputs_from(self, moment: Moment, change: Change) -> tuple[Tensor, ...]:
+        """The outputs for the batch of `moment`, with its layer changed."""
         values = dict(moment.values)
         layer = moment.layer
         changes = dict.fromkeys(layer.nodes, (layer.operator, change))
@@ -131,9 +131,8 @@ class Network:
         constants = self._code.constants
         return map_arg(argument, lambda node: values[node] if node in values else constants[node])
 
-    def _answer(self, values: Values) -> Tensor:
-        logits: Tensor = values[self._code.output]
-        return logits
+    def _answer(self, values: Values) -> tuple[Tensor, ...]:
+        return tuple(self._value(node, values) for node in self._code.outputs)
 
 
 def _layers(code: Code, parameters: Collection[str]) -> list[Layer]:

@@ -30,7 +30,7 @@ from edgeopt.sensitivity.tally import Judge, Tally, tally
 from edgeopt.types import Change, Probe, Split
 
 if TYPE_CHECKING:
-    from edgeopt.arrays import Labels, Logits
+    from edgeopt.arrays import Labels, Outputs
     from edgeopt.preprocessing import Preprocessing
 
 __all__ = ["ScanSettings", "ScannedImages", "scan"]
@@ -104,19 +104,18 @@ def scan(
     )
 
 
-def _reference(network: Network, images: ScannedImages, workers: _Workers, progress: Progress) -> list[Logits]:
-    """The float network's logits of each batch."""
+def _reference(network: Network, images: ScannedImages, workers: _Workers, progress: Progress) -> list[Outputs]:
+    """The float network's outputs for each batch."""
     with progress.bar("answers of the float network", len(images.batches)) as bar:
-        futures: list[Future[Logits]] = []
+        futures: list[Future[Outputs]] = []
         for batch in range(len(images.batches)):
-            futures.append(workers.submit(partial(_logits, network, images.inputs(batch))))
+            futures.append(workers.submit(partial(_outputs, network, images.inputs(batch))))
             bar.advance()
         return [future.result() for future in futures]
 
 
-def _logits(network: Network, inputs: Tensor) -> Logits:
-    logits: Logits = network.logits(inputs).numpy()
-    return logits
+def _outputs(network: Network, inputs: Tensor) -> Outputs:
+    return tuple(each.numpy() for each in network.outputs(inputs))
 
 
 _Key = tuple[str, float]
@@ -132,15 +131,15 @@ class _Scanner:
         levels: tuple[float, ...],
         images: ScannedImages,
         settings: ScanSettings,
-        reference: Sequence[Logits],
+        reference: Sequence[Outputs],
         workers: _Workers,
     ) -> None:
         self._network, self._probe, self._levels = network, probe, levels
         self._images, self._settings, self._reference, self._workers = images, settings, reference, workers
         self._rounds = _rounds(len(images.batches), settings)
         whole = Tally()
-        for batch, logits in enumerate(reference):
-            whole = whole.plus(tally(logits, logits, images.labels(batch)))
+        for batch, outputs in enumerate(reference):
+            whole = whole.plus(tally(outputs, outputs, images.labels(batch)))
         self._tallies: dict[_Key, Tally] = {(layer, level): Tally() for layer in probe.layers for level in levels}
         looks = max(1, len(self._tallies) * len(self._rounds) * _BOUNDS)
         error = settings.error / looks if settings.stop_early else 0.0
@@ -251,10 +250,10 @@ class _Scanner:
         change, labels, reference = self._changes[key], self._images.labels(batch), self._reference[batch]
 
         def run() -> Tally:
-            logits: Logits = self._network.logits_from(moment, change).numpy()
+            outputs = tuple(each.numpy() for each in self._network.outputs_from(moment, change))
             with self._lock:
                 bar.advance(len(labels))
-            return tally(logits, reference, labels)
+            return tally(outputs, reference, labels)
 
         return run
 

@@ -16,7 +16,7 @@ from edgeopt.sensitivity.table import Measure, Verdict
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.arrays import Labels, Logits
+    from edgeopt.arrays import Labels, Outputs
 
 _SLACK = 1e-9  # a threshold of 0.07 of 100 images is 7 images, whatever their product is in binary
 
@@ -62,18 +62,22 @@ class Tally:
         return Tally(**values)
 
 
-def tally(logits: Logits, reference: Logits, labels: Labels) -> Tally:
-    """Counts the answers of one batch: both logits float32 (n, classes), labels int64 (n,)."""
-    before, after = reference.argmax(axis=1) == labels, logits.argmax(axis=1) == labels
+def tally(outputs: Outputs, reference: Outputs, labels: Labels) -> Tally:
+    """Counts the answers of one batch, whose labels are int64 (n,): the first of the outputs are logits, float32 (n,
+    classes), and errors are those of all outputs.
+    """
+    before, after = reference[0].argmax(axis=1) == labels, outputs[0].argmax(axis=1) == labels
     with np.errstate(over="ignore", invalid="ignore"):
-        error = _sum_of_squares(logits.astype(np.float64) - reference)
+        error = sum(
+            _sum_of_squares(own.astype(np.float64) - other) for own, other in zip(outputs, reference, strict=True)
+        )
     return Tally(
         right=int(before.sum()),
         wrong=int((~before).sum()),
         lost=int((before & ~after).sum()),
         gained=int((~before & after).sum()),
         error=error if math.isfinite(error) else math.inf,
-        energy=_sum_of_squares(reference.astype(np.float64)),
+        energy=sum(_sum_of_squares(each.astype(np.float64)) for each in reference),
     )
 
 

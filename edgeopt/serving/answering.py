@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from edgeopt.arrays import Json
+from edgeopt.arrays import Json, as_outputs
 from edgeopt.errors import DataError, first_line
 from edgeopt.plugins.handed import handed
 from edgeopt.plugins.predictor import timed_call
@@ -107,7 +107,7 @@ def _call(predictor: Predictor, job: AnswerJob, feed: Feed) -> Call:
         predictor.predict(_repeated(blank, images))
 
     def first(batch: Batch) -> NDArray[np.float32]:
-        return np.asarray(predictor.predict(_repeated(batch, images))[0], dtype=np.float32)
+        return np.asarray(as_outputs(predictor.predict(_repeated(batch, images)))[0][0], dtype=np.float32)
 
     return lambda batch: timed_call(predictor, lambda: first(batch))
 

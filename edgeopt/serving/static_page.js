@@ -55,7 +55,7 @@ const answered = async (file, image, prepared) => {
   } catch (error) {
     return { error: error.message };
   }
-  const [logits, file_ms] = await timed(() => model.run(input, shape));
+  const [[logits], file_ms] = await timed(() => model.run(input, shape));
   const shares = softmax(logits);
   if (!shares.every(Number.isFinite)) return { error: "the file failed: it answers with numbers that are not finite" };
   const likeliest = shares.map((confidence, index) => ({ label: card.classes[index], confidence }));
@@ -94,7 +94,7 @@ const openFile = async (file) => {
   ]);
   const runtime = await runtimeOf(file.module);
   const model = await runtime.open(content);
-  const wrong = await selfTest(card, (bytes) => model.run(...fed(bytes, card)));
+  const wrong = await selfTest(card, async (bytes) => (await model.run(...fed(bytes, card)))[0]);
   if (wrong) throw new Error(wrong);
   await model.run(...fed(new Uint8Array(shapeOf(card.preprocessing).reduce((one, other) => one * other)), card)); // the first call is a slow one
   open.set(file.name, { card, model });

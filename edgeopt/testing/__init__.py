@@ -24,7 +24,15 @@ from edgeopt.testing.probe import ProbeContract
 from edgeopt.testing.quantizer import QuantizerContract
 from edgeopt.testing.reader import ReaderContract
 from edgeopt.testing.task import TaskContract
-from edgeopt.testing.values import ArraySplit, pass_context, tiny_data, tiny_int8_program, tiny_model, tiny_program
+from edgeopt.testing.values import (
+    ArraySplit,
+    pass_context,
+    tiny_data,
+    tiny_int8_program,
+    tiny_model,
+    tiny_program,
+    tiny_two_outputs,
+)
 
 __all__ = [
     "ArraySplit",
@@ -43,4 +51,5 @@ __all__ = [
     "tiny_int8_program",
     "tiny_model",
     "tiny_program",
+    "tiny_two_outputs",
 ]

@@ -92,9 +92,10 @@ class DeviceContract(PluginContract):
         for name, expected in task.expected.items():
             found = results[name]
             assert found.error is None
-            assert found.logits is not None
-            assert found.logits.dtype == np.float32
-            assert np.array_equal(found.logits, expected), f"the answers of {name} are not those of this machine"
+            assert found.outputs is not None
+            (logits,) = found.outputs
+            assert logits.dtype == np.float32
+            assert np.array_equal(logits, expected), f"the answers of {name} are not those of this machine"
 
     def test_files_are_timed_in_turns(self, results: Mapping[str, FileOnDevice], task: DeviceTask) -> None:
         for name in task.expected:
@@ -107,7 +108,7 @@ class DeviceContract(PluginContract):
     def test_a_file_that_cannot_be_opened_fails_alone(self, results: Mapping[str, FileOnDevice]) -> None:
         broken = results["broken"]
         assert broken.error
-        assert broken.logits is None
+        assert broken.outputs is None
         assert not broken.turns_ms
 
     def test_a_file_of_other_bytes_is_refused(self, device: Device, task: DeviceTask) -> None:
@@ -123,8 +124,8 @@ class DeviceContract(PluginContract):
         for end in ("clean", "close"):
             again = use.plugin.opened(use.options, "device")
             found = again.run(_short(task.job), lambda _: None)["second"]
-            assert found.logits is not None
-            assert np.array_equal(found.logits, task.expected["second"])
+            assert found.outputs is not None
+            assert np.array_equal(found.outputs[0], task.expected["second"])
             getattr(again, end)()
 
 

@@ -12,31 +12,37 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 
-from edgeopt.arrays import InputKind
+from edgeopt.arrays import InputKind, of_images
 from edgeopt.errors import RecipeError, UserError
 from edgeopt.export.make import make_artifact
 from edgeopt.fingerprint import file_digest
 from edgeopt.measure.answers import feeder
-from edgeopt.networks.capture import program_logits
+from edgeopt.networks.capture import program_outputs, to_program
 from edgeopt.options import ExporterOptions
 from edgeopt.plugins.declarations import ExporterPlugin, Numerics, Plugin, QuantizerPlugin
 from edgeopt.plugins.registry import Registry
-from edgeopt.plugins.tap import TapRequest
 from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
+from edgeopt.testing.answers import NEIGHBOURS, ROUNDING, filled, require_close, require_shown
 from edgeopt.testing.on_device import AnswersOnDevices
 from edgeopt.testing.states import state_digest
-from edgeopt.testing.values import ArraySplit, require_own_state, tiny_data, tiny_int8_program, tiny_program
+from edgeopt.testing.values import (
+    ArraySplit,
+    require_own_state,
+    tiny_data,
+    tiny_int8_program,
+    tiny_program,
+    tiny_two_outputs,
+)
 from edgeopt.types import TORCH, ExportResult, ModelState, Role, TensorInfo, TrainingData
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgeopt.arrays import Logits, Pixels
+    from edgeopt.arrays import Outputs, Pixels
 
-_IMAGES, _NEIGHBOURS = 7, 4
-_ROUNDING = 1e-4  # of the logits' range: kernels for many images add in another order than those for one
+_IMAGES = 7
 
 
 class ExporterContract(AnswersOnDevices):
@@ -46,10 +52,11 @@ class ExporterContract(AnswersOnDevices):
     `tolerance` bounds the largest difference between file and program, as a share of the logits' range; int8 kernels
     round in other places than PyTorch's arithmetic does, so a quantized program needs a larger one, `int8_tolerance`.
 
-    What a runtime cannot do is said by these attributes, and held then: `takes_int8` and `takes_pixels` are False where
-    it refuses such programs, `fixed_batch` is the one number of images that its files take, and `same_bytes` is False
-    where two exports of one program differ in their bytes. `int8_quantizer` makes the int8 program. Where an image's
-    answer depends on the others in the call, the exporter says so itself: `ExportResult(batch_dependent=True)`.
+    What a runtime cannot do is said by these attributes, and held then: `takes_int8`, `takes_pixels` and, for programs
+    of several outputs, `takes_outputs` are False where it refuses such programs, `fixed_batch` is the one number of
+    images that its files take, and `same_bytes` is False where two exports of one program differ in their bytes.
+    `int8_quantizer` makes the int8 program. Where an image's answer depends on the others in the call, the exporter
+    says so itself: `ExportResult(batch_dependent=True)`.
     """
 
     kind: ClassVar[type[Plugin]] = ExporterPlugin
@@ -58,6 +65,7 @@ class ExporterContract(AnswersOnDevices):
     int8_quantizer: ClassVar[str] = "xnnpack-symmetric"
     takes_int8: ClassVar[bool] = True
     takes_pixels: ClassVar[bool] = True
+    takes_outputs: ClassVar[bool] = True
     same_bytes: ClassVar[bool] = True
 
     @pytest.fixture(scope="class")
@@ -103,9 +111,9 @@ class ExporterContract(AnswersOnDevices):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def expected(cls, state: ModelState, images: ArraySplit) -> Logits:
+    def expected(cls, state: ModelState, images: ArraySplit) -> Outputs:
         """What the program answers."""
-        return program_logits(state, images, Silent(), "program")
+        return program_outputs(state, images, Silent(), "program")
 
     def test_writes_one_file_where_it_is_told(self, exported: tuple[Path, ExportResult]) -> None:
         path, result = exported
@@ -115,7 +123,7 @@ class ExporterContract(AnswersOnDevices):
 
     def test_describes_input_and_output(self, exported: tuple[Path, ExportResult], state: ModelState) -> None:
         _, result = exported
-        for info in (result.input, result.output):
+        for info in (result.input, *result.outputs):
             assert isinstance(info, TensorInfo)
             assert info.name
             assert info.layout
@@ -124,7 +132,8 @@ class ExporterContract(AnswersOnDevices):
             assert is_integer == (info.scale is not None), "scale and zero_point belong to integers, and only to them"
             assert is_integer == (info.zero_point is not None)
         assert sorted(size for size in result.input.shape[1:] if isinstance(size, int)) == sorted(state.input_shape)
-        assert result.output.shape[-1] == len(state.classes)
+        assert len(result.outputs) == len(state.output_names)
+        assert result.outputs[0].shape[-1] == len(state.classes)
         assert result.delegated_share is None or 0.0 <= result.delegated_share <= 1.0
         json.dumps(result.facts)
 
@@ -136,7 +145,7 @@ class ExporterContract(AnswersOnDevices):
         state: ModelState,
         images: ArraySplit,
         feed: Callable[[Pixels], Any],
-        expected: Logits,
+        expected: Outputs,
         batch_size: int,
     ) -> None:
         """In its own runtime, for any number of images at once; with a `fixed_batch`, others are answered as rightly
@@ -144,14 +153,15 @@ class ExporterContract(AnswersOnDevices):
         """
         with use.plugin.opened(exported[0], 1) as predictor:
             try:
-                logits = predictor.predict(feed(images.pixels(slice(0, batch_size))))
+                outputs = predictor.predict(feed(images.pixels(slice(0, batch_size))))
             except Exception:  # each runtime refuses in its own way
                 if self.fixed_batch in (None, batch_size):
                     raise
                 return
-        assert logits.shape == (batch_size, len(state.classes))
-        assert logits.dtype == np.float32
-        _require_close(logits, expected[:batch_size], expected, self.tolerance)
+        assert isinstance(outputs, tuple), "predict() gives a tuple with an array for each output"
+        assert outputs[0].shape == (batch_size, len(state.classes))
+        assert outputs[0].dtype == np.float32
+        require_close(outputs, of_images(expected, slice(batch_size)), expected, self.tolerance)
 
     def test_file_agrees_in_calls_of_its_fixed_batch(
         self,
@@ -159,7 +169,7 @@ class ExporterContract(AnswersOnDevices):
         exported: tuple[Path, ExportResult],
         images: ArraySplit,
         feed: Callable[[Pixels], Any],
-        expected: Logits,
+        expected: Outputs,
     ) -> None:
         """Where there is one: its input says so, and each image of a call is answered as the program does."""
         if self.fixed_batch is None:
@@ -168,9 +178,8 @@ class ExporterContract(AnswersOnDevices):
         assert said == self.fixed_batch, f"the input says that it takes {said} images, not {self.fixed_batch}"
         chosen = [image % _IMAGES for image in range(self.fixed_batch)]
         with use.plugin.opened(exported[0], 1) as predictor:
-            logits = predictor.predict(feed(images.pixels(chosen)))
-        assert logits.shape == (self.fixed_batch, expected.shape[1])
-        _require_close(logits, expected[chosen], expected, self.tolerance)
+            outputs = predictor.predict(feed(images.pixels(chosen)))
+        require_close(outputs, of_images(expected, chosen), expected, self.tolerance)
 
     def test_prediction_leaves_the_batch_alone_and_repeats(
         self,
@@ -183,10 +192,11 @@ class ExporterContract(AnswersOnDevices):
         with use.plugin.opened(exported[0], 1) as predictor:
             batch = feed(images.pixels([image % _IMAGES for image in range(count)]))
             copy = batch.copy()
-            first = predictor.predict(batch).copy()
+            first = [each.copy() for each in predictor.predict(batch)]
             predictor.predict(feed(images.pixels([(image + 3) % _IMAGES for image in range(count)])))
             assert np.array_equal(batch, copy), "predict() wrote into the batch that it was given"
-            assert np.array_equal(predictor.predict(batch), first), "the same batch gives other logits the second time"
+            second = predictor.predict(batch)
+            assert all(map(np.array_equal, second, first)), "the same batch gives other answers the second time"
 
     def test_answer_does_not_depend_on_neighbours(
         self,
@@ -194,19 +204,19 @@ class ExporterContract(AnswersOnDevices):
         exported: tuple[Path, ExportResult],
         images: ArraySplit,
         feed: Callable[[Pixels], Any],
-        expected: Logits,
+        expected: Outputs,
     ) -> None:
         """A dim image beside others like it, beside glaring ones and, where the file takes it, alone."""
         if exported[1].batch_dependent:
             pytest.skip("the exporter says of this file that an image's answer depends on the others in the call")
-        dim = images.images[:_NEIGHBOURS] // 16 + 100
-        glaring = np.concatenate([dim[:1], images.images[1:_NEIGHBOURS] // 128 * 255])
+        dim = images.images[:NEIGHBOURS] // 16 + 100
+        glaring = np.concatenate([dim[:1], images.images[1:NEIGHBOURS] // 128 * 255])
         calls = [dim, glaring] if self.fixed_batch else [dim, glaring, dim[:1]]
         with use.plugin.opened(exported[0], 1) as predictor:
-            answers = [np.array(predictor.predict(feed(_filled(call, self.fixed_batch)))[:1]) for call in calls]
+            answers = [np.array(predictor.predict(feed(filled(call, self.fixed_batch)))[0][:1]) for call in calls]
         for answer in answers[1:]:
-            share = float(np.abs(answer - answers[0]).max() / np.ptp(expected))
-            assert share <= _ROUNDING, (
+            share = float(np.abs(answer - answers[0]).max() / np.ptp(expected[0]))
+            assert share <= ROUNDING, (
                 f"the logits of an image move by {share:.3g} of their range with its neighbours: "
                 "say ExportResult(batch_dependent=True)"
             )
@@ -252,7 +262,30 @@ class ExporterContract(AnswersOnDevices):
             pytest.skip(str(error))
         path = self._export_and_compare(use, state, tmp_path, {"takes_int8": self.takes_int8}, self.int8_tolerance)
         if path is not None and use.plugin.tap is not None:
-            _require_shown(use, state, path)
+            require_shown(use, state, path)
+
+    @pytest.mark.parametrize("precision", ["float", "int8"])
+    def test_takes_a_program_of_two_outputs(
+        self, use: Use[ExporterPlugin], registry: Registry, tmp_path: Path, precision: str
+    ) -> None:
+        """Outputs of other shapes, of the names and in the order that the state says, each as the program gives it."""
+        self._skip_where_the_program_is_given()
+        if use.plugin.framework != TORCH:
+            pytest.skip("a program is one of PyTorch")
+        if precision == "int8":
+            quantizer = registry.get(QuantizerPlugin, self.int8_quantizer)
+            if use.plugin.check and list(use.plugin.check(use.options, Numerics((quantizer,)))):
+                pytest.skip("it takes no int8 program")
+            state = tiny_int8_program(quantizer=self.int8_quantizer, two_outputs=True)
+        else:
+            state = to_program(tiny_two_outputs(), tiny_data().validation)
+        declared = {"takes_outputs": self.takes_outputs} | (
+            {"takes_int8": self.takes_int8} if precision == "int8" else {}
+        )
+        tolerance = self.int8_tolerance if precision == "int8" else self.tolerance
+        path = self._export_and_compare(use, state, tmp_path, declared, tolerance)
+        if path is not None and precision == "int8" and use.plugin.tap is not None:
+            require_shown(use, state, path)
 
     def test_takes_a_program_of_one_image(self, use: Use[ExporterPlugin], tmp_path: Path) -> None:
         """A program that was captured for one image alone; an exporter with another `fixed_batch` may refuse it."""
@@ -289,10 +322,12 @@ class ExporterContract(AnswersOnDevices):
         shape = state.preprocessing.shape
         count = self.fixed_batch or min(2, state.batch_range[1])
         noise = np.random.default_rng(2).integers(0, 256, (count, *shape), dtype=np.uint8)
-        expected = program_logits(state, ArraySplit(noise, np.zeros(count, dtype=np.int64)), Silent(), "program")
+        expected = program_outputs(state, ArraySplit(noise, np.zeros(count, dtype=np.int64)), Silent(), "program")
+        assert tuple(info.name for info in result.outputs) == state.output_names
+        assert [info.shape[1:] for info in result.outputs] == [each.shape[1:] for each in expected]
         with use.plugin.opened(path, 1) as predictor:
-            logits = predictor.predict(feeder(result.input.holds, state.preprocessing)(noise))
-        _require_close(logits, expected, expected, self.tolerance if tolerance is None else tolerance)
+            outputs = predictor.predict(feeder(result.input.holds, state.preprocessing)(noise))
+        require_close(outputs, expected, expected, self.tolerance if tolerance is None else tolerance)
         return path
 
     def test_leaves_the_program_alone(
@@ -357,30 +392,3 @@ def _as_taken(state: ModelState) -> TrainingData:
 def _files(path: Path, result: ExportResult) -> list[Path]:
     """The file and those that it cannot be opened without."""
     return [path, *(path.with_name(name) for name in result.companions)]
-
-
-def _filled(images: Pixels, count: int | None) -> Pixels:
-    """The images, repeated or cut to `count` of them, where that is given."""
-    return images if count is None else images[np.arange(count) % len(images)]
-
-
-def _require_shown(use: Use[ExporterPlugin], state: ModelState, path: Path) -> None:
-    """Asserts that `tap` shows most inner values of an int8 file, and that looking changes no answer."""
-    from edgeopt.why.worker import look_at  # torch
-
-    shape = (_NEIGHBOURS, *state.preprocessing.shape)
-    noise = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
-    folder = path.parent / "tapped"
-    folder.mkdir()
-    images = ArraySplit(noise, np.zeros(_NEIGHBOURS, dtype=np.int64))
-    found = look_at(use.plugin, TapRequest(path, state, use.options, (), 1, folder), images, _NEIGHBOURS, Silent())
-    spread = found.tap_changes / (found.logits.signal / (_NEIGHBOURS * len(state.classes))) ** 0.5
-    assert spread <= _ROUNDING, f"tap() shows another file: its logits differ by {found.tap_changes:.3g}"
-    assert len(found.unseen) <= len(found.layers) / 2, f"tap() shows no value of {', '.join(found.unseen)}"
-
-
-def _require_close(logits: Logits, expected: Logits, whole: Logits, tolerance: float) -> None:
-    """Asserts that logits differ by at most `tolerance` of the range of `whole`."""
-    spread = float(np.ptp(whole))
-    share = float(np.abs(logits - expected).max()) / spread
-    assert share <= tolerance, f"the file's logits differ from the program's by {share:.3g} of their range"

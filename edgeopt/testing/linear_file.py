@@ -15,8 +15,8 @@ class LinearFile:
         self._weight = np.load(path, allow_pickle=False)
 
     def predict(self, batch: Any) -> Any:
-        """Logits, float32 (n, classes)."""
-        return batch.reshape(len(batch), -1) @ self._weight
+        """The logits, float32 (n, classes), alone."""
+        return (batch.reshape(len(batch), -1) @ self._weight,)
 
 
 def open_file(path: Path, _threads: int) -> LinearFile:

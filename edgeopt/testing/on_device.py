@@ -43,9 +43,11 @@ class AnswersOnDevices(PluginContract):
             assert needed <= set(opener.modules), f"{module} imports {needed} besides what goes to a device"
         batch = feed(images.pixels(range(self.fixed_batch or 1)))
         with use.plugin.opened(exported[0], 1) as predictor:
-            here = predictor.predict(batch).copy()
+            here = [each.copy() for each in predictor.predict(batch)]
         file = import_module(opener.modules[0]).open_file(exported[0], 1)
         try:
-            assert np.array_equal(file.predict(batch), here), "the same file answers otherwise there"
+            there = file.predict(batch)
+            assert len(there) == len(here), "the same file gives another number of outputs there"
+            assert all(map(np.array_equal, there, here)), "the same file answers otherwise there"
         finally:
             file.close()

@@ -75,9 +75,9 @@ class ProbeContract(PluginContract):
         import torch  # as above
 
         with torch.inference_mode():
-            logits = network.logits(batch)
+            (logits,) = network.outputs(batch)
             for level in use.plugin.levels.default:
-                answers = [network.logits(batch, {name: probe.change(name, level)}) for name in probe.layers]
+                answers = [network.outputs(batch, {name: probe.change(name, level)})[0] for name in probe.layers]
                 assert not all(torch.equal(answer, logits) for answer in answers), f"level {level:g} changes no layer"
 
     def test_a_change_repeats_and_leaves_its_input_alone(

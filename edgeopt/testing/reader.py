@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from edgeopt.networks.capture import program_logits
+from edgeopt.networks.capture import program_outputs
 from edgeopt.plugins.declarations import Plugin, ReaderPlugin
 from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
@@ -48,7 +48,9 @@ class ReaderContract(PluginContract):
         assert state.framework == use.plugin.framework
         shape = (_IMAGES, *state.preprocessing.shape)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        logits = program_logits(state, ArraySplit(images, np.zeros(_IMAGES, dtype=np.int64)), Silent(), "source")
+        split = ArraySplit(images, np.zeros(_IMAGES, dtype=np.int64))
+        logits, *others = program_outputs(state, split, Silent(), "source")
+        assert len(others) == len(state.output_names) - 1, "its outputs are not those that it names"
         assert logits.shape == (_IMAGES, len(state.classes))
         assert logits.dtype == np.float32
         assert np.isfinite(logits).all()

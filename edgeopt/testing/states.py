@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeopt.arrays import as_outputs
 from edgeopt.types import TORCH, Form, ModelState, Split
 
 if TYPE_CHECKING:
-    from edgeopt.arrays import Logits
+    from edgeopt.arrays import Logits, Outputs
 
 _IMAGES = 8
 
@@ -46,30 +47,38 @@ def _weights_digest(state: ModelState) -> str:
 
 def _answers_digest(state: ModelState) -> str:
     batch = np.random.default_rng(0).standard_normal((_IMAGES, *state.input_shape), dtype=np.float32)
-    logits = np.ascontiguousarray(state.foreign.logits(batch), dtype=np.float32)
-    return hashlib.sha256(f"{state.foreign.parameter_count}".encode() + logits.tobytes()).hexdigest()
+    hasher = hashlib.sha256(f"{state.foreign.parameter_count}".encode())
+    for each in as_outputs(state.foreign.outputs(batch)):
+        hasher.update(np.ascontiguousarray(each).tobytes())
+    return hasher.hexdigest()
 
 
 def logits_of(state: ModelState, split: Split, count: int = 4) -> Logits:
-    """Logits of the first images of a split, float32 (n, classes), in evaluation mode; the state
-    is left as it was.
-    """
+    """The only output for the first images of a split, float32 (n, classes); see `outputs_of`."""
+    (logits,) = outputs_of(state, split, count)
+    return logits
+
+
+def outputs_of(state: ModelState, split: Split, count: int = 4) -> Outputs:
+    """The outputs for the first images of a split, in evaluation mode; the state is left as it was."""
     batch = state.preprocessing.normalize(split.pixels(range(min(count, len(split)))))
-    return _torch_logits(state, batch) if state.framework == TORCH else state.foreign.logits(batch)
+    return _torch_outputs(state, batch) if state.framework == TORCH else as_outputs(state.foreign.outputs(batch))
 
 
-def _torch_logits(state: ModelState, batch: Any) -> Logits:
+def _torch_outputs(state: ModelState, batch: Any) -> Outputs:
     import torch  # as above
+
+    from edgeopt.networks.outputs import outputs_in, tensors
 
     model: Any = state.model
     with torch.no_grad():
         if state.form is Form.PROGRAM:
-            return model.module()(torch.from_numpy(batch)).numpy()  # type: ignore[no-any-return]
+            return tuple(each.numpy() for each in tensors(model.module()(torch.from_numpy(batch))))
         was_training = model.training
         model.eval()
         try:
             images = torch.from_numpy(batch).to(next(model.parameters()).device)
-            return model(images).cpu().numpy()  # type: ignore[no-any-return]
+            return tuple(each.cpu().numpy() for each in outputs_in(model(images), state.output_names))
         finally:
             model.train(was_training)
 

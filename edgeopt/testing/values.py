@@ -81,28 +81,44 @@ def tiny_program(data: TrainingData | None = None, *, largest_batch: int = 1024)
     return to_program(replace(tiny_model(data), batch_range=(1, largest_batch)), data.validation)
 
 
-def tiny_int8_program(data: TrainingData | None = None, *, quantizer: str = "xnnpack") -> ModelState:
-    """The same network in int8: quantized by the pass `ptq` with the numerics of a quantizer of that name.
+def tiny_int8_program(
+    data: TrainingData | None = None, *, quantizer: str = "xnnpack", two_outputs: bool = False
+) -> ModelState:
+    """The same network in int8, or that of `tiny_two_outputs`: quantized by the pass `ptq` with the numerics of a
+    quantizer of that name.
 
     Raises `RecipeError` with the pip command where torchao or what the quantizer needs is not installed.
     """
     if data is None:  # as a contract asks for each exporter: made once, and every caller gets a copy of its own
-        return load_state(Path(_int8_on_disk(quantizer).name))
-    return _int8_program(data, quantizer)
+        return load_state(Path(_int8_on_disk(quantizer, two_outputs).name))
+    return _int8_program(data, quantizer, two_outputs)
+
+
+def tiny_two_outputs(data: TrainingData | None = None) -> ModelState:
+    """An untrained network in module form that returns a dictionary, of which its state names two: `image`, (n,
+    classes), and `places`, (n, classes + 1, image_size / 2, image_size / 2).
+    """
+    from edgeopt.testing.network import TinyTwoOutputs  # torch, as above
+
+    data = data or tiny_data()
+    with seeded(0, TORCH):
+        model = TinyTwoOutputs(len(data.classes)).eval()
+    return replace(tiny_model(data), model=model, output_names=("image", "places"))
 
 
 @cache
-def _int8_on_disk(quantizer: str) -> tempfile.TemporaryDirectory[str]:
+def _int8_on_disk(quantizer: str, two_outputs: bool) -> tempfile.TemporaryDirectory[str]:
     """A folder with the program in int8, which goes when Python ends."""
     folder = tempfile.TemporaryDirectory()
-    save_state(_int8_program(tiny_data(), quantizer), Path(folder.name))
+    save_state(_int8_program(tiny_data(), quantizer, two_outputs), Path(folder.name))
     return folder
 
 
-def _int8_program(data: TrainingData, quantizer: str) -> ModelState:
+def _int8_program(data: TrainingData, quantizer: str, two_outputs: bool) -> ModelState:
     ptq = resolve(PassPlugin, "ptq", {"quantizer": quantizer}, load_registry())
+    state = tiny_two_outputs(data) if two_outputs else tiny_model(data)
     with tempfile.TemporaryDirectory() as folder, seeded(0, TORCH):
-        return ptq.plugin.apply(tiny_model(data), ptq.options, pass_context(Path(folder), data))
+        return ptq.plugin.apply(state, ptq.options, pass_context(Path(folder), data))
 
 
 def require_own_state(use: Use[Any]) -> None:

@@ -13,7 +13,7 @@ Then the float program from each layer's end on, with the errors of that layer a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,17 +93,19 @@ class _Work:
         plain: Values = {code.input: batch}
         for call in code.calls:
             plain[call.node] = self._float(call, plain)
-        answers = plain[code.output]
-        logits = torch.from_numpy(seen.logits)
-        self.logits += _noise(answers, logits - answers)
-        self.agreeing += int((logits.argmax(1) == answers.argmax(1)).sum())
+        answers = self._answers(plain)
+        given = [torch.from_numpy(np.ascontiguousarray(each)) for each in seen.outputs]
+        self.logits += _noise_of(answers, [own - other for own, other in zip(given, answers, strict=True)])
+        self.agreeing += _agreeing(given[0], answers[0])
         self.images += len(batch)
         errors = {point.end: self._alone(point, plain) for point in self.program.points}
         for point, kernel in self._kernels(batch, seen, plain):
             errors[point.end] = errors[point.end] + kernel
         for point in self.program.points:
             changed = self._from(point, plain, plain[point.end] + errors[point.end])
-            self.sums[point.end].at_output += _noise(answers, changed - answers)
+            self.sums[point.end].at_output += _noise_of(
+                answers, [own - other for own, other in zip(changed, answers, strict=True)]
+            )
 
     def measured(self) -> Measured:
         """What was found, once all images were added."""
@@ -187,15 +189,16 @@ class _Work:
         found = self.matched[point.end]
         return None if found is None else found.value(seen)
 
-    def _from(self, point: Point, plain: Values, value: Tensor) -> Tensor:
-        """Logits of the float program with another value at a point's end."""
-        code = self.program.code
-        if point.end is code.output:
-            return value
+    def _from(self, point: Point, plain: Values, value: Tensor) -> list[Tensor]:
+        """The outputs of the float program with another value at a point's end."""
         changed: Values = {point.end: value}
         for call in self.behind[point.end]:
             changed[call.node] = self._float(call, _Over(changed, plain))
-        return changed[code.output]  # type: ignore[no-any-return]
+        return self._answers(_Over(changed, plain))
+
+    def _answers(self, values: Mapping[Node, Any]) -> list[Tensor]:
+        """The outputs among the values of one run."""
+        return [values[node] for node in self.program.code.outputs]
 
     # ---- single calls ----------------------------------------------------------------------------------------------
 
@@ -287,6 +290,18 @@ class _Over(dict[Node, Any]):
 
     def __getitem__(self, node: Node) -> Any:
         return self._changed[node] if node in self._changed else self._plain[node]
+
+
+def _agreeing(own: Tensor, reference: Tensor) -> int:
+    """Images that both answer with the same class; of values that stand for no classes, those that are the same."""
+    if own.dim() == 2:
+        return int((own.argmax(1) == reference.argmax(1)).sum())
+    return int(torch.isclose(own, reference).flatten(1).all(1).sum())
+
+
+def _noise_of(signals: Sequence[Tensor], errors: Sequence[Tensor]) -> Noise:
+    """The noise of several outputs together."""
+    return sum(map(_noise, signals, errors), Noise())
 
 
 def _noise(signal: Tensor, error: Tensor) -> Noise:

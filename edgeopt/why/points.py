@@ -75,7 +75,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class RoundedProgram:
-    """A quantized program of one input and one output as calls, its points in order, and its constants as they are
+    """A quantized program of one input as calls, its points in order, and its constants as they are
     without any rounding.
     """
 
@@ -106,7 +106,7 @@ class RoundedProgram:
 def rounded_program(program: ExportedProgram, prefix: str = "") -> RoundedProgram:
     """A quantized program by its points, whose names are without `prefix`.
 
-    Raises `ExportError` for a program of several inputs or outputs.
+    Raises `ExportError` for a program of several inputs.
     """
     code = calls_of(program)
     return RoundedProgram(code, tuple(_points(code, prefix)), _without_rounding(code))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgeopt.arrays import InputKind
+from edgeopt.arrays import InputKind, as_outputs
 from edgeopt.errors import NothingChangedError
 from edgeopt.json_values import from_text, to_text
 from edgeopt.networks.bits import FLOAT_BITS
@@ -117,7 +117,11 @@ def look_at(plugin: ExporterPlugin, request: TapRequest, split: Split, images: i
         def run(batch: NDArray[Any]) -> Seen:
             with blamed(plugin, "tap"):
                 seen = tapped.run(batch)
-            differences.append(float(abs(seen.logits - own.predict(batch)).max()))
+            answers = as_outputs(own.predict(batch))
+            differences.extend(
+                float(abs(one - other).max()) if other.dtype.kind == "f" else float((one != other).mean())
+                for one, other in zip(seen.outputs, answers, strict=True)
+            )
             return seen
 
         found = measure(program, _batches(split, count, feed), run, bar.advance)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from edgeopt.export.predictor import input_of
+from edgeopt.export.predictor import input_of, outputs_of
 from edgeopt.plugins import (
     ExportContext,
     ExportResult,
     ModelState,
     NothingChangedError,
-    TensorInfo,
 )
 from edgeopt_executorch.backends import QNN, XNNPACK
 from edgeopt_executorch.lowering import export_executorch
@@ -28,7 +27,7 @@ def export_state(state: ModelState, options: ExecuTorchOptions, context: ExportC
     """
     batch: int | str = 1 if options.max_batch == 1 else "batch"
     given = input_of(state, batch)
-    returned = TensorInfo("logits", FLOAT, (batch, len(state.classes)), "NC")
+    returned = outputs_of(state, batch)
     precision = state.precision if options.precision == "program" else options.precision
     report = export_executorch(
         state.program,
@@ -45,7 +44,7 @@ def export_state(state: ModelState, options: ExecuTorchOptions, context: ExportC
     outside = Counter(str(place) for place in report.outside)
     return ExportResult(
         input=given,
-        output=returned,
+        outputs=returned,
         delegated_share=report.delegated_share,
         outside=tuple(f"{count} x {place}" if count > 1 else place for place, count in outside.items()),
         facts={

@@ -25,7 +25,7 @@ from edgeopt.plugins import ExportError
 from edgeopt_executorch.backends import XNNPACK, partitioner_of
 from edgeopt_executorch.lowering_speed import quick_lowering
 from edgeopt_executorch.operators import operator_name
-from edgeopt_executorch.options import DEFAULT_CHIP, Chip, no_int4_weights, no_narrow_activations
+from edgeopt_executorch.options import CARD_METHOD, DEFAULT_CHIP, Chip, no_int4_weights, no_narrow_activations
 from edgeopt_executorch.precision import to_dynamic_int8, to_float16
 from edgeopt_executorch.rewrites.clamps import settle_clips
 from edgeopt_executorch.rewrites.own_dequantize import OwnDequantize
@@ -50,9 +50,6 @@ CONVERSIONS: Mapping[str, Callable[[ExportedProgram], ExportedProgram]] = {
 
 _BETWEEN_ACTIVATIONS = ("aten.bmm", "aten.baddbmm", "aten.matmul")
 """Products that attention computes of two activations; a product by a constant is one of other names after lowering."""
-
-CARD_METHOD = "edgeopt_card"
-"""The file's constant method that returns the card's JSON text: `program.load_method(CARD_METHOD).execute([])[0]`."""
 
 _DEQUANTIZE = (
     torch.ops.quantized_decomposed.dequantize_per_tensor.default,
@@ -106,7 +103,7 @@ def export_executorch(
     """Lower a float or an unfolded quantized program to a backend and write it to `path`; the program stays as it is.
 
     Args:
-        program: one float32 input [N, C, H, W] and one float32 output [N, classes], N dynamic or 1.
+        program: one input, such as float32 [N, C, H, W], and its outputs [N, ...], N dynamic or 1.
         path: the `.pte` file, written aside and renamed into place.
         card_json: text that the file's constant method `CARD_METHOD` returns.
         max_batch: 1 gives a file for exactly one image at a time, more a file for batches of 1 up to `max_batch`.
@@ -117,7 +114,7 @@ def export_executorch(
 
     Raises:
         ExportError: weights take four bits or fewer and `int4_weights` refuses them; activations take fewer than eight
-            bits; the program has several inputs or outputs; a backend's compiler is missing; an operator is not in
+            bits; the program has several inputs; a backend's compiler is missing; an operator is not in
             ExecuTorch's core set, or its runtime has no kernel for it.
 
     """

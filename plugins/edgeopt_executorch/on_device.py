@@ -31,8 +31,8 @@ class OpenFile:
                 raise ValueError(f"ExecuTorch cannot open {path}: {detail}") from error
 
     def predict(self, batch: Any) -> Any:
-        """Logits, float32 (n, classes), of what the file takes, as it is."""
-        return self.method([torch.from_numpy(np.ascontiguousarray(batch))])[0].numpy()
+        """An array for each output, for what the file takes, as it is."""
+        return tuple(each.numpy() for each in self.method([torch.from_numpy(np.ascontiguousarray(batch))]))
 
     def close(self) -> None:
         """Free the file's memory."""

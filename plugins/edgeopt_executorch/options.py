@@ -36,6 +36,9 @@ Chip: TypeAlias = Literal[
 """The chips that ExecuTorch compiles for with Qualcomm's compiler, by the names of its `QcomChipset`."""
 DEFAULT_CHIP: Chip = "SM8650"
 
+CARD_METHOD = "edgeopt_card"
+"""The file's constant method that returns the card's JSON text: `program.load_method(CARD_METHOD).execute([])[0]`."""
+
 _NAMED = 5  # layers that an error names
 
 

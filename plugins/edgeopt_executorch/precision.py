@@ -13,6 +13,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from edgeopt.networks.batch_norms import fold_batch_norms, hide_batch_norms, show_batch_norms
 from edgeopt.networks.capture import example_of, require_same_function
+from edgeopt.networks.outputs import tensors
 from edgeopt.networks.tensors import named_tensor, set_named_tensor
 from edgeopt.plugins import ExportError, NothingChangedError
 from edgeopt_executorch.quantizer import build_xnnpack_dynamic
@@ -92,9 +93,10 @@ class _InHalfPrecision(nn.Module):
         for name, value in kept.items():
             set_named_tensor(self.module, name, value)
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.module(images.to(torch.float16) if images.is_floating_point() else images)
-        return logits.to(torch.float32)
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        answer = self.module(images.to(torch.float16) if images.is_floating_point() else images)
+        outputs = tuple(each.to(torch.float32) if each.is_floating_point() else each for each in tensors(answer))
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
 def _recaptured(module: nn.Module, program: ExportedProgram) -> ExportedProgram:

@@ -1,20 +1,22 @@
-"""Run a `.pte` file in the ExecuTorch runtime: a NumPy batch in, logits out."""
+"""Run a `.pte` file in the ExecuTorch runtime: a NumPy batch in, its outputs out."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.export.predictor import FilePredictor, pixels_or_values
-from edgeopt.plugins import TensorInfo, usable_cores
+from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
+from edgeopt.plugins import ONLY_LOGITS, TensorInfo, usable_cores
 from edgeopt_executorch.on_device import open_file
+from edgeopt_executorch.options import CARD_METHOD
 
 if TYPE_CHECKING:
     import numpy as np
     from executorch.extension.pybindings import _C
     from numpy.typing import NDArray
 
-    from edgeopt.plugins import Logits, Pixels
+    from edgeopt.plugins import Outputs, Pixels
 
 _DTYPES = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 15: "bfloat16"}  # c10::ScalarType
 
@@ -29,7 +31,7 @@ class ExecuTorchPredictor(FilePredictor):
         """Open a file.
 
         Args:
-            path: a `.pte` file with a method `forward` of one float32 input and one float32 output.
+            path: a `.pte` file with a method `forward` of one input of images and its outputs.
             threads: size of the process's thread pool; the processors this process may use by default.
 
         Raises:
@@ -40,11 +42,23 @@ class ExecuTorchPredictor(FilePredictor):
         self._file = open_file(path, self.threads)
         meta = self._file.method.method_meta()
         self.input_info = pixels_or_values(_tensor_info("input", "NCHW", meta.input_tensor_meta(0)))
-        self.output_info = _tensor_info("logits", "NC", meta.output_tensor_meta(0))
+        metas = [meta.output_tensor_meta(place) for place in range(meta.num_outputs())]
+        self.output_infos = tuple(
+            _tensor_info(name, layout_of(len(each.sizes())), each)
+            for name, each in zip(self._output_names(len(metas)), metas, strict=True)
+        )
 
-    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
-        logits: Logits = self._file.predict(piece)
-        return logits
+    def _output_names(self, count: int) -> tuple[str, ...]:
+        """The names of the outputs, which the format knows no place for: of several, by the card within."""
+        if count == 1:
+            return ONLY_LOGITS
+        card = json.loads(self.constant(CARD_METHOD) or "{}")
+        names = tuple(str(each["name"]) for each in card.get("outputs", ()))
+        return names if len(names) == count else tuple(f"output_{place}" for place in range(count))
+
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
+        outputs: Outputs = self._file.predict(piece)
+        return outputs
 
     def constant(self, method: str) -> str | None:
         """Return the text of a constant method, for instance the card's; None where the file has none of that name."""

@@ -16,7 +16,8 @@ import torch
 from torch.fx import Node
 
 from edgeopt.export.predictor import quiet
-from edgeopt.plugins import Seen, SeenTensor, TapRequest
+from edgeopt.networks.outputs import returned_nodes
+from edgeopt.plugins import Seen, SeenTensor, TapRequest, as_outputs, joined
 from edgeopt_executorch.backends import partitioner_of
 from edgeopt_executorch.lowering import CONVERSIONS, for_executorch, to_edge, with_batch
 from edgeopt_executorch.native_messages import native_messages
@@ -44,14 +45,14 @@ class TappedExecuTorch:
             for node, original in zip(program.graph.nodes, request.state.program.graph.nodes, strict=True):
                 node.name = original.name  # copying renames those that are called like something of Python's
 
-            answer = program.graph.output_node().args[0][0]  # which is an output already
+            answers = returned_nodes(program)  # which are outputs already
 
             def is_wanted(node: Node) -> bool:
-                return node.name in wanted and node is not answer
+                return node.name in wanted and node not in answers
 
             program, taps = tap_intermediate_outputs_(program, rules=[(is_wanted, FULL_TENSOR)])
             self._nodes = tuple(tap.node_name for tap in taps)
-            self._answer = answer.name
+            self._answers = tuple(node.name for node in answers)
             program = for_executorch(CONVERSIONS[options.precision](with_batch(program, options.max_batch)))
             edge = to_edge(program, partitioner_of(options.backend, options.chip or DEFAULT_CHIP), {})
             strip_taps_(edge)
@@ -72,13 +73,13 @@ class TappedExecuTorch:
             ]
             for index in range(len(batch))
         ]
-        logits, *values = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-        tensors = [SeenTensor(self._answer, logits, self._answer)]
-        tensors += [
+        values = joined([tuple(row) for row in rows])
+        nodes = (*self._answers, *self._nodes)
+        tensors = [
             SeenTensor(node, value.astype(np.float32, copy=False), node)
-            for node, value in zip(self._nodes, values, strict=True)
+            for node, value in zip(nodes, values, strict=True)
         ]
-        return Seen(logits, tensors)
+        return Seen(as_outputs(values[: len(self._answers)]), tensors)
 
     def close(self) -> None:
         """Frees the file's memory."""

@@ -7,7 +7,7 @@ it is asked for, pack weights of four bits, clean, add the card, write aside, op
 import copy
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,10 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from edgeopt.export.predictor import quiet
-from edgeopt.export.refusals import OperatorPlace, require_one_image, unsupported
+from edgeopt.export.refusals import OperatorPlace, require_named_outputs, require_one_image, unsupported
 from edgeopt.networks.bits import LayerBits, packed_layers, spell_out_saturation
 from edgeopt.networks.capture import example_of, require_same_function
-from edgeopt.plugins import ExportError, UserError, first_line
+from edgeopt.plugins import ONLY_LOGITS, ExportError, UserError, first_line
 from edgeopt_onnx.attention import give_heads
 from edgeopt_onnx.auto.choice import keep_cheaper_in_float
 from edgeopt_onnx.auto.costs import Costs
@@ -41,7 +41,6 @@ from edgeopt_onnx.options import (
     DEFAULT_OPSET,
     INPUT_NAME,
     LOWEST_INT4_OPSET,
-    OUTPUT_NAME,
     ExternalData,
     Precision,
     Target,
@@ -88,6 +87,7 @@ def export_onnx(
     path: Path,
     *,
     card_json: str,
+    output_names: Sequence[str] = ONLY_LOGITS,
     opset: int | None = None,
     dynamic_batch: bool = True,
     target: Target = "x86",
@@ -97,12 +97,13 @@ def export_onnx(
 ) -> OnnxReport:
     """Convert a float or an unfolded quantized program and write it to `path`; the program stays as it is.
 
-    The file's input is `input`, of the program's own type and shape, and its output `logits`, float32 [N, classes].
+    The file's input is `input`, of the program's own type and shape, and so are its outputs, called `output_names`.
 
     Args:
-        program: one input and one float32 output whose first dimension, the batch, is dynamic.
+        program: one input and its outputs, whose first dimension, the batch, is dynamic.
         path: the `.onnx` file, written aside and renamed into place.
         card_json: text kept in the file's metadata under `CARD_KEY`.
+        output_names: what the outputs are called, in the program's order.
         opset: version of the ONNX operator set, 17 or later; when left out 20, or 21 where weights take four bits.
         dynamic_batch: whether the file takes any batch, or exactly one image.
         target: whose fuser the quantized graph is written for, see `rewrites`.
@@ -112,13 +113,14 @@ def export_onnx(
 
     Raises:
         ExportError: weights take four bits, and this opset has no such integers; ONNX has no translation of an
-            operator, or ONNX Runtime no kernel for it; the target refuses the numerics; the program has several inputs
-            or outputs.
+            operator, or ONNX Runtime no kernel for it; the target refuses the numerics; the program has several
+            inputs.
         NothingChangedError: `precision` asks for a conversion, and there is nothing to convert.
         ValueError: the graph cannot be expressed in this opset.
 
     """
     require_one_image(program, "ONNX Runtime")
+    require_named_outputs(program, output_names)
     packed = packed_layers(program) if precision in _AS_THE_PROGRAM else ()
     if packed and target == "tensorrt":
         raise ExportError(*no_packed_weights(min(each.weights or 0 for each in packed)))
@@ -133,7 +135,7 @@ def export_onnx(
         require_same_function(
             before, program.module(check_guards=False), example_of(program), "folding weights for ONNX"
         )
-        model = _convert(program, max(opset, LOWEST_CONVERTED))
+        model = _convert(program, max(opset, LOWEST_CONVERTED), output_names)
         places = {
             node.name: _module_path(node.metadata_props.get("namespace", "")) for node in model.graph if node.name
         }
@@ -245,7 +247,7 @@ def _with_batch_of_one(program: ExportedProgram) -> ExportedProgram:
     )
 
 
-def _convert(program: ExportedProgram, opset: int) -> onnx_ir.Model:
+def _convert(program: ExportedProgram, opset: int, output_names: Sequence[str]) -> onnx_ir.Model:
     try:
         with quick_conversion():
             converted = torch.onnx.export(
@@ -254,7 +256,7 @@ def _convert(program: ExportedProgram, opset: int) -> onnx_ir.Model:
                 verbose=False,
                 opset_version=opset,
                 input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
+                output_names=list(output_names),
             )
     except torch.onnx.errors.OnnxExporterError as error:
         if "No ONNX function found" in "".join(map(str, _causes(error))) and (node := _translated_node(error)):

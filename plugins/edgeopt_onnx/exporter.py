@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgeopt.export.predictor import input_of
+from edgeopt.export.predictor import input_of, outputs_of
 from edgeopt.plugins import (
     ExportContext,
     ExportError,
@@ -14,13 +14,12 @@ from edgeopt.plugins import (
     ModelState,
     NothingChangedError,
     Problem,
-    TensorInfo,
 )
 from edgeopt_onnx.auto.chosen import RECORDED, Choice, choose
 from edgeopt_onnx.auto.costs import X86_VNNI, Costs
 from edgeopt_onnx.conversion import OnnxReport, export_onnx
 from edgeopt_onnx.files import companion
-from edgeopt_onnx.options import CONVERTED, INPUT_NAME, OUTPUT_NAME
+from edgeopt_onnx.options import CONVERTED, INPUT_NAME
 
 if TYPE_CHECKING:
     from edgeopt_onnx.options import OnnxOptions
@@ -55,13 +54,14 @@ def write_state(
         )
     batch: int | str = "batch" if options.dynamic_batch else 1
     given = input_of(state, batch, INPUT_NAME)
-    returned = TensorInfo(OUTPUT_NAME, "float32", (batch, len(state.classes)), "NC")
+    returned = outputs_of(state, batch)
     card = context.card.with_tensors(given, returned)
     try:
         report = export_onnx(
             state.program,
             context.path,
             card_json=card.to_json(),
+            output_names=state.output_names,
             opset=options.opset,
             dynamic_batch=options.dynamic_batch,
             target=options.target,
@@ -75,7 +75,7 @@ def write_state(
         raise NothingChangedError(f"the program is {state.precision}, and no layer of the file is")
     return ExportResult(
         input=given,
-        output=returned,
+        outputs=returned,
         precision=options.precision if options.precision in CONVERTED else "",
         outside=tuple(map(str, report.outside)),
         facts={**_facts(report), **(_costs_facts(source, costs) if costs else {})},

@@ -14,11 +14,11 @@ class OpenFile:
     def __init__(self, path: Path, threads: int) -> None:
         self.session = open_session(path, threads=threads, inter_op_num_threads=1)
         self._given = self.session.get_inputs()[0].name
-        self._returned = self.session.get_outputs()[0].name
+        self._returned = [each.name for each in self.session.get_outputs()]
 
     def predict(self, batch: Any) -> Any:
-        """Logits, float32 (n, classes), of what the file takes, as it is."""
-        return self.session.run([self._returned], {self._given: batch})[0]
+        """An array for each output, for what the file takes, as it is."""
+        return tuple(self.session.run(self._returned, {self._given: batch}))
 
     def close(self) -> None:
         """Free the file's memory."""

@@ -19,7 +19,6 @@ CONVERTED: tuple[Precision, ...] = ("float16", "dynamic-int8", "weight-only-int8
 """The precisions that are made from a float program, when it is exported."""
 
 INPUT_NAME = "input"
-OUTPUT_NAME = "logits"
 CARD_KEY = "edgeopt_card"
 """Key of the card's JSON text in the file's `metadata_props`."""
 

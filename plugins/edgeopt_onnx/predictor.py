@@ -1,4 +1,4 @@
-"""Run an ONNX file in ONNX Runtime: a NumPy batch in, logits out."""
+"""Run an ONNX file in ONNX Runtime: a NumPy batch in, its outputs out."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from edgeopt.export.predictor import FilePredictor, pixels_or_values
+from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
 from edgeopt.plugins import TensorInfo, usable_cores
 from edgeopt_onnx.on_device import open_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.plugins import Logits, Pixels
+    from edgeopt.plugins import Outputs, Pixels
 
 _DTYPES = {"float": "float32", "double": "float64"}  # ONNX's names that NumPy spells differently
 
@@ -27,12 +27,12 @@ class OnnxPredictor(FilePredictor):
         """Open a file.
 
         Args:
-            path: an `.onnx` file of one input, float32 images or uint8 pixels, and one float32 output.
+            path: an `.onnx` file of one input, float32 images or uint8 pixels, and one or several outputs.
             threads: threads within one operator; the processors this process may use by default.
 
         Raises:
             ValueError: ONNX Runtime cannot open the file, for the reason that the message repeats; the file has several
-                inputs or outputs.
+                inputs.
 
         """
         self.threads = threads or usable_cores()
@@ -40,13 +40,14 @@ class OnnxPredictor(FilePredictor):
             self._file = open_file(path, self.threads)
         except Exception as error:  # onnxruntime's errors share no base class below Exception
             raise ValueError(f"ONNX Runtime cannot open {path}: {error}") from error
-        given, returned = _only_one(path, self._file.session)
-        self.input_info = pixels_or_values(_tensor_info(given, "NCHW"))
-        self.output_info = _tensor_info(returned, "NC")
+        self.input_info = pixels_or_values(_tensor_info(_only_input(path, self._file.session), "NCHW"))
+        self.output_infos = tuple(
+            _tensor_info(each, layout_of(len(each.shape))) for each in self._file.session.get_outputs()
+        )
 
-    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
-        logits: Logits = self._file.predict(piece)
-        return logits
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
+        outputs: Outputs = self._file.predict(piece)
+        return outputs
 
     def metadata(self, key: str) -> str | None:
         """Return a text of the file's metadata, for instance the card's; None where the file has none of that name."""
@@ -58,12 +59,11 @@ class OnnxPredictor(FilePredictor):
         self._file.close()
 
 
-def _only_one(path: Path, session: onnxruntime.InferenceSession) -> tuple[onnxruntime.NodeArg, onnxruntime.NodeArg]:
-    given, returned = session.get_inputs(), session.get_outputs()
-    if len(given) != 1 or len(returned) != 1:
-        names = "; ".join(", ".join(each.name for each in side) for side in (given, returned))
-        raise ValueError(f"{path} has {len(given)} inputs and {len(returned)} outputs, not one of each: {names}")
-    return given[0], returned[0]
+def _only_input(path: Path, session: onnxruntime.InferenceSession) -> onnxruntime.NodeArg:
+    given = session.get_inputs()
+    if len(given) != 1:
+        raise ValueError(f"{path} has {len(given)} inputs, not one: {', '.join(each.name for each in given)}")
+    return given[0]
 
 
 def _tensor_info(argument: onnxruntime.NodeArg, layout: str) -> TensorInfo:

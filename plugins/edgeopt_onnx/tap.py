@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgeopt.plugins import Seen, SeenTensor, TapRequest
+from edgeopt.plugins import Seen, SeenTensor, TapRequest, as_outputs, joined
 from edgeopt_onnx.files import read_model
 from edgeopt_onnx.operators import WEIGHTED
 from edgeopt_onnx.session import open_session
@@ -64,7 +64,7 @@ class TappedOnnx:
         graph = model.graph
         self._asked = tuple(_asked(graph))
         self._input = graph.input[0].name
-        self._output = graph.output[0].name
+        self._outputs = [each.name for each in graph.output]
         graph.output.extend(onnx.ValueInfoProto(name=each.name) for each in self._asked)
         copy = request.folder / "tapped.onnx"
         onnx.save(model, copy, save_as_external_data=model.ByteSize() > 1 << 30, location="tapped.data")
@@ -75,11 +75,12 @@ class TappedOnnx:
     def run(self, batch: NDArray[np.float32] | Pixels) -> Seen:
         """What the file computes of images."""
         pieces = np.array_split(batch, max(1, len(batch) // self._size)) if self._size else [batch]
-        names = [self._output, *(each.name for each in self._asked)]
-        answers = [self._session.run(names, {self._input: piece}) for piece in pieces]
-        logits, *values = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+        names = [*self._outputs, *(each.name for each in self._asked)]
+        answers = joined([tuple(self._session.run(names, {self._input: piece})) for piece in pieces])
+        outputs, values = as_outputs(answers[: len(self._outputs)]), answers[len(self._outputs) :]
+        own = [SeenTensor(name, each) for name, each in zip(self._outputs, outputs, strict=True)]
         inner = [SeenTensor(each.name, each.values(value)) for each, value in zip(self._asked, values, strict=True)]
-        return Seen(logits, [SeenTensor(self._output, logits), *inner])
+        return Seen(outputs, [*own, *inner])
 
     def close(self) -> None:
         """Frees the file's memory."""

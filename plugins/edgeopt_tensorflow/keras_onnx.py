@@ -29,14 +29,14 @@ def write_onnx(model: Answers, state: ModelState, opset: int, context: ExportCon
     returned = TensorInfo(OUTPUT_NAME, "float32", (batch, len(state.classes)), "NC")
     proto = _ordered(_converted(model, state.preprocessing.shape, opset), batch)
     entry = proto.metadata_props.add()
-    entry.key, entry.value = CARD_KEY, context.card.with_tensors(given, returned).to_json()
+    entry.key, entry.value = CARD_KEY, context.card.with_tensors(given, (returned,)).to_json()
     onnx.checker.check_model(proto, full_check=True)
     content = proto.SerializeToString(deterministic=True)
     _require_runtime(content)
     write_aside(context.path, content)
     counts = Counter(node.op_type for node in proto.graph.node)
     facts = {"opset": opset, "nodes": len(proto.graph.node), "layers": sum(counts[kind] for kind in WEIGHTED)}
-    return ExportResult(given, returned, facts=facts)
+    return ExportResult(given, (returned,), facts=facts)
 
 
 def _converted(model: Answers, shape: tuple[int, int, int], opset: int) -> onnx.ModelProto:

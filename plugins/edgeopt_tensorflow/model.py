@@ -21,7 +21,7 @@ from edgeopt_tensorflow.runtime import keras, tf
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.plugins import Logits
+    from edgeopt.plugins import Logits, Outputs
 
 Gives: TypeAlias = Literal["logits", "probabilities", "one logit", "one probability"]
 """What a network's outputs are; one value stands for two classes, as behind a sigmoid."""
@@ -42,6 +42,10 @@ class Answers:
     def answer(self, images: tf.Tensor) -> tf.Tensor:
         """Logits, float32 (n, classes), of normalized float32 images (n, height, width, channels)."""
         raise NotImplementedError
+
+    def outputs(self, batch: NDArray[np.float32]) -> Outputs:
+        """The logits alone, see `logits`."""
+        return (self.logits(batch),)
 
     def logits(self, batch: NDArray[np.float32]) -> Logits:
         """Logits, float32 (n, classes), of normalized float32 images (n, channels, height, width)."""

@@ -33,7 +33,7 @@ from edgeopt_tensorflow.options import ONNX, OnnxReaderOptions
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.plugins import Logits
+    from edgeopt.plugins import Logits, Outputs
 
 _CHANNELS = (3, 1)  # which may be first or last; of a shape with both, colours are meant
 _LOGITS_AXES = 2
@@ -73,6 +73,10 @@ class OnnxModel:
         save_model(self.proto, folder / _FILE)
         notes = {"name": self.name, "layout": self.layout, "batch": self.batch}
         (folder / _NOTES).write_text(json.dumps(notes))
+
+    def outputs(self, batch: NDArray[np.float32]) -> Outputs:
+        """The logits alone, see `logits`."""
+        return (self.logits(batch),)
 
     def logits(self, batch: NDArray[np.float32]) -> Logits:
         """Logits, float32 (n, classes), of normalized float32 images (n, 3, height, width)."""

@@ -19,7 +19,7 @@ from edgeopt_tensorflow.runtime import tf
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.plugins import Logits, Pixels
+    from edgeopt.plugins import Outputs, Pixels
 
 CARD_FILE = "assets.extra/edgeopt_card.json"
 """The card within the folder; `assets.extra` is where the format keeps what is not the model's."""
@@ -33,7 +33,7 @@ _OLDEST = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can hold
 def write_saved_model(function: Any, state: ModelState, batch: int | None, context: ExportContext) -> ExportResult:
     """Writes a concrete function, NHWC, with the variables that it reads, as the signature `serving_default`."""
     given, returned = _tensors(state, batch)
-    card = context.card.with_tensors(given, returned)
+    card = context.card.with_tensors(given, (returned,))
     kept = tf.Module()
     # TensorFlow's own list of them is in another order in each process
     places = {id(handle): place for place, handle in enumerate(function.captured_inputs)}
@@ -43,7 +43,7 @@ def write_saved_model(function: Any, state: ModelState, batch: int | None, conte
         tf.saved_model.save(kept, name, signatures={"serving_default": function})
         _renumber(folder / "saved_model.pb")
         _zip(folder, context.path, card)
-    return ExportResult(given, returned, facts={"signature": "serving_default"})
+    return ExportResult(given, (returned,), facts={"signature": "serving_default"})
 
 
 class SavedModelPredictor(FilePredictor):
@@ -63,16 +63,14 @@ class SavedModelPredictor(FilePredictor):
         batch, height, width, channels = self._signature.structured_input_signature[1][INPUT_NAME].shape
         self._batch = batch
         self.input_info = TensorInfo(INPUT_NAME, "float32", (batch or "batch", channels, height, width), "NCHW")
-        self.output_info = TensorInfo(
-            OUTPUT_NAME, "float32", tuple(self._signature.structured_outputs[OUTPUT_NAME].shape), "NC"
-        )
+        shape = tuple(self._signature.structured_outputs[OUTPUT_NAME].shape)
+        self.output_infos = (TensorInfo(OUTPUT_NAME, "float32", shape, "NC"),)
 
-    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
         missing = max(0, (self._batch or 0) - len(piece))
         filled = np.pad(piece, ((0, missing), (0, 0), (0, 0), (0, 0)))
         images = tf.constant(np.ascontiguousarray(filled.transpose(0, 2, 3, 1)))
-        logits: Logits = self._signature(**{INPUT_NAME: images})[OUTPUT_NAME].numpy()
-        return logits[: len(piece)]
+        return (self._signature(**{INPUT_NAME: images})[OUTPUT_NAME].numpy()[: len(piece)],)
 
     def close(self) -> None:
         """Frees the file's memory."""

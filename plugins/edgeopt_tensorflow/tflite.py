@@ -70,16 +70,16 @@ def write_tflite(
     graph = Graph(convert(function, TfliteConversion(options.precision, options.quantized_io, calibration)))
     facts = _facts(graph)
     _require_precision(options.precision, facts)
-    graph.compact(INPUT_NAME, OUTPUT_NAME)
+    graph.compact(INPUT_NAME, [OUTPUT_NAME])
     given, returned = _tensors(graph)
-    card = replace(context.card, precision=options.precision).with_tensors(given, returned)
-    graph.set_metadata(METADATA_KEY, metadata_of(card, given, returned))
+    card = replace(context.card, precision=options.precision).with_tensors(given, (returned,))
+    graph.set_metadata(METADATA_KEY, metadata_of(card, given, (returned,)))
     content = packed(graph.to_bytes(), card)
     taken = delegation(content)
     write_aside(context.path, content)
     return ExportResult(
         given,
-        returned,
+        (returned,),
         taken.share,
         taken.outside,
         facts | {"partitions": taken.partitions, "operators": taken.operators},

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt.files import write_aside
-from edgeopt.networks.capture import program_logits
+from edgeopt.networks.capture import program_outputs
 from edgeopt.plugins import (
     Bar,
     Curve,
@@ -208,7 +208,7 @@ class _Training:
 
     def _validate(self) -> None:
         split = self._context.data.validation
-        logits = program_logits(self._state.after(PassRecord(""), self.model), split, Silent(), "")
+        (logits,) = program_outputs(self._state.after(PassRecord(""), self.model), split, Silent(), "")
         shifted = logits - logits.max(axis=1, keepdims=True)
         chosen = shifted[np.arange(len(split)), split.labels]
         self.history.validation_loss.append(float((np.log(np.exp(shifted).sum(axis=1)) - chosen).mean()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.export.predictor import input_of
+from edgeopt.export.predictor import input_of, outputs_of
 from edgeopt.files import write_aside
 from edgeopt.plugins import (
     ExportContext,
@@ -18,7 +18,6 @@ from edgeopt.plugins import (
     Problem,
     TensorInfo,
 )
-from edgeopt_onnx.options import OUTPUT_NAME
 from edgeopt_tensorrt import build_engine as script
 from edgeopt_tensorrt.build_engine import (
     ENGINE_FILE,
@@ -54,13 +53,13 @@ _NOT_BUILT = "no engine was built, because TensorRT or a GPU is not here: run bu
 class _Source:
     """What goes into a bundle before an engine is built.
 
-    The card, the input and the output are those that the engine will have.
+    The card, the input and the outputs are those that the engine will have.
     """
 
     file: OnnxFile
     card: str
     input: TensorInfo
-    output: TensorInfo
+    outputs: tuple[TensorInfo, ...]
     float16: bool = False
 
     @property
@@ -115,7 +114,7 @@ def _from_program(
     state: ModelState, options: ProgramOptions, context: ExportContext, batches: tuple[int, int]
 ) -> _Source:
     given = _of_batch(input_of(state, "batch"), batches)
-    returned = _of_batch(TensorInfo(OUTPUT_NAME, "float32", ("batch", len(state.classes)), "NC"), batches)
+    returned = tuple(_of_batch(each, batches) for each in outputs_of(state, "batch"))
     card = replace(context.card, precision=_converted(options) or state.precision)
     card_json = card.with_tensors(given, returned).to_json()
     file = write_onnx(state, card_json, options.opset, options.precision)
@@ -126,7 +125,7 @@ def _from_onnx(state: ModelState, context: ExportContext, batches: tuple[int, in
     file = read_onnx(state)
     if file.input.shape[0] == 1 and batches != (1, 1):
         raise ExportError(Problem("the ONNX file takes one image in a call, and no larger batch", option="batch"))
-    given, returned = _of_batch(file.input, batches), _of_batch(file.output, batches)
+    given, returned = _of_batch(file.input, batches), tuple(_of_batch(each, batches) for each in file.outputs)
     return _Source(file, context.card.with_tensors(given, returned).to_json(), given, returned)
 
 
@@ -203,7 +202,7 @@ def _build(module: str, file: OnnxFile, settings: EngineSettings, timing_cache: 
 def _result(source: _Source, engine: Engine | None, warnings: tuple[str, ...], *, is_run: bool) -> ExportResult:
     return ExportResult(
         input=source.input,
-        output=source.output,
+        outputs=source.outputs,
         facts={
             "layers": len(source.file.layers),
             "layers_quantized": len(source.file.quantized),

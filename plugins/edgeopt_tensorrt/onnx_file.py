@@ -8,10 +8,9 @@ from pathlib import Path
 
 import onnx
 
-from edgeopt.export.predictor import input_of
+from edgeopt.export.predictor import input_of, layout_of, outputs_of
 from edgeopt.plugins import ExportError, ModelState, NothingChangedError, Problem, TensorInfo
 from edgeopt_onnx.files import read_model
-from edgeopt_onnx.options import OUTPUT_NAME
 from edgeopt_tensorrt.build_engine import ONNX_FILE
 from edgeopt_tensorrt.graph_check import GraphLayer, quantized_layers, require_tensorrt, weighted_layers
 from edgeopt_tensorrt.options import Precision
@@ -21,11 +20,11 @@ _TOO_LARGE = "the weights are more than 2 GB, and a bundle holds one file of les
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A checked file: its bytes, input and output, its layers, and those of them that are quantized."""
+    """A checked file: its bytes, input and outputs, its layers, and those of them that are quantized."""
 
     content: bytes
     input: TensorInfo
-    output: TensorInfo
+    outputs: tuple[TensorInfo, ...]
     layers: tuple[GraphLayer, ...]
     quantized: tuple[GraphLayer, ...]
 
@@ -33,7 +32,7 @@ class OnnxFile:
 def write_onnx(state: ModelState, card_json: str, opset: int, precision: Precision) -> OnnxFile:
     """The state's program as an ONNX file for any batch that TensorRT takes.
 
-    TensorRT keeps the file's types, so "float16" is written into it; input and output stay as they are.
+    TensorRT keeps the file's types, so "float16" is written into it; input and outputs stay as they are.
 
     Raises `ExportError` naming each node that TensorRT would refuse or compute otherwise, and `NothingChangedError`
     when the program is quantized and no layer of the file is.
@@ -43,7 +42,15 @@ def write_onnx(state: ModelState, card_json: str, opset: int, precision: Precisi
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ONNX_FILE
         try:
-            export_onnx(state.program, path, card_json=card_json, opset=opset, target="tensorrt", precision=precision)
+            export_onnx(
+                state.program,
+                path,
+                card_json=card_json,
+                output_names=state.output_names,
+                opset=opset,
+                target="tensorrt",
+                precision=precision,
+            )
         except ValueError as error:
             raise ExportError(
                 Problem(str(error), "leave `opset` out, or choose a later one", option="opset")
@@ -51,8 +58,7 @@ def write_onnx(state: ModelState, card_json: str, opset: int, precision: Precisi
         if len(list(Path(folder).iterdir())) > 1:
             raise ExportError(_TOO_LARGE)
         content = path.read_bytes()
-    returned = TensorInfo(OUTPUT_NAME, "float32", ("batch", len(state.classes)), "NC")
-    file = _checked(onnx.load_from_string(content), content, input_of(state, "batch"), returned)
+    file = _checked(onnx.load_from_string(content), content, input_of(state, "batch"), outputs_of(state, "batch"))
     if state.precision != "float32" and not file.quantized:
         raise NothingChangedError(f"the program is {state.precision}, and no layer of the file is")
     return file
@@ -70,7 +76,6 @@ def read_onnx(state: ModelState) -> OnnxFile:
         model = read_model(path)
     constants = {tensor.name for tensor in model.graph.initializer}
     (given,) = (value for value in model.graph.input if value.name not in constants)
-    (returned,) = model.graph.output
     batch, *image = (size.dim_value or None for size in given.type.tensor_type.shape.dim)
     if batch not in (None, 1) or tuple(image) != state.input_shape:
         shape = " x ".join("?" if size is None else str(size) for size in (batch, *image))
@@ -84,11 +89,20 @@ def read_onnx(state: ModelState) -> OnnxFile:
         model,
         _serialized(model),
         TensorInfo(given.name, "float32", (size, *state.input_shape), "NCHW"),
-        TensorInfo(returned.name, "float32", (size, len(state.classes)), "NC"),
+        tuple(_output(each, size, len(state.classes)) for each in model.graph.output),
     )
 
 
-def _checked(model: onnx.ModelProto, content: bytes, given: TensorInfo, returned: TensorInfo) -> OnnxFile:
+def _output(value: onnx.ValueInfoProto, size: int | str, classes: int) -> TensorInfo:
+    """An output of a file as it stands; one whose shape the file does not tell is a classifier's."""
+    tensor = value.type.tensor_type
+    sizes = tuple(each.dim_value for each in tensor.shape.dim)[1:] or (classes,)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "float32"
+    shape = (size, *(each or classes for each in sizes))
+    return TensorInfo(value.name, dtype, shape, layout_of(len(shape)))
+
+
+def _checked(model: onnx.ModelProto, content: bytes, given: TensorInfo, returned: tuple[TensorInfo, ...]) -> OnnxFile:
     require_tensorrt(model)
     return OnnxFile(content, given, returned, weighted_layers(model), quantized_layers(model))
 

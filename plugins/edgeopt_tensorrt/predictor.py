@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.export.predictor import FilePredictor, pixels_or_values
-from edgeopt.plugins import TensorInfo
+from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
+from edgeopt.plugins import TensorInfo, as_outputs
 from edgeopt_onnx.predictor import OnnxPredictor
 from edgeopt_tensorrt.build_engine import ENGINE_FILE, ONNX_FILE
 from edgeopt_tensorrt.bundle import read_bundle
@@ -20,9 +20,7 @@ from edgeopt_tensorrt.gpu import can_run
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.plugins import Logits, Pixels
-
-_LAYOUTS = {4: "NCHW", 2: "NC"}
+    from edgeopt.plugins import Outputs, Pixels
 
 
 def open_bundle(path: Path, module: str, threads: int) -> FilePredictor:
@@ -71,35 +69,37 @@ class EnginePredictor(FilePredictor):
         self._context = self._engine.create_execution_context()
         self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]  # as torch has it
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        modes = {self._engine.get_tensor_mode(name): name for name in names}
-        given, returned = modes[tensorrt.TensorIOMode.INPUT], modes[tensorrt.TensorIOMode.OUTPUT]
+        modes = {name: self._engine.get_tensor_mode(name) for name in names}
+        (given,) = (name for name, mode in modes.items() if mode == tensorrt.TensorIOMode.INPUT)
+        returned = [name for name, mode in modes.items() if mode == tensorrt.TensorIOMode.OUTPUT]
         smallest, _, largest = self._engine.get_tensor_profile_shape(given, 0)
         self._smallest_batch = smallest[0]
         self.input_info = pixels_or_values(self._info(tensorrt, given, largest[0]))
-        self.output_info = self._info(tensorrt, returned, largest[0])
+        self.output_infos = tuple(self._info(tensorrt, name, largest[0]) for name in returned)
 
     def _info(self, tensorrt: Any, name: str, batch: int) -> TensorInfo:
         dtype = np.dtype(tensorrt.nptype(self._engine.get_tensor_dtype(name))).name
         shape = (batch, *tuple(self._engine.get_tensor_shape(name))[1:])
-        return TensorInfo(name, dtype, shape, _LAYOUTS.get(len(shape), "unknown"))
+        return TensorInfo(name, dtype, shape, layout_of(len(shape)))
 
-    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
         torch, count = self._torch, len(piece)
         missing = max(self._smallest_batch - count, 0)  # an engine for batches of a fixed size takes no smaller one
         piece = np.concatenate([piece, np.zeros((missing, *piece.shape[1:]), piece.dtype)])
         with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
             given = torch.from_numpy(np.ascontiguousarray(piece)).to(self._device)
             self._context.set_input_shape(self.input_info.name, tuple(given.shape))
-            shape = tuple(self._context.get_tensor_shape(self.output_info.name))
-            returned = torch.empty(shape, dtype=getattr(torch, self.output_info.dtype), device=self._device)
             self._context.set_tensor_address(self.input_info.name, given.data_ptr())
-            self._context.set_tensor_address(self.output_info.name, returned.data_ptr())
+            returned = []
+            for info in self.output_infos:
+                shape = tuple(self._context.get_tensor_shape(info.name))
+                returned.append(torch.empty(shape, dtype=getattr(torch, info.dtype), device=self._device))
+                self._context.set_tensor_address(info.name, returned[-1].data_ptr())
             if not self._context.execute_async_v3(0 if self._stream is None else self._stream.cuda_stream):
                 raise RuntimeError("TensorRT could not run the engine; its own messages are above")
             if self._stream is not None:
                 self._stream.synchronize()
-        logits: Logits = returned[:count].cpu().numpy().astype(np.float32)
-        return logits
+        return as_outputs([each[:count].cpu().numpy() for each in returned])
 
     def close(self) -> None:
         """Free the GPU's memory; the context before the engine, the engine before the runtime."""

@@ -36,10 +36,10 @@ class _OneImage(nn.Module):
         self.program = program
         self.channels_last = channels_last
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Logits (1, classes) of an image (1, height, width, channels)."""
-        logits: Tensor = self.program(input if self.channels_last else input.permute(0, 3, 1, 2))
-        return logits
+    def forward(self, input: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The program's outputs for an image (1, height, width, channels)."""
+        outputs: Tensor | tuple[Tensor, ...] = self.program(input if self.channels_last else input.permute(0, 3, 1, 2))
+        return outputs
 
 
 def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
@@ -47,7 +47,7 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
 
     `takes_pixels` says that the program itself takes its channels last.
 
-    Raises `ExportError` when the program has several inputs or outputs, or an operator that litert-torch cannot lower.
+    Raises `ExportError` when the program has several inputs, or an operator that litert-torch cannot lower.
     """
     sample = _sample(program, takes_pixels)
     # Quantize and dequantize nodes become integer kernels in this mode alone; without it they become float arithmetic.

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from edgeopt.export.predictor import layout_of
+from edgeopt.export.refusals import require_named_outputs
 from edgeopt.files import write_aside
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, InputKind, ModelState, TensorInfo
 from edgeopt_tflite import rewrites
@@ -22,7 +24,6 @@ from edgeopt_tflite.options import CONVERTED, Precision, TensorType, TfliteOptio
 from edgeopt_tflite.precision import to_precision
 
 INPUT_NAME = "input"
-OUTPUT_NAME = "logits"
 
 
 def export_state(state: ModelState, options: TfliteOptions, context: ExportContext) -> ExportResult:
@@ -39,11 +40,13 @@ def export_state(state: ModelState, options: TfliteOptions, context: ExportConte
         )
     require_whole_activations(state.program)
     takes_pixels = state.input_kind is InputKind.UINT8_NHWC
+    require_named_outputs(state.program, state.output_names)
     graph = Graph(convert(state.program, takes_pixels=takes_pixels))
+    graph.order_outputs()
     made = _made(state, graph, precision, options.quantized_io)
     packed_weights = pack_weights(state.program, graph) if options.int4_weights == "packed" else Packed()
-    graph.compact(INPUT_NAME, OUTPUT_NAME)
-    given, returned = _tensor(graph, graph.main.inputs[0]), _tensor(graph, graph.main.outputs[0])
+    graph.compact(INPUT_NAME, state.output_names)
+    given, returned = _tensor(graph, graph.main.inputs[0]), tuple(_tensor(graph, each) for each in graph.main.outputs)
     given = replace(given, layout="NHWC", holds="pixels" if takes_pixels else "values")
     converted = precision if precision in CONVERTED else ""
     card = replace(context.card, precision=converted or state.precision).with_tensors(given, returned)
@@ -53,7 +56,7 @@ def export_state(state: ModelState, options: TfliteOptions, context: ExportConte
     write_aside(context.path, content)
     return ExportResult(
         input=given,
-        output=returned,
+        outputs=returned,
         precision=converted,
         delegated_share=taken.share,
         outside=taken.outside,
@@ -104,4 +107,5 @@ def _made(state: ModelState, graph: Graph, precision: Precision, quantized_io: T
 def _tensor(graph: Graph, index: int) -> TensorInfo:
     scale, zero_point = graph.quantization(index) or (None, None)
     name = graph.main.tensors[index].name.decode()
-    return TensorInfo(name, graph.dtype(index), graph.shape(index), "NC", scale, zero_point)
+    layout = layout_of(len(graph.shape(index)))
+    return TensorInfo(name, graph.dtype(index), graph.shape(index), layout, scale, zero_point)

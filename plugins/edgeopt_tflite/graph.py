@@ -244,7 +244,7 @@ class Graph:
         builder.Finish(self.model.Pack(builder), IDENTIFIER)
         return bytes(builder.Output())
 
-    def compact(self, input_name: str, output_name: str) -> None:
+    def compact(self, input_name: str, output_names: Sequence[str]) -> None:
         """Drops what nothing reads, keeps equal constants once, and gives short names.
 
         The converter names a tensor after the Python stack that it comes from. These names are a tenth of a small file,
@@ -261,7 +261,7 @@ class Graph:
                 operator.opcodeIndex = codes.index(operator.opcodeIndex)
             self._drop_unread_tensors(graph)
         self._merge_constants()
-        self._name(input_name, output_name)
+        self._name(input_name, output_names)
 
     def _drop_unread_tensors(self, graph: Any) -> None:
         places = [(graph, "inputs"), (graph, "outputs")]
@@ -300,7 +300,7 @@ class Graph:
             entry.buffer = place(entry.buffer)
         self.model.buffers = buffers
 
-    def _name(self, input_name: str, output_name: str) -> None:
+    def _name(self, input_name: str, output_names: Sequence[str]) -> None:
         for graph in self.model.subgraphs:
             for index, tensor in enumerate(graph.tensors):
                 tensor.name = f"constant_{index}".encode()
@@ -308,10 +308,17 @@ class Graph:
                 for place, tensor in enumerate(operator.outputs):
                     suffix = f"_{place}" if place else ""
                     graph.tensors[tensor].name = f"{self.kind(operator).lower()}_{number}{suffix}".encode()
-        (given,), (returned,) = self.main.inputs, self.main.outputs
-        self.main.tensors[given].name, self.main.tensors[returned].name = input_name.encode(), output_name.encode()
+        (given,), returned = (
+            self.main.inputs,
+            {int(tensor): name for tensor, name in zip(self.main.outputs, output_names, strict=True)},
+        )
+        self.main.tensors[given].name = input_name.encode()
+        for tensor, name in returned.items():
+            self.main.tensors[tensor].name = name.encode()
         for signature in self.model.signatureDefs or []:
-            signature.inputs[0].name, signature.outputs[0].name = input_name.encode(), output_name.encode()
+            signature.inputs[0].name = input_name.encode()
+            for entry in signature.outputs:
+                entry.name = returned[int(entry.tensorIndex)].encode()
 
     def replace_input(self, tensor: int) -> None:
         """Makes `tensor` the input of the graph."""
@@ -319,8 +326,20 @@ class Graph:
         for signature in self.model.signatureDefs or []:
             signature.inputs[0].tensorIndex = tensor
 
-    def replace_output(self, tensor: int) -> None:
-        """Makes `tensor` the output of the graph."""
-        self.main.outputs = np.array([tensor], np.int32)
+    def replace_output(self, former: int, tensor: int) -> None:
+        """Makes `tensor` an output of the graph in place of a former one."""
+        self.main.outputs = np.array([tensor if each == former else each for each in self.main.outputs], np.int32)
         for signature in self.model.signatureDefs or []:
-            signature.outputs[0].tensorIndex = tensor
+            for entry in signature.outputs:
+                if entry.tensorIndex == former:
+                    entry.tensorIndex = tensor
+
+    def order_outputs(self) -> None:
+        """Puts the outputs into the order of a converter's names, "output_0", "output_1" and so on, in its signature;
+        a file without such names stays as it is.
+        """
+        for signature in self.model.signatureDefs or []:
+            places = [entry.name.decode().rpartition("_")[2] for entry in signature.outputs]
+            if len(places) == len(self.main.outputs) > 1 and all(place.isdecimal() for place in places):
+                signature.outputs.sort(key=lambda entry: int(entry.name.decode().rpartition("_")[2]))
+                self.main.outputs = np.array([entry.tensorIndex for entry in signature.outputs], np.int32)

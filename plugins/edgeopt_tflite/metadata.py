@@ -44,8 +44,8 @@ class PackedMetadata:
     std: tuple[float, ...]
 
 
-def metadata_of(card: Card, given: TensorInfo, returned: TensorInfo) -> bytes:
-    """The metadata flatbuffer of an image classifier."""
+def metadata_of(card: Card, given: TensorInfo, returned: Sequence[TensorInfo]) -> bytes:
+    """The metadata flatbuffer of an image classifier; of another network, with its outputs by their names."""
     builder = flatbuffers.Builder(1024)
     mean, std = _normalization(card, given)
     normalization = _table(builder, [_floats(builder, mean), _floats(builder, std)])
@@ -56,19 +56,31 @@ def metadata_of(card: Card, given: TensorInfo, returned: TensorInfo) -> bytes:
     name, text = builder.CreateString(given.name), builder.CreateString(f"an image, {'grey' if is_grey else 'RGB'}")
     units = _vector(builder, [unit])
     given_table = _table(builder, [name, text, None, content, units])
-    labels = _associated(builder, LABELS_FILE, "the classes, one a line", _TENSOR_AXIS_LABELS)
-    features = _table(builder, [])
-    content = _table(builder, [_Byte(_FEATURE_PROPERTIES), features])
-    name, text = builder.CreateString(returned.name), builder.CreateString("a logit for each class")
-    files = _vector(builder, [labels])
-    returned_table = _table(builder, [name, text, None, content, None, None, files])
-    inputs, outputs = _vector(builder, [given_table]), _vector(builder, [returned_table])
+    is_classifier = len(returned) == 1 and returned[0].shape[1:] == (len(card.classes),)
+    returned_tables = [(_logits_table if is_classifier else _output_table)(builder, each) for each in returned]
+    inputs, outputs = _vector(builder, [given_table]), _vector(builder, returned_tables)
     graphs = _vector(builder, [_table(builder, [None, None, inputs, outputs])])
     name = builder.CreateString(_model_name(card))
     files = _vector(builder, [_associated(builder, CARD_FILE, "how to use this file, as JSON", _DESCRIPTIONS)])
     version = builder.CreateString(_PARSER_VERSION)
     builder.Finish(_table(builder, [name, None, None, graphs, None, None, files, version]), _IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _logits_table(builder: flatbuffers.Builder, returned: TensorInfo) -> int:
+    labels = _associated(builder, LABELS_FILE, "the classes, one a line", _TENSOR_AXIS_LABELS)
+    features = _table(builder, [])
+    content = _table(builder, [_Byte(_FEATURE_PROPERTIES), features])
+    name, text = builder.CreateString(returned.name), builder.CreateString("a logit for each class")
+    files = _vector(builder, [labels])
+    return _table(builder, [name, text, None, content, None, None, files])
+
+
+def _output_table(builder: flatbuffers.Builder, returned: TensorInfo) -> int:
+    features = _table(builder, [])
+    content = _table(builder, [_Byte(_FEATURE_PROPERTIES), features])
+    name, text = builder.CreateString(returned.name), builder.CreateString(f"values, {returned.layout}")
+    return _table(builder, [name, text, None, content])
 
 
 def _model_name(card: Card) -> str:

@@ -14,8 +14,8 @@ _CHANNELS = (1, 3)  # no image is so narrow
 class OpenFile:
     """A file that answers in calls as large as it takes.
 
-    Images, float32 (n, channels, height, width), are transposed and quantized as its input wants it, and its output is
-    scaled to logits; a file that takes pixels gets them as they are.
+    Images, float32 (n, channels, height, width), are transposed and quantized as its input wants it, and quantized
+    outputs are scaled to what they stand for; a file that takes pixels gets them as they are.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -23,21 +23,21 @@ class OpenFile:
         self.interpreter.allocate_tensors()
         self.inputs = self.interpreter.get_input_details()
         self.outputs = self.interpreter.get_output_details()
-        given, returned = self.inputs[0], self.outputs[0]
-        self._given, self._returned = given["index"], returned["index"]
+        given = self.inputs[0]
+        self._given, self._scaled = given["index"], _scaled(given)
+        self._returned = [(each["index"], _scaled(each)) for each in self.outputs]
         self._dtype = np.dtype(given["dtype"])
-        self._scaled, self._logits_scaled = _scaled(given), _scaled(returned)
         self._takes_pixels = self._dtype == np.uint8 and self._scaled is None
         self.channels_last = int(given["shape"][-1]) in _CHANNELS
 
     def predict(self, batch: Any) -> Any:
-        """Logits, float32 (n, classes)."""
+        """An array for each output."""
         target = self.interpreter.tensor(self._given)()
         values = batch if self._takes_pixels else self._values(batch)
         np.copyto(target, values, casting="unsafe")
         del target, values  # LiteRT refuses to run while somebody holds a view of its memory
         self.interpreter.invoke()
-        return self._logits(self.interpreter.get_tensor(self._returned))
+        return tuple(_unscaled(self.interpreter.get_tensor(index), scaled) for index, scaled in self._returned)
 
     def _values(self, piece: Any) -> Any:
         """Images in the layout and, rounded, in the steps of the file's input."""
@@ -48,12 +48,6 @@ class OpenFile:
             piece += zero_point
             np.clip(piece, limits.min, limits.max, out=piece)
         return piece.transpose(0, 2, 3, 1) if self.channels_last else piece
-
-    def _logits(self, values: Any) -> Any:
-        if self._logits_scaled is None:
-            return values.astype(np.float32, copy=False)
-        scale, zero_point = self._logits_scaled
-        return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
     def close(self) -> None:
         """Free the file's memory."""
@@ -66,6 +60,14 @@ def _scaled(details: dict[str, Any]) -> tuple[float, int] | None:
     if len(quantization["scales"]) != 1:
         return None
     return float(quantization["scales"][0]), int(quantization["zero_points"][0])
+
+
+def _unscaled(values: Any, scaled: tuple[float, int] | None) -> Any:
+    """Float32 of what stands for real numbers; other integers, such as classes, as they are."""
+    if scaled is None:
+        return values.astype(np.float32, copy=False) if values.dtype.kind == "f" else values
+    scale, zero_point = scaled
+    return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
 
 def open_file(path: Path, threads: int) -> OpenFile:

@@ -1,4 +1,4 @@
-"""Run a `.tflite` file in LiteRT: a NumPy batch in, logits out."""
+"""Run a `.tflite` file in LiteRT: a NumPy batch in, its outputs out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.export.predictor import FilePredictor, pixels_or_values
+from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
 from edgeopt.plugins import TensorInfo, usable_cores
 from edgeopt_tflite.integrity import require_whole
 from edgeopt_tflite.on_device import open_file
@@ -15,24 +15,21 @@ from edgeopt_tflite.on_device import open_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.plugins import Logits, Pixels
+    from edgeopt.plugins import Outputs, Pixels
 
 
 class TflitePredictor(FilePredictor):
     """A `.tflite` file opened in LiteRT on the processor, with XNNPACK.
 
-    `file_input` and `file_output` describe the file's own tensors. Normalized images (n, 3, height, width) are
+    `file_input` and `output_infos` describe the file's own tensors. Normalized images (n, 3, height, width) are
     transposed and quantized as these want it; a file that takes pixels gets them as they are.
     """
-
-    shows_inner_values = False
-    """Whether a file may have further outputs behind its logits."""
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         """Open a file.
 
         Args:
-            path: a `.tflite` file of one input and one output.
+            path: a `.tflite` file of one input.
             threads: threads within one operator; the processors this process may use by default.
 
         Raises:
@@ -45,18 +42,16 @@ class TflitePredictor(FilePredictor):
             self._file = open_file(path, self.threads)
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"LiteRT cannot open {path}: {error}") from error
-        inputs, outputs = self._file.inputs, self._file.outputs
-        if len(inputs) != 1 or (len(outputs) != 1 and not self.shows_inner_values):
-            raise ValueError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, not one of each")
-        given, returned = inputs[0], outputs[0]
-        self.file_input = pixels_or_values(_tensor_info(given, "NHWC" if self._file.channels_last else "NCHW"))
-        self.file_output = _tensor_info(returned, "NC")
+        inputs = self._file.inputs
+        if len(inputs) != 1:
+            raise ValueError(f"{path} has {len(inputs)} inputs, not one")
+        self.file_input = pixels_or_values(_tensor_info(inputs[0], "NHWC" if self._file.channels_last else "NCHW"))
         self.input_info = self.file_input if self.file_input.holds == "pixels" else _as_fed(self.file_input)
-        self.output_info = self.file_output
+        self.output_infos = tuple(_tensor_info(each, layout_of(len(each["shape"]))) for each in self._file.outputs)
 
-    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
-        logits: Logits = self._file.predict(piece)
-        return logits
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
+        outputs: Outputs = self._file.predict(piece)
+        return outputs
 
     def close(self) -> None:
         """Free the file's memory."""

@@ -143,24 +143,25 @@ def _to_float(graph: Graph, operator: Any) -> None:
                 [result if tensor == end.outputs[0] else tensor for tensor in reader.inputs], np.int32
             )
         if int(end.outputs[0]) in map(int, graph.main.outputs):
-            graph.replace_output(result)
+            graph.replace_output(int(end.outputs[0]), result)
     dropped = {id(end) for end in ends}
     dropped |= {id(producers[value]) for value in floats if all(reader is operator for reader in consumers[value])}
     graph.operators = [one for one in graph.operators if id(one) not in dropped]
 
 
 def set_tensor_types(graph: Graph, dtype: Literal["float32", "int8", "uint8"]) -> None:
-    """Gives the int8 input and output of a file another type; what is not int8, such as pixels, stays."""
-    (given,), (returned,) = map(int, graph.main.inputs), map(int, graph.main.outputs)
+    """Gives the int8 input and outputs of a file another type; what is not int8, such as pixels, stays."""
+    (given,) = map(int, graph.main.inputs)
     if graph.dtype(given) == "int8" and dtype != "int8":
         outer = _outer(graph, given, dtype)
         graph.operators = [graph.quantize(outer, given), *graph.operators]
         graph.replace_input(outer)
-    if graph.dtype(returned) == "int8" and dtype != "int8":
-        outer = _outer(graph, returned, dtype)
-        last = graph.dequantize(returned, outer) if dtype == "float32" else graph.quantize(returned, outer)
-        graph.operators = [*graph.operators, last]
-        graph.replace_output(outer)
+    for returned in dict.fromkeys(map(int, graph.main.outputs)):
+        if graph.dtype(returned) == "int8" and dtype != "int8":
+            outer = _outer(graph, returned, dtype)
+            last = graph.dequantize(returned, outer) if dtype == "float32" else graph.quantize(returned, outer)
+            graph.operators = [*graph.operators, last]
+            graph.replace_output(returned, outer)
 
 
 def _outer(graph: Graph, tensor: int, dtype: str) -> int:

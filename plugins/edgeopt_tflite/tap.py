@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.plugins import Seen, SeenTensor, TapRequest
+from edgeopt.plugins import Seen, SeenTensor, TapRequest, joined
 from edgeopt_tflite.graph import Graph
 from edgeopt_tflite.predictor import TflitePredictor
 
@@ -27,24 +27,21 @@ class TappedTflite:
 
     def __init__(self, request: TapRequest) -> None:
         graph = Graph(request.path.read_bytes())
-        logits = graph.main.outputs[0]
-        inner = [index for operator in graph.operators for index in operator.outputs if index != logits]
-        graph.main.outputs = [logits, *inner]
-        for signature in graph.model.signatureDefs or ():
-            signature.outputs = signature.outputs[:1]
+        outputs = [int(index) for index in graph.main.outputs]
+        inner = [index for operator in graph.operators for index in operator.outputs if index not in outputs]
+        graph.main.outputs = [*outputs, *inner]
         copy = request.folder / "tapped.tflite"
         copy.write_bytes(graph.to_bytes())
-        self._file = _Shown(copy, threads=request.threads)
+        self._file, self._outputs = _Shown(copy, threads=request.threads), len(outputs)
 
     def run(self, batch: NDArray[np.float32] | Pixels) -> Seen:
         """What the file computes of images, one after the other."""
         rows = [(self._file.predict(batch[index : index + 1]), self._file.shown()) for index in range(len(batch))]
-        logits = np.concatenate([logits for logits, _ in rows])
-        inner = [
-            SeenTensor(tensor.name, np.concatenate([tensors[place].values for _, tensors in rows]))
+        tensors = [
+            SeenTensor(tensor.name, np.concatenate([shown[place].values for _, shown in rows]))
             for place, tensor in enumerate(rows[0][1])
         ]
-        return Seen(logits, [SeenTensor(self._file.output_info.name, logits), *inner])
+        return Seen(joined([outputs[: self._outputs] for outputs, _ in rows]), tensors)
 
     def close(self) -> None:
         """Frees the file's memory."""
@@ -52,15 +49,13 @@ class TappedTflite:
 
 
 class _Shown(TflitePredictor):
-    """A predictor of a file whose first output are the logits."""
-
-    shows_inner_values = True
+    """A predictor of a file that has more outputs than it is asked for."""
 
     def shown(self) -> list[SeenTensor]:
-        """The other outputs of the last call."""
+        """All outputs of the last call."""
         return [
             SeenTensor(details["name"], _values(self._file.interpreter.get_tensor(details["index"]), details))
-            for details in self._file.outputs[1:]
+            for details in self._file.outputs
         ]
 
 

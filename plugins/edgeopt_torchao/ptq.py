@@ -66,7 +66,7 @@ class _Work:
         self.state, self.options, self.context = state, options, context
         self.count = context.budget.of(context.budget.images, len(context.data.calibration))
         self.example = next(batches(state, context.data.calibration, 2, 2))
-        captured = capture_merged(state.module, self.example, state.batch_range)
+        captured = capture_merged(state.module, self.example, state.batch_range, state.output_names)
         self.program: ExportedProgram = captured.program
         self.facts = captured.facts()
 

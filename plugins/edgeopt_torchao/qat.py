@@ -109,7 +109,7 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
     """
     plugin = options.quantizer.plugin
     example = next(batches(state, context.data.validation, 2, 2))
-    captured = capture_merged(state.module, example, state.batch_range)
+    captured = capture_merged(state.module, example, state.batch_range, state.output_names)
     program = captured.program
     bits = choose_bits(program, state, options.quantizer, options, options.batch_size, context)
     target = target_of(options.quantizer, bits, qat=True)

@@ -1,20 +1,22 @@
-"""Run a file in a page of headless Chromium: a NumPy batch in, logits out, and the page's own clock for the time.
+"""Run a file in a page of headless Chromium: a NumPy batch in, its outputs out, and the page's own clock for the time.
 
 ```
-predict ─▶ /input ─▶ page: fetch, clock, run, clock ─▶ /output ─▶ logits
+predict ─▶ /input ─▶ page: fetch, clock, run, clock ─▶ /output ─▶ outputs
 ```
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.export.predictor import FilePredictor, pixels_or_values
+from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
 from edgeopt.plugins import BrowserRuntime, TensorInfo
 from edgeopt_web.browser import Browser, BrowserError, require_browser
 from edgeopt_web.local_server import LocalServer
@@ -22,7 +24,7 @@ from edgeopt_web.local_server import LocalServer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.plugins import Logits, Pixels
+    from edgeopt.plugins import Outputs, Pixels
 
 _START = "import('/runtime/%s').then(async (runtime) => { window.runtime = runtime; await runtime.start(%d); })"
 _OPEN = """(async () => {
@@ -35,9 +37,9 @@ _RUN = """(async () => {
   const content = await (await fetch("/input")).arrayBuffer();
   const values = new %s(content);
   const start = performance.now();
-  const logits = await file.run(values, %s);
+  const outputs = await file.run(values, %s);
   const taken = performance.now() - start;
-  await fetch("/output", { method: "POST", body: logits });
+  await fetch("/output", { method: "POST", body: new Blob(outputs) });
   return taken;
 })()"""
 _ARRAYS = {"float32": "Float32Array", "uint8": "Uint8Array"}
@@ -54,12 +56,12 @@ class WebPredictor(FilePredictor):
         """Open a file.
 
         Args:
-            path: a file that `runtime` opens, of one input and one output.
+            path: a file that `runtime` opens, of one input.
             runtime: the runtime's code.
             threads: threads within one operator.
 
         Raises:
-            ValueError: the runtime cannot open the file; it has several inputs or outputs.
+            ValueError: the runtime cannot open the file; it has several inputs.
             ExportError: there is no browser.
 
         """
@@ -76,22 +78,31 @@ class WebPredictor(FilePredictor):
                 self.load_ms, inputs, outputs = self.browser.evaluate(_OPEN)
             except BrowserError as error:
                 raise ValueError(f"{runtime.module} cannot open {path}: {error}") from error
-            if len(inputs) != 1 or len(outputs) != 1:
-                raise ValueError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, not one of each")
+            if len(inputs) != 1:
+                raise ValueError(f"{path} has {len(inputs)} inputs, not one")
             self.file_input = pixels_or_values(_tensor_info(inputs[0], "NHWC" if _is_last(inputs[0]) else "NCHW"))
-            self.output_info = _tensor_info(outputs[0], "NC")
+            self.output_infos = tuple(_tensor_info(each, layout_of(len(each["shape"]))) for each in outputs)
             self.input_info = _as_fed(self.file_input)
             self._close = opened.pop_all()
 
-    def predict(self, batch: NDArray[np.float32] | Pixels) -> Logits:
+    def predict(self, batch: NDArray[np.float32] | Pixels) -> Outputs:
         self.call_ms = 0.0
         return super().predict(batch)
 
-    def run(self, piece: NDArray[np.float32] | Pixels) -> Logits:
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
         values = piece.transpose(0, 2, 3, 1) if self.file_input.layout != self.input_info.layout else piece
         self._server.given = np.ascontiguousarray(values).tobytes()
         self.call_ms += self.browser.evaluate(_RUN % (_ARRAYS[values.dtype.name], json.dumps(values.shape)))
-        return np.frombuffer(self._server.returned, np.float32).reshape(len(piece), -1)
+        return tuple(self._outputs(len(piece)))
+
+    def _outputs(self, images: int) -> Iterator[NDArray[Any]]:
+        """What the page sent, which are the outputs one after the other."""
+        start = 0
+        for info in self.output_infos:
+            dtype = np.dtype(info.dtype)
+            shape = (images, *(int(size) for size in info.shape[1:]))
+            yield np.frombuffer(self._server.returned, dtype, math.prod(shape), start).reshape(shape)
+            start += dtype.itemsize * math.prod(shape)
 
     def peak_memory_bytes(self) -> int:
         """By how much the page's process has grown, at most, since the runtime was there and the file was not."""

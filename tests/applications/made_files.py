@@ -56,7 +56,7 @@ def make_file(folder: Path, use: str, **options: object) -> Path:
     )
     feed = feeder(artifact.exported.input.holds, PREPROCESSING)
     with exporter.plugin.opened(artifact.path, 1) as predictor:
-        logits = [predictor.predict(feed(image[None]))[0] for image in images_of(artifact.card).images]
+        logits = [predictor.predict(feed(image[None]))[0][0] for image in images_of(artifact.card).images]
     card = artifact.card.with_file_answers(file_answers(artifact.card, logits))
     (folder / "card.json").write_text(card.to_json())
     return artifact.path

@@ -333,7 +333,7 @@ def red_green_blue(side: int) -> Card:
     given = TensorInfo("input", "float32", ("batch", 3, side, side), "NCHW")
     returned = TensorInfo("logits", "float32", ("batch", 3), "NC")
     card = Card(("red", "green", "blue"), preprocessing.to_json(), "tensorrt", "int8", Role.OPTIMIZED, {}, {}, given)
-    return replace(card, output=returned, self_test=SelfTest(1e-4, tuple(vectors)))
+    return replace(card, outputs=(returned,), self_test=SelfTest(1e-4, tuple(vectors)))
 
 
 def test_an_engine_is_fed_and_its_answer_read(tmp_path: Path, board: Callable[[str], ModuleType]) -> None:

@@ -40,19 +40,19 @@ INT8 = Card(
     recipe={},
     versions={},
     input=TensorInfo("input", "int8", (1, 24, 24, 3), "NHWC", 0.0187, -14),
-    output=TensorInfo("logits", "uint8", (1, 4), "NC", 0.07, 131),
+    outputs=(TensorInfo("logits", "uint8", (1, 4), "NC", 0.07, 131),),
 )
 PIXELS = replace(
     INT8,
     preprocessing=Preprocessing(16, resize=16, crop=16, interpolation="nearest").to_json(),
     input=TensorInfo("input", "uint8", (1, 16, 16, 3), "NHWC", holds="pixels"),
-    output=TensorInfo("logits", "float32", (1, 4), "NC"),
+    outputs=(TensorInfo("logits", "float32", (1, 4), "NC"),),
 )
 PLANES = replace(
     INT8,
     preprocessing=Preprocessing(20, resize=24, crop=20, interpolation="bicubic").to_json(),
     input=TensorInfo("input", "float32", ("batch", 3, 20, 20), "NCHW"),
-    output=TensorInfo("logits", "int8", (1, 4), "NC", 0.03, -2),
+    outputs=(TensorInfo("logits", "int8", (1, 4), "NC", 0.03, -2),),
 )
 LETTERBOX = replace(
     INT8,
@@ -102,7 +102,7 @@ def expected_input(card: Card, image: Image.Image) -> bytes:
 
 
 def expected_shares(card: Card) -> np.ndarray:
-    info = card.output
+    (info,) = card.outputs
     assert info
     values = ANSWER.astype(np.float32)
     if info.scale is not None:
@@ -156,7 +156,7 @@ def answers(use: str, file: Path, image: Path) -> list[tuple[str, float]]:
     assert card.input
     batch = feeder(card.input.holds, preprocessing)(preprocessing.pixels(Image.open(image)).copy()[None])
     with load_registry().get(ExporterPlugin, use).opened(file, 1) as predictor:
-        shares = softmax(predictor.predict(batch))[0]
+        shares = softmax(predictor.predict(batch)[0])[0]
     return [(card.classes[place], float(shares[place])) for place in np.argsort(-shares, kind="stable")]
 
 
@@ -168,7 +168,7 @@ def test_the_python_lines_feed_as_the_card_says(name: str) -> None:
         image.save(file := io.BytesIO(), "PNG")
         fed = lines["model_input"](lines["pixels"](file))
         assert fed.tobytes() == expected_input(CARDS[name], image)
-    dtype = CARDS[name].output.dtype  # type: ignore[union-attr]
+    dtype = CARDS[name].outputs[0].dtype
     guesses = lines["likeliest"](ANSWER.astype(dtype)[None])
     require_guesses([label for label, _ in guesses], [share for _, share in guesses], CARDS[name])
 
@@ -204,7 +204,7 @@ def test_the_cpp_lines_feed_as_the_card_says(tmp_path: Path) -> None:
     """All cards in one program, each in a namespace of its own, so that the compiler works once."""
     text, cases = CPP_HEADERS, ""
     for name, card in CARDS.items():
-        output = {"float32": "float", "int8": "std::int8_t", "uint8": "std::uint8_t"}[card.output.dtype]  # type: ignore[union-attr]
+        output = {"float32": "float", "int8": "std::int8_t", "uint8": "std::uint8_t"}[card.outputs[0].dtype]
         text += f"namespace {name} {{\n{feeding_lines(card, 'cpp', 'model.tflite')}}}\n"
         text += CPP_CASE.replace("NAME", name).replace("OUTPUT", output)
         cases += f'    if (given[1] == std::string("{name}")) run_{name}(given);\n'
@@ -240,7 +240,7 @@ fun main(given: Array<String>) {
 def kotlin_sources(folder: Path) -> Iterator[Path]:
     """The Kotlin lines of each card with a program around them, in a package of its own."""
     for name, card in CARDS.items():
-        put = "answer.putFloat(value.toFloat())" if card.output.dtype == "float32" else "answer.put(value.toByte())"  # type: ignore[union-attr]
+        put = "answer.putFloat(value.toFloat())" if card.outputs[0].dtype == "float32" else "answer.put(value.toByte())"
         text = feeding_lines(card, "kotlin", "model.tflite") + KOTLIN_MAIN.replace("ANSWER", put)
         (folder / f"{name}.kt").write_text(f"package {name}\n{text}")
         yield folder / f"{name}.kt"
@@ -297,7 +297,7 @@ def test_types_that_the_lines_do_not_know_are_refused(language: str) -> None:
     with pytest.raises(UserError, match="the input of the file is float16"):
         feeding_lines(replace(INT8, input=replace(INT8.input, dtype="float16")), language, "x")  # type: ignore[type-var]
     with pytest.raises(UserError, match="does not say what the output of the file is"):
-        feeding_lines(replace(INT8, output=None), language, "x")
+        feeding_lines(replace(INT8, outputs=()), language, "x")
 
 
 def test_what_cannot_be_printed_is_said(made: dict[str, Path], tmp_path: Path) -> None:

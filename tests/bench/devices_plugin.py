@@ -40,7 +40,7 @@ class Mistaken:
         return {
             name: replace(
                 each,
-                logits=None if each.logits is None else each.logits[:, ::-1],
+                outputs=None if each.outputs is None else tuple(one[:, ::-1] for one in each.outputs),
                 turns_ms=tuple(tuple(2 * time_ms for time_ms in turn) for turn in each.turns_ms),
             )
             for name, each in found.items()

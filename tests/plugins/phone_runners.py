@@ -135,7 +135,7 @@ def linear_card(side: int, classes: int) -> Card:
         recipe={},
         versions={},
         input=TensorInfo("image", "float32", (1, side, side, 3), "NHWC"),
-        output=TensorInfo("logits", "float32", (1, classes), "NC"),
+        outputs=(TensorInfo("logits", "float32", (1, classes), "NC"),),
     )
 
 
@@ -362,7 +362,7 @@ def executor_runner(
     lines += [f"Iteration {n + 1} of {count}: {each:.6f} ms" for n, each in enumerate(times_ms)] if single else []
     lines.append(f"Model executed successfully {count} time(s) in {sum(times_ms):.6f} ms.")
     if "output_file" in flags:
-        call.below(f"{flags['output_file']}-0.bin").write_bytes(np.ascontiguousarray(file.predict(values)).tobytes())
+        call.below(f"{flags['output_file']}-0.bin").write_bytes(np.ascontiguousarray(file.predict(values)[0]).tobytes())
     if to_log:
         (call.root / f"log-{call.process}").write_text("\n".join(lines) + "\n")
         return 0, "OutputX 0: tensor(sizes=[1, 3], [...])\n"

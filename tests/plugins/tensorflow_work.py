@@ -245,7 +245,7 @@ def second(folder: Path) -> None:
     export(whole, folder / "files", exporter.export_onnx, KerasOnnxOptions(), "model.onnx")
     export(whole, folder / "files", exporter.export_saved_model, SavedModelOptions(), "model.zip")
     with exporter.open_saved_model(folder / "files/model.zip", 1) as opened:  # type: ignore[attr-defined]
-        files["saved-model"] = float(np.abs(opened.predict(images()) - trained.logits(images())).max())
+        files["saved-model"] = float(np.abs(opened.predict(images())[0] - trained.logits(images())).max())
     found["files"] = files
 
     # the softmax of a file, and the scale that it expects
@@ -478,7 +478,7 @@ def onnx_sources(folder: Path) -> dict[str, Any]:
     none = SavedModelOptions()
     export(source, folder / "files", exporter.convert_onnx_to_saved_model, none, "onnx.zip")
     with exporter.open_saved_model(folder / "files/onnx.zip", 1) as opened:  # type: ignore[attr-defined]
-        found["saved-model"] = float(np.abs(opened.predict(images()) - logits).max())
+        found["saved-model"] = float(np.abs(opened.predict(images())[0] - logits).max())
     return found
 
 

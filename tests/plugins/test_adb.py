@@ -190,7 +190,7 @@ def test_benchmark_model_answers_and_tells_means(phone: Android, desk: Desk, tas
     for name, expected in task.expected.items():
         file = found[name]
         assert file.error is None
-        assert np.array_equal(file.logits, expected)
+        assert np.array_equal(file.outputs[0], expected)
         assert [len(turn) for turn in file.turns_ms] == [1, 1]
         assert file.means_of == (3, 2)
         assert all(time_ms > 0 for (time_ms,) in file.turns_ms)
@@ -200,7 +200,7 @@ def test_benchmark_model_answers_and_tells_means(phone: Android, desk: Desk, tas
         assert file.states == ((41.5, None), (41.5, None))
         assert (file.note or "").startswith(MEANS)
     assert "Failed to load model" in (found["broken"].error or "") or "ERROR" in (found["broken"].error or "")
-    assert found["broken"].logits is None
+    assert found["broken"].outputs is None
     kept = {path.name for path in (phone.root / OWN / "files").iterdir()}
     assert {f"{file.sha256}.tflite" for file in task.job.files} < kept, "nothing else, and under their digests"
     assert not list((phone.root / OWN / "work").iterdir())
@@ -219,7 +219,7 @@ def test_a_runner_without_answers_says_so(
     found = done(phone_of(phone, **runner(desk, tmp_path, name)), task.job)
     for file in (found["first"], found["second"]):
         assert file.error is None
-        assert file.logits is None
+        assert file.outputs is None
         assert f"answers are not given by this runner: {note}" in (file.note or "")
         assert MEANS in (file.note or "")
         assert all(time_ms > 0 for (time_ms,) in file.turns_ms)
@@ -246,7 +246,7 @@ def pte(tmp_path_factory: pytest.TempPathFactory) -> DeviceTask:
     images = tmp_path_factory.mktemp("pte") / "images.npy"
     np.save(images, pixels)
     file = open_file(path, 1)
-    expected = np.concatenate([file.predict(pixels[n : n + 1]) for n in range(2)])
+    expected = np.concatenate([file.predict(pixels[n : n + 1])[0] for n in range(2)])
     file.close()
     given = DeviceFile("made", path, digest(path), card=card)
     return DeviceTask(DeviceJob((given,), images, digest(images), turns=((3, 0.0),), warmup=1), {"made": expected})
@@ -259,7 +259,7 @@ def test_executor_runner_answers_and_tells_single_calls(
     """On Android its messages are in the system's log, and not in what it prints."""
     file = done(phone_of(phone, **runner(desk, tmp_path, name)), pte.job)["made"]
     assert file.error is None
-    assert np.array_equal(file.logits, pte.expected["made"])
+    assert np.array_equal(file.outputs[0], pte.expected["made"])
     assert [len(turn) for turn in file.turns_ms] == [3]
     assert file.load_ms > 0
     assert file.first_ms > 0
@@ -434,7 +434,7 @@ def test_a_lost_connection_goes_on_where_it_broke(phone: Android, desk: Desk, ta
     device.close()
     assert told == ["phone: the connection broke, it is made again"]
     for name, expected in task.expected.items():
-        assert np.array_equal(found[name].logits, expected)
+        assert np.array_equal(found[name].outputs[0], expected)
         assert found[name].means_of == (3, 2)
     answers = [arguments for kind, arguments in desk.asked if any("output_filepath" in each for each in arguments)]
     first = [each for each in answers if task.job.files[0].sha256 in each[0]]
@@ -521,7 +521,7 @@ def test_the_real_adbd(desk: Desk, task: DeviceTask, tmp_path: Path) -> None:
         device.close()
         assert told == ["phone: the connection broke, it is made again"]
         for name, expected in task.expected.items():
-            assert np.array_equal(found[name].logits, expected)
+            assert np.array_equal(found[name].outputs[0], expected)
             assert found[name].means_of == (3, 2)
         use = resolve(DevicePlugin, "adb", {**options, "runner": silent}, load_registry())
         job = replace(task.job, files=task.job.files[:1], answers=False, timeout_s=0.5)

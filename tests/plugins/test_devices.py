@@ -148,7 +148,7 @@ def test_a_lost_connection_goes_on_where_it_broke(server: Loopback, job: DeviceJ
     assert any("the connection broke" in text for text in told)
     for file in job.files:
         assert found[file.name].error is None
-        assert np.array_equal(found[file.name].logits, pixels_of(job) @ np.load(file.path))
+        assert np.array_equal(found[file.name].outputs[0], pixels_of(job) @ np.load(file.path))
         assert found[file.name].turns_ms
     require_nobody_left(server)
     assert not list(server.home.glob(".edgeopt-device/jobs/*"))
@@ -289,7 +289,7 @@ def test_a_full_disk_leaves_nothing_by_half(server: Loopback, job: DeviceJob, tm
         assert "edgeopt devices clean" in str(told.value)
         assert not list(small.rglob("*.part"))
         found = device.run(job, lambda _: None)  # what fits is done
-        assert found["second"].logits is not None
+        assert found["second"].outputs is not None
         device.close()
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
@@ -320,7 +320,7 @@ def test_an_environment_is_made_of_wheels_or_not_at_all(server: Loopback, job: D
     for _ in range(2):
         found = device.run(one, lambda _: None)["first"]
         assert found.error is None
-        assert np.array_equal(found.logits, pixels_of(job) @ np.load(job.files[0].path))
+        assert np.array_equal(found.outputs[0], pixels_of(job) @ np.load(job.files[0].path))
     assert device.describe().versions == {"numpy": version}
     assert len(list(server.home.glob("made/environments/*/ready.json"))) == 1
     device.clean()

@@ -17,7 +17,8 @@ from torch.export import ExportedProgram
 from torch.nn import functional
 
 from edgeopt.networks.tracing import quick_tracing
-from edgeopt_executorch.lowering import CARD_METHOD, ExecuTorchReport, export_executorch
+from edgeopt_executorch.lowering import ExecuTorchReport, export_executorch
+from edgeopt_executorch.options import CARD_METHOD
 from edgeopt_executorch.predictor import ExecuTorchPredictor
 from edgeopt_executorch.quantizer import build_xnnpack
 from edgeopt_torchao.quantize.convert import convert
@@ -50,12 +51,12 @@ def test_the_file_computes_what_the_program_computes(
     batch = images(33)
     expected = outputs(programs[precision], batch).numpy()
     with ExecuTorchPredictor(reports[precision].path, threads=1) as predictor:
-        logits = predictor.predict(batch.numpy())
+        logits = predictor.predict(batch.numpy())[0]
         assert predictor.constant(CARD_METHOD) == CARD
         assert predictor.constant("absent") is None
         assert (predictor.input_info.dtype, predictor.input_info.shape) == ("float32", (1, 3, SIZE, SIZE))
-        assert (predictor.output_info.dtype, predictor.output_info.shape) == ("float32", (1, CLASSES))
-        assert predictor.predict(batch.numpy()[:0]).shape == (0, CLASSES)
+        assert (predictor.output_infos[0].dtype, predictor.output_infos[0].shape) == ("float32", (1, CLASSES))
+        assert predictor.predict(batch.numpy()[:0])[0].shape == (0, CLASSES)
     assert logits.dtype == np.float32
     assert np.abs(logits - expected).max() <= tolerance * np.abs(expected).max()
 
@@ -87,7 +88,7 @@ def test_one_file_takes_batches_up_to_its_bound_and_leaves_the_program_alone(
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         assert predictor.input_info.shape[0] == report.max_batch == 4
         for size in (1, 2, 3, 4, 7):
-            logits = predictor.predict(batch.numpy()[:size])
+            logits = predictor.predict(batch.numpy()[:size])[0]
             assert np.abs(logits - expected[:size]).max() <= 0.1 * np.abs(expected).max()
 
 
@@ -118,7 +119,7 @@ def test_an_int8_padding_before_something_else_than_a_convolution_loads(
     batch = images(4)
     expected = outputs(program, batch).numpy()
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
-        assert np.abs(predictor.predict(batch.numpy()) - expected).max() <= 0.1 * np.abs(expected).max()
+        assert np.abs(predictor.predict(batch.numpy())[0] - expected).max() <= 0.1 * np.abs(expected).max()
 
 
 def test_names_that_are_no_names_in_a_graph_do_not_matter(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_names_that_are_no_names_in_a_graph_do_not_matter(tmp_path: Path) -> Non
     assert set(program.state_dict) == before
     assert (report.delegated_share, report.weighted_layers) == (1.0, 4)
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
-        difference = predictor.predict(images(3).numpy()) - outputs(program, images(3)).numpy()
+        difference = predictor.predict(images(3).numpy())[0] - outputs(program, images(3)).numpy()
     assert np.abs(difference).max() < 1e-5
 
 
@@ -171,7 +172,7 @@ def test_a_dropout_before_a_reshape_or_a_sum_leaves_a_file_that_loads_and_closes
     assert report.delegated_share == 1.0
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         expected = outputs(program, images(5)).numpy()
-        assert np.abs(predictor.predict(images(5).numpy()) - expected).max() <= 0.05 * np.abs(expected).max()
+        assert np.abs(predictor.predict(images(5).numpy())[0] - expected).max() <= 0.05 * np.abs(expected).max()
 
 
 def test_quick_tracing_changes_nothing_but_debug_handles(
@@ -184,7 +185,7 @@ def test_quick_tracing_changes_nothing_but_debug_handles(
         ExecuTorchPredictor(quick.path, threads=1) as one,
         ExecuTorchPredictor(reports["int8"].path, threads=1) as other,
     ):
-        assert np.array_equal(one.predict(images(9).numpy()), other.predict(images(9).numpy()))
+        assert np.array_equal(one.predict(images(9).numpy())[0], other.predict(images(9).numpy())[0])
 
 
 def test_quick_tracing_knows_a_library_that_is_loaded_within() -> None:
@@ -235,7 +236,7 @@ def test_poolings_without_a_stride_and_means_are_delegated(tmp_path: Path, preci
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         expected = outputs(program, batch).numpy()
         np.testing.assert_allclose(
-            predictor.predict(batch.numpy()), expected, atol=1e-5 + steps * np.ptp(expected) / 255
+            predictor.predict(batch.numpy())[0], expected, atol=1e-5 + steps * np.ptp(expected) / 255
         )
 
 
@@ -259,7 +260,7 @@ def test_float_clamps_of_any_bounds_run(tmp_path: Path, bounds: tuple[float | No
     report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
     batch = images(2)
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
-        np.testing.assert_allclose(predictor.predict(batch.numpy()), outputs(program, batch).numpy(), atol=1e-5)
+        np.testing.assert_allclose(predictor.predict(batch.numpy())[0], outputs(program, batch).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ def test_int8_activations_of_all_kinds_run(
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
         expected = outputs(program, batch).numpy()
         np.testing.assert_allclose(
-            predictor.predict(batch.numpy()), expected, atol=0.12 * np.ptp(expected)
+            predictor.predict(batch.numpy())[0], expected, atol=0.12 * np.ptp(expected)
         )  # a step of the output
 
 
@@ -294,7 +295,7 @@ def test_channels_last_weights_are_accepted(tmp_path: Path) -> None:
     report = export_executorch(program, tmp_path / "model.pte", card_json=CARD)
     batch = images(2)
     with ExecuTorchPredictor(report.path, threads=1) as predictor:
-        np.testing.assert_allclose(predictor.predict(batch.numpy()), outputs(program, batch).numpy(), atol=1e-4)
+        np.testing.assert_allclose(predictor.predict(batch.numpy())[0], outputs(program, batch).numpy(), atol=1e-4)
 
 
 def test_a_wrong_batch_or_file_is_explained(reports: dict[str, ExecuTorchReport], tmp_path: Path) -> None:

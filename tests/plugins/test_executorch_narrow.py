@@ -36,7 +36,7 @@ def test_four_bit_weights_are_exact_as_int8_where_that_is_asked_for(w4: Exported
     assert report.quantized_layers == report.weighted_layers == 4
     batch = images(16)
     expected = outputs(w4, batch).numpy()
-    got = ExecuTorchPredictor(report.path, threads=1).predict(batch.numpy())
+    got = ExecuTorchPredictor(report.path, threads=1).predict(batch.numpy())[0]
     assert np.abs(got - expected).max() < 0.03 * np.abs(expected).max()  # a few steps of 255, as with eight bits
 
 

@@ -74,7 +74,7 @@ def assert_right_in_float16(net, tolerance, file):
     with torch.no_grad():
         expected = net(images).numpy()
     with ExecuTorchPredictor(file, threads=1) as predictor:
-        np.testing.assert_allclose(predictor.predict(images.numpy()), expected, atol=tolerance * np.ptp(expected))
+        np.testing.assert_allclose(predictor.predict(images.numpy())[0], expected, atol=tolerance * np.ptp(expected))
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -149,8 +149,8 @@ def test_pixels_give_the_logits_of_the_plain_file(tmp_path):
     assert (result.input.dtype, result.input.layout, result.input.holds) == ("uint8", "NHWC", "pixels")
     size = state.preprocessing.image_size
     images_ = torch.randint(0, 256, (4, size, size, 3), dtype=torch.uint8).numpy()
-    expected = use.plugin.open(plain, 1).predict(state.preprocessing.normalize(images_))
-    assert abs(use.plugin.open(pixels_file, 1).predict(images_) - expected).max() < 1e-5
+    expected = use.plugin.open(plain, 1).predict(state.preprocessing.normalize(images_))[0]
+    assert abs(use.plugin.open(pixels_file, 1).predict(images_)[0] - expected).max() < 1e-5
 
 
 def test_several_inputs_or_outputs_are_named(tmp_path):

@@ -169,8 +169,8 @@ def test_a_scan_changes_the_weight_and_the_input_of_addmm() -> None:
     layer = scanned.layers["up"]
     assert (layer.kind, layer.channel_axis) == (LayerKind.LINEAR, 1)
     with torch.inference_mode():
-        torch.testing.assert_close(scanned.logits(images), network(images))
-        changed = scanned.logits(images, {"up": Change(weight=layer.weight * 0.5, input=lambda x: x + 1)})
+        torch.testing.assert_close(scanned.outputs(images)[0], network(images))
+        changed = scanned.outputs(images, {"up": Change(weight=layer.weight * 0.5, input=lambda x: x + 1)})[0]
         network.up.weight.mul_(0.5)
         network.up.register_forward_pre_hook(lambda _, given: (given[0] + 1,))
         torch.testing.assert_close(changed, network(images))

@@ -37,11 +37,12 @@ def test_the_file_computes_what_the_program_computes(
     batch = images(33)
     expected = outputs(programs[precision], batch).numpy()
     with OnnxPredictor(report.path, threads=1) as predictor:
-        logits = predictor.predict(batch.numpy())
+        logits = predictor.predict(batch.numpy())[0]
         assert predictor.metadata(CARD_KEY) == CARD
         assert (predictor.input_info.name, predictor.input_info.shape) == ("input", ("batch", 3, SIZE, SIZE))
-        assert (predictor.output_info.name, predictor.output_info.shape) == ("logits", ("batch", CLASSES))
-        assert predictor.predict(batch.numpy()[:0]).shape == (0, CLASSES)
+        (info,) = predictor.output_infos
+        assert (info.name, info.shape) == ("logits", ("batch", CLASSES))
+        assert predictor.predict(batch.numpy()[:0])[0].shape == (0, CLASSES)
     assert logits.dtype == np.float32
     assert np.abs(logits - expected).max() <= tolerance * np.abs(expected).max()
 
@@ -120,7 +121,7 @@ def test_a_quantized_bias_becomes_an_int32_constant(tmp_path: Path) -> None:
     report = export_onnx(program, tmp_path / "model.onnx", card_json=CARD)
     assert (report.quantize_nodes, report.dequantize_nodes) == (0, 1)
     batch = images(4)
-    logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())
+    logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())[0]
     np.testing.assert_allclose(logits, outputs(program, batch).numpy(), atol=1e-5)
 
 
@@ -129,7 +130,7 @@ def test_every_opset_opens_and_agrees(programs: dict[str, ExportedProgram], tmp_
     batch = images(5)
     report = export_onnx(programs["int8"], tmp_path / "model.onnx", card_json=CARD, opset=opset)
     assert onnx.load(report.path).opset_import[0].version == opset
-    logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())
+    logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())[0]
     expected = outputs(programs["int8"], batch).numpy()
     assert np.abs(logits - expected).max() <= 0.1 * np.abs(expected).max()
 
@@ -139,7 +140,7 @@ def test_a_file_for_single_images_still_predicts_batches(programs: dict[str, Exp
     batch = images(3)
     with OnnxPredictor(report.path, threads=1) as predictor:
         assert predictor.input_info.shape == (1, 3, SIZE, SIZE)
-        assert predictor.predict(batch.numpy()).shape == (3, CLASSES)
+        assert predictor.predict(batch.numpy())[0].shape == (3, CLASSES)
 
 
 def test_an_operator_that_onnx_runtime_lacks_is_named(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_attention_without_heads_has_one(tmp_path: Path) -> None:
     program = capture(OneHead().eval())
     report = export_onnx(program, tmp_path / "model.onnx", card_json=CARD)
     batch = images(3)
-    logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())
+    logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())[0]
     np.testing.assert_allclose(logits, outputs(program, batch).numpy(), atol=1e-5)
 
 
@@ -201,5 +202,5 @@ def test_an_int8_attention_layer_opens(tmp_path: Path) -> None:
     expected = outputs(program, batch).numpy()
     for opset, target in ((20, "x86"), (23, "x86"), (23, "arm")):
         report = export_onnx(program, tmp_path / "model.onnx", card_json=CARD, opset=opset, target=target)
-        logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())
+        logits = OnnxPredictor(report.path, threads=1).predict(batch.numpy())[0]
         assert np.abs(logits - expected).max() <= 0.1 * np.abs(expected).max()

@@ -32,7 +32,7 @@ def w4a4() -> ExportedProgram:
 
 def answers(path: Path, batch: np.ndarray) -> np.ndarray:
     with OnnxPredictor(path, threads=1) as predictor:
-        return predictor.predict(batch)
+        return predictor.predict(batch)[0]
 
 
 @pytest.mark.parametrize(

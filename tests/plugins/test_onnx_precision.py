@@ -186,7 +186,7 @@ def test_weights_beside_the_file(tmp_path: Path) -> None:
     assert report.size_bytes == sum(map(len, files.values()))
     assert len(files[companion(path).name]) >= 512 * CLASSES * 4
     expected = outputs(program, small_images(3)).numpy()
-    logits = OnnxPredictor(path, threads=1).predict(small_images(3).numpy())
+    logits = OnnxPredictor(path, threads=1).predict(small_images(3).numpy())[0]
     assert np.abs(logits - expected).max() <= 1e-5 * np.ptp(expected)
     export_onnx(program, path, card_json="{}", external_data="always")
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
@@ -234,6 +234,6 @@ def test_a_file_of_pixels_is_fed_pixels(tmp_path: Path) -> None:
     with OnnxPredictor(path, threads=1) as predictor:
         assert predictor.input_info == result.input
         assert (result.input.dtype, result.input.layout, result.input.holds) == ("uint8", "NHWC", "pixels")
-        logits = predictor.predict(pixels)
+        logits = predictor.predict(pixels)[0]
     expected = tiny_program().program.module()(torch.from_numpy(state.preprocessing.normalize(pixels))).detach().numpy()
     assert np.abs(logits - expected).max() <= 1e-3 * np.ptp(expected)

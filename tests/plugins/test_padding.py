@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeopt.measure.answers import feeder, file_logits
-from edgeopt.networks.capture import capture, export_program, program_logits
+from edgeopt.measure.answers import feeder, file_outputs
+from edgeopt.networks.capture import capture, export_program, program_outputs
 from edgeopt.networks.layers import layer_call
 from edgeopt.plugins import ExporterPlugin, Form, ModelState
 from edgeopt.plugins.registry import load_registry
@@ -179,9 +179,9 @@ def test_no_layer_is_rounded_before_its_relu6(qat: bool, tmp_path: Path) -> None
         file, result = export_file(use, state, folder)
         assert result.facts["layers_quantized"] == 4
         assert not [place for place in result.outside if "hardtanh" in place or "clamp" in place]
-        expected = program_logits(state, DATA.validation, Silent(), "program")
+        expected = program_outputs(state, DATA.validation, Silent(), "program")[0]
         with use.plugin.opened(file, 1) as predictor:
-            logits = file_logits(predictor, DATA.validation, feeder("values", DATA.preprocessing), Silent(), "file")
+            logits = file_outputs(predictor, DATA.validation, feeder("values", DATA.preprocessing), Silent(), "file")[0]
         assert np.abs(logits - expected).max() <= 0.02 * np.ptp(expected)
 
 
@@ -197,9 +197,9 @@ def test_every_layer_of_the_file_is_int8(int8: ModelState, runtime: str, tmp_pat
     file, result = export_file(use, int8, tmp_path)
     assert result.facts["layers"] == result.facts["layers_quantized"] == LAYERS
     assert result.delegated_share in (None, 1.0)
-    expected = program_logits(int8, DATA.validation, Silent(), "program")
+    expected = program_outputs(int8, DATA.validation, Silent(), "program")[0]
     with use.plugin.opened(file, 1) as predictor:
-        logits = file_logits(predictor, DATA.validation, feeder("values", DATA.preprocessing), Silent(), "file")
+        logits = file_outputs(predictor, DATA.validation, feeder("values", DATA.preprocessing), Silent(), "file")[0]
     assert np.abs(logits - expected).max() <= 0.02 * np.ptp(expected)
 
 

@@ -67,7 +67,7 @@ def logits(folder: Path) -> Any:
 def difference(folder: Path, name: str, expected: Any) -> float:
     """Of a file in LiteRT, as a share of the range of what is expected."""
     with exporter.open_tflite(folder / "files" / name, 1) as opened:  # type: ignore[attr-defined]
-        got = opened.predict(images())
+        got = opened.predict(images())[0]
     assert got.dtype == np.float32
     return float(np.abs(got - expected).max() / np.ptp(expected))
 
@@ -171,10 +171,10 @@ def test_onnx_takes_any_batch_and_carries_its_card(folder, logits):
     with exporter.open_onnx(folder / "files/model.onnx", 1) as opened:  # type: ignore[attr-defined]
         assert opened.input_info.shape == ("batch", 3, SIZE, SIZE)
         for count in (1, 5, 24):
-            assert np.abs(opened.predict(images()[:count]) - logits[:count]).max() < 1e-4
+            assert np.abs(opened.predict(images()[:count])[0] - logits[:count]).max() < 1e-4
         card = json.loads(opened.metadata("edgeopt_card"))
     assert card["classes"] == list(CLASSES)
-    assert card["output"]["name"] == opened.output_info.name == "logits"
+    assert card["output"]["name"] == opened.output_infos[0].name == "logits"
 
 
 def test_saved_model_is_a_whole_folder(folder, found):

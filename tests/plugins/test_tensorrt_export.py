@@ -208,7 +208,7 @@ def test_a_float_program_becomes_a_float_engine(tmp_path: Path) -> None:
 def test_float16_is_in_the_file_and_in_the_engine(tmp_path: Path) -> None:
     state = tiny_program()
     path, result = export("tensorrt-rtx", {"precision": "float16"}, state, tmp_path)
-    assert (result.precision, result.input.dtype, result.output.dtype) == ("float16", "float32", "float32")
+    assert (result.precision, result.input.dtype, result.outputs[0].dtype) == ("float16", "float32", "float32")
     members = read_bundle(path)
     model = onnx.load_from_string(members["model.onnx"])
     kinds = {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 4}
@@ -216,7 +216,7 @@ def test_float16_is_in_the_file_and_in_the_engine(tmp_path: Path) -> None:
     assert json.loads(members["card.json"])["precision"] == "float16"
     assert b"type=half" in members["model.engine"]
     batch = np.random.default_rng(0).normal(size=(3, *state.input_shape)).astype(np.float32)
-    logits = open_bundle(path, "tensorrt_rtx", 1).predict(batch)
+    logits = open_bundle(path, "tensorrt_rtx", 1).predict(batch)[0]
     assert logits.shape == (3, len(state.classes))
 
 
@@ -226,7 +226,7 @@ def test_a_file_that_takes_pixels_becomes_an_engine_that_takes_pixels(int8: Mode
     assert (result.input.dtype, result.input.layout, result.input.holds) == ("uint8", "NHWC", "pixels")
     assert result.facts["layers_int8"] == LAYERS
     pixels = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
-    assert open_bundle(path, "tensorrt_rtx", 1).predict(pixels).shape == (2, len(int8.classes))
+    assert open_bundle(path, "tensorrt_rtx", 1).predict(pixels)[0].shape == (2, len(int8.classes))
 
 
 def test_what_the_builder_refuses_is_told_in_its_words() -> None:
@@ -257,8 +257,8 @@ class _File:
         (folder / "model.onnx").write_bytes(self.content)
         (folder / "notes.json").write_text("{}")
 
-    def logits(self, batch: np.ndarray) -> np.ndarray:
-        return np.zeros((len(batch), len(DATA.classes)), np.float32)
+    def outputs(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (np.zeros((len(batch), len(DATA.classes)), np.float32),)
 
 
 def _onnx_state(int8: ModelState, content: bytes) -> ModelState:
@@ -272,8 +272,8 @@ def test_an_onnx_file_goes_into_a_bundle_as_it_is(int8: ModelState, bundle: Expo
     assert (result.facts["layers_quantized"], result.facts["layers_int8"]) == (LAYERS, LAYERS)
     assert result.input.shape == (1, 3, SIZE, SIZE)
     batch = np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
-    expected = open_bundle(bundle[0], "tensorrt", 1).predict(batch)
-    np.testing.assert_array_equal(open_bundle(path, "tensorrt_rtx", 1).predict(batch), expected)
+    expected = open_bundle(bundle[0], "tensorrt", 1).predict(batch)[0]
+    np.testing.assert_array_equal(open_bundle(path, "tensorrt_rtx", 1).predict(batch)[0], expected)
 
 
 def test_an_onnx_file_that_tensorrt_refuses_is_not_bundled(int8: ModelState, bundle: Exported, tmp_path: Path) -> None:
@@ -472,14 +472,14 @@ class _StandIn:
 def test_batches_are_cut_and_filled_to_what_the_engine_takes(smallest: int, batches: list[int]) -> None:
     stand_in = _StandIn(smallest)
     predictor = EnginePredictor(b"plan", stand_in, device="cpu")
-    assert (predictor.input_info.shape, predictor.output_info.shape) == ((4, 3, 8, 8), (4, 3))
+    assert (predictor.input_info.shape, predictor.output_infos[0].shape) == ((4, 3, 8, 8), (4, 3))
     images = np.random.default_rng(0).normal(size=(9, 3, 8, 8)).astype(np.float32)
-    logits = predictor.predict(images)
+    logits = predictor.predict(images)[0]
     assert stand_in.batches == batches
     np.testing.assert_allclose(logits, images.mean((2, 3)), atol=1e-6)
     assert logits.dtype == np.float32
     with predictor:
-        assert predictor.predict(images[:0]).shape == (0, 3)
+        assert predictor.predict(images[:0])[0].shape == (0, 3)
 
 
 def test_an_engine_that_fails_is_not_taken_for_an_answer() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ai_edge_litert.interpreter import Interpreter
 from small_programs import CLASSES, SIZE, capture, float_net, images, odd_net, outputs, quantized
 from tflite_files import export
 from torch.export import ExportedProgram
@@ -95,8 +96,8 @@ def test_the_file_computes_what_the_program_computes(
     batch = images(33)
     expected = outputs(programs[precision], batch).numpy()
     with TflitePredictor(made[precision].path, threads=1) as predictor:
-        logits = predictor.predict(batch.numpy())
-        assert predictor.predict(batch.numpy()[:0]).shape == (0, CLASSES)
+        logits = predictor.predict(batch.numpy())[0]
+        assert predictor.predict(batch.numpy()[:0])[0].shape == (0, CLASSES)
     assert logits.dtype == np.float32
     assert np.abs(logits - expected).max() <= tolerance * np.ptp(expected)
     assert (logits.argmax(1) == expected.argmax(1)).mean() >= 0.97
@@ -124,7 +125,7 @@ def test_weights_of_a_large_file_survive_a_smaller_precision(
     artifact = export(state_of(heavy), tmp_path, precision=precision)
     assert bytes_each * weights < artifact.path.stat().st_size < 1.2 * bytes_each * weights
     with TflitePredictor(artifact.path, threads=1) as predictor:
-        logits = predictor.predict(batch.numpy())
+        logits = predictor.predict(batch.numpy())[0]
     assert np.abs(logits - expected).max() <= tolerance * np.ptp(expected)
 
 
@@ -146,7 +147,7 @@ def run(content: bytes, folder: Path, batch: torch.Tensor) -> np.ndarray:
     path = folder / "graph.tflite"
     path.write_bytes(content)
     with TflitePredictor(path, threads=1) as predictor:
-        return predictor.predict(batch.numpy())
+        return predictor.predict(batch.numpy())[0]
 
 
 def test_hard_swish_runs_in_float_inside_the_delegate(
@@ -207,7 +208,7 @@ def test_a_product_of_two_activations_is_no_layer(heads: int, tmp_path: Path) ->
     assert (counts.int8, counts.layers) == (3, 3)
     with TflitePredictor(artifact.path, threads=1) as predictor:
         expected = outputs(program, images(5)).numpy()
-        assert np.abs(predictor.predict(images(5).numpy()) - expected).max() <= 0.05 * np.ptp(expected)
+        assert np.abs(predictor.predict(images(5).numpy())[0] - expected).max() <= 0.05 * np.ptp(expected)
 
 
 @pytest.mark.parametrize("rectified", [True, False])
@@ -260,11 +261,11 @@ def test_auto_leaves_lonely_operators_in_float(
         graph.operator("EXP", [given[2]], [given[3]]),
     ]
     graph.replace_input(given[0])
-    graph.replace_output(given[3])
+    graph.replace_output(int(graph.main.outputs[0]), given[3])
     batch = images(1).clip(max=1) - 1
     before = run(graph.to_bytes(), tmp_path, batch)
     assert rewrites.float_islands(graph) == kept_float
-    graph.compact("input", "logits")
+    graph.compact("input", ["logits"])
     assert ("QUANTIZE" in graph.kinds()) == (not kept_float)
     after = run(graph.to_bytes(), tmp_path, batch)
     assert np.abs(before - after).max() <= 0.3
@@ -368,7 +369,7 @@ def test_what_is_expanded_to_divide_by_it_converts(tmp_path: Path) -> None:
     program = capture(Normalized().eval())
     predictor = TflitePredictor(export(state_of(program), tmp_path).path, threads=1)
     batch = images(3)
-    np.testing.assert_allclose(predictor.predict(batch.numpy()), outputs(program, batch).numpy(), atol=1e-5)
+    np.testing.assert_allclose(predictor.predict(batch.numpy())[0], outputs(program, batch).numpy(), atol=1e-5)
 
 
 def test_an_int8_layer_that_would_be_float_is_named(tmp_path: Path) -> None:
@@ -395,7 +396,7 @@ def test_a_layer_that_the_program_keeps_in_float_is_float_in_the_file(tmp_path: 
     assert not {"SIN", "COS"} & set(graph.kinds())
     predictor = TflitePredictor(artifact.path, threads=1)
     expected = outputs(program, batch := images(3)).numpy()
-    np.testing.assert_allclose(predictor.predict(batch.numpy()), expected, atol=0.12 * np.ptp(expected))
+    np.testing.assert_allclose(predictor.predict(batch.numpy())[0], expected, atol=0.12 * np.ptp(expected))
 
 
 class Waves(torch.nn.Module):
@@ -421,7 +422,7 @@ def test_a_networks_own_cosine_of_a_sine_stays_beside_float_layers(tmp_path: Pat
     kinds = Graph(artifact.path.read_bytes()).kinds()
     assert (kinds["SIN"], kinds["COS"]) == (1, 1)
     expected = outputs(program, batch := images(3)).numpy()
-    found = TflitePredictor(artifact.path, threads=1).predict(batch.numpy())
+    found = TflitePredictor(artifact.path, threads=1).predict(batch.numpy())[0]
     np.testing.assert_allclose(found, expected, atol=0.12 * np.ptp(expected))
 
 
@@ -436,9 +437,31 @@ class Twofold(torch.nn.Module):
         return x.mean((2, 3)), x.amax((2, 3))
 
 
-def test_several_outputs_are_refused() -> None:
-    with pytest.raises(ExportError, match="the model has 2 outputs: "):
-        convert(torch.export.export(Twofold(), (images(1),)))
+def test_outputs_that_nobody_names_are_refused(tmp_path: Path) -> None:
+    program = torch.export.export(Twofold(), (images(1),))
+    with pytest.raises(ExportError, match="returns 2 outputs, and its state names 1: logits"):
+        export(state_of(program, classes=NAMES[:3]), tmp_path)
+
+
+def test_many_outputs_keep_their_order_and_names(tmp_path: Path) -> None:
+    """More than ten, so that output_10 comes before output_2 where somebody sorts names."""
+
+    class Many(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(x.mean((2, 3)) * (place + 1.5) for place in range(12))
+
+    names = tuple(f"out{place}" for place in range(12))
+    state = replace(state_of(torch.export.export(Many(), (images(1),)), classes=NAMES[:3]), output_names=names)
+    artifact = export(state, tmp_path)
+    signature = Interpreter(model_path=str(artifact.path)).get_signature_runner()
+    given = images(1)
+    found = signature(input=given.permute(0, 2, 3, 1).numpy())
+    assert [info.name for info in artifact.exported.outputs] == list(names)
+    with TflitePredictor(artifact.path, threads=1) as predictor:
+        answers = predictor.predict(given.numpy())
+    for place, expected in enumerate(Many()(given)):
+        np.testing.assert_allclose(answers[place], expected.numpy(), atol=1e-5)
+        np.testing.assert_allclose(found[names[place]], expected.numpy(), atol=1e-5)
 
 
 # ---- what a file carries -------------------------------------------------------------------------------------------
@@ -541,6 +564,6 @@ def test_pixels_are_normalized_inside(programs: dict[str, ExportedProgram], tmp_
     expected = outputs(state.program, torch.from_numpy(state.preprocessing.normalize(pixels))).numpy()
     with TflitePredictor(artifact.path, threads=1) as predictor:
         assert (predictor.input_info.dtype, predictor.input_info.holds) == ("uint8", "pixels")
-        np.testing.assert_allclose(predictor.predict(pixels), expected, atol=1e-4)
+        np.testing.assert_allclose(predictor.predict(pixels)[0], expected, atol=1e-4)
     assert read_metadata(artifact.path).std == (1.0, 1.0, 1.0)
     assert replace(artifact.exported.input, name="") == replace(predictor.input_info, name="")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from training_samples import make_context, make_state
 
-from edgeopt.measure.answers import feeder, file_logits
+from edgeopt.measure.answers import feeder, file_outputs
 from edgeopt.networks.bits import layer_bits
-from edgeopt.networks.capture import program_logits, to_program
+from edgeopt.networks.capture import program_outputs, to_program
 from edgeopt.plugins import ExporterPlugin, ExportError, ModelState, PassPlugin
 from edgeopt.plugins.registry import load_registry
 from edgeopt.progress import Silent
@@ -96,9 +96,9 @@ def require_agreement(state: ModelState, runtime: str, folder: Path, tolerance: 
     (folder / runtime).mkdir()
     file, result = export_file(use, state, folder / runtime)
     data = make_context(folder / "data").data
-    expected = program_logits(state, data.validation, Silent(), "program")
+    expected = program_outputs(state, data.validation, Silent(), "program")[0]
     with use.plugin.opened(file, 1) as predictor:
-        logits = file_logits(predictor, data.validation, feeder("values", data.preprocessing), Silent(), "file")
+        logits = file_outputs(predictor, data.validation, feeder("values", data.preprocessing), Silent(), "file")[0]
     assert np.abs(logits - expected).max() <= tolerance * np.ptp(expected), runtime
     return dict(result.facts)
 
@@ -143,10 +143,10 @@ def test_scales_are_those_of_output_channels_with_batch_norm_folded_in(how: str,
     """After `ptq` it answers as the float network; training moves that, and checks its own conversion."""
     state = state_of("output padding")
     data = make_context(tmp_path / "data").data
-    float_logits = program_logits(to_program(state, data.calibration), data.calibration, Silent(), "float")
+    float_logits = program_outputs(to_program(state, data.calibration), data.calibration, Silent(), "float")[0]
     after = passed(state, tmp_path, how)
     if how == "ptq":
-        logits = program_logits(after, data.calibration, Silent(), "int8")
+        logits = program_outputs(after, data.calibration, Silent(), "int8")[0]
         assert np.abs(logits - float_logits).max() <= 0.05 * np.ptp(float_logits)
     quantizing = [node for node in after.model.graph.nodes if "quantize_per_channel" in str(node.target)]
     axes = {int(node.args[3]) for node in quantizing if "up" in str(node.args[0]) or "up" in str(node.args[0].args)}
@@ -206,9 +206,9 @@ def test_a_batch_norm_is_not_folded_into_a_layer_that_others_read(options: dict[
     nn.init.uniform_(network.norm.weight, 2, 4)
     nn.init.uniform_(network.norm.bias, -2, 2)
     state, data = make_state(network), make_context(tmp_path / "data").data
-    expected = program_logits(program := to_program(state, data.calibration), data.calibration, Silent(), "float")
+    expected = program_outputs(program := to_program(state, data.calibration), data.calibration, Silent(), "float")[0]
     after = passed(state, tmp_path, "ptq", **options)
-    logits = program_logits(after, data.calibration, Silent(), "int8")
+    logits = program_outputs(after, data.calibration, Silent(), "int8")[0]
     assert np.abs(logits - expected).max() <= 0.05 * np.ptp(expected)
     if options:
         return  # the program is as good as the other, whose files follow
@@ -217,5 +217,5 @@ def test_a_batch_norm_is_not_folded_into_a_layer_that_others_read(options: dict[
     (tmp_path / "dynamic").mkdir()
     file, _ = export_file(use, program, tmp_path / "dynamic")
     with use.plugin.opened(file, 1) as predictor:
-        logits = file_logits(predictor, data.calibration, feeder("values", data.preprocessing), Silent(), "file")
+        logits = file_outputs(predictor, data.calibration, feeder("values", data.preprocessing), Silent(), "file")[0]
     assert np.abs(logits - expected).max() <= 0.05 * np.ptp(expected)

@@ -114,7 +114,7 @@ def test_statistical_verdicts_come_early_and_are_rarely_wrong():
 def test_a_batch_is_counted():
     reference = np.array([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0], [0.0, 1.0]], dtype=np.float32)
     changed = np.array([[2.0, 1.0], [0.0, 1.0], [0.0, 1.0], [3.0, 1.0]], dtype=np.float32)
-    counted = tally(changed, reference, np.array([0, 0, 1, 0]))
+    counted = tally((changed,), (reference,), np.array([0, 0, 1, 0]))
     assert (counted.right, counted.wrong, counted.lost, counted.gained) == (3, 1, 1, 1)
     assert counted.error == pytest.approx(4 + 9)
     assert counted.energy == pytest.approx(5 + 5 + 1 + 1)
@@ -123,6 +123,6 @@ def test_a_batch_is_counted():
 def test_logits_that_overflow_fail():
     reference = np.ones((2, 3), dtype=np.float32)
     changed = np.full((2, 3), np.nan, dtype=np.float32)
-    seen = tally(changed, reference, np.array([0, 1]))
-    judge = Judge(Measure.LOGITS, 0.5, tally(reference, reference, np.array([0, 1])))
+    seen = tally((changed,), (reference,), np.array([0, 1]))
+    judge = Judge(Measure.LOGITS, 0.5, tally((reference,), (reference,), np.array([0, 1])))
     assert judge.verdict(seen) is Verdict.FAILS

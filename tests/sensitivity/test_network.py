@@ -27,14 +27,14 @@ def test_running_on_from_any_layer_is_running_from_the_start(kinds, repeated, se
     network = network_of(module)
     batch = images(3, seed=seed)
     with torch.inference_mode():
-        torch.testing.assert_close(network.logits(batch), module(batch))
+        torch.testing.assert_close(network.outputs(batch)[0], module(batch))
         moments = list(network.walk(batch, network.layers))  # all of them, so that runs from one can harm another
         assert [moment.layer.name for moment in moments] == list(network.layers)
         for moment in moments:
             change = Change(halved(moment.layer.weight), lambda entering: (entering * 4).round() / 4)
-            changed = network.logits_from(moment, change)
-            assert torch.equal(changed, network.logits(batch, {moment.layer.name: change}))
-            assert torch.equal(changed, network.logits_from(moment, change)), "a run changed what it started from"
+            changed = network.outputs_from(moment, change)[0]
+            assert torch.equal(changed, network.outputs(batch, {moment.layer.name: change})[0])
+            assert torch.equal(changed, network.outputs_from(moment, change)[0]), "a run changed what it started from"
             torch.testing.assert_close(changed, _really_changed(module, moment.layer.name, change)(batch))
 
 
@@ -54,7 +54,7 @@ def test_every_kind_of_block_keeps_its_function(kind):
     batch = images(2)
     with torch.inference_mode():
         given_batch = batch.clone()
-        torch.testing.assert_close(network_of(module).logits(batch), module.eval()(batch))
+        torch.testing.assert_close(network_of(module).outputs(batch)[0], module.eval()(batch))
         assert torch.equal(batch, given_batch)
 
 
@@ -113,11 +113,17 @@ def test_what_enters_layers_can_be_watched():
     assert torch.equal(seen["stem"][0], images(2))
 
 
-def test_a_program_of_two_outputs_is_refused():
+def test_a_program_of_two_outputs_and_one_of_two_inputs():
     class Two(nn.Module):
         def forward(self, images):
             return images + 1, images + 2
 
-    program = torch.export.export(Two(), (torch.zeros(2, 3),))
-    with pytest.raises(ExportError, match="1 tensors into 2"):
-        Network(program)
+    first, second = Network(torch.export.export(Two(), (torch.zeros(2, 3),))).outputs(torch.ones(2, 3))
+    assert (first == 2).all() and (second == 3).all()
+
+    class Sum(nn.Module):
+        def forward(self, images, others):
+            return images + others
+
+    with pytest.raises(ExportError, match="2 tensors into 1"):
+        Network(torch.export.export(Sum(), (torch.zeros(2, 3), torch.zeros(2, 3))))

@@ -57,7 +57,7 @@ def split(network, preprocessing):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
     with torch.inference_mode():
-        labels = network.logits(torch.from_numpy(preprocessing.normalize(images))).argmax(1).numpy()
+        labels = network.outputs(torch.from_numpy(preprocessing.normalize(images)))[0].argmax(1).numpy()
     labels[::20] = (labels[::20] + 1) % 5
     return ArraySplit(images, labels)
 
@@ -83,9 +83,9 @@ def test_a_full_scan_is_every_layer_and_level_run_from_the_start(full, network, 
     assert full.accuracy == pytest.approx(285 / 300)
     with torch.inference_mode():
         batch = torch.from_numpy(preprocessing.normalize(split.images))
-        reference = network.logits(batch)
+        reference = network.outputs(batch)[0]
         for cell in full.cells:
-            logits = network.logits(batch, {cell.layer: NoiseProbe(network).change(cell.layer, cell.level)})
+            logits = network.outputs(batch, {cell.layer: NoiseProbe(network).change(cell.layer, cell.level)})[0]
             accuracy = (logits.argmax(1).numpy() == split.labels).mean()
             assert cell.score == pytest.approx(full.accuracy - accuracy, abs=1e-9)
             assert cell.least == cell.most == pytest.approx(cell.score)

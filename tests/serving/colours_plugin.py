@@ -52,7 +52,7 @@ class ColoursPredictor:
                 print("a library that talks\n" * 2_000, file=sys.stderr, flush=True)
         logits = np.zeros((len(batch), CLASSES), np.float32)
         logits[:, red % CLASSES] = np.nan if green == 253 else 9
-        return logits
+        return (logits,)
 
 
 def export_nothing(state: Any, options: Any, context: Any) -> Any:

@@ -45,7 +45,7 @@ def test_the_board_of_the_examples_answers_as_the_browser_does(litert_file, pixe
     assert classifier.is_tested
     values = feed.model_input(pixels[:1], classifier.card)
     with load_registry().get(ExporterPlugin, "tflite").opened(litert_file.path, 1) as native:
-        expected = native.predict(tiny_data().preprocessing.normalize(pixels[:1]))
+        expected = native.predict(tiny_data().preprocessing.normalize(pixels[:1]))[0]
     run = feed.open_litert(litert_file.path, 1)
     np.testing.assert_allclose(feed.logits(run(values), classifier.card), expected[0], atol=1e-5)
 
@@ -62,8 +62,8 @@ def test_onnx_runtime_web_answers_as_the_native_file(onnx_file, pixels):
         load_registry().get(ExporterPlugin, "onnx").opened(onnx_file.path, 1) as native,
         onnx_file.exporter.opened(onnx_file.path, 2) as web,
     ):
-        expected = native.predict(pixels)
-        answered = np.concatenate([web.predict(pixels[:1]), web.predict(pixels[1:])])
+        expected = native.predict(pixels)[0]
+        answered = np.concatenate([web.predict(pixels[:1])[0], web.predict(pixels[1:])[0]])
         assert isinstance(web, RemotePredictor)
         assert web.input_info == onnx_file.exported.input
         assert web.browser.evaluate("crossOriginIsolated")
@@ -90,7 +90,7 @@ def test_litert_js_answers_as_the_native_file(litert_file, pixels):
         load_registry().get(ExporterPlugin, "tflite").opened(litert_file.path, 1) as native,
         litert_file.exporter.opened(litert_file.path, 1) as web,
     ):
-        expected, answered = native.predict(images), web.predict(images)
+        expected, answered = native.predict(images)[0], web.predict(images)[0]
         assert web.call_ms > 0
         children = web.browser.page_processes()
     assert np.array_equal(answered.argmax(1), expected.argmax(1))

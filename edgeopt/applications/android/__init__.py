@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeopt.applications.classifiers import NO_CLASSES, NO_CLASSES_HINT, described, is_of_classes
 from edgeopt.arrays import Json
 from edgeopt.cards.card import Card, TensorInfo
 from edgeopt.cards.reading import card_of
@@ -181,8 +182,11 @@ def _require_feedable(path: Path, card: Card) -> None:
         problems.append(
             Problem(f"the card of {path} does not say for which {runtime.name} it was made", "export the file again")
         )
-    for info, side in ((card.input, "input"), (card.output, "output")):
-        problems += _problems_of(path, info, side)
+    if is_of_classes(card):
+        for info, side in ((card.input, "input"), (card.outputs[0] if card.outputs else None, "output")):
+            problems += _problems_of(path, info, side)
+    else:
+        problems.append(Problem(f"{path}: {NO_CLASSES}: {described(card.outputs)}", NO_CLASSES_HINT))
     largest = card.input.shape[0] if card.input and card.input.shape else 1
     if isinstance(largest, int) and largest > 1:
         problems.append(

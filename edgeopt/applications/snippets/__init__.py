@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeopt.applications.classifiers import NO_CLASSES, NO_CLASSES_HINT, described, is_of_classes
 from edgeopt.arrays import Json, sides_of
 from edgeopt.cards.card import Card, TensorInfo
 from edgeopt.errors import Problem, UserError, did_you_mean
@@ -31,12 +32,19 @@ def feeding_lines(card: Card, language: str, file: str) -> str:
         raise UserError(
             Problem(f"--lang {language}: there is no such language here", did_you_mean(language, LANGUAGES))
         )
-    given, returned = _known(card.input, "input"), _known(card.output, "output")
+    given, returned = _known(card.input, "input"), _known(_only_output(card), "output")
     from jinja2 import Environment, StrictUndefined  # only whoever prints lines needs it
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 — code, not HTML
     text = (Path(__file__).parent / _TEMPLATES[language]).read_text(encoding="utf-8")
     return environment.from_string(text).render(_values(card, given, returned, file))
+
+
+def _only_output(card: Card) -> TensorInfo | None:
+    """A classifier's logits. Raises `UserError` where the file gives something else."""
+    if not is_of_classes(card):
+        raise UserError(Problem(f"{NO_CLASSES}: {described(card.outputs)}", NO_CLASSES_HINT))
+    return card.outputs[0] if card.outputs else None
 
 
 def _known(info: TensorInfo | None, side: str) -> TensorInfo:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from edgeopt.arrays import size_in_words
+from edgeopt.arrays import load_outputs, of_images, size_in_words
 from edgeopt.bench.sweep.images import LABELS, PIXELS
 from edgeopt.bench.table import FileAnswers
 from edgeopt.errors import ExportError
@@ -21,14 +21,14 @@ from edgeopt.workers.process import Events, die_with_parent, work
 @dataclass(frozen=True)
 class AnswersJob:
     """What a worker is to do: to feed the test images in `images` to the `FedFile` that `file` holds, and to write
-    `FileAnswers` to `answer`. `logits` holds what its program answered for the first of them.
+    `FileAnswers` to `answer`. `outputs` holds what its program answered for the first of them.
     """
 
     module: ClassVar[str] = "edgeopt.bench.sweep.answers"
 
     file: Path
     images: Path
-    logits: Path
+    outputs: Path
     answer: Path
     batch_size: int
     threads: int
@@ -41,7 +41,7 @@ def main(events: Events) -> None:
     import numpy as np  # heavy: the parent imports this module for the job alone
 
     from edgeopt.data.cache import CachedSplit
-    from edgeopt.measure.answers import file_logits, verify
+    from edgeopt.measure.answers import file_outputs, verify
     from edgeopt.tasks import TASKS
 
     file, task = handed(FedFile, job.file), TASKS["classification"]
@@ -49,13 +49,14 @@ def main(events: Events) -> None:
     label = f"answers at {size_in_words(file.preprocessing.image_size)} px"
     with file.exporter.opened(file.path, job.threads) as predictor:
         answering = BlamedPredictor(file.exporter, predictor)
-        logits = file_logits(answering, split, file.feed, events, label, job.batch_size)
-    if not np.isfinite(logits).all():
+        outputs = file_outputs(answering, split, file.feed, events, label, job.batch_size)
+    if not all(np.isfinite(each).all() for each in outputs):
         raise ExportError("the file returns numbers that are not finite", hint="try another precision")
-    program = np.load(job.logits)
-    count = min(len(program), len(split))
-    held = verify(task, logits[:count], program[:count], split.labels[:count])
-    score = task.score((logits,), split.labels)
+    program = load_outputs(job.outputs)
+    count = min(len(program[0]), len(split))
+    first, reference = (of_images(each, slice(count)) for each in (outputs, program))
+    held = verify(task, first, reference, split.labels[:count])
+    score = task.score(outputs, split.labels)
     found = FileAnswers(
         images=len(split),
         test_accuracy=score.value,

@@ -9,14 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.arrays import ImageSize, size_in_words
+from edgeopt.arrays import OUTPUTS, ImageSize, size_in_words
 from edgeopt.bench.rows import fed, image_size_of
 from edgeopt.bench.sweep.answers import AnswersJob
 from edgeopt.bench.sweep.file import CARD, FileJob, WantedFile, WrittenFile
 from edgeopt.bench.sweep.images import ImagesJob, TestImages
-from edgeopt.bench.sweep.program import LOGITS, ProgramJob
+from edgeopt.bench.sweep.program import ProgramJob
 from edgeopt.bench.sweep.wanted import Wanted, WantedKey
 from edgeopt.bench.table import FileAnswers, MadeFile
+from edgeopt.cards.reading import card_from_text
 from edgeopt.errors import EdgeoptError, ExportError, Problem, UserError, WorkerError
 from edgeopt.json_values import from_text
 from edgeopt.measure.on_device import at_most
@@ -30,7 +31,7 @@ from edgeopt.recipe.lookup import resolve_step
 from edgeopt.report.finished_files import FinishedFile
 from edgeopt.report.reading import read_report
 from edgeopt.report.schema import Report
-from edgeopt.types import Card, Role
+from edgeopt.types import Role
 from edgeopt.workers.pool import Workers
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class _Making:
             _named(wanted),
         )
         path = folder / written.name
-        card = from_text(Card, (folder / CARD).read_text(encoding="utf-8"))
+        card = card_from_text((folder / CARD).read_text(encoding="utf-8"))
         row = replace(file.row, size_bytes=written.size_bytes, sha256=written.sha256, precision=written.precision)
         made = replace(file, path=path, card=card, row=row)
         answers = self._answers(made, images, program, _named(wanted))
@@ -176,7 +177,7 @@ class _Making:
         subject, answer = self._new("fed.pickle"), self._new("answers.json")
         hand_over(fed(made), subject, self.registry)
         settings = self.settings
-        job = AnswersJob(subject, images, program / LOGITS, answer, settings.batch_size, settings.threads)
+        job = AnswersJob(subject, images, program / OUTPUTS, answer, settings.batch_size, settings.threads)
         self.workers.run(job, f"answers: {label}", settings.threads, settings.timeout_s)
         return from_text(FileAnswers, answer.read_text())
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from edgeopt.arrays import ImageSize, size_in_words
+from edgeopt.arrays import OUTPUTS, ImageSize, save_outputs, size_in_words
 from edgeopt.bench.sweep.images import LABELS, PIXELS
 from edgeopt.json_values import from_text
 from edgeopt.workers.process import Events, die_with_parent, work
 
-LOGITS = "logits.npy"
 COMPARED = 64
 """Test images for which a program answers, so that the files made of it can be held to it."""
 
@@ -42,7 +41,7 @@ def main(events: Events) -> None:
     import numpy as np  # heavy, as is torch, which what follows imports
 
     from edgeopt.data.cache import CachedSplit
-    from edgeopt.networks.capture import program_logits
+    from edgeopt.networks.capture import program_outputs
     from edgeopt.networks.saved import load_state, save_state
     from edgeopt.networks.sizes import at_image_size
 
@@ -51,7 +50,8 @@ def main(events: Events) -> None:
         state = at_image_size(state, load_state(job.origin), job.size, is_fixed=job.is_fixed)
     save_state(state, job.folder)
     split = CachedSplit(np.load(job.images / LABELS)[:COMPARED], job.images / PIXELS)
-    np.save(job.folder / LOGITS, program_logits(state, split, events, f"program at {size_in_words(job.size)} px"))
+    outputs = program_outputs(state, split, events, f"program at {size_in_words(job.size)} px")
+    save_outputs(job.folder / OUTPUTS, outputs)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgeopt.arrays import normalized
+from edgeopt.arrays import as_outputs, joined, normalized, of_images, save_outputs
 from edgeopt.devices.agent.messages import Message, Output, input_lines
 from edgeopt.measure.calls import Called, answer_turns
 
@@ -68,11 +68,10 @@ def _work(task: Message, lines: Iterator[str], send: Callable[[Message], None]) 
     with opened() as file:
         rows = []
         for start in range(0, len(images), task["batch_size"]):
-            rows.append(np.asarray(file.predict(batch(start)), dtype=np.float32))
+            rows.append(as_outputs(file.predict(batch(start))))
             send({"event": "answered", "images": min(start + task["batch_size"], len(images))})
     pending = Path(task["answers"] + ".part")
-    with pending.open("wb") as stream:
-        np.save(stream, np.concatenate(rows)[: len(images)])
+    save_outputs(pending, of_images(joined(rows), slice(len(images))))
     pending.replace(task["answers"])
 
 

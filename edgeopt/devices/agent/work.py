@@ -48,7 +48,7 @@ class Work:
         self._send({"event": "ran"})
 
     def _answer(self, number: int, file: Message) -> None:
-        target = self._folder / f"answers-{number}.npy"
+        target = self._folder / f"answers-{number}.npz"
         if not target.exists():
             self._say(f"{file['name']}: answers")
             child = self._child(file, {"answers": str(target)})
@@ -60,7 +60,7 @@ class Work:
                 return
             finally:
                 child.end()
-        self._send({"event": "answers", "file": number, "npy": base64.b64encode(target.read_bytes()).decode()})
+        self._send({"event": "answers", "file": number, "npz": base64.b64encode(target.read_bytes()).decode()})
 
     def _whole(self, number: int, file: Message) -> None:
         self._say(f"{file['name']}: whole way")

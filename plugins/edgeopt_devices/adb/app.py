@@ -75,7 +75,7 @@ class App:
                 f"the self-test of the app failed: pixels differ by {result['pixel_difference']} grey levels, logits "
                 f"by {result['logit_difference']:.3g}"
             )
-        return Answered(logits, note)
+        return Answered((logits,), note)
 
     def timed(self, file: DeviceFile, calls: int, seconds: float, job: DeviceJob) -> Timed:
         """See `Runner`."""

@@ -10,7 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from edgeopt.plugins import ConnectionLostError, DeviceError, DeviceFacts, DeviceFile, DeviceJob, FileOnDevice, Problem
+from edgeopt.plugins import (
+    ConnectionLostError,
+    DeviceError,
+    DeviceFacts,
+    DeviceFile,
+    DeviceJob,
+    FileOnDevice,
+    Problem,
+    joined,
+)
 from edgeopt_devices.adb.app import job_folder, open_app
 from edgeopt_devices.adb.attached import find
 from edgeopt_devices.adb.client import Client
@@ -21,10 +30,7 @@ from edgeopt_devices.adb.runner import Runner, Timed
 from edgeopt_devices.options import AdbOptions
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edgeopt.plugins import Pixels
+    from edgeopt.plugins import Outputs, Pixels
 
 T = TypeVar("T")
 
@@ -43,7 +49,7 @@ class _Work:
     """A file of a job, and what it did until now."""
 
     file: DeviceFile
-    logits: list[NDArray[np.float32]] = field(default_factory=list)
+    outputs: list[Outputs] = field(default_factory=list)
     turns: list[Timed] = field(default_factory=list)
     states: list[tuple[float | None, float | None]] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
@@ -142,9 +148,9 @@ class AdbDevice:
                 continue
             if answered.note:
                 work.notes[answered.note] = None
-            if answered.logits is None:
+            if answered.outputs is None:
                 return
-            work.logits.append(answered.logits)
+            work.outputs.append(answered.outputs)
 
     def _turn(self, work: _Work, runner: Runner, calls: int, seconds: float, job: DeviceJob) -> None:
         timed = runner.timed(work.file, calls, seconds, job)
@@ -196,14 +202,13 @@ class AdbDevice:
 
 
 def _done(work: _Work) -> FileOnDevice:
-    import numpy as np  # as above
 
     if work.error:
         return FileOnDevice(error=work.error)
     turns = work.turns
     means_of = tuple(turn.means_of for turn in turns if turn.means_of is not None)
     return FileOnDevice(
-        logits=np.concatenate(work.logits) if work.logits else None,
+        outputs=joined(work.outputs) if work.outputs else None,
         turns_ms=tuple(turn.times_ms for turn in turns),
         load_ms=turns[0].load_ms if turns else 0.0,
         first_ms=turns[0].first_ms if turns else 0.0,

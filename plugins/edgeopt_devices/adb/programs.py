@@ -19,11 +19,11 @@ from edgeopt.plugins import DeviceError, DeviceFile, DeviceJob, Preprocessing, P
 from edgeopt_devices.adb.facts import PhoneFacts
 from edgeopt_devices.adb.phone import Phone
 from edgeopt_devices.adb.runner import Answered, Timed
-from edgeopt_devices.adb.tensors import bytes_of, input_bytes, logits_in, tensors_of
+from edgeopt_devices.adb.tensors import bytes_of, input_bytes, outputs_in, tensors_of
 from edgeopt_devices.options import RunnerOptions
 
 if TYPE_CHECKING:
-    from edgeopt.plugins import Logits, Pixels
+    from edgeopt.plugins import Pixels
 
 _ABIS = {3: "x86", 40: "armeabi-v7a", 62: "x86_64", 183: "arm64-v8a"}  # by e_machine of ELF
 _LONG_S = 1e6
@@ -93,8 +93,7 @@ class Program(ABC):
         if said.code == _NO_OUTPUT and self.no_answers:
             return Answered(None, self.no_answers)
         self._require(said.code, said.text)
-        logits: Logits = logits_in(returned, self._phone.fetch("answers.bin", aside / "answers.bin"), len(pixels))
-        return Answered(logits)
+        return Answered(outputs_in(returned, self._phone.fetch("answers.bin", aside / "answers.bin"), len(pixels)))
 
     def timed(self, file: DeviceFile, calls: int, seconds: float, job: DeviceJob) -> Timed:
         """See `Runner`."""

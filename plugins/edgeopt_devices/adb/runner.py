@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgeopt.plugins import DeviceFile, DeviceJob
 
 if TYPE_CHECKING:
-    from edgeopt.plugins import Logits, Pixels
+    from edgeopt.plugins import Outputs, Pixels
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Timed:
 
 @dataclass(frozen=True)
 class Answered:
-    """Logits, float32 (n, classes), None where the runner gives none; and what must be known of them."""
+    """The file's outputs, None where the runner gives none; and what must be known of them."""
 
-    logits: Logits | None
+    outputs: Outputs | None
     note: str | None = None
 
 

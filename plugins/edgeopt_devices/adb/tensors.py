@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgeopt.plugins import Card, DeviceError, TensorInfo
+from edgeopt.plugins import Card, DeviceError, TensorInfo, as_outputs
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgeopt.plugins import Logits, Pixels
+    from edgeopt.plugins import Outputs, Pixels
 
 
-def tensors_of(card: Card | None) -> tuple[TensorInfo, TensorInfo]:
-    """The input and the output of a file. Raises `DeviceError` where its card does not tell them."""
-    if card is None or card.input is None or card.output is None:
+def tensors_of(card: Card | None) -> tuple[TensorInfo, tuple[TensorInfo, ...]]:
+    """The input and the outputs of a file. Raises `DeviceError` where its card does not tell them."""
+    if card is None or card.input is None or not card.outputs:
         raise DeviceError("its card does not tell what it takes and returns", hint="run the recipe again")
-    return card.input, card.output
+    return card.input, card.outputs
 
 
 def input_bytes(info: TensorInfo, pixels: Pixels, values: NDArray[np.float32] | None) -> bytes:
@@ -46,17 +48,22 @@ def bytes_of(info: TensorInfo) -> int:
     return int(np.dtype(info.dtype).itemsize) * math.prod(int(size) for size in info.shape[1:])
 
 
-def logits_in(info: TensorInfo, data: bytes, images: int) -> Logits:
-    """What a file returned for so many images, as float32 (images, classes).
+def outputs_in(infos: Sequence[TensorInfo], data: bytes, images: int) -> Outputs:
+    """What a file returned for so many images, one after the other, each with all outputs one after the other: an
+    array (images, ...) for each output, quantized numbers as float32 of what they stand for.
 
     Raises `DeviceError` where it is of another size.
     """
     import numpy as np  # as above
 
-    if len(data) != images * bytes_of(info):
-        raise DeviceError(f"its answers have {len(data)} bytes instead of {images * bytes_of(info)}")
-    values = np.frombuffer(data, info.dtype).reshape(images, -1)
-    if info.scale is None or info.zero_point is None:
-        return values.astype(np.float32)
-    logits: Logits = (values.astype(np.float32) - info.zero_point) * np.float32(info.scale)
-    return logits
+    sizes = [bytes_of(info) for info in infos]
+    if len(data) != images * sum(sizes):
+        raise DeviceError(f"its answers have {len(data)} bytes instead of {images * sum(sizes)}")
+    rows, outputs = np.frombuffer(data, np.uint8).reshape(images, -1), []
+    for info, end in zip(infos, itertools.accumulate(sizes), strict=True):
+        own = np.ascontiguousarray(rows[:, end - bytes_of(info) : end])
+        values = own.view(info.dtype).reshape(images, *(int(size) for size in info.shape[1:]))
+        if info.scale is not None and info.zero_point is not None:
+            values = (values.astype(np.float32) - info.zero_point) * np.float32(info.scale)
+        outputs.append(values)
+    return as_outputs(outputs)

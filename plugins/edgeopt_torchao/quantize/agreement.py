@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from edgeopt.networks.outputs import differences, tensors
+
 
 @dataclass(frozen=True)
 class Agreement:
     """Two programs compared on the same batches.
 
-    `max_logit_difference` is absolute; `logit_range` is the span of the reference's logits, to read it against;
-    `top1` is the share of the `samples` on which both choose the same class. A NaN in either shows as NaN.
+    `max_logit_difference` is absolute; `logit_range` is the span of the reference's logits, to read it against; of
+    several outputs both are those of the one that differs most. `top1` is the share of the `samples` on which both
+    choose the same class, by the first output; of its places, where it has several an image. A NaN shows as NaN.
     """
 
     max_logit_difference: float
@@ -30,19 +34,28 @@ class Agreement:
 
 @torch.no_grad()
 def compare(
-    reference: Callable[[Tensor], Tensor], candidate: Callable[[Tensor], Tensor], batches: Iterable[Tensor]
+    reference: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
+    candidate: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
+    batches: Iterable[Tensor],
 ) -> Agreement:
-    """Compare the logits, float32 (n, classes), of `candidate` with those of `reference` on `batches`.
+    """Compare the outputs of `candidate`, a classifier's logits, float32 (n, classes), with those of `reference`.
 
     Raises `ValueError` when `batches` is empty.
     """
-    pairs = [(reference(batch), candidate(batch)) for batch in batches]
+    pairs = [(tensors(reference(batch)), tensors(candidate(batch))) for batch in batches]
     if not pairs:
         raise ValueError("there is no batch to compare two programs on")
-    expected, got = (torch.cat(side) for side in zip(*pairs, strict=True))
+    expected, got = ([torch.cat(parts) for parts in zip(*side, strict=True)] for side in zip(*pairs, strict=True))
+    apart, span = max(differences(expected, got), key=_share)
+    first, other = ((each.argmax(1) if each.dim() > 1 else each) for each in (expected[0], got[0]))
     return Agreement(
-        max_logit_difference=(expected - got).abs().max().item(),
-        logit_range=(expected.max() - expected.min()).item(),
-        top1=(expected.argmax(-1) == got.argmax(-1)).double().mean().item(),
-        samples=len(expected),
+        max_logit_difference=apart,
+        logit_range=span,
+        top1=(first == other).double().mean().item(),
+        samples=len(expected[0]),
     )
+
+
+def _share(apart: tuple[float, float]) -> float:
+    share = apart[0] / apart[1]
+    return float("inf") if math.isnan(share) else share

@@ -21,6 +21,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 from torchao.quantization.pt2e import FakeQuantizeBase
 
+from edgeopt.networks.outputs import tensors
 from edgeopt.networks.tensors import named_tensor
 from edgeopt.plugins import FunctionChangedError
 from edgeopt_torchao.bits.learned_step import LearnedStep
@@ -80,8 +81,8 @@ class RoundedTensor:
 class ConversionCheck:
     """All rounded tensors of a converted program in the order in which they are computed, and the logits.
 
-    `logits` is the largest difference of a logit on equal inputs as a share of the logits' range, 0 where the logits
-    are rounded themselves.
+    `logits` is the largest difference of a logit, or of any output, on equal inputs as a share of its range, 0 where
+    they are rounded themselves.
     """
 
     tensors: tuple[RoundedTensor, ...]
@@ -122,19 +123,43 @@ def check_conversion(prepared: GraphModule, converted: GraphModule, batches: Ite
             name, only = (layers[key], "trained module") if key in layers else (key, "converted program")
             raise FunctionChangedError(f"{name} is rounded in the {only} alone", hint=_BUG)
     tally = _Tally()
-    largest = 0.0
-    low, high = float("inf"), float("-inf")
+    output = next(iter(prepared.graph.find_nodes(op="output"))).args[0]
+    returned = list(output) if isinstance(output, (tuple, list)) else [output]
+    spans = [_Span() for _ in returned]
     for batch in batches:
         training = _Training(prepared, there)
-        expected = training.run(batch)
-        got = _Program(converted, here, training.rounded, tally).run(batch)
-        largest = max(largest, (expected - got).abs().max().item())
-        low, high = min(low, expected.min().item()), max(high, expected.max().item())
+        expected = tensors(training.run(batch))
+        got = tensors(_Program(converted, here, training.rounded, tally).run(batch))
+        for span, one, other in zip(spans, expected, got, strict=True):
+            span.add(one, other)
     if not tally.values:
         raise ValueError("there is no batch to compare two programs on")
-    rounded = next(iter(prepared.graph.find_nodes(op="output"))).args[0]
-    logits = 0.0 if _is_rounded(prepared, rounded) else largest / max(high - low, 1e-12)
-    return ConversionCheck(tuple(tally.result(layers)), logits)
+    shares = [0.0 if _is_rounded(prepared, node) else span.share for node, span in zip(returned, spans, strict=True)]
+    return ConversionCheck(tuple(tally.result(layers)), max(shares))
+
+
+class _Span:
+    """The range of an output so far, and the largest difference of it."""
+
+    def __init__(self) -> None:
+        self._largest, self._low, self._high = 0.0, float("inf"), float("-inf")
+
+    def add(self, expected: Tensor, got: Tensor) -> None:
+        """Takes the values of one batch. Of integers, such as classes, the share that differs is the difference."""
+        if not expected.is_floating_point():
+            self._largest, self._low, self._high = (
+                max(self._largest, (expected != got).double().mean().item()),
+                0.0,
+                1.0,
+            )
+            return
+        self._largest = max(self._largest, (expected - got).abs().max().item())
+        self._low, self._high = min(self._low, expected.min().item()), max(self._high, expected.max().item())
+
+    @property
+    def share(self) -> float:
+        """The difference as a share of the range."""
+        return self._largest / max(self._high - self._low, 1e-12)
 
 
 class _Tally:

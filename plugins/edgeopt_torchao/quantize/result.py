@@ -10,6 +10,7 @@ from torch.fx import GraphModule
 
 from edgeopt.networks.capture import export_program, imports_of
 from edgeopt.networks.copies import copy_module
+from edgeopt.networks.outputs import outputs_in
 from edgeopt.plugins import Form, ModelState, PassContext, PassRecord
 from edgeopt_torchao.graph.batches import batches
 from edgeopt_torchao.graph.layers import count_quantized
@@ -36,7 +37,11 @@ def quantized_state(
     counts = count_quantized(program)
     count = context.budget.of(context.budget.images, _COMPARED_IMAGES)
     before = copy_module(state.module).cpu().eval()
-    agreement = compare(before, converted, batches(state, context.data.validation, 32, count))
+    agreement = compare(
+        lambda images: outputs_in(before(images), state.output_names),
+        converted,
+        batches(state, context.data.validation, 32, count),
+    )
     facts = {
         **record.facts,
         "layers": counts.layers,

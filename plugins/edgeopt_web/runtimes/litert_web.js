@@ -9,7 +9,7 @@ export async function start(threads) {
   await loadLiteRt(new URL(".", import.meta.url).href, { threads: threads > 1 });
 }
 
-/** Opens a file, an ArrayBuffer. `run` takes its typed array and shape, and gives the logits, one after the other. */
+/** Opens a file, an ArrayBuffer. `run` takes its typed array and shape, and gives a typed array for each output. */
 export async function open(model) {
   const compiled = await loadAndCompile(new Uint8Array(model), { accelerator: "wasm", cpuOptions: { numThreads } });
   const described = ({ name, dtype, shape }) => ({ name, dtype, shape: [...shape] });
@@ -18,10 +18,10 @@ export async function open(model) {
     outputs: compiled.getOutputDetails().map(described),
     async run(values, shape) {
       const given = new Tensor(values, shape);
-      const [returned] = await compiled.run(given);
-      const logits = returned.toTypedArray().slice(); // its memory is LiteRT's
-      for (const tensor of [given, returned]) tensor.delete();
-      return logits;
+      const returned = await compiled.run(given);
+      const outputs = returned.map((tensor) => tensor.toTypedArray().slice()); // its memory is LiteRT's
+      for (const tensor of [given, ...returned]) tensor.delete();
+      return outputs;
     },
     close: () => compiled.delete(),
   };

@@ -13,18 +13,19 @@ export async function start(threads) {
   }
 }
 
-/** Opens a file, an ArrayBuffer. `run` takes its typed array and shape, and gives the logits, one after the other. */
+/** Opens a file, an ArrayBuffer. `run` takes its typed array and shape, and gives a typed array for each output. */
 export async function open(model) {
   const session = await ort.InferenceSession.create(new Uint8Array(model), { executionProviders: ["wasm"], logSeverityLevel: 4 });
   const described = ({ name, type, shape }) => ({ name, dtype: type, shape: shape.map((size) => (typeof size === "number" ? size : "batch")) });
   const [inputs, outputs] = [session.inputMetadata.map(described), session.outputMetadata.map(described)];
-  const [given, returned] = [session.inputNames[0], session.outputNames[0]];
+  const given = session.inputNames[0];
   return {
     inputs,
     outputs,
     async run(values, shape) {
       const tensor = new ort.Tensor(values instanceof Uint8Array ? "uint8" : "float32", values, shape);
-      return (await session.run({ [given]: tensor }))[returned].data;
+      const returned = await session.run({ [given]: tensor });
+      return session.outputNames.map((name) => returned[name].data);
     },
     close: () => session.release(),
   };
