@@ -144,8 +144,7 @@ class DatasetOptions(Options):
     interpolation: Literal["nearest", "bilinear", "bicubic"] = Field("bilinear", description="how images are resized")
     channels: Literal[3, 1] = Field(3, description="3 for red, green and blue; 1 for grey")
     mean: ChannelMeans = Field(
-        (0.485, 0.456, 0.406),
-        description="per-channel mean, of pixels scaled to 0..1; [0.459] of grey when left out",
+        (0.485, 0.456, 0.406), description="per-channel mean, of pixels scaled to 0..1; [0.459] of grey when left out"
     )
     std: ChannelDeviations = Field(
         (0.229, 0.224, 0.225),
@@ -348,9 +347,7 @@ class MeasureSettings(Options):
 
 
 class ScoreGates(Options):
-    """Gates that may name any score of the recipe's task besides, as in `map50 = 0.4`; their names are checked when the
-    task is known.
-    """
+    """Gates that may name any score of the recipe's task, as in `map50 = 0.4`: names are checked with the task."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, float] = Field(init=False)
@@ -362,9 +359,7 @@ class ScoreGates(Options):
 
 
 class DeviceGates(ScoreGates):
-    """What the files that ship must reach on one device: the `[gates.devices.NAME]` table. A key `SCORE` for any other
-    score of the task works as `accuracy` does.
-    """
+    """What the files that ship must reach on one device, as in `[gates]`: the `[gates.devices.NAME]` table."""
 
     accuracy: Share | None = Field(None, description="smallest test accuracy there")
     agreement: Share | None = Field(None, description="smallest top-1 agreement there of every file with its program")
@@ -380,8 +375,9 @@ class Gates(ScoreGates):
     """
 
     accuracy: Share | None = Field(None, description="smallest test accuracy of every optimized file")
-    accuracy_drop: Share | None = Field(
-        None, description="largest drop of test accuracy against the float program, before any export"
+    accuracy_drop: Share | None = Field(None, description="largest drop of it against the float program")
+    recall: dict[str, Share] = Field(
+        {}, description="smallest share of a class's test images that are told, by class, as in { cat = 0.9 }"
     )
     agreement: Share | None = Field(None, description="smallest top-1 agreement of every file with its program")
     size_ratio: float | None = Field(
@@ -393,6 +389,10 @@ class Gates(ScoreGates):
     devices: Mapping[str, DeviceGates] = Field(
         default_factory=dict, description="what they must reach on devices, a table for each by its name"
     )
+
+    @model_serializer(mode="wrap")
+    def _as_before_recall(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_usual(self, write(self), ("recall",))
 
 
 def to_json(options: BaseModel) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from edgeopt.recipe.cache_keys import Keys, report_source
 from edgeopt.recipe.lookup import Lookup, float_options, surveyed
 from edgeopt.recipe.read import Recipe
 from edgeopt.recipe.stage import PlannedExport, Stage, StageKind
-from edgeopt.recipe.tasks import check_augmentation, check_gates, check_task
+from edgeopt.recipe.tasks import check_augmentation, check_gates, check_recall, check_task
 from edgeopt.tasks.base import Task
 from edgeopt.toml_lines import Key
 from edgeopt.types import DataSurvey, FoundData, Role
@@ -184,6 +184,8 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False, device
     check_gates(lookup, recipe.gates, task)
     check_augmentation(lookup, dataset, task, passes)
     found, fingerprint = lookup.look(dataset)
+    if not lookup.problems:  # what a data set tells of itself may need packages or files that are not there
+        check_recall(lookup, recipe.gates, task, dataset, found)
     if lookup.problems or dataset is None or model is None or task is None:
         unique = dict.fromkeys(lookup.problems)
         raise RecipeError(*sorted(unique, key=lambda problem: (problem.location is None, _line(problem))))

@@ -18,10 +18,11 @@ from edgeopt.plugins.declarations import (
     kind_of,
 )
 from edgeopt.plugins.use import Use
+from edgeopt.recipe.lookup import surveyed
 from edgeopt.recipe.read import Step
 from edgeopt.tasks.scores import ACCURACY, DROP
 from edgeopt.toml_lines import Key
-from edgeopt.types import TORCH
+from edgeopt.types import TORCH, FoundData
 
 if TYPE_CHECKING:
     from edgeopt.recipe.lookup import Lookup
@@ -123,6 +124,34 @@ def tasks_of(dataset: Use[DatasetPlugin] | None) -> tuple[str, ...] | None:
         return dataset.plugin.tasks
     with blamed(dataset.plugin, "tasks_of"):
         return dataset.plugin.tasks_of(dataset.options)
+
+
+def check_recall(
+    lookup: Lookup,
+    gates: Gates,
+    task: Use[TaskPlugin] | None,
+    dataset: Use[DatasetPlugin] | None,
+    found: FoundData | None,
+) -> None:
+    """Notes gates on the recall of classes that the data set does not have, as far as it tells without an image, and
+    where the task is not one class an image.
+    """
+    if not gates.recall or task is None or dataset is None:
+        return
+    made = task.plugin.made(task.options)
+    if not made.is_of_classes:
+        message = f"gates.recall is about classes, and images of the task {made.name} are not each of one"
+        lookup.problems.append(Problem(message, "leave it out", lookup.source.locate(("gates", "recall"))))
+        return
+    known = dataset.options.classes
+    if known is None and (survey := surveyed(dataset, found)) is not None:
+        known = tuple(dict.fromkeys(name for counts in survey.counts.values() for name in counts))
+    for name in gates.recall:
+        if known is not None and name not in known:
+            message = f"gates.recall names a class {name!r}, and the data set has none"
+            hint = did_you_mean(name, known) or f"its classes are {', '.join(known)}"
+            place = lookup.source.locate(("gates", "recall", name))
+            lookup.problems.append(Problem(message, hint, place))
 
 
 def _require(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from edgeopt.measure.on_device import FileThere
 from edgeopt.options import DeviceGates, Gates
@@ -17,6 +18,7 @@ from edgeopt.tasks.guessing import GuessKind
 from edgeopt.types import Role
 
 NO_TRAINING = Training()
+_RECALL = "recall."  # before the name of a class
 _TOLERANCE = 1e-9  # 0.98 - 0.96 is a little more than 0.02 in binary
 
 
@@ -29,16 +31,17 @@ def judge(
 ) -> tuple[GateResult, ...]:
     """Each gate of the recipe on each file it is about.
 
-    `accuracy`, `accuracy_drop`, `size_ratio` and `latency_ratio` are about the files that ship: the optimized ones, or
-    the float ones where the recipe does not optimize. `agreement` is about every file. A figure that could not be had
-    misses its gate, and a file that gives one class for every image misses all of them: its figures say nothing. Those
-    on `devices` are judged on these.
+    `accuracy`, `accuracy_drop`, `recall`, `size_ratio` and `latency_ratio` are about the files that ship: the optimized
+    ones, or the float ones where the recipe does not optimize. `agreement` is about every file. A figure that could not
+    be had misses its gate, and a file that gives one class for every image misses all of them: its figures say nothing.
+    Those on `devices` are judged on these.
     """
     optimized = [row for row in rows if row.role is Role.OPTIMIZED]
     shipped = optimized or list(rows)
     questions: tuple[tuple[str, float | None, Sequence[Row], Callable[[Row], float | None]], ...] = (
         ("accuracy", gates.accuracy, shipped, lambda row: row.test_accuracy),
         ("accuracy_drop", gates.accuracy_drop, shipped, lambda row: _drop(row, rows, programs)),
+        *((f"{_RECALL}{name}", limit, shipped, partial(_recall, name)) for name, limit in gates.recall.items()),
         ("agreement", gates.agreement, rows, lambda row: row.agreement),
         ("size_ratio", gates.size_ratio, shipped, lambda row: _size_ratio(row, rows)),
         ("latency_ratio", gates.latency_ratio, shipped, lambda row: _latency_ratio(row, rows)),
@@ -85,6 +88,8 @@ def _judged_there(
 def _judged(name: str, limit: float, figure: float | None, row: Row) -> GateResult:
     if figure is None:
         reason = "the file failed" if row.error else row.not_run or "there is no figure to compare"
+        if name.startswith(_RECALL) and row.per_class:
+            reason = f"the test split has no image of class {name.removeprefix(_RECALL)!r}"
         return GateResult(name, limit, None, passed=False, file=row.file, reason=reason)
     guess = guess_in_row(row)
     if guess is not None and guess.kind is GuessKind.ONE_CLASS:
@@ -92,6 +97,11 @@ def _judged(name: str, limit: float, figure: float | None, row: Row) -> GateResu
         return GateResult(name, limit, figure, passed=False, file=row.file, reason=reason)
     passed = figure <= limit + _TOLERANCE if name in GATES_FROM_ABOVE else figure >= limit - _TOLERANCE
     return GateResult(name, limit, figure, passed, row.file)
+
+
+def _recall(name: str, row: Row) -> float | None:
+    """The share of a class's test images that a file tells; None for a class without any."""
+    return next((score.recall for score in row.per_class if score.name == name), None)
 
 
 def _drop(row: Row, rows: Sequence[Row], programs: Sequence[ProgramScore]) -> float | None:

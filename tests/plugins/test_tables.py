@@ -11,9 +11,12 @@ from pydantic import ValidationError
 
 from edgeopt.data.cache import load_data
 from edgeopt.data.prepare import prepare
-from edgeopt.errors import DataError
+from edgeopt.errors import DataError, RecipeError
 from edgeopt.plugins import DataSurvey
+from edgeopt.plugins.registry import Registry
 from edgeopt.progress import Silent
+from edgeopt.recipe.plan import make_plan
+from edgeopt.recipe.read import read_recipe
 from edgeopt_images.options import CsvOptions, JsonlOptions
 from edgeopt_images.plugin import edgeopt_datasets
 
@@ -180,3 +183,17 @@ def test_a_group_of_a_file_is_never_divided(tmp_path: Path) -> None:
     assert values.groups["train"] + values.groups["validation"] + values.groups["test"] == 10
     assert len(load_data(tmp_path / "out", options, lambda: raw).test) == values.groups["test"] * 6
     assert np.sum([each.count for each in values.splits.values()]) == 60
+
+
+def test_a_gate_on_a_class_that_is_none_is_refused_by_check(registry: Registry, tmp_path: Path) -> None:
+    lines = [f"{name},{'ab'[index % 2]}" for index, name in enumerate(images(tmp_path, 20))]
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'schema = 1\nname = "r"\n[dataset]\nuse = "csv"\npath = "{csv_file(tmp_path, *lines)}"\nimage_size = 16\n[model]\n'
+        'use = "linear"\n[[passes]]\nuse = "fit-stripes"\n[[exports]]\nuse = "npz"\n[gates.recall]\na = 0.5\nc = 0.9\n'
+    )
+    with pytest.raises(RecipeError) as caught:
+        make_plan(read_recipe(recipe), registry)
+    assert f"{recipe}:15: gates.recall names a class 'c', and the data set has none" in str(caught.value)
+    recipe.write_text(recipe.read_text().replace("c = 0.9\n", ""))
+    assert make_plan(read_recipe(recipe), registry).recipe.gates.recall == {"a": 0.5}

@@ -322,6 +322,22 @@ def test_a_drop_is_counted_from_the_float_program_and_without_one_from_the_float
     assert judge(Gates(accuracy_drop=0.0), rows)[0].figure == pytest.approx(268 / 270 - 0.97)
 
 
+def test_a_class_has_a_gate_of_its_own() -> None:
+    confusion = ((9, 1, 0), (2, 8, 0), (0, 0, 0))
+    row = replace(
+        make_row(), test_accuracy=17 / 20, confusion=confusion, per_class=class_scores(("cat", "dog", "eel"), confusion)
+    )
+    asked = judge(Gates(recall={"cat": 0.9, "dog": 0.9, "eel": 0.5, "elk": 0.5}), (row,))
+    assert [(each.name, each.passed) for each in asked] == [
+        ("recall.cat", True),
+        ("recall.dog", False),
+        ("recall.eel", False),
+        ("recall.elk", False),
+    ]
+    assert "gate recall.dog" in asked[1].message and "80.00 % (limit ≥ 90.00 %)" in asked[1].message
+    assert "the test split has no image of class 'eel'" in asked[2].message
+
+
 def test_ratios() -> None:
     size, speed = judge(Gates(size_ratio=3.0, latency_ratio=0.5), pair())
     assert (size.figure, size.passed) == (3.0, True)
