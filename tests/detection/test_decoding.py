@@ -11,7 +11,6 @@ import torch
 from random_heads import BOX_DECODER_SCRIPT, FCOS, IMAGES, RETINANET, SSD, expected_boxes, random_heads, write_heads
 
 from edgeopt.plugins import DataError, ExportError
-from edgeopt_detection.boxes import Boxes
 from edgeopt_detection.decoding.description import BoxDecoding
 from edgeopt_detection.decoding.reference import anchor_corners, decode, exponential
 from edgeopt_detection.networks.build import build_detector
@@ -120,10 +119,8 @@ def test_splitting_leaves_a_detector_as_it_was(detectors):
 
 def test_loss_is_that_of_torchvision(detectors, split):
     import_torchvision()
-    boxes = [
-        Boxes.of([[5, 8, 50, 60], [40, 30, 90, 80], [0, 0, 128, 90]], [0, 3, 1], [False, False, True]),
-        Boxes.of([], []),
-    ]
+    corners = torch.tensor([[5.0, 8, 50, 60], [40, 30, 90, 80]])
+    boxes = [(corners, torch.tensor([0, 3])), (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))]
     for name in NETWORKS:
         (network, decoding), detector = split[name], detectors[name]
         images = torch.randn(2, 3, decoding.height, decoding.width)
@@ -131,13 +128,7 @@ def test_loss_is_that_of_torchvision(detectors, split):
         found = DetectionLoss(decoding)(heads, boxes)
         anchors = [torchvision_anchors(detector, network, decoding)[0]] * 2
         shift = 0 if decoding.background is None else 1
-        targets = [
-            {
-                "boxes": torch.tensor(each.corners[~each.crowd]),
-                "labels": torch.tensor(each.classes[~each.crowd]) + shift,
-            }
-            for each in boxes
-        ]
+        targets = [{"boxes": corners, "labels": classes + shift} for corners, classes in boxes]
         names = dict(zip(("cls_logits", "bbox_regression", "bbox_ctrness"), heads, strict=False))
         if name == "ssdlite":
             from torchvision.ops import box_iou

@@ -1,6 +1,7 @@
 """Boxes of other people's files: right ones in px and by class, wrong ones named where they stand, all at once."""
 
 import json
+import pickle
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgeopt.errors import DataChangedError
 from edgeopt.plugins import DataError
 from edgeopt_detection.boxes import overlaps
+from edgeopt_detection.found import find_coco, find_hugging_face, find_voc, find_yolo
+from edgeopt_detection.options import CocoOptions, HuggingFaceBoxesOptions, VocOptions, YoloOptions
 from edgeopt_detection.readers import json_stream
 from edgeopt_detection.readers.coco import CocoPart, read_coco
 from edgeopt_detection.readers.columns import read_columns
@@ -387,6 +391,46 @@ def test_columns_in_another_form_or_of_unequal_length_are_told(tmp_path):
         read_columns(folder, skip=False)
     with pytest.raises(DataError, match="no column 'boxes'"):
         read_columns(folder, objects="boxes", skip=False)
+
+
+# ---- one look ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_told_without_reading_an_annotation(tmp_path):
+    options = CocoOptions(
+        train={"annotations": tmp_path / "a.json", "images": tmp_path},
+        test={"annotations": tmp_path / "b.json", "images": tmp_path / "c"},
+    )
+    with pytest.raises(DataError) as caught:
+        find_coco(options)
+    assert [each.option for each in caught.value.problems] == ["train.annotations", "test.annotations", "test.images"]
+    with pytest.raises(DataError, match=r"has no data\.yaml"):
+        find_yolo(YoloOptions(path=tmp_path))
+    for find, wrong in (
+        (find_voc, VocOptions(path=tmp_path / "no")),
+        (find_hugging_face, HuggingFaceBoxesOptions(source=tmp_path / "no")),
+    ):
+        with pytest.raises(DataError, match="does not exist"):
+            find(wrong)
+
+
+def test_one_look_knows_when_files_change_and_reads_them(tmp_path):
+    part = coco(tmp_path, [annotation(1, 0, [1, 1, 5, 5])])["train"]
+    look = CocoOptions(train={"annotations": part.annotations, "images": part.images})
+    found = find_coco(look)
+    assert found.fingerprint() == find_coco(look).fingerprint()
+    assert pickle.loads(pickle.dumps(found)).load().classes == ("cat", "dog")
+    part.annotations.write_text(part.annotations.read_text() + " ")
+    assert find_coco(look).fingerprint() != found.fingerprint()
+    with pytest.raises(DataChangedError):
+        found.load()
+    yolo_folder = yolo(tmp_path / "yolo", ["0 0.5 0.5 0.2 0.2"])
+    assert find_yolo(YoloOptions(path=yolo_folder)).load().classes == ("cat", "dog")
+    write_images(tmp_path / "voc", "a.jpg")
+    (tmp_path / "voc" / "a.xml").write_text(voc_xml("a.jpg", ("dog", (1, 1, 9, 9), False)))
+    assert find_voc(VocOptions(path=tmp_path / "voc")).load().classes == ("dog",)
+    hub = hub_folder(tmp_path / "hub", [{"bbox": [[1, 2, 10, 5]], "category": ["dog"]}])
+    assert find_hugging_face(HuggingFaceBoxesOptions(source=hub)).load().classes == ("dog",)
 
 
 # ---- generated -----------------------------------------------------------------------------------------------------

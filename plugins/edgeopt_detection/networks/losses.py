@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgeopt_detection.boxes import Boxes
 from edgeopt_detection.decoding.description import BoxDecoding
 from edgeopt_detection.decoding.reference import anchor_corners
 from edgeopt_torchvision.compat import import_torchvision
@@ -24,20 +23,23 @@ _CENTRE_RADIUS = 1.5  # of FCOS: how far from an object's middle a point learns 
 
 @dataclass(frozen=True, eq=False)
 class DetectionLoss:
-    """The loss of a network that ends at raw heads, from boxes in px of its input.
+    """The loss of a network that ends at raw heads.
 
     The values are those of torchvision's SSD, RetinaNet and FCOS at their defaults.
     """
 
     decoding: BoxDecoding
 
-    def __call__(self, heads: Sequence[Tensor], boxes: Sequence[Boxes]) -> dict[str, Tensor]:
-        """Parts of the loss of a batch by name, to be added up; crowd regions are not learnt from."""
+    def __call__(self, heads: Sequence[Tensor], boxes: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        """Parts of the loss of a batch by name, to be added up.
+
+        `boxes` are those of each image: float32 corners (k, 4) in px of the network's input, and int64 classes (k,).
+        """
         import_torchvision()
         device = heads[0].device
         anchors = torch.from_numpy(anchor_corners(self.decoding).astype(np.float32)).to(device)
         every = [anchors] * len(boxes)
-        targets = [self._target(each, device) for each in boxes]
+        targets = [{"boxes": corners, "labels": self._columns(classes)} for corners, classes in boxes]
         outputs = dict(zip(("cls_logits", "bbox_regression", "bbox_ctrness"), heads, strict=False))
         if self.decoding.scores == "softmax":
             return self._ssd(outputs, targets, every)
@@ -45,12 +47,11 @@ class DetectionLoss:
             return self._retinanet(outputs, targets, every)
         return self._fcos(outputs, targets, every)
 
-    def _target(self, boxes: Boxes, device: torch.device) -> dict[str, Tensor]:
-        whole = ~boxes.crowd
-        labels = torch.from_numpy(boxes.classes[whole]).to(device)
-        if self.decoding.background is not None:
-            labels = labels + (labels >= self.decoding.background).long()  # the background's column is passed over
-        return {"boxes": torch.from_numpy(boxes.corners[whole]).to(device), "labels": labels}
+    def _columns(self, classes: Tensor) -> Tensor:
+        """The columns of logits of classes: that of the background is passed over."""
+        if self.decoding.background is None:
+            return classes
+        return classes + (classes >= self.decoding.background).long()
 
     def _coder(self) -> Any:
         from torchvision.models.detection._utils import BoxCoder

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeopt.plugins import Problem
+from edgeopt_detection.options import Form
 from edgeopt_detection.readers.findings import Findings, Kind
 from edgeopt_detection.readers.images import FlatBoxes
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Numbers = NDArray[np.float64]
-
-Form = Literal["xyxy", "xywh", "cxcywh", "normalized-xyxy", "normalized-xywh", "normalized-cxcywh"]
 
 _CALLED: dict[Form, str] = {
     "xyxy": "corners x1, y1, x2, y2 in px",

@@ -12,7 +12,8 @@ import numpy as np
 from edgeopt.data.images import open_image, unreadable
 from edgeopt.plugins import DataError, Problem, RawDataset, did_you_mean, first_line
 from edgeopt_detection.boxes import Boxes
-from edgeopt_detection.readers.checking import Form, GivenBoxes, checked
+from edgeopt_detection.options import Form
+from edgeopt_detection.readers.checking import GivenBoxes, checked
 from edgeopt_detection.readers.findings import Findings, Kind
 from edgeopt_detection.readers.images import FlatBoxes, empty_images
 

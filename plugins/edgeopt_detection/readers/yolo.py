@@ -15,13 +15,13 @@ from edgeopt.data.walk import files_below
 from edgeopt.plugins import DataError, Location, Problem, RawDataset
 from edgeopt_detection.boxes import Boxes
 from edgeopt_detection.readers.checking import GivenBoxes, checked
+from edgeopt_detection.readers.data_yaml import EXAMPLE, require_data_yaml
 from edgeopt_detection.readers.findings import Findings, Kind
 from edgeopt_detection.readers.images import FlatBoxes, empty_images
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _ORIENTATION, _FIRST_TURNED = 0x0112, 5  # of EXIF: from 5 on, an image lies on its side
-_EXAMPLE = "train: images/train\\nval: images/val\\nnames: [cat, dog]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,34 +76,23 @@ def read_yolo(folder: Path, *, skip: bool) -> RawDataset:
             warnings += [f"{split}: {each}" for each in empty_images(empty, len(files))]
             warnings += _lonely(files, split)
     if "train" not in splits:
-        raise DataError(Problem(f"{where} names no images to train on", f"it needs lines such as {_EXAMPLE}"))
+        raise DataError(Problem(f"{where} names no images to train on", f"it needs lines such as {EXAMPLE}"))
     return RawDataset(classes, splits, warnings=(*findings.settle(), *warnings))
 
 
 def _settings(folder: Path) -> tuple[Mapping[str, Any], Path]:
     import yaml  # comes with the extra `detection`
 
-    found = [folder / name for name in ("data.yaml", "data.yml") if (folder / name).is_file()]
-    if not found:
-        held = ", ".join(sorted(each.name for each in folder.iterdir())[:6]) if folder.is_dir() else "it is no folder"
-        raise DataError(
-            Problem(
-                f"{folder} has no data.yaml: it holds {held or 'nothing'}",
-                f"the numbers in the text files are classes without names: write a data.yaml such as {_EXAMPLE}",
-                option="path",
-            )
-        )
+    found = require_data_yaml(folder)
     try:
-        settings = yaml.safe_load(found[0].read_text(encoding="utf-8"))
+        settings = yaml.safe_load(found.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = Location(str(found[0]), mark.line + 1 if mark else None)
-        raise DataError(Problem(f"this is no YAML: {getattr(error, 'problem', error)}", _EXAMPLE, place)) from error
+        place = Location(str(found), mark.line + 1 if mark else None)
+        raise DataError(Problem(f"this is no YAML: {getattr(error, 'problem', error)}", EXAMPLE, place)) from error
     if not isinstance(settings, dict):
-        raise DataError(
-            Problem(f"{found[0]} is no table of train, val and names", f"it needs lines such as {_EXAMPLE}")
-        )
-    return settings, found[0]
+        raise DataError(Problem(f"{found} is no table of train, val and names", f"it needs lines such as {EXAMPLE}"))
+    return settings, found
 
 
 def _classes(settings: Mapping[str, Any], where: Path) -> tuple[str, ...]:

@@ -1,0 +1,133 @@
+"""Declares the task `detection`, data sets with boxes, and torchvision's detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgeopt.plugins import (
+    DatasetPlugin,
+    ModelPlugin,
+    ModelState,
+    RawDataset,
+    Task,
+    TaskPlugin,
+    TrainingData,
+    digest,
+    hookimpl,
+    versions_of,
+)
+from edgeopt_detection.found import find_coco, find_hugging_face, find_voc, find_yolo
+from edgeopt_detection.options import (
+    CocoOptions,
+    DetectionOptions,
+    DetectorOptions,
+    HuggingFaceBoxesOptions,
+    ShapesBoxesOptions,
+    VocOptions,
+    YoloOptions,
+)
+
+_TASK = "detection"
+_INSTALL = "edgeopt[detection]"
+
+
+def make_task(options: DetectionOptions) -> Task:
+    """The task; how raw heads become boxes is said by the model."""
+    from edgeopt_detection.task import Detection  # nobody else needs it
+
+    return Detection(shown_score=options.shown_score)
+
+
+def load_shapes(options: ShapesBoxesOptions) -> RawDataset:
+    """Five shapes, many an image."""
+    from edgeopt_detection.shapes import make_shape_boxes  # NumPy is heavy
+
+    return make_shape_boxes(options.images, options.drawn_size, options.seed)
+
+
+def fingerprint_shapes(options: ShapesBoxesOptions) -> str:  # noqa: ARG001 - the options are part of every key
+    """The images follow from the options, and from how NumPy draws."""
+    return digest(["shapes-boxes", versions_of(["numpy"])])
+
+
+def build_detector(options: DetectorOptions, data: TrainingData) -> ModelState:
+    """A detector of torchvision without its transform and NMS, for the classes of `data`."""
+    from edgeopt_detection.detector import build  # torch and torchvision are heavy
+
+    return build(options, data)
+
+
+def fingerprint_detector(options: DetectorOptions) -> str:  # noqa: ARG001 - as above
+    """Weights are drawn from the run's seed."""
+    return "from scratch"
+
+
+@hookimpl
+def edgeopt_tasks() -> Iterator[TaskPlugin]:
+    """Boxes."""
+    yield TaskPlugin(
+        _TASK,
+        "Boxes of objects and their classes: torchvision's losses, COCO's mean average precision.",
+        DetectionOptions,
+        make=make_task,
+    )
+
+
+@hookimpl
+def edgeopt_datasets() -> Iterator[DatasetPlugin]:
+    """Data sets with boxes."""
+    yield DatasetPlugin(
+        "shapes-boxes",
+        "Up to six shapes an image with their boxes, generated from a seed; needs no network.",
+        ShapesBoxesOptions,
+        load=load_shapes,
+        fingerprint=fingerprint_shapes,
+        tasks=(_TASK,),
+    )
+    yield DatasetPlugin(
+        "coco",
+        "Images with boxes in COCO's JSON files, of any size.",
+        CocoOptions,
+        find=find_coco,
+        tasks=(_TASK,),
+    )
+    yield DatasetPlugin(
+        "yolo",
+        "A folder in YOLO's format: data.yaml, images, and a text file of boxes for each.",
+        YoloOptions,
+        find=find_yolo,
+        requires=("pyyaml",),
+        install=_INSTALL,
+        tasks=(_TASK,),
+    )
+    yield DatasetPlugin(
+        "pascal-voc",
+        "A folder in Pascal VOC's format: an XML file of boxes for each image.",
+        VocOptions,
+        find=find_voc,
+        tasks=(_TASK,),
+    )
+    yield DatasetPlugin(
+        "hugging-face-boxes",
+        "Local data sets in the hub's form, with a column of objects: bbox and category.",
+        HuggingFaceBoxesOptions,
+        find=find_hugging_face,
+        requires=("datasets",),
+        install="edgeopt[hugging-face]",
+        tasks=(_TASK,),
+    )
+
+
+@hookimpl
+def edgeopt_models() -> Iterator[ModelPlugin]:
+    """Detectors."""
+    yield ModelPlugin(
+        "torchvision-detector",
+        "SSDLite, RetinaNet and FCOS of torchvision, from scratch; files end at raw heads.",
+        DetectorOptions,
+        build=build_detector,
+        fingerprint=fingerprint_detector,
+        requires=("torchvision",),
+        install=_INSTALL,
+        tasks=(_TASK,),
+    )

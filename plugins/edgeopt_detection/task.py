@@ -1,0 +1,208 @@
+"""The task `detection`: boxes of objects in an image, found by a network that ends at raw heads. Light at the top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.plugins import Score, ScoreKind, Scores, Section, Task
+from edgeopt_detection.decoding.description import BoxDecoding
+
+if TYPE_CHECKING:  # NumPy and torch are heavy: `edgeopt check` asks a task for its scores
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from edgeopt.arrays import Outputs
+    from edgeopt.plugins import Moves
+    from edgeopt_detection.boxes import Boxes, Detections
+    from edgeopt_detection.targets import BoxTargets
+
+MAP = ScoreKind("map", "mAP")
+MAP50 = ScoreKind("map50", "mAP 50")
+_FOUND = 0.5  # overlap from which a box is found
+
+
+@dataclass(frozen=True)
+class DetectedObject:
+    """An object that an image was found to hold: corners x1, y1, x2, y2 in px of what the network sees."""
+
+    label: int
+    score: float
+    corners: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class DetectedObjects:
+    """What one image was answered, the best first."""
+
+    objects: tuple[DetectedObject, ...]
+
+
+@dataclass(frozen=True)
+class Detection(Task):
+    """Boxes and their classes. `decoding` says how raw heads become boxes; a model sets it in its state's task.
+
+    Boxes of at least `shown_score` are what an app would show: by these, images are graded, told and compared.
+    """
+
+    name: str = "detection"
+    shown_score: float = 0.4
+    decoding: BoxDecoding | None = None
+
+    @property
+    def score_kinds(self) -> tuple[ScoreKind, ...]:
+        return (MAP, MAP50)
+
+    @property
+    def is_placed(self) -> bool:
+        return True
+
+    @property
+    def decoder(self) -> BoxDecoding:
+        """How raw heads become boxes; raises `ValueError` where no model has said it."""
+        if self.decoding is None:
+            raise ValueError("how raw heads become boxes is said by the model, and there is none yet")
+        return self.decoding
+
+    # ---- targets
+
+    def wrong(self, target: Boxes, classes: int) -> str | None:
+        outside = sorted({int(label) for label in target.classes if not 0 <= label < classes})
+        if outside:
+            return f"class {outside[0]} of a box, and the data set has {classes} classes"
+        sides = target.corners[:, 2:] - target.corners[:, :2]
+        return None if (sides > 0).all() else "a box without area, or whose corners are no numbers"
+
+    def relabelled(self, target: Boxes, places: Mapping[int, int]) -> Boxes:
+        from edgeopt_detection.boxes import Boxes  # as above
+
+        kept = [row for row, label in enumerate(target.classes.tolist()) if label in places]
+        classes = [places[label] for label in target.classes[kept].tolist()]
+        return Boxes.of(target.corners[kept], classes, target.crowd[kept])
+
+    def moved(self, target: Boxes, geometry: Any) -> Boxes:
+        from edgeopt_detection.targets import moved_boxes  # as above
+
+        return moved_boxes(target, geometry)
+
+    def collected(self, targets: Sequence[Boxes]) -> BoxTargets:
+        from edgeopt_detection.targets import BoxTargets  # as above
+
+        return BoxTargets.of(targets)
+
+    def stored(self, targets: BoxTargets) -> Mapping[str, NDArray[Any]]:
+        return targets.arrays()
+
+    def restored(self, arrays: Mapping[str, NDArray[Any]]) -> BoxTargets:
+        from edgeopt_detection.targets import BoxTargets  # as above
+
+        return BoxTargets(**arrays)
+
+    # ---- training
+
+    def batch(self, targets: BoxTargets) -> dict[str, Tensor]:
+        from edgeopt_detection.targets import batch_of  # as above
+
+        return batch_of(targets)
+
+    def augmented(self, batch: Mapping[str, Tensor], moves: Moves) -> dict[str, Tensor]:
+        from edgeopt_detection.targets import augmented_boxes  # as above
+
+        return augmented_boxes(batch, moves)
+
+    def loss(self, outputs: tuple[Tensor, ...], batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:  # noqa: ARG002 - for tasks with one class an image
+        """Torchvision's own loss of the network, all its parts added up."""
+        from edgeopt_detection.networks.losses import DetectionLoss  # as above
+        from edgeopt_detection.targets import boxes_of
+
+        parts = list(DetectionLoss(self.decoder)([each.float() for each in outputs], boxes_of(batch)).values())
+        return sum(parts[1:], parts[0])
+
+    # ---- answers
+
+    def unfit(self, shapes: Sequence[tuple[int, ...]], images: int, classes: int | None) -> str | None:
+        if (wrong := super().unfit(shapes, images, classes)) is not None:
+            return wrong
+        if self.decoding is None:
+            return None
+        wanted = [(images, self.decoding.anchors, width) for width in (self.decoding.columns, 4, 1)]
+        wanted = wanted[: len(self.decoding.outputs)]
+        if list(map(tuple, shapes)) != wanted:
+            return f"{', '.join(map(str, shapes))}, and its raw heads would be {', '.join(map(str, wanted))}"
+        if classes is not None and classes != self.decoding.classes:
+            return f"boxes of {self.decoding.classes} classes, and the data set has {classes}"
+        return None
+
+    def found(self, outputs: Outputs) -> list[Detections]:
+        """The boxes of each image, those below `shown_score` included."""
+        from edgeopt_detection.decoding.reference import decode  # as above
+
+        return decode(outputs, self.decoder)
+
+    def shown(self, outputs: Outputs) -> list[Detections]:
+        """The boxes of each image that an app would show."""
+        from edgeopt_detection.boxes import Detections  # as above
+
+        chosen = [(each, each.scores >= self.shown_score) for each in self.found(outputs)]
+        return [Detections(each.corners[good], each.classes[good], each.scores[good]) for each, good in chosen]
+
+    def scores(self, outputs: Outputs, targets: BoxTargets) -> Scores:
+        from edgeopt_detection.scores.average_precision import detection_scores  # as above
+
+        names = [str(label) for label in range(self.decoder.classes)]
+        found = detection_scores(self.found(outputs), targets.boxes(), names)
+        pairs = ((MAP, found.map), (MAP50, found.map50))
+        return Scores(tuple(Score(each.value, (each.low, each.high), len(targets), kind) for kind, each in pairs))
+
+    def right(self, outputs: Outputs, targets: BoxTargets) -> NDArray[np.bool_]:
+        """Images whose boxes are all found, and nothing else."""
+        return self.grades(outputs, targets) >= 1.0
+
+    def grades(self, outputs: Outputs, targets: BoxTargets) -> NDArray[np.float64]:
+        """F1 of the shown boxes of each image at an overlap of 0.5; 1 where there is nothing, and nothing is shown."""
+        from edgeopt_detection.report import image_grades  # as above
+
+        return image_grades(self.shown(outputs), targets.boxes(), self.decoder.classes, _FOUND)
+
+    def alike(self, outputs: Outputs, reference: Outputs) -> NDArray[np.bool_]:
+        """Images for which every shown box of either has one of the other, of its class and nearly its place."""
+        from edgeopt_detection.boxes import Boxes  # as above
+        from edgeopt_detection.report import image_grades
+        from edgeopt_detection.scores.agreement import SAME_OVERLAP
+
+        others = [Boxes.of(each.corners, each.classes) for each in self.shown(reference)]
+        return image_grades(self.shown(outputs), others, self.decoder.classes, SAME_OVERLAP) >= 1.0
+
+    def agreement(self, outputs: Outputs, reference: Outputs) -> float:
+        """The share of the shown boxes of both that have one of the other, of their class and nearly their place."""
+        from edgeopt_detection.scores.agreement import box_agreement  # as above
+
+        return box_agreement(self.shown(outputs), self.shown(reference), self.decoder.classes).share
+
+    def decode(self, outputs: Outputs) -> list[DetectedObjects]:
+        return [
+            DetectedObjects(
+                tuple(
+                    DetectedObject(label, score, (x1, y1, x2, y2))
+                    for label, score, (x1, y1, x2, y2) in zip(
+                        each.classes.tolist(), each.scores.tolist(), each.corners.tolist(), strict=True
+                    )
+                )
+            )
+            for each in self.shown(outputs)
+        ]
+
+    def told(self, answer: DetectedObjects, classes: Sequence[str]) -> str:
+        counts: dict[str, int] = {}
+        for each in answer.objects:
+            counts[classes[each.label]] = counts.get(classes[each.label], 0) + 1
+        return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+
+    def sections(self, outputs: Outputs, targets: BoxTargets, classes: Sequence[str]) -> tuple[Section, ...]:
+        from edgeopt_detection.report import box_section  # as above
+
+        grades = self.grades(outputs, targets)
+        size = (self.decoder.height, self.decoder.width)
+        return (box_section(self.found(outputs), self.shown(outputs), targets.boxes(), grades, classes, size),)

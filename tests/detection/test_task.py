@@ -1,0 +1,159 @@
+"""The task `detection`, its data sets and its models keep the contracts; boxes go along with their images."""
+
+# ruff: noqa: RUF012 - a contract is set up by the attributes of its class
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from random_heads import FCOS, SSD
+
+import edgeopt_detection
+from edgeopt.plugins import Moves
+from edgeopt.preprocessing.geometry import geometry_of
+from edgeopt.testing import TaskContract
+from edgeopt_detection.boxes import Boxes
+from edgeopt_detection.decoding.reference import anchor_corners
+from edgeopt_detection.targets import augmented_boxes, batch_of, boxes_of
+from edgeopt_detection.task import Detection
+
+CLASSES = ("cat", "dog", "cow")
+
+
+def heads_of(boxes, decoding):
+    """What a network that knows the boxes would answer: at the anchors that overlap a box most, its class and place."""
+    anchors = anchor_corners(decoding)
+    sizes = anchors[:, 2:] - anchors[:, :2]
+    logits = np.full((len(boxes), decoding.anchors, decoding.columns), -8.0, dtype=np.float32)
+    numbers = np.zeros((len(boxes), decoding.anchors, 4), dtype=np.float32)
+    centerness = np.full((len(boxes), decoding.anchors, 1), 8.0, dtype=np.float32)
+    if decoding.background is not None:
+        logits[..., decoding.background] = 0
+    weights = np.asarray(decoding.weights)
+    for image, each in enumerate(boxes):
+        taken = set()
+        for corners, label in zip(each.corners.astype(np.float64), each.classes, strict=True):
+            middle = (corners[:2] + corners[2:]) / 2
+            far = np.abs((anchors[:, :2] + anchors[:, 2:]) / 2 - middle).sum(axis=1)
+            place = next(int(each) for each in np.argsort(far, kind="stable") if each not in taken)
+            taken.add(place)
+            if decoding.boxes == "offsets":
+                moved = (middle - (anchors[place, :2] + anchors[place, 2:]) / 2) / sizes[place]
+                numbers[image, place] = (
+                    np.concatenate([moved, np.log((corners[2:] - corners[:2]) / sizes[place])]) * weights
+                )
+            else:
+                centre = (anchors[place, :2] + anchors[place, 2:]) / 2
+                numbers[image, place] = np.concatenate([centre - corners[:2], corners[2:] - centre]) / np.tile(
+                    sizes[place], 2
+                )
+            logits[image, place, label + (decoding.background is not None and label >= decoding.background)] = 8
+    return (logits, numbers, centerness)[: len(decoding.outputs)]
+
+
+class DetectionContract(TaskContract):
+    plugin_files = [Path(edgeopt_detection.__file__).with_name("plugin.py")]  # no entry point names it yet
+    name = "detection"
+    options = {"shown_score": 0.3}
+    classes = CLASSES
+    decoding = SSD
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def task(cls, use):
+        return dataclasses.replace(use.plugin.made(use.options), decoding=cls.decoding)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def targets(cls):
+        return [
+            Boxes.of([[2, 2, 14, 15], [18, 16, 32, 32]], [0, 2]),
+            Boxes.of([[5, 3, 22, 20]], [1]),
+            Boxes.of([[1, 12, 13, 25], [18, 1, 30, 12]], [2, 1]),
+            Boxes.of([[10, 8, 32, 28]], [0]),
+            Boxes.of([[20, 4, 32, 14]], [2]),
+            Boxes.of([[3, 18, 16, 31], [20, 3, 32, 15]], [1, 0]),
+        ]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def outputs(cls, targets):
+        return heads_of(targets, cls.decoding)
+
+
+class TestDetectionOfSsd(DetectionContract):
+    pass
+
+
+class TestDetectionOfFcos(DetectionContract):
+    decoding = FCOS
+
+
+# ---- targets that move with their images ---------------------------------------------------------------------------
+
+
+def test_boxes_go_into_the_frame_and_what_is_cut_off_is_not_looked_for():
+    task = Detection()
+    boxes = Boxes.of([[100, 50, 140, 90], [0, 0, 60, 100], [0, 0, 20, 20], [90, 0, 130, 100]], [0, 1, 2, 0])
+    geometry = geometry_of(100, 200, "crop", (50, 50), (50, 50))  # halved, and 25 px cut off left and right
+    moved = task.moved(boxes, geometry)
+    assert moved.corners.tolist() == [[25, 25, 45, 45], [0, 0, 5, 50], [20, 0, 40, 50]]
+    assert moved.crowd.tolist() == [False, True, False]  # a sixth of the second box is left
+    assert task.moved(boxes, geometry_of(100, 200, "stretch", (50, 50), (50, 50))).corners[0].tolist() == [
+        25,
+        25,
+        35,
+        45,
+    ]
+
+
+def test_augmentation_moves_boxes_and_drops_those_that_leave():
+    targets = Detection().collected(
+        [Boxes.of([[10, 20, 30, 60], [0, 0, 8, 8]], [1, 2]), Boxes.of([[0, 0, 9, 9]], [0], [True])]
+    )
+    batch = batch_of(targets)
+    assert batch["classes"].tolist() == [[1, 2], [-1, -1]]  # nothing is learnt from a crowd
+    mirror = torch.tensor([[-1.0, 0, 100], [0, 1, 0]])
+    shifted = torch.tensor([[1.0, 0, -6], [0, 1, -3]])
+    found = boxes_of(augmented_boxes(batch, Moves(torch.stack([mirror, shifted]), 100, 100)))
+    assert found[0][0].tolist() == [[70, 20, 90, 60], [92, 0, 100, 8]]
+    found = boxes_of(augmented_boxes(batch, Moves(torch.stack([shifted, shifted]), 100, 100)))
+    assert (found[0][0].tolist(), found[0][1].tolist()) == ([[4, 17, 24, 57]], [1])
+    turn = math.radians(90)
+    turned = torch.tensor([[math.cos(turn), -math.sin(turn), 100], [math.sin(turn), math.cos(turn), 0]])
+    found = boxes_of(augmented_boxes(batch, Moves(torch.stack([turned, turned]), 100, 100)))
+    torch.testing.assert_close(found[0][0], torch.tensor([[40.0, 10, 80, 30], [92, 0, 100, 8]]), atol=1e-4, rtol=0)
+
+
+def test_boxes_of_some_classes_are_kept_and_wrong_ones_told():
+    task = Detection()
+    boxes = Boxes.of([[0, 0, 5, 5], [1, 1, 6, 6]], [0, 2])
+    kept = task.relabelled(boxes, {2: 0})
+    assert (kept.corners.tolist(), kept.classes.tolist()) == ([[1, 1, 6, 6]], [0])
+    assert task.wrong(boxes, 3) is None
+    assert task.wrong(boxes, 2) == "class 2 of a box, and the data set has 2 classes"
+    assert "without area" in task.wrong(Boxes.of([[0, 0, 0, 5]], [0]), 2)
+
+
+def test_a_network_of_other_heads_is_told():
+    task = Detection(decoding=SSD)
+    assert "its raw heads would be (2, 44, 4), (2, 44, 4)" in task.unfit([(2, 44, 3), (2, 44, 4)], 2, 3)
+    assert "boxes of 3 classes, and the data set has 5" in task.unfit([(2, 44, 4), (2, 44, 4)], 2, 5)
+    with pytest.raises(ValueError, match="said by the model"):
+        Detection().found(())
+
+
+def test_the_section_shows_the_worst_images_with_both_boxes():
+    boxes = [Boxes.of([[2, 2, 14, 15]], [0]), Boxes.of([[5, 3, 22, 20]], [1]), Boxes.of([], [])]
+    outputs = heads_of([boxes[0], Boxes.of([], []), boxes[2]], SSD)
+    task = Detection(decoding=SSD)
+    (section,) = task.sections(outputs, task.collected(boxes), CLASSES)
+    assert [row[0] for row in section.tables[0].rows] == ["cat", "dog"]
+    assert section.images[0].index == 1
+    assert (section.images[0].truth, section.images[0].answer, section.images[0].right) == ("dog", "nothing", False)
+    assert [outline.is_truth for outline in section.images[1].outlines] == [True, False]
+    assert [task.told(each, CLASSES) for each in task.decode(outputs)] == ["1 cat", "nothing", "nothing"]
+    assert [line[0] for line in section.plots[0].lines][:2] == ["all, overlap 0.5", "all, overlap 0.75"]
