@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgeopt.networks.heads import float_state
+from edgeopt.networks.heads import float_state, set_batch_norm_momentum
 from edgeopt.plugins import Json, ModelState, TrainingData
 from edgeopt_detection.networks.build import build_detector
 from edgeopt_detection.networks.raw_heads import split_detector
@@ -27,7 +27,14 @@ def build(options: DetectorOptions, data: TrainingData) -> ModelState:
     network, decoding = split_detector(detector, height, width)
     if options.score_threshold is not None:
         decoding = decoding.model_copy(update={"score_threshold": options.score_threshold})
-    facts: dict[str, Json] = {"arch": options.arch, "backbone": options.backbone, "anchors": decoding.anchors}
+    norms = set_batch_norm_momentum(network, options.batch_norm_momentum)
+    facts: dict[str, Json] = {
+        "arch": options.arch,
+        "backbone": options.backbone,
+        "anchors": decoding.anchors,
+        "batch_norms": norms,
+    }
     state = float_state(network, data, facts)
     task = replace(data.task, decoding=decoding)
-    return replace(state, task=task, imports=("edgeopt_detection.networks.raw_heads",))
+    imports = ("edgeopt_detection.networks.raw_heads",)
+    return replace(state, task=task, imports=imports, output_names=decoding.outputs)

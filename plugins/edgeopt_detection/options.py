@@ -73,6 +73,12 @@ class DetectorOptions(Options):
     backbone: Literal["mobilenet_v3_large", "mobilenet_v3_small", "resnet18", "resnet34", "resnet50"] = Field(
         "mobilenet_v3_large", description="what the detector stands on; ssdlite stands on mobilenet_v3_large alone"
     )
+    batch_norm_momentum: float = Field(
+        0.1,
+        gt=0.0,
+        le=1.0,
+        description="share of a batch in BatchNorm's running statistics; SSDLite comes with 0.03, too slow for short runs",
+    )
     score_threshold: Share | None = Field(
         None, description="score above which a box is reported at all; torchvision's own of the detector when left out"
     )
