@@ -14,8 +14,7 @@ if TYPE_CHECKING:  # NumPy and torch are heavy: `edgeopt check` asks a task for 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from edgeopt.arrays import Outputs
-    from edgeopt.plugins import Moves
+    from edgeopt.plugins import Moves, Outputs
     from edgeopt_detection.boxes import Boxes, Detections
     from edgeopt_detection.targets import BoxTargets
 
