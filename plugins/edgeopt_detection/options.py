@@ -77,7 +77,7 @@ class DetectorOptions(Options):
         0.1,
         gt=0.0,
         le=1.0,
-        description="share of a batch in BatchNorm's running statistics; SSDLite comes with 0.03, too slow for short runs",
+        description="share of a batch in BatchNorm's running statistics; SSDLite comes with 0.03, slow for short runs",
     )
     score_threshold: Share | None = Field(
         None, description="score above which a box is reported at all; torchvision's own of the detector when left out"
