@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,9 +14,11 @@ import numpy as np
 from edgeopt.data.found import read_found, write_found
 from edgeopt.data.images import read_known, read_pixels
 from edgeopt.data.splits import SPLITS
+from edgeopt.data.targets import TargetReader, array_file, read_targets
 from edgeopt.errors import DataError, Problem
 from edgeopt.options import DatasetOptions
 from edgeopt.preprocessing import Preprocessing
+from edgeopt.tasks import DEFAULT, Task, task_from_json
 from edgeopt.types import DataBundle, FoundData, Images, RawDataset, Split, TrainingData
 
 if TYPE_CHECKING:
@@ -60,11 +62,17 @@ class KnownImages:
 class CachedSplit:
     """A split whose pixels stand in a file; processes that read it share the system's memory for it."""
 
-    labels: Labels
+    targets: Any
     file: Path
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
+
+    @property
+    def labels(self) -> Labels:
+        """The targets of `classification`, int64 (n,)."""
+        labels: Labels = self.targets
+        return labels
 
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
         """Images as uint8, shape (n, height, width, channels), RGB or grey."""
@@ -87,7 +95,7 @@ class StreamedSplit:
     image moves; see `edgeopt.data.images.SequentialImages`.
     """
 
-    labels: Labels
+    targets: Any
     indices: NDArray[np.int64]
     source: str
     source_length: int
@@ -97,7 +105,13 @@ class StreamedSplit:
     window: int = 0
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
+
+    @property
+    def labels(self) -> Labels:
+        """The targets of `classification`, int64 (n,)."""
+        labels: Labels = self.targets
+        return labels
 
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
         """Images as uint8, shape (n, height, width, channels), RGB or grey.
@@ -107,6 +121,16 @@ class StreamedSplit:
         chosen = self.indices[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)]
         images = [read_pixels(self._images, self.source, int(index), self.preprocessing) for index in chosen]
         return np.stack(images) if images else np.empty((0, *self.preprocessing.shape), dtype=np.uint8)
+
+    def targets_there(self, reader: TargetReader) -> Any:
+        """The targets read anew, where they depend on the size that the images are brought to."""
+        images = self._images
+        return reader.task.collected(
+            [
+                reader.read(self.source, index, self.preprocessing.geometry_of(images[index]))
+                for index in map(int, self.indices)
+            ]
+        )
 
     def digests(self, count: int) -> list[int]:
         """By what the first `count` images are known again, see `KnownImages`."""
@@ -183,6 +207,7 @@ def load_training(folder: Path, options: DatasetOptions, raw: OpenRaw) -> Traini
         validation=validation,
         fingerprint=description["fingerprint"],
         augmentation=options.augmentation,
+        task=_task(description),
     )
 
 
@@ -195,12 +220,12 @@ def load_split(folder: Path, name: str, raw: OpenRaw) -> Split:
     """One split of the data that `prepare` left in `folder`; `raw` is called only where pixels were not cached."""
     description = _description(folder)
     split = description["splits"][name]
-    labels = np.load(split_file(folder, name, "labels"))
+    targets = _targets(description, folder, name)
     if split["cached"]:
-        return CachedSplit(labels, split_file(folder, name, "pixels"))
+        return CachedSplit(targets, split_file(folder, name, "pixels"))
     indices = np.load(split_file(folder, name, "indices"))
     return StreamedSplit(
-        labels,
+        targets,
         indices,
         split["source"],
         split["source_length"],
@@ -218,11 +243,10 @@ def load_test_at_size(folder: Path, image_size: ImageSize, raw: OpenRaw) -> Spli
     Raises `DataError` for images that are no longer as many, when they are read.
     """
     description = _description(folder)
-    split, preprocessing = description["splits"]["test"], Preprocessing.from_json(description["preprocessing"])
-    labels, indices = (np.load(split_file(folder, "test", what)) for what in ("labels", "indices"))
-    return StreamedSplit(
-        labels, indices, split["source"], split["source_length"], preprocessing.at_size(image_size), raw
-    )
+    shown, task = _test_at_size(folder, image_size, raw), _task(description)
+    if not task.is_placed:
+        return shown
+    return replace(shown, targets=shown.targets_there(TargetReader(raw(), task, tuple(description["classes"]))))
 
 
 def digests_of_test(folder: Path, raw: OpenRaw, count: int) -> list[int]:
@@ -230,18 +254,36 @@ def digests_of_test(folder: Path, raw: OpenRaw, count: int) -> list[int]:
 
     Raises `DataError` for an image that is gone or cannot be read.
     """
-    split = load_test_at_size(folder, _SMALL, raw)
-    assert isinstance(split, StreamedSplit)
-    return split.digests(count)
+    return _test_at_size(folder, _SMALL, raw).digests(count)
+
+
+def _test_at_size(folder: Path, image_size: ImageSize, raw: OpenRaw) -> StreamedSplit:
+    """The test split decoded anew, with the targets that it has at its own size."""
+    description = _description(folder)
+    split, preprocessing = description["splits"]["test"], Preprocessing.from_json(description["preprocessing"])
+    targets, indices = _targets(description, folder, "test"), np.load(split_file(folder, "test", "indices"))
+    return StreamedSplit(
+        targets, indices, split["source"], split["source_length"], preprocessing.at_size(image_size), raw
+    )
 
 
 def _description(folder: Path) -> dict[str, Any]:
     return json.loads((folder / DESCRIPTION).read_text())  # type: ignore[no-any-return]
 
 
+def _task(description: Mapping[str, Any]) -> Task:
+    return task_from_json(description.get("task", DEFAULT))
+
+
+def _targets(description: Mapping[str, Any], folder: Path, name: str) -> Any:
+    """The targets of a split; data that was prepared before tasks were told has labels."""
+    names = tuple(description["splits"][name].get("targets", ("labels",)))
+    return read_targets(_task(description), folder, name, names)
+
+
 def split_file(folder: Path, split: str, what: str) -> Path:
-    """Where `what` ("pixels", "labels", "indices", "files" or "digests") of a split is kept."""
-    return folder / f"{split}-{what}.npy"
+    """Where `what` ("pixels", "indices", "files" or "digests") of a split is kept."""
+    return array_file(folder, split, what)
 
 
 def _without(split: Any, name: str) -> dict[str, Any]:

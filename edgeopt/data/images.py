@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from edgeopt.arrays import Labels, Pixels
     from edgeopt.preprocessing import Preprocessing
+    from edgeopt.preprocessing.geometry import Geometry
     from edgeopt.types import Images
 
 #: What decoders raise for bytes that are not a whole image; a broken PNG is a SyntaxError to Pillow.
@@ -173,6 +174,20 @@ def labels_of(values: Any) -> Labels:
 def read_pixels(images: Images, source: str, index: int, preprocessing: Preprocessing) -> Pixels:
     """One image, preprocessed; raises `DataError` with its name when it cannot be read."""
     return _preprocessed(_read(images, source, index), images, source, index, preprocessing)
+
+
+def read_placed(
+    images: Any, source: str, index: int, preprocessing: Preprocessing, *, known: bool = False
+) -> tuple[Pixels, Geometry, int]:
+    """One image, preprocessed, where its places come from, and where it is `known` the digest of it as it was before,
+    else 0; raises as `read_pixels` does.
+    """
+    image = _read(images, source, index)
+    try:
+        pixels, geometry = preprocessing.pixels_and_geometry(image)
+    except Exception as error:  # as in `_preprocessed`
+        raise unreadable(name_of(images, source, index), error) from error
+    return pixels, geometry, _digest(image) if known else 0
 
 
 def read_known(images: Images, source: str, index: int, preprocessing: Preprocessing) -> tuple[Pixels, int]:

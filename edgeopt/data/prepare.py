@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -25,14 +25,17 @@ from edgeopt.cores import usable_cores
 from edgeopt.data.cache import DESCRIPTION, KnownImages, OpenRaw, keep_found, split_file
 from edgeopt.data.depth import deduced_bits
 from edgeopt.data.facts import PreparedData, SplitFacts
-from edgeopt.data.images import NamedImages, SequentialImages, name_of, read_known, read_pixels
+from edgeopt.data.images import NamedImages, SequentialImages, name_of, read_placed
 from edgeopt.data.splits import SPLITS, Drawing, Drawn, draw
+from edgeopt.data.strata import draw_by_strata
+from edgeopt.data.targets import TargetReader, TargetWriter, write_header
 from edgeopt.errors import DataChangedError, DataError, Problem, printable
 from edgeopt.fingerprint import digest
 from edgeopt.options import DatasetOptions
 from edgeopt.preprocessing import GREY_BITS, Preprocessing
 from edgeopt.progress import Bar, Progress
-from edgeopt.types import FoundData, Images, RawDataset
+from edgeopt.tasks import Classification, Task, task_to_json
+from edgeopt.types import FoundData, RawDataset
 
 if TYPE_CHECKING:
     from edgeopt.arrays import Labels, Pixels
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 4 * 2**30  # of pixels, for each split
 _CHUNK = 256  # images in flight
+_LABELS = Classification()
 
 
 def preprocessing_of(options: DatasetOptions) -> Preprocessing:
@@ -65,8 +69,9 @@ def prepare(
     progress: Progress,
     images: int | None = None,
     cache_bytes: int = CACHE_BYTES,
+    task: Task = _LABELS,
 ) -> PreparedData:
-    """Draws the splits, reads every image once and writes the pixels into `folder`.
+    """Draws the splits, reads every image and its target once and writes pixels and targets into `folder`.
 
     `images` bounds the images of each split (a smoke run), `cache_bytes` the pixels of each split that are kept on
     disk. Returns what the report says: classes, counts by split and class, skipped images, duplicates, bytes.
@@ -74,9 +79,9 @@ def prepare(
     Raises `DataError` when the data set cannot be split as asked, or an image cannot be read and `on_error` is "stop".
     """
     _check_shape(raw)
-    drawn = draw(raw, options, images)
+    drawn = draw(raw, options, images) if task.is_of_classes else draw_by_strata(raw, options, task, images)
     preprocessing, depth_warnings = _with_depth(preprocessing_of(options), options, raw, drawn)
-    reader = _Reader(raw, preprocessing, options.on_error == "skip")
+    reader = _Reader(raw, preprocessing, options.on_error == "skip", TargetReader(raw, task, drawn.classes))
     total = sum(len(drawing) for drawing in drawn.splits.values())
     with progress.bar("reading images", total) as bar, ThreadPoolExecutor(_threads()) as pool:
         stored = {
@@ -87,16 +92,17 @@ def prepare(
                 preprocessing.shape,
                 folder,
                 cache_bytes,
+                TargetWriter(task, folder, name, is_ordered=not _is_sequential(raw.splits[drawing.source])),
             )
             for name, drawing in drawn.splits.items()
         }
-    _check_whole(stored, drawn.classes, reader.skipped)
+    _check_whole(stored, drawn.classes if task.is_of_classes else (), reader.skipped)
     _known(raw, drawn.splits["test"], stored["test"]).write(folder)
     fingerprint = digest(
         [
             drawn.classes,
             preprocessing.to_json(),
-            [[name, stored[name].labels_digest, stored[name].digest] for name in SPLITS],
+            [[name, stored[name].targets_digest, stored[name].digest] for name in SPLITS],
         ]
     )
     description = {
@@ -104,10 +110,16 @@ def prepare(
         "preprocessing": preprocessing.to_json(),
         "fingerprint": fingerprint,
         "splits": {
-            name: {"source": each.source, "source_length": len(raw.splits[each.source]), "cached": each.cached}
-            | _window(raw.splits[each.source], name, each, folder)
+            name: {
+                "source": each.source,
+                "source_length": len(raw.splits[each.source]),
+                "cached": each.cached,
+                "targets": each.target_names,
+                **_window(raw.splits[each.source], name, each, folder),
+            }
             for name, each in stored.items()
         },
+        "task": task_to_json(task),
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))
     duplicates = _duplicates(stored)
@@ -115,7 +127,7 @@ def prepare(
         classes=tuple(drawn.classes),
         preprocessing=preprocessing.to_json(),
         fingerprint=fingerprint,
-        splits={name: each.facts(drawn.classes) for name, each in stored.items()},
+        splits={name: each.facts(drawn.classes if task.is_of_classes else ()) for name, each in stored.items()},
         groups=_group_counts(raw, drawn),
         bytes=sum(each.bytes for each in stored.values()),
         skipped=tuple(reader.skipped),
@@ -138,12 +150,13 @@ def prepare_found(
     progress: Progress,
     images: int | None = None,
     cache_bytes: int = CACHE_BYTES,
+    task: Task = _LABELS,
 ) -> PreparedData:
     """`prepare` of what was `found` of a data set, or of what `load` opens where its plugin does not look for files.
 
     Where pixels of a split are not cached, what was found is kept in `folder`, so that `opener` need not look again.
     """
-    prepared = prepare(found.load() if found else load(), options, folder, progress, images, cache_bytes)
+    prepared = prepare(found.load() if found else load(), options, folder, progress, images, cache_bytes, task)
     if found and not all(split.cached for split in prepared.splits.values()):
         keep_found(found, folder)
     return prepared
@@ -162,6 +175,8 @@ class _Stored:
 
     source: str
     labels: Labels
+    targets_digest: str
+    target_names: tuple[str, ...]
     hashes: tuple[bytes, ...]
     kept: tuple[int, ...]
     known: tuple[int, ...]
@@ -172,13 +187,8 @@ class _Stored:
     def digest(self) -> str:
         return hashlib.sha256(b"".join(self.hashes)).hexdigest()
 
-    @property
-    def labels_digest(self) -> str:
-        return hashlib.sha256(self.labels.astype("<i8").tobytes()).hexdigest()
-
     def facts(self, classes: tuple[str, ...]) -> SplitFacts:
-        counts = np.bincount(self.labels, minlength=len(classes))
-        per_class = {name: int(count) for name, count in zip(classes, counts, strict=True)}
+        per_class = {name: int((self.labels == place).sum()) for place, name in enumerate(classes)}
         return SplitFacts(len(self.labels), per_class, self.cached, self.bytes)
 
 
@@ -194,12 +204,13 @@ def _known(raw: RawDataset, drawing: Drawing, stored: _Stored) -> KnownImages:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """An image that was read: its place in the drawing, its pixels (height, width, channels), and the digest of it
-    before preprocessing, 0 where nobody asked.
+    """An image that was read: its place in the drawing, its pixels (height, width, channels), its target after
+    preprocessing, and the digest of it before, 0 where nobody asked.
     """
 
     position: int
     pixels: Pixels
+    target: Any
     known: int = 0
 
 
@@ -210,6 +221,7 @@ class _Reader:
     raw: RawDataset
     preprocessing: Preprocessing
     skip: bool
+    targets: TargetReader
     skipped: list[str] = field(default_factory=list)
 
     def read(self, drawing: Drawing, pool: ThreadPoolExecutor, bar: Bar, *, known: bool) -> Iterator[_Read]:
@@ -219,13 +231,12 @@ class _Reader:
         def attempt(position: int) -> _Read | DataError:
             place = drawing.source, int(drawing.indices[position]), self.preprocessing
             try:
-                if known:
-                    return _Read(position, *read_known(images, *place))
-                return _Read(position, read_pixels(images, *place))
+                pixels, geometry, seen = read_placed(images, *place, known=known)
+                return _Read(position, pixels, self.targets.read(*place[:2], geometry), seen)
             except DataError as error:
                 return error
 
-        order = np.argsort(drawing.indices) if isinstance(images, SequentialImages) else np.arange(len(drawing))
+        order = np.argsort(drawing.indices) if _is_sequential(images) else np.arange(len(drawing))
         for start in range(0, len(drawing), _CHUNK):
             positions = order[start : start + _CHUNK].tolist()
             for result in pool.map(attempt, positions):
@@ -240,34 +251,48 @@ class _Reader:
 
 
 def _store(
-    images: Iterator[_Read], name: str, drawing: Drawing, shape: tuple[int, ...], folder: Path, cache_bytes: int
+    images: Iterator[_Read],
+    name: str,
+    drawing: Drawing,
+    shape: tuple[int, ...],
+    folder: Path,
+    cache_bytes: int,
+    targets: TargetWriter,
 ) -> _Stored:
-    """Writes labels, indices and, where they fit, pixels of one split."""
+    """Writes targets, indices and, where they fit, pixels of one split."""
     cached = len(drawing) * math.prod(shape) <= cache_bytes
     file = split_file(folder, name, "pixels")
     read: list[_Kept] = []
     # written, not mapped: on a full disk a write is an error, and a mapped page kills the process
-    with file.open("w+b") if cached else nullcontext() as stream:
+    with targets, file.open("w+b") if cached else nullcontext() as stream:
         if stream:
-            _write_header(stream, (len(drawing), *shape))
+            write_header(stream, (len(drawing), *shape))
             first = stream.tell()
         for image in images:
             data = image.pixels.tobytes()
             if stream:
                 stream.seek(first + image.position * len(data))
                 stream.write(data)
+            targets.add(image.position, image.target)
             read.append(_Kept(image.position, image.known, hashlib.blake2b(data, digest_size=16).digest()))
         read.sort(key=lambda each: each.position)
         kept = [each.position for each in read]
         if stream and len(kept) < len(drawing):  # some were skipped, and left holes
             _close_up(stream, first, kept, math.prod(shape))
-            _write_header(stream, (len(kept), *shape))
-    labels = drawing.labels[kept]
-    np.save(split_file(folder, name, "labels"), labels)
+            write_header(stream, (len(kept), *shape))
     np.save(split_file(folder, name, "indices"), drawing.indices[kept])
     size_bytes = file.stat().st_size if cached else 0
-    hashes, known = tuple(each.hash for each in read), tuple(each.known for each in read)
-    return _Stored(drawing.source, labels, hashes, tuple(kept), known, cached, size_bytes)
+    return _Stored(
+        source=drawing.source,
+        labels=drawing.labels[kept],
+        targets_digest=targets.digest,
+        target_names=targets.names,
+        hashes=tuple(each.hash for each in read),
+        kept=tuple(kept),
+        known=tuple(each.known for each in read),
+        cached=cached,
+        bytes=size_bytes,
+    )
 
 
 class _Kept(NamedTuple):
@@ -289,19 +314,18 @@ def _close_up(stream: BinaryIO, first: int, kept: list[int], image_bytes: int) -
     stream.truncate(first + len(kept) * image_bytes)
 
 
-def _window(images: Images, name: str, stored: _Stored, folder: Path) -> dict[str, int]:
+def _is_sequential(images: Any) -> bool:
+    """Whether images are read best in the order in which they stand in a few large files."""
+    return isinstance(images, SequentialImages)
+
+
+def _window(images: Any, name: str, stored: _Stored, folder: Path) -> dict[str, int]:
     """How far a streamed split is shuffled, where its images stand in few files; keeps in which."""
     if stored.cached or not isinstance(images, SequentialImages):
         return {}
     indices = np.load(split_file(folder, name, "indices"))
     np.save(split_file(folder, name, "files"), images.file_of[indices])
     return {"window": images.window}
-
-
-def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
-    """Puts the header of an .npy file at its front; the format leaves room for any length of the first axis."""
-    stream.seek(0)
-    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def _with_depth(
@@ -335,8 +359,8 @@ def _check_shape(raw: RawDataset) -> None:
 def _check_whole(stored: dict[str, _Stored], classes: tuple[str, ...], skipped: list[str]) -> None:
     """Raises when skipped images left a split empty, or train without a class."""
     for name, each in stored.items():
-        counts = np.bincount(each.labels, minlength=len(classes))
-        empty = [repr(classes[label]) for label in np.flatnonzero(counts == 0)]
+        present = set(each.labels.tolist())
+        empty = [repr(class_name) for label, class_name in enumerate(classes) if label not in present]
         if not len(each.labels) or (name == "train" and empty):
             what = f"of class {', '.join(empty)} " if len(each.labels) else ""
             raise DataError(

@@ -30,12 +30,15 @@ if TYPE_CHECKING:
 #: In the order in which they are read and reported.
 SPLITS = ("train", "calibration", "validation", "test")
 CALIBRATION_MOST = 512
-_DRAWN = ("test", "validation")
+#: Splits that are drawn where the data set does not come with them.
+DRAWN = ("test", "validation")
 
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """One split: the raw split that its images stand in, their places there, and their labels after relabelling."""
+    """One split: the raw split that its images stand in, their places there, and their labels after relabelling:
+    their classes, or what the task has them drawn by.
+    """
 
     source: str
     indices: NDArray[np.int64]
@@ -69,26 +72,26 @@ def draw(raw: RawDataset, options: DatasetOptions, images: int | None = None) ->
     Raises `DataError` for an unknown class, a class without images, a class too small to be split, and an empty
     split.
     """
-    _check_companions(raw)
-    classes = _choose(raw.classes, options.classes)
+    check_companions(raw)
+    classes = choose(raw.classes, options.classes)
     given = {name: _given(raw, name, classes, options.shares.seed) for name in raw.splits}
     _require_images(given["train"], classes)
     drawn = _drawn_by_groups if "train" in raw.groups else _with_drawn
     splits = _limited(drawn(raw, given, classes, options), classes, options.limit, images)
     splits["calibration"], splits["train"] = _calibration(splits["train"], len(classes), options.shares.calibration)
-    splits["train"] = _with_copies(raw, splits["train"])
+    splits["train"] = with_copies(raw, splits["train"])
     if empty := [name for name in SPLITS if not len(splits[name])]:
         hint = "give the data set more images, or raise `limit` or the shares"
         if empty == ["calibration"]:
             hint = "it comes out of train, which has one image of each class: raise `limit`, or lower the other shares"
         raise DataError(Problem(f"the {empty[0]} split would be empty", hint))
-    warnings = (*_warnings(splits, classes), *_shared_groups(raw, splits))
+    warnings = (*_warnings(splits, classes), *shared_groups(raw, splits))
     ordered = {name: interleaved(splits[name], len(classes), options.shares.seed) for name in SPLITS}
     return Drawn(classes, ordered, warnings)
 
 
-def _choose(known: tuple[str, ...], wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The classes to keep, in the order of their labels."""
+def choose(known: tuple[str, ...], wanted: tuple[str, ...] | None, least: int = 2) -> tuple[str, ...]:
+    """The classes to keep, in the order of their labels: at least so many."""
     alike: dict[str, str] = {}
     for name in known:  # texts look the same to a person, whichever way their accents are written
         if printable(name) != name:
@@ -108,7 +111,7 @@ def _choose(known: tuple[str, ...], wanted: tuple[str, ...] | None) -> tuple[str
     ]
     if problems:
         raise DataError(*problems)
-    if len(chosen) < 2:
+    if len(chosen) < least:
         raise DataError(
             Problem(f"the data set has {len(chosen)} class", "a classifier needs at least two classes to tell apart")
         )
@@ -126,7 +129,7 @@ def _given(raw: RawDataset, name: str, classes: tuple[str, ...], seed: int) -> D
                 "an unlabelled split cannot be used; leave it out, and one is drawn from train",
             )
         )
-    originals = _originals(raw, name)
+    originals = originals_of(raw, name)
     order = []
     for label, class_name in enumerate(classes):
         indices = np.flatnonzero(originals & (labels == raw.classes.index(class_name)))
@@ -158,7 +161,7 @@ def _require_images(train: Drawing, classes: tuple[str, ...]) -> None:
         )
 
 
-def _check_companions(raw: RawDataset) -> None:
+def check_companions(raw: RawDataset) -> None:
     """Raises where groups or copies do not fit the images."""
     for what, values in (("groups", raw.groups), ("copies", raw.copies)):
         for name, each in values.items():
@@ -167,14 +170,14 @@ def _check_companions(raw: RawDataset) -> None:
                 raise DataError(f"the {name} split has {images} images, and {what} name {len(each)}")
 
 
-def _originals(raw: RawDataset, name: str) -> NDArray[np.bool_]:
+def originals_of(raw: RawDataset, name: str) -> NDArray[np.bool_]:
     """Which images of a raw split are no changed copies, bool (n,)."""
     if name not in raw.copies:
         return np.ones(len(raw.splits[name]), dtype=bool)
     return np.asarray(raw.copies[name]) < 0
 
 
-def _with_copies(raw: RawDataset, train: Drawing) -> Drawing:
+def with_copies(raw: RawDataset, train: Drawing) -> Drawing:
     """Train, and the changed copies of its images."""
     if train.source not in raw.copies:
         return train
@@ -191,17 +194,17 @@ def _drawn_by_groups(
 ) -> dict[str, Drawing]:
     """The given splits, and those that are missing: whole groups out of train."""
     splits = dict(given)
-    shares = {name: float(getattr(options.shares, name)) for name in _DRAWN if name not in splits}
+    shares = {name: float(getattr(options.shares, name)) for name in DRAWN if name not in splits}
     if not shares:
         return splits
     groups = np.asarray(raw.groups["train"], dtype=str)
-    originals = _originals(raw, "train")
+    originals = originals_of(raw, "train")
     labels = _labels_of(raw, "train")
     needed = {raw.classes.index(name): name for name in classes}
     taken = draw_groups(groups[originals].tolist(), labels[originals], needed, shares, options.shares.seed)
     for name, chosen in taken.items():
         inside = np.isin(groups[splits["train"].indices], sorted(chosen))
-        splits[name], splits["train"] = _subset(splits["train"], inside), _subset(splits["train"], ~inside)
+        splits[name], splits["train"] = subset(splits["train"], inside), subset(splits["train"], ~inside)
     return splits
 
 
@@ -213,7 +216,7 @@ def _with_drawn(
 ) -> dict[str, Drawing]:
     """The given splits, and those that are missing, taken out of train."""
     splits = dict(given)
-    missing = [name for name in _DRAWN if name not in splits]
+    missing = [name for name in DRAWN if name not in splits]
     counts = splits["train"].per_class(len(classes))
     small = [f"{name!r} ({count})" for name, count in zip(classes, counts, strict=True) if count <= len(missing)]
     if small:
@@ -229,7 +232,7 @@ def _with_drawn(
         stays = 1 + len(missing) - later  # one image for train and one for each split still to be drawn
         taken = apportion(counts, total, np.ones_like(counts), left - stays)
         left -= taken
-        splits[name], splits["train"] = _take(splits["train"], taken)
+        splits[name], splits["train"] = take(splits["train"], taken)
     return splits
 
 
@@ -250,7 +253,7 @@ def _limited(
     if not most:
         return dict(splits)
     return {
-        name: _take(drawing, evenly(drawing.per_class(len(classes)), min(most)))[0] for name, drawing in splits.items()
+        name: take(drawing, evenly(drawing.per_class(len(classes)), min(most)))[0] for name, drawing in splits.items()
     }
 
 
@@ -262,7 +265,7 @@ def _calibration(train: Drawing, classes: int, share: float) -> tuple[Drawing, D
     total = min(CALIBRATION_MOST, max(round(share * len(train)), int(least.sum())))
     if least.sum() > total:
         least = np.zeros_like(least)
-    return _take(train, apportion(counts, total, least, most))
+    return take(train, apportion(counts, total, least, most))
 
 
 def apportion(counts: Counts, total: int, least: Counts, most: Counts) -> Counts:
@@ -293,15 +296,16 @@ def evenly(counts: Counts, total: int) -> Counts:
     return taken
 
 
-def _take(drawing: Drawing, taken: Counts) -> tuple[Drawing, Drawing]:
+def take(drawing: Drawing, taken: Counts) -> tuple[Drawing, Drawing]:
     """The first `taken` images of each class, and the rest; both in the order that they had."""
     starts = np.concatenate([[0], np.cumsum(drawing.per_class(len(taken)))])
     place_in_class = np.arange(len(drawing)) - starts[drawing.labels]
     chosen = place_in_class < taken[drawing.labels]
-    return _subset(drawing, chosen), _subset(drawing, ~chosen)
+    return subset(drawing, chosen), subset(drawing, ~chosen)
 
 
-def _subset(drawing: Drawing, chosen: NDArray[np.bool_]) -> Drawing:
+def subset(drawing: Drawing, chosen: NDArray[np.bool_]) -> Drawing:
+    """The chosen images, bool (n,), in the order that they had."""
     return replace(drawing, indices=drawing.indices[chosen], labels=drawing.labels[chosen])
 
 
@@ -325,20 +329,20 @@ def interleaved(drawing: Drawing, classes: int, seed: int) -> Drawing:
 def _warnings(splits: Mapping[str, Drawing], classes: tuple[str, ...]) -> list[str]:
     """Classes that a given validation or test split has no image of."""
     warnings = []
-    for name in _DRAWN:
+    for name in DRAWN:
         absent = [classes[label] for label in np.flatnonzero(splits[name].per_class(len(classes)) == 0)]
         if absent:
             warnings.append(f"the {name} split has no image of {', '.join(absent)}")
     return warnings
 
 
-def _shared_groups(raw: RawDataset, splits: Mapping[str, Drawing]) -> list[str]:
+def shared_groups(raw: RawDataset, splits: Mapping[str, Drawing]) -> list[str]:
     """Groups that the data set itself has both in train and in a split that it comes with."""
     if "train" not in raw.groups:
         return []
     trained = {raw.groups["train"][index] for name in ("train", "calibration") for index in splits[name].indices}
     warnings = []
-    for name in _DRAWN:
+    for name in DRAWN:
         source = splits[name].source
         shared = trained & {raw.groups[source][index] for index in splits[name].indices} if source in raw.groups else ()
         if shared:

@@ -154,7 +154,15 @@ def _make_data(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
             seen = dataset.plugin.fingerprint(without_augmentation(dataset.options))
         if seen != bench.plan.data_fingerprint:
             raise DataChangedError("the data changed while the run was working", hint="start the run again")
-    return prepare_found(found, bench.load, dataset.options, folder, bench.progress, bench.plan.budget.images)
+    return prepare_found(
+        found,
+        bench.load,
+        dataset.options,
+        folder,
+        bench.progress,
+        bench.plan.budget.images,
+        task=bench.plan.task,
+    )
 
 
 def _make_model(bench: Workbench, stage: Stage, folder: Path) -> StageResult:

@@ -52,7 +52,6 @@ from edgeopt.options import (
 from edgeopt.plugins.browser_runtime import BrowserRuntime
 from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget, ExportContext, PassContext
 from edgeopt.plugins.declarations import (
-    DEFAULT_TASK,
     Bits,
     DatasetPlugin,
     ExporterPlugin,
@@ -117,6 +116,7 @@ from edgeopt.tasks import (
     resampled_interval,
     wilson_interval,
 )
+from edgeopt.tasks import DEFAULT as DEFAULT_TASK
 from edgeopt.toml_lines import key_lines, toml_mistake
 from edgeopt.tracking.tracked import Part as TrackedPart
 from edgeopt.tracking.tracked import TrackedRun

@@ -27,8 +27,8 @@ from edgeopt.plugins.levels import Levels
 from edgeopt.plugins.operator_times import OperatorTime, OperatorTimesRequest
 from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.plugins.tap import TappedFile, TapRequest
-from edgeopt.plugins.task import DEFAULT_TASK as DEFAULT_TASK  # noqa: PLC0414 - as above
 from edgeopt.plugins.task import TaskPlugin as TaskPlugin  # noqa: PLC0414 - as above
+from edgeopt.tasks.stored import DEFAULT as DEFAULT_TASK
 from edgeopt.types import (
     TORCH,
     DataSurvey,

@@ -11,9 +11,6 @@ from edgeopt.plugins.base import Plugin
 from edgeopt.plugins.blame import blamed
 from edgeopt.tasks.base import Task
 
-DEFAULT_TASK = "classification"
-"""The task of data sets and models that name none, and of recipes of these."""
-
 
 @dataclass(frozen=True)
 class TaskPlugin(Plugin):

@@ -16,7 +16,6 @@ from edgeopt.errors import Problem, RecipeError
 from edgeopt.options import MeasureSettings, TrainerSettings, to_json
 from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget
 from edgeopt.plugins.declarations import (
-    DEFAULT_TASK,
     DatasetPlugin,
     DevicePlugin,
     ExporterPlugin,
@@ -31,6 +30,7 @@ from edgeopt.recipe.lookup import Lookup, float_options, surveyed
 from edgeopt.recipe.read import Recipe
 from edgeopt.recipe.stage import PlannedExport, Stage, StageKind
 from edgeopt.recipe.tasks import check_augmentation, check_gates, check_recall, check_task
+from edgeopt.tasks import DEFAULT as DEFAULT_TASK
 from edgeopt.tasks.base import Task
 from edgeopt.toml_lines import Key
 from edgeopt.types import DataSurvey, FoundData, Role

@@ -9,7 +9,6 @@ from edgeopt.errors import Problem, did_you_mean
 from edgeopt.options import Gates, ScoreGates
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import (
-    DEFAULT_TASK,
     DatasetPlugin,
     ModelPlugin,
     PassPlugin,
@@ -20,6 +19,7 @@ from edgeopt.plugins.declarations import (
 from edgeopt.plugins.use import Use
 from edgeopt.recipe.lookup import surveyed
 from edgeopt.recipe.read import Step
+from edgeopt.tasks import DEFAULT as DEFAULT_TASK
 from edgeopt.tasks.scores import ACCURACY, DROP
 from edgeopt.toml_lines import Key
 from edgeopt.types import TORCH, FoundData

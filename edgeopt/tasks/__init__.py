@@ -18,10 +18,11 @@ from edgeopt.tasks.statistics import (
     resampled_interval,
     wilson_interval,
 )
-from edgeopt.tasks.stored import TASKS, task_from_json, task_to_json
+from edgeopt.tasks.stored import DEFAULT, TASKS, task_from_json, task_to_json
 
 __all__ = [
     "ACCURACY",
+    "DEFAULT",
     "TASKS",
     "Classification",
     "Guess",

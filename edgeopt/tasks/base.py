@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgeopt.arrays import Outputs
+    from edgeopt.preprocessing.geometry import Geometry
     from edgeopt.tasks.guessing import Guess
     from edgeopt.tasks.moves import Moves
     from edgeopt.tasks.sections import Section
@@ -115,8 +116,8 @@ class Task(ABC):
         """
         return None
 
-    def moved(self, target: Any, geometry: Any) -> Any:  # noqa: ARG002 - as above
-        """A target as it is after resizing and cutting; `geometry` is the `Geometry` of its image."""
+    def moved(self, target: Any, geometry: Geometry) -> Any:  # noqa: ARG002 - as above
+        """A target as it is after resizing and cutting; `geometry` says where the places of its image came to lie."""
         return target
 
     def collected(self, targets: Sequence[Any]) -> Any:

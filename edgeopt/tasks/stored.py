@@ -9,6 +9,9 @@ from edgeopt.json_values import from_values, to_values
 from edgeopt.tasks.base import Task
 from edgeopt.tasks.classification import Classification
 
+DEFAULT = "classification"
+"""The task of data sets and models that name none, and of recipes of these."""
+
 TASKS: dict[str, Task] = {"classification": Classification()}
 """The tasks that come with edgeopt, as they are without options."""
 

@@ -10,23 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from edgeopt.networks.copies import copy_module
-from edgeopt.plugins import Curve, Json, Paired, PassContext, Task, wilson_interval
+from edgeopt.plugins import Curve, Json, Paired, PassContext, Score, Task
 from edgeopt_distillation.options import TaughtOptions
 from edgeopt_distillation.teacher_input import normalization_of
 from edgeopt_distillation.teacher_loss import Teacher, Teaching, load_teacher
 from edgeopt_lightning.fit.balance import weighted_task
 from edgeopt_lightning.fit.hooks import FitHooks, FitResult
 from edgeopt_lightning.fit.loop import fit
-from edgeopt_lightning.fit.validation import training_device, validation_logits
+from edgeopt_lightning.fit.validation import in_numpy, training_device, validation_outputs
 
 if TYPE_CHECKING:
-    from edgeopt.plugins import Labels, Logits
+    from edgeopt.plugins import Outputs
 
 _CONTROL = "control"
 
@@ -73,9 +73,10 @@ def fit_taught(
     if not options.control or control is None:
         return result
     without = fit(control, context.data, task, options, context, hooks, f"{label}, {_CONTROL}")
-    answered = [answers(each, context, hooks, options.batch_size) for each in (control, module)]
-    paired = task.compare((answered[0][0],), (answered[1][0],), answered[0][1])
-    comparison = TeacherComparison(result, without, task.metric, paired)
+    (before, targets), (after, _) = (
+        answers(each, task, context, hooks, options.batch_size) for each in (control, module)
+    )
+    comparison = TeacherComparison(result, without, task.score(before, targets), task.compare(before, after, targets))
     return replace(
         result,
         facts={**result.facts, **comparison.facts()},
@@ -85,46 +86,45 @@ def fit_taught(
 
 
 @torch.no_grad()
-def answers(module: nn.Module, context: PassContext, hooks: FitHooks, batch_size: int) -> tuple[Logits, Labels]:
-    """Logits of a trained module on the validation split, float32 (n, classes), and the labels, int64 (n,).
+def answers(
+    module: nn.Module, task: Task, context: PassContext, hooks: FitHooks, batch_size: int
+) -> tuple[Outputs, Any]:
+    """What a trained module answers on the validation split, and the targets there.
 
     They are those of the model by which the training chose its epoch: for `qat` the converted one.
     """
     hooks.set_training(module, False)
     device = training_device(context)
     function = (hooks.scored or (lambda each: each))(module.to(device))
-    logits, labels = validation_logits(function, context.data, context, batch_size, device)
+    outputs, targets = validation_outputs(function, task, context, batch_size, device)
     module.to("cpu")
-    return logits.numpy(), labels
+    return in_numpy(outputs), targets
 
 
 @dataclass(frozen=True)
 class TeacherComparison:
-    """A training with a teacher and the same one without, on the same validation images.
+    """A training with a teacher and the same one without, on the same validation images; `score` is the latter's.
 
     `paired` counts the images that the control alone and that the taught model alone answers rightly.
     """
 
     taught: FitResult
     control: FitResult
-    metric: str
+    score: Score
     paired: Paired
 
     @property
     def gain(self) -> float:
-        """What the teacher brought, in the task's metric."""
-        return self.taught.best_score - self.control.best_score
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the control's score."""
-        return wilson_interval(round(self.control.best_score * self.control.images), self.control.images)
+        """What the teacher brought, in the task's metric: above 0 is better."""
+        change = self.taught.best_score - self.control.best_score
+        return change if self.score.kind.larger_is_better else -change
 
     def facts(self) -> dict[str, Json]:
         """The control's row, and the difference."""
+        metric = self.score.kind.name
         return {
-            f"{_CONTROL}_{self.metric}": self.control.best_score,
-            f"{_CONTROL}_{self.metric}_interval": list(self.interval),
+            f"{_CONTROL}_{metric}": self.control.best_score,
+            f"{_CONTROL}_{metric}_interval": list(self.score.interval),
             f"{_CONTROL}_loss": self.control.best_loss,
             f"{_CONTROL}_best_epoch": self.control.best_epoch,
             f"{_CONTROL}_epochs_run": self.control.epochs_run,
@@ -144,10 +144,11 @@ class TeacherComparison:
         """What to say when the teacher brought nothing."""
         if self.gain > 0:
             return ()
+        kind = self.score.kind
         chance = "which may be chance" if self.paired.may_be_chance else "which is not chance"
         message = (
-            f"the teacher did not help: {self.metric} on validation is {self.taught.best_score:.1%} with it and "
-            f"{self.control.best_score:.1%} without ({self.paired.lost} images lost, {self.paired.gained} gained "
-            f"by the teacher, {chance}); the teacher itself has {teacher.score.value:.1%}{teacher.doubt}"
+            f"the teacher did not help: {kind.called} on validation is {kind.text(self.taught.best_score)} with it and "
+            f"{kind.text(self.control.best_score)} without ({self.paired.lost} images lost, {self.paired.gained} "
+            f"gained by the teacher, {chance}); the teacher itself has {kind.text(teacher.score.value)}{teacher.doubt}"
         )
         return (message,)

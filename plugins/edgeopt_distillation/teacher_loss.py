@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from edgeopt_distillation.earlier_run import trained_preprocessing
 from edgeopt_distillation.options import EarlierRunOptions, TeacherOptions
 from edgeopt_distillation.teacher_input import Normalization, convert_inputs
 from edgeopt_lightning.fit.hooks import FitHooks
-from edgeopt_lightning.fit.validation import validated
+from edgeopt_lightning.fit.validation import outputs_of, validated
 
 _DOUBT = "; if weights were trained with another mean and std, set teacher_mean and teacher_std"
 
@@ -181,15 +181,15 @@ class Teaching:
         place = next(student.parameters()).device
         self.teacher.module.to(place)
 
-    def loss(self, inputs: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, inputs: Tensor, outputs: tuple[Tensor, ...], batch: Any) -> Tensor:
         """The loss of a batch, a scalar.
 
-        Takes normalized float32 `inputs` (n, 3, height, width), the student's `logits` (n, classes) and int64 `labels`
-        (n,).
+        Takes normalized float32 `inputs` (n, 3, height, width), the student's `outputs` for them, and the task's
+        `batch` of their targets.
         """
         with torch.no_grad():
-            teacher_logits = self.teacher.module(inputs)
-        soft = self.task.soft_loss((logits,), (teacher_logits,), self.options.temperature)
-        hard = self.task.loss((logits,), labels, self.label_smoothing)
+            teacher_outputs = outputs_of(self.teacher.module(inputs))
+        soft = self.task.soft_loss(outputs, teacher_outputs, self.options.temperature)
+        hard = self.task.loss(outputs, batch, self.label_smoothing)
         loss = self._alpha * soft + (1 - self._alpha) * hard
         return loss if self.extra is None else loss + self.extra()

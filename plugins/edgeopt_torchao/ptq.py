@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 
 from edgeopt.networks.capture import capture_merged, export_program
 from edgeopt.networks.copies import copy_module
-from edgeopt.plugins import Json, ModelState, PassContext, PassRecord
+from edgeopt.plugins import Json, ModelState, PassContext, PassRecord, Score
 from edgeopt_lightning.fit.validation import validation_score
 from edgeopt_torchao.bits.mixed import choose_bits, rate
 from edgeopt_torchao.bits.on_demand import CostInFloat, costs_of, hold_accuracy
@@ -39,7 +39,7 @@ def quantize(state: ModelState, options: PtqOptions, context: PassContext) -> Mo
     if options.max_accuracy_drop is None:
         made = work.quantize(bits)
     else:
-        accuracy = validation_score(copy_module(state.module).eval(), state.task, context).value
+        accuracy = _rank(validation_score(copy_module(state.module).eval(), state.task, context))
         made, held = _on_demand(work, bits, accuracy - options.max_accuracy_drop)
     facts = {
         "quantizer": options.quantizer.plugin.name,
@@ -123,7 +123,7 @@ def _on_demand(work: _Work, bits: BitRules, least: float) -> tuple[_Quantized, d
 
     @cache
     def accuracy(names: frozenset[str]) -> float:
-        return validation_score(make(names).converted, state.task, context).value
+        return _rank(validation_score(make(names).converted, state.task, context))
 
     order: list[str] = []
     if accuracy(frozenset()) < least:  # else nobody needs to know which layers mind
@@ -135,6 +135,11 @@ def _on_demand(work: _Work, bits: BitRules, least: float) -> tuple[_Quantized, d
     held, in_float = hold_accuracy(frozenset, order, accuracy, least)
     costs = costs_of(in_float, lambda names: work.to_state(quantize(names)), options.cost_runtime, context)
     return make(held), {"layers_back_in_float": [f"{name}: {_cost(costs[name])}" for name in in_float]}
+
+
+def _rank(score: Score) -> float:
+    """The score as a number of which more is better."""
+    return score.kind.rank(score.value)
 
 
 def _cost(cost: CostInFloat) -> str:

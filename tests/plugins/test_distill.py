@@ -193,7 +193,7 @@ def test_labels_and_teacher_share_the_loss(tmp_path, teacher) -> None:
     hard = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
     for epoch, alpha in enumerate((0.75, 0.5, 0.25)):
         hooks.before_epoch(student, epoch)
-        loss = hooks.loss(inputs, logits, labels)
+        loss = hooks.loss(inputs, (logits,), labels)
         torch.testing.assert_close(loss, alpha * soft + (1 - alpha) * hard)
     loss.backward()
     assert called == [(student, 0), (student, 1), (student, 2)], "the pass's own hook runs as well"

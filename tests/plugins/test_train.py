@@ -428,7 +428,8 @@ def test_options_that_make_no_sense(changes, message) -> None:
 def test_hooks_can_replace_loss_and_see_every_epoch(tmp_path) -> None:
     seen, shapes = [], set()
 
-    def loss(inputs, logits, labels):
+    def loss(inputs, outputs, labels):
+        (logits,) = outputs
         shapes.add((tuple(inputs.shape[1:]), inputs.dtype, logits.shape[1], labels.dtype))
         return nn.functional.mse_loss(logits, nn.functional.one_hot(labels, 3).float())
 
@@ -452,7 +453,8 @@ def test_a_constraint_holds_after_every_step_and_on_averages(tmp_path) -> None:
         with torch.no_grad():
             module.head[1].weight[0] = 0.0 if epochs >= 1 else 1.0  # the average remembers what came before
 
-    def loss(inputs, logits, labels):
+    def loss(inputs, outputs, labels):
+        (logits,) = outputs
         seen.append(constrained[-1])
         return nn.functional.cross_entropy(logits, labels)
 

@@ -7,7 +7,10 @@ from training_samples import PREPROCESSING, make_split
 
 from edgeopt.data.cache import CachedSplit
 from edgeopt.options import Augmentation
+from edgeopt.tasks.classification import Classification
 from edgeopt_lightning.fit.data import Normalize, Shuffled, ordered_loader, training_loader
+
+TASK = Classification()
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -51,8 +54,8 @@ def test_most_bounds_an_epoch() -> None:
 
 def test_batches_do_not_depend_on_the_number_of_workers() -> None:
     split, changes = make_split(20, 0), Augmentation(horizontal_flip=True, crop_padding=2)
-    loads = [list(training_loader(split, Shuffled(20, 8, seed=1), changes, workers)) for workers in (0, 2)]
-    plain = list(training_loader(split, Shuffled(20, 8, seed=1), Augmentation(), 0))
+    loads = [list(training_loader(split, TASK, Shuffled(20, 8, seed=1), changes, workers)) for workers in (0, 2)]
+    plain = list(training_loader(split, TASK, Shuffled(20, 8, seed=1), Augmentation(), 0))
     assert len(plain) == 3
     for here, there, unchanged in zip(*loads, plain, strict=True):
         assert torch.equal(here[0], there[0]) and torch.equal(here[1], there[1])
@@ -64,7 +67,7 @@ def test_workers_read_what_is_not_cached(tmp_path) -> None:
     np.save(tmp_path / "pixels.npy", split.images)
     cached = CachedSplit(split.labels, tmp_path / "pixels.npy")
     order = np.array([4, 0, 5])
-    loaders = [ordered_loader(each, order, 2, 1) for each in (split, cached)]
+    loaders = [ordered_loader(each, TASK, order, 2, 1) for each in (split, cached)]
     assert [loader.num_workers for loader in loaders] == [1, 0]
     pixels = torch.cat([pixels for pixels, _ in loaders[1]])
     assert pixels.permute(0, 2, 3, 1).numpy().tobytes() == split.images[order].tobytes()

@@ -8,19 +8,19 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from edgeopt.plugins import Bar, Progress
+from edgeopt.plugins import Bar, Progress, ScoreKind
 from edgeopt_lightning.fit.history import History
 
 _SAY_SECONDS = 0.5
 
 
 class TrainingBar:
-    """A bar over `epochs` of so many `batches` each; `metric` names the score that stands beside it."""
+    """A bar over `epochs` of so many `batches` each; `kind` is the score that stands beside it."""
 
-    def __init__(self, progress: Progress, label: str, metric: str, epochs: int, batches: int) -> None:
+    def __init__(self, progress: Progress, label: str, kind: ScoreKind, epochs: int, batches: int) -> None:
         self._progress = progress
         self._label = label
-        self._metric = metric
+        self._kind = kind
         self._epochs = epochs
         self._batches = batches
         self._bar: Bar | None = None
@@ -42,5 +42,5 @@ class TrainingBar:
         self._said = time.monotonic()
         text = f"epoch {history.epochs + 1}/{self._epochs}, loss {float(loss):.3f}"
         if history.validation_score:
-            text += f", {self._metric} {history.validation_score[-1]:.1%}"
+            text += f", {self._kind.called} {self._kind.text(history.validation_score[-1])}"
         self._bar.say(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from edgeopt.data.cache import CachedSplit
-from edgeopt.plugins import Augmentation, Preprocessing, Split, Task
+from edgeopt.plugins import Augmentation, Preprocessing, Split, Task, targets_of
 
 
 def derived_seed(*parts: int) -> int:
@@ -90,27 +91,29 @@ class Shuffled(Sampler[BatchRequest]):
 
 
 @dataclass(frozen=True)
-class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Answers requests with pixels, uint8 (n, 3, height, width) and channels-last, and labels, int64 (n,), or
-    what the task makes of those of mixed images.
+class Batches(Dataset[tuple[Tensor, Any]]):
+    """Answers requests with pixels, uint8 (n, 3, height, width) and channels-last, and the task's batch of targets, or
+    what it makes of those of mixed images.
     """
 
     split: Split
+    task: Task
     augmentation: Augmentation | None = None
     mixing: Mixing | None = None
 
-    def __getitem__(self, request: BatchRequest) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, request: BatchRequest) -> tuple[Tensor, Any]:
         pixels = torch.from_numpy(self.split.pixels(request.indices.tolist())).permute(0, 3, 1, 2)
-        batch = torch.from_numpy(self.split.labels[request.indices])
+        batch = self.task.batch(targets_of(self.split)[request.indices])
         generator = torch.Generator().manual_seed(request.seed)
         if self.augmentation is not None:
-            from edgeopt.data.augment import augment  # only where asked for
+            from edgeopt.data.augment import augment_moved  # only where asked for
 
             if self.augmentation.policy != "none":
                 from edgeopt_lightning.fit.policy import changed_by_policy  # as above
 
                 pixels = changed_by_policy(pixels, self.augmentation, generator)
-            pixels = augment(pixels, self.augmentation, generator)
+            pixels, moves = augment_moved(pixels, self.augmentation, generator)
+            batch = self.task.augmented(batch, moves)
         if self.mixing is not None and self.augmentation is not None and self.augmentation.mixes:
             from edgeopt.data.mixing import mixed_images  # as above
 
@@ -129,29 +132,30 @@ class Mixing:
 
 def training_loader(
     split: Split,
+    task: Task,
     shuffled: Shuffled,
     augmentation: Augmentation,
     workers: int,
     *,
     mixing: Mixing | None = None,
     pin_memory: bool = False,
-) -> DataLoader[tuple[Tensor, Tensor]]:
+) -> DataLoader[tuple[Tensor, Any]]:
     """Loads the batches of `shuffled`, augmented; `workers` processes read images that are not cached."""
     changed = None if augmentation == Augmentation() else augmentation
-    return _loader(Batches(split, changed, mixing), shuffled, workers, pin_memory=pin_memory)
+    return _loader(Batches(split, task, changed, mixing), shuffled, workers, pin_memory=pin_memory)
 
 
 def ordered_loader(
-    split: Split, indices: NDArray[np.int64], batch_size: int, workers: int
-) -> DataLoader[tuple[Tensor, Tensor]]:
+    split: Split, task: Task, indices: NDArray[np.int64], batch_size: int, workers: int
+) -> DataLoader[tuple[Tensor, Any]]:
     """Loads the images `indices` in their order, as they are."""
     requests = [BatchRequest(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size)]
-    return _loader(Batches(split), requests, workers)
+    return _loader(Batches(split, task), requests, workers)
 
 
 def _loader(
     batches: Batches, requests: Shuffled | list[BatchRequest], workers: int, *, pin_memory: bool = False
-) -> DataLoader[tuple[Tensor, Tensor]]:
+) -> DataLoader[tuple[Tensor, Any]]:
     return DataLoader(
         batches,
         sampler=requests,

@@ -7,20 +7,21 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from edgeopt.plugins import Curve
+from edgeopt.plugins import Curve, ScoreKind
 
 
 @dataclass(frozen=True)
 class Validation:
-    """How a model did on the validation split: a higher score is better, then a lower loss."""
+    """How a model did on the validation split: a higher `score_rank` is better, then a lower loss."""
 
     score: float
     loss: float
+    score_rank: float
 
     @property
     def rank(self) -> tuple[float, float]:
         """Larger is better."""
-        return (self.score, -self.loss if math.isfinite(self.loss) else -math.inf)
+        return (self.score_rank, -self.loss if math.isfinite(self.loss) else -math.inf)
 
 
 @dataclass
@@ -46,10 +47,10 @@ class History:
         """How many epochs are done."""
         return len(self.training_loss)
 
-    @property
-    def best(self) -> Validation:
-        """How the best epoch validated."""
-        return Validation(self.validation_score[self.best_epoch], self.validation_loss[self.best_epoch])
+    def best(self, kind: ScoreKind) -> Validation:
+        """How the best epoch validated; `kind` is that of the score."""
+        score = self.validation_score[self.best_epoch]
+        return Validation(score, self.validation_loss[self.best_epoch], kind.rank(score))
 
     def last(self, metric: str) -> dict[str, float]:
         """The figures of the last epoch; `metric` names the score."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,10 +22,10 @@ class FitHooks:
 
     - `before_epoch(module, epoch)` runs when the module is in training mode for `epoch`, counted from 0. It depends on
       the epoch alone: a resumed training calls it for the epochs that are left. It may freeze parameters and layers.
-    - `scored(module)` gives the function, float32 inputs to logits, whose validation score selects the epoch: by
+    - `scored(module)` gives the function, float32 inputs to outputs, whose validation score selects the epoch: by
       default the module itself, or its averaged weights, in evaluation mode.
     - `set_training(module, training)` switches modes: graphs of `torch.export` have no `train()` and `eval()`.
-    - `loss(inputs, logits, labels)` replaces the task's loss.
+    - `loss(inputs, outputs, batch)` replaces the task's loss: the network's outputs as a tuple, and the targets.
     - `constrain(module, epochs)` holds in place what the weights must keep, such as zeros. It runs before the first
       step of an epoch, after every step, and on averaged weights before they are scored. `epochs` says how many epochs
       are done, as a fraction that grows with each step of the optimizer: 2.25 after a quarter of the third epoch. It
@@ -35,9 +36,9 @@ class FitHooks:
     """
 
     before_epoch: Callable[[nn.Module, int], None] | None = None
-    scored: Callable[[nn.Module], Callable[[Tensor], Tensor]] | None = None
+    scored: Callable[[nn.Module], Callable[[Tensor], Any]] | None = None
     set_training: Callable[[nn.Module, bool], None] = set_module_training
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    loss: Callable[[Tensor, tuple[Tensor, ...], Any], Tensor] | None = None
     constrain: Callable[[nn.Module, float], None] | None = None
     first_epoch: int = 0
     reestimate_batch_norm: bool = True

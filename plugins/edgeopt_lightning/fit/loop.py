@@ -39,7 +39,7 @@ from edgeopt_lightning.fit.history import History, Validation
 from edgeopt_lightning.fit.hooks import FitHooks, FitResult
 from edgeopt_lightning.fit.optimizers import LearningRate, make_optimizer, swa_start_epoch
 from edgeopt_lightning.fit.trainer import make_trainer, quiet, run_trainer, torch_settings
-from edgeopt_lightning.fit.validation import validation_images, validation_logits
+from edgeopt_lightning.fit.validation import in_numpy, outputs_of, validation_images, validation_outputs
 from edgeopt_lightning.fit.weights import in_layout, snapshot
 from edgeopt_lightning.options import FitOptions
 
@@ -139,7 +139,7 @@ class _Training(LightningModule):  # type: ignore[misc]
         self._losses: list[Tensor] = []
         self._checked = 0
         shown = context.progress if trainer.is_global_zero else Silent()
-        self._bar = TrainingBar(shown, label, task.metric, self._epochs, len(self._shuffled))
+        self._bar = TrainingBar(shown, label, task.score_kinds[0], self._epochs, len(self._shuffled))
 
     def resume(self) -> None:
         """Takes over what a killed training left: history and weights now, the rest once Lightning is ready for it."""
@@ -170,11 +170,12 @@ class _Training(LightningModule):  # type: ignore[misc]
             self._checkpoint = None
         return self._optimizer
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Any]]:
         """The training batches, from the first epoch that is to be done."""
         self._shuffled.set_epoch(self.history.epochs)  # Lightning draws the first order before it says which it is
         return training_loader(
             self._data.train,
+            self._task,
             self._shuffled,
             self._data.augmentation,
             self._settings.loader_workers,
@@ -195,12 +196,12 @@ class _Training(LightningModule):  # type: ignore[misc]
         self.history.learning_rate.append(self._learning_rate.value)
         self._losses, self._checked = [], 0
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's names
+    def training_step(self, batch: tuple[Tensor, Any], batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's names
         """The loss of one batch."""
-        pixels, labels = batch
+        pixels, targets = batch
         # a smaller last batch would be compiled once more
-        step = self._compiled_step if len(labels) == self._options.batch_size else self._step
-        loss = step(pixels, labels)
+        step = self._compiled_step if len(pixels) == self._options.batch_size else self._step
+        loss = step(pixels, targets)
         self._losses.append(loss.detach())
         # reading a loss waits for the device, so another than the CPU is asked now and then
         if self.device.type == "cpu" or len(self._losses) - self._checked >= _CHECK_STEPS:
@@ -233,7 +234,9 @@ class _Training(LightningModule):  # type: ignore[misc]
         validation = self._validate(candidate)
         self._learning_rate.after_epoch(validation.loss)
         may_be_best = epoch >= self._first_epoch
-        if epoch == self._first_epoch or (may_be_best and validation.rank > history.best.rank):
+        if epoch == self._first_epoch or (
+            may_be_best and validation.rank > history.best(self._task.score_kinds[0]).rank
+        ):
             history.best_epoch, history.best_weights = epoch, snapshot(candidate)
             history.best_is_average = averaged is not None
         history.training_loss.append(mean_over_devices(torch.stack(self._losses)))
@@ -253,7 +256,7 @@ class _Training(LightningModule):  # type: ignore[misc]
     def finish(self, trainer: Trainer) -> FitResult:
         """Leaves the module with its best weights and contiguous, and says how the training went."""
         history = self.history
-        final = history.best
+        final = history.best(self._task.score_kinds[0])
         self.to(trainer.strategy.root_device)
         self._hooks.set_training(self.module, False)
         self.module.load_state_dict(history.best_weights)
@@ -304,19 +307,30 @@ class _Training(LightningModule):  # type: ignore[misc]
     def _reestimates(self) -> bool:
         return self._hooks.reestimate_batch_norm and bool(self.history.collecting)
 
-    def _make_step(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Pixels, uint8 (n, 3, height, width), and labels, int64 (n,), to the loss, a scalar."""
+    def _make_step(self) -> Callable[[Tensor, Any], Tensor]:
+        """Pixels, uint8 (n, 3, height, width), and the task's batch of targets to the loss, a scalar."""
         module, normalize, replaced = self.module, self._normalize, self._hooks.loss
         task, smoothing = weighted_task(self._task, self._options, self._data), self._options.label_smoothing
 
-        def step(pixels: Tensor, labels: Tensor) -> Tensor:
+        def step(pixels: Tensor, targets: Any) -> Tensor:
             inputs = normalize(pixels)
-            logits = module(inputs)
-            if not isinstance(logits, Tensor):  # as networks with auxiliary outputs give in training alone
-                raise TrainingError(in_training(module, logits, len(labels)))
-            return task.loss((logits,), labels, smoothing) if replaced is None else replaced(inputs, logits, labels)
+            answer = module(inputs)
+            outputs = (answer,) if isinstance(answer, Tensor) else self._several(answer, len(pixels))
+            return task.loss(outputs, targets, smoothing) if replaced is None else replaced(inputs, outputs, targets)
 
         return step
+
+    def _several(self, answer: Any, images: int) -> tuple[Tensor, ...]:
+        """The outputs of a network that returns no single tensor; refuses what the task cannot take, such as the
+        auxiliary outputs that some networks give in training alone.
+        """
+        try:
+            outputs = outputs_of(answer)
+        except TypeError:
+            outputs = ()
+        if self._task.unfit([tuple(each.shape) for each in outputs], images, None):
+            raise TrainingError(in_training(self.module, answer, images))
+        return outputs
 
     def _constrain(self, module: nn.Module) -> None:
         if self._hooks.constrain is not None:
@@ -364,22 +378,23 @@ class _Training(LightningModule):  # type: ignore[misc]
         if len(order) > size:
             order = order[: len(order) // size * size]  # batches weigh the same, so they must be of one size
         batches = self._ordered(self._data.train, order)
-        batch_norm.reestimate(module, self.history.collecting, (inputs for inputs, _ in batches))
+        batch_norm.reestimate(module, self.history.collecting, batches)
 
     @torch.no_grad()
     def _validate(self, candidate: nn.Module) -> Validation:
         """Scores a module that is in evaluation mode; with several devices each takes a part and all get the whole."""
         function = candidate if self._hooks.scored is None else self._hooks.scored(candidate)
-        logits, labels = validation_logits(
-            function, self._data, self._pass_context, self._options.batch_size, self.device
-        )
-        loss = self._task.loss((logits,), self._task.batch(labels))
-        return Validation(self._task.score((logits.numpy(),), labels).value, float(loss))
+        task, size = self._task, self._options.batch_size
+        outputs, targets = validation_outputs(function, task, self._pass_context, size, self.device)
+        loss = task.loss(outputs, task.batch(targets))
+        score = task.score(in_numpy(outputs), targets)
+        return Validation(score.value, float(loss), score.kind.rank(score.value))
 
-    def _ordered(self, split: Split, indices: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs on the device, and labels, of the images `indices` in their order."""
-        for pixels, labels in ordered_loader(split, indices, self._options.batch_size, self._settings.loader_workers):
-            yield self._normalize(pixels.to(self.device)), labels
+    def _ordered(self, split: Split, indices: NDArray[np.int64]) -> Iterator[Tensor]:
+        """Inputs on the device of the images `indices` in their order."""
+        size, workers = self._options.batch_size, self._settings.loader_workers
+        for pixels, _ in ordered_loader(split, self._task, indices, size, workers):
+            yield self._normalize(pixels.to(self.device))
 
     def _write_checkpoint(self) -> None:
         values = {

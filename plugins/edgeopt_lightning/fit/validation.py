@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgeopt.plugins import Guess, PassContext, Score, Task, TrainingData
+from edgeopt.plugins import Guess, PassContext, Score, Task, TrainingData, targets_of
 from edgeopt_lightning.fit.data import Normalize, ordered_loader
 from edgeopt_lightning.fit.devices import gather_rows, share_of_device
+
+if TYPE_CHECKING:
+    from edgeopt.plugins import Outputs
 
 _BATCH_SIZE = 64
 
@@ -31,13 +33,13 @@ class Validated:
 def validated(module: nn.Module, task: Task, context: PassContext, batch_size: int = _BATCH_SIZE) -> Validated:
     """Judges a module as it is, on the device that it would train on; it ends on the CPU."""
     device = training_device(context)
-    logits, labels = validation_logits(module.to(device), context.data, context, batch_size, device)
+    outputs, targets = validation_outputs(module.to(device), task, context, batch_size, device)
     module.to("cpu")
-    answers = logits.numpy()
+    answers = in_numpy(outputs)
     return Validated(
-        float(task.loss((logits,), task.batch(labels))),
-        task.score((answers,), labels),
-        task.guess((answers,), labels, context.data.classes),
+        float(task.loss(outputs, task.batch(targets))),
+        task.score(answers, targets),
+        task.guess(answers, targets, context.data.classes),
     )
 
 
@@ -52,25 +54,47 @@ def training_device(context: PassContext) -> torch.device:
     return torch.device("cuda" if use_gpu else "cpu")
 
 
+def outputs_of(answer: Any) -> tuple[Tensor, ...]:
+    """What a network returned as a tuple of tensors: one tensor, a tuple or list of them, or the values of a mapping.
+
+    Raises `TypeError` for anything else.
+    """
+    parts = (
+        (answer,) if isinstance(answer, Tensor) else tuple(answer.values() if isinstance(answer, Mapping) else answer)
+    )
+    if not all(isinstance(each, Tensor) for each in parts):
+        raise TypeError(f"a network returned {type(answer).__name__}, which holds more than tensors")
+    return parts
+
+
+def in_numpy(outputs: tuple[Tensor, ...]) -> Outputs:
+    """Outputs on the CPU as arrays."""
+    return tuple(each.numpy() for each in outputs)
+
+
 @torch.no_grad()
-def validation_logits(
-    function: Callable[[Tensor], Tensor],
-    data: TrainingData,
+def validation_outputs(
+    function: Callable[[Tensor], Any],
+    task: Task,
     context: PassContext,
     batch_size: int,
     device: torch.device,
-) -> tuple[Tensor, NDArray[np.int64]]:
-    """What `function` answers, float32 (n, classes) on the CPU, and the labels, int64 (n,).
+) -> tuple[tuple[Tensor, ...], Any]:
+    """What `function` answers, float32 on the CPU with a row an image in each output, and the targets of these images.
 
     A smoke run has fewer batches of validation images. With several devices each takes a part, and all get the whole.
     """
+    data = context.data
     split, settings = data.validation, context.trainer
     count = validation_images(data, context, batch_size)
     mine = share_of_device(count)
     normalize = Normalize(data.preprocessing, settings.channels_last)
-    batches = ordered_loader(split, mine, batch_size, settings.loader_workers)
-    logits = [function(normalize(pixels.to(device))).float().cpu() for pixels, _ in batches]
-    return gather_rows(logits, mine, count), split.labels[:count]
+    batches = ordered_loader(split, task, mine, batch_size, settings.loader_workers)
+    answers = [
+        [each.float().cpu() for each in outputs_of(function(normalize(pixels.to(device))))] for pixels, _ in batches
+    ]
+    outputs = tuple(gather_rows(parts, mine, count) for parts in zip(*answers, strict=True))
+    return outputs, targets_of(split)[:count]
 
 
 def validation_images(data: TrainingData, context: PassContext, batch_size: int) -> int:

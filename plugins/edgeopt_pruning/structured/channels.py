@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgeopt.networks.copies import copy_module
 from edgeopt.networks.layer_names import named
-from edgeopt.plugins import Json, ModelState, NothingChangedError, PassContext, Problem, Split, UserError
+from edgeopt.plugins import Json, ModelState, NothingChangedError, PassContext, Problem, Split, UserError, targets_of
 from edgeopt_distillation.fit_with_teacher import fit_taught, teacher_of
 from edgeopt_distillation.teacher_loss import Teacher
 from edgeopt_lightning.fit import batch_norm
@@ -184,14 +185,14 @@ def remove(module: nn.Module, example: Tensor, removal: Removal) -> None:
 
 def training_batches(
     state: ModelState, count: int, batch_size: int, context: PassContext
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and labels of about `count` images of the training split, drawn by the seed, in batches of one size."""
+) -> Iterator[tuple[Tensor, Any]]:
+    """Inputs and targets of about `count` images of the training split, drawn by the seed, in batches of one size."""
     split = context.data.train
     count = min(len(split), context.budget.of(context.budget.images, count))
     size = min(batch_size, count)
     order = np.random.default_rng(context.seed).permutation(len(split))[: count // size * size]
     for indices in order.reshape(-1, size).tolist():
-        yield inputs_of(state, split, indices), torch.from_numpy(split.labels[indices])
+        yield inputs_of(state, split, indices), state.task.batch(targets_of(split)[indices])
 
 
 def example_of(state: ModelState, context: PassContext) -> Tensor:

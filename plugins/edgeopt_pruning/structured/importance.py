@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_pruning.pruner import importance
 
 from edgeopt.plugins import Task
+from edgeopt_lightning.fit.validation import outputs_of
 from edgeopt_pruning.structured.choice import Ranked
 from edgeopt_pruning.structured.groups import ChannelGroup
 
@@ -41,16 +42,16 @@ def rank(groups: Iterable[tuple[ChannelGroup, torch_pruning.Group]], kind: Impor
     return ranked
 
 
-def collect_gradients(module: nn.Module, task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+def collect_gradients(module: nn.Module, task: Task, batches: Iterable[tuple[Tensor, Any]]) -> None:
     """Adds up the gradients of the loss over `batches`.
 
-    A batch is inputs, float32 (n, 3, height, width), and labels, int64 (n,).
+    A batch is inputs, float32 (n, 3, height, width), and their targets as the task's `batch` gives them.
     """
     module.eval()
     module.zero_grad()
     with torch.enable_grad():
-        for inputs, labels in batches:
-            task.loss((module(inputs),), labels).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+        for inputs, targets in batches:
+            task.loss(outputs_of(module(inputs)), targets).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
 
 
 _FUNCTIONS = {

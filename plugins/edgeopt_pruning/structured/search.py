@@ -18,6 +18,7 @@ from edgeopt.plugins import (
     PassContext,
     PassRecord,
     Problem,
+    ScoreKind,
     TrainingError,
 )
 from edgeopt_lightning.fit.validation import Validated, validated
@@ -128,10 +129,11 @@ def _search(
 ) -> Found:
     groups = ranked(module, removable(module, example, options), state, options, context)
     rules = Rules("local", options.round_to, options.least)
+    kind = state.task.score_kinds[0]
     with budget_of(module, example, state, options, context) as budget:
         trials = _trials(module, example, groups, rules, state, options, context)
         candidates = [
-            Candidate.of(each, rules, _sensitivity(whole, trials[each.group.name], each.group.units, options))
+            Candidate.of(each, rules, _sensitivity(whole, trials[each.group.name], each.group.units, options, kind))
             for each in groups
             if each.group.name in trials
         ]
@@ -199,7 +201,7 @@ def _trials(
                 trial, answers = _try(narrower, units, state, options, context)
                 known.append([trial.units, trial.loss, trial.metric])
                 write_aside(file, json.dumps(done))
-                bar.say(f"{name}: {units} of {each.group.units}, {state.task.metric} {answers.score.value:.1%}")
+                bar.say(f"{name}: {units} of {each.group.units}, {answers.score.kind.called} {answers.score.text}")
                 bar.advance()
     return {
         name: tuple(Trial(int(units), loss, metric) for units, loss, metric in known)
@@ -224,10 +226,16 @@ def _try(
     return Trial(units, answers.loss, answers.score.value), answers
 
 
-def _sensitivity(whole: Trial, trials: Sequence[Trial], units: int, options: PruneSearchOptions) -> Sensitivity:
+def _sensitivity(
+    whole: Trial, trials: Sequence[Trial], units: int, options: PruneSearchOptions, kind: ScoreKind
+) -> Sensitivity:
     by_loss = options.degradation == "loss"
     return Sensitivity.of(
-        {each.units: each.loss - whole.loss if by_loss else whole.metric - each.metric for each in trials}, units
+        {
+            each.units: each.loss - whole.loss if by_loss else kind.rank(whole.metric) - kind.rank(each.metric)
+            for each in trials
+        },
+        units,
     )
 
 
