@@ -115,7 +115,7 @@ class DeviceWork:
             rows += found
             summaries.append(summary)
             failures += wrong
-        count = max(len(group.tests.labels) for group in self._groups)
+        count = max(len(group.tests.targets) for group in self._groups)
         image = f"the first {count:,} test images, of which the first are timed"
         verdicts = tuple(self._verdicts(rows, summaries))
         return OnDevices(
@@ -312,7 +312,7 @@ class DeviceWork:
     def _judged(file: FinishedFile, outputs: Outputs, tests: KeptTests, here: Outputs | None) -> DeviceAnswers | str:
         """What a file's answers are worth, or why they are worth nothing."""
         program = tests.program(file.row.role)
-        answers, error = judged(tests.task, outputs, tests.labels, program, here, tests.output_names)
+        answers, error = judged(tests.task, outputs, tests.targets, program, here, tests.output_names)
         return answers or error or "it gave no answers"
 
     # ---- what must not be overlooked

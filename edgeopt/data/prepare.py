@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from edgeopt.data.facts import PreparedData, SplitFacts
 from edgeopt.data.images import NamedImages, SequentialImages, name_of, read_placed
 from edgeopt.data.splits import SPLITS, Drawing, Drawn, draw
 from edgeopt.data.strata import draw_by_strata
-from edgeopt.data.targets import TargetReader, TargetWriter, write_header
+from edgeopt.data.targets import TargetReader, TargetWriter, close_up, write_header
 from edgeopt.errors import DataChangedError, DataError, Problem, printable
 from edgeopt.fingerprint import digest
 from edgeopt.options import DatasetOptions
@@ -278,7 +278,7 @@ def _store(
         read.sort(key=lambda each: each.position)
         kept = [each.position for each in read]
         if stream and len(kept) < len(drawing):  # some were skipped, and left holes
-            _close_up(stream, first, kept, math.prod(shape))
+            close_up(stream, first, kept, math.prod(shape))
             write_header(stream, (len(kept), *shape))
     np.save(split_file(folder, name, "indices"), drawing.indices[kept])
     size_bytes = file.stat().st_size if cached else 0
@@ -301,17 +301,6 @@ class _Kept(NamedTuple):
     position: int
     known: int
     hash: bytes
-
-
-def _close_up(stream: BinaryIO, first: int, kept: list[int], image_bytes: int) -> None:
-    """Moves the images that were kept to the front of a file that has one place for each, from byte `first` on."""
-    for place, position in enumerate(kept):
-        if place != position:
-            stream.seek(first + position * image_bytes)
-            data = stream.read(image_bytes)
-            stream.seek(first + place * image_bytes)
-            stream.write(data)
-    stream.truncate(first + len(kept) * image_bytes)
 
 
 def _is_sequential(images: Any) -> bool:

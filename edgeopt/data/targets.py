@@ -156,6 +156,17 @@ def write_header(stream: BinaryIO, shape: tuple[int, ...], dtype: str = "|u1") -
     np.lib.format.write_array_header_1_0(stream, {"descr": dtype, "fortran_order": False, "shape": shape})
 
 
+def close_up(stream: BinaryIO, first: int, kept: list[int], image_bytes: int) -> None:
+    """Moves the images that were kept to the front of a file that has one place for each, from byte `first` on."""
+    for place, position in enumerate(kept):
+        if place != position:
+            stream.seek(first + position * image_bytes)
+            data = stream.read(image_bytes)
+            stream.seek(first + place * image_bytes)
+            stream.write(data)
+    stream.truncate(first + len(kept) * image_bytes)
+
+
 def read_targets(task: Task, folder: Path, split: str, names: tuple[str, ...]) -> Any:
     """The targets of a split that `TargetWriter` wrote; large arrays stay in their files."""
     return task.restored({name: _read(array_file(folder, split, name)) for name in names})

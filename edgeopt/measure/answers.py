@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from edgeopt.arrays import as_outputs, joined, of_images
 from edgeopt.errors import ExportError
 from edgeopt.plugins.predictor import Predictor
+from edgeopt.tasks.scores import Score
 from edgeopt.types import ONLY_LOGITS, ExportResult, Split
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgeopt.arrays import Labels, Logits, Outputs, Pixels
+    from edgeopt.arrays import Outputs, Pixels
     from edgeopt.preprocessing import Preprocessing
     from edgeopt.progress import Progress
     from edgeopt.tasks.base import Task
@@ -43,20 +44,22 @@ class OutputDifference:
 class Verification:
     """A file's answers on the test split.
 
+    `scores` are the task's, and `test_accuracy` is the one of that name, None where the task has none.
     `agreement` is the share of images with the program's own answer, 0 to 1; `max_logit_difference` is absolute, of a
     logit or of any other number that the file gives, and `outputs` says it for each output where there are several.
     `differing` counts the images with another answer, and `near_ties` those of them for which the program's
     logits of both answers lie within rounding.
     """
 
-    test_accuracy: float
-    accuracy_interval: tuple[float, float]
+    test_accuracy: float | None
+    accuracy_interval: tuple[float, float] | None
     agreement: float
     differing: int
     near_ties: int
     max_logit_difference: float
     images: int
     outputs: tuple[OutputDifference, ...] = ()
+    scores: tuple[Score, ...] = ()
 
 
 def feeder(holds: str, preprocessing: Preprocessing) -> Callable[[Pixels], NDArray[np.float32] | Pixels]:
@@ -142,38 +145,41 @@ def span_of(values: NDArray[Any]) -> float:
 
 
 def verify(
-    task: Task, outputs: Outputs, reference: Outputs, labels: Labels, names: Sequence[str] = ONLY_LOGITS
+    task: Task, outputs: Outputs, reference: Outputs, targets: Any, names: Sequence[str] = ONLY_LOGITS
 ) -> Verification:
-    """Compares each output of a file with the program's, and what they mean with the labels; `names` are those of the
+    """Compares each output of a file with the program's, and what they mean with the targets; `names` are those of the
     outputs.
 
     Raises `ExportError` as `differences` does.
     """
     apart = differences(outputs, reference, names)
-    score = task.score(outputs, labels)
-    steps = tuple(max(rounding_step(own), rounding_step(other)) for own, other in zip(outputs, reference, strict=True))
+    scores = task.scores(outputs, targets)
+    steps = [max(map(rounding_step, pair)) for pair in zip(outputs, reference, strict=True)]
     return Verification(
-        test_accuracy=score.value,
-        accuracy_interval=score.interval,
+        test_accuracy=scores.accuracy.value if scores.accuracy else None,
+        accuracy_interval=scores.accuracy.interval if scores.accuracy else None,
         agreement=task.agreement(outputs, reference),
         differing=int((~task.alike(outputs, reference)).sum()),
-        near_ties=task.near_ties(outputs, reference, tuple(_TIE_STEPS * step for step in steps)),
+        near_ties=task.near_ties(outputs, reference, [_TIE_STEPS * step for step in steps]),
         max_logit_difference=max(each.largest for each in apart),
-        images=score.count,
+        images=len(outputs[0]),
         outputs=apart if len(apart) > 1 else (),
+        scores=scores.all,
     )
 
 
-def rounding_step(logits: Logits) -> float:
-    """How finely float logits (n, classes) are told apart, in logits.
+def rounding_step(values: NDArray[Any]) -> float:
+    """How finely the numbers of an output are told apart; integers are, each from the next.
 
-    The logits of an int8 layer lie on a grid of at most 256 values, and the step is the distance between two of them.
-    Other logits are float sums, whose last digits depend on the order of addition.
+    The numbers of an int8 layer lie on a grid of at most 256 values, and the step is the distance between two of them.
+    Others are float sums, whose last digits depend on the order of addition.
     """
     import numpy as np
 
-    values = np.unique(logits)
-    if not len(values) > 1:
+    if values.dtype.kind != "f":
         return 0.0
-    in_float = _FLOAT_ROUNDING * float(values[-1] - values[0])
-    return max(in_float, float(np.diff(values).min())) if len(values) <= _INT8_LEVELS else in_float
+    known = np.unique(values)
+    if not len(known) > 1:
+        return 0.0
+    in_float = _FLOAT_ROUNDING * float(known[-1] - known[0])
+    return max(in_float, float(np.diff(known).min())) if len(known) <= _INT8_LEVELS else in_float

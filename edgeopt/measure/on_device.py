@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import UserError
 from edgeopt.fingerprint import file_digest
@@ -14,10 +14,11 @@ from edgeopt.options import MeasureSettings
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.device import DeviceFile, DeviceJob, FileOnDevice
 from edgeopt.preprocessing import Preprocessing
+from edgeopt.tasks.scores import Score, led_by_accuracy
 from edgeopt.types import ONLY_LOGITS, Card, TensorInfo
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
-    from edgeopt.arrays import Labels, Outputs
+    from edgeopt.arrays import Outputs
     from edgeopt.tasks.base import Task
 
 _STEPS = 6  # of a file beside its turns: its environment, its copy, its answers, its start, its load and its end
@@ -34,11 +35,21 @@ class DeviceAnswers:
     """
 
     images: int
-    test_accuracy: float
+    test_accuracy: float | None = None
     agreement: float
+    scores: tuple[Score, ...] = ()
     differing: int | None = None
     near_ties: int | None = None
     max_logit_difference: float | None = None
+
+    def __post_init__(self) -> None:
+        told = led_by_accuracy(self.scores, self.test_accuracy, None, self.images)
+        object.__setattr__(self, "scores", told)  # frozen, and complete from here on
+
+    @property
+    def score(self) -> Score | None:
+        """The primary score."""
+        return self.scores[0] if self.scores else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +161,7 @@ def latency_there(found: FileOnDevice, settings: MeasureSettings) -> Latency | N
 def judged(
     task: Task,
     outputs: Outputs,
-    labels: Labels,
+    targets: Any,
     program: Outputs,
     here: Outputs | None,
     names: Sequence[str] = ONLY_LOGITS,
@@ -165,14 +176,15 @@ def judged(
     from edgeopt.measure.answers import verify
 
     try:
-        own = verify(task, outputs, program, labels, names)
-        beside = verify(task, outputs, here, labels, names) if here is not None else None
+        own = verify(task, outputs, program, targets, names)
+        beside = verify(task, outputs, here, targets, names) if here is not None else None
     except UserError as error:
         return None, str(error.problems[0].message)
     same = here is not None and all(map(np.array_equal, outputs, here))
     answers = DeviceAnswers(
         images=own.images,
         test_accuracy=own.test_accuracy,
+        scores=own.scores,
         agreement=own.agreement,
         differing=beside.differing if beside else None,
         near_ties=beside.near_ties if beside else None,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.arrays import OUTPUTS, load_outputs, of_images
 from edgeopt.errors import Problem, UserError
@@ -19,23 +19,23 @@ from edgeopt.recipe.lookup import resolve
 from edgeopt.recipe.stage import StageKind
 from edgeopt.report.reading import read_report
 from edgeopt.tasks.base import Task
-from edgeopt.types import RawDataset, Role
+from edgeopt.types import RawDataset, Role, targets_of
 from edgeopt.workers.store import Result
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
-    from edgeopt.arrays import Labels, Outputs, Pixels
+    from edgeopt.arrays import Outputs, Pixels
 
 
 @dataclass(frozen=True, eq=False)
 class KeptTests:
-    """Test images, uint8 (n, height, width, 3), their labels, and what the programs behind the files answered.
+    """Test images, uint8 (n, height, width, 3), their targets, and what the programs behind the files answered.
 
     Where a run has one program, files of both roles are made from it.
     """
 
     task: Task
     pixels: Pixels
-    labels: Labels
+    targets: Any
     programs: Mapping[Role, Outputs]
     output_names: tuple[str, ...]
 
@@ -60,7 +60,7 @@ def kept_tests(run: Path, registry: Registry, most: int) -> KeptTests:
     return KeptTests(
         outline.task,
         split.pixels(range(count)),
-        split.labels[:count],
+        targets_of(split)[:count],
         {role: of_images(load_outputs(folder / OUTPUTS), slice(count)) for role, folder in folders.items()},
         outline.output_names,
     )

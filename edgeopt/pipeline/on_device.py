@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.arrays import OUTPUTS, load_outputs, of_images
 from edgeopt.cards.reading import card_from_text
@@ -27,9 +27,9 @@ from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.device import Device, DeviceFacts, DeviceFile, FileOnDevice
 from edgeopt.plugins.handed import hand_over
 from edgeopt.recipe.stage import PlannedExport, Stage
+from edgeopt.types import targets_of
 
 if TYPE_CHECKING:
-    from edgeopt.arrays import Labels
     from edgeopt.progress import Bar, Progress
     from edgeopt.types import Split
 
@@ -55,13 +55,13 @@ def measure_there(
     with progress.bar(stage.label, steps_there(plan.measure) * max(1, len(files))) as bar:
         found, facts = _asked(results, stage, files, ImagesThere.of(aside / "images.npy"), bar)
     shutil.rmtree(aside)
-    labels = test.labels[:count]
+    targets = targets_of(test)[:count]
     return MeasuredThere(
         facts,
         tuple(
             FileThere(file=each.file, error=refusals[each.name], refused=True)
             if each.name in refusals
-            else _there(results, each, found.get(each.file, FileOnDevice(error="nothing is known of it")), labels)
+            else _there(results, each, found.get(each.file, FileOnDevice(error="nothing is known of it")), targets)
             for each in made
         ),
     )
@@ -125,7 +125,7 @@ def _taken(results: Results, planned: PlannedExport, aside: Path) -> DeviceFile:
     )
 
 
-def _there(results: Results, planned: PlannedExport, found: FileOnDevice, labels: Labels) -> FileThere:
+def _there(results: Results, planned: PlannedExport, found: FileOnDevice, labels: Any) -> FileThere:
     """What a file did, its answers held against its program's and those of this machine."""
     answers, error = None, found.error
     if found.outputs is not None:

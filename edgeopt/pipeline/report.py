@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeopt._version import __version__
-from edgeopt.arrays import OUTPUTS, load_outputs
+from edgeopt.arrays import OUTPUTS, load_outputs, of_images
 from edgeopt.data.cache import KnownImages
 from edgeopt.measure.answers import Verification, batch_warnings
 from edgeopt.networks.saved import load_outline
@@ -21,7 +21,7 @@ from edgeopt.recipe.plan import Plan
 from edgeopt.recipe.stage import PlannedExport, StageKind
 from edgeopt.report.answers import has_answers, shown_file
 from edgeopt.report.gates import judge
-from edgeopt.report.kept_answers import KeptAnswers
+from edgeopt.report.kept_answers import RIGHT_OR_NOT, KeptAnswers
 from edgeopt.report.machine import this_machine
 from edgeopt.report.samples import choose_samples
 from edgeopt.report.schema import (
@@ -38,26 +38,27 @@ from edgeopt.report.schema import (
 )
 from edgeopt.report.training import training_of
 from edgeopt.report.verdicts import verdicts
+from edgeopt.tasks.base import Task
 from edgeopt.types import TORCH, Role
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.arrays import Labels, Logits, Outputs
+    from edgeopt.arrays import Labels, Outputs
 
 _SHOWN_CLASSES = 200  # a confusion matrix of more is not read by anybody
 
 
 def build_report(
-    results: Results, failures: Mapping[str, str], away: Mapping[str, str], labels: Labels, log: str
+    results: Results, failures: Mapping[str, str], away: Mapping[str, str], targets: Any, log: str
 ) -> Report:
     """The report of a run whose stages are all finished, but for the files in `failures` and the device stages in
     `away`.
 
-    `labels` are those of the test split, int64 (n,).
+    `targets` are those of the test split.
     """
     plan = results.plan
-    answers = _Answers(results, failures, labels)
+    answers = _Answers(results, failures, targets)
     rows = tuple(_row(planned, results, failures.get(planned.name), answers, log) for planned in plan.exports)
     stages = [name for name, stage in plan.stages.items() if stage.kind is StageKind.PROGRAM]
     programs = tuple(_program(results, name) for name in stages)
@@ -88,7 +89,7 @@ def build_report(
             *results.data().warnings,
             *notes(plan),
         ),
-        samples=_samples(results, rows, labels),
+        samples=_samples(answers, rows),
         stages=tuple(_stage_records(results, failures, away)),
         smoke=plan.smoke,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -96,31 +97,43 @@ def build_report(
     )
 
 
-def kept_answers(results: Results, report: Report, labels: Labels) -> KeptAnswers:
-    """What each file that answered took each test image for; `labels` are those of the test split, int64 (n,)."""
+def kept_answers(results: Results, report: Report, targets: Any) -> KeptAnswers:
+    """What each file that answered took each test image for, or whether it was right where answers are no classes;
+    `targets` are those of the test split.
+    """
     answered = {row.file for row in report.rows if has_answers(row)}
     known = KnownImages.read(results.folder("data"))
-    answers = {
-        planned.file: load_outputs(results.folder(planned.verify_stage) / OUTPUTS)[0].argmax(axis=1)
-        for planned in results.plan.exports
-        if planned.file in answered
-    }
-    return KeptAnswers(report.dataset.classes, known.digests, labels, answers, known.names)
+    answers, task = _Answers(results, {}, targets), results.plan.task
+    made = {planned.file: answers.of_file(planned) for planned in results.plan.exports if planned.file in answered}
+    pairs = {file: task.as_classes(outputs, targets) for file, outputs in made.items()}
+    taken = {file: pair[1] for file, pair in pairs.items() if pair is not None}
+    if task.is_of_classes or taken:
+        labels = next((pair[0] for pair in pairs.values() if pair is not None), targets)
+        return KeptAnswers(report.dataset.classes, known.digests, labels, taken, known.names)
+    right = {file: task.right(outputs, targets).astype(np.int64) for file, outputs in made.items()}
+    return KeptAnswers(RIGHT_OR_NOT, known.digests, np.ones(len(targets), np.int64), right, known.names)
 
 
 def shown_images(report: Report, pixels: Callable[[list[int]], NDArray[np.uint8]]) -> dict[int, NDArray[np.uint8]]:
     """The images of the report's samples by test index, uint8 (height, width, 3)."""
-    indices = [sample.index for sample in report.samples]
+    detailed = shown_file(report.rows)
+    shown = (image.index for section in (detailed.sections if detailed else ()) for image in section.images)
+    indices = list(dict.fromkeys([*(sample.index for sample in report.samples), *shown]))
     return dict(zip(indices, pixels(indices), strict=True)) if indices else {}
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """Outputs on the test split, and its labels, int64 (n,)."""
+    """Outputs on the test split, and its targets."""
 
     results: Results
     failures: Mapping[str, str]
-    labels: Labels
+    targets: Any
+
+    @property
+    def task(self) -> Task:
+        """The task of the run."""
+        return self.results.plan.task
 
     def of_file(self, planned: PlannedExport) -> Outputs:
         """What a verified file answered."""
@@ -191,7 +204,7 @@ def _row(
     verification = results.verification(planned)
     if verification is None:
         return row
-    row = _with_answers(row, verification, answers.of_file(planned)[0], answers.labels, program.classes)
+    row = _with_answers(row, verification, answers, answers.of_file(planned), program.classes)
     row = _compared(row, planned, answers)
     if row.stand_in:
         return row
@@ -199,10 +212,17 @@ def _row(
     return replace(row, latency_ms=measured.latency_ms, peak_memory_bytes=measured.peak_memory_bytes)
 
 
-def _with_answers(row: Row, verification: Verification, logits: Logits, labels: Labels, classes: Sequence[str]) -> Row:
-    confusion = _confusion(logits, labels, len(classes))
+def _with_answers(
+    row: Row, verification: Verification, answers: _Answers, outputs: Outputs, classes: Sequence[str]
+) -> Row:
+    task, targets = answers.task, answers.targets
+    pair = task.as_classes(outputs, targets)
+    confusion = None if pair is None else _confusion(*pair, len(classes))
     return replace(
         row,
+        scores=verification.scores,
+        sections=task.sections(outputs, targets, classes),
+        guess=None if pair is not None else task.guess(outputs, targets, classes),
         test_accuracy=verification.test_accuracy,
         accuracy_interval=verification.accuracy_interval,
         agreement=verification.agreement,
@@ -211,26 +231,25 @@ def _with_answers(row: Row, verification: Verification, logits: Logits, labels: 
         max_logit_difference=verification.max_logit_difference,
         output_differences=verification.outputs,
         confusion=confusion if len(classes) <= _SHOWN_CLASSES else None,
-        per_class=class_scores(classes, confusion),
+        per_class=() if confusion is None else class_scores(classes, confusion),
     )
 
 
 def _compared(row: Row, planned: PlannedExport, answers: _Answers) -> Row:
     """The row with its answers compared, image by image, with those of the float file and of the float program."""
-    task = load_outline(answers.results.folder(planned.program_stage)).task
-    after, labels = answers.of_file(planned), answers.labels
+    task, after, targets = answers.task, answers.of_file(planned), answers.targets
     file = answers.of_float_file(planned) if row.role is Role.OPTIMIZED else None
     program = answers.of_float_program()
     return replace(
         row,
-        against_float_file=None if file is None else task.compare(file, after, labels),
-        against_float_program=None if program is None else task.compare(program, after, labels),
+        against_float_file=None if file is None else task.compare(file, after, targets),
+        against_float_program=None if program is None else task.compare(program, after, targets),
     )
 
 
-def _confusion(logits: Logits, labels: Labels, classes: int) -> tuple[tuple[int, ...], ...]:
+def _confusion(labels: Labels, answers: Labels, classes: int) -> tuple[tuple[int, ...], ...]:
     """Counts of test images, `[true][predicted]`."""
-    pairs = labels * classes + logits.argmax(axis=1)
+    pairs = labels * classes + answers
     counts = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
     return tuple(tuple(int(count) for count in row) for row in counts)
 
@@ -247,6 +266,7 @@ def _program(results: Results, name: str) -> ProgramScore:
         program.accuracy_interval,
         macs=cost.macs if cost else None,
         parameters=cost.parameters if cost else None,
+        scores=program.scores,
     )
 
 
@@ -264,25 +284,28 @@ def _dataset(results: Results) -> DatasetSummary:
     )
 
 
-def _samples(results: Results, rows: Sequence[Row], labels: Labels) -> tuple[Sample, ...]:
-    """Test images with every file's answer, chosen by the answers of the file that the page shows."""
+def _samples(answers: _Answers, rows: Sequence[Row]) -> tuple[Sample, ...]:
+    """Test images with every file's answer, chosen by the answers of the file that the page shows; none of a task whose
+    answers are no classes, which shows images in its sections.
+    """
+    results, task = answers.results, answers.task
     shown = shown_file(rows)
     if shown is None:
         return ()
     answered = {row.file for row in rows if has_answers(row)}
     made = [planned for planned in results.plan.exports if planned.file in answered]
-    logits = {planned.file: load_outputs(results.folder(planned.verify_stage) / OUTPUTS)[0] for planned in made}
-    task = load_outline(results.folder(made[0].program_stage)).task
-    chosen = choose_samples(labels.tolist(), logits[shown.file].argmax(axis=1).tolist())
-    answers = {file: task.decode((values[list(chosen)],)) for file, values in logits.items()}
+    outputs = {planned.file: answers.of_file(planned) for planned in made}
+    pair = task.as_classes(outputs[shown.file], answers.targets)
+    if pair is None:
+        return ()
+    labels = pair[0]
+    chosen = choose_samples(labels.tolist(), pair[1].tolist())
+    told = {file: task.decode(of_images(values, list(chosen))) for file, values in outputs.items()}
     return tuple(
         Sample(
             index,
             int(labels[index]),
-            {
-                file: SamplePrediction(decoded[place].label, decoded[place].confidence)
-                for file, decoded in answers.items()
-            },
+            {file: SamplePrediction(decoded[place].label, decoded[place].confidence) for file, decoded in told.items()},
         )
         for place, index in enumerate(chosen)
     )

@@ -18,6 +18,7 @@ from edgeopt.networks.cost import ProgramCost
 from edgeopt.plugins.device import DeviceFacts
 from edgeopt.recipe.plan import Plan
 from edgeopt.recipe.stage import PlannedExport
+from edgeopt.tasks.scores import Score
 from edgeopt.types import ExportResult, PassRecord
 from edgeopt.workers.store import Result
 
@@ -44,10 +45,11 @@ class CapturedProgram:
     """A program, its score on the test split, and what it costs, None for another framework than PyTorch."""
 
     precision: str
-    test_accuracy: float
-    accuracy_interval: tuple[float, float]
+    test_accuracy: float | None
+    accuracy_interval: tuple[float, float] | None
     images: int
     cost: ProgramCost | None = None
+    scores: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True)

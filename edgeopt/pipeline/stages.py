@@ -249,9 +249,17 @@ def _make_program(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     outputs = program_outputs(captured, test, bench.progress, f"{stage.label}, on test")
     save_state(captured, folder)
     save_outputs(folder / OUTPUTS, outputs)
-    score = captured.task.score(outputs, targets_of(test))
+    scores = captured.task.scores(outputs, targets_of(test))
     cost = cost_of_program(captured) if captured.framework == TORCH else None
-    return CapturedProgram(captured.precision, score.value, score.interval, score.count, cost)
+    accuracy = scores.accuracy
+    return CapturedProgram(
+        precision=captured.precision,
+        test_accuracy=accuracy.value if accuracy else None,
+        accuracy_interval=accuracy.interval if accuracy else None,
+        images=len(test),
+        cost=cost,
+        scores=scores.all,
+    )
 
 
 def _make_export(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
@@ -312,10 +320,11 @@ def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
     from edgeopt.report.samples import keep_samples
 
     test = bench.test()
-    report = build_report(bench.results, bench.failures, bench.away, test.labels, bench.log)
+    targets = targets_of(test)
+    report = build_report(bench.results, bench.failures, bench.away, targets, bench.log)
     if bench.tracked is not None:
         report = track_files(report, bench.tracked)
-    kept_answers(bench.results, report, test.labels).write(folder / "answers.npz")
+    kept_answers(bench.results, report, targets).write(folder / "answers.npz")
     (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
     recipe_text = bench.plan.recipe.source.text or json.dumps(bench.plan.resolved(), indent=2)
     images = shown_images(report, test.pixels)

@@ -30,7 +30,7 @@ def _figures(row: Row) -> Iterator[tuple[str, float]]:
     latency = row.latency_ms
     p50, p90 = (latency.p50, latency.p90) if latency else (None, None)
     for name, value in (
-        ("test accuracy", row.test_accuracy),
+        *((f"test {score.kind.called}", score.value) for score in row.scores),
         ("agreement", row.agreement),
         ("bytes", row.size_bytes),
         ("p50 ms", p50),
@@ -47,7 +47,8 @@ def _figures_there(row: Row, devices: Sequence[MeasuredDevice]) -> Iterator[tupl
         if (file := there(device, row)) is None:
             continue
         if file.answers:
-            yield f"{device.name}/test accuracy", file.answers.test_accuracy
+            for score in file.answers.scores:
+                yield f"{device.name}/test {score.kind.called}", score.value
             yield f"{device.name}/agreement", file.answers.agreement
         if file.latency_ms:
             yield f"{device.name}/p50 ms", file.latency_ms.p50

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from edgeopt.report.schema import ClassScore, Row
 from edgeopt.tasks.guessing import Guess, guess_of
+from edgeopt.tasks.scores import ACCURACY
 from edgeopt.types import Role
 
 
 def has_answers(row: Row) -> bool:
     """Whether a file was made and answered the test split."""
-    return row.error is None and row.not_run is None and row.test_accuracy is not None
+    return row.error is None and row.not_run is None and row.score is not None
 
 
 def shown_file(rows: Sequence[Row]) -> Row | None:
@@ -25,8 +26,8 @@ def guess_in_row(row: Row) -> Guess | None:
     """In what way the answers of a file to the test split are no more than a guess; None where they are more, or there
     are none.
     """
-    if row.test_accuracy is None:
-        return None
+    if row.test_accuracy is None or row.guess is not None:
+        return row.guess
     asked = [score.support for score in row.per_class]
     given = [index for index, score in enumerate(row.per_class) if score.precision is not None]
     names = [score.name for score in row.per_class]
@@ -38,3 +39,8 @@ def guess_in_row(row: Row) -> Guess | None:
 def never_recognized(row: Row) -> tuple[ClassScore, ...]:
     """The classes with test images of which a file recognized none."""
     return tuple(score for score in row.per_class if score.support and not score.recall)
+
+
+def score_called(rows: Sequence[Row]) -> str:
+    """What tables call the primary score of the files."""
+    return next((row.score.kind.called for row in rows if row.score), ACCURACY.called)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgeopt.report.figures import MISSING
 from edgeopt.report.latencies import LatencyPair, measured_alike, ratio
 from edgeopt.report.schema import Row
 from edgeopt.tasks.statistics import Paired
@@ -40,10 +41,16 @@ class Comparison:
         return self.latencies.within_noise if self.latencies else False
 
     @property
-    def accuracy_change(self) -> float | None:
-        """Test accuracy of the optimized file less that of the float file."""
-        before, after = self.baseline.test_accuracy, self.optimized.test_accuracy
-        return None if before is None or after is None else after - before
+    def score_change(self) -> float | None:
+        """The primary score of the optimized file less that of the float file."""
+        before, after = self.baseline.score, self.optimized.score
+        return None if before is None or after is None else after.value - before.value
+
+    @property
+    def score_change_text(self) -> str:
+        """That change as people read it."""
+        change, score = self.score_change, self.optimized.score
+        return MISSING if change is None or score is None else score.kind.change_text(change)
 
     @property
     def paired(self) -> Paired | None:

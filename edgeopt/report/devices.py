@@ -10,6 +10,7 @@ from edgeopt.report import figures
 from edgeopt.report.compare import baseline_of, title
 from edgeopt.report.latencies import LatencyPair, measured_alike
 from edgeopt.report.schema import MeasuredDevice, Row
+from edgeopt.tasks.scores import ACCURACY
 from edgeopt.types import Role
 
 
@@ -61,9 +62,10 @@ def away(device: str, why: str) -> str:
 def answers_otherwise(device: str, file: str, answers: DeviceAnswers) -> str:
     """The sentence of a file whose answers on a device are others than on this machine."""
     ties = f" ({answers.near_ties} of them within rounding)" if answers.near_ties else ""
+    called = answers.score.kind.called if answers.score else ACCURACY.called
     return (
         f"{device} answers otherwise than this machine: {file}, {answers.differing} of {answers.images} images{ties}; "
-        f"accuracy there {figures.percent(answers.test_accuracy)}, its logits differ by up to "
+        f"{called} there {figures.score(answers.score)}, its logits differ by up to "
         f"{answers.max_logit_difference:.3g}"
     )
 

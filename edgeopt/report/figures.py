@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from edgeopt.tasks.scores import ACCURACY, Score, three_digits
 from edgeopt.tasks.statistics import Paired
 
 MISSING = "–"
@@ -12,10 +13,17 @@ MINUS = "−"
 
 def percent(share: float | None) -> str:
     """A share, 0 to 1, as in "98.9 %"; only a whole share reads 100.0 %."""
-    if share is None:
-        return MISSING
-    text = f"{100 * share:.1f}"
-    return ">99.9 %" if text == "100.0" and share < 1 else f"{text} %"
+    return MISSING if share is None else ACCURACY.text(share)
+
+
+def score(value: Score | None) -> str:
+    """A score, as in "98.9 %" or "2.31°"."""
+    return MISSING if value is None else value.text
+
+
+def score_interval(value: Score | None, *, with_unit: bool = True) -> str:
+    """Both bounds of a score's interval, as in "96.8–99.6 %" or "1.9–2.8°"."""
+    return MISSING if value is None else value.kind.interval_text(value.interval, with_unit=with_unit)
 
 
 def whole_percent(share: float | None) -> str:
@@ -25,14 +33,12 @@ def whole_percent(share: float | None) -> str:
 
 def interval(bounds: tuple[float, float] | None, unit: str = " %") -> str:
     """Both bounds of a share, as in "96.8–99.6 %"."""
-    return MISSING if bounds is None else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}{unit}"
+    return MISSING if bounds is None else f"{ACCURACY.interval_text(bounds, with_unit=False)}{unit}"
 
 
 def points(change: float) -> str:
     """A difference of shares, as in "−0.4 points"."""
-    text = f"{abs(100 * change):.1f}"
-    sign = "" if text == "0.0" else MINUS if change < 0 else "+"
-    return f"{sign}{text} points"
+    return ACCURACY.change_text(change)
 
 
 def points_interval(bounds: tuple[float, float]) -> str:
@@ -59,7 +65,7 @@ def size(count: float | None) -> str:
         return MISSING
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale * 0.9995:
-            return f"{_three_digits(count / scale)} {unit}"
+            return f"{three_digits(count / scale)} {unit}"
     return f"{count:.0f} B"
 
 
@@ -69,13 +75,13 @@ def count(value: int | None) -> str:
         return MISSING
     for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= scale * 0.9995:
-            return f"{_three_digits(value / scale)} {unit}"
+            return f"{three_digits(value / scale)} {unit}"
     return str(value)
 
 
 def milliseconds(value: float | None, unit: str = " ms") -> str:
     """Milliseconds to three digits, as in "2.31 ms"."""
-    return MISSING if value is None else f"{_three_digits(value)}{unit}"
+    return MISSING if value is None else f"{three_digits(value)}{unit}"
 
 
 def factor(value: float | None) -> str:
@@ -103,10 +109,3 @@ def seconds(value: float) -> str:
 
 def _ratio(value: float) -> str:
     return f"{value:.2f}" if value < 1.095 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
-
-
-def _three_digits(value: float) -> str:
-    for digits, below in ((3, 0.9995), (2, 9.995), (1, 99.95)):
-        if value < below:
-            return f"{value:.{digits}f}"
-    return f"{value:.0f}"

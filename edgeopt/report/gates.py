@@ -12,9 +12,10 @@ from edgeopt.report.answers import guess_in_row
 from edgeopt.report.compare import baseline_of, compare
 from edgeopt.report.devices import latencies_there, there
 from edgeopt.report.latencies import LatencyPair
-from edgeopt.report.schema import GATES_FROM_ABOVE, GateResult, MeasuredDevice, ProgramScore, Row
+from edgeopt.report.schema import GateResult, MeasuredDevice, ProgramScore, Row, is_from_above
 from edgeopt.report.training import Training
 from edgeopt.tasks.guessing import GuessKind
+from edgeopt.tasks.scores import ACCURACY, DROP, ScoreKind
 from edgeopt.types import Role
 
 NO_TRAINING = Training()
@@ -31,16 +32,15 @@ def judge(
 ) -> tuple[GateResult, ...]:
     """Each gate of the recipe on each file it is about.
 
-    `accuracy`, `accuracy_drop`, `recall`, `size_ratio` and `latency_ratio` are about the files that ship: the optimized
-    ones, or the float ones where the recipe does not optimize. `agreement` is about every file. A figure that could not
-    be had misses its gate, and a file that gives one class for every image misses all of them: its figures say nothing.
-    Those on `devices` are judged on these.
+    Those on scores, what is lost of them and `recall`, `size_ratio` and `latency_ratio` are about the files that ship:
+    the optimized ones, or the float ones where the recipe does not optimize. `agreement` is about every file. A figure
+    that could not be had misses its gate, and a file that gives one class for every image misses all of them: its
+    figures say nothing. Those on `devices` are judged on these.
     """
     optimized = [row for row in rows if row.role is Role.OPTIMIZED]
     shipped = optimized or list(rows)
     questions: tuple[tuple[str, float | None, Sequence[Row], Callable[[Row], float | None]], ...] = (
-        ("accuracy", gates.accuracy, shipped, lambda row: row.test_accuracy),
-        ("accuracy_drop", gates.accuracy_drop, shipped, lambda row: _drop(row, rows, programs)),
+        *_score_questions(gates, shipped, lambda row, name: _drop(row, name, rows, programs)),
         *((f"{_RECALL}{name}", limit, shipped, partial(_recall, name)) for name, limit in gates.recall.items()),
         ("agreement", gates.agreement, rows, lambda row: row.agreement),
         ("size_ratio", gates.size_ratio, shipped, lambda row: _size_ratio(row, rows)),
@@ -50,7 +50,7 @@ def judge(
     for name, limit, asked, figure_of in questions:
         if limit is not None:
             answers = [_judged(name, limit, figure_of(row), row) for row in asked]
-            if name == "accuracy_drop":
+            if name.endswith(DROP):
                 answers = [
                     _explained(result, row, programs, training) for result, row in zip(answers, asked, strict=True)
                 ]
@@ -70,7 +70,7 @@ def _judged_there(
         return lambda row: figure(found) if (found := there(device, row)) else None
 
     questions: tuple[tuple[str, float | None, Sequence[Row], Callable[[Row], float | None]], ...] = (
-        ("accuracy", gates.accuracy, shipped, of(lambda file: file.answers.test_accuracy if file.answers else None)),
+        *((name, limit, shipped, of(partial(_score_there, name))) for name, limit in _limits(gates)),
         ("agreement", gates.agreement, rows, of(lambda file: file.answers.agreement if file.answers else None)),
         ("latency_ratio", gates.latency_ratio, shipped, lambda row: _ratio(latencies_there(device, row, rows))),
         ("p50_ms", gates.p50_ms, shipped, of(lambda file: file.latency_ms.p50 if file.latency_ms else None)),
@@ -85,7 +85,43 @@ def _judged_there(
             yield replace(result, reason=why) if result.figure is None and why else result
 
 
+def _limits(gates: Gates | DeviceGates) -> Iterator[tuple[str, float | None]]:
+    """The gates on scores: that on accuracy, what may be lost of it, and those that only this task has."""
+    yield ACCURACY.name, gates.accuracy
+    if isinstance(gates, Gates):
+        yield f"{ACCURACY.name}{DROP}", gates.accuracy_drop
+    yield from gates.scores.items()
+
+
+def _score_questions(
+    gates: Gates, shipped: Sequence[Row], drop: Callable[[Row, str], float | None]
+) -> Iterator[tuple[str, float | None, Sequence[Row], Callable[[Row], float | None]]]:
+    """Each gate on a score of the shipped files; `drop` says how much worse a file's score of that name became."""
+    for name, limit in _limits(gates):
+        figure = partial(_drop_of, drop, name) if name.endswith(DROP) else partial(_score_of, name)
+        yield name, limit, shipped, figure
+
+
+def _drop_of(drop: Callable[[Row, str], float | None], name: str, row: Row) -> float | None:
+    return drop(row, name.removesuffix(DROP))
+
+
+def _score_of(name: str, row: Row) -> float | None:
+    score = row.score_named(name)
+    return score.value if score else None
+
+
+def _score_there(name: str, file: FileThere) -> float | None:
+    scores = file.answers.scores if file.answers else ()
+    return next((score.value for score in scores if score.kind.name == name), None)
+
+
 def _judged(name: str, limit: float, figure: float | None, row: Row) -> GateResult:
+    kind = next((score.kind for score in row.scores if score.kind.name == name.removesuffix(DROP)), None)
+    return replace(_judged_as(name, limit, figure, row, kind), kind=kind)
+
+
+def _judged_as(name: str, limit: float, figure: float | None, row: Row, kind: ScoreKind | None) -> GateResult:
     if figure is None:
         reason = "the file failed" if row.error else row.not_run or "there is no figure to compare"
         if name.startswith(_RECALL) and row.per_class:
@@ -95,7 +131,7 @@ def _judged(name: str, limit: float, figure: float | None, row: Row) -> GateResu
     if guess is not None and guess.kind is GuessKind.ONE_CLASS:
         reason = f"it {guess.told('test images')}"
         return GateResult(name, limit, figure, passed=False, file=row.file, reason=reason)
-    passed = figure <= limit + _TOLERANCE if name in GATES_FROM_ABOVE else figure >= limit - _TOLERANCE
+    passed = figure <= limit + _TOLERANCE if is_from_above(name, kind) else figure >= limit - _TOLERANCE
     return GateResult(name, limit, figure, passed, row.file)
 
 
@@ -104,12 +140,15 @@ def _recall(name: str, row: Row) -> float | None:
     return next((score.recall for score in row.per_class if score.name == name), None)
 
 
-def _drop(row: Row, rows: Sequence[Row], programs: Sequence[ProgramScore]) -> float | None:
-    """How much lower the file scores than the float program, or than the float file where that is unknown."""
-    program = _float_program(programs)
-    baseline = baseline_of(row, rows)
-    before = program.test_accuracy if program else baseline.test_accuracy if baseline else None
-    return None if before is None or row.test_accuracy is None else before - row.test_accuracy
+def _drop(row: Row, name: str, rows: Sequence[Row], programs: Sequence[ProgramScore]) -> float | None:
+    """How much worse the file's score `name` is than the float program's, or than the float file's where that is
+    unknown.
+    """
+    reference = _float_program(programs) or baseline_of(row, rows)
+    before, after = reference.score_named(name) if reference else None, row.score_named(name)
+    if before is None or after is None:
+        return None
+    return before.value - after.value if after.kind.larger_is_better else after.value - before.value
 
 
 def _explained(result: GateResult, row: Row, programs: Sequence[ProgramScore], training: Training) -> GateResult:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from edgeopt.arrays import Json, size_in_words
 from edgeopt.measure.on_device import FileThere
 from edgeopt.report import figures, plots
-from edgeopt.report.answers import shown_file
+from edgeopt.report.answers import score_called, shown_file
 from edgeopt.report.compare import Comparison, compare, comparisons, title
 from edgeopt.report.confusion import condense, worst_pairs
 from edgeopt.report.devices import described, latencies_there, there
@@ -26,6 +26,7 @@ from edgeopt.report.latencies import LatencyPair
 from edgeopt.report.schema import MeasuredDevice, Report, Row, Sample
 from edgeopt.report.style import style_sheet
 from edgeopt.report.verdicts import SMOKE
+from edgeopt.tasks.sections import Section, SectionImage
 from edgeopt.types import PassRecord, Role
 
 if TYPE_CHECKING:
@@ -79,6 +80,23 @@ class _Shown:
 
 
 @dataclass(frozen=True)
+class _SectionImage:
+    """An image of a section; `source` is a data URI, or None where the image is not at hand."""
+
+    shown: SectionImage
+    source: str | None
+
+
+@dataclass(frozen=True)
+class _Section:
+    """What a task shows of a file's answers, with its plots drawn."""
+
+    section: Section
+    plots: tuple[Plot, ...]
+    images: tuple[_SectionImage, ...]
+
+
+@dataclass(frozen=True)
 class _Pass:
     record: PassRecord
     plots: tuple[Plot, ...]
@@ -124,6 +142,10 @@ def render_html(report: Report, images: Mapping[int, Pixels] | None = None, reci
             shown=_shown(report, detailed, images or {}),
             slowest=max((stage.seconds for stage in report.stages), default=0.0),
             recipe_text=recipe_text,
+            called=score_called(report.rows),
+            sections=[_section(section, number, images or {}) for number, section in enumerate(detailed.sections)]
+            if detailed
+            else [],
         )
     )
 
@@ -141,6 +163,8 @@ def environment(*folders: Path) -> Environment:
     environment.filters.update(
         percent=figures.percent,
         interval=figures.interval,
+        score=figures.score,
+        score_interval=figures.score_interval,
         size=figures.size,
         size_in_words=size_in_words,
         count=figures.count,
@@ -208,6 +232,17 @@ def _shown_sample(
         confidence=answer.confidence,
         right=answer.label == sample.label,
         float_answer=classes[before.label] if before and before.label != answer.label else None,
+    )
+
+
+def _section(section: Section, number: int, images: Mapping[int, Pixels]) -> _Section:
+    return _Section(
+        section,
+        tuple(plots.lines(each, f"section-{number}-{place}") for place, each in enumerate(section.plots)),
+        tuple(
+            _SectionImage(each, data_uri(images[each.index]) if each.index in images else None)
+            for each in section.images
+        ),
     )
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from edgeopt.arrays import Labels
 
 SCHEMA = 1
+RIGHT_OR_NOT = ("not right", "right")
+"""The classes of answers that are none: images are right, and answers are or are not."""
 _HINT = "run its recipe again to write it anew"
 
 

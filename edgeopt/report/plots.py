@@ -11,6 +11,8 @@ from edgeopt.report import figures
 from edgeopt.report.compare import Comparison
 from edgeopt.report.drawing import FLOAT, INK, OPTIMIZED, QUIET, SERIES, Plot, as_svg, empty_axes, styled
 from edgeopt.report.schema import Row
+from edgeopt.tasks.scores import Score
+from edgeopt.tasks.sections import SectionPlot
 from edgeopt.types import Curve, PassRecord, Role
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def trade_off(rows: Sequence[Row], pairs: Sequence[Comparison]) -> Plot | None:
     drawn = [row for row in rows if _place(row)]
     if len(drawn) < 2:
         return None  # there is nothing to trade
+    kind = next(row.score.kind for row in drawn if row.score)
     with styled("trade-off"):
         axes, figure = empty_axes((6.6, 3.8), left=0.115)
         largest = max(row.size_bytes or 0 for row in drawn)
@@ -41,15 +44,30 @@ def trade_off(rows: Sequence[Row], pairs: Sequence[Comparison]) -> Plot | None:
         _limits(axes, drawn)
         _label_files(axes, drawn, pairs)
         axes.set_xlabel("p50 latency, ms (left is faster)")
-        axes.set_ylabel("test accuracy, %")
+        axes.set_ylabel(f"test {kind.called}, {kind.unit}" if kind.unit else f"test {kind.called}")
         svg = as_svg(figure, "trade-off")
     told = "; ".join(
-        f"{row.export} {row.precision}: {figures.percent(row.test_accuracy)} at "
+        f"{row.export} {row.precision}: {figures.score(row.score)} at "
         f"{figures.milliseconds(row.latency_ms.p50)}, {figures.size(row.size_bytes)}"
         for row in drawn
         if row.latency_ms
     )
-    return Plot(svg, "Accuracy against latency", told)
+    return Plot(svg, f"{kind.called.capitalize()} against latency", told)
+
+
+def lines(plot: SectionPlot, identity: str) -> Plot:
+    """The lines of a task's plot."""
+    with styled(identity):
+        axes, figure = empty_axes((4.4, 2.8), left=0.14)
+        for place, (name, x, y) in enumerate(plot.lines):
+            axes.plot(x, y, color=SERIES[place % len(SERIES)], linewidth=1.6, label=name)
+        axes.set_xlabel(plot.x_label)
+        axes.set_ylabel(plot.y_label)
+        if 1 < len(plot.lines) <= _MOST_SERIES:
+            axes.legend(fontsize=9)
+        svg = as_svg(figure, identity)
+    told = "; ".join(f"{name}, {len(x)} points" for name, x, _ in plot.lines)
+    return Plot(svg, plot.title, f"{plot.title}, {plot.y_label} by {plot.x_label}: {told}")
 
 
 def training_curves(record: PassRecord, number: int) -> tuple[Plot, ...]:
@@ -103,10 +121,14 @@ def _curve_plot(owner: str, y_label: str, x_label: str, curves: Sequence[Curve],
 
 
 def _place(row: Row) -> tuple[float, float] | None:
-    """Where a file stands: milliseconds and per cent."""
-    if row.latency_ms is None or row.test_accuracy is None:
+    """Where a file stands: milliseconds, and the score in per cent or its own unit."""
+    if row.latency_ms is None or row.score is None:
         return None
-    return row.latency_ms.p50, 100 * row.test_accuracy
+    return row.latency_ms.p50, _scale(row.score) * row.score.value
+
+
+def _scale(score: Score) -> float:
+    return 100.0 if score.kind.is_share else 1.0
 
 
 def _draw_file(axes: Axes, row: Row, largest: int) -> None:
@@ -116,13 +138,13 @@ def _draw_file(axes: Axes, row: Row, largest: int) -> None:
     area = 900 * (row.size_bytes or 0) / largest if largest else 60
     axes.scatter(*place, s=max(area, 12), color=color, alpha=0.28, linewidths=0, zorder=3)
     axes.scatter(*place, s=16, color=color, linewidths=0, zorder=5)
-    if row.accuracy_interval:
-        low, high = (100 * bound for bound in row.accuracy_interval)
+    if row.score:
+        low, high = (_scale(row.score) * bound for bound in row.score.interval)
         axes.vlines(place[0], low, high, color=color, linewidth=1.2, alpha=0.6, zorder=4)
 
 
 def _limits(axes: Axes, rows: Iterable[Row]) -> None:
-    """Latency from 0, unless the files lie far apart; accuracy around the intervals, never beyond 0 and 100."""
+    """Latency from 0, unless the files lie far apart; the score around its intervals."""
     places = [place for row in rows if (place := _place(row))]
     latencies = [place[0] for place in places]
     if min(latencies) > 0 and max(latencies) > 12 * min(latencies):
@@ -131,7 +153,8 @@ def _limits(axes: Axes, rows: Iterable[Row]) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axes.set_xlim(0, max(latencies) * 1.25 or 1)
-    bounds = [100 * bound for row in rows for bound in row.accuracy_interval or ()] + [place[1] for place in places]
+    scores = [row.score for row in rows if row.score]
+    bounds = [_scale(score) * bound for score in scores for bound in score.interval] + [place[1] for place in places]
     margin = max(0.12 * (max(bounds) - min(bounds)), 0.4)
     axes.set_ylim(min(bounds) - margin, max(bounds) + margin)
 

@@ -17,6 +17,9 @@ from edgeopt.measure.on_device import FileThere
 from edgeopt.plugins.device import DeviceFacts
 from edgeopt.report import figures
 from edgeopt.report.figures import MISSING
+from edgeopt.tasks.guessing import Guess
+from edgeopt.tasks.scores import DROP, Score, ScoreKind, led_by_accuracy
+from edgeopt.tasks.sections import Section
 from edgeopt.tasks.statistics import Paired
 from edgeopt.types import PassRecord, Role, TensorInfo
 
@@ -47,9 +50,12 @@ class Row:
     `against_float_program` with those of the float program in PyTorch, image by image. `differing` counts the images
     that the program it was made from answers otherwise, `near_ties` those of them that rounding alone can decide. Where
     a file gives several outputs, `outputs` describes them, `output` being the first, and `output_differences` says how
-    far each is from the program's. `converted` says that the exporter changed the precision. Where this machine cannot
-    run the file, `not_run` says why and the figures of answers and latency are None; where another runtime answered in
-    its place, `stand_in` names it and there is no latency.
+    far each is from the program's. `scores` are those of the task, the primary one first, each with its interval;
+    `test_accuracy` and its interval say again the one of that name. `sections` are what the task shows of the file's
+    answers besides, and `guess` in what way these are no more than a guess, for a task without classes.
+    `converted` says that the exporter changed the precision. Where this machine cannot run the file, `not_run` says why
+    and the figures of answers and latency are None; where another runtime answered in its place, `stand_in` names it
+    and there is no latency.
     """
 
     runtime: str
@@ -85,21 +91,52 @@ class Row:
     converted: bool = False
     not_run: str | None = None
     stand_in: str | None = None
+    scores: tuple[Score, ...] = ()
+    sections: tuple[Section, ...] = ()
+    guess: Guess | None = None
+
+    def __post_init__(self) -> None:
+        images = sum(score.support for score in self.per_class)
+        told = led_by_accuracy(self.scores, self.test_accuracy, self.accuracy_interval, images)
+        object.__setattr__(self, "scores", told)  # frozen, and complete from here on
+
+    @property
+    def score(self) -> Score | None:
+        """The primary score; None where the file did not answer."""
+        return self.scores[0] if self.scores else None
+
+    def score_named(self, name: str) -> Score | None:
+        """The score of that name."""
+        return next((score for score in self.scores if score.kind.name == name), None)
 
 
 @dataclass(frozen=True)
 class ProgramScore:
     """What a program scores on the test split in PyTorch, before any export, and what one image costs in it.
 
-    `macs` are multiply-accumulate operations; None for a model of another framework.
+    `macs` are multiply-accumulate operations; None for a model of another framework. `scores` are as those of a file.
     """
 
     role: Role
     precision: str
-    test_accuracy: float
-    accuracy_interval: Interval
+    test_accuracy: float | None = None
+    accuracy_interval: Interval | None = None
     macs: int | None = None
     parameters: int | None = None
+    scores: tuple[Score, ...] = ()
+
+    def __post_init__(self) -> None:
+        told = led_by_accuracy(self.scores, self.test_accuracy, self.accuracy_interval, 0)
+        object.__setattr__(self, "scores", told)  # as above
+
+    @property
+    def score(self) -> Score | None:
+        """The primary score."""
+        return self.scores[0] if self.scores else None
+
+    def score_named(self, name: str) -> Score | None:
+        """The score of that name."""
+        return next((score for score in self.scores if score.kind.name == name), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +161,7 @@ class GateResult:
 
     A `reason` beside a figure says why the gate is missed whatever the figure is. `against` says what a comparison is
     with, `paired` counts the images behind a drop of accuracy, and `note` is what the reader must know of it.
+    `kind` is the score that a gate is about, None where it is about something else.
     """
 
     name: str
@@ -136,6 +174,12 @@ class GateResult:
     paired: Paired | None = None
     note: str | None = None
     device: str | None = None
+    kind: ScoreKind | None = None
+
+    @property
+    def is_from_above(self) -> bool:
+        """Whether the gate bounds its figure from above."""
+        return is_from_above(self.name, self.kind)
 
     @property
     def figure_text(self) -> str:
@@ -145,7 +189,7 @@ class GateResult:
     @property
     def limit_text(self) -> str:
         """The limit and which side of it is right, as in "≥ 99.00 %"."""
-        return f"{'≤' if self.name in GATES_FROM_ABOVE else '≥'} {self._text(self.limit)}"
+        return f"{'≤' if self.is_from_above else '≥'} {self._text(self.limit)}"
 
     @property
     def message(self) -> str:
@@ -168,6 +212,8 @@ class GateResult:
     def _text(self, value: float | None) -> str:
         if value is None:
             return MISSING
+        if self.kind is not None and not self.kind.is_share:
+            return self.kind.text(value)
         if self.name.endswith("_ms"):
             return figures.milliseconds(value)
         return f"{value:.2f}×" if self.name.endswith("_ratio") else f"{100 * value:.2f} %"
@@ -299,6 +345,13 @@ class Report:
             raise UserError(
                 f"not a report: {where}: {first['msg']}", hint="run the recipe again to write it anew"
             ) from None
+
+
+def is_from_above(name: str, kind: ScoreKind | None) -> bool:
+    """Whether the gate `name`, on a score of `kind` or on something else, bounds its figure from above."""
+    if kind is not None and name == kind.name:
+        return not kind.larger_is_better
+    return name in GATES_FROM_ABOVE or name.endswith(DROP)
 
 
 def class_scores(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> tuple[ClassScore, ...]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeopt.report import figures
+from edgeopt.report.answers import score_called
 from edgeopt.report.compare import Comparison, compare
 from edgeopt.report.devices import described, latencies_there, there
 from edgeopt.report.schema import GateResult, MeasuredDevice, Report, Row
@@ -40,7 +41,7 @@ def _files(report: Report) -> Table:
     """Two lines a file: the figure, and below it what puts it in proportion."""
     table = plain_table()
     table.add_column("file\n", overflow="fold")
-    headers = ("accuracy\ninterval", "agree-\nment", "size\nsmaller", "p50 ms\nfaster", "p90 ms\n")
+    headers = (f"{score_called(report.rows)}\ninterval", "agree-\nment", "size\nsmaller", "p50 ms\nfaster", "p90 ms\n")
     for header in (*headers, "memory\n", "dele-\ngated"):
         table.add_column(header, justify="right", no_wrap=True)
     for row, following in zip_longest(report.rows, report.rows[1:]):
@@ -58,7 +59,7 @@ def _cells(row: Row, pair: Comparison | None) -> list[Text]:
     latency = row.latency_ms
     return [
         name,
-        _two_lines(figures.percent(row.test_accuracy), figures.interval(row.accuracy_interval, unit="")),
+        _two_lines(figures.score(row.score), figures.score_interval(row.score, with_unit=False)),
         Text(figures.percent(row.agreement)),
         _with_factor(figures.size(row.size_bytes), pair.size_factor if pair else None),
         _with_factor(
@@ -76,7 +77,14 @@ def _device(device: MeasuredDevice, rows: Sequence[Row]) -> list[RenderableType]
     """What a device is, and what the files did there."""
     table = plain_table()
     table.add_column(f"on {device.name}\n", overflow="fold")
-    for header in ("accuracy\nimages", "agree-\nment", "other\nthan here", "p50 ms\nfaster", "p90 ms\n", "memory\n"):
+    for header in (
+        f"{score_called(rows)}\nimages",
+        "agree-\nment",
+        "other\nthan here",
+        "p50 ms\nfaster",
+        "p90 ms\n",
+        "memory\n",
+    ):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         if (file := there(device, row)) is None:
@@ -89,7 +97,7 @@ def _device(device: MeasuredDevice, rows: Sequence[Row]) -> list[RenderableType]
         others = figures.MISSING if told is None or told.differing is None else str(told.differing)
         table.add_row(
             name,
-            _two_lines(figures.percent(told.test_accuracy), str(told.images)) if told else Text(figures.MISSING),
+            _two_lines(figures.score(told.score), str(told.images)) if told else Text(figures.MISSING),
             Text(figures.percent(told.agreement if told else None)),
             Text(others, style="bold red" if told and told.differing else ""),
             _with_factor(

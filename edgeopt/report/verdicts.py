@@ -12,6 +12,7 @@ from edgeopt.report.latencies import noise
 from edgeopt.report.schema import ClassScore, MeasuredDevice, Row
 from edgeopt.report.training import Training, training_of
 from edgeopt.tasks.guessing import GuessKind
+from edgeopt.tasks.scores import ACCURACY
 from edgeopt.types import PassRecord, Role
 
 SMOKE = (
@@ -76,7 +77,7 @@ def _worthless_answers(rows: Sequence[Row]) -> Iterator[str]:
         if guess is not None and guess.kind is GuessKind.ONE_CLASS:
             yield (
                 f"{name} {guess.told('test images')}: it tells nothing apart, and no gate is passed by its "
-                f"{figures.percent(row.test_accuracy)} of right answers."
+                f"{_what_it_scores(row)}."
             )
             continue
         if guess is not None:
@@ -89,6 +90,14 @@ def _worthless_answers(rows: Sequence[Row]) -> Iterator[str]:
         yield f"Never recognized by {_joined(names)}: {', '.join(shown)}{more}."
 
 
+def _what_it_scores(row: Row) -> str:
+    """A score in words: right answers in per cent where it is the accuracy, else with its name."""
+    score = row.score
+    if score is None or score.kind == ACCURACY:
+        return f"{figures.score(score)} of right answers"
+    return f"{score.kind.called} of {score.text}"
+
+
 def _about_training(training: Training) -> Iterator[str]:
     if training.still_learning:
         yield (
@@ -98,7 +107,7 @@ def _about_training(training: Training) -> Iterator[str]:
 
 
 def _images(row: Row) -> int:
-    return sum(score.support for score in row.per_class)
+    return row.score.count if row.score else 0
 
 
 def _test_images(count: int) -> str:
@@ -117,8 +126,8 @@ def _against_baseline(row: Row, rows: Sequence[Row], training: Training) -> Iter
         yield f"{title(row)}: the file is the float file, byte for byte: the passes changed nothing."
     else:
         yield f"{title(row)} is {_size(pair)}{_latency(pair)}."
-        if pair.accuracy_change is not None:
-            yield _accuracy(pair, training)
+        if pair.score_change is not None:
+            yield _score(pair, training)
         if _gains_nothing(pair):
             yield f"{title(row)}: optimizing brought nothing that can be measured, neither bytes nor milliseconds."
 
@@ -150,23 +159,21 @@ def _latency(pair: Comparison) -> str:
     return f" and {figures.times(ratio)} faster {span}"
 
 
-def _accuracy(pair: Comparison, training: Training) -> str:
-    before, after = pair.baseline.test_accuracy, pair.optimized.test_accuracy
-    change = pair.accuracy_change or 0.0
-    start = f"{title(pair.optimized)}: test accuracy"
+def _score(pair: Comparison, training: Training) -> str:
+    before, after = pair.baseline.score, pair.optimized.score
+    assert before and after  # or they would not be compared
+    start = f"{title(pair.optimized)}: test {after.kind.called}"
     images = pair.paired
-    if before == after:
+    if before.value == after.value:
         swapped = f" ({figures.counted(images)})" if images and images.lost else ""
-        return f"{start} stayed at {figures.percent(after)}, that of the float file{swapped}."
-    went = (
-        f"{start} went from {figures.percent(before)} of the float file to {figures.percent(after)} "
-        f"({figures.points(change)})"
-    )
+        return f"{start} stayed at {after.text}, that of the float file{swapped}."
+    went = f"{start} went from {before.text} of the float file to {after.text} ({pair.score_change_text})"
     if images is None:
         return f"{went}."
     if images.may_be_chance:
         return f"{went}: {figures.counted(images)}; with so few images the difference may be chance."
-    told = f"{went}: {figures.counted(images)}; this is a {'gain' if change > 0 else 'loss'}, not chance"
+    better = after.kind.rank(after.value) > after.kind.rank(before.value)
+    told = f"{went}: {figures.counted(images)}; this is a {'gain' if better else 'loss'}, not chance"
     return f"{told}, and {training.note}." if training.note else f"{told}."
 
 

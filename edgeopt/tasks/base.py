@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from edgeopt.arrays import Outputs
+    from edgeopt.arrays import Labels, Outputs
     from edgeopt.preprocessing.geometry import Geometry
     from edgeopt.tasks.guessing import Guess
     from edgeopt.tasks.moves import Moves
@@ -237,6 +237,12 @@ class Task(ABC):
         return None
 
     # ---- the report
+
+    def as_classes(self, outputs: Outputs, targets: Any) -> tuple[Labels, Labels] | None:  # noqa: ARG002 - as above
+        """What images are and what they were taken for, as places among the data set's classes, int64 (n,) each; None
+        for a task whose answers are no classes.
+        """
+        return None
 
     def sections(self, outputs: Outputs, targets: Any, classes: Sequence[str]) -> tuple[Section, ...]:  # noqa: ARG002 - as above
         """What the report says of a file's answers besides its scores; images by their places in the test split."""

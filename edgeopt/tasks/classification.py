@@ -158,6 +158,10 @@ class Classification(Task):
         """Label and softmax confidence of each image."""
         return [Prediction(int(row.argmax()), float(row.max())) for row in softmax(outputs[0])]
 
+    def as_classes(self, outputs: Outputs, targets: Labels) -> tuple[Labels, Labels]:
+        """The labels, and the top-1 labels of the answers."""
+        return targets, outputs[0].argmax(axis=1)
+
     def told(self, answer: Prediction, classes: Sequence[str]) -> str:
         """Such as "cat, 98 %"."""
         return f"{classes[answer.label]}, {answer.confidence:.0%}".replace("%", " %")

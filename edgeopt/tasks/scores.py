@@ -38,6 +38,18 @@ class ScoreKind:
             return -math.inf
         return value if self.larger_is_better else -value
 
+    def interval_text(self, bounds: tuple[float, float], *, with_unit: bool = True) -> str:
+        """Both bounds, as in "96.8–99.6 %" or "1.2–1.9°"."""
+        low, high = (f"{100 * each:.1f}" if self.is_share else three_digits(each) for each in bounds)
+        unit = " %" if self.is_share else self.unit
+        return f"{low}–{high}{unit if with_unit else ''}"
+
+    def change_text(self, change: float) -> str:
+        """A difference of two figures, as in "−0.4 points" or "+0.3°"."""
+        text = f"{abs(100 * change):.1f}" if self.is_share else three_digits(abs(change))
+        sign = "" if float(text) == 0 else "−" if change < 0 else "+"
+        return f"{sign}{text}{' points' if self.is_share else self.unit}"
+
     def text(self, value: float) -> str:
         """A figure as people read it: "98.9 %" of a share (only a whole one reads 100.0 %), else "2.31°"."""
         if not self.is_share:
@@ -87,9 +99,29 @@ class Scores:
         """The score by which answers are ranked."""
         return self.all[0]
 
+    @property
+    def accuracy(self) -> Score | None:
+        """The accuracy, which tasks with one class an image have."""
+        return self.get(ACCURACY.name)
+
     def get(self, name: str) -> Score | None:
         """The score of that name, or None."""
         return next((score for score in self.all if score.kind.name == name), None)
+
+
+def led_by_accuracy(
+    scores: tuple[Score, ...], accuracy: float | None, interval: tuple[float, float] | None, count: int
+) -> tuple[Score, ...]:
+    """Scores in which the accuracy is the one given: reports of `classification` have it in fields of its own, and
+    those of earlier versions have no others.
+    """
+    if accuracy is None:
+        return scores
+    known = next((score.count for score in scores if score.kind == ACCURACY), count)
+    told = Score(accuracy, interval or (accuracy, accuracy), known)
+    if not any(score.kind == ACCURACY for score in scores):
+        return (told, *scores)
+    return tuple(told if score.kind == ACCURACY else score for score in scores)
 
 
 def three_digits(value: float) -> str:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from edgeopt.networks.logits import in_training
 from edgeopt.plugins import (
     DataError,
     PassContext,
@@ -39,7 +38,7 @@ from edgeopt_lightning.fit.history import History, Validation
 from edgeopt_lightning.fit.hooks import FitHooks, FitResult
 from edgeopt_lightning.fit.optimizers import LearningRate, make_optimizer, swa_start_epoch
 from edgeopt_lightning.fit.trainer import make_trainer, quiet, run_trainer, torch_settings
-from edgeopt_lightning.fit.validation import in_numpy, outputs_of, validation_images, validation_outputs
+from edgeopt_lightning.fit.validation import in_numpy, several_outputs, validation_images, validation_outputs
 from edgeopt_lightning.fit.weights import in_layout, snapshot
 from edgeopt_lightning.options import FitOptions
 
@@ -315,22 +314,10 @@ class _Training(LightningModule):  # type: ignore[misc]
         def step(pixels: Tensor, targets: Any) -> Tensor:
             inputs = normalize(pixels)
             answer = module(inputs)
-            outputs = (answer,) if isinstance(answer, Tensor) else self._several(answer, len(pixels))
+            outputs = (answer,) if isinstance(answer, Tensor) else several_outputs(module, task, answer, len(pixels))
             return task.loss(outputs, targets, smoothing) if replaced is None else replaced(inputs, outputs, targets)
 
         return step
-
-    def _several(self, answer: Any, images: int) -> tuple[Tensor, ...]:
-        """The outputs of a network that returns no single tensor; refuses what the task cannot take, such as the
-        auxiliary outputs that some networks give in training alone.
-        """
-        try:
-            outputs = outputs_of(answer)
-        except TypeError:
-            outputs = ()
-        if self._task.unfit([tuple(each.shape) for each in outputs], images, None):
-            raise TrainingError(in_training(self.module, answer, images))
-        return outputs
 
     def _constrain(self, module: nn.Module) -> None:
         if self._hooks.constrain is not None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from edgeopt.plugins import Guess, PassContext, Score, Task, TrainingData, targets_of
+from edgeopt.networks.logits import in_training
+from edgeopt.plugins import Guess, PassContext, Score, Task, TrainingData, TrainingError, targets_of
 from edgeopt_lightning.fit.data import Normalize, ordered_loader
 from edgeopt_lightning.fit.devices import gather_rows, share_of_device
 
@@ -65,6 +66,20 @@ def outputs_of(answer: Any) -> tuple[Tensor, ...]:
     if not all(isinstance(each, Tensor) for each in parts):
         raise TypeError(f"a network returned {type(answer).__name__}, which holds more than tensors")
     return parts
+
+
+def several_outputs(module: nn.Module, task: Task, answer: Any, images: int) -> tuple[Tensor, ...]:
+    """The outputs of a network that returned no single tensor for so many images in training.
+
+    Raises `TrainingError` for what the task cannot take, such as outputs that some networks give in training alone.
+    """
+    try:
+        outputs = outputs_of(answer)
+    except TypeError:
+        outputs = ()
+    if task.unfit([tuple(each.shape) for each in outputs], images, None):
+        raise TrainingError(in_training(module, answer, images))
+    return outputs
 
 
 def in_numpy(outputs: tuple[Tensor, ...]) -> Outputs:
