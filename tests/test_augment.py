@@ -32,6 +32,23 @@ def test_nothing_asked_nothing_changed() -> None:
     assert augment(pixels, Augmentation(), torch.Generator()) is pixels
 
 
+@pytest.mark.parametrize(("height", "width", "channels"), [(12, 40, 3), (40, 12, 1)])
+def test_images_of_any_shape_keep_it(height: int, width: int, channels: int) -> None:
+    pixels = torch.randint(0, 256, (16, channels, height, width), dtype=torch.uint8)
+    for options in ({"crop_padding": 3}, {"crop_scale": 0.5}, {"contrast": 0.4}, {"erase": 1.0}, {"saturation": 0.5}):
+        changed = run(pixels, **options)
+        assert changed.shape == pixels.shape
+    assert torch.equal(run(pixels, crop_padding=1, seed=3), run(pixels, crop_padding=1, seed=3))
+
+
+def test_a_turned_wide_image_keeps_its_angles() -> None:
+    """A disc stays a disc: places move in px, whatever the ratio of the sides."""
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(96), indexing="ij")
+    disc = ((rows - 15.5) ** 2 + (columns - 47.5) ** 2 < 100).to(torch.uint8) * 255
+    turned = run(disc.expand(4, 1, 32, 96), rotation_degrees=90.0).float()
+    assert (turned - disc).abs().mean(dim=(1, 2, 3)).max() < 255 * 0.01
+
+
 def test_an_empty_batch_stays_empty() -> None:
     assert augment(images(0), EVERYTHING, torch.Generator()).shape == (0, 3, 16, 16)
 

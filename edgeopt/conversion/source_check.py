@@ -13,6 +13,7 @@ import numpy as np
 from edgeopt.conversion.labelled import Answered, Labelling, answered, guessing, is_unnamed, listed
 from edgeopt.errors import ExportError
 from edgeopt.networks.capture import program_outputs
+from edgeopt.option_values import GREY_MEAN, GREY_STD
 from edgeopt.options import Options
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import ReaderPlugin
@@ -71,7 +72,7 @@ def judge(
     if not found.doubt:
         return Judged(found, known.names)
     best: tuple[Score, str] | None = None
-    for told, options in _other_scales(reader):
+    for told, options in _other_scales(reader, source.preprocessing.channels):
         with blamed(reader.plugin, "read"):
             again = reader.plugin.read(file, options)
         score = task.score(program_outputs(again, shown, progress, f"answers of the source, {told}"), labels)
@@ -87,10 +88,11 @@ def judge(
     return Judged(found, verdicts=(said,))
 
 
-def _other_scales(reader: Use[ReaderPlugin]) -> Iterator[tuple[str, Options]]:
+def _other_scales(reader: Use[ReaderPlugin], channels: int) -> Iterator[tuple[str, Options]]:
     """Other scales of images than a source was read with: what to write for each, and the reader's options with it."""
     options, scale = reader.options, reader.plugin.scale_option
-    for name, mean, std in _NORMALIZATIONS:
+    for name, *statistics in _NORMALIZATIONS:
+        mean, std = statistics if channels > 1 else _of_grey(*statistics)
         if scale and name in ("pixels", "unit", "symmetric") and getattr(options, scale) != name:
             yield f"--set source.{scale}={name}", options.model_copy(update={scale: name})
         elif not scale and {"mean", "std"} <= set(type(options).model_fields):
@@ -99,6 +101,11 @@ def _other_scales(reader: Use[ReaderPlugin]) -> Iterator[tuple[str, Options]]:
                 written = {each: f"[{','.join(map(str, value))}]" for each, value in update.items()}
                 told = " ".join(f"--set source.{each}={value}" for each, value in written.items())
                 yield told, options.model_copy(update=update)
+
+
+def _of_grey(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Statistics of three channels as those of one."""
+    return (GREY_MEAN, GREY_STD) if mean == IMAGENET_MEAN else (mean[:1], std[:1])
 
 
 def _is_the_cure(found: Score, before: Score, labels: Labels) -> bool:

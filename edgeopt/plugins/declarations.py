@@ -106,6 +106,9 @@ class ModelPlugin(Plugin):
     `framework` is the one that its models belong to; a recipe's passes and exporters must be of the same. Where the
     options name local files, `fingerprint(options)` is a cheap text that changes when these do, and raises a
     `UserError` when one is missing. `tasks` names what its models can be for, `data.task` says which it is.
+
+    `refuses(options, dataset_options)` gives what speaks against the images of a data set, such as a network of square
+    ones alone, before one is read; it is light, and each problem names the data set's option as its own.
     """
 
     kind: ClassVar[str] = "model"
@@ -117,6 +120,7 @@ class ModelPlugin(Plugin):
     fingerprint: Callable[[Any], str] | None = field(default=None, kw_only=True)
     framework: str = field(default=TORCH, kw_only=True)
     tasks: tuple[str, ...] = field(default=(DEFAULT_TASK,), kw_only=True)
+    refuses: Callable[[Any, DatasetOptions], Iterable[Problem]] | None = field(default=None, kw_only=True)
 
 
 class Scheme(StrEnum):

@@ -26,6 +26,7 @@ from edgeopt.plugins.declarations import (
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use, references
 from edgeopt.recipe.cache_keys import Keys, report_source
+from edgeopt.recipe.images import check_images
 from edgeopt.recipe.lookup import Lookup, float_options, surveyed
 from edgeopt.recipe.read import Recipe
 from edgeopt.recipe.stage import PlannedExport, Stage, StageKind
@@ -183,6 +184,7 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False, device
     task = check_task(lookup, recipe.task, dataset, model, passes)
     check_gates(lookup, recipe.gates, task)
     check_augmentation(lookup, dataset, task, passes)
+    check_images(lookup, dataset, model)
     found, fingerprint = lookup.look(dataset)
     if not lookup.problems:  # what a data set tells of itself may need packages or files that are not there
         check_recall(lookup, recipe.gates, task, dataset, found)

@@ -9,6 +9,7 @@ from edgeopt.files import where_looked
 from edgeopt.networks.weights_option import require_checkpoint
 from edgeopt.plugins import (
     CheckpointError,
+    DatasetOptions,
     ExporterPlugin,
     ModelPlugin,
     ModelState,
@@ -124,6 +125,13 @@ def read_onnx(path: Path, options: OnnxReaderOptions) -> ModelState:
     return read(path, options)
 
 
+def refused_images(options: ApplicationsOptions, dataset: DatasetOptions) -> Iterator[Problem]:
+    """What published weights have against grey images."""
+    if options.weights == "imagenet" and dataset.channels == 1:
+        hint = 'set channels = 3, which shows grey images as such; or weights = "none" of [model]'
+        yield Problem("ImageNet weights of Keras Applications take colours", hint, option="channels")
+
+
 @hookimpl
 def edgeopt_models() -> Iterator[ModelPlugin]:
     """The models."""
@@ -133,6 +141,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         ApplicationsOptions,
         build=build_application,
         fingerprint=fingerprint_application,
+        refuses=refused_images,
         framework=KERAS,
         libraries=_LIBRARIES,
         requires=_TENSORFLOW,

@@ -8,6 +8,7 @@ from edgeopt.files import where_looked
 from edgeopt.networks.weights_option import checkpoint_fingerprint
 from edgeopt.plugins import (
     DataError,
+    DatasetOptions,
     DatasetPlugin,
     ModelPlugin,
     ModelState,
@@ -17,6 +18,8 @@ from edgeopt.plugins import (
     digest,
     files_fingerprint,
     hookimpl,
+    sides_of,
+    size_in_words,
     versions_of,
 )
 from edgeopt_torchvision.found import find_named
@@ -111,6 +114,19 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
     )
 
 
+def refused_images(options: TorchvisionOptions, dataset: DatasetOptions) -> Iterator[Problem]:
+    """What an architecture that was made for some sizes has against those of a data set."""
+    step = int(options.arch.rpartition("_")[2]) if options.arch.startswith("vit_") else 0
+    step = 224 if options.arch == "maxvit_t" else step
+    size = size_in_words(dataset.image_size)
+    if options.arch.startswith("vit_") and not isinstance(dataset.image_size, int):
+        message = f"{options.arch} takes square images alone, and image_size is {size} px"
+        yield Problem(message, f"write one number, a multiple of {step}", option="image_size")
+    elif step and any(side % step for side in sides_of(dataset.image_size)):
+        message = f"{options.arch} takes images whose sides are multiples of {step} px, and image_size is {size} px"
+        yield Problem(message, f"set image_size to a multiple of {step}", option="image_size")
+
+
 @hookimpl
 def edgeopt_models() -> Iterator[ModelPlugin]:
     """The networks."""
@@ -120,6 +136,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         TorchvisionOptions,
         build=build_model,
         fingerprint=fingerprint_model,
+        refuses=refused_images,
         requires=_REQUIRES,
         install=_INSTALL,
     )

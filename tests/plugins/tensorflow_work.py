@@ -276,8 +276,39 @@ def second(folder: Path) -> None:
     expected = np.asarray(keras.models.load_model(folder / "net.h5", compile=False)(shown.transpose(0, 2, 3, 1)))
     found["read"] = {"classes": read.classes, "form": read.form, "gap": gap(read.foreign.logits(shown), expected)}
     found["onnx"] = onnx_sources(folder)
+    found["wide"] = wide_grey(folder)
     found["torch at the end"] = "torch" in sys.modules
     (folder / "found.json").write_text(json.dumps(found))
+
+
+def wide_grey(folder: Path) -> dict[str, Any]:
+    """A network of grey images of any size: read for 12 × 40 px, and exported."""
+    from edgeopt_onnx.predictor import OnnxPredictor
+    from edgeopt_tensorflow.runtime import keras
+    from edgeopt_tflite.predictor import TflitePredictor
+
+    layers = keras.layers
+    network = keras.Sequential(
+        [keras.Input((None, None, 1)), layers.Conv2D(8, 3), layers.GlobalMaxPooling2D(), layers.Dense(3)]
+    )
+    network.save(folder / "grey.keras")
+    found: dict[str, Any] = {
+        "open": message(lambda: plugin.read_keras(folder / "grey.keras", KerasReaderOptions())),
+        "channels": message(lambda: built(folder, "grey.keras")),
+    }
+    state = plugin.read_keras(folder / "grey.keras", KerasReaderOptions(image_size=(12, 40)))
+    shown = np.random.default_rng(0).normal(size=(2, *state.input_shape)).astype(np.float32)
+    expected = np.asarray(network(shown.transpose(0, 2, 3, 1)))
+    export(state, folder / "files", exporter.export_tflite, ConvertedTfliteOptions(), "grey.tflite")
+    export(state, folder / "files", exporter.export_onnx, KerasOnnxOptions(), "grey.onnx")
+    with TflitePredictor(folder / "files/grey.tflite") as lite, OnnxPredictor(folder / "files/grey.onnx") as open_onnx:
+        answers = {
+            "state": state.foreign.logits(shown),
+            "tflite": lite.predict(shown),
+            "onnx": open_onnx.predict(shown),
+        }
+    gaps = {name: float(np.abs(answer - expected).max()) for name, answer in answers.items()}
+    return {**found, "shape": state.preprocessing.shape, "gaps": gaps}
 
 
 def weights(state: ModelState) -> Any:

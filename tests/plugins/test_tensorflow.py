@@ -123,6 +123,9 @@ def test_augmentation_changes_images_and_follows_its_seed():
         assert np.array_equal(one, same), name
         assert not np.array_equal(one, pixels), name
         assert not np.array_equal(one, other), name
+        for shape in ((4, 10, 30, 3), (4, 30, 10, 1)):
+            given = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+            assert augment(given, wanted, np.random.default_rng(1)).shape == shape, name
     still = augment(pixels, Augmentation(rotation_degrees=1e-9), np.random.default_rng(0))
     assert np.abs(still.astype(int) - pixels).max() <= 1, "a rotation by nothing moves images"
 
@@ -317,6 +320,14 @@ def test_every_architecture_is_offered():
 
 
 # ---- conversions ---------------------------------------------------------------------------------------------------
+
+
+def test_wide_grey_keras_files_are_read_and_written(found):
+    wide = found["wide"]
+    assert "takes images of any size" in wide["open"] and "--size 96x160" in wide["open"]
+    assert wide["shape"] == [12, 40, 1]
+    assert wide["gaps"] and max(wide["gaps"].values()) < 1e-4
+    assert "takes images of 3 channels" in wide["channels"]
 
 
 def test_a_keras_file_is_read_for_a_conversion(found):

@@ -1,6 +1,7 @@
 """timm's networks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ def test_networks_of_several_families(arch: str) -> None:
         module.momentum for module in state.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
     } <= {0.1}
     assert state.classes == tuple("abcdefg") and state.history[0].facts["parameters"] > 0
+
+
+def test_a_network_of_wide_grey_images_is_asked_for_one_channel() -> None:
+    wide = Preprocessing((48, 96), (48, 96), (48, 96), (0.459,), (0.226,), channel_order="grey")
+    state = build("mobilenetv3_small_050", replace(data(), preprocessing=wide))
+    assert state.history[0].facts["first_convolution"] == "conv_stem, for 1 channel"
+    with torch.no_grad():
+        assert state.module.eval()(torch.rand(2, 1, 48, 96)).shape == (2, 7)
 
 
 def test_the_build_repeats_with_torchs_seed() -> None:
