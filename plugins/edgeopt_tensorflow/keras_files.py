@@ -278,7 +278,8 @@ def _chosen(given: Sequence[int | None], path: Path, wanted: ImageSize | None) -
 def _require_shape(network: keras.Model, path: Path, shape: Shape) -> None:
     _, height, width, channels = network.inputs[0].shape
     if channels != shape[2]:
-        message = f"{path} takes images of {channels} channels, and those of the data set have {shape[2]}"
+        taken_channels = "1 channel" if channels == 1 else f"{channels} channels"
+        message = f"{path} takes images of {taken_channels}, and those of the data set have {shape[2]}"
         raise RecipeError(Problem(message, f"set channels to {channels}"))
     own = (height or shape[0], width or shape[1])
     if own != shape[:2]:

@@ -123,6 +123,11 @@ def test_frequency_goes_upwards_and_time_to_the_right(kind: str) -> None:
     assert late.max() > 200 and late.min() == 0
 
 
+def test_a_spectrogram_is_as_wide_as_it_is_asked_for() -> None:
+    options = SoundOptions(**{**SMALL, "image_size": [40, 96]}, channels=1)
+    assert image(tone(300), options).shape == (40, 96)
+
+
 def test_loudness_does_not_matter_and_the_floor_does() -> None:
     options = SoundOptions(**SMALL)
     loud, quiet = (image(tone(500, loudness=each), options).astype(int) for each in (0.5, 0.05))

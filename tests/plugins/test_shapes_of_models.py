@@ -5,14 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import edgeopt
+from edgeopt.cards.reading import card_of
 from edgeopt.errors import RecipeError
+from edgeopt.export.pixels_input import take_pixels
+from edgeopt.export.self_test import images_of
 from edgeopt.options import Augmentation
+from edgeopt.plugins import ExporterPlugin
+from edgeopt.plugins.registry import load_registry
 from edgeopt.preprocessing import Preprocessing
+from edgeopt.recipe.lookup import resolve
+from edgeopt.testing.exporter import export_file
+from edgeopt.testing.values import tiny_data, tiny_program
 from edgeopt.types import ModelState, TrainingData
 from edgeopt_torchvision.options import TorchvisionOptions
 from edgeopt_torchvision.plugin import build_model
@@ -87,3 +96,24 @@ def test_check_names_the_line_of_what_a_model_does_not_take(
         edgeopt.check(recipe)
     assert f"recipe.toml:{line}: " in str(caught.value)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("exporter", "pixels"), [("onnx", True), ("tflite", False), ("tflite", True)])
+def test_files_of_wide_grey_images_answer_as_their_program_and_carry_a_card(
+    exporter: str, pixels: bool, tmp_path: Path
+) -> None:
+    state = tiny_program(tiny_data(image_size=(16, 40), channels=1))
+    use = resolve(ExporterPlugin, exporter, {}, load_registry())
+    path, result = export_file(use, take_pixels(state) if pixels else state, tmp_path)
+    shown = np.random.default_rng(0).integers(0, 256, (2, *state.preprocessing.shape), dtype=np.uint8)
+    floats = state.preprocessing.normalize(shown)
+    with torch.no_grad():
+        expected = state.program.module()(torch.from_numpy(floats)).numpy()
+    given = shown if pixels else floats
+    assert sorted(side for side in result.input.shape[1:] if side != 1) == [16, 40]
+    with use.plugin.opened(path, 1) as predictor:
+        answers = np.concatenate([predictor.predict(given[index : index + 1])[0] for index in range(2)])
+    np.testing.assert_allclose(answers, expected, atol=1e-4)
+    card = card_of(path)
+    assert card.self_test is not None
+    assert card.self_test.vectors[0].pixels[0][2:] == (int(images_of(card).images[0, 2, 6, 0]),)

@@ -327,7 +327,8 @@ def test_wide_grey_keras_files_are_read_and_written(found):
     assert "takes images of any size" in wide["open"] and "--size 96x160" in wide["open"]
     assert wide["shape"] == [12, 40, 1]
     assert wide["gaps"] and max(wide["gaps"].values()) < 1e-4
-    assert "takes images of 3 channels" in wide["channels"]
+    assert "takes images of 1 channel, and those of the data set have 3" in wide["channels"]
+    assert "set channels to 1" in wide["channels"]
 
 
 def test_a_keras_file_is_read_for_a_conversion(found):
