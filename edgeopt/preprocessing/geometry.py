@@ -44,14 +44,17 @@ class Geometry:
         """Points (..., 2) of the original, (x, y), as places of the frame; those that were cut off lie outside it."""
         import numpy as np  # see above
 
-        moved: NDArray[np.float64] = np.asarray(points, dtype=np.float64) * self.scale + self.offset
+        # multiplied first: the corners of an image come to lie exactly on those that they belong to
+        scaled = np.asarray(points, dtype=np.float64) * _as_x_y(self.resized) / _as_x_y(self.original)
+        moved: NDArray[np.float64] = scaled + self.offset
         return moved
 
     def points_to_original(self, points: Any) -> NDArray[np.float64]:
         """Points (..., 2) of the frame, (x, y), as places of the original."""
         import numpy as np  # see above
 
-        moved: NDArray[np.float64] = (np.asarray(points, dtype=np.float64) - self.offset) / self.scale
+        inside = np.asarray(points, dtype=np.float64) - self.offset
+        moved: NDArray[np.float64] = inside * _as_x_y(self.original) / _as_x_y(self.resized)
         return moved
 
     def boxes_to_network(self, boxes: Any, *, clipped: bool = False) -> NDArray[np.float64]:
@@ -90,6 +93,10 @@ def geometry_of(height: int, width: int, fit: Fit, frame: tuple[int, int], netwo
     scale = max(frame[0] / height, frame[1] / width)
     tall, wide = (max(least, round(side * scale)) for side, least in zip((height, width), network, strict=True))
     return Geometry((height, width), (tall, wide), network, (-((wide - network[1]) // 2), -((tall - network[0]) // 2)))
+
+
+def _as_x_y(size: tuple[int, int]) -> tuple[int, int]:
+    return size[1], size[0]
 
 
 def _corners(boxes: Any) -> NDArray[np.float64]:
