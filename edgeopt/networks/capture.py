@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # torch is heavy: whoever captures has imported it already
 
     from edgeopt.arrays import Outputs, Pixels
     from edgeopt.progress import Progress
+    from edgeopt.tasks.base import Task
 
 RELATIVE_TOLERANCE = 1e-4  # of an output's range: float32 kernels may add in another order, and differ in nothing else
 BATCH_SIZE = 32
@@ -66,11 +67,17 @@ def capture(
     return capture_merged(module, example_input, batch_range, output_names).program
 
 
+def capture_state(state: ModelState, example_input: Tensor) -> Capture:
+    """Captures the module of a state with its outputs, which must be what its task asks for; see `capture_merged`."""
+    return capture_merged(state.module, example_input, state.batch_range, state.output_names, state.task)
+
+
 def capture_merged(
     module: nn.Module,
     example_input: Tensor,
     batch_range: tuple[int, int],
     output_names: Sequence[str] = ONLY_LOGITS,
+    task: Task | None = None,
 ) -> Capture:
     """Exports a copy of `module` in evaluation mode, and checks that the program computes what the module does.
 
@@ -87,7 +94,7 @@ def capture_merged(
     make_contiguous(module)
     batch = fit_batch(example_input, batch_range)
     program = export_program(module, example_input, batch_range)
-    _require_outputs(module, batch, batch_range[0], output_names)
+    _require_outputs(module, batch, batch_range[0], output_names, task)
     captured = program.module(check_guards=False)
     changed = give_order(captured, output_names)
     changed |= bool(spell_out_linear_layers(captured) + fold_computed_weights(captured))
@@ -125,7 +132,7 @@ def _layer_weights(model: GraphModule) -> list[str]:
     return [str(each.weight.target) for each in layers if each.weight.op == "get_attr"]
 
 
-def _require_outputs(module: nn.Module, batch: Tensor, smallest: int, names: Sequence[str]) -> None:
+def _require_outputs(module: nn.Module, batch: Tensor, smallest: int, names: Sequence[str], task: Task | None) -> None:
     """Raises `ExportError` where a module returns something else for `batch`, or for its first `smallest` images,
     than the named outputs.
     """
@@ -135,7 +142,7 @@ def _require_outputs(module: nn.Module, batch: Tensor, smallest: int, names: Seq
         images = batch[:count]
         with torch.no_grad():
             answer = module(images)
-        if problem := problem_of_outputs(type(module).__name__, answer, len(images), names):
+        if problem := problem_of_outputs(type(module).__name__, answer, len(images), names, task):
             raise ExportError(problem)
 
 
@@ -249,7 +256,7 @@ def to_program(state: ModelState, split: Split) -> ModelState:
     import torch
 
     example = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(2, len(split))))))
-    captured = capture_merged(state.module, example, state.batch_range, state.output_names)
+    captured = capture_state(state, example)
     history = state.history
     if history and captured.branches_merged:
         last = history[-1]

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import ExportError, Problem, RecipeError
 from edgeopt.networks.logits import answer_of, described, problem_of_answer
-from edgeopt.types import ONLY_LOGITS
+from edgeopt.types import ONLY_LOGITS, ModelState
 
 if TYPE_CHECKING:  # torch is heavy: whoever has a module has imported it already
     from torch import Tensor, nn
     from torch.export import ExportedProgram
     from torch.fx import GraphModule, Node
+
+    from edgeopt.tasks.base import Task
 
 _ROUNDING = 1e-3  # of an output's range: sums of float32 are added in another order for another number of images
 _MOVED = 1e-3  # of the integers of an output, such as classes, that rounding before them may change
@@ -41,15 +43,25 @@ def outputs_in(answer: Any, names: Sequence[str]) -> tuple[Tensor, ...]:
     return found
 
 
-def problem_of_outputs(name: str, answer: Any, images: int, names: Sequence[str]) -> Problem | None:
+def problem_of_outputs(
+    name: str,
+    answer: Any,
+    images: int,
+    names: Sequence[str],
+    task: Task | None = None,
+    classes: int | None = None,
+) -> Problem | None:
     """What is wrong with what the module `name` returned for so many images, and what to do; None where it has an
-    output for each of `names`, with the images first.
+    output for each of `names`, with the images first, and where they are what the task asks of a network for so many
+    classes. Without a task, outputs called as a classifier's are held to be logits.
     """
-    if tuple(names) == ONLY_LOGITS:
-        return problem_of_answer(name, answer, images)
+    if tuple(names) == ONLY_LOGITS and (task is None or task.is_of_classes):
+        return problem_of_answer(name, answer, images, classes)
     found = _selected(answer, names)
     if found is None:
         return _missing(name, answer, names)
+    if task is not None and (wrong := task.unfit([tuple(each.shape) for each in found], images, classes)):
+        return Problem(f"{name} returns {wrong}", f"let its forward return what the task {task.name} is about")
     for each, tensor in zip(names, found, strict=True):
         if tensor.dim() == 0 or len(tensor) != images:
             return Problem(
@@ -59,11 +71,14 @@ def problem_of_outputs(name: str, answer: Any, images: int, names: Sequence[str]
     return None
 
 
-def require_outputs(module: nn.Module, images: Tensor, names: Sequence[str]) -> None:
-    """Raises `RecipeError` when `module`, in evaluation mode, does not give each named output for `images`, float32 (n,
-    3, height, width). The module's modes stay as they are.
+def require_outputs(state: ModelState, images: Tensor) -> None:
+    """Raises `RecipeError` when the module of a state, in evaluation mode, does not give the state's outputs, as its
+    task asks for them, for `images`, float32 (n, channels, height, width). Its modes stay as they are.
     """
-    _answers(module, images, names)
+    answer, module = answer_of(state.module, images), type(state.module).__name__
+    classes = len(state.classes) or None
+    if problem := problem_of_outputs(module, answer, len(images), state.output_names, state.task, classes):
+        raise RecipeError(problem)
 
 
 def require_answers_alone(module: nn.Module, images: Tensor, names: Sequence[str] = ONLY_LOGITS) -> None:
@@ -169,8 +184,9 @@ def _missing(name: str, answer: Any, names: Sequence[str]) -> Problem:
 
 
 def _answers(module: nn.Module, images: Tensor, names: Sequence[str]) -> tuple[Tensor, ...]:
-    """What `module` answers in evaluation mode; raises `RecipeError` for anything but the named outputs."""
+    """What `module` answers in evaluation mode; raises `RecipeError` where a named output is missing."""
     answer = answer_of(module, images)
-    if problem := problem_of_outputs(type(module).__name__, answer, len(images), names):
-        raise RecipeError(problem)
-    return outputs_in(answer, names)
+    found = _selected(answer, names)
+    if found is None:
+        raise RecipeError(_missing(type(module).__name__, answer, names))
+    return found

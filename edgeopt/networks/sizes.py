@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.arrays import ImageSize, sides_of, size_in_words
 from edgeopt.errors import ExportError, FunctionChangedError, Problem, first_line
-from edgeopt.networks.capture import capture, example_of, export_program, imports_of
+from edgeopt.networks.capture import capture_state, example_of, export_program, imports_of
 from edgeopt.networks.layers import layer_call
 from edgeopt.types import TORCH, ModelState
 
@@ -46,7 +46,7 @@ def at_image_size(state: ModelState, origin: ModelState, size: ImageSize, *, is_
 
 def _captured(origin: ModelState, size: ImageSize) -> ExportedProgram:
     try:
-        return capture(origin.module, _images(origin, size), origin.batch_range, origin.output_names)
+        return capture_state(origin, _images(origin, size)).program
     except ExportError as error:
         own, other = size_in_words(origin.preprocessing.image_size), size_in_words(size)
         reason = _fixed_by(origin) or first_line(error)
@@ -180,7 +180,7 @@ def _fixed_by(origin: ModelState) -> str | None:
     """What of a network fits images of one size alone, by its name; None where nothing is known."""
     own = origin.preprocessing.image_size
     try:
-        program = capture(origin.module, _images(origin, own), origin.batch_range, origin.output_names)
+        program = capture_state(origin, _images(origin, own)).program
     except ExportError:
         return None
     return next((f"{each} an image of {size_in_words(own)} px" for each in _places(program)), None)

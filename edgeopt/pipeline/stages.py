@@ -50,7 +50,7 @@ from edgeopt.progress import Silent
 from edgeopt.recipe.plan import Plan, card_recipe
 from edgeopt.recipe.stage import Stage, StageKind
 from edgeopt.tracking.tracked import TrackedRun
-from edgeopt.types import ONLY_LOGITS, TORCH, Form, FoundData, ModelState, targets_of
+from edgeopt.types import TORCH, Form, FoundData, ModelState, targets_of
 from edgeopt.workers.store import Result, Store
 
 if TYPE_CHECKING:
@@ -190,14 +190,10 @@ def _require_outputs(state: ModelState, split: Split) -> None:
     """
     import torch
 
-    from edgeopt.networks.logits import require_logits
     from edgeopt.networks.outputs import require_answers_alone, require_outputs
 
     images = torch.from_numpy(state.preprocessing.normalize(split.pixels(range(min(2, len(split))))))
-    if state.output_names == ONLY_LOGITS:
-        require_logits(state.module, images, len(state.classes))
-    else:
-        require_outputs(state.module, images, state.output_names)
+    require_outputs(state, images)
     if state.batch_range[0] == 1:
         require_answers_alone(state.module, images, state.output_names)
 

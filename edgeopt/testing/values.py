@@ -23,7 +23,7 @@ from edgeopt.plugins.use import Use
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
-from edgeopt.tasks import TASKS
+from edgeopt.tasks import TASKS, Classification
 from edgeopt.testing.states import seeded
 from edgeopt.types import TORCH, Form, ModelState, TrainingData
 
@@ -44,6 +44,22 @@ class ArraySplit:
     def pixels(self, indices: Sequence[int] | slice) -> Pixels:
         """Copies of the chosen images."""
         return self.images[indices if isinstance(indices, slice) else np.asarray(indices, dtype=np.intp)].copy()
+
+
+@dataclass(frozen=True)
+class OfImageAndPlaces(Classification):
+    """What `tiny_two_outputs` is for: a label an image, by the first output, whatever else there is."""
+
+    @property
+    def is_of_classes(self) -> bool:
+        """Each image is of one class, but its outputs are no classifier's."""
+        return False
+
+    def unfit(self, shapes: Sequence[tuple[int, ...]], images: int, classes: int | None) -> str | None:
+        """Anything but two outputs whose first are logits."""
+        if len(shapes) != 2:
+            return f"{len(shapes)} outputs for {images} images, not two"
+        return super().unfit(shapes[:1], images, classes)
 
 
 def tiny_data(
@@ -103,7 +119,8 @@ def tiny_two_outputs(data: TrainingData | None = None) -> ModelState:
     data = data or tiny_data()
     with seeded(0, TORCH):
         model = TinyTwoOutputs(len(data.classes)).eval()
-    return replace(tiny_model(data), model=model, output_names=("image", "places"))
+    state = tiny_model(data)
+    return replace(state, model=model, task=OfImageAndPlaces(), output_names=("image", "places"))
 
 
 @cache

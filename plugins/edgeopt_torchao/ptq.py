@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from edgeopt.networks.capture import capture_merged, export_program
+from edgeopt.networks.capture import capture_state, export_program
 from edgeopt.networks.copies import copy_module
 from edgeopt.plugins import Json, ModelState, PassContext, PassRecord, Score
 from edgeopt_lightning.fit.validation import validation_score
@@ -66,7 +66,7 @@ class _Work:
         self.state, self.options, self.context = state, options, context
         self.count = context.budget.of(context.budget.images, len(context.data.calibration))
         self.example = next(batches(state, context.data.calibration, 2, 2))
-        captured = capture_merged(state.module, self.example, state.batch_range, state.output_names)
+        captured = capture_state(state, self.example)
         self.program: ExportedProgram = captured.program
         self.facts = captured.facts()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from edgeopt.networks.capture import capture_merged
+from edgeopt.networks.capture import capture_state
 from edgeopt.plugins import Json, ModelState, PassContext, PassRecord
 from edgeopt_distillation.fit_with_teacher import fit_taught, teacher_of
 from edgeopt_lightning.fit.hooks import FitHooks
@@ -109,7 +109,7 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
     """
     plugin = options.quantizer.plugin
     example = next(batches(state, context.data.validation, 2, 2))
-    captured = capture_merged(state.module, example, state.batch_range, state.output_names)
+    captured = capture_state(state, example)
     program = captured.program
     bits = choose_bits(program, state, options.quantizer, options, options.batch_size, context)
     target = target_of(options.quantizer, bits, qat=True)

@@ -61,7 +61,7 @@ class Silent(Mistaken):
         return {
             name: replace(
                 each,
-                logits=None,
+                outputs=None,
                 turns_ms=tuple((sum(turn) / len(turn),) for turn in each.turns_ms),
                 means_of=tuple(map(len, each.turns_ms)),
                 peak_memory_bytes=0,
