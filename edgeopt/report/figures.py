@@ -48,6 +48,9 @@ def points_interval(bounds: tuple[float, float]) -> str:
 
 def counted(pair: Paired) -> str:
     """The images behind a difference and whether it may be chance, as in "3 images lost, 2 gained, p = 1.00"."""
+    if pair.graded:
+        answered = f"{pair.lost} {'image' if pair.lost == 1 else 'images'} answered worse, {pair.gained} better"
+        return f"{answered}, {probability(pair.p_value)}"
     lost = f"{pair.lost} {'image' if pair.lost == 1 else 'images'} lost"
     return f"{lost}, {pair.gained} gained, {probability(pair.p_value)}"
 

@@ -222,7 +222,8 @@ class Task(ABC):
     def compare(self, before: Outputs, after: Outputs, targets: Any) -> Paired:
         """How many of the same images the second answers worse and better than the first, by `grades`."""
         first, second = self.grades(before, targets), self.grades(after, targets)
-        return paired(len(first), int((second < first).sum()), int((second > first).sum()))
+        lost, gained = int((second < first).sum()), int((second > first).sum())
+        return paired(len(first), lost, gained, graded=not set(first.tolist()) <= {0.0, 1.0})
 
     @abstractmethod
     def decode(self, outputs: Outputs) -> Sequence[Any]:

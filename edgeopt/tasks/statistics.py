@@ -20,14 +20,16 @@ CHANCE = 0.05
 class Paired:
     """Two models that answered the same `images`.
 
-    `lost` counts the images that only the first answered rightly, `gained` those that only the second did. `p_value`
-    is that of the exact McNemar test: how probable a difference at least as large is if neither model is better.
+    `lost` counts the images that only the first answered rightly, `gained` those that only the second did; where they
+    are `graded`, those that the second answered worse, and better. `p_value` is that of the exact McNemar test, which
+    of graded images is the sign test: how probable a difference at least as large is if neither model is better.
     """
 
     images: int
     lost: int
     gained: int
     p_value: float
+    graded: bool = False
 
     @property
     def change(self) -> float:
@@ -40,9 +42,11 @@ class Paired:
         return self.p_value >= CHANCE
 
 
-def paired(images: int, lost: int, gained: int) -> Paired:
-    """The comparison of two models of which the second lost and gained so many of the same images."""
-    return Paired(images, lost, gained, mcnemar(lost, gained))
+def paired(images: int, lost: int, gained: int, *, graded: bool = False) -> Paired:
+    """The comparison of two models of which the second lost and gained so many of the same images; `graded` says that
+    it answered them worse or better, and not wrongly or rightly.
+    """
+    return Paired(images, lost, gained, mcnemar(lost, gained), graded)
 
 
 def mcnemar(lost: int, gained: int) -> float:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgeopt.arrays import Outputs
 
 _SIZE = 32  # px
+_ROUNDING = 1e-9
 
 
 class TaskContract(PluginContract):
@@ -151,7 +152,7 @@ class TaskContract(PluginContract):
         assert tuple(score.kind for score in right) == task.score_kinds
         for score in (*right, *wrong):
             low, high = score.interval
-            assert low <= score.value <= high, f"{score.kind.name} lies outside its interval"
+            assert low - _ROUNDING <= score.value <= high + _ROUNDING, f"{score.kind.name} lies outside its interval"
             assert score.count == len(targets)
         kind = task.score_kinds[0]
         assert kind.rank(right.primary.value) > kind.rank(wrong.primary.value)
