@@ -42,13 +42,15 @@ class Smoke:
     passes: Sequence[Parts] = ()
     dataset: Parts = field(default_factory=lambda: _SHAPES)
     is_served: bool = False
+    is_tuned: bool = False
     loggers: Sequence[str] = ()
 
     def recipe(self, name: str) -> dict[str, Any]:
         """The recipe's tables."""
         parts = {"dataset": self.dataset, "model": self.model, "passes": self.passes, "exports": self.exports}
         trainer = {"trainer": {"loggers": list(self.loggers)}} if self.loggers else {}
-        return {"schema": 1, "name": name} | {key: value for key, value in parts.items() if value} | trainer
+        tune = {"tune": {"trials": 1, "space": {"dataset.image_size": [16, 32]}}} if self.is_tuned else {}
+        return {"schema": 1, "name": name} | {key: value for key, value in parts.items() if value} | trainer | tune
 
 
 #: Serves a run and asks each file about a test image that the run kept; every answer must be that of the report.
@@ -94,6 +96,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "hugging-face": Smoke(dataset={"use": "hugging-face", "source": "./images", "image_size": 32}),
     "audio": Smoke(dataset={"use": "spoken-digits", "image_size": 32, "speakers": 6, "takes": 1}),
     "serve": Smoke(is_served=True),
+    "tune": Smoke(is_tuned=True),
     "web": Smoke(exports=({"use": "onnx-web"}, {"use": "litert-web"})),
     "tensorboard": Smoke(loggers=("tensorboard",)),
     "mlflow": Smoke(loggers=("mlflow",)),
@@ -194,6 +197,8 @@ def _smoke(extra: str, smoke: Smoke, environment: Environment) -> str:
     recipe.write_bytes(tomli_w.dumps(smoke.recipe(f"smoke-{extra}")).encode())
     if smoke.dataset["use"] == "hugging-face":
         _images(environment.work / "images")
+    if smoke.is_tuned:
+        return environment.run("-m", "edgeopt", "tune", recipe, "--plugin", PLUGIN)
     ran = environment.run("-m", "edgeopt", "run", recipe, "--smoke", "--plugin", PLUGIN)
     if ran != "ok" or not smoke.is_served:
         return ran

@@ -161,3 +161,35 @@ def sensitivity(
             out=out,
             plugin_files=plugin or (),
         )
+
+
+@app.command(cls=Command)
+def tune(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Show what the study would try, and everything that is wrong with it.")
+    ] = False,
+    trials: Annotated[
+        int | None, typer.Option("--trials", metavar="N", min=1, help="Most trials.", show_default=False)
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", metavar="M", help="Longest time for all trials.", show_default=False)
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the trials of an earlier study.")] = False,
+    out: OutOption = Path("runs"),
+    plugin: PluginOption = None,
+) -> None:
+    """Find the recipe that reaches the goal of [tune]: sizes and latencies are measured first, and only what can win is
+    trained.
+
+    Trials are chosen by validation images; the winner alone sees the test images, once. A study that was interrupted
+    goes on where it stopped when the same command is given again.
+    """
+    with failures_shown(GOES_ON):
+        from edgeopt.cli.tune import check_study, tune_recipe
+        from edgeopt.tuning.request import TuneRequest
+
+        request = TuneRequest(recipe, tuple(set_ or ()), trials, minutes, fresh, out, tuple(plugin or ()))
+        (check_study if check else tune_recipe)(request)

@@ -17,12 +17,14 @@ from tomli_w import dumps
 
 from edgeopt.arrays import Json
 from edgeopt.options import DatasetOptions, Gates, MeasureSettings, TrainerSettings
+from edgeopt.recipe.tune import TuneSettings
 
 #: The tables of a recipe that belong to the core.
 CORE_TABLES: Mapping[str, type[BaseModel]] = {
     "trainer": TrainerSettings,
     "measure": MeasureSettings,
     "gates": Gates,
+    "tune": TuneSettings,
 }
 
 

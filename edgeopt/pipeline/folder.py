@@ -101,7 +101,8 @@ def fill(folder: RunFolder, results: Results, failures: Collection[str], held_to
         folder.write(f"{beside}/card.json", _completed(card, results, planned).to_json())
     report = results.folder("report")
     for name in ("report.json", "report.html", "answers.npz"):
-        folder.place(report / name, name)
+        if (report / name).exists():  # a trial has no page
+            folder.place(report / name, name)
     for image in sorted((report / samples.FOLDER).glob("*.png")):
         folder.place(image, f"{samples.FOLDER}/{image.name}")
     if held_to:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt.recipe.read import Recipe
+from edgeopt.recipe.stage import JudgedOn
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,10 @@ class RunRequest:
     memory, `locked` refuses to run when anything is not as `lock.toml` says, and without `devices` no file is taken to
     the devices of the recipe. Results go to `out/NAME`, cached stages to `out/.store`. `plugin_files` are loaded
     besides those that the recipe names.
+
+    `below` is the folder below `out` that the run's own folder goes to. Files are judged on the images of `judged_on`;
+    where these are not the test images, no page is written. With `shapes`, everything is made of few images, as in a
+    smoke run, and measured as the recipe says: size and latency depend on shapes, and not on what weights have learned.
     """
 
     recipe: Recipe | Path | str
@@ -27,3 +32,6 @@ class RunRequest:
     devices: bool = True
     out: Path = Path("runs")
     plugin_files: tuple[Path, ...] = ()
+    below: str = ""
+    judged_on: JudgedOn = JudgedOn.TEST
+    shapes: bool = False

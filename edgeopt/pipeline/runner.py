@@ -28,6 +28,7 @@ from edgeopt.pipeline.timed_file import time_run
 from edgeopt.pipeline.timing import Timed
 from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.judged import judged
 from edgeopt.recipe.own_plugins import own_plugin_files
 from edgeopt.recipe.plan import Plan, make_plan
 from edgeopt.recipe.read import Recipe, parse_recipe, read_recipe
@@ -102,12 +103,13 @@ def run(request: RunRequest, console: Console | None = None) -> RunResult:
     plan = check(
         request.recipe,
         overrides=request.overrides,
-        smoke=request.smoke,
+        smoke=request.smoke or request.shapes,
         devices=request.devices,
         plugin_files=request.plugin_files,
     )
+    plan = judged(plan, request.judged_on, measures_fully=request.shapes)
     store = store_of(request.out, not_before=time.time() if request.fresh else 0.0)
-    folder = run_folder(plan, request.out)
+    folder = run_folder(plan, request.out / request.below)
     return _Run(plan, store, folder, request.measure_again, request.locked, console).run()
 
 

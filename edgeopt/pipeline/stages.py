@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.arrays import OUTPUTS, load_outputs, save_outputs
 from edgeopt.cards.reading import card_from_text
-from edgeopt.data.cache import OpenRaw, load_test, load_training, opener
+from edgeopt.data.cache import OpenRaw, load_split, load_training, opener
 from edgeopt.data.prepare import prepare_found
 from edgeopt.errors import DataChangedError, PluginError
 from edgeopt.export.make import make_artifact
@@ -48,7 +48,7 @@ from edgeopt.plugins.blame import BlamedLoad, BlamedPredictor, blamed
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.progress import Silent
 from edgeopt.recipe.plan import Plan, card_recipe
-from edgeopt.recipe.stage import Stage, StageKind
+from edgeopt.recipe.stage import JudgedOn, Stage, StageKind
 from edgeopt.tracking.tracked import TrackedRun
 from edgeopt.types import TORCH, Form, FoundData, ModelState, targets_of
 from edgeopt.workers.store import Result, Store
@@ -112,9 +112,9 @@ class Workbench:
         given = options if augmented else without_augmentation(options)
         return load_training(self.result("data").folder, given, self.raw)
 
-    def test(self) -> Split:
-        """The test split, which no pass sees."""
-        return load_test(self.result("data").folder, self.raw)
+    def judged(self) -> Split:
+        """The images on which programs and files are judged: the test split, which no pass sees, but for trials."""
+        return load_split(self.result("data").folder, self.plan.judged_on.value, self.raw)
 
     @property
     def raw(self) -> OpenRaw:
@@ -241,8 +241,8 @@ def _make_program(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     bench.seed(stage)
     state = bench.state(state_name)
     captured = to_program(state, bench.training().validation)
-    test = bench.test()
-    outputs = program_outputs(captured, test, bench.progress, f"{stage.label}, on test")
+    test = bench.judged()
+    outputs = program_outputs(captured, test, bench.progress, f"{stage.label}, on {bench.plan.judged_on}")
     save_state(captured, folder)
     save_outputs(folder / OUTPUTS, outputs)
     scores = captured.task.scores(outputs, targets_of(test))
@@ -289,7 +289,7 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     if export.exported.not_run:
         return VerifiedFile(None)
     outline = load_outline(program)
-    test = bench.test()
+    test = bench.judged()
     feed = feeder(export.exported.input.holds, outline.preprocessing)
     settings = bench.plan.recipe.measure
     card = card_from_text((bench.results.folder(planned.export_stage) / "card.json").read_text())
@@ -306,7 +306,7 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
 
 
 def _make_device(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
-    return measure_there(bench.results, stage, bench.test(), bench.failures, folder, bench.progress)
+    return measure_there(bench.results, stage, bench.judged(), bench.failures, folder, bench.progress)
 
 
 def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
@@ -315,13 +315,15 @@ def _make_report(bench: Workbench, _stage: Stage, folder: Path) -> StageResult:
     from edgeopt.report.html import render_html
     from edgeopt.report.samples import keep_samples
 
-    test = bench.test()
+    test = bench.judged()
     targets = targets_of(test)
     report = build_report(bench.results, bench.failures, bench.away, targets, bench.log)
     if bench.tracked is not None:
         report = track_files(report, bench.tracked)
     kept_answers(bench.results, report, targets).write(folder / "answers.npz")
     (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
+    if bench.plan.judged_on is not JudgedOn.TEST:
+        return WrittenReport()  # the page speaks of test images
     recipe_text = bench.plan.recipe.source.text or json.dumps(bench.plan.resolved(), indent=2)
     images = shown_images(report, test.pixels)
     html = render_html(report, images=images, recipe_text=recipe_text)

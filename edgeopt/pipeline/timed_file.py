@@ -68,7 +68,7 @@ def main(events: Events) -> None:
     planned = plan.exports[job.number]
     settings = plan.measure
     outline = load_outline(bench.result(planned.program_stage).folder)
-    test = bench.test()
+    test = bench.judged()
     pixels = test.pixels([image % len(test) for image in range(settings.batch_size)])
     feed = feeder(bench.results.export(planned).exported.input.holds, outline.preprocessing)
     serve(

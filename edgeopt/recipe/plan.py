@@ -29,7 +29,7 @@ from edgeopt.recipe.cache_keys import Keys, report_source
 from edgeopt.recipe.images import check_images
 from edgeopt.recipe.lookup import Lookup, float_options, surveyed
 from edgeopt.recipe.read import Recipe
-from edgeopt.recipe.stage import PlannedExport, Stage, StageKind
+from edgeopt.recipe.stage import JudgedOn, PlannedExport, Stage, StageKind
 from edgeopt.recipe.tasks import check_augmentation, check_gates, check_recall, check_task
 from edgeopt.tasks import DEFAULT as DEFAULT_TASK
 from edgeopt.tasks.base import Task
@@ -59,6 +59,8 @@ class Plan:
     data_fingerprint: str
     devices: tuple[Use[DevicePlugin], ...] = ()
     without_devices: bool = False
+    judged_on: JudgedOn = JudgedOn.TEST
+    measures_fully: bool = False
     found: FoundData | None = field(default=None, repr=False)
     stages: Mapping[str, Stage] = field(default_factory=dict)
 
@@ -128,9 +130,10 @@ class Plan:
 
     @property
     def measure(self) -> MeasureSettings:
-        """How latency is measured in this run; a smoke run only shows that it can be."""
+        """How latency is measured in this run; a smoke run only shows that it can be, unless it is for the shapes."""
         settings = self.recipe.measure
-        return settings.model_copy(update={"warmup": 1, "runs": 5, "rounds": 1}) if self.smoke else settings
+        only_shown = self.smoke and not self.measures_fully
+        return settings.model_copy(update={"warmup": 1, "runs": 5, "rounds": 1}) if only_shown else settings
 
     @property
     def named_devices(self) -> list[Json]:
@@ -208,7 +211,7 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False, device
         found=found,
     )
     plan = _with_exports(plan, [use for use in exporters if use is not None])
-    return replace(plan, stages={stage.name: stage for stage in _stages(plan)})
+    return replace(plan, stages=stages_of(plan))
 
 
 def _line(problem: Problem) -> int:
@@ -241,6 +244,11 @@ def _file_roles(plan: Plan, *, is_converted: bool) -> tuple[Role, ...]:
 # ---- stages --------------------------------------------------------------------------------------------------------
 
 
+def stages_of(plan: Plan) -> Mapping[str, Stage]:
+    """The stages of a plan by their names, each after those it needs."""
+    return {stage.name: stage for stage in _stages(plan)}
+
+
 def _stages(plan: Plan) -> Iterable[Stage]:
     """The stages of a plan in an order in which they can run; each key covers all that its result depends on."""
     keys = Keys(plan.registry)
@@ -248,6 +256,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
     budget = [plan.budget.epochs, plan.budget.batches, plan.budget.images]
     augmentation = to_json(plan.dataset.options.augmentation)
     seed = plan.recipe.seed
+    on = [] if plan.judged_on is JudgedOn.TEST else [plan.judged_on.value]
 
     data = Stage(
         StageKind.DATA,
@@ -291,7 +300,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
             StageKind.PROGRAM,
             f"program-{role}",
             f"program: {role}",
-            key_of(None, state.key, data.key, "program"),
+            key_of(None, state.key, data.key, "program", *on),
             (data.name, state.name),
             ("model",),
             role=role,
@@ -305,7 +314,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         label = f"{planned.folder}, {planned.role}"
         export_key = key_of(planned.use, program.key, card_recipe(plan, planned.program_role), str(planned.role))
         called = [plan.recipe.measure.threads, plan.recipe.measure.batch_size]
-        verify_key = key_of(planned.use, export_key, data.key, called, "verify")
+        verify_key = key_of(planned.use, export_key, data.key, called, "verify", *on)
         exports.append(
             Stage(
                 StageKind.EXPORT,
@@ -336,11 +345,12 @@ def _stages(plan: Plan) -> Iterable[Stage]:
     settings = {name: value for name, value in to_json(plan.recipe.measure).items() if name not in unmeasured}
     measured = {name: value for name, value in settings.items() if name != "device_images"}
     made = [[stage.name, stage.key] for stage in exports]  # by name, as the figures are: another name exports nothing
+    fully = [True] if plan.measures_fully else []
     measure = Stage(
         StageKind.MEASURE,
         "measure",
         "latency",
-        key_of(None, made, measured, plan.smoke, platform.node(), "measure"),
+        key_of(None, made, measured, plan.smoke, platform.node(), "measure", *fully),
         (data.name, *(stage.name for stage in exports)),
         ("measure",),
     )
@@ -351,7 +361,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
             StageKind.DEVICE,
             f"{StageKind.DEVICE}-{step.called}",
             f"device: {step.called}",
-            key_of(use, step.called, made, settings, plan.smoke, platform.node(), "device"),
+            key_of(use, step.called, made, settings, plan.smoke, platform.node(), "device", *on, *fully),
             needed,
             ("devices", index),
             index,

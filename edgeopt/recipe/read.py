@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from edgeopt.errors import Location, Problem, RecipeError, did_you_mean
 from edgeopt.options import Gates, MeasureSettings, Options, TrainerSettings
+from edgeopt.recipe.tune import TuneSettings
 from edgeopt.toml_lines import Key, key_lines, toml_mistake
 
 RecipeName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
@@ -77,6 +78,7 @@ class Recipe(BaseModel):
     trainer: TrainerSettings = Field(default_factory=TrainerSettings, description="where and how training runs")
     measure: MeasureSettings = Field(default_factory=MeasureSettings, description="how latency is measured")
     gates: Gates = Field(default_factory=Gates, description="what the files must reach")
+    tune: TuneSettings | None = Field(None, description="what `edgeopt tune` looks for; a run takes no notice of it")
 
     _source: Source = PrivateAttr(default_factory=lambda: Source())
 

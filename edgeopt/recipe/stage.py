@@ -27,6 +27,15 @@ class StageKind(StrEnum):
     REPORT = "report"
 
 
+class JudgedOn(StrEnum):
+    """The split on which programs and files answer. A trial of a study is judged on validation images, by which it may
+    be chosen; test images are for what was chosen.
+    """
+
+    TEST = "test"
+    VALIDATION = "validation"
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of a run, cached under `key`. `needs` are the stages whose results it reads; `recipe_key` is where it is

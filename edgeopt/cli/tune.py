@@ -1,0 +1,39 @@
+"""`edgeopt tune`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from edgeopt.cli.consoles import stderr, stdout
+from edgeopt.errors import GateError, MissingExtraError
+from edgeopt.tuning.request import TuneRequest
+from edgeopt.tuning.terminal import render, render_plan
+
+
+def check_study(request: TuneRequest) -> None:
+    """Finds everything that is wrong with a study, or prints what it would do."""
+    from edgeopt.tuning.plan import plan_study
+
+    render_plan(plan_study(request), stdout())
+
+
+def tune_recipe(request: TuneRequest) -> None:
+    """Makes a study and prints what it found.
+
+    Raises `MissingExtraError` without the extra `tune`, and `GateError` where no trial reaches the goal.
+    """
+    from edgeopt.tuning.page import PAGE
+    from edgeopt.tuning.study import tune
+    from edgeopt.tuning.trials import FILE
+    from edgeopt.tuning.winner import PARETO, WINNER, misses
+
+    if find_spec("optuna") is None:
+        raise MissingExtraError("edgeopt tune needs optuna", hint="pip install 'edgeopt[tune]'")
+    result = tune(request, stderr())
+    folder = result.study.folder
+    files = [folder / name for name in (PAGE, WINNER, PARETO, FILE)]
+    reports = [result.run.folder / "report.html"] if result.run else []
+    render(result, stdout(), [*files, *reports])
+    if not result.reaches_goal:
+        nearest = f"; the nearest is trial {result.best.number}: {misses(result.best)}" if result.best else ""
+        raise GateError([f"no trial reaches the goal{nearest}"])

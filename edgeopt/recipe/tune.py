@@ -1,0 +1,70 @@
+"""What a study of a recipe looks for: the `[tune]` table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from edgeopt.options import Options, ScoreGates
+
+
+class Sampler(StrEnum):
+    """By what the next trial is proposed."""
+
+    TPE = "tpe"
+    NSGA2 = "nsga2"
+    RANDOM = "random"
+
+
+class Goal(ScoreGates):
+    """What every file that ships must reach on the validation images: the `[tune.goal]` table. Keys `SCORE` and
+    `SCORE_drop` name a score of the task, as in `accuracy = 0.95` and `accuracy_drop = 0.01`; a drop counts from the
+    float model of the recipe as it stands.
+    """
+
+    agreement: float | None = Field(None, ge=0, le=1, description="smallest agreement of a file with its program")
+    bytes: int | None = Field(None, gt=0, description="largest size of a file")
+    size_ratio: float | None = Field(
+        None, gt=0, description="least times by which a file is smaller than the float file of the recipe as it stands"
+    )
+    latency_ms: float | None = Field(None, gt=0, description="largest p50 latency")
+    latency_ratio: float | None = Field(
+        None, gt=0, description="largest p50 latency against that of the float file of the recipe as it stands"
+    )
+    memory_bytes: int | None = Field(None, gt=0, description="largest peak memory of a file")
+    device: str | None = Field(
+        None, description="one of [[devices]], where latency and scores are measured; this machine when left out"
+    )
+
+
+class TuneSettings(Options):
+    """A study: a goal, what is to be least where it is reached, and what may be changed for it."""
+
+    goal: Goal = Field(default_factory=Goal, description="what the files must reach")
+    minimize: str | tuple[str, ...] = Field(
+        "bytes",
+        description='what is to be least: "bytes", "latency_ms", "memory_bytes" or a SCORE_drop; '
+        "several for a Pareto front",
+    )
+    trials: int = Field(30, ge=1, le=1_000_000, description="most trials")
+    minutes: float | None = Field(
+        None, gt=0, description="longest time for all trials together; no bound when left out"
+    )
+    sampler: Sampler = Field(
+        Sampler.TPE, description='"tpe" learns from every trial, "nsga2" breeds a Pareto front, "random" draws blindly'
+    )
+    seed: int | None = Field(None, ge=0, lt=2**32, description="seed of the proposals; the recipe's when left out")
+    space: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description='what may change, by the place in the recipe: "model.arch" = ["a", "b"], "passes.NAME.option" = '
+        "{ low = 0.3, high = 1.0 }, or {} for all that the option allows; a whole pass is left out by "
+        '"passes.NAME" = { optional = true }',
+    )
+
+    @property
+    def least(self) -> tuple[str, ...]:
+        """What is to be least, the most important first."""
+        return (self.minimize,) if isinstance(self.minimize, str) else self.minimize

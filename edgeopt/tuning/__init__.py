@@ -1,0 +1,1 @@
+"""`edgeopt tune`: says the goal, finds the recipe."""

@@ -1,0 +1,137 @@
+"""A study from its recipe to its winner, on images of stripes."""
+
+import csv
+import json
+import shutil
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import edgeopt
+from edgeopt.cli import app
+from edgeopt.errors import UserError
+from edgeopt.tuning.attempt import Attempts
+from edgeopt.tuning.goals import Missed
+from edgeopt.tuning.page import PAGE
+from edgeopt.tuning.request import TuneRequest
+from edgeopt.tuning.study import tune
+from edgeopt.tuning.trials import FILE, Ending
+from edgeopt.tuning.winner import PARETO, WINNER, best, winner_text
+from tests.conftest import TINY_PLUGIN, TINY_RECIPE
+
+LIMIT = 5_000  # bytes, between the files for images of 8 and of 16 px
+SHARES = "[dataset.shares]\nvalidation = 0.3\ntest = 0.1\n\n[model]"
+STUDY = f"""
+[tune]
+goal = {{ accuracy_drop = 0.05, bytes = {LIMIT} }}
+minimize = "latency_ms"
+trials = 4
+
+[tune.space]
+"dataset.image_size" = [8, 16]
+"passes.round-weights" = {{ optional = true }}
+"passes.round-weights.steps" = [1, 64]
+"""
+
+
+def request(folder, **changes):
+    return TuneRequest(folder / "recipe.toml", out=folder / "runs", plugin_files=(TINY_PLUGIN,), **changes)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "recipe.toml").write_text(TINY_RECIPE.replace("[model]", SHARES) + STUDY)
+    return folder, tune(request(folder))
+
+
+def test_shapes_that_cannot_reach_the_goal_are_not_trained(made):
+    _, result = made
+    refused = [each for each in result.trials if each.ending is Ending.REFUSED]
+    assert {each.values["dataset.image_size"] for each in refused} == {16}
+    for each in refused:
+        assert f"and the goal {LIMIT}" in each.reason
+        assert not (result.study.folder / each.folder).exists()
+        assert not each.figures.scores
+    assert all(each.values["dataset.image_size"] == 8 for each in result.trials if each.ending is Ending.DONE)
+
+
+def test_the_winner_reaches_the_goal_and_is_a_recipe(made):
+    folder, result = made
+    assert result.reaches_goal and result.best.figures.bytes <= LIMIT
+    assert result.best.objectives[0] == min(each.objectives[0] for each in result.trials if each.reaches_goal)
+    values = tomllib.loads((result.study.folder / WINNER).read_text())
+    assert values["dataset"]["image_size"] == 8 and "tune" not in values
+    again = edgeopt.run(result.study.folder / WINNER, out=folder / "runs", plugin_files=[TINY_PLUGIN])
+    assert again.folder == result.run.folder
+    assert [row.sha256 for row in again.report.rows] == [row.sha256 for row in result.run.report.rows]
+
+
+def test_trials_are_judged_on_validation_images_and_the_winner_on_test_images(made):
+    _, result = made
+    validation, test = (
+        len(np.load(folder / "answers.npz")["labels"])
+        for folder in (result.study.folder / result.best.folder, result.run.folder)
+    )
+    assert (validation, test) == (27, 9)
+    assert not (result.study.folder / result.best.folder / "report.html").exists()
+    assert (result.run.folder / "report.html").exists()
+
+
+def test_a_finished_study_is_not_made_again_and_more_trials_go_on(made, monkeypatch, tmp_path):
+    folder, result = made
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    monkeypatch.setattr(Attempts, "attempt", None)  # nothing is tried
+    assert tune(request(copy)).trials == result.trials
+
+
+def test_a_killed_study_goes_on_where_it_was(made, tmp_path):
+    folder, result = made
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    trials = copy / "runs" / result.study.folder.name / FILE
+    lines = trials.read_text().splitlines(keepends=True)
+    trials.write_text("".join(lines[:3]) + lines[3][:40])  # two trials, and half of the third's line
+    again = tune(request(copy))
+    assert [each.values for each in again.trials] == [each.values for each in result.trials]
+    assert [each.ending for each in again.trials] == [each.ending for each in result.trials]
+
+
+def test_another_study_in_the_same_folder_is_refused(made, tmp_path):
+    folder, _ = made
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    recipe = copy / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("accuracy_drop = 0.05", "accuracy_drop = 0.07"))
+    with pytest.raises(UserError, match="another study") as error:
+        tune(request(copy))
+    assert "--fresh" in error.value.problems[0].hint
+
+
+def test_the_tables_and_the_page_have_every_trial(made):
+    _, result = made
+    rows = list(csv.DictReader((result.study.folder / PARETO).open()))
+    assert [int(row["trial"]) for row in rows] == [result.best.number]
+    page = (result.study.folder / PAGE).read_text()
+    assert all(f"trial {each.number}:" in page for each in result.trials if each.objectives)
+    assert "<title>trial" in page and "http" not in page.replace("http://www.w3.org", "")
+    lines = (result.study.folder / FILE).read_text().splitlines()
+    assert [json.loads(line)["number"] for line in lines[1:]] == list(range(len(result.trials)))
+
+
+def test_a_goal_that_is_missed_ends_with_the_nearest_and_exit_code_3(made, monkeypatch, tmp_path):
+    folder, result = made
+    missed = tuple(replace(each, missed=(Missed("bytes", 10, 20, 1.0),)) for each in result.trials)
+    ended = replace(result, trials=missed, best=best(missed))
+    monkeypatch.setattr("edgeopt.tuning.study.tune", lambda *_: ended)
+    monkeypatch.chdir(tmp_path)
+    command = ["tune", str(folder / "recipe.toml"), "--plugin", str(TINY_PLUGIN)]
+    done = CliRunner().invoke(app, command, prog_name="edgeopt")
+    assert done.exit_code == 3
+    assert f"no trial reaches the goal; the nearest is trial {ended.best.number}: bytes is 20" in done.stderr
+    assert ended.best.ending is Ending.DONE
+    assert "is the nearest to the goal" in winner_text(result.study, ended.best, len(missed))
