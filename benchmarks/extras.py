@@ -101,7 +101,10 @@ SMOKES: Mapping[str, Smoke | None] = {
     "tensorboard": Smoke(loggers=("tensorboard",)),
     "mlflow": Smoke(loggers=("mlflow",)),
     "wandb": Smoke(loggers=("wandb",)),
-    "detection": None,  # a library so far, which no recipe names
+    "detection": Smoke(
+        dataset={"use": "shapes-boxes", "image_size": 96, "drawn_size": 96, "images": 120},
+        model={"use": "torchvision-detector"},
+    ),
     "testing": None,
     "all": Smoke(
         dataset={"use": "digits", "image_size": 32},

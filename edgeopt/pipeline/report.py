@@ -103,7 +103,8 @@ def kept_answers(results: Results, report: Report, targets: Any) -> KeptAnswers:
     """
     answered = {row.file for row in report.rows if has_answers(row)}
     known = KnownImages.read(results.folder("data"))
-    answers, task = _Answers(results, {}, targets), results.plan.task
+    answers = _Answers(results, {}, targets)
+    task = answers.task
     made = {planned.file: answers.of_file(planned) for planned in results.plan.exports if planned.file in answered}
     pairs = {file: task.as_classes(outputs, targets) for file, outputs in made.items()}
     taken = {file: pair[1] for file, pair in pairs.items() if pair is not None}
@@ -132,8 +133,9 @@ class _Answers:
 
     @property
     def task(self) -> Task:
-        """The task of the run."""
-        return self.results.plan.task
+        """The task of the run as its programs have it, which know what the model has told it."""
+        exports = self.results.plan.exports
+        return load_outline(self.results.folder(exports[0].program_stage)).task if exports else self.results.plan.task
 
     def of_file(self, planned: PlannedExport) -> Outputs:
         """What a verified file answered."""

@@ -4,14 +4,12 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from random_heads import FCOS, SSD
 
-import edgeopt_detection
 from edgeopt.plugins import Moves
 from edgeopt.preprocessing.geometry import geometry_of
 from edgeopt.testing import TaskContract
@@ -55,7 +53,6 @@ def heads_of(boxes, decoding):
 
 
 class DetectionContract(TaskContract):
-    plugin_files = [Path(edgeopt_detection.__file__).with_name("plugin.py")]  # no entry point names it yet
     name = "detection"
     options = {"shown_score": 0.3}
     classes = CLASSES

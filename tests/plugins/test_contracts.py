@@ -10,6 +10,7 @@ import other_frameworks_contracts
 import pytest
 import test_adb
 import test_convert
+import test_detection_contracts
 import test_devices
 import test_distill
 import test_prune_search
@@ -312,6 +313,7 @@ def test_every_plugin_is_here():
     """A new plugin gets a contract test with it."""
     modules = (
         sys.modules[__name__],
+        test_detection_contracts,
         other_frameworks_contracts,
         test_adb,
         test_convert,
