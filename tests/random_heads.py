@@ -11,7 +11,7 @@ import numpy as np
 
 import edgeopt_detection
 from edgeopt_detection.decoding.description import AnchorLevel, BoxDecoding, Candidates
-from edgeopt_detection.decoding.reference import decode
+from edgeopt_detection.decoding.reference import anchor_corners, decode
 
 DECODING = Path(edgeopt_detection.__file__).parent / "decoding"
 BOX_DECODER, BOX_DECODER_SCRIPT = DECODING / "BoxDecoder.kt", DECODING / "decoding.js"
@@ -95,3 +95,34 @@ def expected_boxes(cases: tuple[tuple[BoxDecoding, tuple[np.ndarray, ...]], ...]
             for corners, score, label in zip(found.corners, found.scores, found.classes, strict=True):
                 written += struct.pack("<5fi", *corners, score, label)
     return bytes(written)
+
+
+def heads_of(boxes, decoding):
+    """What a network that knows the boxes would answer: at the anchors that overlap a box most, its class and place."""
+    anchors = anchor_corners(decoding)
+    sizes = anchors[:, 2:] - anchors[:, :2]
+    logits = np.full((len(boxes), decoding.anchors, decoding.columns), -8.0, dtype=np.float32)
+    numbers = np.zeros((len(boxes), decoding.anchors, 4), dtype=np.float32)
+    centerness = np.full((len(boxes), decoding.anchors, 1), 8.0, dtype=np.float32)
+    if decoding.background is not None:
+        logits[..., decoding.background] = 0
+    weights = np.asarray(decoding.weights)
+    for image, each in enumerate(boxes):
+        taken = set()
+        for corners, label in zip(each.corners.astype(np.float64), each.classes, strict=True):
+            middle = (corners[:2] + corners[2:]) / 2
+            far = np.abs((anchors[:, :2] + anchors[:, 2:]) / 2 - middle).sum(axis=1)
+            place = next(int(each) for each in np.argsort(far, kind="stable") if each not in taken)
+            taken.add(place)
+            if decoding.boxes == "offsets":
+                moved = (middle - (anchors[place, :2] + anchors[place, 2:]) / 2) / sizes[place]
+                numbers[image, place] = (
+                    np.concatenate([moved, np.log((corners[2:] - corners[:2]) / sizes[place])]) * weights
+                )
+            else:
+                centre = (anchors[place, :2] + anchors[place, 2:]) / 2
+                numbers[image, place] = np.concatenate([centre - corners[:2], corners[2:] - centre]) / np.tile(
+                    sizes[place], 2
+                )
+            logits[image, place, label + (decoding.background is not None and label >= decoding.background)] = 8
+    return (logits, numbers, centerness)[: len(decoding.outputs)]

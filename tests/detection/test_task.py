@@ -1,92 +1,18 @@
-"""The task `detection`, its data sets and its models keep the contracts; boxes go along with their images."""
+"""The task `detection` beyond its contract: boxes go along with their images, and the report shows the worst."""
 
-# ruff: noqa: RUF012 - a contract is set up by the attributes of its class
-
-import dataclasses
 import math
 
-import numpy as np
 import pytest
 import torch
-from random_heads import FCOS, SSD
+from random_heads import SSD, heads_of
 
 from edgeopt.plugins import Moves
 from edgeopt.preprocessing.geometry import geometry_of
-from edgeopt.testing import TaskContract
 from edgeopt_detection.boxes import Boxes
-from edgeopt_detection.decoding.reference import anchor_corners
 from edgeopt_detection.targets import augmented_boxes, batch_of, boxes_of
 from edgeopt_detection.task import Detection
 
 CLASSES = ("cat", "dog", "cow")
-
-
-def heads_of(boxes, decoding):
-    """What a network that knows the boxes would answer: at the anchors that overlap a box most, its class and place."""
-    anchors = anchor_corners(decoding)
-    sizes = anchors[:, 2:] - anchors[:, :2]
-    logits = np.full((len(boxes), decoding.anchors, decoding.columns), -8.0, dtype=np.float32)
-    numbers = np.zeros((len(boxes), decoding.anchors, 4), dtype=np.float32)
-    centerness = np.full((len(boxes), decoding.anchors, 1), 8.0, dtype=np.float32)
-    if decoding.background is not None:
-        logits[..., decoding.background] = 0
-    weights = np.asarray(decoding.weights)
-    for image, each in enumerate(boxes):
-        taken = set()
-        for corners, label in zip(each.corners.astype(np.float64), each.classes, strict=True):
-            middle = (corners[:2] + corners[2:]) / 2
-            far = np.abs((anchors[:, :2] + anchors[:, 2:]) / 2 - middle).sum(axis=1)
-            place = next(int(each) for each in np.argsort(far, kind="stable") if each not in taken)
-            taken.add(place)
-            if decoding.boxes == "offsets":
-                moved = (middle - (anchors[place, :2] + anchors[place, 2:]) / 2) / sizes[place]
-                numbers[image, place] = (
-                    np.concatenate([moved, np.log((corners[2:] - corners[:2]) / sizes[place])]) * weights
-                )
-            else:
-                centre = (anchors[place, :2] + anchors[place, 2:]) / 2
-                numbers[image, place] = np.concatenate([centre - corners[:2], corners[2:] - centre]) / np.tile(
-                    sizes[place], 2
-                )
-            logits[image, place, label + (decoding.background is not None and label >= decoding.background)] = 8
-    return (logits, numbers, centerness)[: len(decoding.outputs)]
-
-
-class DetectionContract(TaskContract):
-    name = "detection"
-    options = {"shown_score": 0.3}
-    classes = CLASSES
-    decoding = SSD
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def task(cls, use):
-        return dataclasses.replace(use.plugin.made(use.options), decoding=cls.decoding)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def targets(cls):
-        return [
-            Boxes.of([[2, 2, 14, 15], [18, 16, 32, 32]], [0, 2]),
-            Boxes.of([[5, 3, 22, 20]], [1]),
-            Boxes.of([[1, 12, 13, 25], [18, 1, 30, 12]], [2, 1]),
-            Boxes.of([[10, 8, 32, 28]], [0]),
-            Boxes.of([[20, 4, 32, 14]], [2]),
-            Boxes.of([[3, 18, 16, 31], [20, 3, 32, 15]], [1, 0]),
-        ]
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def outputs(cls, targets):
-        return heads_of(targets, cls.decoding)
-
-
-class TestDetectionOfSsd(DetectionContract):
-    pass
-
-
-class TestDetectionOfFcos(DetectionContract):
-    decoding = FCOS
 
 
 # ---- targets that move with their images ---------------------------------------------------------------------------

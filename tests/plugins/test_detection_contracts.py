@@ -1,4 +1,4 @@
-"""Data sets with boxes, and detectors, keep what is asked of data sets and models; the task has a test of its own."""
+"""The task `detection`, data sets with boxes, and detectors keep what is asked of tasks, data sets and models."""
 
 # ruff: noqa: RUF012 - a contract is set up by the attributes of its class
 
@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from random_heads import FCOS, SSD, heads_of
 
 from edgeopt.data.cache import load_data
 from edgeopt.data.found import read_found, write_found
@@ -16,13 +17,14 @@ from edgeopt.networks.capture import to_program
 from edgeopt.networks.saved import load_state, save_state
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
-from edgeopt.testing import DatasetContract, ModelContract, tiny_data
+from edgeopt.testing import DatasetContract, ModelContract, TaskContract, tiny_data
 from edgeopt.testing.states import outputs_of
 from edgeopt.types import targets_of
 from edgeopt_detection.boxes import Boxes
 from edgeopt_detection.task import Detection
 
 TASK = Detection()
+CLASSES = ("cat", "dog", "cow")
 
 
 def same(one, other):
@@ -206,3 +208,40 @@ class TestTorchvisionDetector(ModelContract):
                 outputs_of(program, data.validation, count), outputs_of(state, data.validation, count), strict=True
             ):
                 np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+class DetectionContract(TaskContract):
+    name = "detection"
+    options = {"shown_score": 0.3}
+    classes = CLASSES
+    decoding = SSD
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def task(cls, use):
+        return dataclasses.replace(use.plugin.made(use.options), decoding=cls.decoding)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def targets(cls):
+        return [
+            Boxes.of([[2, 2, 14, 15], [18, 16, 32, 32]], [0, 2]),
+            Boxes.of([[5, 3, 22, 20]], [1]),
+            Boxes.of([[1, 12, 13, 25], [18, 1, 30, 12]], [2, 1]),
+            Boxes.of([[10, 8, 32, 28]], [0]),
+            Boxes.of([[20, 4, 32, 14]], [2]),
+            Boxes.of([[3, 18, 16, 31], [20, 3, 32, 15]], [1, 0]),
+        ]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def outputs(cls, targets):
+        return heads_of(targets, cls.decoding)
+
+
+class TestDetectionOfSsd(DetectionContract):
+    pass
+
+
+class TestDetectionOfFcos(DetectionContract):
+    decoding = FCOS
