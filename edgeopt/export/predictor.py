@@ -140,7 +140,8 @@ class FilePredictor(ABC):
         """Frees the file's memory."""
 
     def predict(self, batch: NDArray[np.float32] | Pixels) -> Outputs:
-        """An array for each output, for float32 images (n, 3, height, width), or for pixels where the file takes them.
+        """An array for each output, for float32 images (n, channels, height, width), or for pixels where the file takes
+        them.
 
         Raises `ValueError` when the images have another type or shape than the file's input.
         """

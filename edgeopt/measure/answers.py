@@ -63,8 +63,8 @@ class Verification:
 
 
 def feeder(holds: str, preprocessing: Preprocessing) -> Callable[[Pixels], NDArray[np.float32] | Pixels]:
-    """What turns images, uint8 (n, height, width, 3), into the batch that a file's predictor takes; `holds` is its
-    input's.
+    """What turns images, uint8 (n, height, width, channels), into the batch that a file's predictor takes; `holds` is
+    its input's.
     """
     return (lambda pixels: pixels) if holds == "pixels" else preprocessing.normalize
 

@@ -139,7 +139,7 @@ def serve(
 ) -> None:
     """Times `file` on request, see `edgeopt.measure.calls.answer_turns`, of which `afterwards` is.
 
-    `batch` is what the file's predictor takes: float32 (n, 3, height, width), normalized, or pixels.
+    `batch` is what the file's predictor takes: float32 (n, channels, height, width), normalized, or pixels.
     """
 
     @contextmanager

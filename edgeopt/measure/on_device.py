@@ -69,7 +69,7 @@ class FileThere:
 
 @dataclass(frozen=True)
 class ImagesThere:
-    """The images that files are given on a device: a `.npy` of uint8 (n, height, width, 3), and its digest."""
+    """The images that files are given on a device: a `.npy` of uint8 (n, height, width, channels), and its digest."""
 
     path: Path
     sha256: str

@@ -16,7 +16,7 @@ _REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, Ke
 def require_logits(module: nn.Module, images: Tensor, classes: int | None = None) -> None:
     """Raises `RecipeError` when `module`, in evaluation mode, gives anything but logits (n, `classes`) for `images`.
 
-    `images` are float32 (n, 3, height, width). The module's modes stay as they are.
+    `images` are float32 (n, channels, height, width). The module's modes stay as they are.
     """
     if problem := problem_of_answer(type(module).__name__, answer_of(module, images), len(images), classes):
         raise RecipeError(problem)
@@ -39,7 +39,7 @@ def answer_of(module: nn.Module, images: Tensor) -> object:
         raise RecipeError(
             Problem(
                 f"{type(module).__name__} does not take images of shape {tuple(images.shape)}: {reason}",
-                "its forward must take float32 images (n, 3, height, width) and return logits",
+                "its forward must take float32 images (n, channels, height, width) and return logits",
             )
         ) from error
     finally:

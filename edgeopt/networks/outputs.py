@@ -84,7 +84,8 @@ def require_outputs(state: ModelState, images: Tensor) -> None:
 def require_answers_alone(module: nn.Module, images: Tensor, names: Sequence[str] = ONLY_LOGITS) -> None:
     """Raises `RecipeError` when what `module`, in evaluation mode, answers for an image depends on the others.
 
-    `images` are float32 (n, 3, height, width). A file gets one image at a time in an app, and many in a training.
+    `images` are float32 (n, channels, height, width). A file gets one image at a time in an app, and many in a
+    training.
     """
     together = _answers(module, images, names)
     single = [_answers(module, images[index : index + 1], names) for index in range(len(images))]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # NumPy is heavy, and only named here
 
 @dataclass(frozen=True, eq=False)
 class KeptTests:
-    """Test images, uint8 (n, height, width, 3), their targets, and what the programs behind the files answered.
+    """Test images, uint8 (n, height, width, channels), their targets, and what the programs behind the files answered.
 
     Where a run has one program, files of both roles are made from it.
     """

@@ -317,8 +317,8 @@ class ProbePlugin(Plugin):
     """A kind of compression whose effect on each layer `edgeopt sensitivity RECIPE --of NAME` measures.
 
     `prepare(network, calibration, options)` makes it ready for a captured float program, whose layers and weights
-    `network` knows. `calibration` calls for batches of calibration images, float32 (n, 3, height, width), as often as
-    they are needed. `levels` is its scale.
+    `network` knows. `calibration` calls for batches of calibration images, float32 (n, channels, height, width), as
+    often as they are needed. `levels` is its scale.
     """
 
     kind: ClassVar[str] = "probe"

@@ -63,8 +63,8 @@ class WholeWay:
 class DeviceJob:
     """What a device is to do: answer for images, then call the files in turns and time that.
 
-    `images` is a `.npy` of uint8 (n, height, width, 3). Every file answers for all of them, `batch_size` in a call,
-    where `answers` is set; calls that are timed get the first of them. `turns` are the least calls and the least
+    `images` is a `.npy` of uint8 (n, height, width, channels). Every file answers for all of them, `batch_size` in a
+    call, where `answers` is set; calls that are timed get the first of them. `turns` are the least calls and the least
     seconds of each turn; without any, nothing is timed. With `energy`, the device's meter is asked after them. A file
     that gives no sign of life for `timeout_s` is given up.
     With `whole`, each file takes an image the whole way after that; a kind of device that cannot do it leaves it out.

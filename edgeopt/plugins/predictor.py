@@ -17,11 +17,12 @@ class Predictor(Protocol):
     """A file opened in its own runtime."""
 
     def predict(self, batch: NDArray[np.float32] | Pixels) -> Outputs:
-        """An array for each output of the file, in its order, for normalized float32 images (n, 3, height, width).
+        """An array for each output of the file, in its order, for normalized float32 images (n, channels, height,
+        width).
 
         Real numbers are float32, whatever the file's own types are, and integers that are no quantized numbers, such as
         classes, are as the file gives them. A classifier's only output are its logits, (n, classes). A file whose input
-        holds pixels takes them as they are: uint8 (n, height, width, 3).
+        holds pixels takes them as they are: uint8 (n, height, width, channels).
         """
         ...
 

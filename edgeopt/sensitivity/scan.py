@@ -59,7 +59,7 @@ class ScannedImages:
         )
 
     def inputs(self, batch: int) -> Tensor:
-        """Inputs of a batch, float32 (n, 3, height, width)."""
+        """Inputs of a batch, float32 (n, channels, height, width)."""
         return torch.from_numpy(self.preprocessing.normalize(self.split.pixels(list(self.batches[batch]))))
 
     def labels(self, batch: int) -> Labels:

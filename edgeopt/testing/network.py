@@ -33,7 +33,7 @@ class TinyTwoOutputs(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """`places`, float32 (n, classes + 1, height / 2, width / 2), and `image`, float32 (n, classes), of float32
-        images (n, 3, height, width); `features` beside them.
+        images (n, channels, height, width); `features` beside them.
         """
         features = self.body.stem(images)
         features = features + self.body.body(self.body.depthwise(features))

@@ -46,7 +46,7 @@ class AdaptedStudent(nn.Module):
         self.adapters = nn.ModuleList(adapters)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, classes) of float32 images (n, 3, height, width)."""
+        """Logits (n, classes) of float32 images (n, channels, height, width)."""
         logits: Tensor = self.student(images)
         return logits
 

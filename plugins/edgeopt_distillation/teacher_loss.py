@@ -184,7 +184,7 @@ class Teaching:
     def loss(self, inputs: Tensor, outputs: tuple[Tensor, ...], batch: Any) -> Tensor:
         """The loss of a batch, a scalar.
 
-        Takes normalized float32 `inputs` (n, 3, height, width), the student's `outputs` for them, and the task's
+        Takes normalized float32 `inputs` (n, channels, height, width), the student's `outputs` for them, and the task's
         `batch` of their targets.
         """
         with torch.no_grad():

@@ -23,7 +23,7 @@ class TwoLogits(nn.Module):
         self.network, self.gives = network, gives
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, 2) of images (n, 3, height, width)."""
+        """Logits (n, 2) of images (n, channels, height, width)."""
         value = self.network(images).reshape(-1, 1)
         if self.gives == "probability":
             inside = value.clamp(_SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Epoch(keras.utils.PyDataset):  # type: ignore[misc]
-    """The batches of one epoch: normalized float32 (n, height, width, 3), and labels as float32 (n, classes).
+    """The batches of one epoch: normalized float32 (n, height, width, channels), and labels as float32 (n, classes).
 
     A last, smaller batch is left out where there is another: BatchNorm learns little from it.
     """

@@ -79,7 +79,7 @@ class OnnxModel:
         return (self.logits(batch),)
 
     def logits(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 images (n, 3, height, width)."""
+        """Logits, float32 (n, classes), of normalized float32 images (n, channels, height, width)."""
         size = self.batch or max(1, len(batch))
         pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
         return np.concatenate([self._piece(piece, size) for piece in pieces])

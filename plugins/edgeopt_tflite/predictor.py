@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class TflitePredictor(FilePredictor):
     """A `.tflite` file opened in LiteRT on the processor, with XNNPACK.
 
-    `file_input` and `output_infos` describe the file's own tensors. Normalized images (n, 3, height, width) are
+    `file_input` and `output_infos` describe the file's own tensors. Normalized images (n, channels, height, width) are
     transposed and quantized as these want it; a file that takes pixels gets them as they are.
     """
 

@@ -76,7 +76,7 @@ def _work(task: Message, lines: Iterator[str], send: Callable[[Message], None]) 
 
 
 def _fed(task: Message, pixels: Any) -> Any:
-    """What the file takes for uint8 (n, height, width, 3)."""
+    """What the file takes for uint8 (n, height, width, channels)."""
     return pixels if task["scale"] is None else normalized(pixels, tuple(task["scale"]), tuple(task["offset"]))
 
 

@@ -47,7 +47,7 @@ class Runner(Protocol):
         ...
 
     def answers(self, file: DeviceFile, pixels: Pixels, job: DeviceJob, aside: Path) -> Answered:
-        """What a file answers for some images, uint8 (n, height, width, 3); `aside` is a folder here."""
+        """What a file answers for some images, uint8 (n, height, width, channels); `aside` is a folder here."""
         ...
 
     def timed(self, file: DeviceFile, calls: int, seconds: float, job: DeviceJob) -> Timed:

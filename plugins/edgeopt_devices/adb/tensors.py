@@ -26,8 +26,9 @@ def tensors_of(card: Card | None) -> tuple[TensorInfo, tuple[TensorInfo, ...]]:
 def input_bytes(info: TensorInfo, pixels: Pixels, values: NDArray[np.float32] | None) -> bytes:
     """Images as a file takes them, one after the other.
 
-    `values`, float32 (n, 3, height, width), are `pixels`, uint8 (n, height, width, 3), normalized; None where the file
-    takes pixels. They are rounded as PyTorch quantizes, the same arithmetic with which `.tflite` files are fed here.
+    `values`, float32 (n, channels, height, width), are `pixels`, uint8 (n, height, width, channels), normalized; None
+    where the file takes pixels. They are rounded as PyTorch quantizes, the same arithmetic with which `.tflite` files
+    are fed here.
     """
     import numpy as np  # heavy: not for whoever only lists devices
 

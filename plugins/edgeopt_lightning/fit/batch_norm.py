@@ -41,8 +41,8 @@ def momentum(module: nn.Module, value: float | None) -> Iterator[None]:
 def reestimate(module: nn.Module, names: Sequence[str], inputs: Iterable[Tensor]) -> None:
     """Replaces the statistics of the BatchNorm layers `names` by their mean over `inputs`.
 
-    Inputs are batches, float32 (n, 3, height, width). `module` must be in evaluation mode and is left in it, so that
-    dropout does not disturb what is collected.
+    Inputs are batches, float32 (n, channels, height, width). `module` must be in evaluation mode and is left in it, so
+    that dropout does not disturb what is collected.
     """
     layers = [layer for name, layer in module.named_modules() if name in names and isinstance(layer, _BatchNorm)]
     before = [layer.momentum for layer in layers]

@@ -29,7 +29,7 @@ def derived_seed(*parts: int) -> int:
 class Normalize:
     """`Preprocessing.normalize` for tensors: the same arithmetic in the same order, so the same floats.
 
-    Takes uint8 (n, 3, height, width) and returns float32 of that shape, channels-last in memory where asked.
+    Takes uint8 (n, channels, height, width) and returns float32 of that shape, channels-last in memory where asked.
     """
 
     preprocessing: Preprocessing
@@ -92,8 +92,8 @@ class Shuffled(Sampler[BatchRequest]):
 
 @dataclass(frozen=True)
 class Batches(Dataset[tuple[Tensor, Any]]):
-    """Answers requests with pixels, uint8 (n, 3, height, width) and channels-last, and the task's batch of targets, or
-    what it makes of those of mixed images.
+    """Answers requests with pixels, uint8 (n, channels, height, width) and channels-last, and the task's batch of
+    targets, or what it makes of those of mixed images.
     """
 
     split: Split

@@ -307,7 +307,7 @@ class _Training(LightningModule):  # type: ignore[misc]
         return self._hooks.reestimate_batch_norm and bool(self.history.collecting)
 
     def _make_step(self) -> Callable[[Tensor, Any], Tensor]:
-        """Pixels, uint8 (n, 3, height, width), and the task's batch of targets to the loss, a scalar."""
+        """Pixels, uint8 (n, channels, height, width), and the task's batch of targets to the loss, a scalar."""
         module, normalize, replaced = self.module, self._normalize, self._hooks.loss
         task, smoothing = weighted_task(self._task, self._options, self._data), self._options.label_smoothing
 

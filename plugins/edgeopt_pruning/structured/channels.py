@@ -201,7 +201,7 @@ def example_of(state: ModelState, context: PassContext) -> Tensor:
 
 
 def inputs_of(state: ModelState, split: Split, indices: Sequence[int]) -> Tensor:
-    """Inputs, float32 (n, 3, height, width)."""
+    """Inputs, float32 (n, channels, height, width)."""
     return torch.from_numpy(state.preprocessing.normalize(split.pixels(indices)))
 
 

@@ -64,7 +64,7 @@ class ChannelGroup:
 class Dependencies:
     """A module, and which of its channels hang together. `remove` changes the module.
 
-    `example` is a batch of inputs, float32 (n, 3, height, width).
+    `example` is a batch of inputs, float32 (n, channels, height, width).
     """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:

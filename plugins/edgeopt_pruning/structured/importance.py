@@ -45,7 +45,7 @@ def rank(groups: Iterable[tuple[ChannelGroup, torch_pruning.Group]], kind: Impor
 def collect_gradients(module: nn.Module, task: Task, batches: Iterable[tuple[Tensor, Any]]) -> None:
     """Adds up the gradients of the loss over `batches`.
 
-    A batch is inputs, float32 (n, 3, height, width), and their targets as the task's `batch` gives them.
+    A batch is inputs, float32 (n, channels, height, width), and their targets as the task's `batch` gives them.
     """
     module.eval()
     module.zero_grad()

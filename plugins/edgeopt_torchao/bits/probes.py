@@ -18,9 +18,9 @@ _SMALLEST_SCALE = 1e-12  # of a channel of zeros, which stay zeros
 class BitsProbe:
     """Rounds weights symmetrically by output channel (-7 to 7 at four bits), and inputs affinely by tensor.
 
-    The range of an input is the smallest and the largest value in `calibration`, float32 batches (n, 3, height, width),
-    and 0. `inputs` are its bits, by default those of the weight. A BatchNorm after a convolution may be folded or not:
-    it scales whole channels, each of which has a scale of its own.
+    The range of an input is the smallest and the largest value in `calibration`, float32 batches (n, channels, height,
+    width), and 0. `inputs` are its bits, by default those of the weight. A BatchNorm after a convolution may be folded
+    or not: it scales whole channels, each of which has a scale of its own.
 
     Source: R. Krishnamoorthi, "Quantizing deep
     convolutional networks for efficient inference: a whitepaper", 2018, sections 2.1 and 3.1.

@@ -11,7 +11,7 @@ from edgeopt.plugins import ModelState, Split
 
 
 def batches(state: ModelState, split: Split, batch_size: int, count: int) -> Iterator[Tensor]:
-    """The first `count` images of a split as inputs of the model, float32 (n, 3, height, width)."""
+    """The first `count` images of a split as inputs of the model, float32 (n, channels, height, width)."""
     for start in range(0, min(count, len(split)), batch_size):
         pixels = split.pixels(range(start, min(start + batch_size, count, len(split))))
         yield torch.from_numpy(state.preprocessing.normalize(pixels))
