@@ -304,8 +304,8 @@ def wide_grey(folder: Path) -> dict[str, Any]:
     with TflitePredictor(folder / "files/grey.tflite") as lite, OnnxPredictor(folder / "files/grey.onnx") as open_onnx:
         answers = {
             "state": state.foreign.logits(shown),
-            "tflite": lite.predict(shown),
-            "onnx": open_onnx.predict(shown),
+            "tflite": lite.predict(shown)[0],
+            "onnx": open_onnx.predict(shown)[0],
         }
     gaps = {name: float(np.abs(answer - expected).max()) for name, answer in answers.items()}
     return {**found, "shape": state.preprocessing.shape, "gaps": gaps}

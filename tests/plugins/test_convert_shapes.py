@@ -106,7 +106,7 @@ def test_an_open_program_is_converted_at_the_size_of_the_command(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     with OnnxPredictor(tmp_path / "net.onnx") as opened:
         assert opened.input_info.shape == ("batch", 1, *WIDE)
-        assert opened.predict(np.zeros((2, 1, *WIDE), np.float32)).shape == (2, 4)
+        assert opened.predict(np.zeros((2, 1, *WIDE), np.float32))[0].shape == (2, 4)
     (entry,) = [each for each in onnx.load(tmp_path / "net.onnx").metadata_props if "card" in each.key]
     told = json.loads(entry.value)["preprocessing"]
     assert (told["image_size"], told["channel_order"]) == (list(WIDE), "grey")
