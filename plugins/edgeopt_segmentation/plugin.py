@@ -1,0 +1,100 @@
+"""Declares the task `segmentation`, its data sets `mask-folder` and `shapes-masks`, and its networks `segmenter`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edgeopt.plugins import DatasetPlugin, ModelPlugin, RawDataset, TaskPlugin, digest, hookimpl, versions_of
+from edgeopt_segmentation.options import (
+    MaskFolderOptions,
+    SegmentationOptions,
+    SegmenterOptions,
+    ShapesMasksOptions,
+)
+from edgeopt_segmentation.task import Segmentation
+
+if TYPE_CHECKING:
+    from edgeopt.plugins import FoundData, ModelState, TrainingData
+
+_TASK = "segmentation"
+
+
+def make_task(options: SegmentationOptions) -> Segmentation:
+    """The task with its options."""
+    return Segmentation(options.dice, options.right_from)
+
+
+def find_masks(options: MaskFolderOptions) -> FoundData:
+    """Looks which images have a mask."""
+    from edgeopt_segmentation.folder import find_masks as find  # NumPy and Pillow are heavy
+
+    return find(options)
+
+
+def load_shapes(options: ShapesMasksOptions) -> RawDataset:
+    """Shapes with their masks."""
+    from edgeopt_segmentation.shapes import make_shapes  # NumPy is heavy
+
+    return make_shapes(options.images, options.drawn_size, options.seed)
+
+
+def fingerprint_shapes(options: ShapesMasksOptions) -> str:  # noqa: ARG001 - the options are part of every key
+    """The images follow from the options, and from how numpy draws."""
+    return digest(["shapes-masks", versions_of(["numpy"])])
+
+
+def build(options: SegmenterOptions, data: TrainingData) -> ModelState:
+    """A network for the classes of the data set."""
+    from edgeopt_segmentation.networks import build as build_network  # torch is heavy
+
+    return build_network(options, data)
+
+
+def fingerprint_weights(options: SegmenterOptions) -> str:
+    """Changes with the file that a network starts from."""
+    from edgeopt.networks.weights_option import checkpoint_fingerprint  # a look at the disk
+
+    return checkpoint_fingerprint(options.weights)
+
+
+@hookimpl
+def edgeopt_tasks() -> Iterator[TaskPlugin]:
+    """The task."""
+    yield TaskPlugin(_TASK, "A class for each place of an image: masks.", SegmentationOptions, make=make_task)
+
+
+@hookimpl
+def edgeopt_datasets() -> Iterator[DatasetPlugin]:
+    """The data sets."""
+    yield DatasetPlugin(
+        "mask-folder",
+        "Images in one folder and masks of the same names in another.",
+        MaskFolderOptions,
+        find=find_masks,
+        tasks=(_TASK,),
+    )
+    yield DatasetPlugin(
+        "shapes-masks",
+        "Shapes on textured ground with their masks, generated from a seed; needs no network.",
+        ShapesMasksOptions,
+        load=load_shapes,
+        fingerprint=fingerprint_shapes,
+        tasks=(_TASK,),
+    )
+
+
+@hookimpl
+def edgeopt_models() -> Iterator[ModelPlugin]:
+    """The networks."""
+    yield ModelPlugin(
+        "segmenter",
+        "LRASPP and DeepLabV3 with MobileNetV3 from torchvision, and a small U-Net.",
+        SegmenterOptions,
+        build=build,
+        fingerprint=fingerprint_weights,
+        tasks=(_TASK,),
+        requires=("torch", "torchvision"),
+        install="edgeopt[vision]",
+        libraries=("edgeopt_torchvision",),
+    )
