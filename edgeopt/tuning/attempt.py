@@ -81,7 +81,7 @@ class Attempts:
         beyond = out_of_reach(self.goal, figures, SLACK)
         if not beyond:
             return None
-        told = "; ".join(f"{each.name} is {each.figure:.4g}, and the goal {each.limit:g}" for each in beyond)
+        told = "; ".join(each.told for each in beyond)
         known = replace(figures, scores={}, agreement=None)  # few images tell nothing of what is learned
         judged = self._judged(trial, Ending.REFUSED, known, reference)
         return replace(judged, reason=f"its shapes cannot reach the goal: {told}")

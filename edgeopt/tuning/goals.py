@@ -12,6 +12,7 @@ from edgeopt.measure.on_device import FileThere
 from edgeopt.recipe.tune import Goal
 from edgeopt.report.compare import baseline_of
 from edgeopt.report.devices import there
+from edgeopt.report.figures import size
 from edgeopt.report.schema import Report, Row
 from edgeopt.tasks.scores import DROP, Score, ScoreKind
 from edgeopt.types import Role
@@ -69,6 +70,18 @@ class Missed:
     limit: float
     figure: float | None
     excess: float
+
+    @property
+    def told(self) -> str:
+        """The bound and the figure in words."""
+        figure = "not known" if self.figure is None else _told(self.name, self.figure)
+        return f"{self.name} is {figure}, and the goal {_told(self.name, self.limit)}"
+
+
+def _told(name: str, value: float) -> str:
+    if name in ("bytes", "memory_bytes"):
+        return size(value)
+    return f"{value:.4g} ms" if name == "latency_ms" else f"{value:.4g}"
 
 
 def reference_of(report: Report, device: str | None) -> Reference:

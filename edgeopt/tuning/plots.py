@@ -37,7 +37,7 @@ def _front(result: TuneResult, trials: Sequence[Trial]) -> Plot:
     else:
         shown = [(each, each.objectives[0], each.figures.scores.get(kind.name)) for each in trials]
         y_label = f"{kind.called} on validation"
-    points = [(trial, float(x), float(y)) for trial, x, y in shown if x is not None and y is not None and y < 1e29]
+    points = [(trial, float(x), float(y)) for trial, x, y in shown if x is not None and y is not None]
     best_ones = {each.number for each in front(result.trials)}
     titles: dict[str, str] = {}
     with styled("front"):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _GOAL = "goal"  # the one constraint: by how much a trial misses the goal in all; samplers want as many of each trial
 _POPULATION = 20  # trials of a generation of NSGA-II: a study has tens of trials
+_UNKNOWN = 1e30  # an objective that only training would have told
 _STARTUP = 10  # trials that TPE draws at random before it learns
 
 
@@ -86,25 +87,28 @@ class Proposer:
         """How much each parameter decides of the first objective, the most important first, together 1; empty where too
         few trials tell, or the parameters differ from trial to trial.
 
-        Source: S. Watanabe, A. Bansal and F. Hutter, "PED-ANOVA: efficiently quantifying hyperparameter importance in
-        arbitrary subspaces", IJCAI 2023.
+        Source: F. Hutter, H. Hoos and K. Leyton-Brown, "An efficient approach for assessing hyperparameter importance",
+        ICML 2014.
         """
         import optuna
 
-        done = [each for each in self._study.get_trials() if each.state is optuna.trial.TrialState.COMPLETE]
+        complete = (each for each in self._study.get_trials() if each.state is optuna.trial.TrialState.COMPLETE)
+        done = [each for each in complete if each.values[0] < _UNKNOWN]
         if len(done) < _STARTUP or len(self._space.parameters) < 2:
             return ()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
+                known = optuna.create_study(directions=self._study.directions)
+                known.add_trials(done)
                 found = optuna.importance.get_param_importances(
-                    self._study,
-                    evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
+                    known,
+                    evaluator=optuna.importance.FanovaImportanceEvaluator(seed=self._seed),
                     target=lambda trial: trial.values[0],
                 )
             except (ValueError, RuntimeError):  # every trial alike, or none that has every parameter
                 return ()
-        return tuple(found.items())
+        return tuple((name, float(share)) for name, share in found.items())
 
     def _sampler(self, number: int) -> BaseSampler:
         import optuna
@@ -154,4 +158,4 @@ def _read(parameter: Parameter, value: Any) -> Any:
 
 def _finite(value: float | None) -> float:
     """Figures of a refused trial that only training would tell are the worst that there are."""
-    return 1e30 if value is None else float(value)
+    return _UNKNOWN if value is None else float(value)

@@ -59,10 +59,7 @@ def winner_text(study: Study, trial: Trial, trials: int) -> str:
 
 def misses(trial: Trial) -> str:
     """The bounds that a trial does not keep, in words."""
-    return "; ".join(
-        f"{each.name} is {'not known' if each.figure is None else f'{each.figure:.4g}'}, and the goal {each.limit:g}"
-        for each in trial.missed
-    )
+    return "; ".join(each.told for each in trial.missed)
 
 
 def front_csv(study: Study, trials: Sequence[Trial]) -> str:

@@ -53,7 +53,7 @@ def test_shapes_that_cannot_reach_the_goal_are_not_trained(made):
     refused = [each for each in result.trials if each.ending is Ending.REFUSED]
     assert {each.values["dataset.image_size"] for each in refused} == {16}
     for each in refused:
-        assert f"and the goal {LIMIT}" in each.reason
+        assert "and the goal 5.00 kB" in each.reason
         assert not (result.study.folder / each.folder).exists()
         assert not each.figures.scores
     assert all(each.values["dataset.image_size"] == 8 for each in result.trials if each.ending is Ending.DONE)
@@ -132,6 +132,6 @@ def test_a_goal_that_is_missed_ends_with_the_nearest_and_exit_code_3(made, monke
     command = ["tune", str(folder / "recipe.toml"), "--plugin", str(TINY_PLUGIN)]
     done = CliRunner().invoke(app, command, prog_name="edgeopt")
     assert done.exit_code == 3
-    assert f"no trial reaches the goal; the nearest is trial {ended.best.number}: bytes is 20" in done.stderr
+    assert f"no trial reaches the goal; the nearest is trial {ended.best.number}: bytes is 20 B" in done.stderr
     assert ended.best.ending is Ending.DONE
     assert "is the nearest to the goal" in winner_text(result.study, ended.best, len(missed))
