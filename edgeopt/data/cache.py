@@ -211,6 +211,11 @@ def load_training(folder: Path, options: DatasetOptions, raw: OpenRaw) -> Traini
     )
 
 
+def load_task(folder: Path) -> Task:
+    """The task that the data in `folder` was prepared for."""
+    return _task(_description(folder))
+
+
 def load_test(folder: Path, raw: OpenRaw) -> Split:
     """The test split of the data that `prepare` left in `folder`, for evaluation."""
     return load_split(folder, "test", raw)

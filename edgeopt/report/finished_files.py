@@ -15,6 +15,7 @@ from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.report.reading import read_report
 from edgeopt.report.samples import sample_file
 from edgeopt.report.schema import Report, Row
+from edgeopt.tasks import DEFAULT as DEFAULT_TASK
 from edgeopt.types import TORCH, Card, Role
 
 CARD = "card.json"
@@ -42,6 +43,12 @@ class FinishedFile:
     def size_bytes(self) -> int:
         """Bytes of the file and of those that it cannot be opened without."""
         return self.row.size_bytes or self.path.stat().st_size
+
+    @property
+    def task(self) -> str:
+        """The name of the task that it is for, as the recipe in its card says."""
+        told = self.card.recipe.get("task")
+        return str(told["use"]) if isinstance(told, dict) else DEFAULT_TASK
 
     @property
     def identity(self) -> str:
@@ -122,6 +129,20 @@ def find_files(given: Sequence[Path], registry: Registry) -> Catalogue:
     if not files:
         raise UserError("there is no file that can be opened here", *left_out, hint="name a run whose files can")
     return Catalogue(tuple(files.values()), tuple(each for kept in samples.values() for each in kept), tuple(left_out))
+
+
+def require_classes(files: Sequence[FinishedFile]) -> None:
+    """Raises `UserError` for files whose answers are no classes, which are all that pages and the API tell."""
+    problems = [
+        Problem(
+            f"{file.name} is for the task {file.task}, and what is served answers with classes",
+            "leave it out; `edgeopt card` says how an app feeds it and reads its outputs",
+        )
+        for file in files
+        if not file.card.classes or file.task != DEFAULT_TASK
+    ]
+    if problems:
+        raise UserError(*problems)
 
 
 def run_of(path: Path) -> Path:

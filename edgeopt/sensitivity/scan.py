@@ -11,10 +11,10 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,10 +27,11 @@ from edgeopt.sensitivity.network import Moment, Network
 from edgeopt.sensitivity.scan_settings import ScanSettings
 from edgeopt.sensitivity.table import Cell, Scan, Verdict
 from edgeopt.sensitivity.tally import Judge, Tally, tally
-from edgeopt.types import Change, Probe, Split
+from edgeopt.tasks import Classification, Task
+from edgeopt.types import Change, Probe, Split, targets_of
 
 if TYPE_CHECKING:
-    from edgeopt.arrays import Labels, Outputs
+    from edgeopt.arrays import Outputs
     from edgeopt.preprocessing import Preprocessing
 
 __all__ = ["ScanSettings", "ScannedImages", "scan"]
@@ -43,28 +44,30 @@ _LONGEST_ROUND = 8  # batches between two looks, after which a killed scan goes 
 
 @dataclass(frozen=True, eq=False)
 class ScannedImages:
-    """Labelled images in the order in which a scan sees them, and how they become inputs."""
+    """Images in the order in which a scan sees them, how they become inputs, and the task that judges answers."""
 
     split: Split
     preprocessing: Preprocessing
     batches: tuple[tuple[int, ...], ...]
+    task: Task = field(default_factory=Classification)
 
     @staticmethod
-    def drawn(split: Split, preprocessing: Preprocessing, settings: ScanSettings) -> ScannedImages:
+    def drawn(
+        split: Split, preprocessing: Preprocessing, settings: ScanSettings, task: Task | None = None
+    ) -> ScannedImages:
         """Images of `split` in an order drawn by the seed."""
         order = np.random.default_rng(settings.seed).permutation(len(split))[: settings.images].tolist()
         size = settings.batch_size
-        return ScannedImages(
-            split, preprocessing, tuple(tuple(order[start : start + size]) for start in range(0, len(order), size))
-        )
+        batches = tuple(tuple(order[start : start + size]) for start in range(0, len(order), size))
+        return ScannedImages(split, preprocessing, batches, task or Classification())
 
     def inputs(self, batch: int) -> Tensor:
         """Inputs of a batch, float32 (n, channels, height, width)."""
         return torch.from_numpy(self.preprocessing.normalize(self.split.pixels(list(self.batches[batch]))))
 
-    def labels(self, batch: int) -> Labels:
-        """Labels of a batch, int64 (n,)."""
-        return self.split.labels[list(self.batches[batch])]
+    def targets(self, batch: int) -> Any:
+        """The targets of a batch."""
+        return targets_of(self.split)[np.asarray(self.batches[batch], dtype=np.int64)]
 
 
 def scan(
@@ -139,7 +142,7 @@ class _Scanner:
         self._rounds = _rounds(len(images.batches), settings)
         whole = Tally()
         for batch, outputs in enumerate(reference):
-            whole = whole.plus(tally(outputs, outputs, images.labels(batch)))
+            whole = whole.plus(tally(outputs, outputs, images.targets(batch), images.task))
         self._tallies: dict[_Key, Tally] = {(layer, level): Tally() for layer in probe.layers for level in levels}
         looks = max(1, len(self._tallies) * len(self._rounds) * _BOUNDS)
         error = settings.error / looks if settings.stop_early else 0.0
@@ -247,13 +250,13 @@ class _Scanner:
     def _task(self, moment: Moment, key: _Key, batch: int, bar: Bar) -> Callable[[], Tally]:
         if key not in self._changes:
             self._changes[key] = self._probe.change(*key)
-        change, labels, reference = self._changes[key], self._images.labels(batch), self._reference[batch]
+        change, targets, reference = self._changes[key], self._images.targets(batch), self._reference[batch]
 
         def run() -> Tally:
             outputs = tuple(each.numpy() for each in self._network.outputs_from(moment, change))
             with self._lock:
-                bar.advance(len(labels))
-            return tally(outputs, reference, labels)
+                bar.advance(len(targets))
+            return tally(outputs, reference, targets, self._images.task)
 
         return run
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeopt.arrays import Json
 from edgeopt.sensitivity.bounds import fewest_hits, most_hits
 from edgeopt.sensitivity.table import Measure, Verdict
+from edgeopt.tasks import Classification, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.arrays import Labels, Outputs
+    from edgeopt.arrays import Outputs
 
+_OF_CLASSES = Classification()
 _SLACK = 1e-9  # a threshold of 0.07 of 100 images is 7 images, whatever their product is in binary
 
 
@@ -62,11 +64,9 @@ class Tally:
         return Tally(**values)
 
 
-def tally(outputs: Outputs, reference: Outputs, labels: Labels) -> Tally:
-    """Counts the answers of one batch, whose labels are int64 (n,): the first of the outputs are logits, float32 (n,
-    classes), and errors are those of all outputs.
-    """
-    before, after = reference[0].argmax(axis=1) == labels, outputs[0].argmax(axis=1) == labels
+def tally(outputs: Outputs, reference: Outputs, targets: Any, task: Task = _OF_CLASSES) -> Tally:
+    """Counts the answers of one batch that are right, as `task` has it; errors are those of all outputs."""
+    before, after = task.right(reference, targets), task.right(outputs, targets)
     with np.errstate(over="ignore", invalid="ignore"):
         error = sum(
             _sum_of_squares(own.astype(np.float64) - other) for own, other in zip(outputs, reference, strict=True)

@@ -65,7 +65,7 @@ def _scan(bench: Workbench, planned: PlannedScan, request: SensitivityRequest, c
         probe: Probe = _BlamedProbe(plugin, plugin.prepare(network, batches, planned.probe.options))
     if not probe.layers:
         raise NothingChangedError(f"the model has no layer that {plugin.name!r} can change")
-    images = ScannedImages.drawn(data.validation, state.preprocessing, request.settings)
+    images = ScannedImages.drawn(data.validation, state.preprocessing, request.settings, state.task)
     return scan(
         network,
         probe,

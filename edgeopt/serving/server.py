@@ -17,7 +17,7 @@ import uvicorn
 from edgeopt.errors import Problem, UserError
 from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import Registry
-from edgeopt.report.finished_files import Catalogue, FinishedFile
+from edgeopt.report.finished_files import Catalogue, FinishedFile, require_classes
 from edgeopt.serving.api import Api, opened
 from edgeopt.serving.guard import Guard
 from edgeopt.serving.job import AnswerJob
@@ -56,6 +56,7 @@ def serve(
 
     Raises `UserError` when the address cannot be had, and when no file can be opened.
     """
+    require_classes(catalogue.files)
     with _listening(settings) as listener, own_folder() as folder:
         address = _address(listener)
         jobs = [write_job(file, registry, settings, folder / f"{n}.pickle") for n, file in enumerate(catalogue.files)]

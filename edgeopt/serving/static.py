@@ -21,7 +21,7 @@ from edgeopt.files import storage_errors
 from edgeopt.plugins.browser_runtime import BrowserRuntime
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.registry import Registry
-from edgeopt.report.finished_files import CARD, Catalogue, FinishedFile
+from edgeopt.report.finished_files import CARD, Catalogue, FinishedFile, require_classes
 from edgeopt.report.style import style_sheet
 from edgeopt.serving.limits import Limits
 from edgeopt.serving.page import make_static_page, own_text
@@ -79,6 +79,7 @@ def write_site(catalogue: Catalogue, registry: Registry, target: Path, limits: L
     where a runtime cannot be had.
     """
     _require_free(target)
+    require_classes(catalogue.files)
     opened = [file for file in catalogue.files if file.exporter.browser is not None]
     left_out = tuple(f"{file.name} is left out: no browser opens it" for file in catalogue.files if file not in opened)
     if not opened:

@@ -195,5 +195,5 @@ def _check_conversion(
     prepared.eval()
     check = check_conversion(prepared, converted, batches(state, images, _CHECKED_AT_ONCE, count))
     check.require_equal()
-    whole = compare(prepared, converted, batches(state, images, 32, count))
+    whole = compare(prepared, converted, batches(state, images, 32, count), state.task)
     return Checked(len(check.tensors), check.moved, whole)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgeopt.arrays import ImageSize, sides_of, size_in_words
-from edgeopt.errors import DataChangedError
+from edgeopt.errors import DataChangedError, DataError, Problem
 from edgeopt.json_values import from_text
 from edgeopt.options import without_augmentation
 from edgeopt.plugins.blame import BlamedLoad
@@ -55,9 +55,13 @@ def main(events: Events) -> None:
 
 
 def _split(images: TestImages, size: ImageSize) -> Split:
-    from edgeopt.data.cache import load_test, load_test_at_size, opener  # numpy
+    from edgeopt.data.cache import load_task, load_test, load_test_at_size, opener  # numpy
     from edgeopt.data.prepare import preprocessing_of  # as above
 
+    task = load_task(images.data)
+    if not task.is_of_classes:
+        message = f"files for other sizes are judged by their accuracy, and those of the task {task.name} have none"
+        raise DataError(Problem(message, "leave the sizes out: latency and memory need none"))
     plugin, options = images.dataset.plugin, without_augmentation(images.dataset.options)
     as_it_was = BlamedLoad(plugin.name, plugin.load, options)
     if size == options.image_size:

@@ -85,7 +85,7 @@ def rate(
         seed=context.seed,
     )
     network = Network(program)
-    images = ScannedImages.drawn(context.data.validation, state.preprocessing, settings)
+    images = ScannedImages.drawn(context.data.validation, state.preprocessing, settings, state.task)
     probe = BitsProbe(network, batches(state, context.data.calibration, batch_size, count), inputs)
     order = sorted(levels, reverse=True)
     found = scan(network, probe, "bits", order, FLOAT_BITS, images, settings, context.progress)

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from edgeopt.networks.outputs import differences, tensors
+from edgeopt.plugins import Classification, Task
+
+_OF_CLASSES = Classification()
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,8 @@ class Agreement:
     """Two programs compared on the same batches.
 
     `max_logit_difference` is absolute; `logit_range` is the span of the reference's logits, to read it against; of
-    several outputs both are those of the one that differs most. `top1` is the share of the `samples` on which both
-    choose the same class, by the first output; of its places, where it has several an image. A NaN shows as NaN.
+    several outputs both are those of the one that differs most. `top1` is how far the task has both agree on the
+    `samples`: of a classifier the share on which both choose the same class. A NaN shows as NaN.
     """
 
     max_logit_difference: float
@@ -37,8 +40,9 @@ def compare(
     reference: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
     candidate: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
     batches: Iterable[Tensor],
+    task: Task = _OF_CLASSES,
 ) -> Agreement:
-    """Compare the outputs of `candidate`, a classifier's logits, float32 (n, classes), with those of `reference`.
+    """Compare the outputs of `candidate` with those of `reference`, as numbers and as answers to `task`.
 
     Raises `ValueError` when `batches` is empty.
     """
@@ -47,11 +51,11 @@ def compare(
         raise ValueError("there is no batch to compare two programs on")
     expected, got = ([torch.cat(parts) for parts in zip(*side, strict=True)] for side in zip(*pairs, strict=True))
     apart, span = max(differences(expected, got), key=_share)
-    first, other = ((each.argmax(1) if each.dim() > 1 else each) for each in (expected[0], got[0]))
+    answers, wanted = (tuple(each.numpy() for each in side) for side in (got, expected))
     return Agreement(
         max_logit_difference=apart,
         logit_range=span,
-        top1=(first == other).double().mean().item(),
+        top1=task.agreement(answers, wanted),
         samples=len(expected[0]),
     )
 

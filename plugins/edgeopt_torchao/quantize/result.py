@@ -41,6 +41,7 @@ def quantized_state(
         lambda images: outputs_in(before(images), state.output_names),
         converted,
         batches(state, context.data.validation, 32, count),
+        state.task,
     )
     facts = {
         **record.facts,
