@@ -32,7 +32,9 @@ from edgeopt.tasks.base import Task
 from edgeopt.types import RawDataset
 
 if TYPE_CHECKING:
-    from edgeopt.arrays import Labels
+    from numpy.typing import NDArray
+
+    Counts = NDArray[np.int64]
 
 _LEAST = len(SPLITS)  # images of a stratum: of fewer, one for each split cannot be had
 
@@ -40,8 +42,7 @@ _LEAST = len(SPLITS)  # images of a stratum: of fewer, one for each split cannot
 def draw_by_strata(raw: RawDataset, options: DatasetOptions, task: Task, images: int | None = None) -> Drawn:
     """Draws train, calibration, validation and test as `draw` does, spread over the strata that `task` names.
 
-    A stratum may be missing from a split: nothing is refused for it. Those with too few images are drawn together. The
-    labels of the drawings are strata.
+    A stratum may be missing from a split: nothing is refused for it. Those with too few images are drawn together.
 
     Raises `DataError` for an unknown class and for an empty split.
     """
@@ -68,7 +69,7 @@ def draw_by_strata(raw: RawDataset, options: DatasetOptions, task: Task, images:
     return Drawn(classes, ordered, tuple(shared_groups(raw, splits)))
 
 
-def _codes(raw: RawDataset, strata: Mapping[str, Sequence[Hashable] | None]) -> tuple[dict[str, Labels], int]:
+def _codes(raw: RawDataset, strata: Mapping[str, Sequence[Hashable] | None]) -> tuple[dict[str, Counts], int]:
     """The number of each image's stratum by raw split, int64 (n,), and how many strata there are."""
     train = strata["train"]
     counts = Counter(train if train is not None else ())
@@ -86,7 +87,7 @@ def _codes(raw: RawDataset, strata: Mapping[str, Sequence[Hashable] | None]) -> 
     return codes, len(known) + 1
 
 
-def _given(raw: RawDataset, name: str, codes: Labels, count: int, seed: int) -> Drawing:
+def _given(raw: RawDataset, name: str, codes: Counts, count: int, seed: int) -> Drawing:
     """A raw split, each stratum in its seeded order."""
     originals = originals_of(raw, name)
     orders = [
@@ -98,7 +99,7 @@ def _given(raw: RawDataset, name: str, codes: Labels, count: int, seed: int) -> 
 
 
 def _with_drawn(
-    raw: RawDataset, given: Mapping[str, Drawing], codes: Labels, count: int, options: DatasetOptions
+    raw: RawDataset, given: Mapping[str, Drawing], codes: Counts, count: int, options: DatasetOptions
 ) -> dict[str, Drawing]:
     """The given splits, and those that are missing, taken out of train: whole groups where it names groups."""
     splits = dict(given)
@@ -117,7 +118,7 @@ def _with_drawn(
     return splits
 
 
-def _share(drawing: Drawing, count: int, total: int) -> Labels:
+def _share(drawing: Drawing, count: int, total: int) -> Counts:
     """How many of each stratum make `total` images, in the strata's own shares."""
     counts = drawing.per_class(count)
     return apportion(counts, total, np.zeros_like(counts), counts)

@@ -125,17 +125,17 @@ def _taken(results: Results, planned: PlannedExport, aside: Path) -> DeviceFile:
     )
 
 
-def _there(results: Results, planned: PlannedExport, found: FileOnDevice, labels: Any) -> FileThere:
+def _there(results: Results, planned: PlannedExport, found: FileOnDevice, targets: Any) -> FileThere:
     """What a file did, its answers held against its program's and those of this machine."""
     answers, error = None, found.error
     if found.outputs is not None:
         program = results.folder(planned.program_stage)
         here, before = (
-            of_images(load_outputs(folder / OUTPUTS), slice(len(labels)))
+            of_images(load_outputs(folder / OUTPUTS), slice(len(targets)))
             for folder in (results.folder(planned.verify_stage), program)
         )
         outline = load_outline(program)
-        answers, wrong = judged(outline.task, found.outputs, labels, before, here, outline.output_names)
+        answers, wrong = judged(outline.task, found.outputs, targets, before, here, outline.output_names)
         error = error or wrong
     return FileThere(
         file=planned.file,
