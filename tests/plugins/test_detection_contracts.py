@@ -4,6 +4,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from edgeopt.data.found import read_found, write_found
 from edgeopt.data.prepare import prepare
 from edgeopt.networks.capture import to_program
 from edgeopt.networks.saved import load_state, save_state
+from edgeopt.pipeline.report import _Answers
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import DatasetContract, ModelContract, TaskContract, tiny_data
@@ -200,6 +202,13 @@ class TestTorchvisionDetector(ModelContract):
         assert loaded.task == state.task
         heads = zip(outputs_of(loaded, data.validation), outputs_of(state, data.validation), strict=True)
         assert all(np.array_equal(one, other) for one, other in heads)
+
+    def test_a_report_asks_the_task_that_the_programs_have(self, state, tmp_path):
+        """The plan's task knows no anchors: a model says them."""
+        save_state(state, tmp_path)
+        plan = SimpleNamespace(exports=[SimpleNamespace(program_stage="program")], task=TASK)
+        answers = _Answers(SimpleNamespace(plan=plan, folder=lambda _stage: tmp_path), {}, None)
+        assert answers.task == state.task != TASK
 
     def test_can_be_captured_for_any_batch(self, state, data):
         program = to_program(state, data.validation)
