@@ -37,7 +37,7 @@ class UNet(nn.Module):
     """A U-Net with BatchNorm: three levels down and up, each joined with what was there before.
 
     Source: O. Ronneberger, P. Fischer and T. Brox, "U-Net", MICCAI 2015, arXiv:1505.04597; with padding, BatchNorm and
-    upsampling by the nearest value, which every runtime has in integers.
+    bilinear upsampling, which XNNPACK computes as well: nearest values stay outside of it.
     """
 
     def __init__(self, channels: int, classes: int, width: int) -> None:
@@ -46,7 +46,7 @@ class UNet(nn.Module):
         self.first = _two(channels, width)
         self.pool = nn.MaxPool2d(2)
         self.down = nn.ModuleList(_two(before, after) for before, after in pairwise(widths))
-        self.enlarge = nn.Upsample(scale_factor=2, mode="nearest")
+        self.enlarge = nn.Upsample(scale_factor=2, mode="bilinear")
         self.up = nn.ModuleList(
             _two(below + here, here) for below, here in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )

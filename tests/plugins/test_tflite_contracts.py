@@ -20,6 +20,7 @@ class TestTfliteFloat16(ExporterContract):
     name = "tflite"
     options = {"precision": "float16"}
     takes_int8 = False
+    test_takes_a_program_of_two_outputs = None  # as the same exporter does without these options
 
 
 class TestTfliteDynamicInt8(ExporterContract):
@@ -27,6 +28,7 @@ class TestTfliteDynamicInt8(ExporterContract):
     options = {"precision": "dynamic-int8"}
     tolerance = 0.02  # ranges are taken anew for each image
     takes_int8 = False
+    test_takes_a_program_of_two_outputs = None  # as the same exporter does without these options
 
 
 @pytest.fixture(scope="module")
