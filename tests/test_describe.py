@@ -123,7 +123,8 @@ def test_options_keep_their_order_and_come_before_the_shared_ones():
 
 
 def test_printed_toml_gives_the_defaults(declared):
-    pasted = "".join(plugin_toml(plugin) for plugin in PLUGINS if plugin.kind != "quantizer")
+    one_task = [plugin for plugin in PLUGINS if plugin.kind != "task" or plugin.name == "classification"]
+    pasted = "".join(plugin_toml(plugin) for plugin in one_task if plugin.kind != "quantizer")
     plan = make_plan(parse_recipe({"name": "pasted", **tomllib.loads(pasted)}), declared)
     options = plan.passes[0].options
     assert options.model_dump(exclude={"quantizer"}) == EveryKind(name_of_it="resnet18", needed=7).model_dump(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from edgeopt.arrays import Json
 
@@ -82,7 +82,10 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class Card:
-    """What an app must know to use a file; written beside it as `card.json`, and inside where the format allows."""
+    """What an app must know to use a file; written beside it as `card.json`, and inside where the format allows.
+
+    `decision` is what was chosen on validation, such as a temperature or thresholds; a card without any leaves it out.
+    """
 
     classes: tuple[str, ...]
     preprocessing: Mapping[str, Json]
@@ -94,6 +97,7 @@ class Card:
     input: TensorInfo | None = None
     outputs: tuple[TensorInfo, ...] = ()
     self_test: SelfTest | None = None
+    decision: Mapping[str, Json] = field(default_factory=dict)
     schema: int = 1
 
     def with_tensors(self, input: TensorInfo, outputs: tuple[TensorInfo, ...]) -> Card:
@@ -119,5 +123,7 @@ class Card:
         values = asdict(self)
         outputs = values.pop("outputs")
         values |= {"outputs": outputs} if len(outputs) > 1 else {"output": outputs[0] if outputs else None}
+        if not self.decision:
+            del values["decision"]
         text = json.dumps(values, indent=2, sort_keys=True)
         return _NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text) + "\n"

@@ -98,6 +98,7 @@ def make_artifact(
         recipe=recipe,
         versions=versions_behind([use], state.framework),
         self_test=self_test,
+        decision=state.task.decision(),
     )
     with quick_tracing() if is_torch else nullcontext(), blamed(plugin, "export"):
         exported = plugin.export(state, use.options, ExportContext(path, card, progress, calibration, seed))

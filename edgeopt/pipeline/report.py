@@ -39,6 +39,7 @@ from edgeopt.report.schema import (
 from edgeopt.report.training import training_of
 from edgeopt.report.verdicts import verdicts
 from edgeopt.tasks.base import Task
+from edgeopt.tasks.statistics import Paired, paired
 from edgeopt.types import TORCH, Role
 
 if TYPE_CHECKING:
@@ -111,7 +112,11 @@ def kept_answers(results: Results, report: Report, targets: Any) -> KeptAnswers:
     if task.is_of_classes or taken:
         labels = next((pair[0] for pair in pairs.values() if pair is not None), targets)
         return KeptAnswers(report.dataset.classes, known.digests, labels, taken, known.names)
-    right = {file: task.right(outputs, targets).astype(np.int64) for file, outputs in made.items()}
+    right = {
+        planned.file: answers.task_of(planned).right(made[planned.file], targets).astype(np.int64)
+        for planned in results.plan.exports
+        if planned.file in made
+    }
     return KeptAnswers(RIGHT_OR_NOT, known.digests, np.ones(len(targets), np.int64), right, known.names)
 
 
@@ -137,11 +142,15 @@ class _Answers:
         exports = self.results.plan.exports
         return load_outline(self.results.folder(exports[0].program_stage)).task if exports else self.results.plan.task
 
+    def task_of(self, planned: PlannedExport) -> Task:
+        """The task with what was chosen by the program that a file was made from."""
+        return load_outline(self.results.folder(planned.program_stage)).task
+
     def of_file(self, planned: PlannedExport) -> Outputs:
         """What a verified file answered."""
         return self._read(planned.verify_stage)
 
-    def of_float_file(self, planned: PlannedExport) -> Outputs | None:
+    def of_float_file(self, planned: PlannedExport) -> tuple[Task, Outputs] | None:
         """What the float file of the same export answered, None where there is none that did."""
         found = (
             other
@@ -149,14 +158,16 @@ class _Answers:
             if other.role is Role.BASELINE and other.folder == planned.folder and other.name not in self.failures
         )
         other = next(found, None)
-        return None if other is None or self.results.verification(other) is None else self.of_file(other)
+        if other is None or self.results.verification(other) is None:
+            return None
+        return self.task_of(other), self.of_file(other)
 
-    def of_float_program(self) -> Outputs | None:
+    def of_float_program(self) -> tuple[Task, Outputs] | None:
         """What the float program answered in its own framework."""
         stages = self.results.plan.stages.values()
         found = (each.name for each in stages if each.kind is StageKind.PROGRAM and each.role is Role.BASELINE)
         name = next(found, None)
-        return None if name is None else self._read(name)
+        return None if name is None else (load_outline(self.results.folder(name)).task, self._read(name))
 
     def _read(self, stage: str) -> Outputs:
         return load_outputs(self.results.folder(stage) / OUTPUTS)
@@ -206,7 +217,7 @@ def _row(
     verification = results.verification(planned)
     if verification is None:
         return row
-    row = _with_answers(row, verification, answers, answers.of_file(planned), program.classes)
+    row = _with_answers(row, verification, program.task, answers.targets, answers.of_file(planned), program.classes)
     row = _compared(row, planned, answers)
     if row.stand_in:
         return row
@@ -215,9 +226,8 @@ def _row(
 
 
 def _with_answers(
-    row: Row, verification: Verification, answers: _Answers, outputs: Outputs, classes: Sequence[str]
+    row: Row, verification: Verification, task: Task, targets: Any, outputs: Outputs, classes: Sequence[str]
 ) -> Row:
-    task, targets = answers.task, answers.targets
     pair = task.as_classes(outputs, targets)
     confusion = None if pair is None else _confusion(*pair, len(classes))
     return replace(
@@ -239,14 +249,22 @@ def _with_answers(
 
 def _compared(row: Row, planned: PlannedExport, answers: _Answers) -> Row:
     """The row with its answers compared, image by image, with those of the float file and of the float program."""
-    task, after, targets = answers.task, answers.of_file(planned), answers.targets
+    task, after, targets = answers.task_of(planned), answers.of_file(planned), answers.targets
     file = answers.of_float_file(planned) if row.role is Role.OPTIMIZED else None
     program = answers.of_float_program()
     return replace(
         row,
-        against_float_file=None if file is None else task.compare(file, after, targets),
-        against_float_program=None if program is None else task.compare(program, after, targets),
+        against_float_file=None if file is None else _paired(*file, task, after, targets),
+        against_float_program=None if program is None else _paired(*program, task, after, targets),
     )
+
+
+def _paired(before_task: Task, before: Outputs, task: Task, after: Outputs, targets: Any) -> Paired:
+    """How many images are answered worse and better, each side judged with what was chosen for it."""
+    if before_task == task:
+        return task.compare(before, after, targets)
+    first, second = before_task.grades(before, targets), task.grades(after, targets)
+    return paired(len(first), int((second < first).sum()), int((second > first).sum()))
 
 
 def _confusion(labels: Labels, answers: Labels, classes: int) -> tuple[tuple[int, ...], ...]:
@@ -302,7 +320,10 @@ def _samples(answers: _Answers, rows: Sequence[Row]) -> tuple[Sample, ...]:
         return ()
     labels = pair[0]
     chosen = choose_samples(labels.tolist(), pair[1].tolist())
-    told = {file: task.decode(of_images(values, list(chosen))) for file, values in outputs.items()}
+    told = {
+        planned.file: answers.task_of(planned).decode(of_images(outputs[planned.file], list(chosen)))
+        for planned in made
+    }
     return tuple(
         Sample(
             index,

@@ -241,6 +241,10 @@ def _make_program(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     bench.seed(stage)
     state = bench.state(state_name)
     captured = to_program(state, bench.training().validation)
+    if captured.task.is_fitted:
+        validation = bench.training().validation
+        outputs = program_outputs(captured, validation, bench.progress, f"{stage.label}, on validation")
+        captured = replace(captured, task=captured.task.fitted(outputs, targets_of(validation)))
     test = bench.judged()
     outputs = program_outputs(captured, test, bench.progress, f"{stage.label}, on {bench.plan.judged_on}")
     save_state(captured, folder)

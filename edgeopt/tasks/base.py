@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from edgeopt.arrays import Labels, Outputs
+    from edgeopt.arrays import Json, Labels, Outputs
     from edgeopt.preprocessing.geometry import Geometry
     from edgeopt.tasks.guessing import Guess
     from edgeopt.tasks.moves import Moves
@@ -236,6 +236,21 @@ class Task(ABC):
     def guess(self, outputs: Outputs, targets: Any, classes: Sequence[str]) -> Guess | None:  # noqa: ARG002 - as above
         """In what way answers are no more than a guess; None where they are more, or a task cannot tell."""
         return None
+
+    # ---- what is chosen on validation
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fitted` chooses something by a program's answers to the validation split."""
+        return False
+
+    def fitted(self, outputs: Outputs, targets: Any) -> Task:  # noqa: ARG002 - by default nothing is chosen
+        """This task with what it chooses by a program's answers to validation images, such as a threshold."""
+        return self
+
+    def decision(self) -> Mapping[str, Json]:
+        """What an app must know besides the outputs to come to the same answers, as cards have it: JSON by name."""
+        return {}
 
     # ---- the report
 

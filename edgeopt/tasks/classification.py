@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.tasks.base import Prediction, Task
 from edgeopt.tasks.scores import ACCURACY, Score, ScoreKind, Scores
-from edgeopt.tasks.statistics import wilson_interval
+from edgeopt.tasks.statistics import resampled_interval, wilson_interval
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from edgeopt.arrays import Labels, Logits, Outputs
+    from edgeopt.arrays import Json, Labels, Logits, Outputs
     from edgeopt.tasks.guessing import Guess
+    from edgeopt.tasks.sections import Section
+
+
+BALANCED_ACCURACY = ScoreKind("balanced_accuracy")
+"""The mean over the classes of the share of their images that were answered rightly."""
+TOP5 = ScoreKind("top5", "top-5 accuracy")
+"""The share of images whose class is among the five likeliest."""
+CALIBRATION_ERROR = ScoreKind("calibration_error", larger_is_better=False)
+"""How far confidences are from the share that is right; see `edgeopt.tasks.calibration`."""
+FURTHER = {kind.name: kind for kind in (BALANCED_ACCURACY, TOP5, CALIBRATION_ERROR)}
 
 
 @dataclass(frozen=True)
@@ -24,12 +34,15 @@ class Classification(Task):
     """One label an image: cross-entropy, top-1 accuracy with a Wilson interval, softmax confidence.
 
     Targets are labels, int64 (n,), and the one output is logits, float (n, classes). `class_weights`, one for each
-    class or none, are those of the training loss.
+    class or none, are those of the training loss. Confidences are the softmax of logits divided by `temperature`, which
+    is fitted on validation where `is_calibrated` asks for it.
     """
 
     name: str = "classification"
     score_kinds: tuple[ScoreKind, ...] = (ACCURACY,)
     class_weights: tuple[float, ...] = ()
+    is_calibrated: bool = False
+    temperature: float = 1.0
 
     @property
     def can_be_mixed(self) -> bool:
@@ -133,9 +146,37 @@ class Classification(Task):
         return f"{shape} for {images} images, not logits (batch, {classes or 'classes'})"
 
     def scores(self, outputs: Outputs, targets: Labels) -> Scores:
-        """Top-1 accuracy of float logits (n, classes) against int64 labels (n,)."""
-        correct = int(self.right(outputs, targets).sum())
-        return Scores((Score(correct / len(targets), wilson_interval(correct, len(targets)), len(targets)),))
+        """Of float logits (n, classes) against int64 labels (n,): top-1 accuracy, and what was asked for besides."""
+        return Scores(tuple(self._score(kind, outputs[0], targets) for kind in self.score_kinds))
+
+    def _score(self, kind: ScoreKind, logits: Logits, labels: Labels) -> Score:
+        count = len(labels)
+        if kind in (ACCURACY, TOP5):
+            if kind == ACCURACY:
+                right = self.right((logits,), labels)
+            else:  # fewer than five classes are above the image's own
+                right = (logits > logits[range(count), labels][:, None]).sum(axis=1) < 5
+            correct = int(right.sum())
+            return Score(correct / count, wilson_interval(correct, count), count, kind)
+        right = self.right((logits,), labels)
+        if kind == BALANCED_ACCURACY:
+
+            def figure(chosen: NDArray[np.int64]) -> float:
+                return mean_recall(right[chosen], labels[chosen])
+
+        else:
+            from edgeopt.tasks.calibration import calibration_error  # devices, which have this module, judge nothing
+
+            confidence = self.confidences(logits).max(axis=1)
+
+            def figure(chosen: NDArray[np.int64]) -> float:
+                return calibration_error(confidence[chosen], right[chosen])
+
+        import numpy as np  # as above
+
+        value = figure(np.arange(count))
+        low, high = resampled_interval(count, figure)
+        return Score(value, (min(low, value), max(high, value)), count, kind)
 
     def right(self, outputs: Outputs, targets: Labels) -> NDArray[np.bool_]:
         """Whether the top-1 label is the image's."""
@@ -156,7 +197,28 @@ class Classification(Task):
 
     def decode(self, outputs: Outputs) -> list[Prediction]:
         """Label and softmax confidence of each image."""
-        return [Prediction(int(row.argmax()), float(row.max())) for row in softmax(outputs[0])]
+        return [Prediction(int(row.argmax()), float(row.max())) for row in self.confidences(outputs[0])]
+
+    def confidences(self, logits: Logits) -> NDArray[np.float64]:
+        """Softmax of the logits divided by the temperature, float64 (n, classes)."""
+        return softmax(logits if self.temperature == 1.0 else logits / self.temperature)
+
+    # ---- what is chosen on validation
+
+    @property
+    def is_fitted(self) -> bool:
+        """The temperature is, where that is asked for."""
+        return self.is_calibrated
+
+    def fitted(self, outputs: Outputs, targets: Labels) -> Classification:
+        """With the temperature that is likeliest for these."""
+        from edgeopt.tasks.calibration import fitted_temperature  # as above
+
+        return replace(self, temperature=fitted_temperature(outputs[0], targets))
+
+    def decision(self) -> dict[str, Json]:
+        """The temperature."""
+        return {"temperature": self.temperature} if self.is_calibrated else {}
 
     def as_classes(self, outputs: Outputs, targets: Labels) -> tuple[Labels, Labels]:
         """The labels, and the top-1 labels of the answers."""
@@ -171,6 +233,23 @@ class Classification(Task):
         from edgeopt.tasks.guessing import guess_in  # devices, which have this module, judge nothing
 
         return guess_in(outputs[0], targets, classes)
+
+    def sections(self, outputs: Outputs, targets: Labels, classes: Sequence[str]) -> tuple[Section, ...]:  # noqa: ARG002
+        """Accuracy by confidence, where the error of calibration or a temperature was asked for."""
+        if not self.is_calibrated and CALIBRATION_ERROR not in self.score_kinds:
+            return ()
+        from edgeopt.tasks.calibration import calibration_section  # as above
+
+        confidence = self.confidences(outputs[0]).max(axis=1)
+        return (calibration_section(confidence, self.right(outputs, targets), self.temperature),)
+
+
+def mean_recall(right: NDArray[np.bool_], labels: Labels) -> float:
+    """The mean over the classes of the share of their images that are right, bool and int64 (n,)."""
+    import numpy as np  # heavy; whoever has labels has imported it
+
+    asked, told = np.bincount(labels), np.bincount(labels, right)
+    return float((told[asked > 0] / asked[asked > 0]).mean())
 
 
 def softmax(logits: Logits) -> NDArray[np.float64]:

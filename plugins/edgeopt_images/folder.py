@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class FolderImages:
-    """Images in files below `root`, decoded when they are asked for; int64 `labels` (n,)."""
+class _Files:
+    """Images in files below `root`, decoded when they are asked for."""
 
     root: Path
     files: tuple[FoundFile, ...]
-    labels: Labels
 
     def __len__(self) -> int:
         return len(self.files)
@@ -38,6 +37,28 @@ class FolderImages:
     def name_of(self, index: int) -> str:
         """The path of the file."""
         return str(self.root / self.files[index].name)
+
+
+@dataclass(frozen=True, eq=False)
+class FolderImages(_Files):
+    """Images of one class each: int64 `labels` (n,)."""
+
+    labels: Labels
+
+
+@dataclass(frozen=True, eq=False)
+class ManyLabelImages(_Files):
+    """Images of any number of labels each: those of image i stand in `given`, int64, before its place in `ends`."""
+
+    given: Labels
+    ends: Labels
+    classes: int
+
+    def target(self, index: int) -> tuple[int, ...]:
+        """0 or 1 for each class."""
+        start = self.ends[index - 1] if index else 0
+        has = set(self.given[start : self.ends[index]].tolist())
+        return tuple(int(place in has) for place in range(self.classes))
 
 
 def read_folder(layout: Layout) -> RawDataset:

@@ -38,6 +38,11 @@ class TableOptions(DatasetOptions):
     path: PosixPath = Field(description="file with a line for each image")
     image_column: str = Field("image", description="column with the path of the image's file")
     label_column: str = Field("label", description="column with its label: a text or a whole number")
+    several_labels: bool = Field(
+        False,
+        description="whether an image has any number of labels, for the task multi-label: with label_separator between "
+        "them in a .csv file, as a list in a .jsonl file",
+    )
     split_column: str | None = Field(
         None,
         description="column that says train, val, test or the like; splits that are missing are drawn",
@@ -64,6 +69,15 @@ class CsvOptions(TableOptions):
     """Which file names the images, and how its columns stand."""
 
     delimiter: str = Field(",", min_length=1, max_length=1, description="what stands between two fields of a line")
+    label_separator: str = Field("|", min_length=1, max_length=3, description="what stands between an image's labels")
+
+    @model_validator(mode="after")
+    def _separator_has_an_effect(self) -> CsvOptions:
+        if self.label_separator != "|" and not self.several_labels:
+            raise ValueError("label_separator is for several_labels = true")
+        if self.several_labels and self.delimiter == self.label_separator:
+            raise ValueError(f"delimiter and label_separator are both {self.delimiter!r}")
+        return self
 
 
 class JsonlOptions(TableOptions):

@@ -15,7 +15,7 @@ from edgeopt_images.options import (
     WebDatasetOptions,
 )
 from edgeopt_images.shards import find_webdataset
-from edgeopt_images.table import find_table
+from edgeopt_images.table import find_table, tasks_of_table
 
 
 def load_digits(options: DigitsOptions) -> RawDataset:  # noqa: ARG001 - every data set is given its options
@@ -72,12 +72,16 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         "Image files that a .csv file names, with a label, and perhaps a split, in each line.",
         CsvOptions,
         find=find_table,
+        tasks=("classification", "multi-label"),
+        tasks_of=tasks_of_table,
     )
     yield DatasetPlugin(
         "jsonl",
         "Image files that a .jsonl file names: an object with path, label and perhaps a split in each line.",
         JsonlOptions,
         find=find_table,
+        tasks=("classification", "multi-label"),
+        tasks_of=tasks_of_table,
     )
     yield DatasetPlugin(
         "webdataset",

@@ -22,6 +22,8 @@ from edgeopt_images.table_lines import BadLines, Line, read_lines
 class TableSplit:
     """The images of one split, column by column: paths as the file writes them, sizes in bytes, times in ns, the
     places of their classes, and their groups where a column names them.
+
+    Where images have any number of labels, `ends` says where those of each end among `labels`.
     """
 
     names: list[str] = field(default_factory=list)
@@ -29,6 +31,11 @@ class TableSplit:
     changed: array[int] = field(default_factory=lambda: array("q"))
     labels: array[int] = field(default_factory=lambda: array("q"))
     groups: list[str] = field(default_factory=list)
+    ends: array[int] = field(default_factory=lambda: array("q"))
+
+    def columns(self) -> tuple[array[int], ...]:
+        """What numbers say of the images; how labels are shared out only where an image has several."""
+        return (self.sizes, self.changed, self.labels, *((self.ends,) if self.ends else ()))
 
     def files(self) -> tuple[FoundFile, ...]:
         """The images' files."""
@@ -43,6 +50,7 @@ class FoundTable:
     classes: tuple[str, ...]
     splits: Mapping[str, TableSplit]
     warnings: tuple[str, ...] = ()
+    has_several: bool = False
 
     def fingerprint(self) -> str:
         """Paths, sizes and times of the images, and all that the file says of them."""
@@ -50,7 +58,7 @@ class FoundTable:
             [
                 self.classes,
                 [
-                    [name, each.names, list(each.sizes), list(each.changed), list(each.labels), each.groups]
+                    [name, each.names, *(list(column) for column in each.columns()), each.groups]
                     for name, each in sorted(self.splits.items())
                 ],
             ]
@@ -62,16 +70,24 @@ class FoundTable:
         for name, each in self.splits.items():
             for label in each.labels:
                 counts[name][self.classes[label]] += 1
-        return DataSurvey(counts, self.warnings)
+        said = self.warnings
+        if self.has_several:
+            images = ", ".join(f"{len(each.names)} images in {name}" for name, each in self.splits.items())
+            said = (*said, f"an image has any number of labels, which are what is counted: {images}")
+        return DataSurvey(counts, said)
 
     def load(self) -> RawDataset:
         """The images, decoded when they are asked for."""
         from edgeopt.data.images import labels_of  # numpy and Pillow are heavy
-        from edgeopt_images.folder import FolderImages
+        from edgeopt_images.folder import FolderImages, ManyLabelImages
 
-        images = {
-            name: FolderImages(self.root, each.files(), labels_of(each.labels)) for name, each in self.splits.items()
-        }
+        images: dict[str, FolderImages | ManyLabelImages] = {}
+        for name, each in self.splits.items():
+            labels = labels_of(each.labels)
+            if self.has_several:
+                images[name] = ManyLabelImages(self.root, each.files(), labels, labels_of(each.ends), len(self.classes))
+            else:
+                images[name] = FolderImages(self.root, each.files(), labels)
         groups = {name: each.groups for name, each in self.splits.items() if each.groups}
         return RawDataset(self.classes, images, groups=groups, warnings=self.warnings)
 
@@ -102,6 +118,11 @@ def find_table(options: TableOptions) -> FoundTable:
     return collected.found(tuple(warnings))
 
 
+def tasks_of_table(options: TableOptions) -> tuple[str, ...]:
+    """What the labels are for."""
+    return ("multi-label",) if options.several_labels else ("classification",)
+
+
 class _Collected:
     """The images of the lines seen so far."""
 
@@ -113,15 +134,15 @@ class _Collected:
         self.repeated = 0
         self._splits: dict[str, TableSplit] = {}
         self._places: dict[str, int] = {}  # of classes, in the order in which they come
-        self._seen: dict[str, tuple[int, str, str]] = {}
+        self._seen: dict[str, tuple[int, tuple[str, ...], str]] = {}
 
     def add(self, line: Line) -> None:
         """Takes one line, or notes what is wrong with it."""
         image = line.values[self.options.image_column] or ""
-        label = unicodedata.normalize("NFC", printable(line.values[self.options.label_column] or ""))
-        split = self._split(line)
-        if not image or not label or split is None:
-            empty = [what for what, value in (("path of an image", image), ("label", label)) if not value]
+        labels = tuple(unicodedata.normalize("NFC", printable(label)) for label in line.labels)
+        split, is_labelled = self._split(line), bool(labels) or self.options.several_labels
+        if not image or not is_labelled or split is None:
+            empty = [what for what, is_there in (("path of an image", image), ("label", is_labelled)) if not is_there]
             for what in empty:
                 self.bad.note(line.number, f"no {what}", "fill it in, or remove the line")
             return
@@ -130,14 +151,16 @@ class _Collected:
             self.bad.note(line.number, f"{image!r} is not the path of a file on this machine", hint)
             return
         path = os.path.normpath(self.root / image)
-        first = self._seen.setdefault(path, (line.number, label, split))
-        if first[1] != label:
-            what = f"{image} is {label!r} here and {first[1]!r} in line {first[0]}"
-            self.bad.note(line.number, what, "an image has one label: remove one of the lines")
+        first = self._seen.setdefault(path, (line.number, labels, split))
+        if set(first[1]) != set(labels):
+            here, there = (" and ".join(map(repr, each)) or "without a label" for each in (labels, first[1]))
+            what = f"{image} is {here} here and {there} in line {first[0]}"
+            hint = "write all of its labels in one line" if self.options.several_labels else "an image has one label"
+            self.bad.note(line.number, what, f"{hint}: remove one of the lines")
         elif first[0] != line.number and first[2] == split:
             self.repeated += 1
         elif (found := self._look(path, image, line.number)) is not None:
-            self._take(found, label, split, self._group(line))
+            self._take(found, labels, split, self._group(line))
 
     def found(self, warnings: tuple[str, ...]) -> FoundTable:
         """All of them, with the classes in order."""
@@ -147,7 +170,7 @@ class _Collected:
         moved = [order[name] for name in names]
         for each in self._splits.values():
             each.labels[:] = array("q", (moved[label] for label in each.labels))
-        return FoundTable(self.root, classes, self._splits, warnings)
+        return FoundTable(self.root, classes, self._splits, warnings, self.options.several_labels)
 
     def _split(self, line: Line) -> str | None:
         if self.options.split_column is None:
@@ -182,11 +205,13 @@ class _Collected:
             return None
         return FoundFile(image, status.st_size, status.st_mtime_ns)
 
-    def _take(self, found: FoundFile, label: str, split: str, group: str) -> None:
+    def _take(self, found: FoundFile, labels: tuple[str, ...], split: str, group: str) -> None:
         into = self._splits.setdefault(split, TableSplit())
         into.names.append(found.name)
         into.sizes.append(found.size)
         into.changed.append(found.changed)
-        into.labels.append(self._places.setdefault(label, len(self._places)))
+        into.labels.extend(self._places.setdefault(label, len(self._places)) for label in labels)
+        if self.options.several_labels:
+            into.ends.append(len(into.labels))
         if self.options.group_column is not None:
             into.groups.append(group)

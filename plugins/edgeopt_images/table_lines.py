@@ -20,10 +20,13 @@ _SHOWN = 100  # bad lines that are named
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the file, counted from 1, and its texts by the names of their columns; None stands for no value."""
+    """A line of the file, counted from 1, its texts by the names of their columns (None stands for no value), and its
+    labels.
+    """
 
     number: int
     values: Mapping[str, str | None]
+    labels: tuple[str, ...]
 
 
 @dataclass
@@ -104,7 +107,10 @@ def _csv(text: str, options: CsvOptions, bad: BadLines) -> Iterator[Line]:
                 f"quote a field that holds {options.delimiter!r}",
             )
         else:
-            yield Line(number, {name: value.strip() for name, value in zip(header, fields, strict=True)})
+            values = {name: value.strip() for name, value in zip(header, fields, strict=True)}
+            text = values[options.label_column]
+            labels = text.split(options.label_separator) if options.several_labels else [text]
+            yield Line(number, values, _labels(labels))
 
 
 def _fields(count: int) -> str:
@@ -153,11 +159,24 @@ def _jsonl(text: str, options: JsonlOptions, bad: BadLines) -> Iterator[Line]:
             known, options, lambda name: did_you_mean(name, known) or f"it has {', '.join(map(repr, known))}"
         )
     for number, value in lines:
+        labels = value.get(options.label_column)
+        if options.several_labels and isinstance(labels, list):
+            value = {**value, options.label_column: None}  # noqa: PLW2901 - each of them is looked at below
+            labelled = [{options.label_column: label} for label in labels]
+        else:
+            labelled = [{options.label_column: labels}]
         wrong = [what for name in wanted.values() if (what := _not_text(name, value))]
+        wrong += [what for each in labelled if (what := _not_text(options.label_column, each)) and what not in wrong]
         for what in wrong:
             bad.note(number, what, "a text or a whole number stands there")
         if not wrong:
-            yield Line(number, {name: _as_text(value.get(name)) for name in wanted.values()})
+            texts = {name: _as_text(value.get(name)) for name in wanted.values()}
+            yield Line(number, texts, _labels([_as_text(each[options.label_column]) or "" for each in labelled]))
+
+
+def _labels(texts: Iterable[str]) -> tuple[str, ...]:
+    """Each label once, without those that are empty."""
+    return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
 
 def _not_text(name: str, values: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         build=build_model,
         fingerprint=fingerprint_model,
         libraries=_LIBRARIES,
+        tasks=("classification", "multi-label"),
         requires=("timm", "torchvision"),
         install="edgeopt[timm]",
     )

@@ -137,6 +137,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         build=build_model,
         fingerprint=fingerprint_model,
         refuses=refused_images,
+        tasks=("classification", "multi-label"),
         requires=_REQUIRES,
         install=_INSTALL,
     )

@@ -2,7 +2,9 @@
 
 # ruff: noqa: RUF012 - a contract is set up by the attributes of its class
 
+import json
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -60,14 +62,16 @@ def _write_images(folder: Path, count: int) -> None:
 
 
 class LocalImages(DatasetContract):
-    """A data set that reads files which the test writes."""
+    """A data set that reads files which the test writes: a folder, or `file` in it."""
+
+    file = ""
 
     @pytest.fixture(scope="class")
     @classmethod
     def use(cls, registry, tmp_path_factory):
         folder = tmp_path_factory.mktemp("images")
         cls.write(folder)
-        cls.options = {**cls.options, cls.path_option: str(folder)}
+        cls.options = {**cls.options, cls.path_option: str(folder / cls.file)}
         return resolve(cls.kind, cls.name, cls.options, registry)
 
     def test_unknown_option_is_an_error(self, use, registry):  # `use` first: it completes the options
@@ -89,6 +93,60 @@ class TestImageFolderWithSplits(TestImageFolder):
     def write(cls, folder):
         for split, count in {"train": 30, "val": 6, "test": 6}.items():
             _write_images(folder / split, count)
+
+
+class TestCsv(LocalImages):
+    name = "csv"
+    options = {"image_size": 16}
+    path_option, file = "path", "labels.csv"
+
+    @classmethod
+    def write(cls, folder):
+        _write_images(folder, 40)
+        rows = [f"{name}/{file.name},{name}" for name in ("cat", "dog") for file in (folder / name).iterdir()]
+        (folder / "labels.csv").write_text("\n".join(("image,label", *rows)))
+
+
+class TestJsonl(LocalImages):
+    name = "jsonl"
+    options = {"image_size": 16}
+    path_option, file = "path", "labels.jsonl"
+
+    @classmethod
+    def write(cls, folder):
+        _write_images(folder, 40)
+        rows = [
+            {"image": f"{name}/{each.name}", "label": name}
+            for name in ("cat", "dog")
+            for each in (folder / name).iterdir()
+        ]
+        (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+class TestWebDataset(LocalImages):
+    name = "webdataset"
+    options = {"image_size": 16}
+    path_option, file = "train", "a.tar"
+
+    @classmethod
+    def write(cls, folder):
+        _write_images(folder / "images", 40)
+        with tarfile.open(folder / "a.tar", "w") as tar:
+            for name in ("cat", "dog"):
+                for each in sorted((folder / "images" / name).iterdir()):
+                    (folder / "label.txt").write_text(name)
+                    tar.add(each, f"{name}-{each.name}")
+                    tar.add(folder / "label.txt", f"{name}-{each.stem}.cls")
+
+
+class TestTorchvisionByName(LocalImages):
+    name = "torchvision"
+    options = {"image_size": 16, "name": "EuroSAT"}
+    path_option = "root"
+
+    @classmethod
+    def write(cls, folder):
+        _write_images(folder / "eurosat" / "2750", 40)
 
 
 class TestShapes(DatasetContract):
@@ -311,6 +369,20 @@ class TestClassification(TaskContract):
     @classmethod
     def outputs(cls):
         return (np.eye(3, dtype=np.float32)[[0, 2, 1, 1, 0, 2]] * 5,)
+
+
+class TestMultiLabel(TaskContract):
+    name, classes = "multi-label", ("a", "b", "c")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def targets(cls):
+        return [(1, 0, 1), (0, 0, 0), (0, 1, 1), (1, 1, 1), (0, 1, 0), (0, 0, 1)]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def outputs(cls, targets):
+        return ((np.array(targets, dtype=np.float32) * 2 - 1) * 5,)
 
 
 def test_every_plugin_is_here():

@@ -197,3 +197,33 @@ def test_a_gate_on_a_class_that_is_none_is_refused_by_check(registry: Registry, 
     assert f"{recipe}:15: gates.recall names a class 'c', and the data set has none" in str(caught.value)
     recipe.write_text(recipe.read_text().replace("c = 0.9\n", ""))
     assert make_plan(read_recipe(recipe), registry).recipe.gates.recall == {"a": 0.5}
+
+
+def test_several_labels_an_image_from_both_kinds_of_file(tmp_path: Path) -> None:
+    names = images(tmp_path, 40)
+    rows = [
+        (name, [label for place, label in enumerate(("cat", "dog", "elk")) if index >> place & 1])
+        for index, name in enumerate(names)
+    ]
+    written = csv_file(tmp_path, *(f"{name},{'; '.join(labels)}" for name, labels in rows))
+    (tmp_path / "labels.jsonl").write_text(
+        "\n".join(json.dumps({"image": name, "label": labels}) for name, labels in rows)
+    )
+    one = CSV.find(CsvOptions(path=written, several_labels=True, label_separator=";"))
+    two = JSONL.find(JsonlOptions(path=tmp_path / "labels.jsonl", several_labels=True))
+    assert one.fingerprint() == two.fingerprint()
+    assert one.survey().counts == two.survey().counts == {"train": {"cat": 20, "dog": 20, "elk": 20}}
+    assert "which are what is counted: 40 images in train" in one.survey().warnings[0]
+    raw = two.load()
+    assert raw.classes == ("cat", "dog", "elk")
+    assert [raw.splits["train"].target(index) for index in (0, 5, 6)] == [(0, 0, 0), (1, 0, 1), (0, 1, 1)]
+    assert raw.splits["train"][3].size == (9, 9)
+    assert CSV.tasks_of(CsvOptions(path=written, several_labels=True)) == ("multi-label",)
+    assert CSV.tasks_of(CsvOptions(path=written)) == ("classification",)
+    with pytest.raises(ValidationError, match="is for several_labels"):
+        CsvOptions(path=written, label_separator=";")
+    path = csv_file(tmp_path, "0.png,cat|dog", "0.png,cat", "1.png,dog|dog|")
+    said = problems(path, several_labels=True)
+    assert f"{path}:3: 0.png is 'cat' here and 'cat' and 'dog' in line 2" in said and said.count("labels.csv:") == 1
+    (tmp_path / "bad.jsonl").write_text('{"image": "0.png", "label": ["a", 0.5]}\n')
+    assert "'label' is 0.5" in problems(tmp_path / "bad.jsonl", JsonlOptions, several_labels=True)

@@ -14,6 +14,7 @@ from cifar10_files import PER_FILE, write_cifar10
 from PIL import Image
 from pydantic import ValidationError
 
+import edgeopt
 from edgeopt.data.prepare import prepare
 from edgeopt.errors import DataError
 from edgeopt.progress import Silent
@@ -236,3 +237,10 @@ def test_torchvision_takes_what_the_catalogue_gives(name: str) -> None:
     assert not entry.downloads or "download" in known
     assert not entry.checked or hasattr(source, "_check_integrity")
     assert NamedDatasetOptions(name=name, download=entry.downloads).needs
+
+
+def test_the_recipe_for_pets_finds_its_data(tmp_path: Path) -> None:
+    pets(tmp_path)
+    recipe = Path(__file__).parents[2] / "recipes/oxford_pets_mobilenetv3_calibrated.toml"
+    plan = edgeopt.check(recipe, overrides=[f"dataset.root={tmp_path}", "dataset.download=false"])
+    assert [kind.name for kind in plan.task.score_kinds][1:] == ["balanced_accuracy", "top5", "calibration_error"]
