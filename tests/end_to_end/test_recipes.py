@@ -113,7 +113,16 @@ def test_no_recipe_is_forgotten() -> None:
         "mobilenetv3_sizes",
         "mobilenetv3_web",  # as the one for Android, with files that tests/web opens
         "keras_mobilenet_digits",  # run in tests/plugins/test_tensorflow_run.py
+        *CHECKED,
     }
+
+
+CHECKED = ("mobilenet_tune_digits", "lraspp_qat_three_runtimes")  # what runs them has tests of its own
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_recipes_that_take_long_are_right(name: str) -> None:
+    assert edgeopt.check(RECIPES / f"{name}.toml").exports
 
 
 def test_digits(tmp_path: Path) -> None:
