@@ -46,8 +46,8 @@ def to_float16(program: ExportedProgram) -> ExportedProgram:
     _raise_small_constants(module)
     example = example_of(program)
     converted = _recaptured(_InHalfPrecision(module, kept), program)
-    answers = converted.module(check_guards=False)(example)
-    if not bool(torch.isfinite(answers).all()):
+    answers = tensors(converted.module(check_guards=False)(example))
+    if not all(bool(torch.isfinite(each).all()) for each in answers):
         raise ExportError(
             "a value of this model is too large for float16, or one that it divides by too small",
             hint='leave precision = "program"',
