@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from task_parts import Level
 
-from edgeopt.errors import RecipeError
+from edgeopt.errors import RecipeError, UserError
 from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.recipe.plan import Plan, make_plan
 from edgeopt.recipe.read import read_recipe
+from edgeopt.report.finished_files import FinishedFile, require_classes
+from edgeopt.report.schema import Row
+from edgeopt.sensitivity.tally import tally
 from edgeopt.tasks import TASKS, task_from_json, task_to_json
+from edgeopt.types import Card, Role
+from edgeopt_torchao.quantize.agreement import compare
 
 PARTS = Path(__file__).parent / "task_parts.py"
 RECIPE = f"""schema = 1
@@ -116,3 +125,25 @@ def test_a_task_goes_into_files_by_its_class_and_its_fields(planned) -> None:
     values = task_to_json(task)
     assert values["values"]["close"] == 0.2
     assert task_from_json(values) == task
+
+
+def test_what_is_served_answers_with_classes() -> None:
+    card = Card((), {}, "onnxruntime", "int8", "optimized", {"task": {"use": "level", "close": 0.1}}, {})
+    row = Row(runtime="onnxruntime", export="onnx", file="model.onnx", precision="int8", role=Role.OPTIMIZED)
+    file = FinishedFile("run/onnx/optimized/model.onnx", "run", Path(), Path("model.onnx"), None, card, row)
+    assert file.task == "level"
+    with pytest.raises(UserError, match=r"run/onnx/optimized/model\.onnx is for the task level"):
+        require_classes([file])
+    classifier = replace(card, classes=("a", "b"), recipe={})
+    require_classes([replace(file, card=classifier)])
+
+
+def test_scans_and_quantized_programs_are_judged_by_the_task() -> None:
+    targets = np.array([0.1, 0.5, 0.9], np.float32)
+    before = (np.array([[0.12], [0.9], [0.88]], np.float32),)
+    after = (np.array([[0.4], [0.5], [0.9]], np.float32),)
+    seen = tally(after, before, targets, Level(0.05))
+    assert (seen.right, seen.wrong, seen.lost, seen.gained) == (2, 1, 1, 1)
+    programs = [torch.from_numpy(each[0]) for each in (before, after)]
+    found = compare(lambda _: programs[0], lambda _: programs[1], [torch.zeros(3)], Level(0.05))
+    assert found.top1 == pytest.approx(1 / 3)
