@@ -85,6 +85,7 @@ EXCEPTIONS = {
         "sensitivity.table",
         "sensitivity.tally",
     ),
+    "The options of the tasks of classes say what is scored of their labels and logits.": ("plugins.own_tasks",),
     "What is served answers with classes; files of other tasks are refused.": ("serving.answering",),
     "Contracts that are run on tiny classifiers.": (
         "testing.answers",
