@@ -132,10 +132,14 @@ def test_batches_repeat_with_their_seed_whatever_torch_drew_before(augmentation:
     for workers in (0, 2):
         torch.manual_seed(workers)
         loads.append(
-            list(training_loader(data.train, Shuffled(40, 16, seed=1), augmentation, workers, mixing=Mixing(task, 3)))
+            list(
+                training_loader(
+                    data.train, task, Shuffled(40, 16, seed=1), augmentation, workers, mixing=Mixing(task, 3)
+                )
+            )
         )
     state = torch.random.get_rng_state()
-    plain = list(training_loader(data.train, Shuffled(40, 16, seed=1), Augmentation(), 0))
+    plain = list(training_loader(data.train, task, Shuffled(40, 16, seed=1), Augmentation(), 0))
     assert torch.equal(state, torch.random.get_rng_state())
     for here, there, unchanged in zip(*loads, plain, strict=True):
         assert torch.equal(here[0], there[0]) and torch.equal(here[1], there[1])
