@@ -29,6 +29,7 @@ from edgeopt_detection.options import (
 
 _TASK = "detection"
 _INSTALL = "edgeopt[detection]"
+_LIBRARIES = ("edgeopt_torchvision",)
 
 
 def make_task(options: DetectionOptions) -> Task:
@@ -70,6 +71,7 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         "Boxes of objects and their classes: torchvision's losses, COCO's mean average precision.",
         DetectionOptions,
         make=make_task,
+        libraries=_LIBRARIES,
     )
 
 
@@ -83,6 +85,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         load=load_shapes,
         fingerprint=fingerprint_shapes,
         tasks=(_TASK,),
+        libraries=_LIBRARIES,
     )
     yield DatasetPlugin(
         "coco",
@@ -90,6 +93,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         CocoOptions,
         find=find_coco,
         tasks=(_TASK,),
+        libraries=_LIBRARIES,
     )
     yield DatasetPlugin(
         "yolo",
@@ -99,6 +103,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         requires=("pyyaml",),
         install=_INSTALL,
         tasks=(_TASK,),
+        libraries=_LIBRARIES,
     )
     yield DatasetPlugin(
         "pascal-voc",
@@ -106,6 +111,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         VocOptions,
         find=find_voc,
         tasks=(_TASK,),
+        libraries=_LIBRARIES,
     )
     yield DatasetPlugin(
         "hugging-face-boxes",
@@ -115,6 +121,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         requires=("datasets",),
         install="edgeopt[hugging-face]",
         tasks=(_TASK,),
+        libraries=_LIBRARIES,
     )
 
 
@@ -130,4 +137,5 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         requires=("torchvision",),
         install=_INSTALL,
         tasks=(_TASK,),
+        libraries=_LIBRARIES,
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgeopt.plugins import FoundData, ModelState, TrainingData
 
 _TASK = "segmentation"
+_LIBRARIES = ("edgeopt_torchvision",)
 
 
 def make_task(options: SegmentationOptions) -> Segmentation:
@@ -27,7 +28,7 @@ def make_task(options: SegmentationOptions) -> Segmentation:
 
 def find_masks(options: MaskFolderOptions) -> FoundData:
     """Looks which images have a mask."""
-    from edgeopt_segmentation.folder import find_masks as find  # NumPy and Pillow are heavy
+    from edgeopt_segmentation.found import find_masks as find  # nobody else needs it
 
     return find(options)
 
@@ -61,7 +62,13 @@ def fingerprint_weights(options: SegmenterOptions) -> str:
 @hookimpl
 def edgeopt_tasks() -> Iterator[TaskPlugin]:
     """The task."""
-    yield TaskPlugin(_TASK, "A class for each place of an image: masks.", SegmentationOptions, make=make_task)
+    yield TaskPlugin(
+        _TASK,
+        "A class for each place of an image: masks.",
+        SegmentationOptions,
+        make=make_task,
+        libraries=_LIBRARIES,
+    )
 
 
 @hookimpl
@@ -73,6 +80,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         MaskFolderOptions,
         find=find_masks,
         tasks=(_TASK,),
+        libraries=_LIBRARIES,
     )
     yield DatasetPlugin(
         "shapes-masks",
@@ -81,6 +89,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         load=load_shapes,
         fingerprint=fingerprint_shapes,
         tasks=(_TASK,),
+        libraries=_LIBRARIES,
     )
 
 
@@ -94,7 +103,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         build=build,
         fingerprint=fingerprint_weights,
         tasks=(_TASK,),
+        libraries=_LIBRARIES,
         requires=("torch", "torchvision"),
         install="edgeopt[vision]",
-        libraries=("edgeopt_torchvision",),
     )

@@ -18,6 +18,8 @@ import test_distill
 import test_prune_search
 import test_prune_structured
 import test_prune_unstructured
+import test_segmentation
+import test_segmentation_contracts
 import test_tensorrt_contracts
 import test_tflite_contracts
 import test_web_contracts
@@ -398,6 +400,8 @@ def test_every_plugin_is_here():
         test_prune_search,
         test_prune_structured,
         test_prune_unstructured,
+        test_segmentation,
+        test_segmentation_contracts,
         test_tensorrt_contracts,
         test_tflite_contracts,
         test_web_contracts,

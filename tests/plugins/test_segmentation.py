@@ -14,7 +14,7 @@ from PIL import Image
 from edgeopt.plugins import DataError, Preprocessing, TrainingData
 from edgeopt.plugins.registry import load_registry
 from edgeopt.testing import TaskContract, tiny_data
-from edgeopt_segmentation.folder import find_masks
+from edgeopt_segmentation.found import find_masks
 from edgeopt_segmentation.options import IGNORED, MaskFolderOptions
 from edgeopt_segmentation.places import moved, overlay_png
 from edgeopt_segmentation.plugin import make_task
@@ -22,7 +22,6 @@ from edgeopt_segmentation.scores import overlaps
 from edgeopt_segmentation.shapes import CLASSES, make_shapes
 from edgeopt_segmentation.task import Segmentation
 
-PLUGIN = Path(__file__).parents[2] / "plugins" / "edgeopt_segmentation" / "plugin.py"
 SHAPES = make_shapes(16, 32, 0).splits["train"]
 MASKS = [SHAPES.target(index) for index in range(len(SHAPES))]
 
@@ -84,7 +83,6 @@ def test_intervals_hold_the_figure_and_narrow_with_more_images() -> None:
 
 class TestSegmentation(TaskContract):
     name = "segmentation"
-    plugin_files = (PLUGIN,)
     classes = CLASSES
 
     @pytest.fixture(scope="class")
@@ -213,7 +211,7 @@ def test_networks_give_a_map_and_learn(arch: str) -> None:
     from edgeopt.recipe.lookup import resolve
 
     data = masked_data()
-    registry = load_registry([PLUGIN])
+    registry = load_registry()
     use = resolve(ModelPlugin, "segmenter", {"arch": arch, "width": 4}, registry)
     torch.manual_seed(0)
     state = use.plugin.build(use.options, data)
