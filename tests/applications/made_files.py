@@ -6,6 +6,8 @@ import fcntl
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from edgeopt.export.make import make_artifact
 from edgeopt.export.self_test import file_answers, images_of
 from edgeopt.measure.answers import feeder
@@ -56,7 +58,7 @@ def make_file(folder: Path, use: str, **options: object) -> Path:
     )
     feed = feeder(artifact.exported.input.holds, PREPROCESSING)
     with exporter.plugin.opened(artifact.path, 1) as predictor:
-        logits = [predictor.predict(feed(image[None]))[0][0] for image in images_of(artifact.card).images]
-    card = artifact.card.with_file_answers(file_answers(artifact.card, logits))
+        logits = [predictor.predict(feed(image[None]))[0] for image in images_of(artifact.card).images]
+    card = artifact.card.with_file_answers(file_answers(artifact.card, (np.concatenate(logits),)))
     (folder / "card.json").write_text(card.to_json())
     return artifact.path
