@@ -113,7 +113,9 @@ def _require_plain_data(path: Path) -> None:
                         _load_tensors(path, entry, archive.read(entry))
                 elif "/sample_inputs/" in name:
                     _load_tensors(path, name, archive.read(name))
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: is damaged, or no file of torch.export", hint=_SAVE) from error
 
 

@@ -102,7 +102,8 @@ def test_onnx_of_any_shape_is_read(shape: tuple[int | str, ...], tmp_path: Path)
 
 def test_an_open_program_is_converted_at_the_size_of_the_command(tmp_path: Path) -> None:
     write_pt2(tmp_path / "net.pt2", 2, 3)
-    done = edgeopt("net.pt2", "--to", "onnx", "--size", "48x192", cwd=tmp_path)
+    source = str(tmp_path / "net.pt2")  # workers of these tests are forked from a process in another folder
+    done = edgeopt(source, "--to", "onnx", "--size", "48x192", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with OnnxPredictor(tmp_path / "net.onnx") as opened:
         assert opened.input_info.shape == ("batch", 1, *WIDE)
@@ -111,7 +112,7 @@ def test_an_open_program_is_converted_at_the_size_of_the_command(tmp_path: Path)
     told = json.loads(entry.value)["preprocessing"]
     assert (told["image_size"], told["channel_order"]) == (list(WIDE), "grey")
     for size, said in (("48by192", "no number from 8"), ("4", "no number from 8"), ("48x192x3", "nor two")):
-        refused = edgeopt("net.pt2", "--to", "onnx", "--size", size, cwd=tmp_path)
+        refused = edgeopt(source, "--to", "onnx", "--size", size, cwd=tmp_path)
         assert refused.returncode == 2
         assert said in refused.stderr
 
