@@ -263,3 +263,13 @@ class Task(ABC):
     def sections(self, outputs: Outputs, targets: Any, classes: Sequence[str]) -> tuple[Section, ...]:  # noqa: ARG002 - as above
         """What the report says of a file's answers besides its scores; images by their places in the test split."""
         return ()
+
+
+def unfit_logits(shapes: Sequence[tuple[int, ...]], images: int, classes: int | None) -> str | None:
+    """What is wrong with outputs that should be logits (n, classes) alone, as `Task.unfit` says it."""
+    if len(shapes) != 1:
+        return f"{len(shapes)} outputs for {images} images"
+    (shape,) = shapes
+    if len(shape) == 2 and shape[0] == images and classes in (None, shape[1]):
+        return None
+    return f"{shape} for {images} images, not logits (batch, {classes or 'classes'})"

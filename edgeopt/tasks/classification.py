@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.tasks.base import Prediction, Task
+from edgeopt.tasks.base import Prediction, Task, unfit_logits
 from edgeopt.tasks.scores import ACCURACY, Score, ScoreKind, Scores
 from edgeopt.tasks.statistics import resampled_interval, wilson_interval
 
@@ -138,12 +138,7 @@ class Classification(Task):
 
     def unfit(self, shapes: Sequence[tuple[int, ...]], images: int, classes: int | None) -> str | None:
         """Anything but logits (n, classes)."""
-        if len(shapes) != 1:
-            return f"{len(shapes)} outputs for {images} images"
-        (shape,) = shapes
-        if len(shape) == 2 and shape[0] == images and classes in (None, shape[1]):
-            return None
-        return f"{shape} for {images} images, not logits (batch, {classes or 'classes'})"
+        return unfit_logits(shapes, images, classes)
 
     def scores(self, outputs: Outputs, targets: Labels) -> Scores:
         """Of float logits (n, classes) against int64 labels (n,): top-1 accuracy, and what was asked for besides."""

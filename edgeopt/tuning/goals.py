@@ -19,8 +19,8 @@ from edgeopt.types import Role
 
 N = TypeVar("N", int, float)
 
-SIZES: Mapping[str, str] = {"bytes": "B", "latency_ms": "ms", "memory_bytes": "B"}
-"""What can be least besides drops of scores, with units; all of it is known before anything is trained."""
+COSTS = ("bytes", "latency_ms", "memory_bytes")
+"""What can be least besides drops of scores; all of it is known before anything is trained."""
 
 UNKNOWN = 1.0
 """How far a figure counts to be from its limit that nobody could measure."""
@@ -136,14 +136,14 @@ def out_of_reach(goal: Goal, figures: Figures, slack: float) -> tuple[Missed, ..
 
 def objective(name: str, figures: Figures, reference: Reference, kinds: Sequence[ScoreKind]) -> float | None:
     """What is to be least, as a number; None where it is not known."""
-    if name in SIZES:
+    if name in COSTS:
         return figures.of(name)
     return _drop(name.removesuffix(DROP), figures, reference, kinds)
 
 
 def needs_training(goal: Goal, minimize: Sequence[str]) -> bool:
     """Whether some of what is asked for depends on what weights learn."""
-    return bool(goal.scores) or goal.agreement is not None or any(name not in SIZES for name in minimize)
+    return bool(goal.scores) or goal.agreement is not None or any(name not in COSTS for name in minimize)
 
 
 def _costs_missed(goal: Goal, figures: Figures) -> Iterator[Missed]:

@@ -16,7 +16,7 @@ from edgeopt.recipe.plan import Plan, make_plan
 from edgeopt.recipe.read import Recipe, parse_recipe, read_recipe
 from edgeopt.recipe.tune import TuneSettings
 from edgeopt.tasks.scores import DROP, ScoreKind
-from edgeopt.tuning.goals import SIZES
+from edgeopt.tuning.goals import COSTS
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.space import Parameter, Space, Values, changed, read_space
 from edgeopt.tuning.written import plain
@@ -93,7 +93,7 @@ def _unfit_goal(recipe: Recipe, settings: TuneSettings, plan: Plan) -> Iterator[
             hint = did_you_mean(name, known) or f"scores of {plan.task.name} are {', '.join(names)}"
             yield Problem(f"tune.goal: there is no {name!r}", hint, recipe.locate("tune", "goal", name))
     for name in settings.least:
-        least = [*SIZES, *(f"{each}{DROP}" for each in names)]
+        least = [*COSTS, *(f"{each}{DROP}" for each in names)]
         if name not in least:
             hint = did_you_mean(name, least) or f"it is one of {', '.join(least)}"
             yield Problem(f"tune.minimize: there is no {name!r}", hint, recipe.locate("tune", "minimize"))

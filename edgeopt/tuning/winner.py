@@ -32,9 +32,12 @@ def best(trials: Sequence[Trial]) -> Trial | None:
 
 def front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
     """The trials that reach the goal and that no other beats in everything that is to be least, by the first of it."""
-    able = [each for each in trials if each.ending is Ending.DONE and each.reaches_goal]
-    kept = [each for each in able if not any(_beats(other, each) for other in able)]
-    return tuple(sorted(kept, key=lambda each: (_order(each), each.number)))
+    able = (each for each in trials if each.ending is Ending.DONE and each.reaches_goal)
+    kept: list[Trial] = []
+    for each in sorted(able, key=lambda each: (_order(each), each.number)):  # what beats a trial stands before it
+        if not any(_beats(other, each) for other in kept):
+            kept.append(each)
+    return tuple(kept)
 
 
 def winner_recipe(study: Study, trial: Trial) -> dict[str, Any]:

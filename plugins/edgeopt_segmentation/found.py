@@ -6,20 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeopt.data.walk import SPLIT_OF_WORD
 from edgeopt.plugins import DataError, DataSurvey, Problem, RawDataset, digest
 from edgeopt_segmentation.options import MaskFolderOptions
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 _NAMED = 10  # of what is wrong, in an error
 
 
@@ -60,9 +51,9 @@ def find_masks(options: MaskFolderOptions) -> FoundMasks:
     if not options.path.is_dir():
         raise DataError(Problem(f"there is no folder {options.path}", option="path"))
     roots = {
-        _SPLITS[folder.name.lower()]: folder
+        SPLIT_OF_WORD[folder.name.lower()]: folder
         for folder in sorted(options.path.iterdir())
-        if folder.name.lower() in _SPLITS and (folder / options.images).is_dir()
+        if folder.name.lower() in SPLIT_OF_WORD and (folder / options.images).is_dir()
     } or {"train": options.path}
     if "train" not in roots:
         raise DataError(Problem(f"{options.path} has {', '.join(roots)} and no train", option="path"))
