@@ -8,16 +8,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from edgeopt.arrays import ImageSize, size_in_words
+from edgeopt.bench.device_tests import DeviceGroup, DeviceTests, FilesAt
 from edgeopt.bench.request import BenchRequest
-from edgeopt.bench.rows import holds, refusal, row_of
+from edgeopt.bench.rows import holds, image_size_of, missing_row, row_of
 from edgeopt.bench.sustained import pieces
+from edgeopt.bench.sweep.make import SweptFile
+from edgeopt.bench.sweep.wanted import Place, places
 from edgeopt.bench.table import BenchDevice, BenchRow, Minute, PipelineTimes, SustainedRow, WholeRow
 from edgeopt.errors import DeviceError, Problem, in_a_line
 from edgeopt.measure.on_device import (
     DeviceAnswers,
-    ImagesThere,
     device_file,
     device_job,
     judged,
@@ -25,7 +28,7 @@ from edgeopt.measure.on_device import (
     steps_there,
 )
 from edgeopt.options import MeasureSettings
-from edgeopt.pipeline.kept_tests import KeptTests, kept_tests
+from edgeopt.pipeline.kept_tests import KeptTests
 from edgeopt.pipeline.results import MeasuredFile
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import DevicePlugin
@@ -41,6 +44,7 @@ from edgeopt.report.reading import read_report
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
     from edgeopt.arrays import Outputs
 
+FileAtSize: TypeAlias = tuple[str, ImageSize]
 Bar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
 _STEPS = 3  # of a file that only answers: its environment, its copy, its answers
 
@@ -59,15 +63,6 @@ def named_devices(request: BenchRequest, files: Sequence[FinishedFile], registry
 
 
 @dataclass(frozen=True)
-class _Group:
-    """Files that are fed with the same images, which stand in a file for devices to take."""
-
-    files: tuple[FinishedFile, ...]
-    tests: KeptTests
-    images: ImagesThere
-
-
-@dataclass(frozen=True)
 class OnDevices:
     """What came of it: see `Bench`."""
 
@@ -83,16 +78,16 @@ class OnDevices:
 
 @dataclass(frozen=True)
 class DeviceWork:
-    """One benchmark on devices. `handed` holds for each file what a process of this machine opens it from, and `whole`
-    is the image that goes the whole way.
+    """One benchmark on devices. `handed` holds for each file's path what a process of this machine opens it from, and
+    `whole` is the image that goes the whole way.
     """
 
     request: BenchRequest
     devices: Devices
     files: Sequence[FinishedFile]
-    handed: Mapping[str, Path]
+    tests: DeviceTests
+    handed: Mapping[Path, Path]
     registry: Registry
-    aside: Path
     bar: Bar
     whole: WholeWay
     untold: list[str] = field(default_factory=list)
@@ -115,7 +110,7 @@ class DeviceWork:
             rows += found
             summaries.append(summary)
             failures += wrong
-        count = max(len(group.tests.targets) for group in self._groups)
+        count = max(len(group.tests.targets) for at in self._places.values() for group in at.groups)
         image = f"the first {count:,} test images, of which the first are timed"
         verdicts = tuple(self._verdicts(rows, summaries))
         return OnDevices(
@@ -132,38 +127,31 @@ class DeviceWork:
     # ---- images
 
     @cached_property
-    def _groups(self) -> tuple[_Group, ...]:
-        """The files by the images that they are fed with."""
-        import numpy as np  # heavy, as is what reads images
+    def _places(self) -> Mapping[Place, FilesAt]:
+        """The files at each place of the sweep, by the images that they are fed with."""
+        return {place: self.tests.at(place) for place in places(self.request)}
 
-        runs: dict[Path, _Group] = {}
-        groups: dict[str, _Group] = {}
-        for file in self.files:
-            if file.folder not in runs:
-                tests = kept_tests(file.folder, self.registry, self.request.images)
-                path = self.aside / f"images-{len(runs)}.npy"
-                np.save(path, tests.pixels)
-                runs[file.folder] = _Group((), tests, ImagesThere.of(path))
-            sha256 = runs[file.folder].images.sha256
-            group = groups.get(sha256, runs[file.folder])
-            groups[sha256] = replace(group, files=(*group.files, file))
-        return tuple(groups.values())
+    def _gives_answers(self, place: Place) -> bool:
+        """Whether files answer at a place: once at each size."""
+        return (place.threads, place.batch) == (self.request.threads[0], self._first_batch)
 
     # ---- one device
 
-    def _answers_here(self) -> dict[str, Outputs]:
+    def _answers_here(self) -> dict[FileAtSize, Outputs]:
         """What the files that run here answer here."""
         here = devices_of({}, self.registry)[LOCAL]
-        found: dict[str, Outputs] = {}
-        for group in self._groups:
-            able = [file for file in group.files if refusal(file, self._first_batch) is None]
-            with self.bar("answers here", len(group.files) * _STEPS) as tell:
-                device = _opened(here, LOCAL, tell)
-                try:
-                    results = device.run(self._job(group, able, 1, self._first_batch, timed=False), tell)
-                finally:
-                    device.close()
-            found |= {name: each.outputs for name, each in results.items() if each.outputs is not None}
+        found: dict[FileAtSize, Outputs] = {}
+        for place, at in self._places.items():
+            for group in at.groups if self._gives_answers(place) else ():
+                with self.bar("answers here", len(group.files) * _STEPS) as tell:
+                    device = _opened(here, LOCAL, tell)
+                    try:
+                        results = device.run(self._job(group, group.files, place, timed=False), tell)
+                    finally:
+                        device.close()
+                for each in group.files:
+                    if (outputs := results[each.file.name].outputs) is not None:
+                        found[_at_size(each)] = outputs
         return found
 
     @property
@@ -174,24 +162,28 @@ class DeviceWork:
         self,
         name: str,
         use: Use[DevicePlugin],
-        here: Mapping[str, Outputs],
+        here: Mapping[FileAtSize, Outputs],
         minutes: list[SustainedRow],
         whole: list[WholeRow],
     ) -> tuple[list[BenchRow], BenchDevice, tuple[Problem, ...]]:
         """All rows of a device, the device, and what is wrong with it altogether; calls without a pause go to
         `minutes`, and the whole ways of an image to `whole`.
         """
-        sweep = [(threads, batch) for threads in self.request.threads for batch in self.request.batches]
-        steps = sum(steps_there(self._settings(*each)) for each in sweep) * len(self.files)
+        steps = sum(
+            steps_there(self._settings(place)) * len(group.files)
+            for place, at in self._places.items()
+            for group in at.groups
+        )
         rows: list[BenchRow] = []
         facts, wrong, device = None, None, None
-        answers: dict[str, DeviceAnswers | str] = {}
+        answers: dict[FileAtSize, DeviceAnswers | str] = {}
         with self.bar(name, steps) as tell:
             try:
                 device = _opened(use, name, tell)
-                for threads, batch in sweep:
-                    for group in self._groups:
-                        rows += self._rows(device, name, group, threads, batch, here, answers, whole, tell)
+                for place, at in self._places.items():
+                    for group in at.groups:
+                        rows += self._rows(device, name, group, place, here, answers, whole, tell)
+                    rows += self._missing(name, place, at)
                 if self.request.sustained_s:
                     minutes += self._sustained(device, name, tell)
                 facts = device.describe()
@@ -203,60 +195,69 @@ class DeviceWork:
         problems = wrong.problems if wrong is not None else ()
         said = in_a_line(wrong) if wrong is not None else ""
         if problems:
-            done = {(row.file, row.threads, row.batch_size) for row in rows}
-            rows += [
-                row_of(file, threads, batch, {}, self.files, said, device=name)
-                for threads, batch in sweep
-                for file in self.files
-                if (file.name, threads, batch) not in done
-            ]
+            rows += self._not_done(name, rows, said)
         return rows, BenchDevice(name=name, kind=use.plugin.name, facts=facts, error=said or None), problems
+
+    def _missing(self, device: str, place: Place, at: FilesAt) -> Iterator[BenchRow]:
+        """The rows of files that could not be made for a place."""
+        for each in at.missing:
+            row = missing_row(each.file, place.threads, place.batch, place.size, each.reason)
+            yield replace(row, device=device, test_accuracy=None, accuracy_interval=None)
+
+    def _not_done(self, device: str, rows: Sequence[BenchRow], reason: str) -> Iterator[BenchRow]:
+        """The rows of a device that is away, or went away, beside those that it has."""
+        done = {(row.file, row.image_size, row.threads, row.batch_size) for row in rows}
+        for place, at in self._places.items():
+            for each in (each for group in at.groups for each in group.files):
+                if (*_at_size(each), place.threads, place.batch) not in done:
+                    yield row_of(
+                        each.file, place.threads, place.batch, {}, self.files, reason, device=device, made=each.made
+                    )
+            absent = (row for row in self._missing(device, place, at))
+            yield from (row for row in absent if (row.file, row.image_size, row.threads, row.batch_size) not in done)
 
     def _rows(
         self,
         device: Device,
         name: str,
-        group: _Group,
-        threads: int,
-        batch: int,
-        here: Mapping[str, Outputs],
-        answers: dict[str, DeviceAnswers | str],
+        group: DeviceGroup,
+        place: Place,
+        here: Mapping[FileAtSize, Outputs],
+        answers: dict[FileAtSize, DeviceAnswers | str],
         whole: list[WholeRow],
         tell: Callable[[str], None],
     ) -> Iterator[BenchRow]:
-        """The rows of files of one number of threads and images; answers are taken with the first of these, and the
-        whole way of an image with the first number of images.
+        """The rows of files at a place; answers are taken with the first threads and images at each size, and the whole
+        way of an image by the run's own files with the first number of images.
         """
-        settings = self._settings(threads, batch)
-        able = [file for file in group.files if refusal(file, batch) is None]
-        found: Mapping[str, FileOnDevice] = {}
-        job = self._job(group, able, threads, batch, timed=True)
-        if able:
-            found = device.run(job, tell)
+        settings = self._settings(place)
+        job = self._job(group, group.files, place, timed=True)
+        found = device.run(job, tell)
         measured = {
             name: MeasuredFile(latency, each.peak_memory_bytes)
             for name, each in found.items()
             if (latency := latency_there(each, settings))
         }
-        for file in group.files:
-            result = found.get(file.name, FileOnDevice(error=refusal(file, batch)))
-            if batch == self._first_batch and not result.error:
-                whole.append(_whole(file, threads, name, result))
-            if file.name not in answers and result.outputs is not None:
-                answers[file.name] = self._judged(file, result.outputs, group.tests, here.get(file.name))
-            told = answers.get(file.name)
+        for each in group.files:
+            file, result, key = each.file, found[each.file.name], _at_size(each)
+            if job.whole is not None and each.made is None and not result.error:
+                whole.append(_whole(file, place.threads, name, result))
+            if key not in answers and result.outputs is not None:
+                answers[key] = self._judged(file, result.outputs, group.tests, here.get(key))
+            told = answers.get(key)
             error = result.error or (told if isinstance(told, str) else None)
             silent = "it gave no answers" if job.answers and result.outputs is None and not error else None
             row = row_of(
                 file,
-                threads,
-                batch,
+                place.threads,
+                place.batch,
                 measured,
-                group.files,
+                [other.file for other in group.files],
                 error,
                 device=name,
                 answers=told if isinstance(told, DeviceAnswers) else None,
                 note=result.note or silent,
+                made=each.made,
             )
             yield replace(row, energy=result.energy)
             if job.energy and result.energy is None and not error:
@@ -267,39 +268,40 @@ class DeviceWork:
         """Each file without a pause, for as long as was asked for, one after the other."""
         parts = tuple(pieces(self.request.sustained_s))
         for threads in self.request.threads:
-            for group in self._groups:
-                for file in group.files:
+            place = Place(threads, 1)
+            for group in self.tests.at(place).groups:
+                for each in group.files:
                     job = replace(
-                        self._job(group, [file], threads, 1, timed=True),
+                        self._job(group, [each], place, timed=True),
                         answers=False,
                         energy=False,
                         whole=None,
                         turns=tuple((1, seconds) for seconds in parts),
                     )
-                    found = device.run(job, tell)[file.name]
-                    ends = [sum(parts[: place + 1]) / 60 for place in range(len(parts))]
+                    found = device.run(job, tell)[each.file.name]
+                    ends = [sum(parts[: number + 1]) / 60 for number in range(len(parts))]
                     counts = found.means_of or tuple(map(len, found.turns_ms))
                     told = (
                         Minute(end, statistics.median(times), count, *state)
                         for end, times, count, state in zip(ends, found.turns_ms, counts, found.states, strict=False)
                     )
                     yield SustainedRow(
-                        file=file.name, threads=threads, minutes=tuple(told), error=found.error, device=name
+                        file=each.file.name, threads=threads, minutes=tuple(told), error=found.error, device=name
                     )
 
-    def _settings(self, threads: int, batch: int) -> MeasureSettings:
-        return self.request.settings.model_copy(update={"threads": threads, "batch_size": batch})
+    def _settings(self, place: Place) -> MeasureSettings:
+        return self.request.settings.model_copy(update={"threads": place.threads, "batch_size": place.batch})
 
-    def _job(self, group: _Group, files: Sequence[FinishedFile], threads: int, batch: int, *, timed: bool) -> DeviceJob:
-        taken = tuple(self._device_file(file) for file in files)
-        answers = not timed or (threads, batch) == (self.request.threads[0], self._first_batch)
-        job = device_job(taken, group.images, self._settings(threads, batch), answers=answers, timed=timed)
-        if not timed or batch != self._first_batch:
+    def _job(self, group: DeviceGroup, files: Sequence[SweptFile], place: Place, *, timed: bool) -> DeviceJob:
+        taken = tuple(self._device_file(each.file) for each in files)
+        answers = not timed or self._gives_answers(place)
+        job = device_job(taken, group.images, self._settings(place), answers=answers, timed=timed)
+        if not timed or place.batch != self._first_batch:
             return job
-        return replace(job, whole=self.whole, energy=self.request.energy)
+        return replace(job, whole=self.whole if place.size is None else None, energy=self.request.energy)
 
     def _device_file(self, file: FinishedFile) -> DeviceFile:
-        preprocessing, handed = Preprocessing.from_json(file.card.preprocessing), self.handed[file.name]
+        preprocessing, handed = Preprocessing.from_json(file.card.preprocessing), self.handed[file.path]
         pixels = holds(file) == "pixels"
         return device_file(
             *(file.name, file.path, file.row.sha256, file.exporter, preprocessing),
@@ -327,10 +329,16 @@ class DeviceWork:
         told = set()
         for row in rows:
             answers = row.answers
-            if answers is None or not answers.differing or (row.device, row.file) in told:
+            key = row.device, row.file, row.image_size
+            if answers is None or not answers.differing or key in told:
                 continue
-            told.add((row.device, row.file))
-            yield answers_otherwise(row.device, row.file, answers)
+            told.add(key)
+            size = f" for {size_in_words(row.image_size)} px" if row.made else ""
+            yield answers_otherwise(row.device, f"{row.file}{size}", answers)
+
+
+def _at_size(swept: SweptFile) -> FileAtSize:
+    return swept.file.name, image_size_of(swept.file)
 
 
 def _whole(file: FinishedFile, threads: int, device: str, found: FileOnDevice) -> WholeRow:

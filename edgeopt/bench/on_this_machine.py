@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from edgeopt.bench.energy import energy_of_file
 from edgeopt.bench.operators import OperatorsJob
 from edgeopt.bench.request import BenchRequest
-from edgeopt.bench.rows import float_file, missing_row, row_of, said
+from edgeopt.bench.rows import float_file, missing_row, row_of
 from edgeopt.bench.sustained import pieces, sustained
 from edgeopt.bench.sweep.make import Swept, SweptFile
-from edgeopt.bench.sweep.wanted import Place, are_there, places, wanted_at
+from edgeopt.bench.sweep.there import MissingFile, files_there
+from edgeopt.bench.sweep.wanted import Place, places
 from edgeopt.bench.table import BenchRow, OperatorsRow, PipelineTimes, SustainedRow, WholeRow
 from edgeopt.errors import UserError, WorkerError
 from edgeopt.json_values import from_values
@@ -32,14 +33,6 @@ if TYPE_CHECKING:
     from edgeopt.workers.display import Display
 
 WHOLE = WholeWayRuns(warmup=5, runs=50)
-
-
-@dataclass(frozen=True)
-class _Missing:
-    """A file that could not be made for a place of the sweep."""
-
-    file: FinishedFile
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ class LocalWork:
 
     def rows(self) -> Iterator[BenchRow]:
         """All files at each place of the sweep."""
-        groups = {place: self._at(place) for place in places(self.request)}
+        groups = {place: files_there(self.files, self.swept, self.request, place) for place in places(self.request)}
         steps = sum(
             steps_of(self._settings(place.threads, place.batch)) * sum(isinstance(each, SweptFile) for each in group)
             for place, group in groups.items()
@@ -71,17 +64,8 @@ class LocalWork:
             for place, group in groups.items():
                 yield from self._group(group, place, advance)
 
-    def _at(self, place: Place) -> list[SweptFile | _Missing]:
-        """The files as they are at a place: the run's own, those made in their stead, and those that are not there."""
-        found: list[SweptFile | _Missing] = []
-        for file in are_there(self.files, place):
-            wanted = wanted_at(file, place, max(self.request.batches))
-            there = SweptFile(file) if wanted is None else self.swept[wanted.key]
-            found.append(there if isinstance(there, SweptFile) else _Missing(file, said(there)))
-        return found
-
     def _group(
-        self, group: Sequence[SweptFile | _Missing], place: Place, advance: Callable[[str], None]
+        self, group: Sequence[SweptFile | MissingFile], place: Place, advance: Callable[[str], None]
     ) -> Iterator[BenchRow]:
         settings = self._settings(place.threads, place.batch)
         able = [each.file for each in group if isinstance(each, SweptFile)]
@@ -107,7 +91,7 @@ class LocalWork:
         )
         energies = self._energies(able, place) if place.batch == self.request.batches[0] else {}
         for each in group:
-            if isinstance(each, _Missing):
+            if isinstance(each, MissingFile):
                 yield missing_row(each.file, place.threads, place.batch, place.size, each.reason)
                 continue
             name = each.file.name

@@ -82,18 +82,18 @@ def _both(layer: LayerCost) -> tuple[tuple[str, float | None], ...]:
 
 
 def _over_sizes(bench: Bench) -> Iterator[Plot]:
-    """Latency by image size, and accuracy beside it, which does not depend on threads."""
+    """Latency by image size, and accuracy beside it, which does not depend on threads, on each device."""
     swept = [row for row in bench.over_sizes if row.error is None]
-    threads_of = list(dict.fromkeys(row.threads for row in swept))
-    for threads in threads_of:
-        rows = [row for row in swept if row.threads == threads]
-        title = f"Latency by image size with {threads} {'thread' if threads == 1 else 'threads'}"
+    for device, threads in _each(swept, lambda row: (row.device, row.threads)):
+        rows = [row for row in swept if (row.device, row.threads) == (device, threads)]
+        title = f"Latency by image size with {threads} {'thread' if threads == 1 else 'threads'}{_on(device)}"
         lines = _lines(rows, _size, lambda latency: latency.p50, banded=True)
-        yield from _plot(f"size-{threads}", title, "image size, px", "p50 to p90, ms", lines)
-    rows = [row for row in swept if row.threads == threads_of[0]] if swept else []
-    yield from _plot(
-        "accuracy", "Accuracy on the test split at each image size", "image size, px", "accuracy, %", _accuracies(rows)
-    )
+        yield from _plot(f"size-{threads}{device}", title, "image size, px", "p50 to p90, ms", lines)
+    for device in dict.fromkeys(row.device for row in swept):
+        own = [row for row in swept if row.device == device]
+        rows = [row for row in own if row.threads == own[0].threads]
+        title = f"Accuracy on the test split at each image size{_on(device)}"
+        yield from _plot(f"accuracy{device}", title, "image size, px", "accuracy, %", _accuracies(rows))
 
 
 def _accuracies(rows: Sequence[BenchRow]) -> list[Line]:

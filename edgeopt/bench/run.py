@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from edgeopt._version import __version__
 from edgeopt.bench.converted import Labelled, named_dataset
+from edgeopt.bench.device_tests import DeviceTests
 from edgeopt.bench.image import MADE_SIZE, make_image
 from edgeopt.bench.on_devices import DeviceWork, OnDevices, named_devices
 from edgeopt.bench.on_this_machine import WHOLE, LocalWork
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.rows import fed
-from edgeopt.bench.sweep.make import Swept, SweptFile, make_files
+from edgeopt.bench.sweep.make import SweptFile, make_files
 from edgeopt.bench.sweep.wanted import all_wanted
 from edgeopt.bench.table import Bench, OperatorsRow
 from edgeopt.errors import Problem, UserError
@@ -80,11 +81,10 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
             Display(console or Console(quiet=True)) as display,
             Workers(Path(aside) / "jobs", out / "log.txt", display) as workers,
         ):
-            swept: Swept = {}
-            if not wanted:
-                needed, below = all_wanted(request, catalogue.files), Path(aside) / "sweep"
-                below.mkdir()
-                swept = make_files(needed, registry, workers, request.settings, out.resolve(), below)
+            needed, below = all_wanted(request, catalogue.files), Path(aside) / "sweep"
+            below.mkdir()
+            devices_take = request.images if wanted else 0
+            swept = make_files(needed, registry, workers, request.settings, out.resolve(), below, devices_take)
             made = [each.file for each in swept.values() if isinstance(each, SweptFile)]
             handed = {}
             for number, each in enumerate((*catalogue.files, *made)):
@@ -97,10 +97,9 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
             work = LocalWork(request, files, swept, handed, workers, display, meter, untold)
             devices = OnDevices()
             if wanted:
-                by_name = {each.name: handed[each.path] for each in files}
+                tests = DeviceTests(request, files, swept, registry, Path(aside))
                 whole = WholeWay(image, file_digest(image), WHOLE.warmup, WHOLE.runs)
-                asked = DeviceWork(request, wanted, files, by_name, registry, Path(aside), work.bar, whole)
-                devices = asked.run()
+                devices = DeviceWork(request, wanted, files, tests, handed, registry, work.bar, whole).run()
             bench = Bench(
                 edgeopt=__version__,
                 runs=tuple(dict.fromkeys(each.run for each in catalogue.files)),

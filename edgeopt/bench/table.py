@@ -240,11 +240,11 @@ class Bench:
 
     @property
     def answered(self) -> tuple[BenchRow, ...]:
-        """A row for each file and device that have answers, which do not depend on how a file is timed."""
-        first: dict[tuple[str, str], BenchRow] = {}
+        """A row for each file, size and device that have answers, which do not depend on how a file is timed."""
+        first: dict[tuple[str, str, ImageSize], BenchRow] = {}
         for row in self.rows:
             if row.answers:
-                first.setdefault((row.device, row.file), row)
+                first.setdefault((row.device, row.file, row.image_size), row)
         return tuple(first.values())
 
     def to_json(self) -> str:

@@ -79,13 +79,14 @@ def _rows(bench: Bench) -> Sheet:
 
 def _answers(bench: Bench) -> Sheet:
     values = ("images", "accuracy", "as its program", "other than here", "logits apart by")
-    sheet = Sheet(("file", "device"), values)
+    px = ["px"] if bench.over_sizes else []
+    sheet = Sheet(("file", "device", *px), values)
     for row in bench.answered:
         told = row.answers
         assert told is not None  # chosen so
         apart = told.max_logit_difference
         sheet.add(
-            *(_name(row, bench), row.device, str(told.images)),
+            *(_name(row, bench), row.device, *([size_in_words(row.image_size)] if px else []), str(told.images)),
             *(figures.percent(told.test_accuracy), figures.percent(told.agreement)),
             figures.MISSING if told.differing is None else str(told.differing),
             figures.MISSING if apart is None else "nothing" if apart == 0 else f"{apart:.2g}",

@@ -61,11 +61,7 @@ def bench_files(
     does not fit, and `DeviceError` in the end for devices that were away.
     """
     given, devices = tuple(given), tuple(devices)
-    problems = [
-        Problem(f"--device and {option} do not go together", "leave one of them out")
-        for option, wanted in (("--size", flags.sizes),)
-        if devices and wanted
-    ]
+    problems: list[Problem] = []
     if recipe and not devices:
         problems.append(Problem("--recipe is for devices, and none is named", "add --device NAME"))
     request = _requested(given, flags, problems)

@@ -41,7 +41,7 @@ class KeptTests:
 
     def program(self, role: Role) -> Outputs:
         """What the program behind a file of a role answered."""
-        return self.programs.get(role, self.programs[Role.BASELINE])
+        return self.programs[role if role in self.programs else Role.BASELINE]
 
 
 def kept_tests(run: Path, registry: Registry, most: int) -> KeptTests:

@@ -15,9 +15,11 @@ from torch import nn
 from torch.export import Dim, export
 from torch.fx import GraphModule
 
-from edgeopt.data.cache import load_training, opener
+from edgeopt.arrays import OUTPUTS, save_outputs
+from edgeopt.data.cache import load_test, load_training, opener
 from edgeopt.data.prepare import prepare, preprocessing_of
 from edgeopt.export.make import make_artifact
+from edgeopt.networks.capture import program_outputs
 from edgeopt.networks.saved import save_state
 from edgeopt.pipeline.record import RunRecord
 from edgeopt.plugins import DatasetPlugin, ExporterPlugin, Form, ModelState, Role
@@ -25,6 +27,7 @@ from edgeopt.plugins.registry import Registry
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
 from edgeopt.tasks import TASKS
+from edgeopt.types import Split
 from edgeopt.workers.store import Store
 
 SIZE, IMAGES = 16, 90
@@ -60,11 +63,15 @@ def make_run(out: Path, registry: Registry) -> SweptRun:
     images = torch.from_numpy(preprocessing.normalize(training.train.pixels(range(32))))
     converted = _quantized(net, images)
     state = ModelState(net, Form.MODULE, TASKS["classification"], training.classes, preprocessing)
-    program = export(converted, (images[:2],), dynamic_shapes=({0: Dim("batch", min=1, max=1024)},))
+    batch = ({0: Dim("batch", min=1, max=1024)},)
+    program, before = (export(each, (images[:2],), dynamic_shapes=batch) for each in (converted, net))
     imports = ("torch.ao.quantization.fx._decomposed",)
     int8 = replace(state, model=program, form=Form.PROGRAM, precision="int8", imports=imports)
-    for name, each in {"model": state, "pass-0-ptq": int8, "program-optimized": int8}.items():
+    for name, each in {"model": state, "pass-0-ptq": int8}.items():
         store.compute(keys[name], lambda folder, each=each: _kept(save_state(each, folder)))
+    test = load_test(data, opener(data, lambda: raw))
+    for name, each in {"program-baseline": replace(int8, model=before), "program-optimized": int8}.items():
+        store.compute(keys[name], lambda folder, each=each: _kept(_save_program(each, test, folder)))
     use = resolve(ExporterPlugin, "onnx", {"dynamic_batch": False}, registry)
     (folder := out / "made" / "onnx" / "optimized").mkdir(parents=True)
     made = make_artifact(
@@ -82,6 +89,11 @@ def make_run(out: Path, registry: Registry) -> SweptRun:
     return SweptRun(out / "made", folder / made.path.name, converted)
 
 
+def _save_program(state: ModelState, test: Split, folder: Path) -> None:
+    save_state(state, folder)
+    save_outputs(folder / OUTPUTS, program_outputs(state, test, Silent(), "program"))
+
+
 def _quantized(net: nn.Module, images: torch.Tensor) -> GraphModule:
     from edgeopt_executorch.quantizer import build_xnnpack
     from edgeopt_torchao.quantize.convert import convert
@@ -94,7 +106,7 @@ def _quantized(net: nn.Module, images: torch.Tensor) -> GraphModule:
 
 
 def _keys() -> dict[str, str]:
-    names = ("data", "model", "pass-0-ptq", "program-optimized")
+    names = ("data", "model", "pass-0-ptq", "program-baseline", "program-optimized")
     return {name: f"{number:02x}" * 32 for number, name in enumerate(names, 1)}
 
 

@@ -78,6 +78,25 @@ def test_accuracy_at_another_size_is_that_of_the_same_weights_there(
     assert row.accuracy_interval is not None
 
 
+def test_devices_take_files_of_all_sizes_and_their_images(made: SweptRun, result: BenchResult, tmp_path: Path) -> None:
+    """Answers and times are of each size there; the program is that for the size, and so are the images."""
+    asked = BenchRequest((made.file,), sizes=(LARGER,), devices=("local",), images=9, settings=SETTINGS, out=tmp_path)
+    bench = run_bench(asked).bench
+    here = {row.image_size: row for row in result.bench.rows if row.batch_size == 1}
+    assert {row.image_size for row in bench.rows} == {SIZE, LARGER} == {row.image_size for row in bench.answered}
+    for row in bench.rows:
+        assert row.error is None and row.device == "local" and row.latency_ms is not None
+        assert row.answers is not None and row.answers.images == 9
+        assert row.answers.agreement >= 0.85  # at most one of nine
+        assert row.answers.differing == 0 == row.answers.max_logit_difference  # the same file on the same machine
+        assert row.size_bytes == here[row.image_size].size_bytes
+        assert (row.made is None) == (row.image_size == SIZE)
+    assert {row.file for row in bench.whole} == {row.file for row in bench.rows}
+    page = (tmp_path / "bench.html").read_text()
+    assert "Latency by image size with 1 thread on local" in page
+    assert "Accuracy on the test split at each image size on local" in page
+
+
 def test_scales_are_the_same_numbers(made: SweptRun, result: BenchResult) -> None:
     (row,) = (row for row in result.bench.rows if row.image_size == LARGER)
     assert row.made is not None

@@ -13,8 +13,8 @@ from edgeopt.arrays import OUTPUTS, ImageSize, size_in_words
 from edgeopt.bench.rows import fed, image_size_of
 from edgeopt.bench.sweep.answers import AnswersJob
 from edgeopt.bench.sweep.file import CARD, FileJob, WantedFile, WrittenFile
-from edgeopt.bench.sweep.images import ImagesJob, TestImages
-from edgeopt.bench.sweep.program import ProgramJob
+from edgeopt.bench.sweep.images import LABELS, PIXELS, ImagesJob, TestImages
+from edgeopt.bench.sweep.program import COMPARED, ProgramJob
 from edgeopt.bench.sweep.wanted import Wanted, WantedKey
 from edgeopt.bench.table import FileAnswers, MadeFile
 from edgeopt.cards.reading import card_from_text
@@ -46,13 +46,26 @@ _LIMIT_S = 3 * 3600.0  # without a word from an exporter, as in a run
 
 
 @dataclass(frozen=True)
+class SweptTests:
+    """Test images that were brought to a size, their labels, and what the program for it answered for the first.
+
+    Files of NumPy: uint8 (n, height, width, channels), int64 (n,), and one for each output.
+    """
+
+    pixels: Path
+    labels: Path
+    outputs: Path
+
+
+@dataclass(frozen=True)
 class SweptFile:
     """A file of a run; or one that was `made` in its stead, with its own path, card, bytes and accuracy, under the name
-    of the run's.
+    of the run's. One for another size than the run's has `tests` of its own.
     """
 
     file: FinishedFile
     made: MadeFile | None = None
+    tests: SweptTests | None = None
 
 
 Swept = Mapping[WantedKey, SweptFile | EdgeoptError]
@@ -60,16 +73,22 @@ Swept = Mapping[WantedKey, SweptFile | EdgeoptError]
 
 
 def make_files(
-    wanted: Sequence[Wanted], registry: Registry, workers: Workers, settings: MeasureSettings, out: Path, aside: Path
+    wanted: Sequence[Wanted],
+    registry: Registry,
+    workers: Workers,
+    settings: MeasureSettings,
+    out: Path,
+    aside: Path,
+    devices_take: int = 0,
 ) -> Swept:
     """Makes the files of a sweep below `out`; what is needed on the way goes to `aside`.
 
-    A file that cannot be made takes no other with it.
+    Tests with as many images as `devices_take` stay there. A file that cannot be made takes no other with it.
     """
     if not wanted:
         return {}
     with workers.nursery(_MODULES, _THREADS) as nursery:
-        making = _Making(registry, workers, settings, out, aside, nursery)
+        making = _Making(registry, workers, settings, out, aside, devices_take, nursery)
         return {each.key: making.swept(each) for each in wanted}
 
 
@@ -80,10 +99,12 @@ class _Making:
     settings: MeasureSettings
     out: Path
     aside: Path
+    devices_take: int
     nursery: Nursery | None
     _runs: dict[Path, _Run] = field(default_factory=dict)
     _images: dict[tuple[Path, ImageSize], Path | EdgeoptError] = field(default_factory=dict)
     _programs: dict[tuple[Path, Role, ImageSize], Path | EdgeoptError] = field(default_factory=dict)
+    _tests: dict[tuple[Path, ImageSize], Path] = field(default_factory=dict)
     _count: int = 0
 
     def swept(self, wanted: Wanted) -> SweptFile | EdgeoptError:
@@ -118,7 +139,9 @@ class _Making:
             made, row=replace(row, test_accuracy=answers.test_accuracy, accuracy_interval=answers.accuracy_interval)
         )
         where = path.relative_to(self.out).as_posix()
-        return SweptFile(made, MadeFile(path=where, sha256=written.sha256, answers=answers))
+        own_size = wanted.size == image_size_of(file)
+        tests = None if own_size or not self.devices_take else self._kept_tests(run, wanted.size, images, program)
+        return SweptFile(made, MadeFile(path=where, sha256=written.sha256, answers=answers), tests)
 
     # -- what several files share
 
@@ -146,9 +169,22 @@ class _Making:
         if key not in self._programs:
             folder = self._new("program")
             folder.mkdir()
-            job = ProgramJob(kept.program, kept.origin, kept.is_fixed, images, folder, size)
+            compared = max(COMPARED, self.devices_take)
+            job = ProgramJob(kept.program, kept.origin, kept.is_fixed, images, folder, size, compared)
             self._programs[key] = self._tried(job, f"{role} program at {size_in_words(size)} px", folder)
         return _there(self._programs[key])
+
+    def _kept_tests(self, run: _Run, size: ImageSize, images: Path, program: Path) -> SweptTests:
+        """The first test images at a size, as many as devices take; all of them are removed when their size is done."""
+        import numpy as np  # heavy, and only devices are given images from here
+
+        key = run.folder, size
+        if key not in self._tests:
+            folder = self._tests[key] = self._new("tests")
+            folder.mkdir()
+            for name in (PIXELS, LABELS):
+                np.save(folder / name, np.load(images / name, mmap_mode="r")[: self.devices_take])
+        return SweptTests(self._tests[key] / PIXELS, self._tests[key] / LABELS, program / OUTPUTS)
 
     def _tried(self, job: Any, label: str, folder: Path) -> Path | EdgeoptError:
         try:

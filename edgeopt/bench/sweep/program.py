@@ -15,13 +15,13 @@ from edgeopt.json_values import from_text
 from edgeopt.workers.process import Events, die_with_parent, work
 
 COMPARED = 64
-"""Test images for which a program answers, so that the files made of it can be held to it."""
+"""Test images for which a program answers at least, so that the files made of it can be held to it."""
 
 
 @dataclass(frozen=True)
 class ProgramJob:
     """What a worker is to do: to write to `folder` the program in the folder `program` for images of `size` px, and
-    what it answers for the first of the test images in `images`. The rest is as `KeptProgram` has it.
+    what it answers for the first `compared` of the test images in `images`. The rest is as `KeptProgram` has it.
     """
 
     module: ClassVar[str] = "edgeopt.bench.sweep.program"
@@ -32,6 +32,7 @@ class ProgramJob:
     images: Path
     folder: Path
     size: ImageSize
+    compared: int
 
 
 def main(events: Events) -> None:
@@ -49,7 +50,7 @@ def main(events: Events) -> None:
     if job.size != state.preprocessing.image_size:
         state = at_image_size(state, load_state(job.origin), job.size, is_fixed=job.is_fixed)
     save_state(state, job.folder)
-    split = CachedSplit(np.load(job.images / LABELS)[:COMPARED], job.images / PIXELS)
+    split = CachedSplit(np.load(job.images / LABELS)[: job.compared], job.images / PIXELS)
     outputs = program_outputs(state, split, events, f"program at {size_in_words(job.size)} px")
     save_outputs(job.folder / OUTPUTS, outputs)
 
