@@ -128,13 +128,12 @@ def test_a_task_goes_into_files_by_its_class_and_its_fields(planned) -> None:
 
 
 def test_what_is_served_answers_with_classes() -> None:
-    card = Card((), {}, "onnxruntime", "int8", "optimized", {"task": {"use": "level", "close": 0.1}}, {})
+    card = Card((), {}, "onnxruntime", "int8", "optimized", {}, {}, task="level")
     row = Row(runtime="onnxruntime", export="onnx", file="model.onnx", precision="int8", role=Role.OPTIMIZED)
     file = FinishedFile("run/onnx/optimized/model.onnx", "run", Path(), Path("model.onnx"), None, card, row)
-    assert file.task == "level"
     with pytest.raises(UserError, match=r"run/onnx/optimized/model\.onnx is for the task level"):
         require_classes([file])
-    classifier = replace(card, classes=("a", "b"), recipe={})
+    classifier = replace(card, classes=("a", "b"), task="classification")
     require_classes([replace(file, card=classifier)])
 
 

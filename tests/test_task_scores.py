@@ -89,6 +89,7 @@ def test_a_card_tells_what_was_chosen_and_nothing_else_is_as_before() -> None:
     assert "decision" not in card.to_json()
     told = replace(card, decision=task_of(temperature=True).decision())
     assert json.loads(told.to_json())["decision"] == {"temperature": 1.0}
+    assert "task" not in json.loads(told.to_json()), "a classifier's card is as it was before there were others"
     assert task_of().decision() == {} and not task_of().is_fitted
 
 

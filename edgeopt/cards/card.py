@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from edgeopt.arrays import Json
+from edgeopt.tasks.stored import DEFAULT as DEFAULT_TASK
 
 # no string of JSON spans lines, so only lists do
 _NUMBERS = re.compile(r"\[\n\s+[-+.\deE]+(?:,\n\s+[-+.\deE]+)*\n\s+\]")
@@ -84,7 +85,9 @@ class SelfTest:
 class Card:
     """What an app must know to use a file; written beside it as `card.json`, and inside where the format allows.
 
-    `decision` is what was chosen on validation, such as a temperature or thresholds; a card without any leaves it out.
+    `task` is what the file is for: the name of its task, which a card of a classifier leaves out. `decision` is what
+    turns outputs into that task's answers and is not in the outputs, as `Task.decision` gives it: a temperature,
+    thresholds, how raw heads become boxes; a card without any leaves it out.
     """
 
     classes: tuple[str, ...]
@@ -97,6 +100,7 @@ class Card:
     input: TensorInfo | None = None
     outputs: tuple[TensorInfo, ...] = ()
     self_test: SelfTest | None = None
+    task: str = DEFAULT_TASK
     decision: Mapping[str, Json] = field(default_factory=dict)
     schema: int = 1
 
@@ -125,5 +129,7 @@ class Card:
         values |= {"outputs": outputs} if len(outputs) > 1 else {"output": outputs[0] if outputs else None}
         if not self.decision:
             del values["decision"]
+        if self.task == DEFAULT_TASK:
+            del values["task"]
         text = json.dumps(values, indent=2, sort_keys=True)
         return _NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text) + "\n"

@@ -45,7 +45,8 @@ def card_of(path: Path) -> Card:
 
 def _same(inside: Card, beside: Card) -> bool:
     def said(card: Card) -> list[object]:
-        return [card.classes, card.preprocessing, card.runtime, card.precision, card.role, card.input, card.outputs]
+        how = [card.classes, card.preprocessing, card.input, card.outputs, card.task, card.decision]
+        return [*how, card.runtime, card.precision, card.role]
 
     return said(inside) == said(beside)
 

@@ -98,6 +98,7 @@ def make_artifact(
         recipe=recipe,
         versions=versions_behind([use], state.framework),
         self_test=self_test,
+        task=state.task.name,
         decision=state.task.decision(),
     )
     with quick_tracing() if is_torch else nullcontext(), blamed(plugin, "export"):

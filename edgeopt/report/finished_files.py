@@ -45,12 +45,6 @@ class FinishedFile:
         return self.row.size_bytes or self.path.stat().st_size
 
     @property
-    def task(self) -> str:
-        """The name of the task that it is for, as the recipe in its card says."""
-        told = self.card.recipe.get("task")
-        return str(told["use"]) if isinstance(told, dict) else DEFAULT_TASK
-
-    @property
     def identity(self) -> str:
         """What two files have in common that answer alike: their bytes, and how they are fed. Runs share float files.
 
@@ -135,11 +129,11 @@ def require_classes(files: Sequence[FinishedFile]) -> None:
     """Raises `UserError` for files whose answers are no classes, which are all that pages and the API tell."""
     problems = [
         Problem(
-            f"{file.name} is for the task {file.task}, and what is served answers with classes",
+            f"{file.name} is for the task {file.card.task}, and what is served answers with classes",
             "leave it out; `edgeopt card` says how an app feeds it and reads its outputs",
         )
         for file in files
-        if not file.card.classes or file.task != DEFAULT_TASK
+        if not file.card.classes or file.card.task != DEFAULT_TASK
     ]
     if problems:
         raise UserError(*problems)

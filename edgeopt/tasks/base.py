@@ -252,6 +252,13 @@ class Task(ABC):
         """What an app must know besides the outputs to come to the same answers, as cards have it: JSON by name."""
         return {}
 
+    def decided(self, decision: Mapping[str, Json]) -> Task:  # noqa: ARG002 - as above
+        """This task with what the `decision` of a card says, so that it answers as the one that the card was made of.
+
+        Raises `ValueError` or `DataError` for what no card of it says.
+        """
+        return self
+
     # ---- the report
 
     def as_classes(self, outputs: Outputs, targets: Any) -> tuple[Labels, Labels] | None:  # noqa: ARG002 - as above

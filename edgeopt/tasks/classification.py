@@ -215,6 +215,12 @@ class Classification(Task):
         """The temperature."""
         return {"temperature": self.temperature} if self.is_calibrated else {}
 
+    def decided(self, decision: Mapping[str, Json]) -> Classification:
+        """With the temperature of a card, where it has one."""
+        if "temperature" not in decision:
+            return self
+        return replace(self, is_calibrated=True, temperature=float(decision["temperature"]))
+
     def as_classes(self, outputs: Outputs, targets: Labels) -> tuple[Labels, Labels]:
         """The labels, and the top-1 labels of the answers."""
         return targets, outputs[0].argmax(axis=1)

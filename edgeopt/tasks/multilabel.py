@@ -241,6 +241,10 @@ class MultiLabel(Task):
         """The confidences from which on labels are told."""
         return {"thresholds": list(self.thresholds)} if self.thresholds else {"threshold": _HALF}
 
+    def decided(self, decision: Mapping[str, Json]) -> MultiLabel:
+        """With the thresholds of a card; 0.5 for all where it has none."""
+        return replace(self, thresholds=tuple(float(each) for each in decision.get("thresholds", ())))
+
     # ---- the report
 
     def sections(self, outputs: Outputs, targets: NDArray[np.bool_], classes: Sequence[str]) -> tuple[Section, ...]:

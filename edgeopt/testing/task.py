@@ -196,6 +196,16 @@ class TaskContract(PluginContract):
             assert told
             assert "\n" not in told
 
+    def test_a_card_says_how_outputs_become_answers(
+        self, task: Task, targets: Sequence[Any], outputs: Outputs, use: Use[TaskPlugin]
+    ) -> None:
+        """What the task chose and the plugin's options do not say survives the JSON of a card."""
+        fitted = task.fitted(outputs, task.collected(targets))
+        said = json.loads(json.dumps(fitted.decision()))
+        again = use.plugin.made(use.options).decided(said)
+        assert json.loads(json.dumps(again.decision())) == said
+        assert again.decode(outputs) == fitted.decode(outputs)
+
     def test_one_answer_for_all_is_a_guess_if_it_can_be_told(
         self, task: Task, targets: Sequence[Any], outputs: Outputs
     ) -> None:

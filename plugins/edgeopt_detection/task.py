@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.plugins import Score, ScoreKind, Scores, Section, Task
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # NumPy and torch are heavy: `edgeopt check` asks a task for 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from edgeopt.plugins import Moves, Outputs
+    from edgeopt.plugins import Json, Moves, Outputs
     from edgeopt_detection.boxes import Boxes, Detections
     from edgeopt_detection.targets import BoxTargets
 
@@ -198,6 +198,19 @@ class Detection(Task):
         for each in answer.objects:
             counts[classes[each.label]] = counts.get(classes[each.label], 0) + 1
         return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+
+    # ---- what a card says
+
+    def decision(self) -> Mapping[str, Json]:
+        """How raw heads become boxes, as `BoxDecoding.from_json` reads it, and from which score on these are shown."""
+        decoding = {} if self.decoding is None else {"decoding": self.decoding.to_json()}
+        return {**decoding, "shown_score": self.shown_score}
+
+    def decided(self, decision: Mapping[str, Json]) -> Detection:
+        decoding = BoxDecoding.from_json(decision["decoding"]) if "decoding" in decision else None
+        return replace(self, decoding=decoding, shown_score=float(decision["shown_score"]))
+
+    # ---- the report
 
     def sections(self, outputs: Outputs, targets: BoxTargets, classes: Sequence[str]) -> tuple[Section, ...]:
         from edgeopt_detection.report import box_section  # as above

@@ -1,14 +1,20 @@
 """The task `detection` beyond its contract: boxes go along with their images, and the report shows the worst."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from random_heads import SSD, heads_of
 
+from edgeopt.cards.card import Card
+from edgeopt.cards.reading import card_from_text
+from edgeopt.errors import UserError
 from edgeopt.plugins import Moves
 from edgeopt.preprocessing.geometry import geometry_of
+from edgeopt.recipe.card_task import task_of_card
 from edgeopt_detection.boxes import Boxes
+from edgeopt_detection.decoding.description import BoxDecoding
 from edgeopt_detection.targets import augmented_boxes, batch_of, boxes_of
 from edgeopt_detection.task import Detection
 
@@ -80,3 +86,21 @@ def test_the_section_shows_the_worst_images_with_both_boxes():
     assert [outline.is_truth for outline in section.images[1].outlines] == [True, False]
     assert [task.told(each, CLASSES) for each in task.decode(outputs)] == ["1 cat", "nothing", "nothing"]
     assert [line[0] for line in section.plots[0].lines][:2] == ["all, overlap 0.5", "all, overlap 0.75"]
+
+
+def test_the_card_of_a_detector_is_its_decoding_again(registry):
+    rough = SSD.model_copy(update={"weights": (0.1, 1 / 3, 5.0, 2 / 7), "scale_limit": math.log(1000 / 16)})
+    task = Detection(decoding=rough, shown_score=0.3)
+    recipe = {"task": {"use": "detection"}}
+    made = Card(CLASSES, {}, "onnxruntime", "int8", "optimized", recipe, {}, task="detection", decision=task.decision())
+    card = card_from_text(made.to_json())
+    assert BoxDecoding.from_json(card.decision["decoding"]) == rough
+    assert task_of_card(card, registry, "model.onnx") == task
+    assert len(made.to_json()) < 3000, "anchors are told by level, so a card within a file stays small"
+    spoiled = {"decoding": {**rough.to_json(), "most": 0}, "shown_score": 0.3}
+    with pytest.raises(UserError, match=r"model\.onnx: the card: decoding\.most: "):
+        task_of_card(replace(card, decision=spoiled), registry, "model.onnx")
+    with pytest.raises(UserError, match=r"model\.onnx: `decision` in its card is none of the task detection"):
+        task_of_card(replace(card, decision={}), registry, "model.onnx")
+    with pytest.raises(UserError, match=r"model\.onnx: there is no task 'boxes'"):
+        task_of_card(replace(card, task="boxes"), registry, "model.onnx")
