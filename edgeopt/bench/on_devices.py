@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edgeopt.arrays import ImageSize, size_in_words
 from edgeopt.bench.device_tests import DeviceGroup, DeviceTests, FilesAt
+from edgeopt.bench.measured import Measured
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.rows import holds, image_size_of, missing_row, row_of
 from edgeopt.bench.sustained import pieces
 from edgeopt.bench.sweep.make import SweptFile
 from edgeopt.bench.sweep.wanted import Place, places
-from edgeopt.bench.table import BenchDevice, BenchRow, Minute, PipelineTimes, SustainedRow, WholeRow
+from edgeopt.bench.table import BenchDevice, BenchRow, Minute, OperatorsRow, PipelineTimes, SustainedRow, WholeRow
 from edgeopt.errors import DeviceError, Problem, in_a_line
 from edgeopt.measure.on_device import (
     DeviceAnswers,
@@ -43,9 +43,9 @@ from edgeopt.report.reading import read_report
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
     from edgeopt.arrays import Outputs
+    from edgeopt.workers.display import Display
 
 FileAtSize: TypeAlias = tuple[str, ImageSize]
-Bar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
 _STEPS = 3  # of a file that only answers: its environment, its copy, its answers
 
 
@@ -63,20 +63,6 @@ def named_devices(request: BenchRequest, files: Sequence[FinishedFile], registry
 
 
 @dataclass(frozen=True)
-class OnDevices:
-    """What came of it: see `Bench`."""
-
-    rows: tuple[BenchRow, ...] = ()
-    devices: tuple[BenchDevice, ...] = ()
-    sustained: tuple[SustainedRow, ...] = ()
-    whole: tuple[WholeRow, ...] = ()
-    verdicts: tuple[str, ...] = ()
-    image: str = ""
-    failures: tuple[Problem, ...] = ()
-    untold: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class DeviceWork:
     """One benchmark on devices. `handed` holds for each file's path what a process of this machine opens it from, and
     `whole` is the image that goes the whole way.
@@ -88,12 +74,12 @@ class DeviceWork:
     tests: DeviceTests
     handed: Mapping[Path, Path]
     registry: Registry
-    bar: Bar
+    display: Display
     whole: WholeWay
     untold: list[str] = field(default_factory=list)
     """Why energies are not known, a sentence each."""
 
-    def run(self) -> OnDevices:
+    def run(self) -> Measured:
         """Lets all files answer here, then on each device, where they are timed as well.
 
         A device that is away, and a file that fails there, have rows that say so. Raises `UserError` where the test
@@ -111,18 +97,23 @@ class DeviceWork:
             summaries.append(summary)
             failures += wrong
         count = max(len(group.tests.targets) for at in self._places.values() for group in at.groups)
-        image = f"the first {count:,} test images, of which the first are timed"
-        verdicts = tuple(self._verdicts(rows, summaries))
-        return OnDevices(
-            tuple(rows),
-            tuple(summaries),
-            tuple(minutes),
-            tuple(whole),
-            verdicts,
-            image,
-            tuple(failures),
-            tuple(self.untold),
+        return Measured(
+            image=f"the first {count:,} test images, of which the first are timed",
+            rows=tuple(rows),
+            whole=tuple(whole),
+            sustained=tuple(minutes),
+            operators=tuple(self._operators_untold()),
+            devices=tuple(summaries),
+            verdicts=tuple(self._verdicts(rows, summaries)),
+            untold=tuple(dict.fromkeys(self.untold)),
+            failures=tuple(failures),
         )
+
+    def _operators_untold(self) -> Iterator[OperatorsRow]:
+        """Where operators are asked for: that these are not told there."""
+        for file in self.files if self.request.operators else ():
+            error = "what operators take is asked of files on this machine alone, and not on devices"
+            yield OperatorsRow(file=file.name, threads=self.request.threads[0], error=error)
 
     # ---- images
 
@@ -143,7 +134,7 @@ class DeviceWork:
         found: dict[FileAtSize, Outputs] = {}
         for place, at in self._places.items():
             for group in at.groups if self._gives_answers(place) else ():
-                with self.bar("answers here", len(group.files) * _STEPS) as tell:
+                with self.display.bar("answers here", len(group.files) * _STEPS) as tell:
                     device = _opened(here, LOCAL, tell)
                     try:
                         results = device.run(self._job(group, group.files, place, timed=False), tell)
@@ -177,7 +168,7 @@ class DeviceWork:
         rows: list[BenchRow] = []
         facts, wrong, device = None, None, None
         answers: dict[FileAtSize, DeviceAnswers | str] = {}
-        with self.bar(name, steps) as tell:
+        with self.display.bar(name, steps) as tell:
             try:
                 device = _opened(use, name, tell)
                 for place, at in self._places.items():

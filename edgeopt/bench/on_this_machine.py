@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.bench.energy import energy_of_file
+from edgeopt.bench.image import MADE_SIZE
+from edgeopt.bench.measured import Measured
 from edgeopt.bench.operators import OperatorsJob
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.rows import float_file, missing_row, row_of
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
     from edgeopt.workers.display import Display
 
 WHOLE = WholeWayRuns(warmup=5, runs=50)
+_MADE_IMAGE = "a JPEG of {} × {} px that edgeopt made".format(*MADE_SIZE)
 
 
 @dataclass(frozen=True)
 class LocalWork:
-    """One benchmark on its way."""
+    """One benchmark of files on this machine."""
 
     request: BenchRequest
     files: Sequence[FinishedFile]
@@ -51,16 +53,30 @@ class LocalWork:
     ways: dict[tuple[str, int], WholeRow] = field(default_factory=dict)
     """The whole ways that were taken already, by file and threads."""
 
+    def run(self) -> Measured:
+        """Times all files turn by turn, and lets one after the other do the rest.
+
+        A file that fails, or could not be made, has rows that say so.
+        """
+        return Measured(
+            image=self.request.image.name if self.request.image else _MADE_IMAGE,
+            rows=tuple(self._rows()),
+            whole=tuple(self._whole_ways()),
+            sustained=tuple(self._sustained_rows()),
+            operators=tuple(self._operator_rows()),
+            untold=tuple(self.untold),
+        )
+
     # -- turn by turn
 
-    def rows(self) -> Iterator[BenchRow]:
+    def _rows(self) -> Iterator[BenchRow]:
         """All files at each place of the sweep."""
         groups = {place: files_there(self.files, self.swept, self.request, place) for place in places(self.request)}
         steps = sum(
             steps_of(self._settings(place.threads, place.batch)) * sum(isinstance(each, SweptFile) for each in group)
             for place, group in groups.items()
         )
-        with self.bar("latency", steps) as advance:
+        with self.display.bar("latency", steps) as advance:
             for place, group in groups.items():
                 yield from self._group(group, place, advance)
 
@@ -123,9 +139,9 @@ class LocalWork:
 
     # -- one file after the other
 
-    def whole(self) -> Iterator[WholeRow]:
+    def _whole_ways(self) -> Iterator[WholeRow]:
         """The whole way of one image through each file."""
-        with self.bar("whole pipeline", len(self.files) * len(self.request.threads)) as advance:
+        with self.display.bar("whole pipeline", len(self.files) * len(self.request.threads)) as advance:
             for threads in self.request.threads:
                 for file in self.files:
                     yield self._whole(file, threads)
@@ -159,12 +175,14 @@ class LocalWork:
             return WholeRow(file=name, threads=threads, error=str(error))
         return WholeRow(file=name, threads=threads, pipeline_ms=PipelineTimes.of(times))
 
-    def sustained(self) -> Iterator[SustainedRow]:
+    def _sustained_rows(self) -> Iterator[SustainedRow]:
         """Each file without a pause, for as long as was asked for."""
         seconds = self.request.sustained_s
         if not seconds:
             return
-        with self.bar("sustained", len(self.files) * len(self.request.threads) * len([*pieces(seconds)])) as advance:
+        with self.display.bar(
+            "sustained", len(self.files) * len(self.request.threads) * len([*pieces(seconds)])
+        ) as advance:
             for threads in self.request.threads:
                 for file in self.files:
                     yield self._sustained(file, threads, seconds, advance)
@@ -182,11 +200,11 @@ class LocalWork:
             return SustainedRow(file=file.name, threads=threads, error=str(error))
         return SustainedRow(file=file.name, threads=threads, minutes=minutes)
 
-    def operators(self) -> Iterator[OperatorsRow]:
+    def _operator_rows(self) -> Iterator[OperatorsRow]:
         """What each operator of each file takes, where its runtime tells."""
         if not self.request.operators:
             return
-        with self.bar("operators", len(self.files) * len(self.request.threads)) as advance:
+        with self.display.bar("operators", len(self.files) * len(self.request.threads)) as advance:
             for threads in self.request.threads:
                 for file in self.files:
                     yield self._operators(file, threads)
@@ -210,14 +228,3 @@ class LocalWork:
         return OperatorsRow(
             file=file.name, threads=threads, operators=operators, float_file=beside.name if beside else None
         )
-
-    # -- both
-
-    @contextmanager
-    def bar(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
-        """A bar with so many steps, each told with a few words."""
-        self.display(label, {"event": "bar", "label": label, "total": total})
-        try:
-            yield lambda text: self.display(label, {"event": "advance", "steps": 1, "text": text})
-        finally:
-            self.display(label, {"event": "bar-end"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from edgeopt._version import __version__
 from edgeopt.bench.converted import Labelled, named_dataset
 from edgeopt.bench.device_tests import DeviceTests
-from edgeopt.bench.image import MADE_SIZE, make_image
-from edgeopt.bench.on_devices import DeviceWork, OnDevices, named_devices
+from edgeopt.bench.image import make_image
+from edgeopt.bench.on_devices import DeviceWork, named_devices
 from edgeopt.bench.on_this_machine import WHOLE, LocalWork
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.rows import fed
 from edgeopt.bench.sweep.make import SweptFile, make_files
 from edgeopt.bench.sweep.wanted import all_wanted
-from edgeopt.bench.table import Bench, OperatorsRow
+from edgeopt.bench.table import Bench
 from edgeopt.errors import Problem, UserError
 from edgeopt.files import storage_errors, write_aside
 from edgeopt.fingerprint import file_digest, versions_of
@@ -93,39 +93,32 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
             files, labelled = catalogue.files, ""
             if dataset is not None:
                 files, labelled = Labelled(request, dataset, registry, workers).judged(files)
-            meter, untold = _meter(request)
-            work = LocalWork(request, files, swept, handed, workers, display, meter, untold)
-            devices = OnDevices()
             if wanted:
                 tests = DeviceTests(request, files, swept, registry, Path(aside))
                 whole = WholeWay(image, file_digest(image), WHOLE.warmup, WHOLE.runs)
-                devices = DeviceWork(request, wanted, files, tests, handed, registry, work.bar, whole).run()
-            bench = Bench(
-                edgeopt=__version__,
-                runs=tuple(dict.fromkeys(each.run for each in catalogue.files)),
-                environment=this_machine(_versions(catalogue.files)),
-                protocol=request.settings.protocol,
-                image=devices.image if wanted else _described(request.image),
-                rows=devices.rows if wanted else tuple(work.rows()),
-                whole=devices.whole if wanted else tuple(work.whole()),
-                sustained=devices.sustained if wanted else tuple(work.sustained()),
-                operators=tuple(_untold(request, files) if wanted else work.operators()),
-                devices=devices.devices,
-                verdicts=devices.verdicts,
-                left_out=(*catalogue.left_out, *work.untold, *dict.fromkeys(devices.untold)),
-                key=request.key(each.identity for each in catalogue.files),
-                labelled=labelled,
-                finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            )
+                measured = DeviceWork(request, wanted, files, tests, handed, registry, display, whole).run()
+            else:
+                meter, untold = _meter(request)
+                measured = LocalWork(request, files, swept, handed, workers, display, meter, untold).run()
+        bench = Bench(
+            edgeopt=__version__,
+            runs=tuple(dict.fromkeys(each.run for each in catalogue.files)),
+            environment=this_machine(_versions(catalogue.files)),
+            protocol=request.settings.protocol,
+            image=measured.image,
+            rows=measured.rows,
+            whole=measured.whole,
+            sustained=measured.sustained,
+            operators=measured.operators,
+            devices=measured.devices,
+            verdicts=measured.verdicts,
+            left_out=(*catalogue.left_out, *measured.untold),
+            key=request.key(each.identity for each in catalogue.files),
+            labelled=labelled,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         _write(bench, out)
-    return BenchResult(bench, out, devices.failures)
-
-
-def _untold(request: BenchRequest, files: Sequence[FinishedFile]) -> Iterator[OperatorsRow]:
-    """Where devices are named and operators asked for: that these are not told there."""
-    for file in files if request.operators else ():
-        error = "what operators take is asked of files on this machine alone, and not on devices"
-        yield OperatorsRow(file=file.name, threads=request.threads[0], error=error)
+    return BenchResult(bench, out, measured.failures)
 
 
 def is_measured(request: BenchRequest) -> bool:
@@ -141,18 +134,12 @@ def is_measured(request: BenchRequest) -> bool:
 
 def _meter(request: BenchRequest) -> tuple[Meter | None, list[str]]:
     """This machine's meter where energy is asked of it, or why there is none."""
-    if not request.energy or request.devices:
+    if not request.energy:
         return None, []
     try:
         return find_meter(request.system), []
     except MeterError as error:
         return None, [f"energy is not known: {error}"]
-
-
-def _described(image: Path | None) -> str:
-    if image is None:
-        return "a JPEG of {} × {} px that edgeopt made".format(*MADE_SIZE)
-    return image.name
 
 
 def _versions(files: Sequence[FinishedFile]) -> dict[str, str]:

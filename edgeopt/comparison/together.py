@@ -77,7 +77,6 @@ def time_together(runs: Sequence[ReadRun], registry: Registry, console: Console 
             Workers(Path(folder) / "jobs", log, display) as workers,
         ):
             steps = len(files) * steps_of(settings)
-            display("together", {"event": "bar", "label": "latency, all runs in turns", "total": steps})
 
             def start(name: str) -> Worker:
                 handed = workers.folder / f"{places[name]}.pickle"
@@ -85,11 +84,8 @@ def time_together(runs: Sequence[ReadRun], registry: Registry, console: Console 
                 job = FileTimingJob(handed, settings.batch_size, settings.threads, settings.warmup)
                 return workers.start(job, f"latency: {name}", settings.threads)
 
-            def advance(name: str) -> None:
-                display("together", {"event": "advance", "steps": 1, "text": name})
-
-            timed = time_files(list(names), start, workers, settings, advance)
-            display("together", {"event": "bar-end"})
+            with display.bar("latency, all runs in turns", steps) as advance:
+                timed = time_files(list(names), start, workers, settings, advance)
         failures = {names[name]: _reason(error) for name, error in timed.failures.items()}
     measured = {names[name]: each for name, each in timed.measured.files.items()}
     return TimedTogether(

@@ -45,14 +45,8 @@ def time_run(
         job = TimingJob(handed.file, store.root, store.not_before, numbers[name])
         return workers.start(job, f"latency: {name}", settings.threads)
 
-    def advance(name: str) -> None:
-        display(stage.name, {"event": "advance", "steps": 1, "text": name})
-
-    display(stage.name, {"event": "bar", "label": stage.label, "total": len(planned) * steps_of(settings)})
-    try:
+    with display.bar(stage.label, len(planned) * steps_of(settings)) as advance:
         return time_files(list(numbers), start, workers, settings, advance)
-    finally:
-        display(stage.name, {"event": "bar-end"})
 
 
 def main(events: Events) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -58,6 +60,15 @@ class Display:
                     self._progress.update(self._tasks[worker], advance=event["steps"], text=event["text"] or "")
                 case "bar-end":
                     self._remove(worker)
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
+        """A bar with so many steps, each told with a few words."""
+        self(label, {"event": "bar", "label": label, "total": total})
+        try:
+            yield lambda text: self(label, {"event": "advance", "steps": 1, "text": text})
+        finally:
+            self(label, {"event": "bar-end"})
 
     def say(self, label: str, seconds: float | None = None) -> None:
         """A line that stays: something is finished."""
