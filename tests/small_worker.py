@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import ClassVar
 
 from edgeopt.errors import ExportError
 from edgeopt.json_values import from_text
-from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ def main(events: Events) -> None:
             raise ZeroDivisionError("a bug")
         case "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
+        case "leave-work-behind":
+            atexit.register((job.folder / f"{os.getpid()}.atexit").touch)
+            threading.Timer(0.1, (job.folder / f"{os.getpid()}.thread").touch).start()
+            print("unfinished", end="")
         case "hang-twice":
             events.send({"event": "child", "pid": subprocess.Popen(["sleep", "1000"]).pid})
             time.sleep(1000)
@@ -56,4 +62,4 @@ def main(events: Events) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

@@ -92,6 +92,15 @@ def test_how_a_fork_ends_is_told(crew: Crew) -> None:
     assert gone(*(event["pid"] for event in crew.said.values()))
 
 
+def test_what_a_worker_leaves_to_its_end_is_done(crew: Crew) -> None:
+    """It ends without taking its modules apart: threads, functions of `atexit` and what was printed are not lost."""
+    with crew.workers.nursery(IMPORTED, 1) as nursery:
+        for place, label in ((None, "alone"), (nursery, "fork")):
+            pid = crew.run("leave-work-behind", place, label)["pid"]
+            assert all((crew.folder / f"{pid}.{name}").exists() for name in ("atexit", "thread"))
+    assert crew.log.read_text().count("unfinished") == 2
+
+
 def test_several_forks_at_once_and_the_end_of_all(crew: Crew) -> None:
     with crew.workers.nursery(IMPORTED, 1) as nursery:
         hanging = [

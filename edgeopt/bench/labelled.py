@@ -18,7 +18,7 @@ from edgeopt.plugins.blame import BlamedLoad, BlamedPredictor, blamed
 from edgeopt.plugins.handed import handed
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.types import Split
-from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 if TYPE_CHECKING:
     from edgeopt.arrays import Labels, Pixels
@@ -92,4 +92,4 @@ def _as_taken(options: DatasetOptions, preprocessing: Preprocessing) -> DatasetO
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

@@ -13,7 +13,7 @@ from edgeopt.measure.fed_file import FedFile
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.handed import handed
 from edgeopt.plugins.operator_times import OperatorTimesRequest
-from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 
 @dataclass(frozen=True)
@@ -43,4 +43,4 @@ def main(events: Events) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

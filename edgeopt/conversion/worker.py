@@ -38,7 +38,7 @@ from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.handed import handed
 from edgeopt.tasks import task_from_json, task_to_json
 from edgeopt.types import TORCH, DataBundle, Form, ModelState, Role
-from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 if TYPE_CHECKING:
     from torch import nn
@@ -272,4 +272,4 @@ def _enlarged(grid: Pixels, height: int, width: int, channels: int) -> Pixels:
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

@@ -16,7 +16,7 @@ from edgeopt.measure.latency import serve
 from edgeopt.measure.whole_way import whole_way
 from edgeopt.plugins.handed import handed
 from edgeopt.plugins.predictor import Predictor
-from edgeopt.workers.process import Events, requests_of_parent, work
+from edgeopt.workers.process import Events, leave, requests_of_parent, work
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,4 @@ def main(events: Events) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

@@ -21,7 +21,7 @@ from edgeopt.plugins.handed import hand_over, handed
 from edgeopt.recipe.plan import Plan
 from edgeopt.recipe.stage import Stage, StageKind
 from edgeopt.tracking.tracked import TrackedRun
-from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.process import Events, die_with_parent, leave, work
 from edgeopt.workers.store import Result, Store
 
 if TYPE_CHECKING:
@@ -174,4 +174,4 @@ def do_stages(bench: Workbench, names: Iterable[str], events: Events) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

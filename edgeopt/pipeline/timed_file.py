@@ -15,7 +15,7 @@ from edgeopt.pipeline.job import HandedPlan, read_plan
 from edgeopt.pipeline.timing import Timed, steps_of, time_files
 from edgeopt.recipe.stage import PlannedExport, Stage
 from edgeopt.workers.pool import Worker, Workers
-from edgeopt.workers.process import Events, requests_of_parent, work
+from edgeopt.workers.process import Events, leave, requests_of_parent, work
 from edgeopt.workers.store import Store
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
@@ -77,4 +77,4 @@ def main(events: Events) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

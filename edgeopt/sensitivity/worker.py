@@ -19,7 +19,7 @@ from edgeopt.plugins.handed import handed
 from edgeopt.recipe.plan import Plan
 from edgeopt.sensitivity.run import SCAN, PlannedScan, SensitivityJob, SensitivityRequest
 from edgeopt.types import Change, ModelState, Probe, TrainingData
-from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,4 +121,4 @@ def _write(found: Scan, plan: Plan, request: SensitivityRequest, folder: Path) -
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

@@ -24,7 +24,7 @@ from edgeopt.plugins.handed import handed
 from edgeopt.plugins.predictor import timed_call
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.serving.job import HEADER, AnswerJob
-from edgeopt.workers.process import Events, work
+from edgeopt.workers.process import Events, leave, work
 
 if TYPE_CHECKING:
     import numpy as np
@@ -259,4 +259,4 @@ def _ms_since(start: float) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -100,12 +101,13 @@ class PluginContract:
         resolve(self.kind, self.name, table, registry)
 
 
-def modules_after(program: str) -> list[str]:
+@cache  # plugins of one module, each with its contract, ask the same of it
+def modules_after(program: str) -> tuple[str, ...]:
     """Which of the `HEAVY` packages a fresh process has loaded after running `program`."""
     code = f"{program}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1].split()
+    return tuple(done.stdout.splitlines()[-1].split())
 
 
 def imports_of(module: str) -> set[str]:

@@ -20,7 +20,7 @@ from edgeopt.plugins.handed import handed
 from edgeopt.plugins.tap import Seen, TapRequest
 from edgeopt.why.subject import Subject
 from edgeopt.why.table import LayerNoise, Noise
-from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,4 +144,4 @@ def _batches(split: Split, count: int, feed: Callable[[Any], NDArray[Any]]) -> I
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

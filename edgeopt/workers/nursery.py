@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from edgeopt.workers.process import work
+from edgeopt.workers.process import leave, work
 
 #: Standard input, output, error output, and the pipe on which the process is told.
 _DESCRIPTORS = 4
@@ -117,4 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

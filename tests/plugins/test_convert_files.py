@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from test_convert import SIZE, edgeopt_alone, write_pt2
+from test_convert import SIZE, edgeopt, edgeopt_alone, write_pt2
 from torch import nn
 
 from edgeopt.conversion.plan import ConversionRequest, convert, make_conversion
@@ -53,8 +53,9 @@ def test_two_files_with_weights_beside_them_stand_in_one_folder(tmp_path):
     torch.manual_seed(1)
     first = write_pt2(tmp_path / "first.pt2", Wide())
     second = write_pt2(tmp_path / "second.pt2", nn.Sequential(Wide(), nn.Linear(4, 4)))
-    for name in (first, second):
-        done = edgeopt_alone(name.name, "--to", "onnx", "--set", OUTSIDE[0], cwd=tmp_path)
+    for name, run in ((first, edgeopt_alone), (second, edgeopt)):  # by a path that counts from here, and a whole one
+        source = name.name if run is edgeopt_alone else str(name)
+        done = run(source, "--to", "onnx", "--set", OUTSIDE[0], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert f"{name.stem}.onnx.data" in done.stdout
     assert (tmp_path / "model.onnx.data").read_text() == "my own precious file"
@@ -131,11 +132,11 @@ def edgeopt_exporters():
 
 
 def test_a_failed_conversion_keeps_its_own_log_and_names_it(source, tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     (tmp_path / "prints.py").write_text(PRINTS)
     for name, code in (("fails", 2), ("dies", 1)):
-        done = edgeopt_alone(str(source), "--to", name, "--plugin", "prints.py", cwd=tmp_path)
+        done = edgeopt(str(source), "--to", name, "--plugin", str(tmp_path / "prints.py"), cwd=tmp_path)
         assert done.returncode == code
         log = next(Path(word) for word in done.stderr.split() if word.endswith("log.txt"))
         assert (tmp_path / "temporary") in log.parents
@@ -143,7 +144,7 @@ def test_a_failed_conversion_keeps_its_own_log_and_names_it(source, tmp_path, mo
         assert name != "fails" or "the library's own words" in log.read_text()
         assert not list(tmp_path.glob("*.mine"))
     assert len(list((tmp_path / "temporary").glob("edgeopt-convert-*"))) == 2
-    done = edgeopt_alone(str(source), "--to", "onnx", cwd=tmp_path)
+    done = edgeopt(str(source), "--to", "onnx", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "temporary").glob("edgeopt-convert-*"))) == 2, "a log of what went well is kept"
 

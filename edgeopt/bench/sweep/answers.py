@@ -15,7 +15,7 @@ from edgeopt.json_values import from_text, to_text
 from edgeopt.measure.fed_file import FedFile
 from edgeopt.plugins.blame import BlamedPredictor
 from edgeopt.plugins.handed import handed
-from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,4 @@ def main(events: Events) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

@@ -15,7 +15,7 @@ from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.handed import handed
 from edgeopt.plugins.use import Use
 from edgeopt.types import Role
-from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 CARD = "card.json"
 
@@ -94,4 +94,4 @@ class _NoImages:
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

@@ -15,7 +15,7 @@ from edgeopt.plugins.blame import BlamedLoad
 from edgeopt.plugins.declarations import DatasetPlugin
 from edgeopt.plugins.handed import handed
 from edgeopt.plugins.use import Use
-from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 if TYPE_CHECKING:
     from edgeopt.progress import Progress
@@ -99,4 +99,4 @@ def _write(split: Split, folder: Path, size: str, progress: Progress) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))

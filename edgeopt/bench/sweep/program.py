@@ -12,7 +12,7 @@ from typing import ClassVar
 from edgeopt.arrays import OUTPUTS, ImageSize, save_outputs, size_in_words
 from edgeopt.bench.sweep.images import LABELS, PIXELS
 from edgeopt.json_values import from_text
-from edgeopt.workers.process import Events, die_with_parent, work
+from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 COMPARED = 64
 """Test images for which a program answers at least, so that the files made of it can be held to it."""
@@ -56,4 +56,4 @@ def main(events: Events) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(main))
+    leave(work(main))
