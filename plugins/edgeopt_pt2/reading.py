@@ -57,7 +57,6 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
     given, returned = _only_input(path, program), _only_output(path, program)
     batch, channels, height, width = _shape(given, 4, path, "input")
     returned_shape = _shape(returned, 2, path, "output")
-    classes = returned_shape[1] if len(returned_shape) > 1 else 1
     if channels is None:
         raise CheckpointError(f"{path}: takes images of any number of channels", hint="export it for 3, or for 1")
     size = chosen_size((height, width), options.image_size, str(path))
@@ -66,6 +65,10 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
     batch_range = (1, _LARGEST_BATCH) if batch is None else (batch, batch)
     if height is None or width is None:
         program = _at_size(path, program, (channels, *size), batch_range)
+        returned_shape = _shape(_only_output(path, program), 2, path, "output")  # it may depend on the size
+    classes = returned_shape[1] if len(returned_shape) > 1 else 1
+    if classes is None:
+        raise CheckpointError(f"{path}: gives any number of values an image", hint="export it for its classes")
     precision = "int8" if any(_QUANTIZED in str(node.target) for node in program.graph.nodes) else "float32"
     if classes == 1:
         program, classes = with_two_logits(program, batch_range), 2
@@ -133,7 +136,8 @@ def _require_computing(path: Path, program: ExportedProgram) -> None:
 
 def _computes(target: Any) -> bool:
     if isinstance(target, torch._ops.OpOverload):  # noqa: SLF001 - there is no public name of the class
-        return target.namespace in _NAMESPACES and target.name().partition(".")[0] not in _MORE
+        name = str(target.name()).partition(".")[0]  # type: ignore[no-untyped-call]
+        return target.namespace in _NAMESPACES and name not in _MORE
     return isinstance(target, torch._ops.HigherOrderOperator) or getattr(target, "__module__", "") in _ARITHMETIC  # noqa: SLF001 - as above
 
 
@@ -153,7 +157,7 @@ def _only_input(path: Path, program: ExportedProgram) -> Node:
         raise CheckpointError(
             f"{path}: takes {len(names)} inputs: {', '.join(map(str, names))}", hint=_ONE.format("input")
         )
-    return next(node for node in program.graph.nodes if node.name == names[0])
+    return _node(program, names[0])
 
 
 def _only_output(path: Path, program: ExportedProgram) -> Node:
@@ -162,7 +166,12 @@ def _only_output(path: Path, program: ExportedProgram) -> Node:
         raise CheckpointError(
             f"{path}: returns {len(names)} outputs: {', '.join(map(str, names))}", hint=_ONE.format("output")
         )
-    return next(node for node in program.graph.nodes if node.name == names[0])
+    return _node(program, names[0])
+
+
+def _node(program: ExportedProgram, name: object) -> Node:
+    found: Node = next(node for node in program.graph.nodes if node.name == name)
+    return found
 
 
 _ONE = "edgeopt converts models of one image input and one output; wrap the model so that it has one {}"

@@ -60,6 +60,7 @@ def _in_unit(module: GraphModule, program: ExportedProgram) -> bool:
 def _last(module: GraphModule) -> Node | None:
     """The node that gives the output's values, behind it those that change the shape alone; read by nothing else."""
     (output,) = (node for node in module.graph.nodes if node.op == "output")
+    node: Node
     (node,) = output.all_input_nodes
     while len(node.users) == 1 and node.all_input_nodes:
         if _name(node) not in _SHAPE_ONLY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 
 from edgeopt.data.walk import files_below
@@ -36,7 +37,14 @@ class FoundNamed:
 
 
 def find_named(options: NamedDatasetOptions) -> FoundNamed:
-    """Looks at the files; raises `DataError` that names what is missing and may not be downloaded."""
+    """Looks at the files.
+
+    Raises `DataError` that names what is missing and may not be downloaded, or the package that reads them.
+    """
+    needed = options.entry.requires
+    if needed and importlib.util.find_spec(needed) is None:
+        message = f"torchvision reads {options.name} with {needed}, which is not installed"
+        raise DataError(Problem(message, "pip install 'edgeopt[vision]'", option="name"))
     if options.download:
         return FoundNamed(options, None)
     missing = [name for name in options.needs if not (options.root / name).exists()]

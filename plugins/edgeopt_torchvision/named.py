@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import urllib.error
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,12 +50,8 @@ class NamedImages:
 def read_named(options: NamedDatasetOptions) -> RawDataset:
     """The splits that the data set comes with, and its classes; one without images is left out.
 
-    Raises `DataError` when it cannot be downloaded, when its files are not as published or cannot be read, and when a
-    package that reads them is missing.
+    Raises `DataError` when it cannot be downloaded, and when its files are not as published or cannot be read.
     """
-    needed = options.entry.requires
-    if needed and importlib.util.find_spec(needed) is None:
-        raise DataError(Problem(f"{options.name} needs {needed}, which is not installed", f"pip install {needed}"))
     if options.name in ("CIFAR10", "CIFAR100"):
         return _cifar(options)
     opened = {split: _opened(options, arguments) for split, arguments in options.entry.splits.items()}

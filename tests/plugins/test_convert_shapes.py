@@ -85,6 +85,25 @@ def test_what_a_program_leaves_open_is_to_be_chosen(tmp_path: Path) -> None:
         read_program(write_pt2(tmp_path / "rgb.pt2", channels=3), Pt2Options(mean=(0.5,)))
 
 
+def test_outputs_that_the_size_decides_are_counted_at_the_chosen_one(tmp_path: Path) -> None:
+    class Rows(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((1, 3))
+
+    class Fours(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((1, 2, 3)).reshape(4, -1)
+
+    for name, network, axes in (("rows", Rows(), (0, 2)), ("fours", Fours(), (0,))):
+        shapes = (dict.fromkeys(axes, torch.export.Dim.AUTO),)
+        program = torch.export.export(network, (torch.randn(8, 1, *WIDE),), dynamic_shapes=shapes)
+        torch.export.save(program, tmp_path / f"{name}.pt2")
+    state = read_program(tmp_path / "rows.pt2", Pt2Options(image_size=WIDE))
+    assert len(state.classes) == WIDE[0]
+    with pytest.raises(CheckpointError, match="gives any number of values an image"):
+        read_program(tmp_path / "fours.pt2", Pt2Options())
+
+
 @pytest.mark.parametrize(
     "shape", [("N", 1, 48, 192), ("N", 3, 48, 192), ("N", 48, 192, 1), ("N", 1, -1, -1), (-1, 3, "h", "w")]
 )

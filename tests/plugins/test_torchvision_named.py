@@ -211,6 +211,18 @@ def test_what_is_missing_and_what_is_broken_is_named(tmp_path: Path) -> None:
         PLUGIN.load(NamedDatasetOptions(name="CIFAR100", root=tmp_path))
 
 
+def test_a_package_that_reads_the_files_is_asked_for_before_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for given in ({}, {"download": True}):
+        with pytest.raises(DataError, match="reads SVHN with scipy, which is not installed") as caught:
+            PLUGIN.find(NamedDatasetOptions(name="SVHN", root=tmp_path, **given))
+        assert "edgeopt[vision]" in caught.value.problems[0].hint and caught.value.problems[0].option == "name"
+    with pytest.raises(DataError, match="MNIST is not there"):
+        PLUGIN.find(NamedDatasetOptions(name="MNIST", root=tmp_path))
+
+
 @pytest.mark.parametrize(
     ("given", "what"),
     [
