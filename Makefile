@@ -5,15 +5,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 KOTLIN := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgeopt/kotlin
 ADBD := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgeopt/adbd
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Python compiles what is imported when it is: a tenth of what is installed, which pip would compile whole, in a minute
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: demo test browser kotlin sshd adb lint types format docs benchmarks results model-matrix test-arm64 clean
+.PHONY: demo test checks programs browser kotlin sshd adb lint types format docs benchmarks results model-matrix test-arm64 clean
 
 demo: $(VENV)/.demo  ## the main job on real images, to a finished report
 	$(BIN)/edgeopt run recipes/mobilenetv3_qat_android.toml
 
-test: lint types browser kotlin sshd adb $(VENV)/.dev  ## lint, types, import rules and all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal  # threads of two processes would wait for one another
+test:  ## lint, types, import rules and all tests; the system's programs are fetched beside Python's packages
+	$(MAKE) --no-print-directory --jobs 2 programs $(VENV)/.dev
+	$(MAKE) --no-print-directory checks
+
+checks: lint  ## types in what the tests leave of the processors; threads of their two processes would wait for one another
+	nice $(BIN)/mypy >$(VENV)/types.txt 2>&1 & types=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal; tests=$$?; \
+	wait $$types; types=$$?; cat $(VENV)/types.txt; test $$tests = 0 && test $$types = 0
+
+programs:  ## those of the system that tests use, one after the other: apt does one thing at a time
+	for name in browser kotlin sshd adb; do $(MAKE) --no-print-directory $$name || exit 1; done
 
 browser:  ## Chromium, for the tests of the page; without root or apt they are skipped and say so
 	command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || echo "no Chromium: the tests of the page are skipped"
@@ -61,9 +71,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PIP) --editable '.[vision,executorch,onnx]'
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.demo
+$(VENV)/.dev: pyproject.toml constraints.txt  # whoever tests needs no demo's environment first: packages are sought once
+	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[dev]'
-	touch $@
+	touch $(VENV)/.demo $@
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info
