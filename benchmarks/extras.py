@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "tensorrt-rtx": Smoke(exports=({"use": "tensorrt-rtx"},)),
     "timm": Smoke(model={"use": "timm", "arch": "mobilenetv3_small_050"}),
     "hugging-face": Smoke(dataset={"use": "hugging-face", "source": "./images", "image_size": 32}),
+    "tfds": Smoke(dataset={"use": "tfds", "path": "./prepared", "image_size": 32}),
     "audio": Smoke(dataset={"use": "spoken-digits", "image_size": 32, "speakers": 6, "takes": 1}),
     "serve": Smoke(is_served=True),
     "tune": Smoke(is_tuned=True),
@@ -198,8 +200,7 @@ def _smoke(extra: str, smoke: Smoke, environment: Environment) -> str:
 
     recipe = environment.work / "recipe.toml"
     recipe.write_bytes(tomli_w.dumps(smoke.recipe(f"smoke-{extra}")).encode())
-    if smoke.dataset["use"] == "hugging-face":
-        _images(environment.work / "images")
+    write_data(extra, environment.work)
     if smoke.is_tuned:
         return environment.run("-m", "edgeopt", "tune", recipe, "--plugin", PLUGIN)
     ran = environment.run("-m", "edgeopt", "run", recipe, "--smoke", "--plugin", PLUGIN)
@@ -216,6 +217,13 @@ def _contracts(environment: Environment) -> str:
     return environment.run("-m", "pytest", "-q", cwd=package) if made == "ok" else made
 
 
+def write_data(extra: str, folder: Path) -> None:
+    """The data sets that the smoke run of an extra reads from files."""
+    _images(folder / "images")
+    if extra == "tfds":
+        _prepared(folder / "prepared")
+
+
 def _images(folder: Path) -> None:
     """Thirty images of each of two classes: bright at the left, or at the right."""
     import numpy as np
@@ -228,6 +236,11 @@ def _images(folder: Path) -> None:
             pixels = random.integers(0, 96, (48, 48, 3), dtype=np.uint8)
             pixels[bright] += 128
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
+
+
+def _prepared(folder: Path) -> None:
+    """Cats and dogs of noise, as TensorFlow Datasets prepares them; it takes the package, which writes no data here."""
+    runpy.run_path(str(ROOT / "tests" / "plugins" / "tfds_files.py"))["pets"](folder)
 
 
 def extras() -> tuple[str, ...]:

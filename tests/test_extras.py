@@ -32,7 +32,7 @@ def test_every_extra_has_a_smoke_run():
 def test_recipe_of_a_smoke_run_holds(extra, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGEOPT_BROWSER", sys.executable)  # files for web pages want one, which nothing opens here
-    extras._images(tmp_path / "images")
+    extras.write_data(extra, tmp_path)
     Path("recipe.toml").write_text(tomli_w.dumps(extras.SMOKES[extra].recipe(extra)))
     checked = CliRunner().invoke(app, ["check", "recipe.toml", "--plugin", str(extras.PLUGIN)])
     assert checked.exit_code == 0, checked.output

@@ -1,10 +1,10 @@
-"""The options of `digits`, `shapes`, `image-folder`, `csv`, `jsonl` and `webdataset`."""
+"""The options of `digits`, `shapes`, `image-folder`, `csv`, `jsonl`, `webdataset` and `tfds`."""
 
 from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from edgeopt.plugins import DatasetOptions, PosixPath
+from edgeopt.plugins import DatasetOptions, Options, PosixPath
 
 
 class DigitsOptions(DatasetOptions):
@@ -117,3 +117,43 @@ class WebDatasetOptions(DatasetOptions):
         """By split, what its shards are called."""
         given = {name: getattr(self, name) for name in ("train", "validation", "test")}
         return {name: (each,) if isinstance(each, str) else each for name, each in given.items() if each is not None}
+
+
+class TfdsSplitNames(Options):
+    """What a data set of TFDS calls the splits."""
+
+    train: str = Field("train", description="split to train on")
+    validation: str | None = Field(
+        None,
+        description='split to select on; "validation" or "val" where there is one when left out, "none" to draw it '
+        "from train",
+    )
+    test: str | None = Field(
+        None, description='split to evaluate on; "test" where there is one when left out, "none" to draw it from train'
+    )
+
+
+class TfdsOptions(DatasetOptions):
+    """Which prepared data set, and what of its records are images and labels."""
+
+    path: PosixPath = Field(
+        description="folder of one version of a data set that TFDS prepared, as tensorflow_datasets/mnist/3.0.1"
+    )
+    image_feature: str | None = Field(
+        None, description="feature with the image; the data set's own choice for training when left out"
+    )
+    label_feature: str | None = Field(
+        None, description="feature with the label; the data set's own choice for training when left out"
+    )
+    several_labels: bool = Field(
+        False, description="whether an image has any number of labels, for the task multi-label: a sequence of them"
+    )
+    split_names: TfdsSplitNames = Field(
+        default_factory=TfdsSplitNames, description="what the data set calls the splits"
+    )
+    window: int = Field(
+        4096,
+        ge=1,
+        description="within how many images the training order is shuffled, besides the order of the files, where they "
+        "do not fit in the cache",
+    )

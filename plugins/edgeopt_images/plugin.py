@@ -1,4 +1,4 @@
-"""Declares the data sets `digits`, `shapes`, `image-folder`, `csv`, `jsonl` and `webdataset`."""
+"""Declares the data sets `digits`, `shapes`, `image-folder`, `csv`, `jsonl`, `webdataset` and `tfds`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from edgeopt_images.options import (
     ImageFolderOptions,
     JsonlOptions,
     ShapesOptions,
+    TfdsOptions,
     WebDatasetOptions,
 )
 from edgeopt_images.shards import find_webdataset
 from edgeopt_images.table import find_table, tasks_of_table
+from edgeopt_images.tfds.found import find_tfds, tasks_of_tfds
 
 
 def load_digits(options: DigitsOptions) -> RawDataset:  # noqa: ARG001 - every data set is given its options
@@ -88,4 +90,14 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         "Images and labels in .tar files, as WebDataset has them: here or behind an address, larger than any disk.",
         WebDatasetOptions,
         find=find_webdataset,
+    )
+    yield DatasetPlugin(
+        "tfds",
+        "A data set that TensorFlow Datasets prepared on this machine, as TFRecord or array_record files.",
+        TfdsOptions,
+        find=find_tfds,
+        requires=("tensorflow_datasets",),
+        install="edgeopt[tfds]",
+        tasks=("classification", "multi-label"),
+        tasks_of=tasks_of_tfds,
     )

@@ -23,6 +23,7 @@ import test_segmentation_contracts
 import test_tensorrt_contracts
 import test_tflite_contracts
 import test_web_contracts
+import tfds_files
 from PIL import Image
 
 from edgeopt.plugins.declarations import PLUGIN_TYPES, PassPlugin
@@ -139,6 +140,17 @@ class TestWebDataset(LocalImages):
                     (folder / "label.txt").write_text(name)
                     tar.add(each, f"{name}-{each.name}")
                     tar.add(folder / "label.txt", f"{name}-{each.stem}.cls")
+
+
+class TestTfds(LocalImages):
+    name = "tfds"
+    options = {"image_size": 16}
+    path_option, file = "path", "pets/1.0.0"
+
+    @classmethod
+    def write(cls, folder):
+        pytest.importorskip("tensorflow_datasets")
+        tfds_files.pets(folder / cls.file)
 
 
 class TestTorchvisionByName(LocalImages):

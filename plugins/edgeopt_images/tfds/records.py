@@ -1,0 +1,138 @@
+"""Records of TFDS's files by their place: those of TFRecord are found by their lengths, those of array_record by its
+package.
+
+Source: the TFRecord format, https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from edgeopt.plugins import DataError, Problem, first_line
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_HEADER, _FOOTER = 12, 4  # a length of 8 bytes with its checksum; the checksum of the content
+
+
+class Records(Protocol):
+    """The records of some files, one behind the other; `file_of` says in which each stands, int64 (n,)."""
+
+    @property
+    def file_of(self) -> NDArray[np.int64]: ...
+
+    def record(self, index: int) -> bytes:
+        """The bytes of one of them."""
+        ...
+
+    def name_of(self, index: int) -> str:
+        """Its file, and its place in it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class TfRecords:
+    """Records in TFRecord files: where the content of each begins, and how long it is, int64 (n,)."""
+
+    files: tuple[Path, ...]
+    file_of: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def record(self, index: int) -> bytes:
+        """Read where it stands."""
+        file: Path = self.files[int(self.file_of[index])]
+        with file.open("rb") as stream:
+            stream.seek(int(self.starts[index]))
+            return stream.read(int(self.sizes[index]))
+
+    def name_of(self, index: int) -> str:
+        """Its file, and its place in it."""
+        return _name(self.files, self.file_of, index)
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayRecords:
+    """Records in files of array_record, which finds them itself; `held` is its reader, made when first asked."""
+
+    files: tuple[Path, ...]
+    file_of: NDArray[np.int64]
+    held: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"files": self.files, "file_of": self.file_of, "held": {}}
+
+    def record(self, index: int) -> bytes:
+        """Read by array_record."""
+        if "source" not in self.held:
+            from array_record.python.array_record_data_source import ArrayRecordDataSource  # brings native code
+
+            self.held["source"] = ArrayRecordDataSource([str(file) for file in self.files])
+        found: bytes = self.held["source"][index]
+        return found
+
+    def name_of(self, index: int) -> str:
+        """Its file, and its place in it."""
+        return _name(self.files, self.file_of, index)
+
+
+def open_tfrecords(files: Sequence[Path]) -> TfRecords:
+    """Finds the records of TFRecord files; raises `DataError` for one that is cut short or in another format."""
+    starts: list[int] = []
+    sizes: list[int] = []
+    counts: list[int] = []
+    for file in files:
+        before = len(starts)
+        try:
+            end = file.stat().st_size
+            with file.open("rb") as stream:
+                place = 0
+                while place < end:
+                    head = stream.read(_HEADER)
+                    length = struct.unpack("<Q", head[:8])[0] if len(head) == _HEADER else end
+                    if place + _HEADER + length + _FOOTER > end:
+                        message = (
+                            f"{file} is cut short, or no TFRecord file: it ends within record {len(starts) - before}"
+                        )
+                        raise DataError(Problem(message, "copy it again"))
+                    starts.append(place + _HEADER)
+                    sizes.append(length)
+                    place += _HEADER + length + _FOOTER
+                    stream.seek(place)
+        except OSError as error:
+            raise DataError(Problem(f"{file} cannot be read: {error.strerror or error}", "copy it again")) from error
+        counts.append(len(starts) - before)
+    return TfRecords(
+        tuple(files), _file_of(counts), np.asarray(starts, dtype=np.int64), np.asarray(sizes, dtype=np.int64)
+    )
+
+
+def open_array_records(files: Sequence[Path]) -> ArrayRecords:
+    """Counts the records of array_record's files; raises `DataError` for one that it cannot open."""
+    from array_record.python.array_record_module import ArrayRecordReader  # brings native code
+
+    counts = []
+    for file in files:
+        try:
+            reader = ArrayRecordReader(str(file))
+            counts.append(int(reader.num_records()))
+            reader.close()
+        except Exception as error:  # the package has no base for what it raises
+            raise DataError(Problem(f"{file} cannot be read: {first_line(error)}", "copy it again")) from error
+    return ArrayRecords(tuple(files), _file_of(counts))
+
+
+def _file_of(counts: Sequence[int]) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+
+
+def _name(files: Sequence[Path], file_of: NDArray[np.int64], index: int) -> str:
+    file = int(file_of[index])
+    return f"{files[file]}: record {index - int(np.searchsorted(file_of, file))}"
