@@ -144,6 +144,7 @@ def test_bench_has_it_in_each_row(finished: Path, tmp_path: Path, monkeypatch: p
     request = BenchRequest(
         (finished / "npz" / "optimized" / "model.npz",),
         energy=True,
+        sustained_s=0.6,
         settings=MeasureSettings(warmup=1, runs=5, rounds=1),
         out=tmp_path / "out",
         plugin_files=(TINY_PLUGIN,),
@@ -156,6 +157,8 @@ def test_bench_has_it_in_each_row(finished: Path, tmp_path: Path, monkeypatch: p
     assert row.energy is not None
     assert row.energy.mj_per_image > 0
     assert row.energy.images > 10
+    ((minute,),) = (each.minutes for each in bench.sustained)
+    assert minute.mj_per_image is not None and minute.mj_per_image > 0
     assert "RAPL: package-0, dram, idle subtracted" in (tmp_path / "out" / "bench.csv").read_text()
     assert "Energy of an image by RAPL" in (tmp_path / "out" / "bench.html").read_text()
 

@@ -266,16 +266,25 @@ class DeviceWork:
                         self._job(group, [each], place, timed=True),
                         answers=False,
                         energy=False,
+                        turn_energy=self.request.energy,
                         whole=None,
                         turns=tuple((1, seconds) for seconds in parts),
                     )
                     found = device.run(job, tell)[each.file.name]
                     ends = [sum(parts[: number + 1]) / 60 for number in range(len(parts))]
                     counts = found.means_of or tuple(map(len, found.turns_ms))
+                    energies_mj = found.turn_mj or (None,) * len(parts)
                     told = (
-                        Minute(end, statistics.median(times), count, *state)
-                        for end, times, count, state in zip(ends, found.turns_ms, counts, found.states, strict=False)
+                        Minute(end, statistics.median(times), count, *state, energy_mj)
+                        for end, times, count, state, energy_mj in zip(
+                            ends, found.turns_ms, counts, found.states, energies_mj, strict=False
+                        )
                     )
+                    if self.request.energy and None in energies_mj and not found.error:
+                        reason = found.energy_problem or "this kind of device tells none"
+                        self.untold.append(
+                            f"{name}: the energy of {each.file.name} without a pause is not known: {reason}"
+                        )
                     yield SustainedRow(
                         file=each.file.name, threads=threads, minutes=tuple(told), error=found.error, device=name
                     )

@@ -193,11 +193,13 @@ class LocalWork:
         limit_s = self.request.settings.timeout_s
         worker = self.workers.start(self._timing_job(file, threads, 1), f"sustained: {file.name}", threads)
         try:
-            minutes = sustained(worker, seconds, limit_s, lambda: advance(file.name))
+            minutes, problem = sustained(worker, seconds, limit_s, self.meter, lambda: advance(file.name))
             self.workers.finish(worker, limit_s)
-        except (UserError, WorkerError) as error:
+        except (UserError, WorkerError, MeterError) as error:
             self.workers.give_up(worker)
             return SustainedRow(file=file.name, threads=threads, error=str(error))
+        if problem:
+            self.untold.append(f"the energy of {file.name} without a pause is not known: {problem}")
         return SustainedRow(file=file.name, threads=threads, minutes=minutes)
 
     def _operator_rows(self) -> Iterator[OperatorsRow]:

@@ -49,13 +49,16 @@ class PipelineTimes:
 
 @dataclass(frozen=True)
 class Minute:
-    """One minute of calls without a pause: their median, ms, and how the machine was at its end, where it tells."""
+    """One minute of calls without a pause: their median, ms, how the machine was at its end, where it tells, and what
+    an image took, where energy is measured.
+    """
 
     minute: float
     p50_ms: float
     calls: int
     temperature_c: float | None = None
     clock_mhz: float | None = None
+    mj_per_image: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

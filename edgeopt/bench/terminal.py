@@ -118,7 +118,8 @@ def _whole(bench: Bench) -> Sheet:
 
 def _sustained(bench: Bench) -> Sheet:
     on = ["device"] if bench.devices else []
-    values = ("minutes", "first ms", "last ms", "last against first", "warmest")
+    metered = any(each.mj_per_image is not None for row in bench.sustained for each in row.minutes)
+    values = ("minutes", "first ms", "last ms", "last against first", "warmest", *(["last mJ"] if metered else []))
     sheet = Sheet(("file", *on, "threads"), values)
     for row in bench.sustained:
         name = _name(next(each for each in bench.rows if each.file == row.file), bench)
@@ -132,6 +133,7 @@ def _sustained(bench: Bench) -> Sheet:
             *(*place, f"{last.minute:.3g}", _ms(first.p50_ms), _ms(last.p50_ms)),
             figures.factor(row.slowdown),
             f"{max(warm):.0f} °C" if warm else figures.MISSING,
+            *([figures.MISSING if last.mj_per_image is None else f"{last.mj_per_image:.3g}"] if metered else []),
         )
     return sheet
 

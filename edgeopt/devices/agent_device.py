@@ -245,7 +245,7 @@ class AgentDevice:
             "images": self._place(job.images, job.images_sha256),
             **{name: getattr(job, name) for name in ("answers", "batch_size", "threads", "warmup", "timeout_s")},
             "turns": job.turns,
-            **({"energy": True} if job.energy else {}),
+            **{name: True for name in ("energy", "turn_energy") if getattr(job, name)},
             "cores": self._settings.cores,
             "whole": self._whole(job.whole) if job.whole else None,
         }
@@ -373,6 +373,7 @@ def _with(file: FileOnDevice, message: Message) -> FileOnDevice:
                 **{name: message[name] for name in ("load_ms", "first_ms", "peak_memory_bytes")},
                 energy=EnergyUse(**message["energy"]) if "energy" in message else None,
                 energy_problem=message.get("energy_problem", ""),
+                turn_mj=tuple(message.get("turn_mj", ())),
             )
         case "whole":
             return replace(file, whole_ms=tuple(tuple(parts) for parts in message["times_ms"]))

@@ -19,7 +19,7 @@ _MODULES = (
     "edgeopt.measure.state",
     "edgeopt.plugins.energy_use",
     "edgeopt.plugins.predictor",
-    *(f"{_AGENT}.{name}" for name in ("child", "environment", "messages", "processes", "session", "work")),
+    *(f"{_AGENT}.{name}" for name in ("child", "energy", "environment", "messages", "processes", "session", "work")),
 )
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can have
 

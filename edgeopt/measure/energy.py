@@ -74,23 +74,69 @@ def energy_of(meter: Meter, call: Callable[[float], int]) -> EnergyUse:
 
     Raises `MeterError` where the meter tells nothing of the calls, and what `call` raises.
     """
-    with metered(meter) as idle:
-        time.sleep(meter.least_s)
+    idle_w = resting_w(meter)
     with metered(meter) as busy:
         images = call(meter.least_s)
-    above_w = busy.power_w - idle.power_w
-    if above_w <= 0:
-        raise MeterError(
-            f"{meter.method}: calls took no more than idling ({idle.power_w:.3g} W), so something else was at work"
-        )
     return EnergyUse(
-        mj_per_image=1e3 * above_w * busy.seconds / images,
-        idle_w=idle.power_w,
+        mj_per_image=mj_per_image(meter, idle_w, busy, images),
+        idle_w=idle_w,
         busy_w=busy.power_w,
         seconds=busy.seconds,
         images=images,
         method=f"{meter.method}, idle subtracted",
     )
+
+
+def resting_w(meter: Meter) -> float:
+    """What the machine takes while it does nothing for as long as the meter needs, W.
+
+    Raises `MeterError` where the meter cannot be read.
+    """
+    with metered(meter) as idle:
+        time.sleep(meter.least_s)
+    return idle.power_w
+
+
+def mj_per_image(meter: Meter, idle_w: float, busy: Energy, images: int) -> float:
+    """What each of so many images took beyond what the machine takes resting, mJ.
+
+    Raises `MeterError` where the meter tells nothing of them.
+    """
+    above_w = busy.power_w - idle_w
+    if above_w <= 0:
+        raise MeterError(
+            f"{meter.method}: calls took no more than idling ({idle_w:.3g} W), so something else was at work"
+        )
+    return 1e3 * above_w * busy.seconds / images
+
+
+@dataclass
+class MinuteMeter:
+    """A meter beside calls without a pause, after a rest that gave `idle_w`; `problem` says why a figure is missing."""
+
+    meter: Meter
+    idle_w: float
+    problem: str = ""
+
+    @classmethod
+    def rested(cls, meter: Meter) -> MinuteMeter:
+        """One whose machine rests now; whatever is to be called is open already. Raises `MeterError`."""
+        return cls(meter, resting_w(meter))
+
+    def of(self, seconds: float, call: Callable[[], int]) -> float | None:
+        """What each image takes of those that `call` gives the number of, mJ; None where that is not known."""
+        with metered(self.meter) as busy:
+            images = call()
+        if seconds < self.meter.least_s:
+            self.problem = (
+                f"{seconds:.3g} s are too short for {self.meter.method}, which needs {self.meter.least_s:g} s"
+            )
+            return None
+        try:
+            return mj_per_image(self.meter, self.idle_w, busy, images)
+        except MeterError as error:
+            self.problem = str(error)
+            return None
 
 
 @contextmanager

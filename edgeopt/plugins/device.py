@@ -65,8 +65,8 @@ class DeviceJob:
 
     `images` is a `.npy` of uint8 (n, height, width, channels). Every file answers for all of them, `batch_size` in a
     call, where `answers` is set; calls that are timed get the first of them. `turns` are the least calls and the least
-    seconds of each turn; without any, nothing is timed. With `energy`, the device's meter is asked after them. A file
-    that gives no sign of life for `timeout_s` is given up.
+    seconds of each turn; without any, nothing is timed. With `energy`, the device's meter is asked after them, and with
+    `turn_energy` during them. A file that gives no sign of life for `timeout_s` is given up.
     With `whole`, each file takes an image the whole way after that; a kind of device that cannot do it leaves it out.
     """
 
@@ -80,6 +80,7 @@ class DeviceJob:
     turns: tuple[tuple[int, float], ...] = ()
     timeout_s: float = 600.0
     energy: bool = False
+    turn_energy: bool = False
     whole: WholeWay | None = None
 
 
@@ -89,8 +90,8 @@ class FileOnDevice:
 
     `load_ms` is what opening it took, with the runtime's code in memory already, `first_ms` the first call. For each
     turn, `states` has temperature, °C, and clock, MHz, at its end, None where the device does not tell. `energy` is
-    that of an image where it was asked for, and `energy_problem` says why it is not known. Where the file failed,
-    `error` says why.
+    that of an image where it was asked for, `turn_mj` what an image took in each turn, mJ, None where the turn is too
+    short for the meter, and `energy_problem` says why something is not known. Where the file failed, `error` says why.
 
     Where nobody there tells single calls, each turn has one time, the mean of as many calls as `means_of` says for it.
     `peak_memory_bytes` is 0 where nobody tells it. `note` is what whoever reads the figures must know, such as that
@@ -113,6 +114,7 @@ class FileOnDevice:
     energy_problem: str = ""
     whole_ms: tuple[tuple[float, ...], ...] = ()
     no_whole: str | None = None
+    turn_mj: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
+from edgeopt.devices.agent.energy import Metering
 from edgeopt.devices.agent.messages import Message
 from edgeopt.devices.agent.processes import Child, FileFailedError, Processes
 from edgeopt.measure.calls import END, OPEN, Turn
-from edgeopt.measure.energy import MeterError, energy_of, find_meter
 from edgeopt.measure.state import fastest_cores, machine_state
 
 _TIMES = "times.json"
@@ -92,6 +91,7 @@ class Work:
         limit_s = self._job["timeout_s"]
         children: dict[int, Child] = {}
         found: dict[int, Message] = {number: {"turns_ms": [], "states": []} for number in numbers}
+        metering = Metering(found)
 
         def each(step: Callable[[int, Child], None], what: str) -> None:
             for number in numbers:
@@ -118,6 +118,14 @@ class Work:
             message = said(child)
             found[number] |= {"load_ms": message["load_ms"], "first_ms": message["first_ms"]}
 
+        def called(child: Child, turn: Turn, turns_ms: list[list[float]]) -> int:
+            child.ask(turn.to_text())
+            turns_ms.append(said(child, turn.seconds)["times_ms"])
+            return int(self._job["batch_size"]) * len(turns_ms[-1])
+
+        def use(number: int, child: Child) -> None:
+            metering.after(number, lambda seconds: called(child, Turn(1, seconds), []))
+
         def last(number: int, child: Child) -> None:
             child.ask(END)
             found[number]["peak_memory_bytes"] = said(child)["peak_memory_bytes"]
@@ -127,49 +135,23 @@ class Work:
                 children[number] = self._child(self._job["files"][number], {"answers": ""})
             each(here, "start")
             each(ready, "load")
+            metering.begin(after=self._job.get("energy", False), beside=self._job.get("turn_energy", False))
             for calls, seconds in self._job["turns"]:
                 turn = Turn(calls, seconds)
 
                 def take(number: int, child: Child, turn: Turn = turn) -> None:
-                    child.ask(turn.to_text())
-                    found[number]["turns_ms"].append(said(child, turn.seconds)["times_ms"])
+                    metering.turn(number, turn.seconds, lambda: called(child, turn, found[number]["turns_ms"]))
                     state = machine_state()
                     found[number]["states"].append([state.temperature_c, state.clock_mhz])
 
                 each(take, "turn")
-            if self._job.get("energy"):
-                self._measure_energy(found, each, said)
+            if metering.meter is not None:
+                each(use, "energy")
             each(last, "end")
         finally:
             for child in children.values():
                 child.end()
         return found
-
-    def _measure_energy(
-        self,
-        found: dict[int, Message],
-        each: Callable[[Callable[[int, Child], None], str], None],
-        said: Callable[[Child, float], Message],
-    ) -> None:
-        """What an image takes in each file by this device's meter, or why nobody knows."""
-        try:
-            meter = find_meter()
-        except MeterError as error:
-            for told in found.values():
-                told["energy_problem"] = str(error)
-            return
-
-        def use(number: int, child: Child) -> None:
-            def call(seconds: float) -> int:
-                child.ask(Turn(1, seconds).to_text())
-                return int(self._job["batch_size"]) * len(said(child, seconds)["times_ms"])
-
-            try:
-                found[number]["energy"] = asdict(energy_of(meter, call))
-            except MeterError as error:
-                found[number]["energy_problem"] = str(error)
-
-        each(use, "energy")
 
     def _child(self, file: Message, more: Message) -> Child:
         job = self._job
