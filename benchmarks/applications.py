@@ -7,6 +7,7 @@ answers are those of a real file, in ONNX Runtime, given the tensors of Kotlin a
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from dataclasses import replace
@@ -23,7 +24,7 @@ IMAGES = 200
 def measure() -> list[Bar]:
     """All figures, printed, and their bars; none where there is no Kotlin compiler."""
     sys.path.append(str(Path(__file__).parents[1] / "tests" / "applications"))
-    from kotlin import HARNESS, Harness, compiled, kotlin_home, odd_images
+    from kotlin import HARNESS, Harness, compiled, kotlin_home, kotlin_of_tasks, odd_images
     from made_files import PREPROCESSING, made_files
     from test_card import CARDS, expected_input
 
@@ -40,8 +41,9 @@ def measure() -> list[Bar]:
     with tempfile.TemporaryDirectory(prefix="edgeopt-applications-") as name:
         folder = Path(name)
         made = made_files(folder / "files")
-        project = android.write_app(android.find_file(made["executorch"]), folder / "app")
-        harness = Harness.start(compiled([*project.glob("core/src/main/**/*.kt"), HARNESS], folder / "classes"))
+        project = android.write_app(android.find_file(made["executorch"], load_registry()), folder / "app")
+        sources = [*project.glob("core/src/main/**/*.kt"), *kotlin_of_tasks(), HARNESS]
+        harness = Harness.start(compiled(sources, folder / "classes"))
         cards = {**CARDS, "file": card_of(made["onnx"])}
         table = Table("card", "images", "grey levels", "other tensors", title="Kotlin against Python")
         levels, tensors = [], []
@@ -65,7 +67,8 @@ def measure() -> list[Bar]:
                 tensor = np.frombuffer(harness.fed(folder / "card.json", image, folder)[1], np.float32)
                 logits = predictor.predict(tensor.reshape(1, 3, PREPROCESSING.image_size, PREPROCESSING.image_size))[0]
                 (folder / "output").write_bytes(logits.tobytes())
-                guess = harness.ask("guess", folder / "card.json", folder / "output").split("\t")[0]
+                said = json.loads(harness.ask("answer", folder / "card.json", folder / "output", *image.size))
+                guess = said["guesses"][0][0]
                 own = predictor.predict(PREPROCESSING.normalize(PREPROCESSING.pixels(image)[None]))[0]
                 answers += guess != card_of(made["onnx"]).classes[int(own.argmax())]
         harness.close()

@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "edgeopt-angle-plugin"
@@ -72,3 +73,15 @@ def test_its_recipe_is_trained_quantized_exported_and_judged_by_its_own_scores(
     page = (tmp_path / "angle-int8" / "report.html").read_text()
     assert "Error by angle" in page and page.count("<polygon") == 2 * len(section["images"])
     assert report["recipe"]["resolved"]["task"] == {"use": "angle", "close_degrees": 5.0}
+    file = tmp_path / "angle-int8" / after["file"]
+    lines = run(settings, "-m", "edgeopt", "card", file, "--lang", "python")
+    assert lines.returncode == 0, lines.stderr
+    (file.parent / "feed.py").write_text(lines.stdout)
+    image = Image.new("L", (64, 64))
+    ImageDraw.Draw(image).line((0, 32, 63, 32), fill=255, width=6)  # level
+    image.save(tmp_path / "bar.png")
+    said = subprocess.run(
+        [sys.executable, "feed.py", tmp_path / "bar.png"], cwd=file.parent, capture_output=True, text=True, check=True
+    ).stdout
+    degrees = int(said.rstrip("°\n"))
+    assert min(degrees, 180 - degrees) < 30, "the lines of the example's own template"

@@ -20,6 +20,7 @@ from edgeopt.networks.capture import capture, to_program
 from edgeopt.networks.outputs import outputs_in, require_outputs, tensors
 from edgeopt.networks.saved import load_outline, save_state
 from edgeopt.plugins import Classification
+from edgeopt.plugins.registry import load_registry
 from edgeopt.testing import tiny_data, tiny_model, tiny_two_outputs
 
 
@@ -136,4 +137,4 @@ def test_a_card_of_several_outputs_is_read_back_and_gets_no_lines_of_a_classifie
     for each in (card, card.with_tensors(given, (one,)), several):
         assert card_from_text(each.to_json()) == each
     with pytest.raises(UserError, match=r"logits \(1, 2\) and boxes \(1, 9, 4\)"):
-        feeding_lines(several, "python", "model.onnx")
+        feeding_lines(several, "python", "model.onnx", load_registry())

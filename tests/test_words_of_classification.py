@@ -13,8 +13,6 @@ WORDS = re.compile(r"(?<![a-z])(logits?|labels|labelled)(?![a-z])", re.IGNORECAS
 #: By reason, the modules that have these words.
 EXCEPTIONS = {
     "A classifier's output is called so, in files and in cards, which apps read.": (
-        "applications.classifiers",
-        "applications.snippets",
         "cards.card",
         "networks.saved",
         "plugins.browser_runtime",
@@ -39,9 +37,11 @@ EXCEPTIONS = {
         "plugins.declarations",
     ),
     "Files for other sizes are judged by their accuracy, and tasks without one are refused.": (
+        "bench.device_tests",
         "bench.sweep.answers",
         "bench.sweep.file",
         "bench.sweep.images",
+        "bench.sweep.make",
         "bench.sweep.program",
     ),
     "`max_logit_difference` is a field of report.json, schema 1, and of bench's tables.": (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgeopt.applications.android import find_file, write_app
 from edgeopt.cli.consoles import stderr, stdout
+from edgeopt.plugins.registry import load_registry
 
 
 def write_android_app(given: Path, out: Path, application_id: str | None) -> None:
@@ -13,7 +14,7 @@ def write_android_app(given: Path, out: Path, application_id: str | None) -> Non
 
     Raises `UserError` and `StorageError` as `find_file` and `write_app` do.
     """
-    file = find_file(given)
+    file = find_file(given, load_registry())
     folder = write_app(file, out, application_id)
     if file.card.self_test is None:
         note = "the card has no self-test, as an older edgeopt wrote it: the app cannot check itself"

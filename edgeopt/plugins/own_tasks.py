@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -13,6 +14,9 @@ from edgeopt.plugins.task import TaskPlugin
 from edgeopt.tasks.classification import FURTHER, Classification
 from edgeopt.tasks.multilabel import MultiLabel
 from edgeopt.tasks.scores import ACCURACY
+
+_PARTS = Path(__file__).parents[1] / "tasks" / "parts"
+_LANGUAGES = ("kotlin", "swift", "cpp", "python")
 
 
 class ClassificationOptions(Options):
@@ -45,6 +49,10 @@ class MultiLabelOptions(Options):
     )
 
 
+def _templates(name: str) -> tuple[Path, ...]:
+    return tuple(_PARTS / f"{name}.{language}.j2" for language in _LANGUAGES)
+
+
 @hookimpl
 def edgeopt_tasks() -> Iterator[TaskPlugin]:
     """One label an image, and several."""
@@ -53,10 +61,14 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         "One of the data set's classes for each image: cross-entropy, top-1 accuracy.",
         ClassificationOptions,
         make=_classification,
+        kotlin_files=(_PARTS / "ClassAnswering.kt",),
+        line_templates=_templates("classes"),
     )
     yield TaskPlugin(
         "multi-label",
         "Any number of the data set's classes for each image: sigmoid, mean average precision, F1.",
         MultiLabelOptions,
         make=lambda options: MultiLabel(is_calibrated=options.thresholds == "fitted"),
+        kotlin_files=(_PARTS / "LabelAnswering.kt",),
+        line_templates=_templates("labels"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from edgeopt.errors import PluginError
@@ -18,6 +19,11 @@ class TaskPlugin(Plugin):
 
     A task is a frozen dataclass of plain values, of a class that its module names: results in the store tell it by
     both. `make` imports nothing heavy, because `edgeopt check` asks a task for its scores.
+
+    By files of the plugin's package, outputs become answers where there is no Python. `kotlin_files` go into apps: the
+    first one is named after its class, which extends `Answering`, and needs the others. `line_templates` end the lines
+    that `edgeopt card --lang` prints: `NAME.LANGUAGE.j2`, one a language. See `docs/tasks.md`; without them apps and
+    lines are refused for files of the task.
     """
 
     kind: ClassVar[str] = "task"
@@ -26,6 +32,8 @@ class TaskPlugin(Plugin):
     header: ClassVar[str] = "[task]"
 
     make: Callable[[Any], Task] = field(kw_only=True)
+    kotlin_files: tuple[Path, ...] = ()
+    line_templates: tuple[Path, ...] = ()
 
     def made(self, options: Any) -> Task:
         """What `make` gives. Raises `PluginError` where that is no task of this name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -205,6 +206,16 @@ class TaskContract(PluginContract):
         again = use.plugin.made(use.options).decided(said)
         assert json.loads(json.dumps(again.decision())) == said
         assert again.decode(outputs) == fitted.decode(outputs)
+
+    def test_files_for_other_languages_are_there(self, use: Use[TaskPlugin]) -> None:
+        """The first Kotlin file is named after the class that answers; each template ends with its language."""
+        for file in (*use.plugin.kotlin_files, *use.plugin.line_templates):
+            assert file.is_file(), file
+        for file in use.plugin.kotlin_files[:1]:
+            declared = rf"class {file.stem}\((private val )?\w+: Card\) : Answering\b"
+            assert re.search(declared, file.read_text(encoding="utf-8")), f"{file.name} declares no class of its name"
+        for file in use.plugin.line_templates:
+            assert re.fullmatch(r"\w+\.(kotlin|swift|cpp|python)\.j2", file.name), file.name
 
     def test_one_answer_for_all_is_a_guess_if_it_can_be_told(
         self, task: Task, targets: Sequence[Any], outputs: Outputs

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from edgeopt_detection.parts.box_decoder import overlaps
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Corners: TypeAlias = NDArray[np.float32]
     Indices: TypeAlias = NDArray[np.int64]
+
+__all__ = ["Boxes", "Detections", "overlaps"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,26 +69,6 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.classes)
-
-
-def overlaps(some: Corners, others: Corners) -> NDArray[np.float64]:
-    """Intersection over union of every box of `some` with every one of `others`: float64 (n, m).
-
-    0 where neither has an area.
-    """
-    first, second = some.astype(np.float64)[:, None], others.astype(np.float64)[None]
-    low = np.maximum(first[..., :2], second[..., :2])
-    high = np.minimum(first[..., 2:], second[..., 2:])
-    sides = np.maximum(high - low, 0)
-    shared = sides[..., 0] * sides[..., 1]
-    either = _areas(first) + _areas(second) - shared
-    shares: NDArray[np.float64] = np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
-    return shares
-
-
-def _areas(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    areas: NDArray[np.float64] = (corners[..., 2] - corners[..., 0]) * (corners[..., 3] - corners[..., 1])
-    return areas
 
 
 def _require(array: NDArray[np.generic], dtype: type[np.generic], shape: tuple[int, ...], name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from edgeopt.plugins import (
     DatasetPlugin,
@@ -30,6 +31,8 @@ from edgeopt_detection.options import (
 _TASK = "detection"
 _INSTALL = "edgeopt[detection]"
 _LIBRARIES = ("edgeopt_torchvision",)
+_PARTS = Path(__file__).with_name("parts")
+_BOX_DECODER = Path(__file__).parent / "decoding" / "BoxDecoder.kt"
 
 
 def make_task(options: DetectionOptions) -> Task:
@@ -71,6 +74,8 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         "Boxes of objects and their classes: torchvision's losses, COCO's mean average precision.",
         DetectionOptions,
         make=make_task,
+        kotlin_files=(_PARTS / "BoxAnswering.kt", _BOX_DECODER),
+        line_templates=tuple(_PARTS / f"boxes.{language}.j2" for language in ("kotlin", "swift", "cpp", "python")),
         libraries=_LIBRARIES,
     )
 

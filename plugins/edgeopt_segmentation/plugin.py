@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.plugins import DatasetPlugin, ModelPlugin, RawDataset, TaskPlugin, digest, hookimpl, versions_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _TASK = "segmentation"
 _LIBRARIES = ("edgeopt_torchvision",)
+_PARTS = Path(__file__).with_name("parts")
 
 
 def make_task(options: SegmentationOptions) -> Segmentation:
@@ -67,6 +69,8 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         "A class for each place of an image: masks.",
         SegmentationOptions,
         make=make_task,
+        kotlin_files=(_PARTS / "MaskAnswering.kt",),
+        line_templates=tuple(_PARTS / f"masks.{language}.j2" for language in ("kotlin", "swift", "cpp", "python")),
         libraries=_LIBRARIES,
     )
 

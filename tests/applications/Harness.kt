@@ -1,13 +1,25 @@
 // Runs the plain Kotlin module of an Android app on a desktop: jobs on standard input, a line each.
+import edgeopt.core.Answering
+import edgeopt.core.AppTask
+import edgeopt.core.BoxAnswering
 import edgeopt.core.BoxDecoder
 import edgeopt.core.Card
+import edgeopt.core.CardException
+import edgeopt.core.ClassAnswering
+import edgeopt.core.Geometry
 import edgeopt.core.Json
 import edgeopt.core.JsonText
+import edgeopt.core.LabelAnswering
+import edgeopt.core.MaskAnswering
 import edgeopt.core.ModelInput
-import edgeopt.core.ModelOutput
+import edgeopt.core.ModelOutputs
+import edgeopt.core.Overlay
+import edgeopt.core.PlacedBox
+import edgeopt.core.PlacedMask
 import edgeopt.core.Preprocessor
 import edgeopt.core.RgbImage
 import edgeopt.core.SelfTest
+import edgeopt.core.Size
 import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
@@ -23,16 +35,25 @@ fun main() {
             decode(job)
             continue
         }
+        if (job[0] == "overlay") {
+            overlay(job.drop(1).map { it.toInt() })
+            continue
+        }
         val card = try {
             Card.parse(File(job[1]).readText())
         } catch (error: Exception) {
             println("${error::class.simpleName}: ${error.message}")
             continue
         }
-        when (job[0]) {
-            "feed" -> feed(card, job)
-            "guess" -> guess(card, job)
-            "self-test" -> selfTest(card, job)
+        try {
+            when (job[0]) {
+                "feed" -> feed(card, job)
+                "answer" -> answer(card, job)
+                "task" -> println(AppTask.answering(card)::class.simpleName)
+                "self-test" -> selfTest(card, job)
+            }
+        } catch (error: CardException) {
+            println("CardException: ${error.message}")
         }
     }
 }
@@ -61,11 +82,42 @@ private fun given(card: Card, rgba: ByteArray, width: Int, height: Int): RgbImag
     return RgbImage.ofFrame(frame, width, height, rowStride, ByteArray(7))
 }
 
-/** guess CARD OUTPUT */
-private fun guess(card: Card, job: List<String>) {
-    val output = ModelOutput(card)
-    val given = ByteBuffer.wrap(File(job[2]).readBytes()).order(ByteOrder.nativeOrder())
-    println(output.guesses(output.logits(given)).joinToString("\t") { "${it.label}\t${it.share}" })
+/** answer CARD OUTPUTS WIDTH HEIGHT, with the bytes of all outputs one after the other, for an image of that size */
+private fun answer(card: Card, job: List<String>) {
+    val task: Answering = when (card.task) {
+        "classification" -> ClassAnswering(card)
+        "multi-label" -> LabelAnswering(card)
+        "segmentation" -> MaskAnswering(card)
+        "detection" -> BoxAnswering(card)
+        else -> throw CardException("the task ${card.task} is not here")
+    }
+    val outputs = ModelOutputs(card)
+    val bytes = ByteBuffer.wrap(File(job[2]).readBytes())
+    val buffers = outputs.buffers()
+    for (buffer in buffers) while (buffer.hasRemaining()) buffer.put(bytes.get())
+    val found = task.answer(outputs.values(buffers), Geometry.of(card.preprocessing, job[3].toInt(), job[4].toInt()))
+    println(
+        JsonText.of(
+            mapOf(
+                "lines" to found.lines,
+                "guesses" to found.guesses.map { listOf(it.label, it.share) },
+                "boxes" to found.boxes.map { listOf(it.left, it.top, it.right, it.bottom, it.label, it.text) },
+                "mask" to found.mask?.classes?.toList(),
+                "legend" to found.legend.map { listOf(it.label, it.text) },
+            ),
+        ),
+    )
+}
+
+/** overlay FRAME_HEIGHT FRAME_WIDTH TURN VIEW_HEIGHT VIEW_WIDTH SIDE LEFT TOP RIGHT BOTTOM: a box and the matrix of a mask */
+private fun overlay(given: List<Int>) {
+    val frame = Size(given[0], given[1])
+    val overlay = Overlay(frame, given[2], Size(given[3], given[4]))
+    val (left, top, right, bottom) = given.slice(6..9).map { it.toDouble() }
+    val network = Size(given[5], given[5])
+    val mask = PlacedMask(given[5], given[5], IntArray(given[5] * given[5]))
+    val matrix = overlay.matrix(mask, Geometry(frame, network, network, 0, 0))
+    println(JsonText.of(listOf(overlay.box(PlacedBox(left, top, right, bottom, 0, "")).toList(), matrix.toList())))
 }
 
 /** self-test CARD ADDED, with the right answers and `ADDED` more */
@@ -73,9 +125,9 @@ private fun selfTest(card: Card, job: List<String>) {
     var next = 0
     val result = SelfTest.run(card) {
         val vector = card.vectors[next++]
-        FloatArray(card.classes.size) { (vector.answers[it] ?: 0f) + job[2].toFloat() }
+        FloatArray(vector.answers.keys.max() + 1) { (vector.answers[it] ?: 0f) + job[2].toFloat() }
     }
-    println("${result.passed}\t${result.pixelDifference}\t${result.logitDifference}")
+    println("${result.passed}\t${result.pixelDifference}\t${result.outputDifference}")
 }
 
 /** decode DESCRIPTIONS HEADS BOXES, with 250 images for each description */

@@ -17,6 +17,9 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
+from edgeopt.plugins.registry import load_registry
+from edgeopt.plugins.task import TaskPlugin
+
 HARNESS = Path(__file__).with_name("Harness.kt")
 HOME = "EDGEOPT_KOTLIN"
 _LIBRARIES = (
@@ -74,6 +77,12 @@ def compiled(sources: Sequence[Path], folder: Path, *, classpath: Sequence[Path]
             assert done.returncode == 0, done.stderr
             target.with_suffix(".new").rename(target)
     return target
+
+
+def kotlin_of_tasks() -> Iterator[Path]:
+    """The Kotlin files of every task but a classifier's, which are in no app for it: what `HARNESS` names beside one."""
+    for task in ("multi-label", "segmentation", "detection"):
+        yield from load_registry().get(TaskPlugin, task).kotlin_files
 
 
 def called(file: Path) -> Iterator[tuple[str, str, str]]:

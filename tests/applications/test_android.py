@@ -13,21 +13,26 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from kotlin import HARNESS, Harness, called, compiled, kotlin_home, libraries, odd_images
+from kotlin import HARNESS, Harness, called, compiled, kotlin_home, kotlin_of_tasks, libraries, odd_images
 from made_files import PREPROCESSING, made_files
-from random_heads import BOX_DECODER, expected_boxes, write_heads
+from random_heads import expected_boxes, write_heads
+from task_cards import SIZES, TASK_CARDS, expected, inside, returned
 from test_card import CARDS, INT8, NAMES, expected_input, kotlin_sources, require_kotlin_lines_feed
 from typer.testing import CliRunner
 
 from edgeopt.applications.android import default_id, find_file, write_app
-from edgeopt.cards.card import Card
+from edgeopt.applications.snippets import feeding_lines
+from edgeopt.cards.card import Card, TensorInfo
 from edgeopt.cards.reading import card_of
 from edgeopt.cli import app
+from edgeopt.errors import UserError
+from edgeopt.plugins.registry import load_registry
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.report.schema import DatasetSummary, Environment, RecipeSummary, Report, Row
 from edgeopt.tasks.classification import softmax
 from edgeopt.types import Role
 
+ANGLE = Path(__file__).parents[2] / "examples/edgeopt-angle-plugin/src/edgeopt_angle/AngleAnswering.kt"
 STUBS = Path(__file__).with_name("stubs")
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 needs_kotlin = pytest.mark.skipif(kotlin_home() is None, reason="no Kotlin compiler here: `make kotlin` brings one")
@@ -52,7 +57,7 @@ def projects(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """An app around a file of each runtime."""
     folder = tmp_path_factory.mktemp("apps")
     files = {"litert": litert_file(folder / "litert-run"), "executorch": made["executorch"]}
-    return {name: write_app(find_file(file), folder / name) for name, file in files.items()}
+    return {name: write_app(find_file(file, load_registry()), folder / name) for name, file in files.items()}
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +66,8 @@ def classes(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("sources")
     (folder / "Main.kt").write_text("package main\nfun main() = edgeopt.core.CardTest().pixelsAreThoseOfTheCard()\n")
     (folder / "R.java").write_text(resources(projects["litert"]))
-    shutil.copy(BOX_DECODER, folder)
+    for file in (*kotlin_of_tasks(), ANGLE):
+        shutil.copy(file, folder)
     other = projects["executorch"] / "app/src/main/kotlin/edgeopt/app/OpenedFile.kt"
     (folder / "Other.kt").write_text(other.read_text().replace("package edgeopt.app", "package edgeopt.other"))
     list(kotlin_sources(folder))
@@ -117,14 +123,76 @@ def test_kotlin_answers_as_edgeopt_does(name: str, harness: Harness, tmp_path: P
     for values in ([3, 100, 101, 7], [5, 9, 9, 5], [0, 0, 0, 0], [127, 1, 2, 127]):
         given = np.array(values, dtype=info.dtype)
         (tmp_path / "output").write_bytes(given.tobytes())
-        rows = harness.ask("guess", tmp_path / "card.json", tmp_path / "output").split("\t")
+        said = json.loads(harness.ask("answer", tmp_path / "card.json", tmp_path / "output", 30, 20))
         logits = given.astype(np.float32)
         if info.scale is not None:
             logits = (logits - info.zero_point) * np.float32(info.scale)
         shares = softmax(logits[None])[0]
         order = np.argsort(-shares, kind="stable")
-        assert rows[::2] == [NAMES[place] for place in order]
-        assert list(map(float, rows[1::2])) == pytest.approx(shares[order], abs=1e-9)
+        assert [label for label, _ in said["guesses"]] == [NAMES[place] for place in order]
+        assert [share for _, share in said["guesses"]] == pytest.approx(shares[order], abs=1e-9)
+
+
+@needs_kotlin
+@pytest.mark.parametrize("name", TASK_CARDS)
+def test_the_app_answers_as_the_task_does(name: str, harness: Harness, tmp_path: Path) -> None:
+    """Boxes to the last bit, in px of the image; masks in px of the file's input, without the ground around the image."""
+    card = TASK_CARDS[name]
+    (tmp_path / "card.json").write_text(card.to_json())
+    for seed, (width, height) in enumerate(SIZES):
+        arrays = returned(card, seed)
+        wanted = expected(card, arrays, width, height)
+        (tmp_path / "outputs").write_bytes(b"".join(array.tobytes() for array in arrays))
+        said = json.loads(harness.ask("answer", tmp_path / "card.json", tmp_path / "outputs", width, height))
+        if wanted.network_mask is not None:
+            mask = np.array(said["mask"]).reshape(wanted.network_mask.shape)
+            assert np.array_equal(mask, np.where(inside(card, width, height), wanted.network_mask, -1))
+            assert {label for label, _ in said["legend"]} == set(np.unique(wanted.network_mask)) - {0}
+            assert said["lines"] == [wanted.told]
+        elif card.task == "detection":
+            boxes = [(card.classes[label], tuple(sides)) for *sides, label, _text in said["boxes"]]
+            assert boxes == [(label, sides) for label, _score, sides in wanted.objects]
+            texts = [f"{label} {round(100 * score)} %" for label, score, _ in wanted.objects]
+            assert ([text for *_, text in said["boxes"]], said["lines"]) == (texts, [wanted.told])
+        else:
+            assert [label for label, _ in said["guesses"]] == [label for label, _ in wanted.guesses]
+            shares = [share for _, share in wanted.guesses]
+            assert [share for _, share in said["guesses"]] == pytest.approx(shares, abs=1e-9)
+            assert len(said["lines"]) == max(1, len(shares))
+
+
+@needs_kotlin
+def test_an_app_takes_no_card_of_another_task(harness: Harness, tmp_path: Path) -> None:
+    for name, message in (
+        ("calm", "ClassAnswering"),
+        ("ssd", "CardException: the card is for the task detection, and this app was written for classification"),
+    ):
+        (tmp_path / "card.json").write_text(TASK_CARDS[name].to_json())
+        assert harness.ask("task", tmp_path / "card.json") == message
+    (tmp_path / "card.json").write_text(replace(TASK_CARDS["ssd"], decision={}).to_json())
+    (tmp_path / "outputs").write_bytes(b"".join(array.tobytes() for array in returned(TASK_CARDS["ssd"], 0)))
+    said = harness.ask("answer", tmp_path / "card.json", tmp_path / "outputs", 9, 9)
+    assert said == "CardException: the card: decision has no decoding"
+
+
+@needs_kotlin
+def test_what_is_drawn_lies_over_the_picture(harness: Harness) -> None:
+    """A frame fills the view from its middle, as the preview does, also where the screen does not turn with the phone."""
+
+    def drawn(turn: int, view: tuple[int, int]) -> tuple[list[float], np.ndarray]:
+        box, matrix = json.loads(harness.ask("overlay", 640, 480, turn, *view, 8, 0, 64, 240, 640))
+        return box, np.array(matrix).reshape(3, 3)
+
+    box, matrix = drawn(0, (1280, 960))  # twice as large
+    assert box == [0, 128, 480, 1280]
+    assert (matrix @ (8, 8, 1)).tolist() == [960, 1280, 1]
+    box, matrix = drawn(0, (1280, 720))  # so high that 120 px are cut off left and right
+    assert (box, (matrix @ (0, 8, 1)).tolist()) == ([-120, 128, 360, 1280], [-120, 1280, 1])
+    box, matrix = drawn(1, (960, 1280))  # a quarter clockwise: what was below is left
+    assert box == [0, 0, 1152, 480]
+    assert (matrix @ (0, 0, 1)).tolist() == [1280, 0, 1]
+    assert drawn(2, (1280, 960))[0] == [480, 0, 960, 1152]
+    assert drawn(3, (960, 1280))[0] == [128, 480, 1280, 960]
 
 
 @needs_kotlin
@@ -195,7 +263,7 @@ def test_a_card_that_the_app_does_not_know_is_refused(
     change: dict[str, object], message: str, harness: Harness, tmp_path: Path
 ) -> None:
     (tmp_path / "card.json").write_text(json.dumps(json.loads(LITERT.to_json()) | change))
-    assert message in harness.ask("guess", tmp_path / "card.json", "")
+    assert message in harness.ask("answer", tmp_path / "card.json", "")
 
 
 @needs_kotlin
@@ -206,7 +274,7 @@ def test_json_is_read_and_written(harness: Harness, tmp_path: Path) -> None:
         assert json.loads(harness.ask("json", tmp_path / "some.json")) == values
     for torn in ('{"a": ', "[1,", '"x', '{"a" 1}', "nul", "1 2", '"\\u12"'):
         (tmp_path / "card.json").write_text(torn)
-        assert harness.ask("guess", tmp_path / "card.json", "").startswith("CardException: the card is no JSON")
+        assert harness.ask("answer", tmp_path / "card.json", "").startswith("CardException: the card is no JSON")
 
 
 # ---- what cannot be built here, looked at --------------------------------------------------------------------------
@@ -265,14 +333,21 @@ def test_the_camera_gives_the_newest_upright_frame_and_the_file_is_loaded_once(p
     activity = (projects["litert"] / "app/src/main/kotlin/edgeopt/app/MainActivity.kt").read_text()
     for call in ("STRATEGY_KEEP_ONLY_LATEST", "OUTPUT_IMAGE_FORMAT_RGBA_8888", "setOutputImageRotationEnabled(true)"):
         assert call in activity
-    assert activity.count("Classifier.ofApp(") == 1
+    assert activity.count("Model.ofApp(") == 1
     assert "ofApp" not in activity.partition("private fun look")[2]
 
 
 def test_templates_come_with_the_package() -> None:
     root = Path(__file__).parents[2]
     patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
-    for file in (root / "edgeopt").rglob("*.j2"):
+    files = [
+        file
+        for room in ("edgeopt", "plugins")
+        for ending in ("j2", "kt")
+        for file in (root / room).rglob(f"*.{ending}")
+    ]
+    assert {"Answer.kt.j2", "ClassAnswering.kt", "boxes.cpp.j2"} <= {file.name for file in files}
+    for file in files:
         package = next(folder for folder in file.parents if (folder / "__init__.py").is_file())
         assert any(file in package.glob(pattern) for pattern in patterns), file
 
@@ -332,6 +407,8 @@ def test_what_no_app_can_be_made_of_is_said(tmp_path: Path) -> None:
     (gone / "tflite/optimized/model.tflite").unlink()
     four = litert_file(tmp_path / "four", replace(LITERT, input=replace(LITERT.input, shape=(4, 24, 24, 3))))  # type: ignore[type-var]
     half = litert_file(tmp_path / "half", replace(LITERT, input=replace(LITERT.input, dtype="float16"), versions={}))  # type: ignore[type-var]
+    masks = litert_file(tmp_path / "masks", replace(LITERT, task="segmentation"))
+    strange = litert_file(tmp_path / "strange", replace(LITERT, task="hearing"))
     plain = tmp_path / "plain.tflite"
     plain.write_bytes(b"no card")
     good = litert_file(tmp_path / "good")
@@ -348,6 +425,8 @@ def test_what_no_app_can_be_made_of_is_said(tmp_path: Path) -> None:
         (good.with_name("card.json"), [], "is a card alone name the model file beside it"),
         (four, [], "takes 4 images in a call"),
         (half, [], "does not say for which LiteRT it was made"),
+        (masks, [], "is for the task segmentation, and its outputs, logits (1, 4), do not fit that"),
+        (strange, [], "there is no task 'hearing'"),
         (half, [], "the input of"),
         (good, ["--out", str(tmp_path / "taken")], "taken exists already"),
         (good, ["--id", "flowers"], "--id flowers: this cannot be the id of an app"),
@@ -356,7 +435,28 @@ def test_what_no_app_can_be_made_of_is_said(tmp_path: Path) -> None:
         assert done.exit_code == 2, (given, done.output)
         assert message in " ".join(done.output.split()), done.output
         assert not (tmp_path / "out").exists()
-    assert find_file(both / "executorch/optimized/model.pte").version == "1.5.1"
+    assert find_file(both / "executorch/optimized/model.pte", load_registry()).version == "1.5.1"
+
+
+def test_a_task_that_brings_nothing_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    """Apps and lines alike, by the plugin of somebody else."""
+    registry = load_registry([Path(__file__).parents[1] / "task_parts.py"])
+    card = replace(LITERT, task="level", outputs=(TensorInfo("level", "float32", (1, 1), "NC"),))
+    with pytest.raises(UserError, match=r"(?s)the task level brings no Kotlin.*TaskPlugin\(kotlin_files="):
+        find_file(litert_file(tmp_path / "level", card), registry)
+    with pytest.raises(UserError, match=r"(?s)the task level brings no lines in cpp.*bring NAME\.cpp\.j2"):
+        feeding_lines(card, "cpp", "model.tflite", registry)
+
+
+@pytest.mark.parametrize("name", ["labels", "masks", "ssd"])
+def test_an_app_holds_what_its_task_needs(name: str, tmp_path: Path) -> None:
+    file = find_file(litert_file(tmp_path / "file", TASK_CARDS[name]), load_registry())
+    core = write_app(file, tmp_path / "app") / "core/src/main/kotlin/edgeopt/core"
+    held = {path.name for path in core.iterdir() if path.name.endswith(("Answering.kt", "Decoder.kt"))}
+    wanted = {"labels": {"LabelAnswering.kt"}, "masks": {"MaskAnswering.kt"}}
+    assert held == wanted.get(name, {"BoxAnswering.kt", "BoxDecoder.kt"})
+    text = (core / "AppTask.kt").read_text()
+    assert f'NAME = "{TASK_CARDS[name].task}"' in text and f"return {file.part.answering}(card)" in text
 
 
 def test_ids_are_made_of_names() -> None:

@@ -22,6 +22,7 @@ from edgeopt.applications.snippets import feeding_lines
 from edgeopt.cards.reading import card_of
 from edgeopt.errors import ExportError, NothingChangedError
 from edgeopt.export.make import Artifact
+from edgeopt.plugins.registry import load_registry
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.tasks import TASKS
 from edgeopt.types import Form, ModelState
@@ -484,7 +485,7 @@ def test_the_lines_that_a_card_gives_answer_as_the_predictor_does(precision: str
     """`edgeopt card FILE --lang python`, from the card within the file."""
     artifact = made[precision]
     lines: dict[str, Any] = {"__name__": "lines"}
-    exec(feeding_lines(card_of(artifact.path), "python", artifact.path.name), lines)
+    exec(feeding_lines(card_of(artifact.path), "python", artifact.path.name, load_registry()), lines)
     pixels = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8)
     output = lines["open_file"](str(artifact.path))(lines["model_input"](pixels))
     preprocessing = Preprocessing.from_json(artifact.card.preprocessing)

@@ -9,18 +9,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeopt.applications.classifiers import NO_CLASSES, NO_CLASSES_HINT, described, is_of_classes
+from edgeopt.applications.fitting import numbers_of, problems_of_outputs
+from edgeopt.applications.parts import KotlinPart, kotlin_part
 from edgeopt.arrays import Json
 from edgeopt.cards.card import Card, TensorInfo
 from edgeopt.cards.reading import card_of
 from edgeopt.errors import Problem, StorageError, UserError
 from edgeopt.files import storage_errors
+from edgeopt.plugins.registry import Registry
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.report.reading import read_report
 from edgeopt.report.schema import Row
 
 _APPLICATION_ID = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*(\.[a-zA-Z][a-zA-Z0-9_]*)+")
-_DTYPES = ("float32", "int8", "uint8")
+_TAKEN = ("float32", "int8", "uint8")
+_RETURNED = (*_TAKEN, "int32", "int64")
 _CORE = "core/src/main/kotlin/edgeopt/core"
 _MAIN = "app/src/main"
 _PROJECT = {
@@ -41,7 +44,8 @@ _PROJECT = {
     "themes.xml.j2": f"{_MAIN}/res/values/themes.xml",
 }
 _APP = {
-    "Classifier.kt.j2": f"{_MAIN}/kotlin/edgeopt/app/Classifier.kt",
+    "Model.kt.j2": f"{_MAIN}/kotlin/edgeopt/app/Model.kt",
+    "MarksView.kt.j2": f"{_MAIN}/kotlin/edgeopt/app/MarksView.kt",
     "MainActivity.kt.j2": f"{_MAIN}/kotlin/edgeopt/app/MainActivity.kt",
     "BenchActivity.kt.j2": "app/src/bench/kotlin/edgeopt/app/BenchActivity.kt",
 }
@@ -70,11 +74,12 @@ _RUNTIMES = {
 
 @dataclass(frozen=True)
 class AndroidFile:
-    """A file that an app can be made around, with its card."""
+    """A file that an app can be made around, with its card, and with what tells the answers of its task."""
 
     path: Path
     card: Card
     name: str
+    part: KotlinPart
 
     @property
     def runtime(self) -> _Runtime:
@@ -87,18 +92,18 @@ class AndroidFile:
         return self.card.versions[self.runtime.distribution].partition("+")[0]
 
 
-def find_file(given: Path) -> AndroidFile:
+def find_file(given: Path, registry: Registry) -> AndroidFile:
     """The file to make an app of: the one given, or the optimized one of a finished run, or else its only one.
 
     Raises `UserError` when there is none for Android, when several could be meant, and for a file that an app cannot
-    feed.
+    feed, or whose task has no part in Kotlin.
     """
     if given.suffix == ".json":
         raise UserError(Problem(f"{given} is a card alone", "name the model file beside it"))
     path = _file_of_run(given) if given.is_dir() else given
     card = card_of(path)
-    _require_feedable(path, card)
-    return AndroidFile(path, card, str(card.recipe.get("name") or path.stem))
+    part = _feedable(path, card, registry)
+    return AndroidFile(path, card, str(card.recipe.get("name") or path.stem), part)
 
 
 def write_app(file: AndroidFile, folder: Path, application_id: str | None = None) -> Path:
@@ -170,8 +175,8 @@ def _backend(row: Row) -> str:
     return str(row.facts.get("backend", "xnnpack"))
 
 
-def _require_feedable(path: Path, card: Card) -> None:
-    """Raises `UserError` with everything that keeps an app from feeding the file."""
+def _feedable(path: Path, card: Card, registry: Registry) -> KotlinPart:
+    """What tells the file's answers. Raises `UserError` with everything that keeps an app from feeding the file."""
     problems = []
     runtime = _RUNTIMES.get(card.runtime)
     if runtime is None:
@@ -182,25 +187,29 @@ def _require_feedable(path: Path, card: Card) -> None:
         problems.append(
             Problem(f"the card of {path} does not say for which {runtime.name} it was made", "export the file again")
         )
-    if is_of_classes(card):
-        for info, side in ((card.input, "input"), (card.outputs[0] if card.outputs else None, "output")):
-            problems += _problems_of(path, info, side)
-    else:
-        problems.append(Problem(f"{path}: {NO_CLASSES}: {described(card.outputs)}", NO_CLASSES_HINT))
+    problems += problems_of_outputs(card, str(path), registry)
+    sides = [(card.input, "input", _TAKEN), *((each, "output", _RETURNED) for each in card.outputs)]
+    for info, side, known in sides:
+        problems += _problems_of(path, info, side, known)
     largest = card.input.shape[0] if card.input and card.input.shape else 1
     if isinstance(largest, int) and largest > 1:
         problems.append(
             Problem(f"{path} takes {largest} images in a call, and a camera gives one", "export it for one image")
         )
+    try:
+        part = kotlin_part(card, registry)
+    except UserError as error:
+        raise UserError(*problems, *error.problems) from error
     if problems:
         raise UserError(*problems)
+    return part
 
 
-def _problems_of(path: Path, info: TensorInfo | None, side: str) -> Iterator[Problem]:
+def _problems_of(path: Path, info: TensorInfo | None, side: str, known: tuple[str, ...]) -> Iterator[Problem]:
     if info is None:
         yield Problem(f"the card of {path} does not say what its {side} is", "export the file again")
-    elif info.dtype not in _DTYPES:
-        yield Problem(f"the {side} of {path} is {info.dtype}, and apps know {', '.join(_DTYPES)}")
+    elif info.dtype not in known:
+        yield Problem(f"the {side} of {path} is {info.dtype}, and apps know {', '.join(known)}")
 
 
 def _texts(file: AndroidFile, application_id: str) -> Iterator[tuple[Path, str]]:
@@ -218,7 +227,9 @@ def _texts(file: AndroidFile, application_id: str) -> Iterator[tuple[Path, str]]
         "runtime_version": file.version,
         "precision": card.precision,
         "shape": ", ".join(map(str, Preprocessing.from_json(card.preprocessing).shape)),
-        "classes": len(card.classes),
+        "numbers": numbers_of(card),
+        "task": card.task,
+        "answering": file.part.answering,
     }
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 — code, not HTML
     opened = {file.runtime.opened: f"{_MAIN}/kotlin/edgeopt/app/OpenedFile.kt"}
@@ -228,3 +239,5 @@ def _texts(file: AndroidFile, application_id: str) -> Iterator[tuple[Path, str]]
     for template, path in (core | app | project).items():
         text = (folder / template).read_text(encoding="utf-8")
         yield Path(path), environment.from_string(text).render(values)
+    for part in file.part.files:
+        yield Path(_CORE) / part.name, part.read_text(encoding="utf-8")

@@ -3,61 +3,69 @@
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeopt.applications.classifiers import NO_CLASSES, NO_CLASSES_HINT, described, is_of_classes
+from edgeopt.applications.fitting import problems_of_outputs
+from edgeopt.applications.parts import template_of
+from edgeopt.applications.snippets.outputs import VALUES_OF, count, cpp_type, float32, rounded, swift_type, thresholds
 from edgeopt.arrays import Json, sides_of
 from edgeopt.cards.card import Card, TensorInfo
 from edgeopt.errors import Problem, UserError, did_you_mean
+from edgeopt.plugins.registry import Registry
 from edgeopt.preprocessing import Preprocessing
 
 _TEMPLATES = {"kotlin": "kotlin.kt.j2", "swift": "swift.swift.j2", "cpp": "cpp.cpp.j2", "python": "python.py.j2"}
 LANGUAGES = tuple(_TEMPLATES)
 """The languages that lines can be printed in."""
-_CPP = {"float32": "float", "int8": "std::int8_t", "uint8": "std::uint8_t"}
-_SWIFT = {"float32": "Float", "int8": "Int8", "uint8": "UInt8"}
+_TAKEN = ("float32", "int8", "uint8")
+_RETURNED = (*_TAKEN, "int32", "int64")
 _TALL_FIRST_SINCE = 13  # of Pillow
 _RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 
 
-def feeding_lines(card: Card, language: str, file: str) -> str:
+def feeding_lines(card: Card, language: str, file: str, registry: Registry) -> str:
     """Source text for `file`, the name of the model file.
 
-    Raises `UserError` for a language that there is not, and for a card that says nothing of its tensors or has types
-    that the lines do not know.
+    Raises `UserError` for a language that there is not, for a task that has no lines in it, and for a card that says
+    nothing of its tensors, or has types or outputs that the lines do not know.
     """
     if language not in _TEMPLATES:
         raise UserError(
             Problem(f"--lang {language}: there is no such language here", did_you_mean(language, LANGUAGES))
         )
-    given, returned = _known(card.input, "input"), _known(_only_output(card), "output")
+    problems = [*problems_of_outputs(card, file, registry)]
+    for info, side, known in ((card.input, "input", _TAKEN), *((each, "output", _RETURNED) for each in card.outputs)):
+        problems += _unknown(info, side, known)
+    if problems or card.input is None:
+        raise UserError(*problems)
     from jinja2 import Environment, StrictUndefined  # only whoever prints lines needs it
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 — code, not HTML
-    text = (Path(__file__).parent / _TEMPLATES[language]).read_text(encoding="utf-8")
-    return environment.from_string(text).render(_values(card, given, returned, file))
+    values = _values(card, card.input, language, file)
+    for part, text in (
+        ("geometry", _text(f"geometry.{language}.j2")),
+        ("answer", template_of(card, language, registry)),
+        ("all", _text(_TEMPLATES[language])),
+    ):
+        values[part] = environment.from_string(text).render(values)
+    return str(values["all"])
 
 
-def _only_output(card: Card) -> TensorInfo | None:
-    """A classifier's logits. Raises `UserError` where the file gives something else."""
-    if not is_of_classes(card):
-        raise UserError(Problem(f"{NO_CLASSES}: {described(card.outputs)}", NO_CLASSES_HINT))
-    return card.outputs[0] if card.outputs else None
+def _text(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
-def _known(info: TensorInfo | None, side: str) -> TensorInfo:
+def _unknown(info: TensorInfo | None, side: str, known: Sequence[str]) -> list[Problem]:
     if info is None:
-        raise UserError(Problem(f"the card does not say what the {side} of the file is", "export the file again"))
-    if info.dtype not in _CPP:
-        raise UserError(
-            Problem(f"the {side} of the file is {info.dtype}, and lines are printed for {', '.join(_CPP)} alone")
-        )
-    return info
+        return [Problem(f"the card does not say what the {side} of the file is", "export the file again")]
+    if info.dtype not in known:
+        return [Problem(f"the {side} of the file is {info.dtype}, and lines are printed for {', '.join(known)} alone")]
+    return []
 
 
-def _values(card: Card, given: TensorInfo, returned: TensorInfo, file: str) -> dict[str, Json]:
+def _values(card: Card, given: TensorInfo, language: str, file: str) -> dict[str, Json | Callable[..., object]]:
+    """What templates may name; those of a task's part take `outputs`, `decision`, `geometry` and the functions."""
     preprocessing = Preprocessing.from_json(card.preprocessing)
     scale, offset = preprocessing.scale_and_offset()
     least, most = _RANGES.get(given.dtype, (0, 0))
@@ -75,25 +83,28 @@ def _values(card: Card, given: TensorInfo, returned: TensorInfo, file: str) -> d
         "support": 2.0 if preprocessing.interpolation == "bicubic" else 1.0,
         "ground": (*preprocessing.background, 255),
         "input": given,
-        "output": returned,
+        "outputs": card.outputs,
+        "decision": card.decision,
+        "json": json.dumps,
+        "count": count,
+        "float32": float32,
+        "thresholds": lambda decision: thresholds(decision, len(card.classes)),
+        **VALUES_OF[language],
         "input_shape": "(" + ", ".join(map(str, given.shape)) + ")",
         "takes_pixels": given.holds == "pixels",
         "channels_last": given.layout == "NHWC",
         "quantized_in": given.holds == "values" and given.dtype != "float32",
-        "quantized_out": returned.dtype != "float32",
         "least_in": least,
         "most_in": most,
         "bytes_in": 4 if given.dtype == "float32" else 1,
-        "type_in": _CPP[given.dtype],
-        "type_out": _CPP[returned.dtype],
-        "swift_in": _SWIFT[given.dtype],
-        "swift_out": _SWIFT[returned.dtype],
-        "scales": [float(each) for each in _rounded(scale)],
-        "offsets": [float(each) for each in _rounded(offset)],
-        "scales_f": ", ".join(f"{each}f" for each in _rounded(scale)),
-        "offsets_f": ", ".join(f"{each}f" for each in _rounded(offset)),
-        "scales_plain": ", ".join(_rounded(scale)),
-        "offsets_plain": ", ".join(_rounded(offset)),
+        "type_in": cpp_type(given),
+        "swift_in": swift_type(given),
+        "scales": [float(each) for each in rounded(scale)],
+        "offsets": [float(each) for each in rounded(offset)],
+        "scales_f": ", ".join(f"{each}f" for each in rounded(scale)),
+        "offsets_f": ", ".join(f"{each}f" for each in rounded(offset)),
+        "scales_plain": ", ".join(rounded(scale)),
+        "offsets_plain": ", ".join(rounded(offset)),
     }
 
 
@@ -123,11 +134,6 @@ def _is_tall_first(pillow: str) -> bool:
     """Whether the Pillow that prepared images in training shortens a tall image before it narrows it."""
     major = pillow.partition(".")[0]
     return not major.isdecimal() or int(major) >= _TALL_FIRST_SINCE
-
-
-def _rounded(values: Sequence[float]) -> list[str]:
-    """Numbers of 32 bits, with as many digits as bring each back."""
-    return [f"{struct.unpack('f', struct.pack('f', value))[0]:#.9g}" for value in values]
 
 
 def _quoted(name: str) -> str:

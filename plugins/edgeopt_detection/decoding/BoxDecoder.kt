@@ -172,20 +172,21 @@ class BoxDecoder(decoding: Map<*, *>) {
         return series * Double.fromBits((whole.toLong() + 1023L) shl 52)
     }
 
-    private companion object {
-        const val LARGEST_EXPONENT = 708.0
-        const val LOG2_E = 1.4426950408889634
-        const val LN_2_HIGH = 0.6931471803691238
-        const val LN_2_LOW = 1.9082149292705877e-10
-        val TAYLOR = doubleArrayOf(
+    companion object {
+        private const val LARGEST_EXPONENT = 708.0
+        private const val LOG2_E = 1.4426950408889634
+        private const val LN_2_HIGH = 0.6931471803691238
+        private const val LN_2_LOW = 1.9082149292705877e-10
+        private val TAYLOR = doubleArrayOf(
             1.6059043836821613e-10, 2.08767569878681e-9, 2.505210838544172e-8, 2.755731922398589e-7, 2.7557319223985893e-6,
             2.48015873015873e-5, 0.0001984126984126984, 0.001388888888888889, 0.008333333333333333, 0.041666666666666664,
             0.16666666666666666, 0.5, 1.0, 1.0,
         )
 
+        /** A number of the card. Throws `CardException` where there is none. */
         fun number(from: Map<*, *>, name: String): Double =
-            from[name] as? Double ?: throw CardException("decoding.$name is no number")
+            from[name] as? Double ?: throw CardException("the card: $name of its decision is no number")
 
-        fun numbers(given: Any?): DoubleArray = (given as List<*>).map { it as Double }.toDoubleArray()
+        private fun numbers(given: Any?): DoubleArray = (given as List<*>).map { it as Double }.toDoubleArray()
     }
 }

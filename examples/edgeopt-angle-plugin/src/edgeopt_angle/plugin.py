@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from pydantic import Field
 
@@ -19,6 +20,7 @@ from edgeopt.plugins import (
     TrainingData,
 )
 
+_FOLDER = Path(__file__).parent
 _DRAWING = 1  # counts up when `bars.py` draws other images, so that cached results of the old ones are not used
 
 
@@ -76,6 +78,8 @@ def edgeopt_tasks() -> Iterable[TaskPlugin]:
         "The angle of what an image shows, 0° to 180°: mean error in degrees.",
         AngleOptions,
         make=make_task,
+        kotlin_files=(_FOLDER / "AngleAnswering.kt",),
+        line_templates=(_FOLDER / "angle.python.j2",),
         install="edgeopt-angle-plugin",
     )
 

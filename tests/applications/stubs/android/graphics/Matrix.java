@@ -1,0 +1,6 @@
+package android.graphics;
+
+public class Matrix {
+    public Matrix() { }
+    public void setValues(float[] values) { }
+}
