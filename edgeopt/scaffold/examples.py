@@ -13,7 +13,9 @@ from edgeopt.files import storage_errors
 from edgeopt.scaffold.copying import copy_example
 
 #: Files that an example shares with another one, and that lie there: by example, the other's name and its files.
-_SHARED: Mapping[str, Mapping[str, tuple[str, ...]]] = {"jetson": {"raspberry-pi": ("feed.py", "service.py")}}
+_SHARED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "jetson": {"raspberry-pi": ("answers.py", "box_decoder.py", "feed.py", "service.py")}
+}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 import numpy as np
 from feed import Run, WrongFileError
@@ -14,7 +14,7 @@ TO_DEVICE, TO_HOST = 1, 2  # cudaMemcpyKind
 
 
 def open_engine(path: Path, threads: int) -> Run:
-    """A function from the input of the engine to its output; a GPU has no use for `threads`.
+    """A function from the input of the engine to its outputs by name; a GPU has no use for `threads`.
 
     Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/python-api-docs.html
 
@@ -57,7 +57,7 @@ class Cuda:
 
 
 class Engine:
-    """An engine with memory for one image in, and one answer out."""
+    """An engine with memory for one image in, and for what it gives for that one."""
 
     def __init__(self, path: Path, tensorrt: Any, cuda: Cuda) -> None:
         self._cuda = cuda
@@ -67,28 +67,33 @@ class Engine:
             raise WrongFileError(f"{path} was built by another TensorRT or for another GPU: run build.sh here")
         self._context = self._engine.create_execution_context()
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        modes = {self._engine.get_tensor_mode(name): name for name in names}
-        given, returned = modes[tensorrt.TensorIOMode.INPUT], modes[tensorrt.TensorIOMode.OUTPUT]
+        (given,) = [name for name in names if self._engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT]
         smallest, _, _ = self._engine.get_tensor_profile_shape(given, 0)
         if smallest[0] != 1:
             raise WrongFileError(f"{path} takes {smallest[0]} images at once; export it for one: batch = {{ min = 1 }}")
         self._context.set_input_shape(given, tuple(smallest))
-        self._answer = np.empty(
-            tuple(self._context.get_tensor_shape(returned)),
-            tensorrt.nptype(self._engine.get_tensor_dtype(returned)),
-        )
         size = int(np.prod(smallest)) * np.dtype(tensorrt.nptype(self._engine.get_tensor_dtype(given))).itemsize
-        self._given, self._returned = cuda.allocated(size), cuda.allocated(self._answer.nbytes)
+        self._given = cuda.allocated(size)
         self._context.set_tensor_address(given, self._given)
-        self._context.set_tensor_address(returned, self._returned)
+        self._answers = {
+            name: np.empty(
+                tuple(self._context.get_tensor_shape(name)), tensorrt.nptype(self._engine.get_tensor_dtype(name))
+            )
+            for name in names
+            if name != given
+        }
+        self._returned = {name: cuda.allocated(answer.nbytes) for name, answer in self._answers.items()}
+        for name, address in self._returned.items():
+            self._context.set_tensor_address(name, address)
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """The output for the input of one image."""
+    def __call__(self, values: np.ndarray) -> Mapping[str, np.ndarray]:
+        """The outputs by name for the input of one image."""
         self._cuda.to_device(self._given, values)
         if not self._context.execute_async_v3(0):
             raise RuntimeError("TensorRT could not run the engine; its own messages are above")
-        self._cuda.to_host(self._answer, self._returned)
-        return self._answer.copy()
+        for name, address in self._returned.items():
+            self._cuda.to_host(self._answers[name], address)
+        return {name: answer.copy() for name, answer in self._answers.items()}
 
 
 def _cuda_runtime() -> ctypes.CDLL:

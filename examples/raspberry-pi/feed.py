@@ -3,11 +3,12 @@
     import feed
     from PIL import Image
 
-    classifier = feed.Classifier(Path("model"))          # the folder with the file and its card.json
-    print(classifier.answer(Image.open("image.jpg")).label)
+    model = feed.Model(Path("model"))                    # the folder with the file and its card.json
+    print(model.answer(Image.open("image.jpg")).said)
 
-There is no mean, size, label or scale in this file: all numbers come from the card, so another file with its card may
-take the place of the two. Written for Python 3.8 and later.
+What becomes of the file's outputs is in `answers.py`, for each task. There is no mean, size, label or scale in these
+files: all numbers come from the card, so another file with its card may take the place of the two. Written for Python
+3.8 and later.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 import numpy as np
+from answers import ANSWERS, Placed
 from PIL import Image, ImageOps
 
-Run = Callable[[np.ndarray], np.ndarray]
+Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 Opener = Callable[[Path, int], Run]
 
 MOST_PIXELS = 50_000_000  # of an image: a board has little memory
 FILTERS = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
-GUESSES = 5
+FITS = ("crop", "letterbox", "stretch")
 
 
 class WrongFileError(Exception):
@@ -39,32 +41,46 @@ class WrongFileError(Exception):
 
 def pixels(image: Image.Image, preprocessing: Mapping[str, Any]) -> np.ndarray:
     """The image upright, on its ground, resized as in training: uint8 (1, height, width, channels), RGB or grey."""
+    return as_array(framed(prepared(image, preprocessing), preprocessing))
+
+
+def prepared(image: Image.Image, preprocessing: Mapping[str, Any]) -> Image.Image:
+    """The image upright, on its ground, in the colours that the file takes, as large as it was."""
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(f"it has {image.width} x {image.height} pixels, and {MOST_PIXELS} at most are taken")
     image = eight_bits(ImageOps.exif_transpose(image), preprocessing["grey_bits"]).convert("RGBA")
     ground = Image.new("RGBA", image.size, (*preprocessing["background"], 255))
     image = Image.alpha_composite(ground, image).convert("RGB")
-    image = image if preprocessing["channel_order"] == "RGB" else image.convert("L")
-    return as_array(framed(image, preprocessing))
+    return image if preprocessing["channel_order"] == "RGB" else image.convert("L")
 
 
 def framed(image: Image.Image, preprocessing: Mapping[str, Any]) -> Image.Image:
     """The image as large as the file takes it, by its card's `fit`."""
-    fit, method = preprocessing.get("fit", "crop"), FILTERS[preprocessing["interpolation"]]
     tall, wide = sides(preprocessing["image_size"])
+    place = placed(image, preprocessing)
+    (left, top), method = place.offset, FILTERS[preprocessing["interpolation"]]
+    resized = image.resize(place.resized[::-1], method)
+    if preprocessing.get("fit", "crop") == "letterbox":
+        whole = Image.new("RGB", (wide, tall), tuple(preprocessing["background"])).convert(image.mode)
+        whole.paste(resized, (left, top))
+        return whole
+    return resized.crop((-left, -top, wide - left, tall - top))
+
+
+def placed(image: Image.Image, preprocessing: Mapping[str, Any]) -> Placed:
+    """Where the image comes to lie in what the file sees."""
+    fit, (tall, wide) = preprocessing.get("fit", "crop"), sides(preprocessing["image_size"])
+    original = (image.height, image.width)
     if fit == "stretch":
-        return image.resize((wide, tall), method)
+        return Placed(original, (tall, wide), (0, 0))
     if fit == "letterbox":
         scale = min(tall / image.height, wide / image.width)
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        whole = Image.new("RGB", (wide, tall), tuple(preprocessing["background"])).convert(image.mode)
-        whole.paste(image.resize((width, height), method), ((wide - width) // 2, (tall - height) // 2))
-        return whole
+        width, height = min(wide, max(1, round(image.width * scale))), min(tall, max(1, round(image.height * scale)))
+        return Placed(original, (height, width), ((wide - width) // 2, (tall - height) // 2))
     least_height, least_width = sides(preprocessing["resize"])
     scale = max(least_height / image.height, least_width / image.width)
     width, height = max(wide, round(image.width * scale)), max(tall, round(image.height * scale))
-    left, top = (width - wide) // 2, (height - tall) // 2
-    return image.resize((width, height), method).crop((left, top, left + wide, top + tall))
+    return Placed(original, (height, width), (-((width - wide) // 2), -((height - tall) // 2)))
 
 
 def sides(size: Any) -> Tuple[int, int]:
@@ -104,20 +120,23 @@ def model_input(image: np.ndarray, card: Mapping[str, Any]) -> np.ndarray:
     return np.ascontiguousarray(values if given["layout"] == "NHWC" else values.transpose(0, 3, 1, 2))
 
 
-# ---- from the file's output to classes -------------------------------------------------------------------------------
+# ---- from what the file gives to numbers -----------------------------------------------------------------------------
 
 
-def logits(output: np.ndarray, card: Mapping[str, Any]) -> np.ndarray:
-    """The file's output for one image as floats, one a class."""
-    returned = card["output"]
-    values = output[0].astype(np.float32)
-    return values if returned["scale"] is None else (values - returned["zero_point"]) * np.float32(returned["scale"])
+def outputs_of(found: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> List[np.ndarray]:
+    """The file's outputs in the order of the card: of quantized numbers what they stand for, others as they are."""
+    outputs = []
+    for info in infos(card):
+        values = found[info["name"]]
+        if info["scale"] is not None:
+            values = (values.astype(np.float32) - info["zero_point"]) * np.float32(info["scale"])
+        outputs.append(values.astype(np.float32) if values.dtype.kind == "f" else values)
+    return outputs
 
 
-def shares(values: np.ndarray) -> np.ndarray:
-    """Logits as shares of certainty, whose sum is 1."""
-    powers = np.exp(values.astype(np.float64) - values.max())
-    return powers / powers.sum()
+def infos(card: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+    """What a card says of the file's outputs: a list where there are several."""
+    return card["outputs"] if "outputs" in card else [card["output"]]
 
 
 # ---- the runtimes ----------------------------------------------------------------------------------------------------
@@ -131,7 +150,8 @@ def open_onnx(path: Path, threads: int) -> Run:
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda values: session.run(None, {name: values})[0]
+    names = [each.name for each in session.get_outputs()]
+    return lambda values: dict(zip(names, session.run(names, {name: values})))
 
 
 def open_litert(path: Path, threads: int) -> Run:
@@ -140,12 +160,12 @@ def open_litert(path: Path, threads: int) -> Run:
 
     interpreter = Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
-    given, returned = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    given, returned = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()
 
-    def run(values: np.ndarray) -> np.ndarray:
+    def run(values: np.ndarray) -> Mapping[str, np.ndarray]:
         interpreter.set_tensor(given, values)
         interpreter.invoke()
-        return interpreter.get_tensor(returned)
+        return {each["name"]: interpreter.get_tensor(each["index"]) for each in returned}
 
     return run
 
@@ -160,19 +180,17 @@ ENDINGS = (".onnx", ".tflite", ".engine")
 
 @dataclass(frozen=True)
 class Answer:
-    """What the file says of one image: the likeliest classes with their shares, and how long it took."""
+    """What the file says of one image, as it is written down; the class of each px, uint8 (height, width), where it
+    gives masks; and how long it took.
+    """
 
-    guesses: tuple[tuple[str, float], ...]
+    said: Mapping[str, Any]
+    mask: Optional[np.ndarray]
     prepare_ms: float
     file_ms: float
 
-    @property
-    def label(self) -> str:
-        """The likeliest class."""
-        return self.guesses[0][0]
 
-
-class Classifier:
+class Model:
     """A file that is opened once and has passed the self-test of its card."""
 
     def __init__(self, folder: Path, threads: int = 1, openers: Mapping[str, Opener] = OPENERS) -> None:
@@ -186,19 +204,20 @@ class Classifier:
         if runtime not in openers:
             raise WrongFileError(f"{self.path} is for {runtime}, and this service opens files of {', '.join(openers)}")
         self._run = openers[runtime](self.path, threads)
+        self._answers = ANSWERS[self.card.get("task", "classification")]
         self.is_tested = self._self_test()
 
     def answer(self, image: Image.Image) -> Answer:
         """Decodes, prepares and answers; raises what Pillow raises for an image that it cannot read."""
         start = time.perf_counter()
-        values = model_input(pixels(image, self.card["preprocessing"]), self.card)
-        prepared = time.perf_counter()
-        output = self._run(values)
+        preprocessing = self.card["preprocessing"]
+        whole = prepared(image, preprocessing)
+        values = model_input(as_array(framed(whole, preprocessing)), self.card)
+        fed = time.perf_counter()
+        found = self._run(values)
         end = time.perf_counter()
-        found = shares(logits(output, self.card))
-        likeliest = np.argsort(-found, kind="stable")[:GUESSES]
-        guesses = tuple((self.card["classes"][place], float(found[place])) for place in likeliest)
-        return Answer(guesses, (prepared - start) * 1000, (end - prepared) * 1000)
+        told = self._answers(outputs_of(found, self.card), self.card, placed(whole, preprocessing))
+        return Answer(told.said, told.mask, (fed - start) * 1000, (end - fed) * 1000)
 
     def _self_test(self) -> bool:
         """Whether the card has drawn images; their pixels and answers must be those of the card, or it raises."""
@@ -207,7 +226,7 @@ class Classifier:
             image = pixels(drawn(vector["image"]), self.card["preprocessing"])
             if zlib.crc32(image.tobytes()) != vector["crc32"]:
                 raise WrongFileError("the self-test fails: this Pillow resizes otherwise; install the one of the card")
-            values = logits(self._run(model_input(image, self.card)), self.card)
+            values = outputs_of(self._run(model_input(image, self.card)), self.card)[0].reshape(-1)
             expected = vector["file_answers"] or [value for _, value in vector["answers"]]
             for (index, _), value in zip(vector["answers"], expected):
                 if not abs(values[index] - value) <= test["tolerance"]:
@@ -239,9 +258,18 @@ def _card_in(folder: Path) -> Mapping[str, Any]:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WrongFileError(f"the card beside the file cannot be read: {error}") from error
-    known = {"schema": [1], "holds": ["values", "pixels"], "interpolation": list(FILTERS), "channel_order": ["RGB"]}
-    said = {**card["preprocessing"], "schema": card["schema"], "holds": card["input"]["holds"]}
+    known = {
+        "schema": [1],
+        "holds": ["values", "pixels"],
+        "interpolation": list(FILTERS),
+        "channel_order": ["RGB", "grey"],
+        "fit": list(FITS),
+    }
+    said = {"fit": "crop", **card["preprocessing"], "schema": card["schema"], "holds": card["input"]["holds"]}
     for name, values in known.items():
         if said[name] not in values:
             raise WrongFileError(f"the card asks for {name} = {said[name]!r}, which this service does not know")
+    task = card.get("task", "classification")
+    if task not in ANSWERS:
+        raise WrongFileError(f"the card is for the task {task}: write a function for it into ANSWERS in answers.py")
     return card

@@ -124,22 +124,21 @@ class Printed(logging.StreamHandler):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail once more at its end
 
 
-def serve(classifier: feed.Classifier, source: Camera | Folder, log: logging.Logger) -> None:
+def serve(model: feed.Model, source: Camera | Folder, log: logging.Logger) -> None:
     """Answers until it is told to stop; an image that cannot be read is written down and passed over."""
     times: deque[float] = deque(maxlen=1000)
     try:
         for name, content in source.images():
             line = {"time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), "image": name}
             try:
-                answer = classifier.answer(Image.open(io.BytesIO(content)))
+                answer = model.answer(Image.open(io.BytesIO(content)))
             except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for broken images
                 log.warning(json.dumps({**line, "error": str(error)}))
                 answer = None
             else:
                 times.append(answer.prepare_ms + answer.file_ms)
                 figures = {"prepare_ms": round(answer.prepare_ms, 2), "file_ms": round(answer.file_ms, 2)}
-                guesses = {label: round(share, 4) for label, share in answer.guesses}
-                log.info(json.dumps({**line, "label": answer.label, "guesses": guesses, **figures}))
+                log.info(json.dumps({**line, **answer.said, **figures}))
             if isinstance(source, Folder):
                 source.put_away(name, answered=answer is not None)
     finally:
@@ -155,10 +154,10 @@ def main(openers: Mapping[str, feed.Opener] = feed.OPENERS) -> int:
         signal.signal(number, lambda *_: stopped.set())
     try:
         start = time.perf_counter()
-        classifier = feed.Classifier(given.model, given.threads, openers)
-        opened = {"opened": str(classifier.path), "load_ms": round((time.perf_counter() - start) * 1000)}
-        log.info(json.dumps({**opened, "self_test": "passed" if classifier.is_tested else "none in the card"}))
-        serve(classifier, Camera(given.camera) if given.camera else Folder(given.folder), log)
+        model = feed.Model(given.model, given.threads, openers)
+        opened = {"opened": str(model.path), "load_ms": round((time.perf_counter() - start) * 1000)}
+        log.info(json.dumps({**opened, "self_test": "passed" if model.is_tested else "none in the card"}))
+        serve(model, Camera(given.camera) if given.camera else Folder(given.folder), log)
     except feed.WrongFileError as error:
         print(error, file=sys.stderr)
         return 2

@@ -26,6 +26,7 @@ import pytest
 from kotlin import odd_images
 from made_files import made_files
 from PIL import Image
+from task_cards import NAMES, SIZES, TASK_CARDS, expected, returned
 from test_card import ANSWER, CARDS, answers, expected_input, expected_shares
 
 from edgeopt.cards.card import Card, SelfTest, TensorInfo, Vector
@@ -43,7 +44,7 @@ def board() -> Iterator[Callable[[str], ModuleType]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(PI), str(JETSON), *sys.path])
         yield importlib.import_module
-        for name in ("feed", "service", "engine"):
+        for name in ("answers", "box_decoder", "feed", "service", "engine"):
             sys.modules.pop(name, None)
 
 
@@ -69,7 +70,43 @@ def test_a_board_feeds_as_edgeopt_does(name: str, board: Callable[[str], ModuleT
         assert fed.tobytes() == expected_input(CARDS[name], image), said
         assert fed.shape == tuple(1 if side == "batch" else side for side in card["input"]["shape"])
     output = ANSWER.astype(card["output"]["dtype"])[None]
-    np.testing.assert_allclose(feed.shares(feed.logits(output, card)), expected_shares(CARDS[name]), atol=1e-6)
+    found = feed.outputs_of({"other": output[:, :1], "logits": output}, card)
+    told = board("answers").classes(found, card, None).said["guesses"]
+    wanted = dict(zip(NAMES, expected_shares(CARDS[name]), strict=True))
+    assert told == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", TASK_CARDS)
+def test_a_board_answers_as_the_task_does(name: str, board: Callable[[str], ModuleType]) -> None:
+    feed, answers, card = board("feed"), board("answers"), json.loads(TASK_CARDS[name].to_json())
+    for seed, (width, height) in enumerate(SIZES):
+        arrays = returned(TASK_CARDS[name], seed)
+        wanted = expected(TASK_CARDS[name], arrays, width, height)
+        outputs = feed.outputs_of(dict(zip([each["name"] for each in feed.infos(card)], arrays, strict=True)), card)
+        place = feed.placed(Image.new("RGB", (width, height)), card["preprocessing"])
+        told = answers.ANSWERS[card.get("task", "classification")](outputs, card, place)
+        if wanted.mask is not None:
+            assert np.array_equal(told.mask, wanted.mask)
+            assert sum(told.said["shares"].values()) == pytest.approx(1, abs=1e-3)
+        elif TASK_CARDS[name].task == "detection":
+            objects = [(each["label"], each["score"], each["box"]) for each in told.said["objects"]]
+            rounded = [
+                (label, round(score, 4), [round(side, 1) for side in box]) for label, score, box in wanted.objects
+            ]
+            assert objects == rounded
+        else:
+            (guesses,) = (value for key, value in told.said.items() if key in ("guesses", "labels"))
+            assert guesses == {label: round(share, 4) for label, share in wanted.guesses}
+
+
+def test_a_board_feeds_grey_files(board: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    """And says what it lacks for a task that it does not know."""
+    feed = board("feed")
+    (tmp_path / "card.json").write_text(CARDS["letterbox"].to_json())
+    assert feed._card_in(tmp_path)["preprocessing"]["channel_order"] == "grey"
+    (tmp_path / "card.json").write_text(replace(CARDS["int8"], task="angle").to_json())
+    with pytest.raises(feed.WrongFileError, match="for the task angle: write a function for it into ANSWERS"):
+        feed._card_in(tmp_path)
 
 
 @pytest.mark.parametrize("bits", [12, 16])
@@ -87,14 +124,14 @@ def test_a_board_answers_as_edgeopt_does(
     made: dict[str, Path], board: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
     feed = board("feed")
-    classifier = feed.Classifier(made["onnx"].parent)
-    assert classifier.is_tested
+    model = feed.Model(made["onnx"].parent)
+    assert model.is_tested
     for number, (_said, image) in enumerate(odd_images(6, seed=2)):
         image.save(file := tmp_path / f"{number}.tiff")
-        answer = classifier.answer(Image.open(file))
-        expected = answers("onnx", made["onnx"], file)[: len(answer.guesses)]
-        assert [label for label, _ in answer.guesses] == [label for label, _ in expected]
-        assert [share for _, share in answer.guesses] == pytest.approx([share for _, share in expected], abs=1e-6)
+        guesses = model.answer(Image.open(file)).said["guesses"]
+        wanted = answers("onnx", made["onnx"], file)[: len(guesses)]
+        assert list(guesses) == [label for label, _ in wanted]
+        assert list(guesses.values()) == pytest.approx([share for _, share in wanted], abs=1e-4)
 
 
 def changed(model: Path, change: Callable[[dict[str, Any]], object]) -> Path:
@@ -122,23 +159,34 @@ def test_a_file_that_answers_otherwise_is_not_served(
 ) -> None:
     feed = board("feed")
     with pytest.raises(feed.WrongFileError, match=message):
-        feed.Classifier(changed(model, change))
+        feed.Model(changed(model, change))
 
 
 def test_a_folder_without_one_file_and_its_card_is_refused(model: Path, board: Callable[[str], ModuleType]) -> None:
     feed = board("feed")
     (model / "card.json").rename(model / "cards.json")
     with pytest.raises(feed.WrongFileError, match="the card beside the file cannot be read"):
-        feed.Classifier(model)
+        feed.Model(model)
     (model / "second.tflite").touch()
     with pytest.raises(feed.WrongFileError, match="and has 2"):
-        feed.Classifier(model)
+        feed.Model(model)
     with pytest.raises(feed.WrongFileError, match="and has 0"):
-        feed.Classifier(model / "nowhere")
+        feed.Model(model / "nowhere")
 
 
 def test_boards_need_neither_edgeopt_nor_torch() -> None:
-    wanted = {"feed", "service", "engine", "numpy", "PIL", "onnxruntime", "ai_edge_litert", "tensorrt"}
+    wanted = {
+        "answers",
+        "box_decoder",
+        "feed",
+        "service",
+        "engine",
+        "numpy",
+        "PIL",
+        "onnxruntime",
+        "ai_edge_litert",
+        "tensorrt",
+    }
     for file in (*PI.glob("*.py"), *JETSON.glob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(), feature_version=(3, 8))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -248,10 +296,11 @@ class Modes(IntEnum):
 
 
 class StandIn:
-    """TensorRT's interface and the CUDA runtime's, over this machine's memory: the mean of each channel, as floats."""
+    """TensorRT's interface and the CUDA runtime's, over this machine's memory: the mean of each
+    channel and the largest of these, as floats."""
 
     TensorIOMode = Modes
-    num_io_tensors = 2
+    num_io_tensors = 3
 
     class Logger:
         WARNING = 2
@@ -278,7 +327,7 @@ class StandIn:
         return self
 
     def get_tensor_name(self, index: int) -> str:
-        return ("logits", "input")[index]
+        return ("largest", "input", "logits")[index]
 
     def get_tensor_mode(self, name: str) -> Modes:
         return Modes.INPUT if name == "input" else Modes.OUTPUT
@@ -292,18 +341,19 @@ class StandIn:
     def set_input_shape(self, _name: str, shape: tuple[int, ...]) -> None:
         assert shape == (1, 3, self.side, self.side)
 
-    def get_tensor_shape(self, _name: str) -> tuple[int, ...]:
-        return (1, 3)
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (1, 1 if name == "largest" else 3)
 
     def set_tensor_address(self, name: str, address: int) -> None:
         self.addresses[name] = address
 
     def execute_async_v3(self, _stream: int) -> bool:
-        given, returned = (
+        given, returned, largest = (
             np.ctypeslib.as_array((ctypes.c_float * size).from_address(self.addresses[name]))
-            for name, size in (("input", 3 * self.side**2), ("logits", 3))
+            for name, size in (("input", 3 * self.side**2), ("logits", 3), ("largest", 1))
         )
         returned[:] = given.reshape(3, -1).mean(-1)
+        largest[:] = returned.max()
         return not self.fails
 
     # the CUDA runtime, whose arguments are ctypes'
@@ -341,12 +391,14 @@ def test_an_engine_is_fed_and_its_answer_read(tmp_path: Path, board: Callable[[s
     (tmp_path / "model.engine").write_bytes(b"plan")
     (tmp_path / "card.json").write_text(red_green_blue(8).to_json())
     openers = {"tensorrt": lambda path, _threads: engine.Engine(path, stand_in, engine.Cuda(stand_in))}
-    classifier = feed.Classifier(tmp_path, openers=openers)
-    assert classifier.is_tested
-    assert classifier.answer(Image.new("RGB", (20, 30), (10, 200, 30))).label == "green"
+    model = feed.Model(tmp_path, openers=openers)
+    assert model.is_tested
+    assert model.answer(Image.new("RGB", (20, 30), (10, 200, 30))).said["label"] == "green"
+    found = engine.Engine(tmp_path / "model.engine", stand_in, engine.Cuda(stand_in))(np.ones((1, 3, 8, 8), np.float32))
+    assert {name: output.tolist() for name, output in found.items()} == {"largest": [[1]], "logits": [[1, 1, 1]]}
     stand_in.fails = True
     with pytest.raises(RuntimeError, match="could not run"):
-        classifier.answer(Image.new("RGB", (20, 30)))
+        model.answer(Image.new("RGB", (20, 30)))
 
 
 def test_engines_that_do_not_fit_are_refused(tmp_path: Path, board: Callable[[str], ModuleType]) -> None:

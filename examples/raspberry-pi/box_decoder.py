@@ -1,0 +1,1 @@
+../../plugins/edgeopt_detection/parts/box_decoder.py
