@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,12 +45,14 @@ from edgeopt.plugins import (
     DevicePlugin,
     FileOnDevice,
     RecipeError,
+    TensorInfo,
     Use,
 )
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import DeviceContract
 from edgeopt.testing.device import DeviceTask
+from edgeopt_devices.adb.app import App
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "applications"))
 from made_files import made_files
@@ -283,6 +286,49 @@ def test_calls_last_as_long_as_a_turn_asks_for(phone: Android, desk: Desk, task:
     assert sum(file.turns_ms[0]) > 20, "as many calls as by their own time fill it"
     file = done(phone_of(phone, **runner(desk, tmp_path, "benchmark_model")), job)["first"]
     assert file.means_of[0] * file.turns_ms[0][0] > 20
+
+
+def test_an_app_gives_all_outputs(tmp_path: Path) -> None:
+    """Of each image one after the other, as numbers of 32 bits; those that are classes come back as what they are."""
+    infos = (
+        TensorInfo("masks", "uint8", (1, 2, 3), "NDD"),
+        TensorInfo("boxes", "int8", (1, 2, 4), "NDD", 0.5, 3),
+    )
+    card = replace(linear_card(SIDE, CLASSES), outputs=infos)
+    masks = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    boxes = np.arange(16, dtype=np.float32).reshape(2, 2, 4) / 4
+    rows = [np.concatenate([mask.reshape(-1), box.reshape(-1)]) for mask, box in zip(masks, boxes, strict=True)]
+
+    class Phone:
+        own = "/data/local/tmp/edgeopt"
+        content = np.concatenate(rows).astype("<f4").tobytes()
+
+        def send(self, name: str, path: Path) -> None:
+            assert (name, path.read_bytes()) == ("pixels.bin", bytes(6))
+
+        def put(self, path: Path, digest: str) -> str:
+            return f"{self.own}/{digest}/{path.name}"
+
+        def run(self, script: str) -> SimpleNamespace:
+            return SimpleNamespace(code=0, text='{"times_ms": [1.0]}' if "result.json" in script else "")
+
+        def require(self, said: SimpleNamespace) -> None:
+            assert said.code == 0
+
+        def fetch(self, _name: str, _path: Path) -> bytes:
+            return self.content
+
+    (tmp_path / "model").write_bytes(b"a file")
+    file = DeviceFile("made", tmp_path / "model", "0", card=card)
+    runner = App(Phone(), APP, "1.0")  # type: ignore[arg-type]
+    job = DeviceJob((file,), tmp_path / "images.npy", "0")
+    answered = runner.answers(file, np.zeros((2, 1, 1, 3), np.uint8), job, tmp_path)
+    assert answered.outputs is not None
+    assert [each.dtype for each in answered.outputs] == [np.uint8, np.float32]
+    assert all(np.array_equal(*pair) for pair in zip(answered.outputs, (masks, boxes), strict=True))
+    Phone.content += b"more"
+    with pytest.raises(DeviceError, match="116 bytes instead of 112"):
+        runner.answers(file, np.zeros((2, 1, 1, 3), np.uint8), job, tmp_path)
 
 
 def test_what_an_app_must_say_of_itself_is_said(phone: Android, desk: Desk, task: DeviceTask) -> None:

@@ -8,15 +8,17 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.plugins import DeviceError, DeviceFile, DeviceJob, Problem
+from edgeopt.plugins import DeviceError, DeviceFile, DeviceJob, Problem, as_outputs
 from edgeopt_devices.adb.phone import Phone
 from edgeopt_devices.adb.runner import Answered, Timed
+from edgeopt_devices.adb.tensors import outputs_in, tensors_of
 
 if TYPE_CHECKING:
-    from edgeopt.plugins import Logits, Pixels
+    from edgeopt.plugins import Pixels
 
 _JOB = "edgeopt"
 _BUILD = "`edgeopt app android RUN --out my-app`, then `./gradlew installBench` in it"
@@ -55,8 +57,6 @@ class App:
 
     def answers(self, file: DeviceFile, pixels: Pixels, job: DeviceJob, aside: Path) -> Answered:
         """See `Runner`."""
-        import numpy as np  # heavy: not for whoever only lists devices
-
         assert file.card is not None  # `require` looked
         images = aside / "pixels.bin"
         images.write_bytes(pixels.tobytes())
@@ -65,17 +65,21 @@ class App:
         script = f"cp {self._folder}/answers.bin {self._phone.own}/work/answers.bin"
         self._phone.require(self._phone.run(script))
         data = self._phone.fetch("answers.bin", aside / "answers.bin")
-        classes = len(file.card.classes)
-        if len(data) != 4 * len(pixels) * classes:
-            raise DeviceError(f"the app answered with {len(data)} bytes instead of {4 * len(pixels) * classes}")
-        logits: Logits = np.frombuffer(data, "<f4").reshape(len(pixels), classes).astype(np.float32)
+        _given, infos = tensors_of(file.card)
+        numbers = [replace(info, dtype="float32", scale=None, zero_point=None) for info in infos]
+        found = outputs_in(numbers, data, len(pixels))
         note = None
         if file.card.self_test is not None and not result["self_test_passed"]:
             note = (
                 f"the self-test of the app failed: pixels differ by {result['pixel_difference']} grey levels, logits "
                 f"by {result['logit_difference']:.3g}"
             )
-        return Answered((logits,), note)
+        whole = [info.scale is None and info.dtype != "float32" for info in infos]
+        outputs = [
+            output.astype(info.dtype) if is_whole else output
+            for output, info, is_whole in zip(found, infos, whole, strict=True)
+        ]
+        return Answered(as_outputs(outputs), note)
 
     def timed(self, file: DeviceFile, calls: int, seconds: float, job: DeviceJob) -> Timed:
         """See `Runner`."""
