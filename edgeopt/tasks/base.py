@@ -87,6 +87,13 @@ class Task(ABC):
         """Whether targets say where in an image something is, and so depend on how it is resized and cut."""
         return False
 
+    @property
+    def exact_outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that mind rounding. Where a network is quantized, the layers that give them, and what
+        comes after these, stay in float unless a recipe names the layers.
+        """
+        return ()
+
     # ---- targets
 
     def target(self, images: Any, index: int) -> Any:
@@ -177,6 +184,12 @@ class Task(ABC):
 
         parts = [mse_loss(own.float(), other.float()) for own, other in zip(outputs, teacher, strict=True)]
         return sum(parts[1:], parts[0])
+
+    def incomparable(self, teacher: Task) -> str | None:  # noqa: ARG002 - as above
+        """Why `soft_loss` cannot compare the outputs of this task's network with those of another, whose state has the
+        task `teacher`; None where it can.
+        """
+        return None
 
     # ---- answers
 

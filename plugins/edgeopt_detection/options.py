@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from edgeopt.networks.weights_option import checkpoint_path
 from edgeopt.plugins import DatasetOptions, Options, PosixPath, Share
 
 Form = Literal["xyxy", "xywh", "cxcywh", "normalized-xyxy", "normalized-xywh", "normalized-cxcywh"]
+
+_PUBLISHED = {
+    ("ssdlite", "mobilenet_v3_large"): "ssdlite320_mobilenet_v3_large",
+    ("retinanet", "resnet50"): "retinanet_resnet50_fpn",
+    ("fcos", "resnet50"): "fcos_resnet50_fpn",
+}
+"""Networks with weights for COCO, as torchvision calls them."""
 
 
 class DetectionOptions(Options):
@@ -73,6 +82,16 @@ class DetectorOptions(Options):
     backbone: Literal["mobilenet_v3_large", "mobilenet_v3_small", "resnet18", "resnet34", "resnet50"] = Field(
         "mobilenet_v3_large", description="what the detector stands on; ssdlite stands on mobilenet_v3_large alone"
     )
+    weights: str = Field(
+        "none",
+        description='weights to start from: "none", "DEFAULT" or "COCO_V1" as torchvision has them for ssdlite and for '
+        "retinanet and fcos on resnet50, or the path of a state dict (.pth, .pt, .safetensors)",
+    )
+    anchors: tuple[Share, Share] = Field(
+        (0.2, 0.95),
+        description="of ssdlite: sizes of the anchors on its first and on its last map, as shares of the image's edge; "
+        "torchvision's own suit large objects, and weights that were trained want those that they were trained with",
+    )
     batch_norm_momentum: float = Field(
         0.1,
         gt=0.0,
@@ -89,4 +108,27 @@ class DetectorOptions(Options):
             raise ValueError(
                 'ssdlite stands on mobilenet_v3_large; set arch = "retinanet" or "fcos" for other backbones'
             )
+        if self.anchors != DetectorOptions.model_fields["anchors"].default and self.arch != "ssdlite":
+            raise ValueError(f"anchors are those of ssdlite, and {self.arch} has its own")
+        if not 0 < self.anchors[0] < self.anchors[1]:
+            raise ValueError(f"anchors go from the smaller to the larger, not from {self.anchors[0]:g} on")
         return self
+
+    @model_validator(mode="after")
+    def _weights_are_there(self) -> DetectorOptions:
+        if self.weights == "none" or self.checkpoint is not None:
+            return self
+        if self.published is None or self.weights not in ("DEFAULT", "COCO_V1"):
+            known = '"DEFAULT" and "COCO_V1"' if self.published else "none of its own"
+            raise ValueError(f"torchvision has {known} for {self.arch} on {self.backbone}, not {self.weights!r}")
+        return self
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The file to start from."""
+        return checkpoint_path(self.weights)
+
+    @property
+    def published(self) -> str | None:
+        """What torchvision calls the network that it publishes weights of; None where it has none."""
+        return _PUBLISHED.get((self.arch, self.backbone))

@@ -61,9 +61,11 @@ def build_detector(options: DetectorOptions, data: TrainingData) -> ModelState:
     return build(options, data)
 
 
-def fingerprint_detector(options: DetectorOptions) -> str:  # noqa: ARG001 - as above
-    """Weights are drawn from the run's seed."""
-    return "from scratch"
+def fingerprint_detector(options: DetectorOptions) -> str:
+    """Changes with the file that a network starts from; raises `CheckpointError` when it is not there."""
+    from edgeopt.networks.weights_option import checkpoint_fingerprint  # a look at the disk
+
+    return checkpoint_fingerprint(options.weights) or "from scratch"
 
 
 @hookimpl
@@ -135,7 +137,7 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
     """Detectors."""
     yield ModelPlugin(
         "torchvision-detector",
-        "SSDLite, RetinaNet and FCOS of torchvision, from scratch; files end at raw heads.",
+        "SSDLite, RetinaNet and FCOS of torchvision, with its weights or without; files end at raw heads.",
         DetectorOptions,
         build=build_detector,
         fingerprint=fingerprint_detector,

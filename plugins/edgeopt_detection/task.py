@@ -59,6 +59,11 @@ class Detection(Task):
         return True
 
     @property
+    def exact_outputs(self) -> tuple[str, ...]:
+        """All raw heads: one range for the boxes of all maps is too coarse, and so is one for their logits."""
+        return () if self.decoding is None else self.decoding.outputs
+
+    @property
     def decoder(self) -> BoxDecoding:
         """How raw heads become boxes; raises `ValueError` where no model has said it."""
         if self.decoding is None:
@@ -118,6 +123,23 @@ class Detection(Task):
 
         parts = list(DetectionLoss(self.decoder)([each.float() for each in outputs], boxes_of(batch)).values())
         return sum(parts[1:], parts[0])
+
+    def soft_loss(self, outputs: tuple[Tensor, ...], teacher: tuple[Tensor, ...], temperature: float) -> Tensor:
+        """Classes of all anchors, and boxes where the teacher sees something."""
+        from edgeopt_detection.networks.taught import taught_loss  # as above
+
+        return taught_loss(outputs, teacher, self.decoder, temperature)
+
+    def incomparable(self, teacher: Task) -> str | None:
+        other = teacher.decoding if isinstance(teacher, Detection) else None
+        if other is None:
+            return "how its raw heads become boxes is not known"
+        alike = ("height", "width", "levels", "scores", "background", "boxes", "weights")
+        unlike = [name for name in alike if getattr(self.decoder, name) != getattr(other, name)]
+        if not unlike:
+            return None
+        sizes = f"{other.height} × {other.width} px and {other.anchors} anchors, here {self.decoder.height} × "
+        return f"it has {sizes}{self.decoder.width} px and {self.decoder.anchors}; they differ in {', '.join(unlike)}"
 
     # ---- answers
 

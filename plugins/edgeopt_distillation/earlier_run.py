@@ -10,6 +10,7 @@ from dataclasses import replace
 from edgeopt.networks.saved import load_outline, load_state
 from edgeopt.pipeline.earlier import float_model_folder
 from edgeopt.plugins import (
+    ONLY_LOGITS,
     CheckpointError,
     Json,
     ModelState,
@@ -48,6 +49,9 @@ def build(options: EarlierRunOptions, data: TrainingData) -> ModelState:
     module = earlier.module
     facts: dict[str, Json] = {"run": options.run.as_posix(), "classes_kept": earlier.classes == data.classes}
     if earlier.classes != data.classes:
+        if earlier.output_names != ONLY_LOGITS:
+            message = f"run {options.run} is of other classes, and only a classifier can be given another head"
+            raise CheckpointError(Problem(message, "use the run's own classes", option="run"))
         try:
             facts["head"] = replace_head(module, len(earlier.classes), len(data.classes))
         except ValueError as error:
@@ -57,4 +61,6 @@ def build(options: EarlierRunOptions, data: TrainingData) -> ModelState:
     warnings = normalization_warnings(data.preprocessing, f"of {options.run}", preprocessing.mean, preprocessing.std)
     state = float_state(module, data, facts, warnings)
     untrained = (str(facts["head"]),) if "head" in facts else ()
-    return replace(state, imports=earlier.imports, task=earlier.task, untrained=untrained)
+    return replace(
+        state, imports=earlier.imports, task=earlier.task, untrained=untrained, output_names=earlier.output_names
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -11,8 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from edgeopt.networks.copies import copy_module
-from edgeopt.networks.logits import require_logits
-from edgeopt.plugins import TORCH, Json, ModelPlugin, ModelState, PassContext, Problem, Score, Task, TrainingError, Use
+from edgeopt.networks.logits import answer_of
+from edgeopt.networks.outputs import outputs_in, problem_of_outputs
+from edgeopt.plugins import (
+    ONLY_LOGITS,
+    TORCH,
+    Json,
+    ModelPlugin,
+    ModelState,
+    PassContext,
+    Problem,
+    RecipeError,
+    Score,
+    Task,
+    TrainingError,
+    Use,
+)
 from edgeopt_distillation.earlier_run import trained_preprocessing
 from edgeopt_distillation.options import EarlierRunOptions, TeacherOptions
 from edgeopt_distillation.teacher_input import Normalization, convert_inputs
@@ -69,7 +83,7 @@ def load_teacher(
     module = built.module.eval().requires_grad_(False)
     known = normalization or _known_normalization(teacher)
     converted = convert_inputs(module, known, context.data.preprocessing) if known else ""
-    _require_classes(name, module, built.classes, context)
+    _require_comparable(name, built, task, context)
     answers = validated(module, task, context)
     warnings = tuple(f"teacher: {warning}" for record in built.history for warning in record.warnings)
     if converted:
@@ -117,19 +131,31 @@ def _built(teacher: Use[ModelPlugin] | Literal["float"], context: PassContext) -
         return repr(teacher.plugin.name), teacher.plugin.build(teacher.options, context.data)
 
 
-@torch.no_grad()
-def _require_classes(name: str, module: nn.Module, classes: Sequence[str], context: PassContext) -> None:
-    """Raises `TrainingError` for a teacher that answers with other classes than the student's."""
-    data = context.data
+def _require_comparable(name: str, teacher: ModelState, task: Task, context: PassContext) -> None:
+    """Raises `TrainingError` for a teacher whose answers say something else than the student's: of other classes, or in
+    a form that `task`, the student's, does not compare; `RecipeError` for one that answers what the task cannot take.
+    """
+    data, module = context.data, teacher.module
+    hint = "train it on these classes in a recipe, and name that run as earlier-run"
     images = torch.from_numpy(data.preprocessing.normalize(data.validation.pixels(range(2))))
-    require_logits(module, images)
-    outputs = module(images).shape[-1]
-    if tuple(classes) != data.classes or outputs != len(data.classes):
-        problem = f"teacher {name} tells {outputs} classes, and the data set has {len(data.classes)}"
-        if outputs == len(data.classes):
-            problem = f"teacher {name} knows other classes than the data set: {', '.join(classes)}"
-        hint = "train it on these classes in a recipe, and name that run as earlier-run"
-        raise TrainingError(Problem(problem, hint, option="teacher"))
+    answer = answer_of(module, images)
+    is_of_logits = teacher.output_names == ONLY_LOGITS
+    if is_of_logits and (problem := problem_of_outputs(type(module).__name__, answer, len(images), ONLY_LOGITS)):
+        raise RecipeError(problem)
+    told = outputs_in(answer, ONLY_LOGITS)[0].shape[-1] if is_of_logits else len(teacher.classes)
+    if teacher.classes != data.classes or told != len(data.classes):
+        message = f"teacher {name} tells {told} classes, and the data set has {len(data.classes)}"
+        if told == len(data.classes):
+            message = f"teacher {name} knows other classes than the data set: {', '.join(teacher.classes)}"
+        raise TrainingError(Problem(message, hint, option="teacher"))
+    if teacher.task.name != task.name:
+        message = f"teacher {name} is for {teacher.task.name}, and the student for {task.name}"
+        raise TrainingError(Problem(message, f"name a model for {task.name}", option="teacher"))
+    if reason := task.incomparable(teacher.task):
+        message = f"the answers of teacher {name} cannot be compared with the student's: {reason}"
+        raise TrainingError(Problem(message, "name a teacher that answers in the same form", option="teacher"))
+    if problem := problem_of_outputs(type(module).__name__, answer, len(images), teacher.output_names, task):
+        raise RecipeError(problem)
 
 
 # ---- the loss ------------------------------------------------------------------------------------------------------

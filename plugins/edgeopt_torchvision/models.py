@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import urllib.error
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from edgeopt.networks.checkpoints import Loaded, StateDict, load_state, read_checkpoint
@@ -21,7 +19,6 @@ from edgeopt.networks.heads import (
     take_channels,
 )
 from edgeopt.plugins import (
-    CheckpointError,
     Json,
     ModelState,
     Preprocessing,
@@ -32,6 +29,7 @@ from edgeopt.plugins import (
     size_in_words,
 )
 from edgeopt_torchvision.compat import import_torchvision
+from edgeopt_torchvision.published import published_state
 
 if TYPE_CHECKING:
     from edgeopt_torchvision.options import TorchvisionOptions
@@ -124,17 +122,7 @@ def _load(model: nn.Module, options: TorchvisionOptions, data: TrainingData) -> 
 def _pretrained(options: TorchvisionOptions, data: TrainingData) -> tuple[StateDict, list[str]]:
     """Torchvision's own weights, from its cache or the network, and what speaks against them here."""
     weights = import_torchvision().models.get_model_weights(options.arch)[options.weights]
-    try:
-        state = StateDict.of(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
-        file = weights.url.rpartition("/")[2]
-        raise CheckpointError(
-            Problem(
-                f"weights {weights.name} of {options.arch} cannot be downloaded: {getattr(error, 'reason', error)}",
-                f'put {file} on this machine and name it: weights = "path/to/{file}"; '
-                f"or put it into {torch.hub.get_dir()}/checkpoints",
-            )
-        ) from error
+    state = published_state(options.arch, weights)
     transforms = weights.transforms()
     return state, normalization_warnings(data.preprocessing, weights.name, transforms.mean, transforms.std)
 

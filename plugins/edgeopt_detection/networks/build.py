@@ -15,15 +15,19 @@ _STRIDES_FROM_8 = (2, 3, 5)  # stages of a MobileNetV3 whose maps have strides o
 _PYRAMID_CHANNELS = 256
 
 
-def build_detector(network: Network, backbone: Backbone, classes: int) -> nn.Module:
+def build_detector(
+    network: Network, backbone: Backbone, classes: int, anchors: tuple[float, float] | None = None
+) -> nn.Module:
     """A torchvision detector, transform and NMS included, its weights drawn from torch's seeded generator.
 
     `classes` counts those of the data alone: where a network has a column for the background, it gets one more.
+    `anchors` are SSDLite's sizes on its first and its last map, as shares of the image's edge.
 
     Raises `ValueError` for a backbone that SSDLite does not take: its layers are those of MobileNetV3-large.
     """
     import_torchvision()
     # after the careful import alone
+    from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
     from torchvision.models.detection.fcos import FCOS
     from torchvision.models.detection.retinanet import RetinaNet
     from torchvision.models.detection.ssdlite import ssdlite320_mobilenet_v3_large
@@ -31,8 +35,12 @@ def build_detector(network: Network, backbone: Backbone, classes: int) -> nn.Mod
     if network == "ssdlite":
         if backbone != "mobilenet_v3_large":
             raise ValueError(f"SSDLite of torchvision stands on mobilenet_v3_large, not on {backbone}")
-        ssdlite: nn.Module = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=classes + 1)
-        return ssdlite
+        ssdlite = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=classes + 1)
+        if anchors is not None:
+            ratios = ssdlite.anchor_generator.aspect_ratios
+            ssdlite.anchor_generator = DefaultBoxGenerator(ratios, min_ratio=anchors[0], max_ratio=anchors[1])
+        made: nn.Module = ssdlite
+        return made
     build = {"retinanet": RetinaNet, "fcos": FCOS}[network]
     detector: nn.Module = build(_pyramid(backbone), num_classes=classes)
     return detector

@@ -19,7 +19,7 @@ from edgeopt_distillation.fit_with_teacher import fit_taught, teacher_of
 from edgeopt_distillation.teacher_loss import Teacher
 from edgeopt_lightning.fit import batch_norm
 from edgeopt_lightning.fit.hooks import FitResult
-from edgeopt_lightning.fit.validation import validation_score
+from edgeopt_lightning.fit.validation import outputs_of, validation_score
 from edgeopt_pruning.options import ChannelOptions
 from edgeopt_pruning.structured.choice import Ranked
 from edgeopt_pruning.structured.cost import NetworkCost, cost_of, layers_of
@@ -96,7 +96,7 @@ def broken_without(module: nn.Module, example: Tensor, removal: Removal) -> set[
 def _runs_without(module: nn.Module, example: Tensor, removal: Removal) -> bool:
     pruned = copy_module(module)
     with torch.no_grad():
-        shape = module.eval()(example).shape
+        shapes = _shapes(module, example)
         dependencies = Dependencies(pruned, example)
         try:
             dependencies.remove(removal)
@@ -104,10 +104,15 @@ def _runs_without(module: nn.Module, example: Tensor, removal: Removal) -> bool:
             _require_memory(error)
             return False
         try:
-            return bool(pruned.eval()(example).shape == shape)
+            return _shapes(pruned, example) == shapes
         except Exception as error:  # whatever a network's own code raises when a width is not what it was written for
             _require_memory(error)
             return False
+
+
+def _shapes(module: nn.Module, example: Tensor) -> list[torch.Size]:
+    """Those of its outputs, in evaluation mode."""
+    return [each.shape for each in outputs_of(module.eval()(example))]
 
 
 def _require_memory(error: Exception) -> None:

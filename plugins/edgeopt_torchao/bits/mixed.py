@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 from torch.export import ExportedProgram
@@ -37,7 +38,8 @@ def choose_bits(
     Raises `UserError` when the budget is too small, or when the allocation names a layer that the program does not
     have.
     """
-    bits = asked_bits(options)
+    exact = [place for place, name in enumerate(state.output_names) if name in state.task.exact_outputs]
+    bits = replace(asked_bits(options), exact=tuple(exact))
     if not options.has_budget and options.allocation is None:
         return bits
     everything = covered(program.module(), quantizer, bits)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
@@ -35,6 +35,7 @@ from edgeopt.networks.layer_names import named
 from edgeopt.networks.layers import LayerOperator, layer_call
 from edgeopt.networks.tensors import named_tensor
 from edgeopt.plugins import Bits, Json, NothingChangedError, QuantizerPlugin, Use, UserError
+from edgeopt_torchao.bits.end_of_graph import EndOfGraph
 from edgeopt_torchao.bits.least_error_ranges import (
     LeastErrorHistogramObserver,
     LeastErrorObserver,
@@ -57,13 +58,15 @@ class BitRules:
 
     `rest` are the bits of all layers that nothing below names. `edges` are the fewest bits of the layers that see the
     images themselves or make the logits. `patterns` name layers that take other bits than the rest. `layers` name
-    single layers, and have the last word. `IN_FLOAT` keeps a layer in float.
+    single layers, and have the last word. `IN_FLOAT` keeps a layer in float. `exact` are places of outputs: the last
+    layers before them, of which nothing else is said, stay in float, and what comes after those does.
     """
 
     rest: Bits = field(default_factory=Bits)
     edges: int = CONTAINER_BITS
     patterns: Mapping[str, Bits] = field(default_factory=dict)
     layers: Mapping[str, Bits] = field(default_factory=dict)
+    exact: tuple[int, ...] = ()
 
     def with_layers(self, layers: Mapping[str, Bits]) -> BitRules:
         """The same, with more single layers."""
@@ -72,7 +75,7 @@ class BitRules:
     @property
     def changes_nothing(self) -> bool:
         """Whether the quantizer can be used as it is."""
-        return self.rest == Bits() and not self.patterns and not self.layers
+        return self.rest == Bits() and not (self.exact or self.patterns or self.layers)
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,14 @@ def weighted_layers(model: GraphModule) -> list[QuantizableLayer]:
     return found
 
 
-def bits_of_layers(layers: list[QuantizableLayer], bits: BitRules) -> dict[str, Bits]:
-    """What each layer takes, by name.
+def bits_of_layers(layers: list[QuantizableLayer], bits: BitRules, last: Collection[str] = ()) -> dict[str, Bits]:
+    """What each layer takes, by name; `last` are those that give the outputs of `bits.exact`.
 
     Raises `NothingChangedError` when a pattern names no layer, `UserError` when two patterns name one layer and do not
     agree.
     """
     chosen = dict.fromkeys((layer.name for layer in layers), bits.rest)
-    chosen |= dict.fromkeys(_edges(layers), _edge(bits))
+    chosen |= dict.fromkeys(_edges(layers), _edge(bits)) | dict.fromkeys(last, IN_FLOAT)
     given: dict[str, str] = {}
     for pattern, names in named(chosen, bits.patterns, "layer_bits").items():
         for name in names:
@@ -164,7 +167,8 @@ class NarrowingQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no t
                 f"{type(self._quantizer).__name__} quantizes no layer whose bits could be chosen",
                 hint="use a quantizer that covers the layers of this model",
             )
-        self.chosen = bits_of_layers(layers, self._bits)
+        end = EndOfGraph.of(model, self._bits.exact, {layer.node: layer.name for layer in layers})
+        self.chosen = bits_of_layers(layers, self._bits, end.names)
         self.sizes = {layer.name: named_tensor(model, str(layer.weight.target)).numel() for layer in layers}
         for layer in layers:
             bits = self.chosen[layer.name]
@@ -175,6 +179,8 @@ class NarrowingQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no t
             inputs[layer.weight] = narrowed_weight(inputs[layer.weight], bits.weights)
             if isinstance(given := inputs.get(layer.activation), QuantizationSpec):
                 inputs[layer.activation] = narrowed_activation(given, bits.activations)
+        for node in end.in_float({name for name, bits in self.chosen.items() if bits == IN_FLOAT}):
+            node.meta.pop(Q_ANNOTATION_KEY, None)
         _narrow_producers(model)
         return model
 

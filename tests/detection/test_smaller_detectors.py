@@ -1,0 +1,138 @@
+"""Detectors made smaller: what gives their raw heads stays in float, pruning leaves heads whole, teachers teach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_detector import DECODING, SmallDetector, box_data, detector_state
+from torch import nn
+
+from edgeopt.errors import TrainingError
+from edgeopt.options import Options, TrainerSettings
+from edgeopt.plugins.contexts import PassContext
+from edgeopt.plugins.declarations import ModelPlugin, PassPlugin
+from edgeopt.plugins.registry import load_registry
+from edgeopt.plugins.use import Use
+from edgeopt.progress import Silent
+from edgeopt.recipe.lookup import resolve
+from edgeopt.types import Form, ModelState, TrainingData
+
+LAST = {f"{head}.{level}.3" for head in ("logits", "boxes") for level in (0, 1)}
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return box_data()
+
+
+@pytest.fixture
+def context(data: TrainingData, tmp_path: Path) -> PassContext:
+    return PassContext(data, TrainerSettings(accelerator="cpu", threads=1), 17, tmp_path, Silent())
+
+
+def applied(name: str, state: ModelState, context: PassContext, **options: object) -> ModelState:
+    use = resolve(PassPlugin, name, options, load_registry())
+    return use.plugin.apply(state, use.options, context)
+
+
+def bits_of(state: ModelState) -> dict[str, Any]:
+    found = state.history[-1].details["bits"]
+    assert isinstance(found, dict)
+    return {name: bits["weights"] for name, bits in found.items()}
+
+
+def rounded_answers(state: ModelState) -> int:
+    """Operators that round between the last layers and the answers."""
+    graph = state.program.graph_module.graph
+    waiting, seen = list(graph.output_node().all_input_nodes), set()
+    while waiting:
+        node = waiting.pop()
+        if node not in seen and "convolution" not in str(node.target) and "conv2d" not in str(node.target):
+            seen.add(node)
+            waiting += node.all_input_nodes
+    return sum("quantize" in str(node.target) for node in seen)
+
+
+@pytest.mark.parametrize("quantizer", ["xnnpack", "tensorrt"])
+def test_what_gives_raw_heads_stays_in_float(context: PassContext, quantizer: str) -> None:
+    made = applied("ptq", detector_state(), context, quantizer=quantizer)
+    assert {name for name, bits in bits_of(made).items() if bits == 32} == LAST
+    assert made.form is Form.PROGRAM and made.precision == "int8"
+    assert not rounded_answers(made)
+    again = applied("ptq", detector_state(), context, quantizer=quantizer, layer_bits={"logits": 8})
+    assert {name for name, bits in bits_of(again).items() if bits == 32} == {"boxes.0.3", "boxes.1.3"}
+
+
+def test_training_rounds_all_but_what_gives_raw_heads(context: PassContext) -> None:
+    made = applied("qat", detector_state(), context, epochs=1, batch_size=16)
+    assert {name for name, bits in bits_of(made).items() if bits == 32} == LAST and not rounded_answers(made)
+    assert made.history[-1].facts["conversion_same_top1"] >= 0.9
+
+
+def test_a_budget_of_bits_counts_what_stays_in_float(context: PassContext) -> None:
+    made = applied("ptq", detector_state(), context, average_bits=8.0, bit_choices=(8, 4))
+    bits = bits_of(made)
+    assert {name for name, each in bits.items() if each == 32} == LAST
+    assert 4 in bits.values()
+    assert made.history[-1].facts["average_weight_bits"] <= 8.0
+
+
+def test_pruning_leaves_heads_whole(context: PassContext) -> None:
+    state = detector_state()
+    images = torch.zeros(2, 3, DECODING.height, DECODING.width)
+    shapes = [each.shape for each in state.module.eval()(images)]
+    options = {"keep": 0.6, "importance": "taylor", "epochs": 1, "batch_size": 16, "learning_rate": 1e-3}
+    made = applied("prune-structured", state, context, **options)
+    assert made.task == state.task and made.output_names == state.output_names
+    with torch.no_grad():
+        assert [each.shape for each in made.module.eval()(images)] == shapes
+    widths = {name: each.out_channels for name, each in made.module.named_modules() if isinstance(each, nn.Conv2d)}
+    assert {name: widths[name] for name in LAST} == {
+        name: layer.out_channels for name, layer in state.module.named_modules() if name in LAST
+    }
+    assert sum(parameter.numel() for parameter in made.module.parameters()) < 0.8 * sum(
+        parameter.numel() for parameter in state.module.parameters()
+    )
+
+
+def teacher(state: ModelState) -> Use[ModelPlugin]:
+    return Use(ModelPlugin("larger", "A network at hand.", Options, build=lambda *_: state), Options())
+
+
+def test_a_larger_detector_teaches(context: PassContext) -> None:
+    larger = detector_state(SmallDetector(24))
+    options = {"epochs": 1, "batch_size": 16, "control": False, "teacher": teacher(larger)}
+    made = applied("distill", detector_state(), context, **options)
+    assert made.history[-1].facts["teacher"] == "larger"
+    assert np.isfinite(made.history[-1].facts["validation_loss"])
+
+
+def test_only_detectors_with_the_same_anchors_teach(context: PassContext) -> None:
+    state = detector_state(SmallDetector(24))
+    moved = state.task.decoding.levels[0].model_copy(update={"origin": (2.0, 2.0)})
+    decoding = DECODING.model_copy(update={"levels": (moved, DECODING.levels[1])})
+    other = replace(state, task=replace(state.task, decoding=decoding))
+    with pytest.raises(TrainingError, match=r"cannot be compared .* 48 × 48 px and 90; they differ in levels"):
+        applied("distill", detector_state(), context, epochs=1, teacher=teacher(other))
+
+
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "sigmoid-centerness"])
+def test_a_student_that_answers_as_its_teacher_has_nothing_to_learn(scores: str) -> None:
+    from edgeopt_detection.networks.taught import taught_loss
+
+    update = {"scores": scores, "background": 0 if scores == "softmax" else None}
+    decoding = DECODING.model_copy(update=update)
+    generator = torch.Generator().manual_seed(0)
+    widths = (decoding.columns, 4, 1)[: len(decoding.outputs)]
+    heads = tuple(torch.randn(2, decoding.anchors, width, generator=generator) for width in widths)
+    same = taught_loss(heads[:2], heads[:2], decoding, 2.0)
+    assert same.item() == pytest.approx(0.0, abs=1e-4)
+    other = tuple((each + 0.3 * torch.randn(each.shape, generator=generator)).requires_grad_() for each in heads)
+    loss = taught_loss(other, heads, decoding, 2.0)
+    loss.backward()
+    assert loss.item() > 0.01 and all(each.grad.abs().sum() > 0 for each in other)
