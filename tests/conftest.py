@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -78,13 +79,14 @@ def tiny_recipe(write_recipe: Callable[[str], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, nursery_of_tests: Callable[[], Nursery]) -> Path:
     """The folder of a finished run of the tiny recipe, which stands two folders above it."""
     import edgeopt  # light, and yet not for tests of what is imported
 
     folder = tmp_path_factory.mktemp("finished")
     (folder / "recipe.toml").write_text(TINY_RECIPE)
-    return edgeopt.run(folder / "recipe.toml", out=folder / "runs", plugin_files=[TINY_PLUGIN]).folder
+    with workers_forked(nursery_of_tests):
+        return edgeopt.run(folder / "recipe.toml", out=folder / "runs", plugin_files=[TINY_PLUGIN]).folder
 
 
 #: What the workers of runs import: most of the time of a small run. All of it starts no thread.
@@ -98,9 +100,6 @@ IMPORTED = (
 
 PATH = "PYTHONPATH"
 GIVEN_PATH = os.environ.get(PATH)  # where a test changes it, workers import from elsewhere
-
-#: The workers that need it.
-FORKED = ("edgeopt.pipeline.job", "edgeopt.conversion.worker", "edgeopt.sensitivity.worker", "edgeopt.why.worker")
 
 
 @pytest.fixture(scope="session")
@@ -119,14 +118,15 @@ def nursery_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
         each.end()
 
 
-@pytest.fixture(scope="module")
-def imports_done_once(nursery_of_tests: Callable[[], Nursery]) -> Iterator[None]:
-    """Workers of runs that a module starts in its own process are forks of one that has torch imported, as exports are
-    in any run; those that are timed are not. Not for TensorFlow, which bears no torch beside it.
+@contextmanager
+def workers_forked(nursery_of_tests: Callable[[], Nursery]) -> Iterator[None]:
+    """Within, workers that are started in this process are forks of one that has torch imported, as exports are in any
+    run. So are those that are timed: how long they take is not what is tested. Not for TensorFlow, which bears no torch
+    beside it, nor where a test changes what is imported.
     """
 
     def forked(module: str, job: Path, *, environment: Mapping[str, str], errors_to: IO[bytes]) -> Process:
-        is_forked = module in FORKED and environment.get(PATH) == GIVEN_PATH and not _needs_tensorflow(job)
+        is_forked = environment.get(PATH) == GIVEN_PATH and not _needs_tensorflow(job)
         launch = nursery_of_tests().start if is_forked else spawned
         return launch(module, job, environment=environment, errors_to=errors_to)
 
@@ -146,9 +146,16 @@ def imports_done_once(nursery_of_tests: Callable[[], Nursery]) -> Iterator[None]
         yield
 
 
+@pytest.fixture(scope="module")
+def imports_done_once(nursery_of_tests: Callable[[], Nursery]) -> Iterator[None]:
+    """Workers that a module starts in its own process are forks, see `workers_forked`."""
+    with workers_forked(nursery_of_tests):
+        yield
+
+
 def _needs_tensorflow(job: Path) -> bool:
-    """Whether a worker is handed plugins of TensorFlow."""
+    """Whether a worker is handed plugins of TensorFlow, in one of the files that its job names."""
     told = json.loads(job.read_text())
     told = told.get("job", told)
-    handed = [told[name] for name in ("plan", "conversion") if name in told]
-    return any(b"edgeopt_tensorflow" in Path(file).read_bytes() for file in handed)
+    handed = [Path(each) for each in told.values() if isinstance(each, str) and each]
+    return any(file.is_file() and b"edgeopt_tensorflow" in file.read_bytes() for file in handed)

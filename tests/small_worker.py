@@ -37,6 +37,7 @@ def main(events: Events) -> None:
             "event": "here",
             "pid": os.getpid(),
             "session": os.getsid(0),
+            "folder": str(Path.cwd()),
             "imported": "sqlite3" in sys.modules,
             "descriptors": len(list(Path("/proc/self/fd").iterdir())),
             "threads_of_numpy": os.environ.get("OMP_NUM_THREADS"),

@@ -17,6 +17,8 @@ from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import pass_context, tiny_data, tiny_model
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 TINY_PLUGIN = Path(__file__).with_name("tiny_plugin.py")
 
 PLUGIN = """

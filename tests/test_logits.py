@@ -20,6 +20,8 @@ from edgeopt.testing import pass_context, tiny_model
 from edgeopt_lightning.options import TrainOptions
 from edgeopt_lightning.train import train_model
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 Pair = namedtuple("Pair", ["logits", "features"])
 
 ANSWERS = {

@@ -92,6 +92,14 @@ def test_how_a_fork_ends_is_told(crew: Crew) -> None:
     assert gone(*(event["pid"] for event in crew.said.values()))
 
 
+def test_a_fork_works_where_its_parent_does(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    with crew.workers.nursery(IMPORTED, 1) as nursery:
+        crew.run("nothing", nursery, "before")
+        monkeypatch.chdir(crew.folder)
+        assert crew.run("nothing", nursery, "after")["folder"] == str(crew.folder)
+    assert crew.run("nothing", None, "alone")["folder"] == str(crew.folder)
+
+
 def test_what_a_worker_leaves_to_its_end_is_done(crew: Crew) -> None:
     """It ends without taking its modules apart: threads, functions of `atexit` and what was printed are not lost."""
     with crew.workers.nursery(IMPORTED, 1) as nursery:

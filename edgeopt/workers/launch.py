@@ -87,7 +87,8 @@ class Nursery:
         """Asks for a worker. Raises `ConnectionError` when the nursery has ended."""
         pipes = [os.pipe() for _ in range(3)]
         (stdin, to_stdin), (from_stdout, stdout), (told, tell) = pipes
-        packet = json.dumps({"module": module, "file": str(job), "environment": dict(environment)}).encode()
+        told_of = {"module": module, "file": str(job), "environment": dict(environment), "folder": _folder()}
+        packet = json.dumps(told_of).encode()
         try:
             socket.send_fds(self._control, [packet], [stdin, stdout, errors_to.fileno(), tell])
         except OSError as error:
@@ -107,6 +108,14 @@ class Nursery:
         except subprocess.TimeoutExpired:  # still importing
             self._process.kill()
             self._process.wait()
+
+
+def _folder() -> str:
+    """The working directory; "" where it is gone."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - as `os.chdir` takes it
+    except OSError:
+        return ""
 
 
 class _Forked:

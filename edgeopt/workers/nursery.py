@@ -31,7 +31,7 @@ _PACKET_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Job:
-    """What a fork is to be: the worker `module` with the job that `file` holds.
+    """What a fork is to be: the worker `module` with the job that `file` holds, in the working directory `folder`.
 
     `environment` is its own; what libraries read of it while they are imported is that of the nursery.
     """
@@ -39,6 +39,7 @@ class Job:
     module: str
     file: str
     environment: Mapping[str, str]
+    folder: str = ""
 
 
 @dataclass
@@ -112,6 +113,8 @@ def main() -> int:
         return 0
     os.environ.clear()
     os.environ.update(job.environment)
+    if job.folder:
+        os.chdir(job.folder)
     sys.argv[1:] = [job.file]
     return work(import_module(job.module).main)
 

@@ -18,6 +18,8 @@ from edgeopt.cli import app
 from edgeopt.errors import UserError
 from edgeopt.options import MeasureSettings
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 PLUGIN = Path(__file__).with_name("devices_plugin.py")
 PLUGINS = (TINY_PLUGIN, PLUGIN)
 SETTINGS = MeasureSettings(warmup=1, runs=6, rounds=3)

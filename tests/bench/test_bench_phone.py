@@ -19,7 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "plugins"))
 from android import Android
 from phone_runners import APP, Desk, adb_server, made_phone
 
-pytestmark = pytest.mark.skipif(shutil.which("adb") is None, reason="there is no adb: apt install adb")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("adb") is None, reason="there is no adb: apt install adb"),
+    pytest.mark.usefixtures("imports_done_once"),
+]
 
 
 def test_a_benchmark_on_a_phone(finished: Path, tmp_path: Path) -> None:

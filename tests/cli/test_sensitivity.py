@@ -12,6 +12,8 @@ from edgeopt.sensitivity.run import PlannedScan, SensitivityRequest, plan_scan
 from edgeopt.sensitivity.scan_settings import ScanSettings
 from edgeopt.sensitivity.table import Cell, Measure, Scan, Verdict
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 
 @pytest.fixture
 def sensitivity(cli, tiny_recipe, tiny_plugin_file):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import TINY_PLUGIN, TINY_RECIPE
+from typer.testing import CliRunner
 
 import edgeopt
+from edgeopt.cli import app
 
 pytestmark = pytest.mark.usefixtures("imports_done_once")
 
@@ -42,8 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def compare(folder: Path) -> Compare:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "edgeopt", "compare", *arguments]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+        with contextlib.chdir(folder):
+            done = CliRunner().invoke(app, ["compare", *arguments], prog_name="edgeopt")
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     return run
 

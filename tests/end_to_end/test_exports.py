@@ -30,7 +30,7 @@ ABACUS = CONVERTING.replace('"linear"', '"abacus"').replace('[[passes]]\nuse = "
 ABACUS = ABACUS.replace('use = "halves"\nprecision = "float16"', 'use = "abacus-npz"')
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers find the module in which the abacus is saved."""
     monkeypatch.setenv("PYTHONPATH", str(TINY_PLUGIN.parent), prepend=os.pathsep)
@@ -142,6 +142,7 @@ def test_frameworks_do_not_mix(tmp_path: Path) -> None:
     assert any("exporter 'halves' takes models of torch" in each and "'abacus-npz'" in each for each in found)
 
 
+@pytest.mark.usefixtures("importable")
 def test_a_model_of_another_framework_runs_to_a_report_without_torch(folder: Path) -> None:
     """Every callable of the abacus asserts that torch is not in its process."""
     result = run(ABACUS, folder)
@@ -151,6 +152,7 @@ def test_a_model_of_another_framework_runs_to_a_report_without_torch(folder: Pat
     assert result.report.stages
 
 
+@pytest.mark.usefixtures("importable")
 def test_conversion_runs_both_sides_and_refuses_another_function(tmp_path: Path) -> None:
     source = tmp_path / "abacus"
     source.mkdir()

@@ -6,7 +6,6 @@ import contextlib
 import json
 import pickle
 import subprocess
-import sys
 import zipfile
 
 import pytest
@@ -56,12 +55,6 @@ def edgeopt(*arguments, cwd):
     with contextlib.chdir(cwd):
         done = CliRunner().invoke(app, ["convert", *arguments], prog_name="edgeopt")
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
-
-
-def edgeopt_alone(*arguments, cwd):
-    """The same as a process of its own."""
-    command = [sys.executable, "-m", "edgeopt", "convert", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_both_sides_are_run_and_the_difference_is_printed(source, tmp_path):

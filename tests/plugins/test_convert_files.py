@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from test_convert import SIZE, edgeopt, edgeopt_alone, write_pt2
+from test_convert import SIZE, edgeopt, write_pt2
 from torch import nn
 
 from edgeopt.conversion.plan import ConversionRequest, convert, make_conversion
@@ -53,9 +53,8 @@ def test_two_files_with_weights_beside_them_stand_in_one_folder(tmp_path):
     torch.manual_seed(1)
     first = write_pt2(tmp_path / "first.pt2", Wide())
     second = write_pt2(tmp_path / "second.pt2", nn.Sequential(Wide(), nn.Linear(4, 4)))
-    for name, run in ((first, edgeopt_alone), (second, edgeopt)):  # by a path that counts from here, and a whole one
-        source = name.name if run is edgeopt_alone else str(name)
-        done = run(source, "--to", "onnx", "--set", OUTSIDE[0], cwd=tmp_path)
+    for name in (first, second):
+        done = edgeopt(name.name, "--to", "onnx", "--set", OUTSIDE[0], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert f"{name.stem}.onnx.data" in done.stdout
     assert (tmp_path / "model.onnx.data").read_text() == "my own precious file"

@@ -121,7 +121,7 @@ def test_onnx_of_any_shape_is_read(shape: tuple[int | str, ...], tmp_path: Path)
 
 def test_an_open_program_is_converted_at_the_size_of_the_command(tmp_path: Path) -> None:
     write_pt2(tmp_path / "net.pt2", 2, 3)
-    source = str(tmp_path / "net.pt2")  # workers of these tests are forked from a process in another folder
+    source = "net.pt2"
     done = edgeopt(source, "--to", "onnx", "--size", "48x192", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with OnnxPredictor(tmp_path / "net.onnx") as opened:

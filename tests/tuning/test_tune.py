@@ -22,6 +22,8 @@ from edgeopt.tuning.trials import FILE, Ending
 from edgeopt.tuning.winner import PARETO, WINNER, best, winner_text
 from tests.conftest import TINY_PLUGIN, TINY_RECIPE
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 LIMIT = 5_000  # bytes, between the files for images of 8 and of 16 px
 SHARES = "[dataset.shares]\nvalidation = 0.3\ntest = 0.1\n\n[model]"
 STUDY = f"""

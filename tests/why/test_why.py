@@ -21,6 +21,8 @@ from edgeopt.recipe.lookup import resolve
 from edgeopt.why.subject import find_subject
 from edgeopt.why.table import Part
 
+pytestmark = pytest.mark.usefixtures("imports_done_once")
+
 RUNTIMES = ("onnx", "tflite", "executorch")
 
 
