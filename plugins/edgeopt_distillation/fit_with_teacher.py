@@ -33,7 +33,7 @@ _CONTROL = "control"
 
 def teacher_of(options: TaughtOptions, task: Task, context: PassContext) -> Teacher | None:
     """The teacher that the options name, None where they name none; raises what `load_teacher` does."""
-    if options.teacher is None:
+    if options.teacher is None or options.teacher == "none":
         return None
     return load_teacher(options.teacher, task, context, normalization_of(options.teacher_mean, options.teacher_std))
 

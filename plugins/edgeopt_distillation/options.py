@@ -26,10 +26,11 @@ FLOAT = "float"
 class TeacherOptions(Options):
     """Learning from a teacher's logits."""
 
-    teacher: Annotated[Use[ModelPlugin] | Literal["float"] | None, AsTable] = Field(
+    teacher: Annotated[Use[ModelPlugin] | Literal["float", "none"] | None, AsTable] = Field(
         None,
         description="trained model to learn from besides the labels: a model plugin with its own weights, such as "
-        'earlier-run, or "float" for this recipe\'s model as it was before the first pass that compresses it',
+        'earlier-run, or "float" for this recipe\'s model as it was before the first pass that compresses it; "none" '
+        "for the labels alone, as when left out",
     )
     teacher_mean: Channels | None = Field(
         None,
@@ -74,9 +75,11 @@ class TaughtOptions(FitOptions, TeacherOptions):
 
     @model_validator(mode="after")
     def _teacher_is_heard(self) -> TaughtOptions:
-        if self.teacher is not None:
+        if self.teacher not in (None, "none"):
             if self.alpha == 0 and not self._compares_layers():
                 raise ValueError("alpha = 0 leaves the teacher nothing to teach")
+            return self
+        if self.teacher is None and self._may_be_taught():
             return self
         fields = TaughtOptions.model_fields
         for name in ("temperature", "alpha", "alpha_schedule", "alpha_end", "control"):
@@ -86,6 +89,10 @@ class TaughtOptions(FitOptions, TeacherOptions):
 
     def _compares_layers(self) -> bool:
         """Whether the teacher is heard besides its logits."""
+        return False
+
+    def _may_be_taught(self) -> bool:
+        """Whether the pass finds a teacher by itself where none is named."""
         return False
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgeopt.plugins import AsTable, ExporterPlugin, Options, QuantizerPlugin, Use
+from edgeopt.plugins import AsTable, ExporterPlugin, ModelPlugin, Options, QuantizerPlugin, Use
 from edgeopt_distillation.options import TaughtOptions
 from edgeopt_lightning.options import Schedule
 
@@ -112,6 +112,12 @@ class QatOptions(TaughtOptions, BitOptions):
         "xnnpack",  # type: ignore[arg-type]  # the plan reads a name as the plugin
         description="the target's numerics: name of a quantizer, or a table",
     )
+    teacher: Annotated[Use[ModelPlugin] | Literal["float", "none"] | None, AsTable] = Field(
+        None,
+        description="trained model to learn from besides the labels: a model plugin with its own weights, such as "
+        'earlier-run; "float" for this recipe\'s model as it was before the first pass that compresses it; "none" '
+        'for the labels alone. When left out, it is "float", without a control, where steps are learned, else "none"',
+    )
     epochs: int = Field(3, ge=1, le=100_000, description="most passes over the training images")
     learning_rate: float = Field(5e-4, gt=0.0, le=100.0, description="highest learning rate of the schedule")
     schedule: Schedule = Field("cosine", description="how the learning rate changes while training")
@@ -144,6 +150,20 @@ class QatOptions(TaughtOptions, BitOptions):
             if value is not None and value > self.epochs:
                 raise ValueError(f"{name} ({value}) is more than epochs ({self.epochs}): nothing would ever be frozen")
         return self
+
+    @property
+    def learned_up_to_bits(self) -> int:
+        """The most bits whose steps are learned."""
+        return {"observed": 0, "auto": 4, "learned": 8}[self.steps]
+
+    def _may_be_taught(self) -> bool:
+        named = (self.weight_bits, self.activation_bits, *self.layer_bits.values())
+        lowest = min(bits for bits in named if bits != "float")
+        return lowest <= self.learned_up_to_bits or (self.learned_up_to_bits > 0 and self._bits_are_open())
+
+    def _bits_are_open(self) -> bool:
+        """Whether a budget or a file says which bits layers have."""
+        return self.has_budget or self.allocation is not None
 
 
 class BitsProbeOptions(Options):

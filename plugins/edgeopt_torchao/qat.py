@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from edgeopt.networks.capture import capture_state
-from edgeopt.plugins import Json, ModelState, PassContext, PassRecord
+from edgeopt.plugins import Json, ModelState, PassContext, PassRecord, TrainingError
 from edgeopt_distillation.fit_with_teacher import fit_taught, teacher_of
+from edgeopt_distillation.teacher_loss import Teacher, load_teacher
 from edgeopt_lightning.fit.hooks import FitHooks
 from edgeopt_torchao.bits.learned_step import dampen, learned_steps, share_between_integers, start_steps
 from edgeopt_torchao.bits.mixed import choose_bits
@@ -28,7 +29,6 @@ from edgeopt_torchao.quantize.result import quantized_state
 _CHECKED_IMAGES = 64
 _SAME_TOP1 = 0.98
 _CHECKED_AT_ONCE = 8  # images, whose rounded tensors are all held at once
-_LEARNED_UP_TO_BITS = {"observed": 0, "auto": 4, "learned": 8}
 _STARTING_IMAGES = 512
 
 
@@ -113,7 +113,7 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
     program = captured.program
     bits = choose_bits(program, state, options.quantizer, options, options.batch_size, context)
     target = target_of(options.quantizer, bits, qat=True)
-    prepared = prepare_qat(program, target.quantizer, _LEARNED_UP_TO_BITS[options.steps])
+    prepared = prepare_qat(program, target.quantizer, options.learned_up_to_bits)
     learning = Learning(prepared, options.dampening, context.budget.of(context.budget.epochs, options.epochs))
     learning.start(state, options.batch_size, context)
     half = math.ceil(options.epochs / 2)
@@ -126,8 +126,8 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
     )
     # fake quantizers need float32: their ranges overflow in half precision
     float32 = replace(context, trainer=context.trainer.model_copy(update={"precision": "32"}))
-    teacher = teacher_of(options, state.task, context)
-    result = fit_taught(prepared, teacher, state.task, options, float32, hooks, label="qat")
+    taught = _taught(options, learning, state, context)
+    result = fit_taught(prepared, taught.teacher, state.task, taught.options, float32, hooks, label="qat")
 
     converted = convert(prepared)
     checked = _check_conversion(prepared, converted, state, context)
@@ -140,7 +140,7 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
         **learning.facts(),
         **checked.facts(),
     }
-    warnings = [*result.warnings, *checked.warnings()]
+    warnings = [*taught.warnings, *result.warnings, *checked.warnings()]
     if options.epochs == 1:
         warnings.append(
             "with one epoch, ranges of activations move until the end, and no step is trained with those that ship; "
@@ -148,6 +148,31 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
         )
     record = PassRecord("qat", facts, result.curves, tuple(warnings), target.details())
     return quantized_state(state, converted, example, record, target.precision, context)
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """Who teaches, how the options are then, and what the user should know of it."""
+
+    teacher: Teacher | None
+    options: QatOptions
+    warnings: tuple[str, ...] = ()
+
+
+def _taught(options: QatOptions, learning: Learning, state: ModelState, context: PassContext) -> _Taught:
+    """The teacher that the options name; where they are silent and steps are learned, the float model, if it can.
+
+    Few bits leave much to choose, of which labels alone say little; the float model's answers keep the network near to
+    what it was trained to (S. Esser et al., as in `bits.learned_step`, on knowledge distillation). Raises what
+    `teacher_of` raises for a teacher that is named.
+    """
+    if options.teacher is not None or not learning.steps:
+        return _Taught(teacher_of(options, state.task, context), options)
+    try:
+        teacher = load_teacher("float", state.task, context)
+    except TrainingError as error:
+        return _Taught(None, options, (f"trained without the float model as a teacher: {error.problems[0].message}",))
+    return _Taught(teacher, options.model_copy(update={"control": False}))
 
 
 def _converted(module: nn.Module) -> Callable[[Tensor], Tensor]:

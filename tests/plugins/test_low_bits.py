@@ -4,6 +4,7 @@ answers well.
 
 import copy
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -388,6 +389,30 @@ def test_four_bits_trained_answer_as_float(trained: ModelState, tmp_path: Path) 
     assert record.facts["steps_learned"] >= 6
     assert accuracy(state, tmp_path) >= accuracy(trained, tmp_path) - 0.03
     assert record.details["bits"]["last.0"] == {"weights": 4, "activations": 4}
+    assert "teacher" not in record.facts  # there is no float model before this pass, which is told
+    assert any("without the float model as a teacher" in each for each in record.warnings)
+
+
+@pytest.mark.parametrize(
+    ("options", "taught"),
+    [
+        ({"weight_bits": 4}, True),
+        ({"weight_bits": 4, "temperature": 2.0, "alpha": 0.5}, True),
+        ({"weight_bits": 4, "teacher": "none"}, False),
+        ({"weight_bits": 4, "steps": "observed"}, False),
+        ({"weight_bits": 6}, False),
+    ],
+)
+def test_learned_steps_learn_from_the_float_model(
+    options: dict[str, Json], taught: bool, trained: ModelState, tmp_path: Path
+) -> None:
+    """Without being asked, and without the control that would double the time."""
+    use = resolve(PassPlugin, "qat", {"epochs": 1, "batch_size": 16, **options}, load_registry())
+    context = replace(context_in(tmp_path), baseline=lambda: trained)
+    record = use.plugin.apply(trained, use.options, context).history[-1]
+    assert (record.facts.get("teacher") == "this run's float model") == taught
+    assert "teacher_gain" not in record.facts
+    assert not any("teacher" in each for each in record.warnings)
 
 
 def test_everything_at_once_after_training(trained: ModelState, tmp_path: Path) -> None:
