@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from edgeopt.cli import complete
-from edgeopt.cli.application import app, app_app
+from edgeopt.cli.application import PluginOption, app, app_app
 from edgeopt.cli.failures import failures_shown
 from edgeopt.cli.help import Command
 
@@ -24,6 +24,7 @@ def card(
             show_default=False,
         ),
     ] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Show what an app must know to use a file, or the code that feeds it in the language of the app.
 
@@ -32,7 +33,7 @@ def card(
     with failures_shown():
         from edgeopt.cli.card import show_card
 
-        show_card(file, lang)
+        show_card(file, lang, plugin or ())
 
 
 @app_app.command("android", cls=Command)
@@ -56,6 +57,7 @@ def app_android(
             show_default=False,
         ),
     ] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Write a Gradle project around a .tflite or .pte file: the camera, the newest frame, the file's answer.
 
@@ -64,4 +66,4 @@ def app_android(
     with failures_shown():
         from edgeopt.cli.app_android import write_android_app
 
-        write_android_app(run, out, id_)
+        write_android_app(run, out, id_, plugin or ())

@@ -21,11 +21,9 @@ from test_card import CARDS, INT8, NAMES, expected_input, kotlin_sources, requir
 from typer.testing import CliRunner
 
 from edgeopt.applications.android import default_id, find_file, write_app
-from edgeopt.applications.snippets import feeding_lines
 from edgeopt.cards.card import Card, TensorInfo
 from edgeopt.cards.reading import card_of
 from edgeopt.cli import app
-from edgeopt.errors import UserError
 from edgeopt.plugins.registry import load_registry
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.report.schema import DatasetSummary, Environment, RecipeSummary, Report, Row
@@ -439,13 +437,19 @@ def test_what_no_app_can_be_made_of_is_said(tmp_path: Path) -> None:
 
 
 def test_a_task_that_brings_nothing_is_refused_with_what_to_write(tmp_path: Path) -> None:
-    """Apps and lines alike, by the plugin of somebody else."""
-    registry = load_registry([Path(__file__).parents[1] / "task_parts.py"])
+    """Apps and lines alike, by the plugin of somebody else in a file of its own."""
     card = replace(LITERT, task="level", outputs=(TensorInfo("level", "float32", (1, 1), "NC"),))
-    with pytest.raises(UserError, match=r"(?s)the task level brings no Kotlin.*TaskPlugin\(kotlin_files="):
-        find_file(litert_file(tmp_path / "level", card), registry)
-    with pytest.raises(UserError, match=r"(?s)the task level brings no lines in cpp.*bring NAME\.cpp\.j2"):
-        feeding_lines(card, "cpp", "model.tflite", registry)
+    file = litert_file(tmp_path / "level", card)
+    known = ["--plugin", str(Path(__file__).parents[1] / "task_parts.py")]
+    make_app = ["app", "android", str(file), "--out", str(tmp_path / "out")]
+    for arguments, *messages in (
+        (make_app, "there is no task 'level'"),
+        ([*make_app, *known], "the task level brings no Kotlin", "TaskPlugin(kotlin_files="),
+        (["card", str(file), "--lang", "cpp", *known], "the task level brings no lines in cpp", "bring NAME.cpp.j2"),
+    ):
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 2, done.output
+        assert all(message in " ".join(done.output.split()) for message in messages), done.output
 
 
 @pytest.mark.parametrize("name", ["labels", "masks", "ssd"])
