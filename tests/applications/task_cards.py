@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from random_heads import FCOS, RETINANET, SSD, random_heads
 
 from edgeopt.cards.card import Card, TensorInfo
-from edgeopt.plugins.registry import load_registry
+from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.recipe.card_task import task_of_card
 from edgeopt.tasks.classification import Classification
@@ -16,6 +17,13 @@ from edgeopt.tasks.multilabel import MultiLabel
 from edgeopt_detection.decoding.description import BoxDecoding
 from edgeopt_detection.task import Detection
 from edgeopt_segmentation.task import Segmentation, masks_in
+
+
+@cache
+def registry() -> Registry:
+    """All plugins, loaded once."""
+    return load_registry()
+
 
 NAMES = ('say "käse"', "back\\slash", "$price", "plain")
 LABELS = Card(
@@ -101,7 +109,7 @@ class Expected:
 
 def expected(card: Card, arrays: tuple[np.ndarray, ...], width: int, height: int) -> Expected:
     """The answer of the card's own task for an image of that size."""
-    task = task_of_card(card, load_registry(), "the file")
+    task = task_of_card(card, registry(), "the file")
     outputs = tuple(
         array if info.scale is None else (array.astype(np.float32) - info.zero_point) * np.float32(info.scale)
         for info, array in zip(card.outputs, arrays, strict=True)

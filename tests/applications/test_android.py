@@ -16,7 +16,7 @@ import pytest
 from kotlin import HARNESS, Harness, called, compiled, kotlin_home, kotlin_of_tasks, libraries, odd_images
 from made_files import PREPROCESSING, made_files
 from random_heads import expected_boxes, write_heads
-from task_cards import SIZES, TASK_CARDS, expected, inside, returned
+from task_cards import SIZES, TASK_CARDS, expected, inside, registry, returned
 from test_card import CARDS, INT8, NAMES, expected_input, kotlin_sources, require_kotlin_lines_feed
 from typer.testing import CliRunner
 
@@ -24,7 +24,6 @@ from edgeopt.applications.android import default_id, find_file, write_app
 from edgeopt.cards.card import Card, TensorInfo
 from edgeopt.cards.reading import card_of
 from edgeopt.cli import app
-from edgeopt.plugins.registry import load_registry
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.report.schema import DatasetSummary, Environment, RecipeSummary, Report, Row
 from edgeopt.tasks.classification import softmax
@@ -55,7 +54,7 @@ def projects(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """An app around a file of each runtime."""
     folder = tmp_path_factory.mktemp("apps")
     files = {"litert": litert_file(folder / "litert-run"), "executorch": made["executorch"]}
-    return {name: write_app(find_file(file, load_registry()), folder / name) for name, file in files.items()}
+    return {name: write_app(find_file(file, registry()), folder / name) for name, file in files.items()}
 
 
 @pytest.fixture(scope="session")
@@ -433,7 +432,7 @@ def test_what_no_app_can_be_made_of_is_said(tmp_path: Path) -> None:
         assert done.exit_code == 2, (given, done.output)
         assert message in " ".join(done.output.split()), done.output
         assert not (tmp_path / "out").exists()
-    assert find_file(both / "executorch/optimized/model.pte", load_registry()).version == "1.5.1"
+    assert find_file(both / "executorch/optimized/model.pte", registry()).version == "1.5.1"
 
 
 def test_a_task_that_brings_nothing_is_refused_with_what_to_write(tmp_path: Path) -> None:
@@ -454,7 +453,7 @@ def test_a_task_that_brings_nothing_is_refused_with_what_to_write(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["labels", "masks", "ssd"])
 def test_an_app_holds_what_its_task_needs(name: str, tmp_path: Path) -> None:
-    file = find_file(litert_file(tmp_path / "file", TASK_CARDS[name]), load_registry())
+    file = find_file(litert_file(tmp_path / "file", TASK_CARDS[name]), registry())
     core = write_app(file, tmp_path / "app") / "core/src/main/kotlin/edgeopt/core"
     held = {path.name for path in core.iterdir() if path.name.endswith(("Answering.kt", "Decoder.kt"))}
     wanted = {"labels": {"LabelAnswering.kt"}, "masks": {"MaskAnswering.kt"}}

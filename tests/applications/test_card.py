@@ -17,7 +17,7 @@ import pytest
 from kotlin import Harness, odd_images
 from made_files import made_files
 from PIL import Image
-from task_cards import SIZES, TASK_CARDS, expected, returned
+from task_cards import SIZES, TASK_CARDS, expected, registry, returned
 from typer.testing import CliRunner
 
 from edgeopt.applications.snippets import LANGUAGES, feeding_lines
@@ -27,7 +27,6 @@ from edgeopt.cli import app
 from edgeopt.errors import UserError
 from edgeopt.measure.answers import feeder
 from edgeopt.plugins.declarations import ExporterPlugin
-from edgeopt.plugins.registry import load_registry
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.tasks.classification import softmax
 from edgeopt_detection.parts import box_decoder
@@ -138,7 +137,7 @@ def test_the_python_lines_open_a_pte(made: dict[str, Path], tmp_path: Path) -> N
     """In this process, because ExecuTorch takes long to import."""
     path = made["executorch"]
     lines: dict[str, Any] = {"__name__": "lines"}
-    exec(feeding_lines(card_of(path), "python", path.name, load_registry()), lines)
+    exec(feeding_lines(card_of(path), "python", path.name, registry()), lines)
     save_odd_image(tmp_path / "image.png")
     output = lines["open_file"](str(path))(lines["model_input"](lines["pixels"](tmp_path / "image.png")))
     expected = answers("executorch", path, tmp_path / "image.png")
@@ -158,7 +157,7 @@ def answers(use: str, file: Path, image: Path) -> list[tuple[str, float]]:
     preprocessing = Preprocessing.from_json(card.preprocessing)
     assert card.input
     batch = feeder(card.input.holds, preprocessing)(preprocessing.pixels(Image.open(image)).copy()[None])
-    with load_registry().get(ExporterPlugin, use).opened(file, 1) as predictor:
+    with registry().get(ExporterPlugin, use).opened(file, 1) as predictor:
         shares = softmax(predictor.predict(batch)[0])[0]
     return [(card.classes[place], float(shares[place])) for place in np.argsort(-shares, kind="stable")]
 
@@ -166,7 +165,7 @@ def answers(use: str, file: Path, image: Path) -> list[tuple[str, float]]:
 @pytest.mark.parametrize("name", CARDS)
 def test_the_python_lines_feed_as_the_card_says(name: str) -> None:
     lines: dict[str, Any] = {"__name__": "lines"}
-    exec(feeding_lines(CARDS[name], "python", "model.tflite", load_registry()), lines)
+    exec(feeding_lines(CARDS[name], "python", "model.tflite", registry()), lines)
     for image in ordinary():
         image.save(file := io.BytesIO(), "PNG")
         fed = lines["model_input"](lines["pixels"](file))
@@ -184,7 +183,7 @@ def test_the_python_lines_answer_as_the_task_does(
     monkeypatch.setitem(sys.modules, "box_decoder", box_decoder)
     monkeypatch.chdir(tmp_path)
     card, lines = TASK_CARDS[name], {"__name__": "lines"}
-    exec(feeding_lines(card, "python", "model.tflite", load_registry()), lines)
+    exec(feeding_lines(card, "python", "model.tflite", registry()), lines)
     for seed, (width, height) in enumerate(SIZES):
         arrays = returned(card, seed)
         wanted = expected(card, arrays, width, height)
@@ -271,7 +270,7 @@ def test_the_cpp_lines_feed_and_answer_as_the_card_says(tmp_path: Path) -> None:
     """All cards in one program, each in a namespace of its own, so that the compiler works once."""
     text, cases = CPP_HEADERS + CPP_READ, ""
     for name, card in ALL.items():
-        lines = feeding_lines(card, "cpp", "model.tflite", load_registry())
+        lines = feeding_lines(card, "cpp", "model.tflite", registry())
         text += f"namespace {name} {{\n{lines}}}\n{cpp_case(name, card)}"
         cases += f'    if (given[1] == std::string("{name}")) run_{name}(given);\n'
     source = tmp_path / "feed.cpp"
@@ -336,7 +335,7 @@ def kotlin_sources(folder: Path) -> Iterator[Path]:
     cases = []
     for name, card in ALL.items():
         answer = KOTLIN_ANSWERS[card.task].replace("GIVEN", ", ".join(["answer"] * len(card.outputs)))
-        lines = feeding_lines(card, "kotlin", "model.tflite", load_registry())
+        lines = feeding_lines(card, "kotlin", "model.tflite", registry())
         (folder / f"{name}.kt").write_text(f"package {name}\n{lines}{KOTLIN_CASE.replace('ANSWER', answer)}")
         cases.append(f'            "{name}" -> {name}.run(job.drop(1))\n')
         yield folder / f"{name}.kt"
@@ -377,7 +376,7 @@ def require_guesses(labels: list[str], shares: list[float], card: Card) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_the_swift_lines_are_whole(name: str) -> None:
     """Brackets close, and every number of the card is there."""
-    text = feeding_lines(ALL[name], "swift", "model.tflite", load_registry())
+    text = feeding_lines(ALL[name], "swift", "model.tflite", registry())
     for opening, closing in ("()", "[]", "{}"):
         assert text.count(opening) == text.count(closing)
     scale, offset = Preprocessing.from_json(ALL[name].preprocessing).scale_and_offset()
@@ -403,9 +402,9 @@ def test_without_a_language_the_card_itself_is_printed(made: dict[str, Path]) ->
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_types_that_the_lines_do_not_know_are_refused(language: str) -> None:
     with pytest.raises(UserError, match="the input of the file is float16"):
-        feeding_lines(replace(INT8, input=replace(INT8.input, dtype="float16")), language, "x", load_registry())  # type: ignore[type-var]
+        feeding_lines(replace(INT8, input=replace(INT8.input, dtype="float16")), language, "x", registry())  # type: ignore[type-var]
     with pytest.raises(UserError, match="does not say what the output of the file is"):
-        feeding_lines(replace(INT8, outputs=()), language, "x", load_registry())
+        feeding_lines(replace(INT8, outputs=()), language, "x", registry())
 
 
 def test_what_cannot_be_printed_is_said(made: dict[str, Path], tmp_path: Path) -> None:
