@@ -54,12 +54,14 @@ def masks(size: tuple[int, int], resize: tuple[int, int], fit: str, output: Tens
     return replace(placed(LABELS, size, resize, fit), task="segmentation", decision={}, outputs=(output,))
 
 
-def boxes(decoding: BoxDecoding, resize: tuple[int, int], fit: str) -> Card:
+def boxes(decoding: BoxDecoding, resize: tuple[int, int], fit: str, *, quantized: bool = False) -> Card:
     size = (decoding.height, decoding.width)
     decision = {"decoding": decoding.to_json(), "shown_score": 0.4}
     widths = (decoding.columns, 4, 1)
     outputs = tuple(
-        TensorInfo(name, "float32", (1, decoding.anchors, width), "NDD")
+        TensorInfo(name, "int8", (1, decoding.anchors, width), "NDD", 0.06, -7)
+        if quantized
+        else TensorInfo(name, "float32", (1, decoding.anchors, width), "NDD")
         for name, width in zip(decoding.outputs, widths, strict=False)
     )
     card = replace(placed(LABELS, size, resize, fit), classes=NAMES[:3], task="detection", outputs=outputs)
@@ -75,7 +77,7 @@ TASK_CARDS = {
     "places": masks((22, 13), (22, 13), "stretch", TensorInfo("masks", "uint8", (1, 22, 13), "NDD")),
     "wholes": masks((18, 30), (18, 30), "crop", TensorInfo("masks", "int64", (1, 18, 30), "NDD")),
     "ssd": boxes(SSD, (33, 40), "letterbox"),
-    "retina": boxes(RETINANET, (36, 44), "crop"),
+    "retina": boxes(RETINANET, (36, 44), "crop", quantized=True),
     "fcos": boxes(FCOS, (33, 40), "stretch"),
 }
 SIZES = ((61, 43), (30, 80))
@@ -87,7 +89,11 @@ def returned(card: Card, seed: int) -> tuple[np.ndarray, ...]:
     random = np.random.default_rng(seed)
     if card.task == "detection":
         heads = next(heads for decoding, heads in random_heads() if decoding.to_json() == card.decision["decoding"])
-        return tuple(head[seed : seed + 1] for head in heads)
+        plain = zip(card.outputs, (head[seed : seed + 1] for head in heads), strict=True)
+        return tuple(
+            head if info.scale is None else np.rint(head / info.scale + info.zero_point).clip(-128, 127).astype(np.int8)
+            for info, head in plain
+        )
     (info,) = card.outputs
     shape = tuple(int(side) for side in info.shape)
     if info.dtype == "float32":
