@@ -31,11 +31,11 @@ OTHER_PROGRAMS = ("test_takes_an_int8_program", "test_takes_a_program_of_one_ima
 EXPECTED = {
     ("dataset", "good-data"): {"test_declaration_is_light", "test_fingerprint_is_light"},
     ("dataset", "wrong-labels"): {
-        "test_labels_are_classes",
+        "test_targets_are_such_as_the_task_takes",
         "test_every_class_has_training_images",
         "test_a_run_can_use_it",
     },
-    ("dataset", "wrong-type"): {"test_labels_are_classes", "test_a_run_can_use_it"},
+    ("dataset", "wrong-type"): {"test_targets_are_such_as_the_task_takes", "test_a_run_can_use_it"},
     ("dataset", "float-images"): {
         "test_images_can_be_read",
         "test_images_differ",

@@ -133,6 +133,10 @@ class Task(ABC):
 
         return np.asarray(targets)
 
+    def membership(self, targets: Any, classes: int) -> NDArray[np.bool_] | None:  # noqa: ARG002 - as above
+        """Which of so many classes of the data set each image has, bool (n, classes); None where a task knows none."""
+        return None
+
     def stored(self, targets: Any) -> Mapping[str, NDArray[Any]]:
         """Targets as arrays by name, for files. Arrays of the first images and of the rest, put one after the other,
         are those of all; so images with unequally much have an array that counts it.
@@ -201,6 +205,13 @@ class Task(ABC):
             return f"nothing for {images} images"
         wrong = [shape for shape in shapes if not shape or shape[0] != images]
         return f"{wrong[0]} for {images} images" if wrong else None
+
+    def at_size(self, height: int, width: int) -> Task:  # noqa: ARG002 - as above
+        """This task for the same network with images of another size in px.
+
+        Raises `ValueError`, saying why, where outputs of another size cannot be turned into answers.
+        """
+        return self
 
     @abstractmethod
     def scores(self, outputs: Outputs, targets: Any) -> Scores:

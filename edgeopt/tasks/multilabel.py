@@ -78,6 +78,10 @@ class MultiLabel(Task):
 
         return np.asarray(targets, dtype=bool)
 
+    def membership(self, targets: NDArray[np.bool_], classes: int) -> NDArray[np.bool_]:  # noqa: ARG002
+        """The labels themselves."""
+        return targets
+
     def restored(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
         """The labels, in memory."""
         import numpy as np  # as above

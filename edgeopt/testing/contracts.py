@@ -20,10 +20,11 @@ from edgeopt.describe.options import Option, options_of
 from edgeopt.describe.toml import plugin_toml
 from edgeopt.errors import RecipeError
 from edgeopt.options import to_json
-from edgeopt.plugins.declarations import Plugin
+from edgeopt.plugins.declarations import Plugin, TaskPlugin
 from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.plugins.use import Use
 from edgeopt.recipe.lookup import resolve
+from edgeopt.tasks import Task
 
 #: Import packages that no declaration module may load: each takes from a tenth of a second to several.
 HEAVY = (
@@ -31,6 +32,12 @@ HEAVY = (
     *("executorch", "onnx", "onnxruntime", "onnxscript", "tensorrt"),
     *("numpy", "scipy", "sklearn", "pandas", "datasets", "matplotlib", "PIL", "cv2"),
 )
+
+
+def task_named(name: str, options: Mapping[str, Json], registry: Registry) -> Task:
+    """A task as the plugin of that name makes it."""
+    use = resolve(TaskPlugin, name, options, registry)
+    return use.plugin.made(use.options)
 
 
 class PluginContract:

@@ -16,7 +16,7 @@ from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.declarations import PassPlugin, Plugin
 from edgeopt.plugins.use import Use
 from edgeopt.testing.contracts import PluginContract
-from edgeopt.testing.states import check_form, check_logits, logits_of, seeded, state_digest
+from edgeopt.testing.states import check_form, check_outputs, outputs_of, seeded, state_digest
 from edgeopt.testing.values import pass_context, require_own_state, tiny_data, tiny_model, tiny_program
 from edgeopt.types import Form, ModelState, TrainingData
 
@@ -99,8 +99,8 @@ class PassContract(PluginContract):
         assert result.classes == state.classes
         assert result.preprocessing == state.preprocessing
 
-    def test_result_gives_logits(self, result: ModelState, data: TrainingData) -> None:
-        check_logits(result, data.validation)
+    def test_result_answers_as_its_task_asks(self, result: ModelState, data: TrainingData) -> None:
+        check_outputs(result, data.validation)
 
     def test_changes_something(self, state: ModelState, before: str, result: ModelState) -> None:
         """A pass that changes nothing raises `NothingChangedError` instead."""
@@ -117,4 +117,6 @@ class PassContract(PluginContract):
         loaded = load_state(tmp_path)
         assert loaded.history == result.history
         assert loaded.precision == result.precision
-        np.testing.assert_allclose(logits_of(loaded, data.validation), logits_of(result, data.validation), atol=1e-5)
+        pairs = zip(outputs_of(loaded, data.validation), outputs_of(result, data.validation), strict=True)
+        for read, given in pairs:
+            np.testing.assert_allclose(read, given, atol=1e-5)

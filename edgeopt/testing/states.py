@@ -83,13 +83,19 @@ def _torch_outputs(state: ModelState, batch: Any) -> Outputs:
             model.train(was_training)
 
 
-def check_logits(state: ModelState, split: Split) -> None:
-    """Asserts that the state gives finite float32 logits of the right shape, for one image and for several."""
+def check_outputs(state: ModelState, split: Split) -> None:
+    """Asserts that the state gives the outputs that it names, finite, and such as its task takes, for one image and for
+    several.
+    """
     for count in (1, 3):
-        logits = logits_of(state, split, count)
-        assert logits.shape == (count, len(state.classes))
-        assert logits.dtype == np.float32
-        assert np.isfinite(logits).all()
+        outputs = outputs_of(state, split, count)
+        assert len(outputs) == len(state.output_names)
+        unfit = state.task.unfit([each.shape for each in outputs], count, len(state.classes) or None)
+        assert unfit is None, f"the model returns {unfit}"
+        assert len(state.task.decode(outputs)) == count
+        for name, each in zip(state.output_names, outputs, strict=True):
+            assert each.dtype == np.float32 or np.issubdtype(each.dtype, np.integer), f"{name} is {each.dtype}"
+            assert np.isfinite(each).all(), name
 
 
 def check_form(state: ModelState, form: Form) -> None:

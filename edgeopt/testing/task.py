@@ -92,6 +92,19 @@ class TaskContract(PluginContract):
         assert len(collected) == len(targets)
         assert len(collected[:3]) == 3
 
+    def test_classes_of_targets_follow_the_classes_that_are_kept(self, task: Task, targets: Sequence[Any]) -> None:
+        count = len(self.classes)
+        found = task.membership(task.collected(targets), count)
+        if found is None:
+            pytest.skip("targets of this task have no classes")
+        assert found.shape == (len(targets), count)
+        assert found.any()
+        backwards = {place: count - 1 - place for place in range(count)}
+        turned = task.collected([task.relabelled(target, backwards) for target in targets])
+        found_then = task.membership(turned, count)
+        assert found_then is not None
+        assert np.array_equal(found_then, found[:, ::-1])
+
     def test_targets_survive_files(self, task: Task, targets: Sequence[Any]) -> None:
         """In pieces, as they are written: what is put together is the same."""
         whole = task.stored(task.collected(targets))

@@ -29,6 +29,7 @@ from edgeopt.types import TORCH, Form, ModelState, TrainingData
 
 if TYPE_CHECKING:
     from edgeopt.arrays import ImageSize, Labels, Pixels
+    from edgeopt.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +64,16 @@ class OfImageAndPlaces(Classification):
 
 
 def tiny_data(
-    classes: int = 3, image_size: ImageSize = 32, per_class: int = 8, *, channels: Literal[1, 3] = 3
+    classes: int = 3,
+    image_size: ImageSize = 32,
+    per_class: int = 8,
+    *,
+    channels: Literal[1, 3] = 3,
+    task: Task | None = None,
 ) -> TrainingData:
-    """Noisy images whose class is where they are bright, `per_class` of each class in each split."""
+    """Noisy images whose class is where they are bright, `per_class` of each class in each split. Another `task` than
+    classification is handed to whoever builds for it; its targets are not there.
+    """
     preprocessing = Preprocessing(image_size, resize=image_size, crop=image_size)
     if channels == 1:
         preprocessing = replace(preprocessing, channel_order="grey", mean=GREY_MEAN, std=GREY_STD)
@@ -78,6 +86,7 @@ def tiny_data(
         validation=splits[2],
         fingerprint=f"tiny-{classes}-{image_size}-{per_class}{'-grey' if channels == 1 else ''}",
         augmentation=Augmentation(),
+        task=task or TASKS["classification"],
     )
 
 

@@ -96,6 +96,13 @@ class Detection(Task):
 
         return BoxTargets.of(targets)
 
+    def membership(self, targets: BoxTargets, classes: int) -> NDArray[np.bool_]:
+        import numpy as np  # as above
+
+        found = np.zeros((len(targets), classes), dtype=bool)
+        found[np.repeat(np.arange(len(targets)), targets.counts), targets.classes] = True
+        return found
+
     def stored(self, targets: BoxTargets) -> Mapping[str, NDArray[Any]]:
         return targets.arrays()
 
@@ -155,6 +162,14 @@ class Detection(Task):
         if classes is not None and classes != self.decoding.classes:
             return f"boxes of {self.decoding.classes} classes, and the data set has {classes}"
         return None
+
+    def at_size(self, height: int, width: int) -> Detection:
+        if self.decoding is None or (height, width) == (self.decoding.height, self.decoding.width):
+            return self
+        raise ValueError(
+            "boxes are told from anchors, whose places and sizes the network has for images of "
+            f"{self.decoding.height} × {self.decoding.width} px alone"
+        )
 
     def found(self, outputs: Outputs) -> list[Detections]:
         """The boxes of each image, those below `shown_score` included."""

@@ -81,6 +81,15 @@ class Segmentation(Task):
 
         return np.stack(targets).astype(np.uint8, copy=False)
 
+    def membership(self, targets: Masks, classes: int) -> NDArray[np.bool_]:
+        """The classes that some place of an image has."""
+        import numpy as np  # as above
+
+        found = np.zeros((len(targets), classes), dtype=bool)
+        for has, mask in zip(found, targets, strict=True):
+            has[[value for value in np.unique(mask).tolist() if value < classes]] = True
+        return found
+
     # ---- training
 
     def batch(self, targets: Masks) -> Tensor:
