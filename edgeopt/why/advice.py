@@ -12,9 +12,9 @@ from edgeopt.why.table import Advice, LayerNoise, Part, Why
 
 _MOST = 3
 _SHARE = 0.05
-"""Of what all layers do to the logits: what does less is not worth a line."""
+"""Of what all layers do to the outputs: what does less is not worth a line."""
 _GOOD_DB = 40.0
-"""Logits that are so far above their noise are what eight bits give at best."""
+"""Outputs that are so far above their noise are what eight bits give at best."""
 _CLIPPING = 0.5
 """Share of a range's error that values beyond it make, from which on the range is too narrow."""
 _IDLE = 0.25
@@ -28,12 +28,12 @@ _LAYER_BITS = "layer_bits"
 
 
 def advice(why: Why, recipe: Mapping[str, Json]) -> Why:
-    """`why` with a line for each of the layers that do most to the logits, as far as a line can help.
+    """`why` with a line for each of the layers that do most to the outputs, as far as a line can help.
 
     `recipe` has every option written out.
     """
     quantizing = _quantizing(recipe)
-    if quantizing is None or (why.logits.db is None or why.logits.db > _GOOD_DB):
+    if quantizing is None or (why.answers.db is None or why.answers.db > _GOOD_DB):
         return why
     shown = [layer for layer in why.worst_first if why.share_at_output(layer) >= _SHARE][:_MOST]
     found: dict[str, Advice] = {}
@@ -127,7 +127,7 @@ def _for_weights(layer: LayerNoise, quantizing: _Quantizing, why: Why) -> Advice
         written = ", ".join(f"{option} = {_toml(each)}" for option, each in value.items() if each is not None)
         reason = "all of its channels share one scale, and the largest weight sets it"
         return quantizing.line(layer.name, reason, "quantizer", value, f"{{ {written} }}")
-    reason = "eight bits cost its weights no more than usual, and the logits mind it"
+    reason = "eight bits cost its weights no more than usual, and the outputs mind it"
     if layer.weights.db is not None and layer.weights.db < _COARSE_DB:
         reason = "some of its weights are so large that eight bits leave few steps to the others of their channel"
     return quantizing.bits(layer.name, reason, (name,), "float")
@@ -160,7 +160,7 @@ def _for_activation(layer: LayerNoise, quantizing: _Quantizing) -> Advice:
         reason = "most of its channels are far smaller than the largest, whose range they share: scale them alike"
         return quantizing.line(layer.name, reason, "equalize", True, "true")
     way = "" if quantizing.name == "qat" else ": train with the rounding, by the pass qat"
-    reason = f"its range fits its values, and the logits mind the steps of eight bits{way}"
+    reason = f"its range fits its values, and the outputs mind the steps of eight bits{way}"
     return Advice(layer=layer.name, reason=reason)
 
 

@@ -8,14 +8,14 @@ All images go through four computations, a few at a time:
 4. the quantized program *from the file's values*: behind each layer, what the file has there takes the place of what
    the program computed. So what a kernel does otherwise is seen at that kernel alone, and not behind it again.
 
-Then the float program from each layer's end on, with the errors of that layer added, tells what they do to the logits.
+Then the float program from each layer's end on, with the errors of that layer added, tells what they do to the outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,17 +28,20 @@ from edgeopt.plugins.tap import Seen
 from edgeopt.sensitivity.calls import Call, Values
 from edgeopt.why.matching import Found, recognized
 from edgeopt.why.points import Point, RoundedProgram, is_rounding
-from edgeopt.why.table import LayerNoise, Noise
+from edgeopt.why.table import LayerNoise, Noise, together
+
+if TYPE_CHECKING:
+    from edgeopt.arrays import Outputs
 
 Batch = NDArray[np.float32] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured: the layers in order, the answers as a whole, and the points that the file does not show."""
+    """What was measured: the layers in order, each output, and the points that the file does not show."""
 
     layers: tuple[LayerNoise, ...]
-    logits: Noise
+    outputs: tuple[Noise, ...]
     agreement: float
     images: int
     unseen: tuple[str, ...]
@@ -52,7 +55,7 @@ class _Sums:
     weights: Noise = field(default_factory=Noise)
     activation: Noise = field(default_factory=Noise)
     kernel: Noise = field(default_factory=Noise)
-    at_output: Noise = field(default_factory=Noise)
+    at_output: list[Noise] = field(default_factory=list)
     clipped: float = 0.0
     of_clipped: float = 0.0
     values: int = 0
@@ -65,13 +68,15 @@ def measure(
     program: RoundedProgram,
     batches: Iterable[Batch],
     tap: Callable[[Batch], Seen],
+    alike: Callable[[Outputs, Outputs], NDArray[np.bool_]],
     advance: Callable[[int], None] = lambda _images: None,
 ) -> Measured:
     """What each layer adds on the images of `batches`, as the file takes them; `tap` gives the file's values of them.
 
-    `advance` is told of each batch that is done.
+    `alike` says for which images two answers are the same, as `Task.alike` does; `advance` is told of each batch that
+    is done.
     """
-    work = _Work(program)
+    work = _Work(program, alike)
     with torch.inference_mode():
         for batch in batches:
             work.add(torch.from_numpy(np.ascontiguousarray(batch)), tap(batch))
@@ -80,12 +85,13 @@ def measure(
 
 
 class _Work:
-    def __init__(self, program: RoundedProgram) -> None:
-        self.program = program
+    def __init__(self, program: RoundedProgram, alike: Callable[[Outputs, Outputs], NDArray[np.bool_]]) -> None:
+        self.program, self.alike = program, alike
         self.sums = {point.end: _Sums() for point in program.points}
         self.behind = {point.end: program.behind(point.end) for point in program.points}
         self.matched: dict[Node, Found | None] = {}
-        self.logits, self.agreeing, self.images = Noise(), 0, 0
+        self.outputs: list[Noise] = []
+        self.agreeing, self.images = 0, 0
 
     def add(self, batch: Tensor, seen: Seen) -> None:
         """Adds the figures of a few images."""
@@ -95,24 +101,23 @@ class _Work:
             plain[call.node] = self._float(call, plain)
         answers = self._answers(plain)
         given = [torch.from_numpy(np.ascontiguousarray(each)) for each in seen.outputs]
-        self.logits += _noise_of(answers, [own - other for own, other in zip(given, answers, strict=True)])
-        self.agreeing += _agreeing(given[0], answers[0])
+        self.outputs = _added(self.outputs, answers, given)
+        self.agreeing += int(self.alike(seen.outputs, tuple(each.numpy() for each in answers)).sum())
         self.images += len(batch)
         errors = {point.end: self._alone(point, plain) for point in self.program.points}
         for point, kernel in self._kernels(batch, seen, plain):
             errors[point.end] = errors[point.end] + kernel
         for point in self.program.points:
             changed = self._from(point, plain, plain[point.end] + errors[point.end])
-            self.sums[point.end].at_output += _noise_of(
-                answers, [own - other for own, other in zip(changed, answers, strict=True)]
-            )
+            sums = self.sums[point.end]
+            sums.at_output = _added(sums.at_output, answers, changed)
 
     def measured(self) -> Measured:
         """What was found, once all images were added."""
         points = self.program.points
         return Measured(
             layers=tuple(self._layer(point) for point in points),
-            logits=self.logits,
+            outputs=tuple(self.outputs),
             agreement=self.agreeing / self.images if self.images else 1.0,
             images=self.images,
             unseen=tuple(point.name for point in points if self.matched.get(point.end) is None),
@@ -250,7 +255,7 @@ class _Work:
             weights=sums.weights,
             activation=sums.activation,
             kernel=sums.kernel if is_seen else None,
-            at_output=sums.at_output,
+            at_output=together(sums.at_output),
             clipped=sums.clipped / sums.values if sums.values else 0.0,
             clipping=sums.of_clipped / sums.activation.noise if sums.activation.noise else 0.0,
             range=point.range,
@@ -292,16 +297,17 @@ class _Over(dict[Node, Any]):
         return self._changed[node] if node in self._changed else self._plain[node]
 
 
-def _agreeing(own: Tensor, reference: Tensor) -> int:
-    """Images that both answer with the same class; of values that stand for no classes, those that are the same."""
-    if own.dim() == 2:
-        return int((own.argmax(1) == reference.argmax(1)).sum())
-    return int(torch.isclose(own, reference).flatten(1).all(1).sum())
+def _added(sums: Sequence[Noise], outputs: Sequence[Tensor], others: Sequence[Tensor]) -> list[Noise]:
+    """The noise of each output with that of a few images more; no sums are those of no image."""
+    found = [_apart(own, other) for own, other in zip(outputs, others, strict=True)]
+    return [sum_ + each for sum_, each in zip(sums, found, strict=True)] if sums else found
 
 
-def _noise_of(signals: Sequence[Tensor], errors: Sequence[Tensor]) -> Noise:
-    """The noise of several outputs together."""
-    return sum(map(_noise, signals, errors), Noise())
+def _apart(output: Tensor, other: Tensor) -> Noise:
+    """How far an output is from another; of integers, how many are others."""
+    if output.is_floating_point():
+        return _noise(output, other - output)
+    return Noise(float(output.numel()), float((output != other).sum()))
 
 
 def _noise(signal: Tensor, error: Tensor) -> Noise:

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgeopt.report.html import environment
 from edgeopt.report.style import style_sheet
 from edgeopt.why.plots import plots
-from edgeopt.why.sentences import bits, db, sentences
+from edgeopt.why.sentences import bits, db, sentences, told_outputs
 from edgeopt.why.table import Part, Why
 
 
@@ -23,6 +23,7 @@ def render_page(why: Why) -> str:
             sentences=sentences(why),
             figure=lambda noise: db(noise).removesuffix(" dB"),
             bits=bits,
+            outputs=told_outputs(why),
             parts=tuple(Part),
             largest=max((why.share_at_output(layer) for layer in why.layers), default=0.0) or 1.0,
         )

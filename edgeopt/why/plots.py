@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import FuncFormatter
 
 from edgeopt.report.drawing import FLOAT, FOURTH, OPTIMIZED, QUIET, THIRD, Plot, as_svg, empty_axes, styled
+from edgeopt.why.sentences import told_outputs
 from edgeopt.why.table import LayerNoise, Part, Why
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _NAMED = 3  # of the worst layers
 
 
 def plots(why: Why) -> tuple[Plot, ...]:
-    """What each layer does to the logits, and how signal to noise falls on the way."""
+    """What each layer does to the outputs, and how signal to noise falls on the way."""
     return (_shares(why), _signal(why)) if why.layers else ()
 
 
@@ -54,7 +55,11 @@ def _shares(why: Why) -> Plot:
         f"{layer.name}: {100 * why.share_at_output(layer):.1f} %, mostly {layer.blame}"
         for layer in why.worst_first[:10]
     )
-    return Plot(svg, "What each layer's own error does to the logits", f"Share of all layers, the worst first: {told}")
+    return Plot(
+        svg,
+        f"What each layer's own error does to the {told_outputs(why)}",
+        f"Share of all layers, the worst first: {told}",
+    )
 
 
 def _signal(why: Why) -> Plot:

@@ -76,7 +76,7 @@ def _why(found: Found, looked: Looked) -> Why:
         precision=found.row.precision,
         images=looked.images,
         layers=looked.layers,
-        logits=looked.logits,
+        outputs=looked.outputs,
         agreement=looked.agreement,
         tap_changes=looked.tap_changes,
         how=looked.how,

@@ -8,7 +8,7 @@ from edgeopt.report import figures
 from edgeopt.why.table import LayerNoise, Noise, Part, Why
 
 _SOUND_DB = 40.0
-"""Above it, logits differ by a hundredth of their size, which is what eight bits give at best."""
+"""Above it, outputs differ by a hundredth of their size, which is what eight bits give at best."""
 
 
 def sentences(why: Why) -> tuple[str, ...]:
@@ -17,18 +17,23 @@ def sentences(why: Why) -> tuple[str, ...]:
 
 
 def _sentences(why: Why) -> Iterator[str]:
-    agreement = f"the same top answer for {figures.percent(why.agreement)} of {why.images} validation images"
-    yield f"The file's logits are {db(why.logits)} above their difference to the float program's, with {agreement}."
+    agreement = f"the same answer for {figures.percent(why.agreement)} of {why.images} validation images"
+    yield (
+        f"The file's {told_outputs(why)} are {db(why.answers)} above their difference to the float program's, "
+        f"with {agreement}."
+    )
+    if len(why.outputs) > 1:
+        yield f"By output: {', '.join(f'{each.name} {db(each.noise)}' for each in why.outputs)}; each counts alike."
     worst = why.worst_first[0] if why.layers else None
     if worst is not None and worst.at_output.noise > 0:
         share = figures.percent(why.share_at_output(worst))
         part = f"{figures.percent(worst.share(worst.blame))} of its own error comes from its {_part(worst)}"
-        yield f"Worst is {worst.name}: {share} of what all layers' own errors do to the logits; {part}."
-    if why.logits.db is None or why.logits.db > _SOUND_DB:
+        yield f"Worst is {worst.name}: {share} of what all layers' own errors do to the {told_outputs(why)}; {part}."
+    if why.answers.db is None or why.answers.db > _SOUND_DB:
         yield "That is as close as eight bits come: nothing needs mending."
     if why.tap_changes:
         yield (
-            f"Looking changed the answers: the logits of what was looked at differ from the file's by up to "
+            f"Looking changed the answers: the outputs of what was looked at differ from the file's by up to "
             f"{why.tap_changes:.3g}. The kernels may not be the file's own."
         )
     if why.unseen:
@@ -37,6 +42,12 @@ def _sentences(why: Why) -> Iterator[str]:
             f"the first {why.unseen[0]}: the runtime computes them inside of others, or so differently that they are "
             "not recognized."
         )
+
+
+def told_outputs(why: Why) -> str:
+    """What the file answers with, in the plural: the name of its output, such as "logits", or "outputs" of several."""
+    (name,) = [each.name for each in why.outputs] if len(why.outputs) == 1 else ["outputs"]
+    return name if name.endswith("s") else f"{name} values"
 
 
 def _part(layer: LayerNoise) -> str:

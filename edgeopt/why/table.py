@@ -38,6 +38,27 @@ class Noise:
         return Noise(self.signal + other.signal, self.noise + other.noise)
 
 
+def together(outputs: Sequence[Noise]) -> Noise:
+    """The noise of several outputs as one, in which each counts alike, however large its values are and however many it
+    has: the mean of their noises by their signals, times all signals. That of one output is its own.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    signal = sum(each.signal for each in outputs)
+    shares = [each.noise / each.signal if each.signal else float(each.noise > 0) for each in outputs]
+    return Noise(signal, signal * sum(shares) / max(len(shares), 1))
+
+
+@dataclass(frozen=True)
+class OutputNoise:
+    """What an output of the file, by its name, is from that of the float program. Of an output in integers, such as
+    classes, the signal counts the values, and the noise those that are others.
+    """
+
+    name: str
+    noise: Noise
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerNoise:
     """A layer of the file, or another operator whose result is rounded, held against the float program.
@@ -51,7 +72,8 @@ class LayerNoise:
       `clipped` of all, and make `clipping` of this error, shares from 0 to 1. A result that is not rounded has none.
     - `kernel`: the file's value minus what the quantized program computes there *from the file's own values* of the
       layers before: what this kernel of the runtime does otherwise, alone. None where the file does not show the value.
-    - `at_output`: the logits of the float program when the sum of these three errors is added to y, minus its logits.
+    - `at_output`: the outputs of the float program when the sum of these three errors is added to y, minus its own;
+      of several outputs each counts alike, see `together`.
 
     `blame` is the part with the most noise. `range` are the values that the integers stand for, `seen` those that y
     has. `spread` is the peak of y in the middle one of its channels over that in the largest, None without channels;
@@ -121,9 +143,9 @@ class Advice:
 class Why:
     """All that was found of one file.
 
-    `layers` are in the order of the network. `logits` are the file's answers against the float program's, `agreement`
-    the share of images on which both have the same top answer. `tap_changes` is the largest difference between the
-    logits of the file and those of the copy that shows its inner values; 0 where looking changed nothing.
+    `layers` are in the order of the network. `outputs` are the file's against the float program's, `agreement` the
+    share of images for which the task takes both answers for the same. `tap_changes` is the largest difference between
+    the outputs of the file and those of the copy that shows its inner values; 0 where looking changed nothing.
     """
 
     edgeopt: str
@@ -133,7 +155,7 @@ class Why:
     precision: str
     images: int
     layers: tuple[LayerNoise, ...]
-    logits: Noise
+    outputs: tuple[OutputNoise, ...]
     agreement: float
     tap_changes: float
     how: str
@@ -143,12 +165,17 @@ class Why:
     schema: int = SCHEMA
 
     @property
+    def answers(self) -> Noise:
+        """The noise of all outputs."""
+        return together([each.noise for each in self.outputs])
+
+    @property
     def worst_first(self) -> Sequence[LayerNoise]:
-        """The layers by what their own errors do to the logits, the worst first."""
+        """The layers by what their own errors do to the outputs, the worst first."""
         return sorted(self.layers, key=lambda layer: -layer.at_output.noise)
 
     def share_at_output(self, layer: LayerNoise) -> float:
-        """A layer's share of what all layers' own errors do to the logits, 0 to 1."""
+        """A layer's share of what all layers' own errors do to the outputs, 0 to 1."""
         whole = sum(each.at_output.noise for each in self.layers)
         return layer.at_output.noise / whole if whole else 0.0
 
@@ -166,10 +193,13 @@ def _told(why: Why) -> dict[str, object]:
     values = asdict(why)
     for told, layer in zip(values["layers"], why.layers, strict=True):
         for name in ("total", "weights", "activation", "kernel", "at_output"):
-            noise: Noise | None = getattr(layer, name)
-            told[name] = None if noise is None else {"signal": noise.signal, "noise": noise.noise, "sqnr_db": noise.db}
+            told[name] = _sums(getattr(layer, name))
         told["own_sqnr_db"] = layer.own.db
         told["blame"] = layer.blame
         told["share_at_output"] = why.share_at_output(layer)
-    values["logits"] = {"signal": why.logits.signal, "noise": why.logits.noise, "sqnr_db": why.logits.db}
+    values["outputs"] = {each.name: _sums(each.noise) for each in why.outputs}
     return values
+
+
+def _sums(noise: Noise | None) -> dict[str, float | None] | None:
+    return None if noise is None else {"signal": noise.signal, "noise": noise.noise, "sqnr_db": noise.db}

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from edgeopt.report import figures
 from edgeopt.report.tables import QUIET, Unsqueezed, bullets, plain_table
-from edgeopt.why.sentences import bits, db, sentences
+from edgeopt.why.sentences import bits, db, sentences, told_outputs
 from edgeopt.why.table import Part, Why
 
 _SHOWN = 12
@@ -22,7 +22,9 @@ def render(why: Why, console: Console, written: Sequence[Path]) -> None:
     """Prints what was found, and where its files lie."""
     longest = max((len(layer.name) for layer in why.worst_first[:_SHOWN]), default=0)
     console.print(Unsqueezed(_table(why), longest + _FIGURES), soft_wrap=True)
-    console.print(Text("signal to noise in dB; share of what all layers' own errors do to the logits", style=QUIET))
+    console.print(
+        Text(f"signal to noise in dB; share of what all layers' own errors do to the {told_outputs(why)}", style=QUIET)
+    )
     if len(why.layers) > _SHOWN:
         console.print(Text(f"all {len(why.layers)} layers, in their order, are on the page", style=QUIET))
     console.print(bullets(sentences(why)))
@@ -35,9 +37,9 @@ def render(why: Why, console: Console, written: Sequence[Path]) -> None:
 
 
 def render_trial(before: Why, after: Why, console: Console, written: Sequence[Path]) -> None:
-    """Prints how far the logits are from the float program's before a change and after it."""
-    figures_of = (db(each.logits) for each in (before, after))
-    console.print(Text("signal to noise of the logits: {} before, {} after".format(*figures_of)))
+    """Prints how far the outputs are from the float program's before a change and after it."""
+    figures_of = (db(each.answers) for each in (before, after))
+    console.print(Text("signal to noise of the {}: {} before, {} after".format(told_outputs(before), *figures_of)))
     worst = before.worst_first[0].name if before.layers else ""
     layers = [next((layer for layer in each.layers if layer.name == worst), None) for each in (before, after)]
     if all(layers):

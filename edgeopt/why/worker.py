@@ -19,7 +19,7 @@ from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.handed import handed
 from edgeopt.plugins.tap import Seen, TapRequest
 from edgeopt.why.subject import Subject
-from edgeopt.why.table import LayerNoise, Noise
+from edgeopt.why.table import LayerNoise, OutputNoise
 from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Looked:
     """What the worker found; see `edgeopt.why.table.Why`."""
 
     layers: tuple[LayerNoise, ...]
-    logits: Noise
+    outputs: tuple[OutputNoise, ...]
     agreement: float
     images: int
     unseen: tuple[str, ...]
@@ -124,9 +124,10 @@ def look_at(plugin: ExporterPlugin, request: TapRequest, split: Split, images: i
             )
             return seen
 
-        found = measure(program, _batches(split, count, feed), run, bar.advance)
+        found = measure(program, _batches(split, count, feed), run, state.task.alike, bar.advance)
         how = tapped.how
-    return Looked(found.layers, found.logits, found.agreement, found.images, found.unseen, max(differences), how)
+    outputs = tuple(map(OutputNoise, state.output_names, found.outputs))
+    return Looked(found.layers, outputs, found.agreement, found.images, found.unseen, max(differences), how)
 
 
 def _validation(subject: Subject) -> Split:

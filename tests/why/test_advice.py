@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from edgeopt.why.advice import advice
 from edgeopt.why.page import render_page
 from edgeopt.why.sentences import sentences
-from edgeopt.why.table import LayerNoise, Noise, Why
+from edgeopt.why.table import LayerNoise, Noise, OutputNoise, Why, together
 from edgeopt.why.trial import changed_recipe
 
 PTQ: dict[str, Any] = {
@@ -63,7 +65,7 @@ def layer(name: str, at_output: float = 1.0, **changes: Any) -> LayerNoise:
 LOGITS = Noise(100.0, 10.0)
 
 
-def found(*layers: LayerNoise, logits: Noise = LOGITS) -> Why:
+def found(*layers: LayerNoise, logits: Noise = LOGITS, **more: Noise) -> Why:
     return Why(
         edgeopt="0.1.0",
         file="onnx/optimized/model.onnx",
@@ -72,7 +74,7 @@ def found(*layers: LayerNoise, logits: Noise = LOGITS) -> Why:
         precision="int8",
         images=8,
         layers=layers,
-        logits=logits,
+        outputs=tuple(OutputNoise(name, noise) for name, noise in {"logits": logits, **more}.items()),
         agreement=0.75,
         tap_changes=0.0,
         how="a copy",
@@ -124,6 +126,21 @@ def test_a_sound_file_needs_no_line() -> None:
     why = advice(found(layer("a"), logits=Noise(1e6, 1.0)), recipe())
     assert why.advice == ()
     assert sentences(why)[-1] == "That is as close as eight bits come: nothing needs mending."
+
+
+def test_outputs_are_told_by_name_and_count_alike() -> None:
+    """A thousand values of an output are no more than four of another."""
+    heads = {"class_logits": Noise(1e6, 1e3), "boxes": Noise(10.0, 1.0)}
+    assert together([*heads.values()]).db == pytest.approx(-10 * math.log10((1e-3 + 0.1) / 2))
+    assert together([Noise(10.0, 1.0)]) == Noise(10.0, 1.0)
+    assert together([Noise(4.0, 0.0), Noise(0.0, 0.0)]).db is None
+    why = found(layer("a"), logits=heads["class_logits"], boxes=heads["boxes"])
+    told = sentences(why)
+    assert told[0].startswith("The file's outputs are 13.0 dB above")
+    assert told[1] == "By output: logits 30.0 dB, boxes 10.0 dB; each counts alike."
+    assert json.loads(why.to_json())["outputs"]["boxes"]["sqnr_db"] == pytest.approx(10.0)
+    assert "do to the outputs" in render_page(why)
+    assert sentences(found(layer("a")))[0].startswith("The file's logits are 10.0 dB above")
 
 
 def test_what_is_not_seen_or_changes_by_looking_is_said() -> None:
