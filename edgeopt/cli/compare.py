@@ -9,7 +9,7 @@ from rich.text import Text
 
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.comparison.compare import compare_runs
-from edgeopt.comparison.gate import read_limits
+from edgeopt.comparison.gate import primary_score, read_limits
 from edgeopt.comparison.runs import ReadRun, read_runs
 from edgeopt.comparison.schema import Limits
 from edgeopt.comparison.sentences import gate_message
@@ -63,10 +63,6 @@ def _checked(
     allowed = tuple(allow)
     if allowed and not gate:
         problems.append(Problem("--allow says what --gate allows, and --gate is not given", "add --gate"))
-    try:
-        limits = read_limits(allowed)
-    except UserError as error:
-        problems += error.problems
     for option, file in (("--html", html), ("--json", json)):
         if file is not None and file.is_dir():
             problems.append(Problem(f"{option} {file} is a folder", "give the name of a file"))
@@ -74,6 +70,10 @@ def _checked(
         problems.append(Problem(f"--html and --json both name {html}", "give two files"))
     try:
         runs = read_runs(folders)
+    except UserError as error:
+        problems += error.problems
+    try:
+        limits = read_limits(allowed, primary_score(runs, allowed))
     except UserError as error:
         problems += error.problems
     if problems:

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeopt.comparison.graded import graded_change, paired_verdict
 from edgeopt.comparison.latencies import latency_change, on_devices
 from edgeopt.comparison.runs import ReadRun
 from edgeopt.comparison.same_data import SameImages
 from edgeopt.comparison.schema import (
     AccuracyChange,
     BytesChange,
-    Change,
     ChangedImage,
     ClassChange,
     FileChange,
     Unpaired,
 )
 from edgeopt.report.schema import Row
-from edgeopt.tasks.statistics import Paired, bootstrap_interval, holm, paired
+from edgeopt.tasks.statistics import bootstrap_interval, holm, paired
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +71,9 @@ def file_change(first: ReadRun, other: ReadRun, pair: RowPair, images: SameImage
     """A file and its partner in all figures. `images` are those that both runs answered, or why there are none."""
     before, after = pair.before, pair.after
     reason = images if isinstance(images, str) else _unanswered(first, before) or _unanswered(other, after)
-    accuracy = None if isinstance(images, str) or reason else _accuracy(images, before, after)
+    accuracy = None
+    if not isinstance(images, str) and not reason:
+        accuracy = (graded_change if images.are_graded else _accuracy)(images, before, after)
     latency, no_latency = latency_change(first, other, before, after)
     return FileChange(
         export=before.export,
@@ -90,6 +92,8 @@ def file_change(first: ReadRun, other: ReadRun, pair: RowPair, images: SameImage
         latency=latency,
         no_latency=no_latency,
         devices=tuple(on_devices(first, other, before, after)),
+        score_before=before.score,
+        score_after=after.score,
     )
 
 
@@ -119,19 +123,11 @@ def _accuracy(images: SameImages, before: Row, after: Row) -> AccuracyChange:
         paired=counted,
         interval=bootstrap_interval(counted),
         other_answers=int((first != second).sum()),
-        verdict=_accuracy_verdict(counted),
+        verdict=paired_verdict(counted),
         classes=tuple(_classes(images, right_first, lost, gained)),
         lost=tuple(_changed(images, lost, first, second)),
         gained=tuple(_changed(images, gained, first, second)),
     )
-
-
-def _accuracy_verdict(counted: Paired) -> Change:
-    if not counted.lost + counted.gained:
-        return Change.SAME
-    if counted.may_be_chance:
-        return Change.UNCLEAR
-    return Change.WORSE if counted.change < 0 else Change.BETTER
 
 
 def _classes(images: SameImages, right: Chosen, lost: Chosen, gained: Chosen) -> Iterator[ClassChange]:

@@ -5,44 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from edgeopt.comparison.runs import ReadRun
 from edgeopt.comparison.schema import Change, FileChange, Judged, LatencyChange, Limits, Unpaired
 from edgeopt.errors import Problem, UserError, did_you_mean
+from edgeopt.tasks.scores import ACCURACY, ScoreKind
 
-_NAMES = ("accuracy", "bytes", "latency")
-_HOW = "write it as in --allow accuracy=0.005,bytes=1.05,latency=1.10"
+_RATIOS = ("bytes", "latency")
 _TOLERANCE = 1e-9  # 0.98 - 0.96 is a little more than 0.02 in binary
 
 
-def read_limits(allowed: Iterable[str]) -> Limits:
-    """What `--allow NAME=LIMIT,...` says, defaults for the rest.
+def read_limits(allowed: Iterable[str], score: ScoreKind = ACCURACY) -> Limits:
+    """What `--allow NAME=LIMIT,...` says, defaults for the rest; `score` is the runs' primary one, whose drop is
+    allowed by its name.
 
     Raises `UserError` with everything that is wrong with it.
     """
     limits, problems = Limits(), []
     for text in (part.strip() for each in allowed for part in each.split(",") if part.strip()):
         name, _, number = (part.strip() for part in text.partition("="))
-        problem = _problem(text, name, number, limits)
+        problem = _problem(text, name, number, limits, score)
         if problem:
             problems.append(problem)
         else:
-            limits = replace(limits, **{name: float(number)}, asked=(*limits.asked, name))
+            field = name if name in _RATIOS else "accuracy"
+            limits = replace(limits, **{field: float(number)}, asked=(*limits.asked, name))
     if problems:
         raise UserError(*problems)
     return limits
 
 
-def _problem(text: str, name: str, number: str, limits: Limits) -> Problem | None:
-    if name not in _NAMES:
-        return Problem(f"--allow {text}: there is no limit {name!r}", did_you_mean(name, _NAMES))
+def primary_score(runs: Sequence[ReadRun], allowed: Iterable[str]) -> ScoreKind:
+    """The primary score of the files of runs; where no run could be read, the one that `--allow` names."""
+    told = (row.score.kind for run in runs for row in run.report.rows if row.score)
+    names = (part.partition("=")[0].strip() for each in allowed for part in each.split(","))
+    named = next((name for name in names if name and name not in _RATIOS), ACCURACY.name)
+    return next(told, ACCURACY if runs else ScoreKind(named))
+
+
+def _problem(text: str, name: str, number: str, limits: Limits, score: ScoreKind) -> Problem | None:
+    names = (score.name, *_RATIOS)
+    if name not in names:
+        hint = did_you_mean(name, names) or f"there are {', '.join(names)}"
+        return Problem(f"--allow {text}: there is no limit {name!r}", hint)
     if name in limits.asked:
         return Problem(f"--allow {text}: {name} is allowed twice", "name each limit once")
     try:
         limit = float(number)
     except ValueError:
-        return Problem(f"--allow {text}: {number!r} is not a number", _HOW)
-    if name == "accuracy" and not 0 <= limit <= 1:
-        return Problem(f"--allow {text}: a drop of accuracy is a share, 0 to 1", "0.005 is half a point")
-    if name != "accuracy" and not 0 < limit < float("inf"):
+        how = f"write it as in --allow {score.name}=0.005,bytes=1.05,latency=1.10"
+        return Problem(f"--allow {text}: {number!r} is not a number", how)
+    if name == score.name and score.is_share and not 0 <= limit <= 1:
+        return Problem(f"--allow {text}: a drop of {score.called} is a share, 0 to 1", "0.005 is half a point")
+    if name == score.name and not 0 <= limit < float("inf"):
+        return Problem(f"--allow {text}: it says how much worse {score.called} may become", "give a number from 0 on")
+    if name != score.name and not 0 < limit < float("inf"):
         return Problem(f"--allow {text}: the limit is a ratio above 0", "1.05 allows five per cent more")
     return None
 
@@ -70,13 +86,13 @@ def _accuracy(change: FileChange, limit: float) -> Judged:
     """Missed by a drop of more than the limit that is no chance, and where nobody can tell; not judged where there was
     nothing to lose.
     """
-    found = change.accuracy
+    found, kind = change.accuracy, change.kind
+    judged = Judged(name=kind.name, file=change.file_after, passed=None, limit=limit, kind=kind)
     if found is None:
-        passed = None if change.accuracy_before is None else False
-        return Judged(name="accuracy", file=change.file_after, passed=passed, limit=limit, reason=change.no_accuracy)
-    drop = found.before - found.after
+        return replace(judged, passed=None if change.score_before is None else False, reason=change.no_accuracy)
+    drop = kind.rank(found.before) - kind.rank(found.after)
     is_regression = found.verdict is Change.WORSE and drop > limit + _TOLERANCE
-    return Judged(name="accuracy", file=change.file_after, passed=not is_regression, limit=limit, figure=drop)
+    return replace(judged, passed=not is_regression, figure=drop)
 
 
 def _bytes(change: FileChange, limit: float) -> Judged:

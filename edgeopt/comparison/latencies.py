@@ -42,6 +42,8 @@ def on_devices(first: ReadRun, other: ReadRun, before: Row, after: Row) -> Itera
             differing_after=told[1].differing if told[1] else None,
             latency=latency,
             no_latency=reason,
+            score_before=told[0].score if told[0] else None,
+            score_after=told[1].score if told[1] else None,
         )
 
 

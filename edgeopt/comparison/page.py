@@ -17,11 +17,19 @@ from edgeopt.comparison.schema import (
     RunChange,
     RunComparison,
 )
-from edgeopt.comparison.sentences import figure_text, outcome_text
+from edgeopt.comparison.sentences import (
+    change_text,
+    class_figure,
+    class_text,
+    figure_text,
+    interval_text,
+    outcome_text,
+)
 from edgeopt.comparison.shown import SAME_MEMORY, SAME_SIZE, bytes_tone, change_tone, kept_value, ratio_text
 from edgeopt.report import figures
 from edgeopt.report.html import data_uri, environment, moment
 from edgeopt.report.style import style_sheet
+from edgeopt.tasks.scores import three_digits
 
 _FEW_CLASSES = 15
 _MOST_LOST, _MOST_GAINED = 24, 12  # images shown of a file; the JSON has all of them
@@ -73,7 +81,12 @@ def render_page(comparison: RunComparison, runs: Sequence[ReadRun]) -> str:
         finished={run.title: moment(run.finished) for run in comparison.runs},
         figure_text=figure_text,
         outcome_text=outcome_text,
-        points_interval=figures.points_interval,
+        change_text=change_text,
+        interval_text=interval_text,
+        class_figure=class_figure,
+        class_text=class_text,
+        score=figures.score,
+        grade=three_digits,
         probability=figures.probability,
         missed=_missed,
         bytes_tone=bytes_tone,
@@ -124,7 +137,7 @@ def _whisker(accuracy: AccuracyChange, farthest: float) -> _Whisker | None:
         return 0.5 + 0.5 * difference / farthest
 
     low, high = accuracy.interval
-    return _Whisker(place(low), place(high), place(accuracy.paired.change))
+    return _Whisker(place(low), place(high), place(accuracy.difference))
 
 
 def _image(image: ChangedImage, sources: Mapping[int, str]) -> _Image:

@@ -35,6 +35,11 @@ class SameImages:
         """Class of each image, int64 (n,)."""
         return self.first.labels
 
+    @property
+    def are_graded(self) -> bool:
+        """Whether both runs kept how well each image was answered, because answers are no classes."""
+        return self.first.graded is not None and self.other.graded is not None
+
     def answers_of_other(self, file: str) -> Labels:
         """What a file of the other run answered, in the first one's order and classes, int64 (n,)."""
         return np.asarray(self.class_in_first[self.other.answers[file][self.place_in_other]])
@@ -49,6 +54,8 @@ def same_images(first: ReadRun, other: ReadRun) -> SameImages | str:
                 "and what is in its store is not made anew where it still holds"
             )
     assert first.answers is not None and other.answers is not None
+    if reason := _other_task(first, other):
+        return reason
     if reason := _other_classes(first, other, first.answers, other.answers):
         return reason
     names = {name: index for index, name in enumerate(first.answers.classes)}
@@ -66,9 +73,21 @@ def same_images(first: ReadRun, other: ReadRun) -> SameImages | str:
     return SameImages(first.answers, other.answers, place, classes)
 
 
+def _other_task(first: ReadRun, other: ReadRun) -> str | None:
+    """How answers are scored, where both runs say it and differ in it."""
+    scores = [next((row.score.kind for row in run.report.rows if row.score), None) for run in (first, other)]
+    if None in scores or scores[0] == scores[1]:
+        return None
+    told = (f"{run.title} is scored by {kind.called}" for run, kind in zip((first, other), scores, strict=True) if kind)
+    return f"the tasks differ: {' and '.join(told)}"
+
+
 def _other_classes(first: ReadRun, other: ReadRun, one: KeptAnswers, two: KeptAnswers) -> str | None:
-    missing = [name for name in one.classes if name not in two.classes]
-    added = [name for name in two.classes if name not in one.classes]
+    own, others = (each.graded.classes if each.graded else each.classes for each in (one, two))
+    if (one.graded is None) != (two.graded is None):  # the older run has only whether images are right
+        own, others = one.classes, two.classes
+    missing = [name for name in own if name not in others]
+    added = [name for name in others if name not in own]
     if not missing and not added:
         return None
     told = [f"{_listed(names)} only in {run.title}" for names, run in ((missing, first), (added, other)) if names]

@@ -12,6 +12,7 @@ from enum import StrEnum
 from edgeopt.arrays import Json
 from edgeopt.measure.latency import Latency
 from edgeopt.report.schema import Interval
+from edgeopt.tasks.scores import ACCURACY, Score, ScoreKind
 from edgeopt.tasks.statistics import Paired
 from edgeopt.types import Role
 
@@ -55,9 +56,11 @@ class ComparedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedImage:
-    """A test image that one of two files answered rightly; classes by name.
+    """A test image that one of two files answered rightly, or better than the other; classes by name, other answers in
+    words.
 
-    `place` counts from 0 in the first run's test split, `name` is empty where the data set has none.
+    `place` counts from 0 in the first run's test split, `name` is empty where the data set has none, and `label` where
+    an image has no class. `grades` are how well both answered, where answers are graded.
     """
 
     place: int
@@ -65,12 +68,13 @@ class ChangedImage:
     label: str
     before: str
     after: str
+    grades: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassChange:
-    """The images of one class: `before` and `after` are recalls, `p_value` is McNemar's, raised by Holm's rule for the
-    number of classes.
+    """The images of one class: `before` and `after` are recalls, or mean grades of the images that have it; `p_value`
+    is McNemar's, of grades the sign test's, raised by Holm's rule for the number of classes.
     """
 
     name: str
@@ -84,8 +88,12 @@ class ClassChange:
 
 @dataclass(frozen=True, kw_only=True)
 class AccuracyChange:
-    """Two files on the same test images. `interval` is that of `paired.change`, 95 %, by the paired bootstrap; None
-    where no image was lost or gained. `other_answers` counts all images that they answer differently.
+    """The primary score of two files on the same test images, which is of the `kind`. `interval` is that of
+    `paired.change`, 95 %, by the paired bootstrap; None where no image was lost or gained. `other_answers` counts all
+    images that they answer differently.
+
+    Where images are graded, and not right or wrong, `grades` are the means of both files', and the interval and the
+    verdict are those of their difference.
     """
 
     before: float
@@ -97,6 +105,13 @@ class AccuracyChange:
     classes: tuple[ClassChange, ...] = ()
     lost: tuple[ChangedImage, ...] = ()
     gained: tuple[ChangedImage, ...] = ()
+    kind: ScoreKind = ACCURACY
+    grades: tuple[float, float] | None = None
+
+    @property
+    def difference(self) -> float:
+        """What `interval` is the interval of."""
+        return self.paired.change if self.grades is None else self.grades[1] - self.grades[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +142,9 @@ class LatencyChange:
 class DeviceChange:
     """A file of the first run and its partner on a device that one of the runs names.
 
-    Accuracies are as each run measured them there on its first test images, and `differing` counts those that are
-    answered otherwise than on the machine of that run. Where there is no `latency`, `no_latency` says why.
+    Accuracies are as each run measured them there on its first test images, and so are the task's primary scores;
+    `differing` counts the images that are answered otherwise than on the machine of that run. Where there is no
+    `latency`, `no_latency` says why.
     """
 
     device: str
@@ -138,14 +154,17 @@ class DeviceChange:
     differing_after: int | None = None
     latency: LatencyChange | None = None
     no_latency: str | None = None
+    score_before: Score | None = None
+    score_after: Score | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileChange:
     """A file of the first run and its partner, that of the same export and role.
 
-    Where a figure is None, a reason beside it says why. `accuracy_before` and `accuracy_after` are as each run measured
-    them on its own test split; without an `accuracy` they are not of the same images.
+    Where a figure is None, a reason beside it says why. `score_before` and `score_after` are the task's primary scores
+    as each run measured them on its own test split, `accuracy_before` and `accuracy_after` the accuracies; without an
+    `accuracy`, which compares the primary scores, they are not of the same images.
     """
 
     export: str
@@ -164,6 +183,14 @@ class FileChange:
     latency: LatencyChange | None = None
     no_latency: str | None = None
     devices: tuple[DeviceChange, ...] = ()
+    score_before: Score | None = None
+    score_after: Score | None = None
+
+    @property
+    def kind(self) -> ScoreKind:
+        """What the primary score is."""
+        score = self.score_before or self.score_after
+        return score.kind if score else ACCURACY
 
     @property
     def title(self) -> str:
@@ -202,7 +229,8 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What `--gate` allows: a drop of accuracy, as a share, and the largest ratios of bytes and time.
+    """What `--gate` allows: a drop of accuracy, or of the primary score of another task, and the largest ratios of
+    bytes and time.
 
     `asked` names the ones that were given, as in `--allow latency=1.10`.
     """
@@ -217,8 +245,8 @@ class Limits:
 class Judged:
     """One figure of one file under `--gate`. `passed` is None where it was not judged, and `reason` says why.
 
-    `figure` is a drop of accuracy for "accuracy", a ratio for "bytes" and "latency", and None for "file": that there is
-    such a file at all.
+    `figure` is a ratio for "bytes" and "latency", and None for "file": that there is such a file at all. Any other name
+    is that of the task's primary score, such as "accuracy", whose kind is `kind`; then it is how much worse that is.
     """
 
     name: str
@@ -227,6 +255,7 @@ class Judged:
     limit: float | None = None
     figure: float | None = None
     reason: str | None = None
+    kind: ScoreKind | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

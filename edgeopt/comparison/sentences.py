@@ -8,7 +8,6 @@ from edgeopt.comparison.schema import (
     AccuracyChange,
     BytesChange,
     Change,
-    ClassChange,
     ComparedRun,
     FileChange,
     Judged,
@@ -17,6 +16,7 @@ from edgeopt.comparison.schema import (
 )
 from edgeopt.comparison.shown import SAME_SIZE
 from edgeopt.report import figures
+from edgeopt.tasks.scores import ACCURACY, three_digits
 from edgeopt.tasks.statistics import CHANCE
 
 _LISTED = 4
@@ -56,7 +56,8 @@ def _without_verdict(files: Sequence[FileChange]) -> Iterator[str]:
         for there in file.devices:
             if reason := there.latency.why_not if there.latency else there.no_latency:
                 devices.setdefault(f"{there.device}: {reason}", []).append(_name(file))
-    for reasons, what in ((accuracy, "accuracy"), (latency, "latency"), (devices, "latency on a device")):
+    score = files[0].kind.called if files else "accuracy"
+    for reasons, what in ((accuracy, score), (latency, "latency"), (devices, "latency on a device")):
         for reason, names in reasons.items():
             about = "" if len(names) == len(files) else f" of {_joined(names)}"
             yield f"No verdict on the {what}{about}: {reason}."
@@ -70,7 +71,7 @@ def _about(file: FileChange) -> Iterator[str]:
             return
     if file.accuracy:
         yield f"{name}: {accuracy_text(file.accuracy)}."
-        yield from _about_classes(name, file.accuracy.classes)
+        yield from _about_classes(name, file.accuracy)
     if file.size:
         yield f"{name}: the file is {size_text(file.size)}{_and_latency(file.latency)}."
     elif file.latency and file.latency.ratio:
@@ -91,7 +92,9 @@ def _about_devices(file: FileChange) -> Iterator[str]:
 
 
 def accuracy_text(change: AccuracyChange) -> str:
-    """What became of the accuracy, and how sure that is."""
+    """What became of the accuracy, or of another primary score, and how sure that is."""
+    if change.kind != ACCURACY:
+        return _score_text(change)
     if change.verdict is Change.SAME:
         others = f", though {_images(change.other_answers)} got another wrong answer" if change.other_answers else ""
         return f"not one of {_images(change.paired.images)} is lost or gained{others}; {figures.percent(change.after)}"
@@ -103,13 +106,53 @@ def accuracy_text(change: AccuracyChange) -> str:
     )
     if change.before == change.after:
         start = f"test accuracy stayed at {figures.percent(change.after)}{low_high}: {counted}"
+    return f"{start}; {_how_sure(change)}"
+
+
+def _score_text(change: AccuracyChange) -> str:
+    kind, after = change.kind, change.kind.text(change.after)
+    if change.verdict is Change.SAME:
+        others = f", though {_images(change.other_answers)} got another answer" if change.other_answers else ""
+        return f"not one of {_images(change.paired.images)} is answered worse or better{others}; {kind.called} {after}"
+    start = (
+        f"test {kind.called} went from {kind.text(change.before)} to {after} "
+        f"({kind.change_text(change.after - change.before)}): {figures.counted(change.paired)}"
+    )
+    if change.grades is not None:
+        one, other = map(three_digits, change.grades)
+        bounds = f", interval of the difference {grades_interval(change.interval)}" if change.interval else ""
+        start += f", mean grade of an image {one} to {other}{bounds}"
+    return f"{start}; {_how_sure(change)}"
+
+
+def change_text(change: AccuracyChange) -> str:
+    """The difference of the score, as in "−0.4 points"."""
+    difference = change.paired.change if change.kind == ACCURACY else change.after - change.before
+    return change.kind.change_text(difference)
+
+
+def interval_text(change: AccuracyChange) -> str:
+    """The interval of what was compared image by image, as in "−1.2 to +0.4"; empty where there is none."""
+    if change.interval is None:
+        return ""
+    if change.grades is None:
+        return figures.points_interval(change.interval)
+    return f"grades {grades_interval(change.interval)}"
+
+
+def grades_interval(bounds: tuple[float, float]) -> str:
+    """Both bounds of a difference of grades, as in "−0.012 to +0.004"."""
+    return " to ".join(f"{'−' if bound < 0 else '+'}{three_digits(abs(bound))}" for bound in bounds)
+
+
+def _how_sure(change: AccuracyChange) -> str:
     if change.verdict is Change.UNCLEAR:
-        return f"{start}; this may be chance"
-    return f"{start}; this is a {'loss' if change.verdict is Change.WORSE else 'gain'}, not chance"
+        return "this may be chance"
+    return f"this is a {'loss' if change.verdict is Change.WORSE else 'gain'}, not chance"
 
 
-def _about_classes(name: str, classes: Sequence[ClassChange]) -> Iterator[str]:
-    sure = [each for each in classes if each.p_value < CHANCE]
+def _about_classes(name: str, change: AccuracyChange) -> Iterator[str]:
+    sure = [each for each in change.classes if each.p_value < CHANCE]
     for word, chosen in (
         ("worse", [each for each in sure if each.lost > each.gained]),
         ("better", [each for each in sure if each.gained > each.lost]),
@@ -118,11 +161,22 @@ def _about_classes(name: str, classes: Sequence[ClassChange]) -> Iterator[str]:
             continue
         chosen.sort(key=lambda each: each.after - each.before)
         shown = [
-            f"{each.name} (recall {figures.percent(each.before)} to {figures.percent(each.after)})"
+            f"{each.name} ({class_figure(change)} "
+            f"{' to '.join(class_text(change, value) for value in (each.before, each.after))})"
             for each in chosen[:_LISTED]
         ]
         more = f" and {len(chosen) - _LISTED} more classes" if len(chosen) > _LISTED else ""
         yield f"{name}: {word}, beyond chance, at {', '.join(shown)}{more}."
+
+
+def class_figure(change: AccuracyChange) -> str:
+    """What the figures of a class are."""
+    return "recall" if change.kind == ACCURACY else "mean grade" if change.grades else "right"
+
+
+def class_text(change: AccuracyChange, value: float) -> str:
+    """A figure of a class as people read it."""
+    return figures.percent(value) if change.grades is None else three_digits(value)
 
 
 def size_text(change: BytesChange) -> str:
@@ -157,7 +211,9 @@ def figure_text(gate: Judged, figure: float | None) -> str:
     """A figure or limit of a gate as people read it."""
     if figure is None:
         return figures.MISSING
-    return f"{100 * figure:.2f} points" if gate.name == "accuracy" else f"{figure:.3f}×"
+    if gate.kind is None:
+        return f"{figure:.3f}×"
+    return f"{100 * figure:.2f} points" if gate.kind.is_share else f"{three_digits(figure)}{gate.kind.unit}"
 
 
 def outcome_text(gate: Judged) -> str:
@@ -177,8 +233,9 @@ def gate_message(run: str, gate: Judged) -> str:
     limit = f"{figure_text(gate, gate.limit)} allowed"
     if gate.figure is None:
         return f"{start} {gate.name} could not be judged ({limit}): {gate.reason}"
-    if gate.name == "accuracy":
-        return f"{start} test accuracy is {figure_text(gate, gate.figure)} lower, beyond chance ({limit})"
+    if gate.kind is not None:
+        how = "lower" if gate.kind.larger_is_better else "higher"
+        return f"{start} test {gate.kind.called} is {figure_text(gate, gate.figure)} {how}, beyond chance ({limit})"
     what = {"bytes": "the bytes", "latency": "the time of a call"}[gate.name]
     return f"{start} {figure_text(gate, gate.figure)} {what} of before ({limit})"
 

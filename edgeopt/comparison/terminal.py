@@ -19,7 +19,7 @@ from edgeopt.comparison.schema import (
     RunChange,
     RunComparison,
 )
-from edgeopt.comparison.sentences import figure_text, outcome_text
+from edgeopt.comparison.sentences import change_text, figure_text, interval_text, outcome_text
 from edgeopt.comparison.shown import SAME_MEMORY, SAME_SIZE, bytes_tone, change_tone, kept_value, ratio_text
 from edgeopt.report import figures
 from edgeopt.report.tables import QUIET, Unsqueezed, bullets, plain_table
@@ -56,7 +56,9 @@ def _files(files: Sequence[FileChange]) -> Table:
     """Three lines a file: before, after, and what that is."""
     table = plain_table()
     table.add_column("file\n", overflow="fold")
-    headers = ("accuracy\n", "change\ninterval", "lost,\ngained", "size\n", "p50 ms\n", "memory\n")
+    is_graded = any(file.accuracy and file.accuracy.paired.graded for file in files)
+    counted = "worse,\nbetter" if is_graded else "lost,\ngained"
+    headers = (f"{files[0].kind.called}\n", "change\ninterval", counted, "size\n", "p50 ms\n", "memory\n")
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
     for file in files:
@@ -68,11 +70,11 @@ def _cells(file: FileChange) -> list[Text]:
     accuracy, latency = file.accuracy, file.latency
     return [
         Text.assemble(file.title, "\n", (str(file.role), QUIET)),
-        _arrow(figures.percent(file.accuracy_before), figures.percent(file.accuracy_after)),
+        _arrow(*map(figures.score, (file.score_before, file.score_after))),
         Text.assemble(
-            (figures.points(accuracy.paired.change), _STYLES[change_tone(accuracy.verdict)]),
+            (change_text(accuracy), _STYLES[change_tone(accuracy.verdict)]),
             "\n",
-            (figures.points_interval(accuracy.interval) if accuracy.interval else "", QUIET),
+            (interval_text(accuracy), QUIET),
         )
         if accuracy
         else Text("no verdict", style=QUIET),
@@ -94,14 +96,14 @@ def _devices(files: Sequence[FileChange]) -> Table:
     table = plain_table()
     table.add_column("file\n", overflow="fold")
     table.add_column("device\n", overflow="fold")
-    for header in ("accuracy\nthere", "p50 ms\n"):
+    for header in (f"{files[0].kind.called}\nthere", "p50 ms\n"):
         table.add_column(header, justify="right", no_wrap=True)
     for file in files:
         for there in file.devices:
             table.add_row(
                 Text.assemble(file.title, "\n", (str(file.role), QUIET)),
                 there.device,
-                _arrow(figures.percent(there.accuracy_before), figures.percent(there.accuracy_after)),
+                _arrow(*map(figures.score, (there.score_before, there.score_after))),
                 _latency(there.latency),
                 end_section=True,
             )

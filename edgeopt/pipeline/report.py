@@ -21,7 +21,7 @@ from edgeopt.recipe.plan import Plan
 from edgeopt.recipe.stage import PlannedExport, StageKind
 from edgeopt.report.answers import has_answers, shown_file
 from edgeopt.report.gates import judge
-from edgeopt.report.kept_answers import RIGHT_OR_NOT, KeptAnswers
+from edgeopt.report.kept_answers import RIGHT_OR_NOT, TOLD_LETTERS, Graded, KeptAnswers
 from edgeopt.report.machine import this_machine
 from edgeopt.report.samples import choose_samples
 from edgeopt.report.schema import (
@@ -99,25 +99,36 @@ def build_report(
 
 
 def kept_answers(results: Results, report: Report, targets: Any) -> KeptAnswers:
-    """What each file that answered took each test image for, or whether it was right where answers are no classes;
-    `targets` are those of the test split.
+    """What each file that answered took each test image for, or how well it answered where answers are no classes;
+    `targets` are those of the test split. The outputs of one file at a time are in memory.
     """
     answered = {row.file for row in report.rows if has_answers(row)}
-    known = KnownImages.read(results.folder("data"))
+    known, classes = KnownImages.read(results.folder("data")), report.dataset.classes
     answers = _Answers(results, {}, targets)
-    task = answers.task
-    made = {planned.file: answers.of_file(planned) for planned in results.plan.exports if planned.file in answered}
-    pairs = {file: task.as_classes(outputs, targets) for file, outputs in made.items()}
-    taken = {file: pair[1] for file, pair in pairs.items() if pair is not None}
-    if task.is_of_classes or taken:
-        labels = next((pair[0] for pair in pairs.values() if pair is not None), targets)
-        return KeptAnswers(report.dataset.classes, known.digests, labels, taken, known.names)
-    right = {
-        planned.file: answers.task_of(planned).right(made[planned.file], targets).astype(np.int64)
-        for planned in results.plan.exports
-        if planned.file in made
-    }
-    return KeptAnswers(RIGHT_OR_NOT, known.digests, np.ones(len(targets), np.int64), right, known.names)
+    labels: Labels | None = targets if answers.task.is_of_classes else None
+    taken: dict[str, Labels] = {}
+    grades: dict[str, NDArray[np.float32]] = {}
+    told: dict[str, tuple[str, ...]] = {}
+    for planned in results.plan.exports:
+        if planned.file not in answered:
+            continue
+        task, outputs = answers.task_of(planned), answers.of_file(planned)
+        if (pair := answers.task.as_classes(outputs, targets)) is not None:
+            labels, taken[planned.file] = pair
+            continue
+        taken[planned.file] = task.right(outputs, targets).astype(np.int64)
+        grades[planned.file] = task.grades(outputs, targets).astype(np.float32)
+        told[planned.file] = tuple(task.told(each, classes)[:TOLD_LETTERS] for each in task.decode(outputs))
+    if labels is not None:
+        return KeptAnswers(classes, known.digests, labels, taken, known.names)
+    has = answers.task.membership(targets, len(classes))
+    graded = Graded(
+        classes if has is not None else (),
+        has if has is not None else np.zeros((len(targets), 0), dtype=bool),
+        grades,
+        told,
+    )
+    return KeptAnswers(RIGHT_OR_NOT, known.digests, np.ones(len(targets), np.int64), taken, known.names, graded)
 
 
 def shown_images(report: Report, pixels: Callable[[list[int]], NDArray[np.uint8]]) -> dict[int, NDArray[np.uint8]]:
@@ -314,14 +325,14 @@ def _samples(answers: _Answers, rows: Sequence[Row]) -> tuple[Sample, ...]:
         return ()
     answered = {row.file for row in rows if has_answers(row)}
     made = [planned for planned in results.plan.exports if planned.file in answered]
-    outputs = {planned.file: answers.of_file(planned) for planned in made}
-    pair = task.as_classes(outputs[shown.file], answers.targets)
+    of_shown = answers.of_file(next(planned for planned in made if planned.file == shown.file))
+    pair = task.as_classes(of_shown, answers.targets)
     if pair is None:
         return ()
     labels = pair[0]
     chosen = choose_samples(labels.tolist(), pair[1].tolist())
     told = {
-        planned.file: answers.task_of(planned).decode(of_images(outputs[planned.file], list(chosen)))
+        planned.file: answers.task_of(planned).decode(of_images(answers.of_file(planned), list(chosen)))
         for planned in made
     }
     return tuple(

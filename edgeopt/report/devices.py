@@ -65,7 +65,7 @@ def answers_otherwise(device: str, file: str, answers: DeviceAnswers) -> str:
     called = answers.score.kind.called if answers.score else ACCURACY.called
     return (
         f"{device} answers otherwise than this machine: {file}, {answers.differing} of {answers.images} images{ties}; "
-        f"{called} there {figures.score(answers.score)}, its logits differ by up to "
+        f"{called} there {figures.score(answers.score)}, its outputs differ by up to "
         f"{answers.max_logit_difference:.3g}"
     )
 

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,9 +22,24 @@ if TYPE_CHECKING:
     from edgeopt.arrays import Labels
 
 SCHEMA = 1
+TOLD_LETTERS = 120
+"""An answer in words is kept to so many letters."""
 RIGHT_OR_NOT = ("not right", "right")
 """The classes of answers that are none: images are right, and answers are or are not."""
 _HINT = "run its recipe again to write it anew"
+
+
+@dataclass(frozen=True, eq=False)
+class Graded:
+    """How well images were answered where answers are no classes: by file, `grades`, float32 (n,), are the task's, the
+    larger the better, and `told` the answers in words. `has`, bool (n, classes), says which of the data set's `classes`
+    each image has; a task without classes has none.
+    """
+
+    classes: tuple[str, ...]
+    has: NDArray[np.bool_]
+    grades: Mapping[str, NDArray[np.float32]]
+    told: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +48,8 @@ class KeptAnswers:
 
     `images`, uint64 (n,), tells each image as it was before preprocessing, `labels`, int64 (n,), are indices into
     `classes`, and so are the `answers`, int64 (n,), of each file by its path below the run's folder. `names` are those
-    that a person finds the images by, empty where the data set has none.
+    that a person finds the images by, empty where the data set has none. Where answers are no classes, they are right
+    or not, and `graded` has more of them.
     """
 
     classes: tuple[str, ...]
@@ -41,11 +57,19 @@ class KeptAnswers:
     labels: Labels
     answers: Mapping[str, Labels] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    graded: Graded | None = None
 
     def write(self, path: Path) -> None:
         """Writes them compactly; the same answers give the same bytes."""
         smallest = np.min_scalar_type(max(len(self.classes) - 1, 0))
         said = {"schema": SCHEMA, "classes": self.classes, "names": self.names, "files": list(self.answers)}
+        more: dict[str, Any] = {}
+        if self.graded is not None:
+            said |= {"graded": self.graded.classes, "told": list(self.graded.told.values())}
+            more = {
+                "grades": np.stack([*self.graded.grades.values()] or [np.empty(0, np.float32)]),
+                "has": self.graded.has,
+            }
         table = np.zeros((len(self.answers), len(self.labels)), dtype=smallest)
         for place, answers in enumerate(self.answers.values()):
             table[place] = answers
@@ -56,6 +80,7 @@ class KeptAnswers:
                 images=self.images,
                 labels=self.labels.astype(smallest),
                 answers=table,
+                **more,
             )
 
     @staticmethod
@@ -76,6 +101,7 @@ class KeptAnswers:
                     arrays["labels"].astype(np.int64),
                     dict(zip(said["files"], arrays["answers"].astype(np.int64), strict=True)),
                     tuple(said["names"]),
+                    _graded(said, arrays) if "graded" in said else None,
                 )
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(Problem(f"{path} is damaged: {error}", _HINT)) from error
@@ -87,5 +113,24 @@ class KeptAnswers:
         count = len(self.images)
         fits = all(len(each) == count for each in (self.labels, *self.answers.values()))
         known = all(int(each.max(initial=-1)) < len(self.classes) for each in (self.labels, *self.answers.values()))
+        if self.graded is not None:
+            counts = [
+                len(self.graded.has),
+                *map(len, self.graded.grades.values()),
+                *map(len, self.graded.told.values()),
+            ]
+            fits = fits and set(counts) == {count}
+            fits = fits and self.graded.has.shape[1:] == (len(self.graded.classes),)
         if not fits or not known or len(self.names) not in (0, count):
             raise UserError(Problem(f"{path} is damaged: its parts do not fit each other", _HINT))
+
+
+def _graded(said: Mapping[str, Any], arrays: Mapping[str, Any]) -> Graded:
+    """What `KeptAnswers.write` wrote of grades."""
+    files = said["files"]
+    return Graded(
+        tuple(said["graded"]),
+        arrays["has"].astype(bool),
+        dict(zip(files, arrays["grades"].astype(np.float32), strict=bool(files))),
+        dict(zip(files, map(tuple, said["told"]), strict=True)),
+    )

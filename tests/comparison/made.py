@@ -13,9 +13,12 @@ from report.sample import DIGITS, make_report, make_row
 from edgeopt.measure.latency import Latency
 from edgeopt.pipeline.lock import Lock
 from edgeopt.pipeline.record import RunRecord, Written
-from edgeopt.report.kept_answers import KeptAnswers
+from edgeopt.report.kept_answers import RIGHT_OR_NOT, Graded, KeptAnswers
 from edgeopt.report.schema import Report, Row
+from edgeopt.tasks.scores import Score, ScoreKind
 from edgeopt.types import Role
+
+MAP = ScoreKind("map", "mAP")
 
 RECIPE: dict[str, Any] = {
     "name": "made",
@@ -61,6 +64,28 @@ def answers(
         files[file][list(places)] = (labels[list(places)] + 1) % len(classes)
     images = np.arange(start, start + count, dtype=np.uint64) * 7919
     return KeptAnswers(tuple(classes), images, labels, files, tuple(names))
+
+
+def graded(grades: Mapping[str, Sequence[float]], *, has: Sequence[Sequence[bool]] | None = None) -> KeptAnswers:
+    """Files of a task without classes, by how well they answered each image; of two classes, each image has the first,
+    unless `has` says otherwise.
+    """
+    count = len(next(iter(grades.values())))
+    right = {file: np.array([int(grade >= 1) for grade in each]) for file, each in grades.items()}
+    kept = Graded(
+        ("cat", "dog"),
+        np.array(has if has is not None else [[True, False]] * count),
+        {file: np.array(each, dtype=np.float32) for file, each in grades.items()},
+        {file: tuple(f"{round(10 * grade)} boxes" for grade in each) for file, each in grades.items()},
+    )
+    images = np.arange(count, dtype=np.uint64) * 7919
+    return KeptAnswers(RIGHT_OR_NOT, images, np.ones(count, np.int64), right, (), kept)
+
+
+def scored(row_: Row, value: float, kind: ScoreKind = MAP) -> Row:
+    """A row of a task whose primary score is of the kind."""
+    score = Score(value, (value - 0.1, value + 0.1), 100, kind)
+    return replace(row_, test_accuracy=None, accuracy_interval=None, per_class=(), confusion=None, scores=(score,))
 
 
 def make_run(

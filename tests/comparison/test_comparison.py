@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli.test_startup import HEAVY, imported_by
-from comparison.made import RECIPE, answers, latency, make_run, row
+from comparison.made import MAP, RECIPE, answers, graded, latency, make_run, row, scored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report.sample import make_report
@@ -302,7 +302,7 @@ def test_what_cannot_be_judged_is_missed_unless_it_is_the_latency_and_nobody_ask
 
 
 def test_a_file_that_no_run_could_open_has_no_accuracy_to_lose(tmp_path: Path) -> None:
-    rows = [replace(row(), test_accuracy=None, latency_ms=None, not_run="no GPU is here")]
+    rows = [replace(row(), test_accuracy=None, scores=(), latency_ms=None, not_run="no GPU is here")]
     runs = [make_run(tmp_path / name, answers({}), rows=rows) for name in "ab"]
     comparison = compared(*runs, limits=Limits())
     assert not comparison.missed
@@ -550,6 +550,90 @@ def test_the_page_loads_nothing_and_is_whole(tmp_path: Path) -> None:
     assert "the test splits differ" in text and "seed" in text
     assert "@media (prefers-color-scheme: dark)" in text
     assert text == render_page(compare_runs(runs, limits=Limits()), runs)
+
+
+# ---- tasks whose answers are graded --------------------------------------------------------------------------------
+
+TWO_RANDOM = np.random.default_rng(0).uniform(0.4, 0.8, 100)
+
+
+def two_graded(tmp_path: Path, drop: float, *, one: float = 0.61, other: float = 0.55) -> list[Path]:
+    """Two detectors on 100 images, half of them with dogs alone, which the second answers worse by so much."""
+    has = [[place % 2 == 0, place % 2 == 1] for place in range(100)]
+    after = TWO_RANDOM - drop * np.array([place % 2 for place in range(100)])
+    kept = [graded({ONNX: each.tolist()}, has=has) for each in (TWO_RANDOM, after)]
+    return [
+        make_run(tmp_path / name, each, rows=[scored(row(), value)])
+        for name, each, value in zip("ab", kept, (one, other), strict=True)
+    ]
+
+
+def test_graded_images_are_compared_one_by_one(tmp_path: Path) -> None:
+    runs = read_runs(two_graded(tmp_path, 0.2))
+    comparison = compare_runs(runs, limits=read_limits(["map=0.05"], MAP))
+    found = only_file(comparison).accuracy
+    assert found is not None
+    assert (found.before, found.after, found.kind) == (0.61, 0.55, MAP)
+    assert (found.paired.lost, found.paired.gained, found.paired.graded) == (50, 0, True)
+    assert found.grades == pytest.approx((TWO_RANDOM.mean(), TWO_RANDOM.mean() - 0.1), abs=1e-6)
+    assert found.interval is not None and found.interval[0] < -0.1 < found.interval[1] < 0
+    assert found.verdict is Change.WORSE
+    assert [(each.name, each.images, each.lost) for each in found.classes] == [("cat", 50, 0), ("dog", 50, 50)]
+    assert found.classes[1].after == pytest.approx(found.classes[1].before - 0.2, abs=1e-6)
+    assert (found.lost[0].label, found.other_answers > 40) == ("dog", True)
+    told = " ".join(comparison.changes[0].verdicts)
+    assert "test mAP went from 61.0 % to 55.0 % (−6.0 points): 50 images answered worse, 0 better" in told
+    assert "this is a loss, not chance" in told
+    assert "worse, beyond chance, at dog (mean grade" in told
+    ((_, gate),) = comparison.missed
+    assert (gate.name, gate.limit, gate.passed) == ("map", 0.05, False)
+    assert gate.figure == pytest.approx(0.06)
+    page = render_page(comparison, runs)
+    assert "MAP" in page and "Mean grade before" in page and "Worse than before; 24 of 50" in page
+    assert "recall" not in page.casefold()
+    assert not compare_runs(runs, limits=read_limits(["map=0.07"], MAP)).missed, "as much as is allowed"
+
+
+def test_grades_that_hardly_move_may_be_chance(tmp_path: Path) -> None:
+    runs = two_graded(tmp_path, 0.0)
+    moved = graded({ONNX: (TWO_RANDOM + np.random.default_rng(1).normal(0, 0.1, 100)).tolist()})
+    moved.write(runs[1] / "answers.npz")
+    found = only_file(compared(*runs)).accuracy
+    assert found is not None and found.verdict is Change.UNCLEAR
+    assert found.paired.lost + found.paired.gained == 100
+
+
+def test_grades_of_nought_and_one_are_lost_and_gained(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / name, graded({ONNX: [1.0] * (90 - bad) + [0.0] * bad}), rows=[scored(row(), 0.5)])
+        for name, bad in (("a", 0), ("b", 12))
+    ]
+    found = only_file(compared(*runs)).accuracy
+    assert found is not None
+    assert (found.paired.lost, found.paired.graded, found.grades, found.verdict) == (12, False, None, Change.WORSE)
+
+
+def test_runs_of_different_tasks_have_no_verdict(tmp_path: Path) -> None:
+    runs = [two_graded(tmp_path, 0.0)[0], make_run(tmp_path / "c", answers({ONNX: []}))]
+    comparison = compared(*runs)
+    assert only_file(comparison).accuracy is None
+    assert "the tasks differ: a is scored by mAP and c is scored by accuracy" in " ".join(
+        comparison.changes[0].verdicts
+    )
+
+
+def test_a_drop_is_allowed_by_the_name_of_the_score(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from edgeopt.cli import app
+
+    folders = [str(folder) for folder in two_graded(tmp_path, 0.2)]
+    result = CliRunner().invoke(app, ["compare", *folders, "--gate", "--allow", "accuracy=0.1"])
+    assert result.exit_code == 2
+    assert "there is no limit 'accuracy'" in result.stderr and "map" in result.stderr
+    result = CliRunner().invoke(app, ["compare", *folders, "--gate", "--allow", "map=0.05"])
+    assert result.exit_code == 3
+    assert "test mAP is 6.00 points lower, beyond chance (5.00 points allowed)" in " ".join(result.stderr.split())
 
 
 def test_a_run_that_was_moved_away_from_its_store_has_no_images(two: tuple[Path, Path], tmp_path: Path) -> None:

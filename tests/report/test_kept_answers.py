@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeopt.errors import UserError
-from edgeopt.report.kept_answers import KeptAnswers
+from edgeopt.report.kept_answers import RIGHT_OR_NOT, Graded, KeptAnswers
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
@@ -41,6 +42,28 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     before = path.read_bytes()
     read.write(path)
     assert path.read_bytes() == before
+
+
+def test_grades_are_kept_beside_right_and_wrong(tmp_path: Path) -> None:
+    grades = {"a": np.array([0.5, 1.0], np.float32), "b": np.array([0.0, 0.25], np.float32)}
+    told = {"a": ("1 cat", "nothing"), "b": ("2 cat", "1 dog")}
+    has = np.array([[True, False], [False, False]])
+    right = {"a": np.array([0, 1]), "b": np.array([0, 0])}
+    images, labels = np.arange(2, dtype=np.uint64), np.ones(2, np.int64)
+    kept = KeptAnswers(RIGHT_OR_NOT, images, labels, right, (), Graded(("cat", "dog"), has, grades, told))
+    kept.write(tmp_path / "answers.npz")
+    read = KeptAnswers.read(tmp_path / "answers.npz").graded
+    assert read is not None
+    assert (read.classes, read.told) == (("cat", "dog"), told)
+    assert np.array_equal(read.has, has)
+    assert all(np.array_equal(read.grades[file], grades[file]) for file in grades)
+    nothing = KeptAnswers(RIGHT_OR_NOT, images, labels, {}, (), Graded((), has[:, :0], {}, {}))
+    nothing.write(tmp_path / "answers.npz")
+    assert KeptAnswers.read(tmp_path / "answers.npz").graded is not None
+    short = replace(kept, graded=replace(kept.graded, has=has[:1]))  # type: ignore[type-var]
+    short.write(tmp_path / "answers.npz")
+    with pytest.raises(UserError, match="do not fit"):
+        KeptAnswers.read(tmp_path / "answers.npz")
 
 
 def some(count: int = 2000, classes: int = 10) -> KeptAnswers:
