@@ -64,7 +64,7 @@ class Labelled:
     def _right(self, number: int, file: FinishedFile) -> tuple[float, int]:
         """The share of right answers of a file, and the number of images."""
         target = self.workers.folder / f"labelled-{number}.pickle"
-        hand_over(LabelledFile(fed(file), file.card.classes, self.dataset), target, self.registry)
+        hand_over(LabelledFile(fed(file, self.registry), file.card.classes, self.dataset), target, self.registry)
         job = LabelledJob(target, self.request.images, self.request.threads[0])
         worker = self.workers.start(job, f"answers: {file.name}", self.request.threads[0])
         while (event := worker.event(_SILENCE_S))["event"] not in ("right", "end"):

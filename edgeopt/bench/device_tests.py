@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgeopt.arrays import ImageSize, load_outputs, of_images
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.rows import image_size_of
+from edgeopt.bench.sweep.images import read_targets
 from edgeopt.bench.sweep.make import Swept, SweptFile
 from edgeopt.bench.sweep.there import MissingFile, files_there
 from edgeopt.bench.sweep.wanted import Place
@@ -81,10 +82,9 @@ class DeviceTests:
                 np.save(path, tests.pixels)
         else:
             path = swept.tests.pixels
-            labels = np.load(swept.tests.labels)
-            tests = replace(
-                tests, pixels=np.load(path), targets=labels, programs=_answers_of_programs(beside, len(labels))
-            )
+            targets = read_targets(swept.tests.targets, tests.task)
+            programs = _answers_of_programs(beside, len(targets))
+            tests = replace(tests, pixels=np.load(path), targets=targets, programs=programs)
         if (folder, size) not in self._written:
             self._written[folder, size] = ImagesThere.of(path)
         return tests, self._written[folder, size]

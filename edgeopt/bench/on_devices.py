@@ -40,6 +40,7 @@ from edgeopt.recipe.devices import LOCAL, Devices, devices_in, devices_of
 from edgeopt.report.devices import answers_otherwise, away
 from edgeopt.report.finished_files import FinishedFile
 from edgeopt.report.reading import read_report
+from edgeopt.tasks.stored import DEFAULT as DEFAULT_TASK
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
     from edgeopt.arrays import Outputs
@@ -193,7 +194,7 @@ class DeviceWork:
         """The rows of files that could not be made for a place."""
         for each in at.missing:
             row = missing_row(each.file, place.threads, place.batch, place.size, each.reason)
-            yield replace(row, device=device, test_accuracy=None, accuracy_interval=None)
+            yield replace(row, device=device, test_accuracy=None, accuracy_interval=None, score=None)
 
     def _not_done(self, device: str, rows: Sequence[BenchRow], reason: str) -> Iterator[BenchRow]:
         """The rows of a device that is away, or went away, beside those that it has."""
@@ -231,7 +232,7 @@ class DeviceWork:
         }
         for each in group.files:
             file, result, key = each.file, found[each.file.name], _at_size(each)
-            if job.whole is not None and each.made is None and not result.error:
+            if place.size is None and place.batch == self._first_batch and each.made is None and not result.error:
                 whole.append(_whole(file, place.threads, name, result))
             if key not in answers and result.outputs is not None:
                 answers[key] = self._judged(file, result.outputs, group.tests, here.get(key))
@@ -298,7 +299,9 @@ class DeviceWork:
         job = device_job(taken, group.images, self._settings(place), answers=answers, timed=timed)
         if not timed or place.batch != self._first_batch:
             return job
-        return replace(job, whole=self.whole if place.size is None else None, energy=self.request.energy)
+        answered_there = all(each.file.card.task == DEFAULT_TASK for each in files)
+        whole = self.whole if place.size is None and answered_there else None
+        return replace(job, whole=whole, energy=self.request.energy)
 
     def _device_file(self, file: FinishedFile) -> DeviceFile:
         preprocessing, handed = Preprocessing.from_json(file.card.preprocessing), self.handed[file.path]
@@ -345,6 +348,8 @@ def _whole(file: FinishedFile, threads: int, device: str, found: FileOnDevice) -
     """The whole way of an image through a file on a device, or why it is not known."""
     if not found.whole_ms:
         why = found.no_whole or "this kind of device does not take images the whole way"
+        if file.card.task != DEFAULT_TASK:
+            why = f"answers of the task {file.card.task} are made of outputs on this machine alone, not on devices"
         return WholeRow(file=file.name, threads=threads, error=why, device=device)
     return WholeRow(file=file.name, threads=threads, pipeline_ms=PipelineTimes.of(found.whole_ms), device=device)
 

@@ -13,6 +13,7 @@ from edgeopt.bench.layers import LayerCost, SideBySide, side_by_side
 from edgeopt.bench.table import Bench, BenchRow
 from edgeopt.measure.latency import Latency
 from edgeopt.report.drawing import FLOAT, OPTIMIZED, SERIES, Plot, as_svg, empty_axes, styled
+from edgeopt.tasks.scores import ACCURACY, ScoreKind
 from edgeopt.types import Role
 
 _SIZE = (4.6, 2.7)
@@ -92,26 +93,30 @@ def _over_sizes(bench: Bench) -> Iterator[Plot]:
     for device in dict.fromkeys(row.device for row in swept):
         own = [row for row in swept if row.device == device]
         rows = [row for row in own if row.threads == own[0].threads]
-        title = f"Accuracy on the test split at each image size{_on(device)}"
-        yield from _plot(f"accuracy{device}", title, "image size, px", "accuracy, %", _accuracies(rows))
+        kinds = [row.score.kind for row in rows if row.score] or [ACCURACY]
+        title = f"{kinds[0].called[:1].upper()}{kinds[0].called[1:]} on the test split at each image size{_on(device)}"
+        unit = f", {kinds[0].unit}" if kinds[0].unit else ""
+        yield from _plot(
+            f"accuracy{device}", title, "image size, px", f"{kinds[0].called}{unit}", _scores(rows, kinds[0])
+        )
 
 
-def _accuracies(rows: Sequence[BenchRow]) -> list[Line]:
-    """Test accuracy of each file by image size, %, with its 95 % interval."""
-    lines = []
+def _scores(rows: Sequence[BenchRow], kind: ScoreKind) -> list[Line]:
+    """The primary score of each file by image size, with its 95 % interval where it is known; shares in per cent."""
+    lines, scale = [], 100 if kind.is_share else 1
     for file in dict.fromkeys(row.file for row in rows):
-        own = sorted((row for row in rows if row.file == file and row.test_accuracy is not None), key=_size)
-        if len(own) < 2:
+        own = sorted((row for row in rows if row.file == file and row.score is not None), key=_size)
+        known = [row.score for row in own if row.score is not None and row.score.kind == kind]
+        if len(own) < 2 or len(known) < len(own):
             continue
-        intervals = [row.accuracy_interval or (row.test_accuracy or 0.0,) * 2 for row in own]
-        band = tuple(100 * low for low, _ in intervals), tuple(100 * high for _, high in intervals)
+        band = tuple(scale * each.interval[0] for each in known), tuple(scale * each.interval[1] for each in known)
         first = own[0]
         lines.append(
             Line(
                 f"{first.export} {first.precision}",
                 _group(first),
                 tuple(map(_size, own)),
-                tuple(100 * (row.test_accuracy or 0.0) for row in own),
+                tuple(scale * each.value for each in known),
                 band,
                 first.role is Role.BASELINE,
             )

@@ -13,7 +13,9 @@ from edgeopt.measure.fed_file import FedFile
 from edgeopt.measure.latency import Latency
 from edgeopt.measure.on_device import DeviceAnswers, refused
 from edgeopt.pipeline.results import MeasuredFile
+from edgeopt.plugins.registry import Registry
 from edgeopt.preprocessing import Preprocessing
+from edgeopt.recipe.card_task import task_of_card
 from edgeopt.report.finished_files import FinishedFile
 from edgeopt.report.latencies import LatencyPair
 from edgeopt.types import Role
@@ -47,6 +49,7 @@ def row_of(
         threads=threads,
         test_accuracy=answers.test_accuracy if answers else row.test_accuracy if not device else None,
         accuracy_interval=row.accuracy_interval if not device else None,
+        score=answers.score if answers else row.score if not device else None,
         latency_ms=own.latency_ms if own else None,
         peak_memory_bytes=own.peak_memory_bytes or None if own else None,  # 0 where nobody tells it
         faster=speed.factor if speed else None,
@@ -74,7 +77,7 @@ def missing_row(file: FinishedFile, threads: int, batch: int, size: ImageSize | 
     return (
         row
         if size is None
-        else replace(row, image_size=size, size_bytes=None, test_accuracy=None, accuracy_interval=None)
+        else replace(row, image_size=size, size_bytes=None, test_accuracy=None, accuracy_interval=None, score=None)
     )
 
 
@@ -103,9 +106,13 @@ def refusal(file: FinishedFile, batch: int) -> str | None:
     return refused(file.card.input, batch)
 
 
-def fed(file: FinishedFile, image: Path | None = None) -> FedFile:
-    """A file with what it is fed, as its card says."""
-    return FedFile(file.exporter, file.path, holds(file), Preprocessing.from_json(file.card.preprocessing), image)
+def fed(file: FinishedFile, registry: Registry, image: Path | None = None) -> FedFile:
+    """A file with what it is fed and for what it is, as its card says.
+
+    Raises `UserError` where no plugin here has its task.
+    """
+    preprocessing, task = Preprocessing.from_json(file.card.preprocessing), task_of_card(file.card, registry, file.name)
+    return FedFile(file.exporter, file.path, holds(file), preprocessing, image, task)
 
 
 def holds(file: FinishedFile) -> str:

@@ -89,7 +89,7 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
             handed = {}
             for number, each in enumerate((*catalogue.files, *made)):
                 handed[each.path] = workers.folder / f"file-{number}.pickle"
-                hand_over(fed(each, image.resolve()), handed[each.path], registry)
+                hand_over(fed(each, registry, image.resolve()), handed[each.path], registry)
             files, labelled = catalogue.files, ""
             if dataset is not None:
                 files, labelled = Labelled(request, dataset, registry, workers).judged(files)

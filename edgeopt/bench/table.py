@@ -16,6 +16,7 @@ from edgeopt.plugins.device import DeviceFacts
 from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.plugins.operator_times import OperatorTime
 from edgeopt.report.schema import Environment
+from edgeopt.tasks.scores import ACCURACY, Score
 from edgeopt.types import Role
 
 SCHEMA = 1
@@ -26,8 +27,8 @@ class PipelineTimes:
     """What an app waits for with one image, the median of each part, ms.
 
     `decode` reads the JPEG or PNG, `preprocess` resizes, cuts and scales, `file` is the call of the file itself, and
-    `answer` makes a label and a confidence of what it returns. `total` is the median of all parts together, and
-    `file_share` that of the file's share of it, 0 to 1.
+    `answer` makes of what it returns what an app shows, such as a label with its confidence, or boxes. `total` is the
+    median of all parts together, and `file_share` that of the file's share of it, 0 to 1.
     """
 
     decode: float
@@ -65,17 +66,19 @@ class Minute:
 class FileAnswers:
     """What a file that a sweep made answered for the `images` of the test split, each brought to its size.
 
-    `agreement` is the share of the first `compared` of them that it answers as the program it was made from, 0 to 1;
-    `differing` counts the others, and `near_ties` those of them that rounding alone can decide.
+    `scores` are the task's, the primary one first, and `test_accuracy` says again the one of that name. `agreement` is
+    how far the first `compared` images are answered as by the program it was made from, 0 to 1; `differing` counts
+    those that are not, and `near_ties` those of them that rounding alone can decide.
     """
 
     images: int
-    test_accuracy: float
-    accuracy_interval: tuple[float, float]
+    test_accuracy: float | None = None
+    accuracy_interval: tuple[float, float] | None = None
     agreement: float
     compared: int
     differing: int
     near_ties: int
+    scores: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +107,8 @@ class BenchRow:
     """A file with a number of images in a call and a number of threads, at an image size, px.
 
     Where that is not the file's own size, or it takes fewer images in a call, `made` is the file in its place, whose
-    bytes and accuracy these are. `energy` is that of an image, where it was measured.
+    bytes and accuracy these are. `score` is the task's primary score, and `test_accuracy` the accuracy, where that is
+    one of its scores. `energy` is that of an image, where it was measured.
 
     `faster` is how many times faster it is than the float file of the same export, which was timed turn by turn with
     it; `faster_is_noise` says that nobody can tell. Where there are no figures, `error` says why. `device` is where it
@@ -133,6 +137,7 @@ class BenchRow:
     note: str | None = None
     made: MadeFile | None = None
     energy: EnergyUse | None = None
+    score: Score | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +229,11 @@ class Bench:
         return tuple(dict.fromkeys(row.file for row in self.rows))
 
     @property
+    def score_called(self) -> str:
+        """What the primary score of the files is called."""
+        return next((row.score.kind.called for row in self.rows if row.score), ACCURACY.called)
+
+    @property
     def own_sizes(self) -> Mapping[str, ImageSize]:
         """The size of images, px, that each file has in its run: that of its first row."""
         return {row.file: row.image_size for row in reversed(self.rows)}
@@ -270,7 +280,7 @@ _COLUMNS = (
     *("test_accuracy", "load_ms", "first_ms", "p50_ms", "p90_ms", "p99_ms", "std_ms", "images_per_s"),
     *("faster", "peak_memory_bytes", "runs", "error"),
     *("device", "images", "agreement", "differing", "max_logit_difference", "note"),
-    *("made_file", "energy_mj", "energy_method"),
+    *("made_file", "energy_mj", "energy_method", "score_name", "score"),
 )
 
 
@@ -290,6 +300,7 @@ def _cells(row: BenchRow) -> Iterable[object]:
         row.note,
         row.made.path if row.made else None,
         *((f"{row.energy.mj_per_image:.4g}", row.energy.method) if row.energy else (None, None)),
+        *((row.score.kind.name, row.score.value) if row.score else (None, None)),
     )
     return ("" if cell is None else cell for cell in cells)
 

@@ -15,6 +15,7 @@ from edgeopt.bench.layers import SideBySide, side_by_side
 from edgeopt.bench.sheet import Sheet
 from edgeopt.bench.table import Bench, BenchDevice, BenchRow, OperatorsRow, WholeRow
 from edgeopt.report import devices, figures
+from edgeopt.tasks.scores import ACCURACY
 
 _SHOWN_LAYERS = 12
 
@@ -40,8 +41,9 @@ def render(bench: Bench, console: Console, written: Sequence[Path]) -> None:
         console.print(Text(sentence, style="dim"))
     console.print(Text(f"input: {bench.image}", style="dim"))
     if bench.labelled:
-        accuracies = (f"{_name(row, bench)} {figures.percent(row.test_accuracy)}" for row in bench.rows)
-        console.print(Text(f"right for {bench.labelled}: {', '.join(dict.fromkeys(accuracies))}", style="dim"))
+        accuracies = (f"{_name(row, bench)} {figures.score(row.score)}" for row in bench.rows)
+        right = "right for" if bench.score_called == ACCURACY.called else f"{bench.score_called} on"
+        console.print(Text(f"{right} {bench.labelled}: {', '.join(dict.fromkeys(accuracies))}", style="dim"))
     for file in written:
         console.print(Text(str(file)))
 
@@ -50,7 +52,7 @@ def _rows(bench: Bench) -> Sheet:
     on = ["device"] if bench.devices else []
     px = ["px"] if bench.over_sizes else []
     told = {
-        "accuracy": bool(px),
+        bench.score_called: bool(px),
         "mJ": any(row.energy for row in bench.rows),
     }
     more = [name for name, is_told in told.items() if is_told]
@@ -64,7 +66,7 @@ def _rows(bench: Bench) -> Sheet:
             continue
         latency = row.latency_ms
         shown = {
-            "accuracy": figures.percent(row.test_accuracy),
+            bench.score_called: figures.score(row.score),
             "mJ": f"{row.energy.mj_per_image:.3g}" if row.energy else figures.MISSING,
         }
         sheet.add(
@@ -78,7 +80,7 @@ def _rows(bench: Bench) -> Sheet:
 
 
 def _answers(bench: Bench) -> Sheet:
-    values = ("images", "accuracy", "as its program", "other than here", "logits apart by")
+    values = ("images", bench.score_called, "as its program", "other than here", "outputs apart by")
     px = ["px"] if bench.over_sizes else []
     sheet = Sheet(("file", "device", *px), values)
     for row in bench.answered:
@@ -87,7 +89,7 @@ def _answers(bench: Bench) -> Sheet:
         apart = told.max_logit_difference
         sheet.add(
             *(_name(row, bench), row.device, *([size_in_words(row.image_size)] if px else []), str(told.images)),
-            *(figures.percent(told.test_accuracy), figures.percent(told.agreement)),
+            *(figures.score(told.score), figures.percent(told.agreement)),
             figures.MISSING if told.differing is None else str(told.differing),
             figures.MISSING if apart is None else "nothing" if apart == 0 else f"{apart:.2g}",
         )
@@ -103,7 +105,7 @@ def described(device: BenchDevice) -> str:
 
 def _whole(bench: Bench) -> Sheet:
     on = ["device"] if bench.devices else []
-    sheet = Sheet(("file", *on, "threads"), ("decode ms", "resize", "file", "label", "total", "file's share"))
+    sheet = Sheet(("file", *on, "threads"), ("decode ms", "resize", "file", "answer", "total", "file's share"))
     for row in bench.whole:
         name = _name(next(each for each in bench.rows if each.file == row.file), bench)
         place = (name, *([row.device] if on else []), str(row.threads))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.preprocessing import Preprocessing
+from edgeopt.tasks import Classification, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ class FedFile:
     """A file, the exporter that opens it, and the image that it is fed, None for noise: what a call takes does not
     depend on what an image shows.
 
-    `holds` is what its input holds, "values" or "pixels".
+    `holds` is what its input holds, "values" or "pixels", and `task` makes answers of its outputs.
     """
 
     exporter: ExporterPlugin
@@ -32,6 +33,7 @@ class FedFile:
     holds: str
     preprocessing: Preprocessing
     image: Path | None = None
+    task: Task = field(default_factory=Classification)
 
     @property
     def feed(self) -> Callable[[Pixels], NDArray[np.float32] | Pixels]:

@@ -40,11 +40,13 @@ def whole_way(
     file: Predictor,
     warmup: int,
     runs: int,
+    decode: Callable[[Any], Any] | None = None,
 ) -> list[tuple[float, ...]]:
     """Takes the image file `encoded` the whole way through an open file, `runs` times after `warmup` times that do not
     count; returns the milliseconds of `PARTS` of each.
 
-    `preprocessing` is that of the file's card, `feed` makes what the file takes of uint8 (1, height, width, channels).
+    `preprocessing` is that of the file's card, `feed` makes what the file takes of uint8 (1, height, width, channels),
+    and `decode` makes answers of its outputs, as `Task.decode`; without it they are a classifier's.
     """
     import numpy as np  # heavy, as all below: whoever only asks for it does without
 
@@ -53,14 +55,14 @@ def whole_way(
     from edgeopt.preprocessing.description import Preprocessing
     from edgeopt.tasks.classification import Classification
 
-    prepare, task = Preprocessing.from_json(preprocessing), Classification()
+    prepare, answered = Preprocessing.from_json(preprocessing), decode or Classification().decode
 
     def once() -> tuple[float, ...]:
-        image, decode = _timed(lambda: open_image(encoded, name))
+        image, opened = _timed(lambda: open_image(encoded, name))
         batch, preprocess = _timed(lambda: feed(prepare.pixels(image)[np.newaxis]))
         outputs, call = timed_call(file, lambda: file.predict(batch))
-        _, answer = _timed(lambda: task.decode(outputs))
-        return decode, preprocess, call, answer
+        _, answer = _timed(lambda: answered(outputs))
+        return opened, preprocess, call, answer
 
     for _ in range(warmup):
         once()

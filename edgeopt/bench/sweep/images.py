@@ -5,23 +5,25 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.arrays import ImageSize, sides_of, size_in_words
-from edgeopt.errors import DataChangedError, DataError, Problem
+from edgeopt.errors import DataChangedError
 from edgeopt.json_values import from_text
 from edgeopt.options import without_augmentation
 from edgeopt.plugins.blame import BlamedLoad
 from edgeopt.plugins.declarations import DatasetPlugin
 from edgeopt.plugins.handed import handed
 from edgeopt.plugins.use import Use
+from edgeopt.types import targets_of
 from edgeopt.workers.process import Events, die_with_parent, leave, work
 
 if TYPE_CHECKING:
     from edgeopt.progress import Progress
+    from edgeopt.tasks.base import Task
     from edgeopt.types import Split
 
-PIXELS, LABELS = "pixels.npy", "labels.npy"
+PIXELS, TARGETS = "pixels.npy", "targets.npz"
 _AT_ONCE = 64  # images
 _COMPARED = 16  # images, by which a data set is known again
 
@@ -36,7 +38,7 @@ class TestImages:
 
 @dataclass(frozen=True)
 class ImagesJob:
-    """What a worker is to do: to write pixels and labels of the `TestImages` that `images`, a file, holds to `folder`,
+    """What a worker is to do: to write pixels and targets of the `TestImages` that `images`, a file, holds to `folder`,
     brought to `size` px.
     """
 
@@ -51,17 +53,16 @@ def main(events: Events) -> None:
     """Does the job that the command line names."""
     job = from_text(ImagesJob, Path(sys.argv[1]).read_text())
     die_with_parent()
-    _write(_split(handed(TestImages, job.images), job.size), job.folder, size_in_words(job.size), events)
+    from edgeopt.data.cache import load_task  # numpy
+
+    images = handed(TestImages, job.images)
+    _write(_split(images, job.size), load_task(images.data), job.folder, size_in_words(job.size), events)
 
 
 def _split(images: TestImages, size: ImageSize) -> Split:
-    from edgeopt.data.cache import load_task, load_test, load_test_at_size, opener  # numpy
+    from edgeopt.data.cache import load_test, load_test_at_size, opener  # numpy
     from edgeopt.data.prepare import preprocessing_of  # as above
 
-    task = load_task(images.data)
-    if not task.is_of_classes:
-        message = f"files for other sizes are judged by their accuracy, and those of the task {task.name} have none"
-        raise DataError(Problem(message, "leave the sizes out: latency and memory need none"))
     plugin, options = images.dataset.plugin, without_augmentation(images.dataset.options)
     as_it_was = BlamedLoad(plugin.name, plugin.load, options)
     if size == options.image_size:
@@ -84,7 +85,23 @@ def _require_same_images(data: Path, load: BlamedLoad) -> None:
         )
 
 
-def _write(split: Split, folder: Path, size: str, progress: Progress) -> None:
+def read_targets(file: Path, task: Task) -> Any:
+    """The targets of test images in a file of that name."""
+    import numpy as np
+
+    with np.load(file, allow_pickle=False) as arrays:
+        return task.restored(dict(arrays))
+
+
+def write_targets(file: Path, task: Task, targets: Any) -> None:
+    """Writes targets for `read_targets`."""
+    import numpy as np
+
+    arrays: dict[str, Any] = dict(task.stored(targets))
+    np.savez(file, **arrays)
+
+
+def _write(split: Split, task: Task, folder: Path, size: str, progress: Progress) -> None:
     import numpy as np
 
     shape = (len(split), *split.pixels(range(1)).shape[1:])
@@ -95,7 +112,7 @@ def _write(split: Split, folder: Path, size: str, progress: Progress) -> None:
             pixels[some.start : some.stop] = split.pixels(some)
             bar.advance(len(some))
     pixels.flush()
-    np.save(folder / LABELS, split.labels)
+    write_targets(folder / TARGETS, task, targets_of(split))
 
 
 if __name__ == "__main__":

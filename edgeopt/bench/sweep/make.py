@@ -13,7 +13,7 @@ from edgeopt.arrays import OUTPUTS, ImageSize, size_in_words
 from edgeopt.bench.rows import fed, image_size_of
 from edgeopt.bench.sweep.answers import AnswersJob
 from edgeopt.bench.sweep.file import CARD, FileJob, WantedFile, WrittenFile
-from edgeopt.bench.sweep.images import LABELS, PIXELS, ImagesJob, TestImages
+from edgeopt.bench.sweep.images import PIXELS, TARGETS, ImagesJob, TestImages, read_targets, write_targets
 from edgeopt.bench.sweep.program import COMPARED, ProgramJob
 from edgeopt.bench.sweep.wanted import Wanted, WantedKey
 from edgeopt.bench.table import FileAnswers, MadeFile
@@ -47,13 +47,13 @@ _LIMIT_S = 3 * 3600.0  # without a word from an exporter, as in a run
 
 @dataclass(frozen=True)
 class SweptTests:
-    """Test images that were brought to a size, their labels, and what the program for it answered for the first.
+    """Test images that were brought to a size, their targets, and what the program for it answered for the first.
 
-    Files of NumPy: uint8 (n, height, width, channels), int64 (n,), and one for each output.
+    Files of NumPy: uint8 (n, height, width, channels), what `read_targets` reads, and one for each output.
     """
 
     pixels: Path
-    labels: Path
+    targets: Path
     outputs: Path
 
 
@@ -135,9 +135,13 @@ class _Making:
         row = replace(file.row, size_bytes=written.size_bytes, sha256=written.sha256, precision=written.precision)
         made = replace(file, path=path, card=card, row=row)
         answers = self._answers(made, images, program, _named(wanted))
-        made = replace(
-            made, row=replace(row, test_accuracy=answers.test_accuracy, accuracy_interval=answers.accuracy_interval)
+        told = replace(
+            row,
+            scores=answers.scores,
+            test_accuracy=answers.test_accuracy,
+            accuracy_interval=answers.accuracy_interval,
         )
+        made = replace(made, row=told)
         where = path.relative_to(self.out).as_posix()
         own_size = wanted.size == image_size_of(file)
         tests = None if own_size or not self.devices_take else self._kept_tests(run, wanted.size, images, program)
@@ -178,13 +182,17 @@ class _Making:
         """The first test images at a size, as many as devices take; all of them are removed when their size is done."""
         import numpy as np  # heavy, and only devices are given images from here
 
+        from edgeopt.networks.saved import load_outline  # as above
+
         key = run.folder, size
         if key not in self._tests:
             folder = self._tests[key] = self._new("tests")
             folder.mkdir()
-            for name in (PIXELS, LABELS):
-                np.save(folder / name, np.load(images / name, mmap_mode="r")[: self.devices_take])
-        return SweptTests(self._tests[key] / PIXELS, self._tests[key] / LABELS, program / OUTPUTS)
+            np.save(folder / PIXELS, np.load(images / PIXELS, mmap_mode="r")[: self.devices_take])
+            task = load_outline(program).task
+            targets = read_targets(images / TARGETS, task)[: self.devices_take]
+            write_targets(folder / TARGETS, task, targets)
+        return SweptTests(self._tests[key] / PIXELS, self._tests[key] / TARGETS, program / OUTPUTS)
 
     def _tried(self, job: Any, label: str, folder: Path) -> Path | EdgeoptError:
         try:
@@ -211,9 +219,9 @@ class _Making:
 
     def _answers(self, made: FinishedFile, images: Path, program: Path, label: str) -> FileAnswers:
         subject, answer = self._new("fed.pickle"), self._new("answers.json")
-        hand_over(fed(made), subject, self.registry)
+        hand_over(fed(made, self.registry), subject, self.registry)
         settings = self.settings
-        job = AnswersJob(subject, images, program / OUTPUTS, answer, settings.batch_size, settings.threads)
+        job = AnswersJob(subject, images, program, answer, settings.batch_size, settings.threads)
         self.workers.run(job, f"answers: {label}", settings.threads, settings.timeout_s)
         return from_text(FileAnswers, answer.read_text())
 

@@ -5,12 +5,13 @@ JOB.json`.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from edgeopt.arrays import OUTPUTS, ImageSize, save_outputs, size_in_words
-from edgeopt.bench.sweep.images import LABELS, PIXELS
+from edgeopt.arrays import OUTPUTS, ImageSize, save_outputs, sides_of, size_in_words
+from edgeopt.bench.sweep.images import PIXELS
+from edgeopt.errors import ExportError, Problem
 from edgeopt.json_values import from_text
 from edgeopt.workers.process import Events, die_with_parent, leave, work
 
@@ -48,9 +49,17 @@ def main(events: Events) -> None:
 
     state = load_state(job.program)
     if job.size != state.preprocessing.image_size:
+        try:
+            task = state.task.at_size(*sides_of(job.size))
+        except ValueError as error:
+            hint = "leave this size out, or run the recipe with another dataset.image_size"
+            message = f"there is no file of the task {state.task.name} for {size_in_words(job.size)} px: {error}"
+            raise ExportError(Problem(message, hint)) from error
         state = at_image_size(state, load_state(job.origin), job.size, is_fixed=job.is_fixed)
+        state = replace(state, task=task)
     save_state(state, job.folder)
-    split = CachedSplit(np.load(job.images / LABELS)[: job.compared], job.images / PIXELS)
+    images = np.load(job.images / PIXELS, mmap_mode="r")
+    split = CachedSplit(range(min(job.compared, len(images))), job.images / PIXELS)  # no targets are needed to answer
     outputs = program_outputs(state, split, events, f"program at {size_in_words(job.size)} px")
     save_outputs(job.folder / OUTPUTS, outputs)
 
