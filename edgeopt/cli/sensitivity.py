@@ -103,7 +103,7 @@ def _table(scan: Scan) -> Table:
 
 
 def _sentences(scan: Scan) -> Iterable[str]:
-    text = f"{shown.title(scan)}, on {scan.images} validation images; threshold {shown.threshold_text(scan)}"
+    text = f"{scan.title}, on {scan.images} validation images; threshold {shown.threshold_text(scan)}"
     yield text.capitalize()
     yield shown.summary(scan)
     if (saved := shown.savings(scan)) > 0.005:

@@ -35,13 +35,6 @@ class ShownLayer:
     recommended: str
 
 
-def title(scan: Scan) -> str:
-    """What the figures are."""
-    if scan.measure is Measure.ACCURACY:
-        return "drop of accuracy in points"
-    return "squared error of the logits, as a share of their squares"
-
-
 def threshold_text(scan: Scan) -> str:
     """The threshold in the unit of the figures."""
     if scan.threshold is None:
@@ -115,7 +108,7 @@ def render_page(scan: Scan, recipe_name: str) -> str:
             style=style_sheet(),
             levels=[f"{level:g}" for level in scan.levels],
             layers=shown_layers(scan),
-            title=title(scan),
+            title=scan.title,
             threshold=threshold_text(scan),
             summary=summary(scan),
             savings=savings(scan),

@@ -104,6 +104,7 @@ def scan(
         images=whole.images,
         accuracy=whole.right / whole.images,
         cells=scanner.cells(),
+        task=images.task.name,
     )
 
 

@@ -11,15 +11,18 @@ from enum import StrEnum
 from functools import cached_property
 
 from edgeopt.arrays import Json
+from edgeopt.tasks.stored import DEFAULT as DEFAULT_TASK
 
 
 class Measure(StrEnum):
     """How far a changed network is from the float one."""
 
     ACCURACY = "accuracy"
-    """The drop of top-1 accuracy, as a share of the images; negative where more answers are right."""
+    """The drop of answers that are right, as the task has it, as a share of the images: of top-1 accuracy where each is
+    of one class; negative where more answers are right.
+    """
     LOGITS = "logits"
-    """The squared difference of the logits, as a share of the squares of the float network's logits."""
+    """The squared difference of the outputs, such as logits, as a share of the squares of the float network's."""
 
 
 class Verdict(StrEnum):
@@ -54,8 +57,9 @@ class Cell:
 class Scan:
     """The cells of all layers, in the order of the program, each with its levels from the mildest to the harshest.
 
-    `of` names the probe, `untouched` its level that changes nothing; `images` is how many there are, and `accuracy`
-    that of the float network on them. `error` bounds the probability that any verdict is not that on all images.
+    `of` names the probe, `untouched` its level that changes nothing; `images` is how many there are, and `accuracy` the
+    share that the float network answers rightly, as `task` has it. `error` bounds the probability that any verdict is
+    not that on all images. `outputs` are the network's by name.
     """
 
     of: str
@@ -66,6 +70,16 @@ class Scan:
     images: int
     accuracy: float
     cells: tuple[Cell, ...]
+    task: str = DEFAULT_TASK
+    outputs: tuple[str, ...] = ("logits",)
+
+    @property
+    def title(self) -> str:
+        """What the figures are."""
+        if self.measure is Measure.ACCURACY:
+            return f"drop of {'accuracy' if self.task == DEFAULT_TASK else 'answers that are right'} in points"
+        outputs = self.outputs[0] if len(self.outputs) == 1 else "outputs"
+        return f"squared error of the {outputs}, as a share of their squares"
 
     @cached_property
     def layers(self) -> Mapping[str, Sequence[Cell]]:
@@ -106,6 +120,8 @@ class Scan:
         """Reads what `to_json` wrote."""
         values: dict[str, Json] = json.loads(text)
         cells = tuple(Cell(**{**cell, "verdict": Verdict(cell["verdict"])}) for cell in values["cells"])
+        if "outputs" in values:
+            values["outputs"] = tuple(values["outputs"])
         return Scan(**{**values, "measure": Measure(values["measure"]), "cells": cells})
 
     def to_csv(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +66,7 @@ def _scan(bench: Workbench, planned: PlannedScan, request: SensitivityRequest, c
     if not probe.layers:
         raise NothingChangedError(f"the model has no layer that {plugin.name!r} can change")
     images = ScannedImages.drawn(data.validation, state.preprocessing, request.settings, state.task)
-    return scan(
+    found = scan(
         network,
         probe,
         plugin.name,
@@ -77,6 +77,7 @@ def _scan(bench: Workbench, planned: PlannedScan, request: SensitivityRequest, c
         bench.progress,
         checkpoint,
     )
+    return replace(found, outputs=state.output_names)
 
 
 @dataclass(frozen=True)
