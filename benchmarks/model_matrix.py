@@ -357,7 +357,7 @@ def run(chosen: Sequence[str], runtimes: Sequence[str], limit_seconds: float, un
         if (missing := [runtime for runtime in runtimes if runtime not in results.get(model, {})])
     }
     if waiting:
-        _import_heavy()
+        import_heavy()
     working: dict[str, Child] = {}
     patience = limit_seconds * (1 + len(RUNTIMES))
     while working or (waiting and time.time() < until):
@@ -385,7 +385,7 @@ def _say(model: str, row: Mapping[str, Found]) -> None:
     print(model, "; ".join(cells), flush=True)
 
 
-def _import_heavy() -> None:
+def import_heavy() -> None:
     """Imports once, for all processes that are forked later, what each of them needs."""
     from edgeopt_torchvision.compat import import_torchvision
 

@@ -36,14 +36,7 @@ EXCEPTIONS = {
         "options",
         "plugins.declarations",
     ),
-    "Files for other sizes are judged by their accuracy, and tasks without one are refused.": (
-        "bench.device_tests",
-        "bench.sweep.answers",
-        "bench.sweep.file",
-        "bench.sweep.images",
-        "bench.sweep.make",
-        "bench.sweep.program",
-    ),
+    "A split has them by its protocol, and here they are none.": ("bench.sweep.file",),
     "`max_logit_difference` is a field of report.json, schema 1, and of bench's tables.": (
         "bench.table",
         "bench.terminal",
@@ -53,7 +46,7 @@ EXCEPTIONS = {
         "report.devices",
         "report.schema",
     ),
-    "Runs are compared by what their files took images for; a task without classes keeps right and not right.": (
+    "Runs are compared by what their files took images for; of a task without classes by grades, beside these.": (
         "comparison.files",
         "comparison.same_data",
         "report.kept_answers",
@@ -87,31 +80,20 @@ EXCEPTIONS = {
     ),
     "The options of the tasks of classes say what is scored of their labels and logits.": ("plugins.own_tasks",),
     "What is served answers with classes; files of other tasks are refused.": ("serving.answering",),
-    "Contracts that are run on tiny classifiers.": (
-        "testing.answers",
+    "Contracts that are run on tiny classifiers, and what is asked of images of one class each.": (
         "testing.dataset",
         "testing.device",
         "testing.exporter",
         "testing.linear_file",
         "testing.model",
         "testing.network",
-        "testing.passes",
         "testing.probe",
         "testing.quantizer",
         "testing.reader",
         "testing.states",
         "testing.values",
     ),
-    "Noise is told at the output, which of a classifier are logits; table and page name it so.": (
-        "why.advice",
-        "why.engine",
-        "why.plots",
-        "why.run",
-        "why.sentences",
-        "why.table",
-        "why.terminal",
-        "why.worker",
-    ),
+    "An example of an output's name.": ("why.sentences",),
 }
 
 

@@ -14,6 +14,7 @@ from edgeopt.describe.options import toml_value
 from edgeopt.errors import Problem, UserError
 from edgeopt.option_values import size_from_text
 from edgeopt.report.figures import interval, percent, size
+from edgeopt.tasks.stored import DEFAULT as DEFAULT_TASK
 
 
 def convert_file(request: ConversionRequest, out: Path | None, *, force: bool) -> None:
@@ -54,7 +55,8 @@ def _table(request: ConversionRequest, result: ConversionResult) -> Table:
             "largest difference",
             f"{result.max_difference:.3g}, {100 * result.relative_difference:.3g} % of the outputs' range",
         ),
-        ("same top-1 class", percent(result.agreement)),
+        *((each.name, f"{each.largest:.3g}, {100 * each.share:.3g} % of its range") for each in result.outputs),
+        ("same top-1 class" if result.task == DEFAULT_TASK else "same answer", percent(result.agreement)),
         *(("right answers", text) for text in _right_answers(result)),
     ):
         table.add_row(name, Text(text))

@@ -41,6 +41,8 @@ class Labelling:
 
 def labelling(outputs: tuple[str, ...], classes: tuple[str, ...]) -> Labelling:
     """Holds the names of a model's outputs, "0", "1", … where it has none, against the classes of a data set."""
+    if not outputs:
+        return Labelling((), (), "the model's outputs are no classes")
     if is_unnamed(outputs):
         if len(outputs) == len(classes):
             return Labelling(tuple(range(len(classes))), classes)

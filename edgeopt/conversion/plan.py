@@ -2,7 +2,7 @@
 
 ```
 SOURCE ─▶ reader ─▶ state ─▶ pass … pass ─▶ exporter ─▶ FILE
-                      └──────── logits ────────▶ difference ◀── logits ──┘
+                      └──────── outputs ───────▶ difference ◀─ outputs ──┘
 ```
 
 This module is light: it finds the plugins and all mistakes, and lets workers (`edgeopt.conversion.worker`) do the rest.
@@ -11,7 +11,7 @@ This module is light: it finds the plugins and all mistakes, and lets workers (`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,14 +21,18 @@ from edgeopt.conversion.labelled import Answered, LabelledAnswers
 from edgeopt.errors import ExportError, Problem, RecipeError, UserError, did_you_mean
 from edgeopt.json_values import from_text
 from edgeopt.measure.answers import OutputDifference
-from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, PassPlugin, ReaderPlugin
+from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, PassPlugin, ReaderPlugin, TaskPlugin
 from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.plugins.use import Use
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.recipe.lookup import Lookup, checked, numerics_of, resolve
 from edgeopt.recipe.read import Source, overridden
+from edgeopt.recipe.tasks import tasks_of
 from edgeopt.report.figures import percent
+from edgeopt.tasks import Classification, Task
+from edgeopt.tasks.stored import DEFAULT as DEFAULT_TASK
+from edgeopt.tasks.stored import task_from_json
 from edgeopt.types import ONLY_LOGITS
 from edgeopt.workers.pool import Workers
 
@@ -63,6 +67,8 @@ class Conversion:
     passes: tuple[Use[PassPlugin], ...]
     exporter: Use[ExporterPlugin]
     dataset: Use[DatasetPlugin] | None
+    images_for: Task = field(default_factory=Classification)
+    """What the images of the data set are for."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,8 @@ class ConversionResult:
 
     `max_difference` is the largest absolute difference of the logits, or of another output, `relative_difference` the
     same as a share of the range of the source's; where there are several outputs, these are the largest of them, and
-    `outputs` has each. `agreement` the share of `images` with the same top-1 class, 0 to 1. `companions` are
-    the files beside `path` that it cannot be opened without.
+    `outputs` has each. `agreement` is the share of `images` with the same answer, as the `task` has it: of a classifier
+    the same top-1 class, 0 to 1. `companions` are the files beside `path` that it cannot be opened without.
 
     `labelled` holds how often each side is right, where the images' labels are classes of the model; where they are
     not, `why_not_labelled` says why. `verdicts` are what a reader should know first.
@@ -94,6 +100,7 @@ class ConversionResult:
     labelled: LabelledAnswers | None = None
     why_not_labelled: str = ""
     outputs: tuple[OutputDifference, ...] = ()
+    task: str = DEFAULT_TASK
 
 
 @dataclass(frozen=True)
@@ -194,7 +201,11 @@ def make_conversion(request: ConversionRequest, registry: Registry) -> Conversio
         problems += _misfits(conversion, Lookup(lines, registry))
     if problems:
         raise RecipeError(*problems)
-    return conversion
+    served = tasks_of(conversion.dataset)
+    if not served or served[0] == DEFAULT_TASK:
+        return conversion
+    task = resolve(TaskPlugin, served[0], {}, registry)
+    return replace(conversion, images_for=task.plugin.made(task.options))
 
 
 def convert(
@@ -251,6 +262,7 @@ def convert(
         verdicts=(*made.verdicts, *(compared.labelled.verdicts if compared.labelled else ())),
         labelled=compared.labelled,
         why_not_labelled=made.why_not_labelled,
+        task=task_from_json(made.task).name,
     )
 
 

@@ -106,7 +106,13 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
     prepared = _data(conversion, source, folder, events)
     data = prepared.data if prepared else None
     split = data.test if data else patterns(source.preprocessing.image_size, source.preprocessing.channels)
-    known = labelling(source.classes, data.training.classes) if data else Labelling((), source.classes)
+    known = Labelling((), source.classes)
+    if data is not None and source.task.is_of_classes and conversion.images_for.is_of_classes:
+        known = labelling(source.classes, data.training.classes)
+    elif data is not None:
+        known = Labelling(
+            (), (), "how right its answers are is known of classifiers and images of one class each alone"
+        )
     images = range(min(LABELLED_IMAGES if known.outputs else IMAGES, len(split)))
     shown = ComparedImages(split.pixels(images), known.labels(split.labels[: len(images)]) if known.outputs else None)
     outputs = program_outputs(source, shown, events, "answers of the source")
@@ -226,7 +232,7 @@ def _data(conversion: Conversion, source: ModelState, folder: Path, events: Even
     load = BlamedLoad(plugin.name, plugin.load, options)
     stored = folder / "data"
     stored.mkdir()
-    prepared = prepare_found(found, load, options, stored, events)
+    prepared = prepare_found(found, load, options, stored, events, task=conversion.images_for)
     return _Prepared(load_data(stored, options, opener(stored, load)), prepared.warnings)
 
 

@@ -13,6 +13,7 @@ from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.plugins.task import TaskPlugin
 from edgeopt.tasks.classification import FURTHER, Classification
 from edgeopt.tasks.multilabel import MultiLabel
+from edgeopt.tasks.numbers import Numbers
 from edgeopt.tasks.scores import ACCURACY
 
 _PARTS = Path(__file__).parents[1] / "tasks" / "parts"
@@ -39,6 +40,10 @@ def _classification(options: ClassificationOptions) -> Classification:
     return Classification(score_kinds=kinds, is_calibrated=options.temperature)
 
 
+class NumbersOptions(Options):
+    """There are none."""
+
+
 class MultiLabelOptions(Options):
     """How labels are told."""
 
@@ -55,7 +60,7 @@ def _templates(name: str) -> tuple[Path, ...]:
 
 @hookimpl
 def edgeopt_tasks() -> Iterator[TaskPlugin]:
-    """One label an image, and several."""
+    """One label an image, several, and outputs whose meaning nobody knows."""
     yield TaskPlugin(
         "classification",
         "One of the data set's classes for each image: cross-entropy, top-1 accuracy.",
@@ -71,4 +76,10 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         make=lambda options: MultiLabel(is_calibrated=options.thresholds == "fitted"),
         kotlin_files=(_PARTS / "LabelAnswering.kt",),
         line_templates=_templates("labels"),
+    )
+    yield TaskPlugin(
+        "numbers",
+        "Outputs whose meaning is not known, such as a converted detector's: close to what they should be, or not.",
+        NumbersOptions,
+        make=lambda _options: Numbers(),
     )

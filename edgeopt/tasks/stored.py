@@ -8,11 +8,12 @@ from edgeopt.arrays import Json
 from edgeopt.json_values import from_values, to_values
 from edgeopt.tasks.base import Task
 from edgeopt.tasks.classification import Classification
+from edgeopt.tasks.numbers import Numbers
 
 DEFAULT = "classification"
 """The task of data sets and models that name none, and of recipes of these."""
 
-TASKS: dict[str, Task] = {"classification": Classification()}
+TASKS: dict[str, Task] = {each.name: each for each in (Classification(), Numbers())}
 """The tasks that come with edgeopt, as they are without options."""
 
 

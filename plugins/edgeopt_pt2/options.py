@@ -19,4 +19,12 @@ class Pt2Options(Options):
         IMAGENET_MEAN, description="per-channel mean that the model was trained with, of pixels scaled to 0..1"
     )
     std: ChannelDeviations = Field(IMAGENET_STD, description="per-channel standard deviation of the same")
-    classes: tuple[str, ...] | None = Field(None, description='names of the outputs; "0", "1", … when left out')
+    classes: tuple[str, ...] | None = Field(
+        None, description='names of a classifier\'s classes, in the order of its logits; "0", "1", … when left out'
+    )
+    output: str | None = Field(
+        None,
+        description="the only output that is kept, by its key in what the program returns, or output_0, output_1, … "
+        "where it has none; all when left out",
+        examples=["out"],
+    )

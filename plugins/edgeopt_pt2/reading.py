@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from edgeopt.plugins import (
     first_line,
     preprocessing_of_source,
 )
+from edgeopt_pt2.outputs import Output, chosen_outputs, described, require_no_suppression, with_outputs
 from edgeopt_pt2.two_classes import with_two_logits
 
 if TYPE_CHECKING:
@@ -40,12 +42,13 @@ _NO_GRAPH = Graph()
 
 
 def read_program(path: Path, options: Pt2Options) -> ModelState:
-    """The program of a `.pt2` file: float32 images (batch, channels, height, width) in, float32 logits (batch, classes)
-    out.
+    """The program of a `.pt2` file: float32 images (batch, channels, height, width) in; out come the float32 logits
+    (batch, classes) of a classifier, or outputs of any other shapes, which have the images first.
 
-    One output, as behind a sigmoid, becomes the logits of two classes.
+    One value an image, as behind a sigmoid, becomes the logits of two classes.
 
-    Raises `CheckpointError` for a damaged file, one that holds pickled objects, and a program of another shape.
+    Raises `CheckpointError` for a damaged file, one that holds pickled objects, one that removes overlapping boxes
+    itself, and a program of another input.
     """
     _require_plain_data(path)
     try:
@@ -54,9 +57,9 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
     except Exception as error:  # torch.export raises many types for a damaged or foreign file
         raise CheckpointError(f"{path}: cannot be read as a program: {first_line(error)}", hint=_SAVE) from error
     _require_computing(path, program)
-    given, returned = _only_input(path, program), _only_output(path, program)
-    batch, channels, height, width = _shape(given, 4, path, "input")
-    returned_shape = _shape(returned, 2, path, "output")
+    require_no_suppression(path, program)
+    given = _only_input(path, program)
+    batch, channels, height, width = _image_shape(given, path)
     if channels is None:
         raise CheckpointError(f"{path}: takes images of any number of channels", hint="export it for 3, or for 1")
     size = chosen_size((height, width), options.image_size, str(path))
@@ -65,26 +68,38 @@ def read_program(path: Path, options: Pt2Options) -> ModelState:
     batch_range = (1, _LARGEST_BATCH) if batch is None else (batch, batch)
     if height is None or width is None:
         program = _at_size(path, program, (channels, *size), batch_range)
-        returned_shape = _shape(_only_output(path, program), 2, path, "output")  # it may depend on the size
-    classes = returned_shape[1] if len(returned_shape) > 1 else 1
-    if classes is None:
-        raise CheckpointError(f"{path}: gives any number of values an image", hint="export it for its classes")
+    returned = chosen_outputs(path, program, _only_input(path, program), options.output)  # they may depend on the size
+    classifies = len(returned) == 1 and returned[0].is_of_a_classifier
+    program = with_outputs(program, returned, batch_range)
     precision = "int8" if any(_QUANTIZED in str(node.target) for node in program.graph.nodes) else "float32"
-    if classes == 1:
-        program, classes = with_two_logits(program, batch_range), 2
-    names = options.classes or tuple(str(index) for index in range(classes))
-    if len(names) != classes:
-        raise CheckpointError(Problem(f"{path}: has {classes} outputs, and source.classes names {len(names)}"))
-    return ModelState(
+    state = ModelState(
         program,
         Form.PROGRAM,
-        TASKS["classification"],
-        names,
+        TASKS["classification" if classifies else "numbers"],
+        (),
         preprocessing,
         precision=precision,
         batch_range=batch_range,
         imports=("torch.ao.quantization.fx._decomposed",) if precision == "int8" else (),
     )
+    if not classifies:
+        if options.classes:
+            shapes = ", ".join(f"{each.name} {each.shape}" for each in returned)
+            hint = "leave source.classes out, or name the output of logits with source.output"
+            raise CheckpointError(Problem(f"{path}: source.classes are of logits, and it returns {shapes}", hint))
+        return replace(state, output_names=tuple(each.name for each in returned))
+    return _with_classes(path, state, returned[0], options.classes)
+
+
+def _with_classes(path: Path, state: ModelState, logits: Output, names: tuple[str, ...] | None) -> ModelState:
+    """A classifier's state, with two logits where it gives one value."""
+    classes = logits.classes
+    if classes == 1:
+        state, classes = replace(state, model=with_two_logits(state.program, state.batch_range)), 2
+    names = names or tuple(str(index) for index in range(classes))
+    if len(names) != classes:
+        raise CheckpointError(Problem(f"{path}: has {classes} outputs, and source.classes names {len(names)}"))
+    return replace(state, classes=names)
 
 
 _SAVE = "write it with torch.export.save(torch.export.export(model, (images,)), path)"
@@ -160,32 +175,19 @@ def _only_input(path: Path, program: ExportedProgram) -> Node:
     return _node(program, names[0])
 
 
-def _only_output(path: Path, program: ExportedProgram) -> Node:
-    names = program.graph_signature.user_outputs
-    if len(names) != 1:
-        raise CheckpointError(
-            f"{path}: returns {len(names)} outputs: {', '.join(map(str, names))}", hint=_ONE.format("output")
-        )
-    return _node(program, names[0])
-
-
 def _node(program: ExportedProgram, name: object) -> Node:
     found: Node = next(node for node in program.graph.nodes if node.name == name)
     return found
 
 
-_ONE = "edgeopt converts models of one image input and one output; wrap the model so that it has one {}"
+_ONE = "edgeopt converts models of one input of images; wrap the model so that it has one {}"
 
 
-def _shape(node: Node, dimensions: int, path: Path, what: str) -> list[int | None]:
-    """The sizes of a value, None where they are not fixed; an output of one value an image may have one axis alone."""
+def _image_shape(node: Node, path: Path) -> list[int | None]:
+    """The sizes of the input, None where they are not fixed."""
     value = node.meta["val"]
-    one_value = what == "output" and value.dim() == 1
-    if value.dtype != torch.float32 or not (value.dim() == dimensions or one_value):
-        shape = " x ".join(map(str, value.shape))
-        kind = str(value.dtype).removeprefix("torch.")
-        wanted = (
-            "float32 images (batch, channels, height, width)" if what == "input" else "float32 logits (batch, classes)"
+    if value.dtype != torch.float32 or value.dim() != 4:
+        raise CheckpointError(
+            f"{path}: its input is {described(value)}, not float32 images (batch, channels, height, width)"
         )
-        raise CheckpointError(f"{path}: its {what} is {kind} {shape}, not {wanted}")
     return [size if isinstance(size, int) else None for size in value.shape]

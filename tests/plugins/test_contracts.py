@@ -385,6 +385,26 @@ class TestClassification(TaskContract):
         return (np.eye(3, dtype=np.float32)[[0, 2, 1, 1, 0, 2]] * 5,)
 
 
+NUMBERS = [
+    np.random.default_rng(seed).normal(0, 1 + seed, (6, *shape)).astype(np.float32)
+    for seed, shape in enumerate(((3, 4), (5,)))
+]
+
+
+class TestNumbers(TaskContract):
+    name = "numbers"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def targets(cls):
+        return list(zip(*NUMBERS, strict=True))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def outputs(cls):
+        return tuple(NUMBERS)
+
+
 class TestMultiLabel(TaskContract):
     name, classes = "multi-label", ("a", "b", "c")
 

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,6 +21,8 @@ from edgeopt.plugins.registry import load_registry
 from edgeopt.report.finished_files import find_files
 from edgeopt.testing import ReaderContract
 from edgeopt.testing.network import TinyNet
+from edgeopt_onnx.predictor import OnnxPredictor
+from edgeopt_pt2 import outputs
 from edgeopt_pt2.options import Pt2Options
 from edgeopt_pt2.plugin import read
 
@@ -223,20 +226,66 @@ def test_two_logits_of_one_output_are_quantized_like_others(format, tmp_path):
     assert result.relative_difference < 0.1
 
 
-class Two(nn.Module):
+class Heads(nn.Module):
+    """What a segmenter returns beside what helps its training, and what a classifier would."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.masks = nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 5, 1)
+
     def forward(self, images):
-        return images.flatten(1)[:, :3], images.mean((2, 3))
+        maps = torch.relu(self.first(images))
+        found = self.masks(maps)
+        return {"out": found, "aux": [found.argmax(1), maps.mean((2, 3))]}
 
 
-class Sorts(nn.Module):
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    return write_pt2(tmp_path_factory.mktemp("heads") / "heads.pt2", Heads())
+
+
+def test_outputs_of_any_shapes_keep_their_names(heads, tmp_path):
+    state = read(heads, Pt2Options())
+    assert state.output_names == ("out", "aux.0", "aux.1")
+    assert (state.task.name, state.classes) == ("numbers", ())
+    result = convert(ConversionRequest(str(heads), "onnx"), tmp_path / "all.onnx")
+    assert [each.name for each in result.outputs] == ["out", "aux.0", "aux.1"]
+    assert all(each.share < 1e-3 for each in result.outputs)
+    assert (result.task, result.agreement) == ("numbers", 1.0)
+
+
+def test_one_output_is_kept_by_its_name(heads, tmp_path):
+    done = edgeopt(str(heads), "--to", "onnx", "--set", "source.output=out", "--out", "out.onnx", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "same answer" in done.stdout and "top-1" not in done.stdout
+    with OnnxPredictor(tmp_path / "out.onnx", threads=1) as predictor:
+        (masks,) = predictor.predict(np.zeros((1, 3, SIZE, SIZE), np.float32))
+    assert masks.shape == (1, 5, SIZE // 2, SIZE // 2)
+
+
+def test_one_output_of_logits_is_that_of_a_classifier(heads):
+    state = read(heads, Pt2Options(output="aux.1", classes=tuple("abcdef")))
+    assert (state.task.name, state.output_names, state.classes) == ("classification", ("logits",), tuple("abcdef"))
+    for options, said in (
+        ({"output": "aux.2"}, r"has no output 'aux.2'[\s\S]*aux.1"),
+        ({"classes": ("a",)}, r"source.classes are of logits"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            read(heads, Pt2Options(**options))
+
+
+class Shrinks(nn.Module):
     def forward(self, images):
-        return images.flatten(2)
+        return images.flatten(1)[:, :3].mean(0, keepdim=True), images.mean((2, 3))
 
 
-@pytest.mark.parametrize(("module", "said"), [(Two(), "returns 2 outputs"), (Sorts(), "its output is float32")])
-def test_a_model_of_another_shape_is_described(module, said, tmp_path):
-    with pytest.raises(CheckpointError, match=said):
-        read(write_pt2(tmp_path / "odd.pt2", module), Pt2Options())
+def test_outputs_that_no_file_holds_are_refused_with_what_to_export(tmp_path, monkeypatch):
+    path = write_pt2(tmp_path / "odd.pt2", Shrinks())
+    with pytest.raises(CheckpointError, match=r"'output_0' is float32 1 x 3, not[\s\S]*source.output: output_1"):
+        read(path, Pt2Options())
+    monkeypatch.setattr(outputs, "SUPPRESSION", "mean")  # torchvision's compiled operator is not everywhere
+    with pytest.raises(CheckpointError, match=r"removes overlapping boxes itself[\s\S]*raw heads"):
+        read(path, Pt2Options())
 
 
 class Alike(nn.Module):
