@@ -37,7 +37,8 @@ def require_shown(use: Use[ExporterPlugin], state: ModelState, path: Path) -> No
     folder.mkdir()
     images = ArraySplit(noise, np.zeros(NEIGHBOURS, dtype=np.int64))
     found = look_at(use.plugin, TapRequest(path, state, use.options, (), 1, folder), images, NEIGHBOURS, Silent())
-    spread = found.tap_changes / (found.outputs[0].noise.signal / (NEIGHBOURS * len(state.classes))) ** 0.5
+    signal = sum(each.noise.signal for each in found.outputs)
+    spread = found.tap_changes / (signal / (NEIGHBOURS * len(state.classes))) ** 0.5
     assert spread <= ROUNDING, f"tap() shows another file: its outputs differ by {found.tap_changes:.3g}"
     assert len(found.unseen) <= len(found.layers) / 2, f"tap() shows no value of {', '.join(found.unseen)}"
 
