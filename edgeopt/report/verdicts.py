@@ -205,10 +205,19 @@ def _doubts(row: Row) -> Iterator[str]:
 def _doubt_of_answers(row: Row) -> Iterator[str]:
     name = f"{title(row)} ({row.role})"
     if row.agreement is not None and row.agreement < _LOW_AGREEMENT:
+        if row.differing is not None and abs((1 - row.agreement) * _images(row) - row.differing) > 1:
+            # agreement of boxes or places, not of images
+            yield f"{name}: the file's answers agree with its own program's to {_agreed(row)} only: {_cause(row)}."
+            return
         yield (
             f"{name}: the file answers differently from its own program for {figures.percent(1 - row.agreement)} "
             f"of the test images: {_cause(row)}."
         )
+
+
+def _agreed(row: Row) -> str:
+    images = f"{row.differing} of {_images(row)} images differ"
+    return f"{figures.percent(row.agreement)} ({images})"
 
 
 def _cause(row: Row) -> str:

@@ -239,6 +239,11 @@ def test_a_file_that_departs_from_its_program_is_doubted() -> None:
     assert "the export changed the model; only 2 of these 14 test images were near ties" in text
 
 
+def test_agreement_of_boxes_is_not_said_of_images() -> None:
+    text = told(pair(agreement=0.8, differing=9, near_ties=0))
+    assert "the file's answers agree with its own program's to 80.0 % (9 of 270 images differ) only" in text
+
+
 def test_near_ties_do_not_alarm() -> None:
     text = told(pair(agreement=0.95, differing=14, near_ties=12))
     assert "12 of these 14 test images were near ties, which rounding alone decides" in text
