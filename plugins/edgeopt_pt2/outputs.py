@@ -109,7 +109,7 @@ def with_outputs(
 ) -> ExportedProgram:
     """The program with these outputs alone, as one tensor or a tuple: the same where it has no other."""
     spec = program.call_spec.out_spec
-    is_flat = spec.is_leaf() or (spec.type is tuple and all(child.is_leaf() for child in spec.children_specs))
+    is_flat = spec.is_leaf() or (spec.type is tuple and all(child.is_leaf() for child in spec.children()))
     if is_flat and len(outputs) == spec.num_leaves:
         return program
     module = program.module(check_guards=False)
