@@ -63,8 +63,8 @@ def require_no_suppression(path: Path, program: ExportedProgram) -> None:
 def chosen_outputs(path: Path, program: ExportedProgram, images: Node, wanted: str | None) -> tuple[Output, ...]:
     """The outputs that are kept: all, or the one that is `wanted`.
 
-    Raises `CheckpointError` where there is none of that name, and where one has no row for each image or no fixed number
-    of values in it.
+    Raises `CheckpointError` where there is none of that name, and where one has no row for each image, or no fixed
+    number of values in it.
     """
     outputs = all_outputs(program)
     names = [each.name for each in outputs]
@@ -85,7 +85,7 @@ def chosen_outputs(path: Path, program: ExportedProgram, images: Node, wanted: s
             hint = f"keep another one with source.output: {', '.join(others)}" if others else _INSTEAD
             raise CheckpointError(Problem(message, hint))
         if not all(isinstance(size, int) for size in value.shape[1:]):
-            message = f"{path}: its output {each.name!r} is {each.shape}: any number of values an image"
+            message = f"{path}: its output {each.name!r}, {each.shape}, gives any number of values an image"
             raise CheckpointError(Problem(message, "export it for as many values as it has"))
     return outputs
 
