@@ -230,8 +230,9 @@ class Bench:
 
     @property
     def score_called(self) -> str:
-        """What the primary score of the files is called."""
-        return next((row.score.kind.called for row in self.rows if row.score), ACCURACY.called)
+        """What the primary score of the files is called: "score" where they are for several tasks."""
+        names = {row.score.kind.called for row in self.rows if row.score}
+        return "score" if len(names) > 1 else next(iter(names), ACCURACY.called)
 
     @property
     def own_sizes(self) -> Mapping[str, ImageSize]:
