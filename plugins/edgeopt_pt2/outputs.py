@@ -82,7 +82,8 @@ def chosen_outputs(path: Path, program: ExportedProgram, images: Node, wanted: s
         if not is_known or not value.dim() or str(value.shape[0]) != count:
             message = f"{path}: its output {each.name!r} is {each.shape}, not float32 or integers with a row an image"
             others = [name for name in names if name != each.name]
-            hint = f"keep another one with source.output: {', '.join(others)}" if others else _INSTEAD
+            hint = f"the first axis of an output must be that of the images; of a detector, {_INSTEAD}"
+            hint = f"keep another one with source.output: {', '.join(others)}" if others else hint
             raise CheckpointError(Problem(message, hint))
         if not all(isinstance(size, int) for size in value.shape[1:]):
             message = f"{path}: its output {each.name!r}, {each.shape}, gives any number of values an image"
