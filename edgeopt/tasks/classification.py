@@ -213,7 +213,9 @@ class Classification(Task):
         return self.is_calibrated
 
     def fitted(self, outputs: Outputs, targets: Labels) -> Classification:
-        """With the temperature that is likeliest for these."""
+        """With the temperature that is likeliest for these, where that is asked for."""
+        if not self.is_calibrated:
+            return self
         from edgeopt.tasks.calibration import fitted_temperature  # as above
 
         return replace(self, temperature=fitted_temperature(outputs[0], targets))
