@@ -41,13 +41,14 @@ def test_the_board_of_the_examples_answers_as_the_browser_does(litert_file, pixe
     """The service of `examples/raspberry-pi` opens the file in LiteRT's own package."""
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2] / "examples" / "raspberry-pi"), *sys.path])
     feed = importlib.import_module("feed")
-    classifier = feed.Classifier(litert_file.path.parent, openers={"litert-js": feed.open_litert})
-    assert classifier.is_tested
-    values = feed.model_input(pixels[:1], classifier.card)
+    model = feed.Model(litert_file.path.parent, openers={"litert-js": feed.open_litert})
+    assert model.is_tested
+    values = feed.model_input(pixels[:1], model.card)
     with load_registry().get(ExporterPlugin, "tflite").opened(litert_file.path, 1) as native:
         expected = native.predict(tiny_data().preprocessing.normalize(pixels[:1]))[0]
     run = feed.open_litert(litert_file.path, 1)
-    np.testing.assert_allclose(feed.logits(run(values), classifier.card), expected[0], atol=1e-5)
+    (logits,) = feed.outputs_of(run(values), model.card)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
