@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,12 @@ import pytest
 import torch
 from task_parts import Level
 
-from edgeopt.errors import RecipeError, UserError
+from edgeopt.errors import RecipeError
 from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.recipe.plan import Plan, make_plan
 from edgeopt.recipe.read import read_recipe
-from edgeopt.report.finished_files import FinishedFile, require_classes
-from edgeopt.report.schema import Row
 from edgeopt.sensitivity.tally import tally
 from edgeopt.tasks import TASKS, task_from_json, task_to_json
-from edgeopt.types import Card, Role
 from edgeopt_torchao.quantize.agreement import compare
 
 PARTS = Path(__file__).parent / "task_parts.py"
@@ -125,16 +121,6 @@ def test_a_task_goes_into_files_by_its_class_and_its_fields(planned) -> None:
     values = task_to_json(task)
     assert values["values"]["close"] == 0.2
     assert task_from_json(values) == task
-
-
-def test_what_is_served_answers_with_classes() -> None:
-    card = Card((), {}, "onnxruntime", "int8", "optimized", {}, {}, task="level")
-    row = Row(runtime="onnxruntime", export="onnx", file="model.onnx", precision="int8", role=Role.OPTIMIZED)
-    file = FinishedFile("run/onnx/optimized/model.onnx", "run", Path(), Path("model.onnx"), None, card, row)
-    with pytest.raises(UserError, match=r"run/onnx/optimized/model\.onnx is for the task level"):
-        require_classes([file])
-    classifier = replace(card, classes=("a", "b"), task="classification")
-    require_classes([replace(file, card=classifier)])
 
 
 def test_scans_and_quantized_programs_are_judged_by_the_task() -> None:

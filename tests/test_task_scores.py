@@ -16,7 +16,7 @@ from edgeopt.tasks.label_scores import average_precision, best_threshold, f1_of,
 from edgeopt.tasks.multilabel import MultiLabel
 from edgeopt.tasks.stored import task_from_json, task_to_json
 
-CLASSIFICATION, MULTI_LABEL = edgeopt_tasks()
+CLASSIFICATION, MULTI_LABEL, *_ = edgeopt_tasks()
 
 
 def task_of(**options: object) -> Classification:

@@ -15,7 +15,6 @@ EXCEPTIONS = {
     "A classifier's output is called so, in files and in cards, which apps read.": (
         "cards.card",
         "networks.saved",
-        "plugins.browser_runtime",
         "types",
     ),
     "The names of these arrays, in signatures.": (
@@ -79,7 +78,13 @@ EXCEPTIONS = {
         "sensitivity.tally",
     ),
     "The options of the tasks of classes say what is scored of their labels and logits.": ("plugins.own_tasks",),
-    "What is served answers with classes; files of other tasks are refused.": ("serving.answering",),
+    "Labels are one of the three kinds of things that pages draw and the API tells.": (
+        "serving.api",
+        "serving.findings",
+        "serving.openapi",
+        "serving.values",
+        "testing.task",
+    ),
     "Contracts that are run on tiny classifiers, and what is asked of images of one class each.": (
         "testing.dataset",
         "testing.device",

@@ -13,8 +13,8 @@ class BrowserRuntime:
 
     `files` are all of it by name, each its content or where that stands. `module` is the one of them to import: its
     `start(threads)` makes the runtime ready, and its `open(buffer)` opens a file and gives an object whose
-    `run(values, shape)` returns the logits of a batch, a typed array, and whose `close()` frees it; both are
-    asynchronous. `notice` names what it is made of, with the licences.
+    `run(values, shape)` returns a typed array for each output, in the order of the card, and whose `close()` frees it;
+    both are asynchronous. `notice` names what it is made of, with the licences.
     """
 
     module: str

@@ -76,6 +76,7 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         make=lambda options: MultiLabel(is_calibrated=options.thresholds == "fitted"),
         kotlin_files=(_PARTS / "LabelAnswering.kt",),
         line_templates=_templates("labels"),
+        page_files=(_PARTS / "labels.js",),
     )
     yield TaskPlugin(
         "numbers",

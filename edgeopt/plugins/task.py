@@ -24,6 +24,9 @@ class TaskPlugin(Plugin):
     first one is named after its class, which extends `Answering`, and needs the others. `line_templates` end the lines
     that `edgeopt card --lang` prints: `NAME.LANGUAGE.j2`, one a language. See `docs/tasks.md`; without them apps and
     lines are refused for files of the task.
+    `page_files` are JavaScript for pages in which files answer by themselves: the first is imported, and finds the
+    others beside it. It exports `answer(outputs, card)` and `alike(one, other)`. Without it such a page leaves files of
+    the task out; a server asks `Task.drawings`.
     """
 
     kind: ClassVar[str] = "task"
@@ -34,6 +37,7 @@ class TaskPlugin(Plugin):
     make: Callable[[Any], Task] = field(kw_only=True)
     kotlin_files: tuple[Path, ...] = ()
     line_templates: tuple[Path, ...] = ()
+    page_files: tuple[Path, ...] = ()
 
     def made(self, options: Any) -> Task:
         """What `make` gives. Raises `PluginError` where that is no task of this name."""

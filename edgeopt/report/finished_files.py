@@ -15,7 +15,6 @@ from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.report.reading import read_report
 from edgeopt.report.samples import sample_file
 from edgeopt.report.schema import Report, Row
-from edgeopt.tasks import DEFAULT as DEFAULT_TASK
 from edgeopt.types import TORCH, Card, Role
 
 CARD = "card.json"
@@ -123,20 +122,6 @@ def find_files(given: Sequence[Path], registry: Registry) -> Catalogue:
     if not files:
         raise UserError("there is no file that can be opened here", *left_out, hint="name a run whose files can")
     return Catalogue(tuple(files.values()), tuple(each for kept in samples.values() for each in kept), tuple(left_out))
-
-
-def require_classes(files: Sequence[FinishedFile]) -> None:
-    """Raises `UserError` for files whose answers are no classes, which are all that pages and the API tell."""
-    problems = [
-        Problem(
-            f"{file.name} is for the task {file.card.task}, and what is served answers with classes",
-            "leave it out; `edgeopt card` says how an app feeds it and reads its outputs",
-        )
-        for file in files
-        if not file.card.classes or file.card.task != DEFAULT_TASK
-    ]
-    if problems:
-        raise UserError(*problems)
 
 
 def run_of(path: Path) -> Path:

@@ -13,17 +13,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from edgeopt.arrays import Json, as_outputs
+from edgeopt.arrays import Json, as_outputs, load_outputs, of_images, save_outputs
 from edgeopt.errors import DataError, first_line
 from edgeopt.plugins.handed import handed
 from edgeopt.plugins.predictor import timed_call
-from edgeopt.preprocessing import Preprocessing
-from edgeopt.serving.job import HEADER, AnswerJob
+from edgeopt.preprocessing import Geometry, Preprocessing
+from edgeopt.serving.job import HEADER, AnswerJob, Wanted, kept_outputs
+from edgeopt.tasks.classification import Classification
 from edgeopt.workers.process import Events, leave, work
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from edgeopt.arrays import Pixels
+    from edgeopt.arrays import Outputs, Pixels
     from edgeopt.data.images import ImageBounds
     from edgeopt.plugins.predictor import Predictor
 
     Batch: TypeAlias = NDArray[np.float32] | Pixels
     Feed: TypeAlias = Callable[[Pixels], Batch]
-    Call: TypeAlias = Callable[[Batch], tuple[NDArray[np.float32], float]]
+    Call: TypeAlias = Callable[[Batch], tuple[Outputs, float]]
 
 _MOST_GUESSES = 5
 _PIECE_BYTES = 1 << 20
@@ -47,20 +48,24 @@ _USUAL = {"JPEG", "PNG"}
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """An image as the file takes it, with a batch of one, and how many milliseconds that took."""
+    """An image as the file takes it, with a batch of one, how it came into the file's frame, and how many milliseconds
+    that took.
+    """
 
     number: int
     batch: Batch
+    geometry: Geometry
+    wanted: Wanted
     decode_ms: float
     preprocessing_ms: float
 
 
 @dataclass(frozen=True, eq=False)
 class _Done:
-    """What a file answered: logits, (classes,), or why it did not; and how many milliseconds it took."""
+    """What a file answered for the one image, or why it did not; and how many milliseconds it took."""
 
     ready: _Ready
-    logits: NDArray[np.float32] | str
+    outputs: Outputs | str
     file_ms: float
 
 
@@ -81,17 +86,18 @@ def main(events: Events) -> None:
     reader.warm()
     start = time.perf_counter()
     with job.exporter.opened(job.path, job.threads) as predictor:
-        call = _call(predictor, job, feed)
+        call, teller = _call(predictor, job, feed), _Teller(job)
+        teller.warm(call, feed)
         events.send({"event": "ready", "open_ms": _ms_since(start)})
         # the server is told by a thread of its own: whoever writes into a pipe shares its processor with the reader
-        threading.Thread(target=_tell, args=(done.get, job.card.classes, events), daemon=True).start()
+        threading.Thread(target=_tell, args=(done.get, teller, events), daemon=True).start()
         while True:
             done.put(_answered(prepared.get(), call))
 
 
 def _call(predictor: Predictor, job: AnswerJob, feed: Feed) -> Call:
-    """The logits, (classes,), of an image, and the file's milliseconds; warm. An image whose file takes no call of one
-    is repeated.
+    """The outputs for one image, and the file's milliseconds; warm. An image whose file takes no call of one is
+    repeated.
     """
     import numpy as np  # heavy; this process answers
 
@@ -106,8 +112,8 @@ def _call(predictor: Predictor, job: AnswerJob, feed: Feed) -> Call:
         images = taken
         predictor.predict(_repeated(blank, images))
 
-    def first(batch: Batch) -> NDArray[np.float32]:
-        return np.asarray(as_outputs(predictor.predict(_repeated(batch, images)))[0][0], dtype=np.float32)
+    def first(batch: Batch) -> Outputs:
+        return of_images(as_outputs(predictor.predict(_repeated(batch, images))), slice(1))
 
     return lambda batch: timed_call(predictor, lambda: first(batch))
 
@@ -132,8 +138,8 @@ class _Reader:
     def read(self, give: Callable[[_Ready], None], events: Events) -> None:
         """Hands on every image that can be read; the others are refused. Ends the process when nobody asks any more."""
         try:
-            for number, image, is_prepared in _requests():
-                if ready := self._ready_or_refused(number, image, events, is_prepared=is_prepared):
+            for number, image, wanted in _requests():
+                if ready := self._ready_or_refused(number, image, events, wanted):
                     give(ready)
                 del ready, image  # the next one may be long in coming
         except BaseException:
@@ -141,12 +147,12 @@ class _Reader:
         finally:
             os._exit(1)
 
-    def _ready_or_refused(self, number: int, image: bytes, events: Events, *, is_prepared: bool) -> _Ready | None:
+    def _ready_or_refused(self, number: int, image: bytes, events: Events, wanted: Wanted) -> _Ready | None:
         from edgeopt.data.images import LargeImageError  # numpy and Pillow
 
         hint = f"send a whole image file: {', '.join(self.bounds.formats)}"
         try:
-            return self._ready(number, image, is_prepared=is_prepared)
+            return self._ready(number, image, wanted)
         except LargeImageError as error:
             events.send(_refusal(number, 413, error.problems[0].message, error.problems[0].hint))
         except DataError as error:
@@ -162,9 +168,9 @@ class _Reader:
         for image_format in set(self.bounds.formats) & _USUAL:
             blank = io.BytesIO()
             Image.new("RGB", (8, 8)).save(blank, image_format)
-            self._ready(0, blank.getvalue(), is_prepared=False)
+            self._ready(0, blank.getvalue(), Wanted())
 
-    def _ready(self, number: int, image: bytes, *, is_prepared: bool) -> _Ready:
+    def _ready(self, number: int, image: bytes, wanted: Wanted) -> _Ready:
         import numpy as np  # heavy, see above
 
         from edgeopt.data.images import open_image, unreadable
@@ -173,14 +179,16 @@ class _Reader:
         decoded = open_image(image, "the image", self.bounds)
         decode_ms = _ms_since(start)
         start = time.perf_counter()
-        if is_prepared:
+        if wanted.is_prepared:
             pixels = np.asarray(self._as_cut(decoded)).reshape(self.preprocessing.shape)
+            sides = self.preprocessing.size
+            geometry = Geometry(sides, sides, sides, (0, 0))
         else:
             try:
-                pixels = self.preprocessing.pixels(decoded)
+                pixels, geometry = self.preprocessing.pixels_and_geometry(decoded)
             except Exception as error:  # an image that Pillow cannot convert
                 raise unreadable("the image", error) from error
-        return _Ready(number, self.feed(pixels[np.newaxis]), decode_ms, _ms_since(start))
+        return _Ready(number, self.feed(pixels[np.newaxis]), geometry, wanted, decode_ms, _ms_since(start))
 
     def _as_cut(self, image: Image.Image) -> Image.Image:
         """An image that is resized and cut already."""
@@ -193,54 +201,106 @@ class _Reader:
 
 def _answered(ready: _Ready, call: Call) -> _Done:
     try:
-        logits, file_ms = call(ready.batch)
+        outputs, file_ms = call(ready.batch)
     except Exception as error:
         return _Done(ready, first_line(error), 0.0)
-    return _Done(ready, logits, file_ms)
+    return _Done(ready, outputs, file_ms)
 
 
-def _tell(get: Callable[[], _Done], classes: Sequence[str], events: Events) -> None:
+class _Teller:
+    """Says as JSON what the file's outputs mean, by its task."""
+
+    def __init__(self, job: AnswerJob) -> None:
+        self._classes, self._folder, self._task = job.card.classes, job.folder, job.task
+        self._preprocessing = job.preprocessing
+
+    def warm(self, call: Call, feed: Feed) -> None:
+        """Tells of an empty image, so that the first one asked about does not wait for what a task imports."""
+        import numpy as np  # heavy, see above
+
+        if not isinstance(self._task, Classification):
+            sides = self._preprocessing.size
+            blank = feed(np.zeros((1, *self._preprocessing.shape), np.uint8))
+            geometry = Geometry(sides, sides, sides, (0, 0))
+            self.event(_answered(_Ready(0, blank, geometry, Wanted(), 0.0, 0.0), call))
+
+    def event(self, done: _Done) -> dict[str, Json]:
+        """What the server is told of an answer."""
+        import numpy as np  # heavy, see above
+
+        number, outputs = done.ready.number, done.outputs
+        if isinstance(outputs, str):
+            return _refusal(number, 502, f"the file failed: {outputs}")
+        if not all(np.isfinite(each).all() for each in outputs if each.dtype.kind == "f"):
+            return _refusal(number, 502, "the file failed: it answers with numbers that are not finite")
+        try:
+            answer = {"top": self._top(outputs), "found": self._found(outputs, done.ready.geometry)}
+            alike = self._compared(outputs, done.ready.wanted)
+        except Exception as error:
+            return _refusal(number, 502, f"its outputs are none of the task {self._task.name}: {first_line(error)}")
+        return {
+            "event": "answer",
+            "number": number,
+            "decode_ms": done.ready.decode_ms,
+            "preprocessing_ms": done.ready.preprocessing_ms,
+            "file_ms": done.file_ms,
+            **answer,
+            "alike": alike,
+        }
+
+    def _top(self, outputs: Outputs) -> list[tuple[str, float]]:
+        """The likeliest classes of a classifier; of other tasks none."""
+        import numpy as np  # as above
+
+        if not isinstance(self._task, Classification):
+            return []
+        shares = self._task.confidences(outputs[0])[0]
+        likeliest = np.argsort(-shares, kind="stable")[:_MOST_GUESSES]
+        return [(self._classes[index], float(shares[index])) for index in likeliest]
+
+    def _found(self, outputs: Outputs, geometry: Geometry) -> dict[str, Json] | None:
+        if isinstance(self._task, Classification):
+            return None
+        from edgeopt.serving.findings import found_of  # NumPy
+
+        (drawing,) = self._task.drawings(outputs, self._classes)
+        return found_of(drawing, self._classes, geometry)
+
+    def _compared(self, outputs: Outputs, wanted: Wanted) -> bool | None:
+        """Whether this answer and the kept one are alike to whoever uses them; None where that cannot be said."""
+        if wanted.keep:
+            save_outputs(kept_outputs(self._folder, wanted.keep), outputs)
+        if not wanted.reference:
+            return None
+        try:
+            reference = load_outputs(kept_outputs(self._folder, wanted.reference))
+        except OSError:  # it went meanwhile, because others were kept
+            return None
+        if [each.shape for each in reference] != [each.shape for each in outputs]:
+            return None
+        return bool(self._task.alike(outputs, reference)[0])
+
+
+def _tell(get: Callable[[], _Done], teller: _Teller, events: Events) -> None:
     """Says what the file answered, in a thread of its own. Ends the process when nobody listens any more."""
     try:
         while True:
-            events.send(_event(get(), classes))
+            events.send(teller.event(get()))
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(1)
 
 
-def _event(done: _Done, classes: Sequence[str]) -> dict[str, Json]:
-    import numpy as np  # heavy, see above
-
-    from edgeopt.tasks.classification import softmax
-
-    number, logits = done.ready.number, done.logits
-    if isinstance(logits, str):
-        return _refusal(number, 502, f"the file failed: {logits}")
-    if not np.isfinite(logits).all():
-        return _refusal(number, 502, "the file failed: it answers with numbers that are not finite")
-    shares = softmax(logits[np.newaxis])[0]
-    likeliest = np.argsort(-shares, kind="stable")[:_MOST_GUESSES]
-    return {
-        "event": "answer",
-        "number": number,
-        "decode_ms": done.ready.decode_ms,
-        "preprocessing_ms": done.ready.preprocessing_ms,
-        "file_ms": done.file_ms,
-        "top": [[classes[index], float(shares[index])] for index in likeliest],
-    }
-
-
 def _refusal(number: int, status: int, error: str, hint: str | None = None) -> dict[str, Json]:
     return {"event": "refusal", "number": number, "status": status, "error": error, "hint": hint}
 
 
-def _requests() -> Iterator[tuple[int, bytes, bool]]:
+def _requests() -> Iterator[tuple[int, bytes, Wanted]]:
     """What the parent asks; ends this process when standard input ends, which it does when the parent dies."""
     while True:
-        number, length, is_prepared = HEADER.unpack(_exactly(HEADER.size))
-        yield number, _exactly(length), is_prepared
+        number, length, *wanted = HEADER.unpack(_exactly(HEADER.size))
+        yield number, _exactly(length), Wanted(*wanted)
 
 
 def _exactly(length: int) -> bytes:

@@ -6,7 +6,8 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,19 +17,23 @@ from starlette.routing import Route
 
 from edgeopt.arrays import Json
 from edgeopt.errors import did_you_mean
+from edgeopt.json_values import from_values
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.report.finished_files import Catalogue, FinishedFile
 from edgeopt.serving import metrics
 from edgeopt.serving.body import Bodies, GoneError, read_body
+from edgeopt.serving.job import Wanted
+from edgeopt.serving.kept import KeptOutputs, digest
 from edgeopt.serving.limits import Limits
 from edgeopt.serving.openapi import description
 from edgeopt.serving.page import make_page
-from edgeopt.serving.turns import Turns
+from edgeopt.serving.turns import Answered, Turns
 from edgeopt.serving.values import (
     Answer,
     Failure,
     FileInfo,
     FileState,
+    Found,
     Guess,
     Health,
     RefusalError,
@@ -46,11 +51,13 @@ class Api:
     catalogue: Catalogue
     turns: Mapping[str, Turns]
     limits: Limits
+    folder: Path
     bodies: Bodies = field(init=False)
     metrics: metrics.Metrics = field(default_factory=metrics.Metrics)
 
     def __post_init__(self) -> None:
         self.bodies = Bodies(self.limits)
+        self.kept = KeptOutputs(self.folder)
         self.files = {file.name: file for file in self.catalogue.files}
         self.samples = {(sample.run, sample.index): sample for sample in self.catalogue.samples}
         self.page = make_page(" and ".join(dict.fromkeys(file.run for file in self.catalogue.files)), self.limits)
@@ -70,7 +77,7 @@ class Api:
                 Route("/v1/samples/{run}/{index:int}", self._sample),
                 Route("/v1/predict", self._predict, methods=["POST"]),
             ],
-            exception_handlers={HTTPException: _told, RefusalError: _refused},
+            exception_handlers={HTTPException: _failed, RefusalError: _refused},
         )
 
     async def _page(self, _: Request) -> Response:
@@ -131,29 +138,49 @@ class Api:
         self.metrics.answered(name, answer.total_ms, answer.file_ms)
         return _answer(asdict(answer))
 
-    async def _answered(self, request: Request, name: str) -> Answer:
-        file = self.files.get(name)
+    async def _answered(self, request: Request, name: str) -> Answer | Found:
         with self.bodies.room() as room:
             image = await read_body(request, room)
             start = time.perf_counter()
-            if file is None:
-                message = f"there is no file {name!r}" if name else "no file is named: /v1/predict?file=NAME"
-                raise RefusalError(404, message, did_you_mean(name, self.files))
-            is_prepared = _truth(request.query_params.get("prepared", "false"))
-            answered = await self.turns[name].answer(image, is_prepared=is_prepared)
+            reference = request.query_params.get("reference", "")
+            for each in (name, *([reference] if reference else [])):
+                if each not in self.files:
+                    message = f"there is no file {each!r}" if each else "no file is named: /v1/predict?file=NAME"
+                    raise RefusalError(404, message, did_you_mean(each, self.files))
+            is_prepared, everything = _truth(request, "prepared"), _truth(request, "everything")
+            file = self.files[name]
+            answered = await self._compared(name, reference, image, is_prepared=is_prepared)
+        times = {each: getattr(answered, each) for each in ("decode_ms", "preprocessing_ms", "file_ms", "queue_ms")}
+        times["total_ms"] = (time.perf_counter() - start) * 1e3
+        shared = {"file": name, **times, "size_bytes": file.size_bytes, "alike": answered.alike}
+        if answered.found is not None:
+            return from_values(
+                Found, {"task": file.card.task, **_told(answered.found, everything=everything), **shared}
+            )
         top = tuple(Guess(label, share) for label, share in answered.top)
-        return Answer(
-            file=name,
-            label=top[0].label,
-            confidence=top[0].confidence,
-            top=top,
-            decode_ms=answered.decode_ms,
-            preprocessing_ms=answered.preprocessing_ms,
-            file_ms=answered.file_ms,
-            queue_ms=answered.queue_ms,
-            total_ms=(time.perf_counter() - start) * 1e3,
-            size_bytes=file.size_bytes,
-        )
+        return Answer(label=top[0].label, confidence=top[0].confidence, top=top, **shared)
+
+    async def _compared(self, name: str, reference: str, image: bytes, *, is_prepared: bool) -> Answered:
+        """The answer of a file, compared with that of the reference, which is asked first where its is not known."""
+        turns, wanted = self.turns[name], Wanted(is_prepared)
+        if not reference:
+            return await turns.answer(image, wanted)
+        key = digest(image, is_prepared=is_prepared)
+        if name == reference:
+            number = self.kept.new()
+            answered = await turns.answer(image, replace(wanted, keep=number))
+            self.kept.add(name, key, number)
+            return replace(answered, alike=True)
+        if not _comparable(self.files[name], self.files[reference]):
+            return await turns.answer(image, wanted)
+        known = self.kept.number(reference, key)
+        if known is None:
+            try:
+                await self._compared(reference, reference, image, is_prepared=is_prepared)
+            except RefusalError:
+                return await turns.answer(image, wanted)  # which may be able to answer, and cannot be compared
+            known = self.kept.number(reference, key) or 0
+        return await turns.answer(image, replace(wanted, reference=known))
 
     def _info(self, file: FinishedFile) -> FileInfo:
         turns, row = self.turns[file.name], file.row
@@ -164,6 +191,7 @@ class Api:
             runtime=row.runtime,
             precision=row.precision,
             role=row.role,
+            task=file.card.task,
             size_bytes=file.size_bytes,
             test_accuracy=row.test_accuracy,
             image_size=Preprocessing.from_json(file.card.preprocessing).image_size,
@@ -178,9 +206,27 @@ async def opened(turns: Mapping[str, Turns]) -> None:
     await asyncio.gather(*(each.first.wait() for each in turns.values()))
 
 
-def _truth(text: str) -> bool:
+def _comparable(one: FinishedFile, other: FinishedFile) -> bool:
+    """Whether two files speak of the same classes, in the same places of an image."""
+    return all(getattr(one.card, each) == getattr(other.card, each) for each in ("task", "classes", "preprocessing"))
+
+
+def _told(found: Mapping[str, Json], *, everything: bool) -> dict[str, Json]:
+    """What was found without the labels and boxes that are below their thresholds, or with them."""
+    values = dict(found)
+    if everything:
+        return values
+    if values["labels"] is not None:
+        values["labels"] = [each for each in values["labels"] if each["told"]]
+    if values["boxes"] is not None:
+        values["boxes"] = [each for each in values["boxes"] if each["score"] >= values["shown_score"]]
+    return values
+
+
+def _truth(request: Request, name: str) -> bool:
+    text = request.query_params.get(name, "false")
     if text not in ("true", "false"):
-        raise RefusalError(400, f"prepared is {text!r}", "give true or false")
+        raise RefusalError(400, f"{name} is {text!r}", "give true or false")
     return text == "true"
 
 
@@ -200,7 +246,7 @@ async def _refused(_: Request, refusal: Exception) -> Response:
     return _answer(asdict(refusal.failure), refusal.status, headers)
 
 
-async def _told(_: Request, error: Exception) -> Response:
+async def _failed(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # what it is registered for
     failure = Failure(f"{error.detail}".lower(), "/openapi.json describes what there is")
     return _answer(asdict(failure), error.status_code, error.headers)

@@ -9,9 +9,9 @@ from pydantic import TypeAdapter
 from edgeopt._version import __version__
 from edgeopt.arrays import Json
 from edgeopt.serving.limits import FORMATS, Limits
-from edgeopt.serving.values import Answer, Failure, FileInfo, Health, SampleInfo
+from edgeopt.serving.values import Answer, Failure, FileInfo, Found, Health, SampleInfo
 
-_ANSWERED = (Answer, Failure, FileInfo, Health, SampleInfo)
+_ANSWERED = (Answer, Failure, FileInfo, Found, Health, SampleInfo)
 _REFUSALS = {
     400: "No body, or a parameter that makes no sense",
     404: "There is no such file, or test image",
@@ -60,14 +60,18 @@ def _predict(files: Iterable[str], limits: Limits) -> dict[str, Json]:
         f"The bytes of an image file are the whole body: {', '.join(FORMATS)}, at most {limits.image_bytes:,} bytes "
         f"and {limits.pixels:,} pixels."
     )
-    responses = {"200": _json("What the file takes the image for", _reference("Answer"))}
+    names, no = {"type": "string", "enum": list(files)}, {"type": "boolean", "default": False}
+    answers = {"oneOf": [_reference("Answer"), _reference("Found")]}
+    responses = {"200": _json("What the file answers: Answer of a classifier, Found of any other task", answers)}
     responses |= {str(status): _json(meaning, _reference("Failure")) for status, meaning in _REFUSALS.items()}
     return {
         "summary": "Ask one file what an image is",
         "operationId": "predict",
         "parameters": [
-            _parameter("file", "query", {"type": "string", "enum": list(files)}),
-            _parameter("prepared", "query", {"type": "boolean", "default": False}, "The image is resized and cut")
+            _parameter("file", "query", names),
+            _parameter("prepared", "query", no, "The image is resized and cut") | {"required": False},
+            _parameter("everything", "query", no, "Labels and boxes below their thresholds too") | {"required": False},
+            _parameter("reference", "query", names, "The file whose answer this one's is compared with, as `alike`")
             | {"required": False},
         ],
         "requestBody": {

@@ -1,9 +1,10 @@
 "use strict";
 /**
  * The page. `backend` answers: `files()` and `samples()` list what there is, `predict(file, image)` asks a file about
- * {blob, prepared}, and `gone` and `silent` say what it means that
- * none of them answers, or one file does not. `opensAgain` says whether a
- * file that does not open is tried again. Where there is a `watch(file, image)`, it answers for frames of the camera.
+ * {blob, prepared} and compares its answer with that of a third argument, the reference, and `gone` and `silent` say what it means
+ * that none of them answers, or one file does not. `opensAgain` says whether a file that does not open is tried again. Where there is a
+ * `watch(file, image)`, it answers for frames of the camera.
+ * A classifier's answer has a `label`; any other is drawn by `drawing.js`.
  */
 const startPage = (backend) => {
   const element = (id) => document.getElementById(id);
@@ -26,6 +27,8 @@ const startPage = (backend) => {
   const size = (bytes) =>
     bytes >= 1e6 ? `${(bytes / 1e6).toFixed(2)} MB` : bytes >= 1e3 ? `${(bytes / 1e3).toFixed(1)} kB` : `${bytes} B`;
   const shown = () => files.filter((file) => !hidden.has(file.precision));
+  const nameOf = (file) => `${file.export} ${file.precision}`;
+  const pictures = makePictures(element, make, percent);
   const say = (...parts) => element("summary").replaceChildren(...parts);
 
   // ---- files and their filter ------------------------------------------------------------------------------------
@@ -38,6 +41,11 @@ const startPage = (backend) => {
       return;
     }
     filter();
+    if (files.every(isFinder)) {
+      const [head, confidence] = document.querySelectorAll(".answers th.answer");
+      Object.assign(head, { textContent: "Answer", colSpan: 2 });
+      confidence.hidden = true;
+    }
     draw();
     const waits = ({ state }) => state === "opening" || (state === "failed" && backend.opensAgain);
     if (files.some(waits)) setTimeout(load, 1000);
@@ -61,6 +69,14 @@ const startPage = (backend) => {
   };
 
   // ---- the table -------------------------------------------------------------------------------------------------
+
+  const isFinder = ({ task }) => task !== "classification";
+  const found = () => shown().filter((file) => isFinder(file) && answers.get(file.name) && !answers.get(file.name).error);
+  /** The file whose answer those of others are compared with: a float one where there is one. */
+  const referenceOf = (file) => {
+    const same = shown().filter((each) => isFinder(each) && each.task === file.task && each.state === "ready");
+    return isFinder(file) ? (same.find(({ role }) => role === "baseline") ?? same[0] ?? null) : null;
+  };
 
   const answered = () => shown().filter((file) => answers.get(file.name)?.label !== undefined);
 
@@ -92,9 +108,15 @@ const startPage = (backend) => {
         row.append(...cells(file, answers.get(file.name), most, open));
         if (most && answers.get(file.name)?.label !== undefined && answers.get(file.name).label !== most.label)
           row.classList.add("differs");
+        if (answers.get(file.name)?.alike === false) row.classList.add("differs");
         return row;
       }),
     );
+    if (document.activeElement?.closest("#pictures") === null)
+      pictures.show(found().map((file) => {
+        const answer = answers.get(file.name);
+        return { name: several ? `${nameOf(file)}, ${file.run}` : nameOf(file), answer, differs: answer.alike === false };
+      }));
   };
 
   const cells = (file, answer, most, open) => {
@@ -114,6 +136,18 @@ const startPage = (backend) => {
       return [make("td", { className: "waiting" }, text), make("td", { className: "waiting" }, text), ...empty,
         figure("size", size(file.size_bytes))];
     }
+    const times = [
+      figure("decode", `${formats.ms.format(answer.decode_ms)} ms`),
+      figure("preprocessing", `${formats.ms.format(answer.preprocessing_ms)} ms`),
+      figure("file", `${formats.ms.format(answer.file_ms)} ms`),
+      figure("total", `${formats.ms.format(answer.total_ms)} ms`),
+      figure("size", size(file.size_bytes)),
+    ];
+    if (isFinder(file)) {
+      const told = make("td", { colSpan: 2 }, make("strong", {}, pictures.words(answer)));
+      if (answer.alike === false) told.append(make("span", { className: "badge differs" }, "differs"));
+      return [told, ...times];
+    }
     const label = make("td", {}, make("strong", {}, answer.label));
     if (truth !== null) {
       const right = answer.label === truth;
@@ -128,14 +162,7 @@ const startPage = (backend) => {
     bar.style.setProperty("--share", answer.confidence.toFixed(4));
     bar.setAttribute("aria-hidden", "true");
     const confidence = make("td", {}, bar, make("span", { className: "figure" }, percent(answer.confidence)));
-    return [
-      label, confidence,
-      figure("decode", `${formats.ms.format(answer.decode_ms)} ms`),
-      figure("preprocessing", `${formats.ms.format(answer.preprocessing_ms)} ms`),
-      figure("file", `${formats.ms.format(answer.file_ms)} ms`),
-      figure("total", `${formats.ms.format(answer.total_ms)} ms`),
-      figure("size", size(file.size_bytes)),
-    ];
+    return [label, confidence, ...times];
   };
 
   /** The outcome in a sentence, which screen readers read out. */
@@ -145,6 +172,8 @@ const startPage = (backend) => {
     const all = shown().length;
     const failed = shown().filter((file) => answers.get(file.name)?.error).length;
     const unable = failed ? ` ${failed} of ${all} could not answer.` : "";
+    const classes = votes.length ? `classification: ${votes.map((vote) => `${vote.files} say ${vote.label}`).join("; ")}.` : "";
+    if (found().length) return say(...toldOfFound(), classes, unable);
     if (!votes.length) return say(failed ? `No file could answer.` : "No file is asked.");
     const count = answered().length;
     const known = truth === null ? "" : ` It is ${truth}.`;
@@ -156,18 +185,44 @@ const startPage = (backend) => {
     say(make("strong", {}, "The files differ: "), `${parts.join("; ")}.${known}${unable}`);
   };
 
+  /** What files found, in a line for each task. */
+  const toldOfFound = () => {
+    const tasks = [...new Set(found().map((file) => file.task))];
+    return tasks.map((task) => {
+      const own = found().filter((file) => file.task === task);
+      const reference = own.find((file) => referenceOf(file) === file) ?? own[0];
+      const words = make("strong", {}, pictures.words(answers.get(reference.name)));
+      const others = own.filter((file) => file !== reference).map((file) => answers.get(file.name).alike ?? null);
+      const [differ, unknown] = [false, null].map((value) => others.filter((alike) => alike === value).length);
+      const alike = own.length - unknown;
+      const parts = tasks.length > 1 ? [`${task}: `] : [];
+      if (!others.length) parts.push("The file finds ", words, ".");
+      else if (differ) parts.push(make("strong", {}, "The files differ: "), `${differ} of ${own.length} answer otherwise than ${nameOf(reference)}, which finds `, words, ".");
+      else if (alike > 1) parts.push(`${own.length === 2 ? "Both" : unknown ? alike : `All ${alike}`} files find the same: `, words, ".");
+      else parts.push(`${nameOf(reference)} finds `, words, ".");
+      if (unknown) parts.push(` ${unknown} cannot be compared with it.`);
+      return make("span", { className: "line" }, ...parts);
+    });
+  };
+  pictures.whenChanged(() => {
+    draw();
+    tell();
+  });
+
   // ---- asking ----------------------------------------------------------------------------------------------------
 
   const ask = async () => {
     const mine = (round += 1);
-    const left = shown().filter((file) => !answers.get(file.name));
+    const isReference = (file) => Number(referenceOf(file) === file);
+    const left = shown().filter((file) => !answers.get(file.name)).sort((one, other) => isReference(other) - isReference(one));
     for (const file of left) answers.set(file.name, null);
     document.querySelector("table.answers").setAttribute("aria-busy", "true");
     draw();
     for (const file of left) {
       let answer;
       try {
-        answer = await backend.predict(file, { blob: given.blob, prepared: given.run !== null && given.run === file.run });
+        const image = { blob: given.blob, prepared: given.run !== null && given.run === file.run };
+        answer = await backend.predict(file, image, referenceOf(file));
       } catch {
         answer = { error: backend.silent };
       }
@@ -189,6 +244,7 @@ const startPage = (backend) => {
     preview.onload = () => preview.classList.toggle("small-image", preview.naturalWidth <= 128);
     preview.onerror = () => (preview.hidden = true);
     preview.src = URL.createObjectURL(blob);
+    if (files.some(isFinder)) pictures.begin(blob);
     preview.alt = label === null ? `The image that is asked about: ${name}` : `A test image of ${label}`;
     preview.hidden = false;
     element("invitation").hidden = true;
@@ -315,7 +371,7 @@ const startPage = (backend) => {
         const answer = await backend.watch(file, context.getImageData(0, 0, width, height));
         times = [...times.slice(-30), answer.file_ms];
         const median = [...times].sort((one, other) => one - other)[Math.floor(times.length / 2)];
-        element("live").textContent = answer.error ?? `${answer.label}, ${percent(answer.confidence)}, ${formats.ms.format(median)} ms`;
+        element("live").textContent = answer.error ?? `${isFinder(file) ? pictures.words(answer) : `${answer.label}, ${percent(answer.confidence)}`}, ${formats.ms.format(median)} ms`;
       }
       await new Promise(requestAnimationFrame);
     }

@@ -29,7 +29,7 @@ class Page:
 def make_page(title: str, limits: Limits) -> Page:
     """The page of the server for files of `title`, the names of their runs: one text with its own style and scripts."""
     style = style_sheet() + own_text("page.css")
-    script = own_text("page.js") + own_text("served.js")
+    script = own_text("drawing.js") + own_text("page.js") + own_text("served.js")
     html = _rendered(title, limits, FORMATS, static=False, style=style, script=script)
     sources = {"script-src": _hashed(script), "style-src": _hashed(style), "frame-ancestors": "'none'"}
     return Page(html, policy(sources))

@@ -145,13 +145,28 @@ export const pixels = (image, card) => {
   return Uint8Array.from({ length: bytes.length / 3 }, (_, index) => bytes[index * 3]);
 };
 
-const coloured = (image, { image_size, resize, interpolation, background, fit = "crop" }) => {
-  const [tall, wide] = sidesOf(image_size);
+/** [height, width] of all of an image after resizing. */
+const resizedOf = (image, { image_size, resize, fit = "crop" }) => {
+  const sides = sidesOf(image_size);
   const [frameHeight, frameWidth] = sidesOf(resize);
   const scales = [frameHeight / image.height, frameWidth / image.width];
   const scaled = (scale, least) => [image.height, image.width].map((side, index) => Math.max(least[index], rounded(side * scale)));
-  const [height, width] =
-    fit === "stretch" ? [tall, wide] : fit === "letterbox" ? scaled(Math.min(...scales), [1, 1]) : scaled(Math.max(...scales), [tall, wide]);
+  return fit === "stretch" ? sides : fit === "letterbox" ? scaled(Math.min(...scales), [1, 1]) : scaled(Math.max(...scales), sides);
+};
+
+/** How an image of {width, height} comes into the frame: `resized` [width, height], and the `offset` [x, y] of its corner there, px. */
+export const geometryOf = (image, card) => {
+  const [tall, wide] = sidesOf(card.image_size);
+  const [height, width] = resizedOf(image, card);
+  const start = (room, side) => (side > room ? -Math.floor((side - room) / 2) : Math.floor((room - side) / 2));
+  return { resized: [width, height], offset: [start(wide, width), start(tall, height)] };
+};
+
+const coloured = (image, card) => {
+  const { image_size, resize, interpolation, background } = card;
+  const [tall, wide] = sidesOf(image_size);
+  const [frameHeight, frameWidth] = sidesOf(resize);
+  const [height, width] = resizedOf(image, card);
   const [rows, columns] = [Math.min(tall, height), Math.min(wide, width)];
   const [left, top] = [Math.floor((width - columns) / 2), Math.floor((height - rows) / 2)];
   if (width * height > Math.max(LARGEST_RESIZED, 8 * frameHeight * frameWidth)) {

@@ -12,11 +12,12 @@ from collections import deque
 from pathlib import Path
 
 from edgeopt.errors import EdgeoptError
-from edgeopt.serving.job import HEADER
+from edgeopt.serving.job import HEADER, Wanted
 from edgeopt.workers.pool import Event, user_error, worker_environment
 
 _MODULE = "edgeopt.serving.answering"
-_LINE_BYTES = 1 << 20
+_LINE_BYTES = 1 << 26  # an answer may hold a mask
+_PIECE_BYTES = 1 << 20
 _KEPT_LINES = 40  # of what libraries print
 _END_S = 2.0
 
@@ -67,10 +68,10 @@ class AnsweringProcess:
             raise OpenError(await self.death())
         return float(event["open_ms"])
 
-    async def ask(self, number: int, image: bytes, *, is_prepared: bool) -> None:
+    async def ask(self, number: int, image: bytes, wanted: Wanted) -> None:
         """Sends an image; one to a process that is dying is lost, which `event` tells."""
         with contextlib.suppress(ConnectionError):
-            self._stdin.write(HEADER.pack(number, len(image), is_prepared))
+            self._stdin.write(HEADER.pack(number, len(image), wanted.is_prepared, wanted.keep, wanted.reference))
             self._stdin.write(image)
             await self._stdin.drain()
 
@@ -119,6 +120,6 @@ class AnsweringProcess:
 
     async def _listen(self, stream: asyncio.StreamReader) -> None:
         """Keeps the end of what libraries print, so that a death can be explained."""
-        while piece := await stream.read(_LINE_BYTES):
+        while piece := await stream.read(_PIECE_BYTES):
             lines = piece.decode("utf-8", "replace").splitlines()
             self._said.extend(line.strip()[:300] for line in lines[-_KEPT_LINES:] if line.strip())

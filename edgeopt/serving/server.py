@@ -15,9 +15,11 @@ from pathlib import Path
 import uvicorn
 
 from edgeopt.errors import Problem, UserError
+from edgeopt.plugins.declarations import TaskPlugin
 from edgeopt.plugins.handed import hand_over
 from edgeopt.plugins.registry import Registry
-from edgeopt.report.finished_files import Catalogue, FinishedFile, require_classes
+from edgeopt.plugins.use import Use
+from edgeopt.report.finished_files import Catalogue, FinishedFile
 from edgeopt.serving.api import Api, opened
 from edgeopt.serving.guard import Guard
 from edgeopt.serving.job import AnswerJob
@@ -25,6 +27,7 @@ from edgeopt.serving.limits import FORMATS, Limits
 from edgeopt.serving.own_folder import own_folder
 from edgeopt.serving.patience import ImpatientProtocol
 from edgeopt.serving.process import AnsweringProcess
+from edgeopt.serving.served_tasks import task_uses
 from edgeopt.serving.turns import Turns
 from edgeopt.serving.values import FileState
 
@@ -56,17 +59,20 @@ def serve(
 
     Raises `UserError` when the address cannot be had, and when no file can be opened.
     """
-    require_classes(catalogue.files)
+    uses = task_uses(catalogue.files, registry)
     with _listening(settings) as listener, own_folder() as folder:
         address = _address(listener)
-        jobs = [write_job(file, registry, settings, folder / f"{n}.pickle") for n, file in enumerate(catalogue.files)]
+        jobs = [
+            write_job(file, uses[file.name], registry, settings, folder / f"{n}.pickle")
+            for n, file in enumerate(catalogue.files)
+        ]
         turns = {
             file.name: Turns(
                 partial(AnsweringProcess.start, job, settings.threads), settings.limits, _teller(tell, file.name)
             )
             for file, job in zip(catalogue.files, jobs, strict=True)
         }
-        api = Api(catalogue, turns, settings.limits)
+        api = Api(catalogue, turns, settings.limits, folder)
         hosts = _LOOPBACK if _is_loopback(listener) else ()
         server = _Server(
             uvicorn.Config(
@@ -125,9 +131,20 @@ async def _run(
             raise outcome
 
 
-def write_job(file: FinishedFile, registry: Registry, settings: ServerSettings, target: Path) -> Path:
-    """What the file's process is told, written to `target`."""
-    job = AnswerJob(file.exporter, file.path, file.card, settings.threads, FORMATS, settings.limits.pixels)
+def write_job(
+    file: FinishedFile, task_use: Use[TaskPlugin], registry: Registry, settings: ServerSettings, target: Path
+) -> Path:
+    """What the file's process is told, written to `target`, in whose folder outputs are kept."""
+    job = AnswerJob(
+        exporter=file.exporter,
+        path=file.path,
+        card=file.card,
+        task_use=task_use,
+        threads=settings.threads,
+        formats=FORMATS,
+        pixels=settings.limits.pixels,
+        folder=target.parent,
+    )
     hand_over(job, target, registry)
     return target
 

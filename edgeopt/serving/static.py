@@ -3,7 +3,7 @@
 ```
 site/  index.html, page.css, page.js …      the page
        site.json, samples/                  which files and test images there are
-       files/N/   the file and its card     runtimes/N/   what opens it
+       files/N/   the file and its card     runtimes/N/   what opens it     tasks/N/   what its outputs mean
 ```
 """
 
@@ -19,15 +19,17 @@ from pathlib import Path
 from edgeopt.errors import Problem, UserError
 from edgeopt.files import storage_errors
 from edgeopt.plugins.browser_runtime import BrowserRuntime
-from edgeopt.plugins.declarations import ExporterPlugin
+from edgeopt.plugins.declarations import ExporterPlugin, TaskPlugin
 from edgeopt.plugins.registry import Registry
-from edgeopt.report.finished_files import CARD, Catalogue, FinishedFile, require_classes
+from edgeopt.report.finished_files import CARD, Catalogue, FinishedFile
 from edgeopt.report.style import style_sheet
 from edgeopt.serving.limits import Limits
 from edgeopt.serving.page import make_static_page, own_text
+from edgeopt.serving.served_tasks import task_uses
+from edgeopt.tasks import DEFAULT as DEFAULT_TASK
 
 SITE = "site.json"
-_SCRIPTS = ("page.js", "static_page.js", "preprocessing.js", "self_test.js")
+_SCRIPTS = ("drawing.js", "page.js", "static_page.js", "preprocessing.js", "placing.js", "self_test.js")
 # Netlify, Cloudflare and others read it; elsewhere the server itself must say so, or there is one thread
 _HEADERS = """/*
   Cross-Origin-Opener-Policy: same-origin
@@ -37,7 +39,9 @@ _HEADERS = """/*
 
 @dataclass(frozen=True)
 class SiteFile:
-    """A file of the page: in `folder` as `file`, with its card; `module` is the runtime's to import."""
+    """A file of the page: in `folder` as `file`, with its card; `module` is the runtime's to import, and `task_module`
+    the task's, null for a classifier.
+    """
 
     name: str
     run: str
@@ -45,11 +49,13 @@ class SiteFile:
     runtime: str
     precision: str
     role: str
+    task: str
     size_bytes: int
     test_accuracy: float | None
     folder: str
     file: str
     module: str
+    task_module: str | None
 
 
 @dataclass(frozen=True)
@@ -79,16 +85,19 @@ def write_site(catalogue: Catalogue, registry: Registry, target: Path, limits: L
     where a runtime cannot be had.
     """
     _require_free(target)
-    require_classes(catalogue.files)
-    opened = [file for file in catalogue.files if file.exporter.browser is not None]
-    left_out = tuple(f"{file.name} is left out: no browser opens it" for file in catalogue.files if file not in opened)
+    tasks = {name: use.plugin for name, use in task_uses(catalogue.files, registry).items()}
+    reasons = {file.name: _reason_against(file, tasks[file.name]) for file in catalogue.files}
+    opened = [file for file in catalogue.files if reasons[file.name] is None]
+    left_out = tuple(f"{name} is left out: {reason}" for name, reason in reasons.items() if reason)
     if not opened:
-        raise UserError(Problem("no file of this run opens in a browser", _which_do(registry)))
+        able = any(file.exporter.browser is not None for file in catalogue.files)
+        hint = "edgeopt serve without --static answers with it" if able else _which_do(registry)
+        raise UserError(Problem("no file of this run opens in a browser", hint), *(left_out if able else ()))
     runtimes = _runtimes(opened)
     target.parent.mkdir(parents=True, exist_ok=True)
     with storage_errors(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as aside:
         folder = Path(aside) / "site"
-        files = tuple(_put_file(file, number, runtimes, folder) for number, file in enumerate(opened))
+        files = tuple(_put_file(file, number, runtimes, tasks[file.name], folder) for number, file in enumerate(opened))
         samples = tuple(_samples(catalogue, {file.run for file in opened}, folder))
         _put_page(files, samples, runtimes, limits, folder)
         size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -96,6 +105,15 @@ def write_site(catalogue: Catalogue, registry: Registry, target: Path, limits: L
             target.rename(Path(aside) / "before")
         folder.rename(target)
     return Site(files, samples, size_bytes, left_out)
+
+
+def _reason_against(file: FinishedFile, task: TaskPlugin) -> str | None:
+    """Why a file is left out, or None."""
+    if file.exporter.browser is None:
+        return "no browser opens it"
+    if task.name != DEFAULT_TASK and not task.page_files:
+        return f"the task {task.name} has no code for browsers (TaskPlugin.page_files)"
+    return None
 
 
 def _require_free(target: Path) -> None:
@@ -117,7 +135,20 @@ def _runtimes(files: Sequence[FinishedFile]) -> dict[str, BrowserRuntime]:
     return {name: browser() for name, browser in makers.items() if browser is not None}
 
 
-def _put_file(file: FinishedFile, number: int, runtimes: dict[str, BrowserRuntime], folder: Path) -> SiteFile:
+def _put_task(task: TaskPlugin, folder: Path) -> str | None:
+    """Writes the code of a task; returns what of it is to be imported."""
+    if task.name == DEFAULT_TASK:
+        return None
+    own = folder / "tasks" / task.name
+    own.mkdir(parents=True, exist_ok=True)
+    for module in task.page_files:
+        shutil.copyfile(module, own / module.name)
+    return f"tasks/{task.name}/{task.page_files[0].name}"
+
+
+def _put_file(
+    file: FinishedFile, number: int, runtimes: dict[str, BrowserRuntime], task: TaskPlugin, folder: Path
+) -> SiteFile:
     own = folder / "files" / str(number)
     own.mkdir(parents=True)
     shutil.copyfile(file.path, own / file.path.name)
@@ -130,11 +161,13 @@ def _put_file(file: FinishedFile, number: int, runtimes: dict[str, BrowserRuntim
         runtime=file.row.runtime,
         precision=file.row.precision,
         role=file.row.role,
+        task=task.name,
         size_bytes=file.size_bytes,
         test_accuracy=file.row.test_accuracy,
         folder=f"files/{number}",
         file=file.path.name,
         module=f"runtimes/{exporter}/{runtimes[exporter].module}",
+        task_module=_put_task(task, folder),
     )
 
 

@@ -1,5 +1,6 @@
 // The page of `edgeopt serve --static`: the files answer in the browser itself.
 import { selfTest } from "./self_test.js";
+import { placed } from "./placing.js";
 import { decoded, normalized, pixels, shapeOf } from "./preprocessing.js";
 
 const MOST_GUESSES = 5;
@@ -8,7 +9,7 @@ const mostPixels = Number(document.body.dataset.mostPixels);
 const threads = crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency) : 1;
 const site = await (await fetch("site.json")).json();
 document.getElementById("unserved").remove();
-const open = new Map(); // by file name: what `runtime.open` gave, with its card
+const open = new Map(); // by file name: what `runtime.open` gave, with its card and what its task's module has
 
 /** Bytes of RGB or grey as the file takes them, and their shape. */
 const fed = (bytes, { input, preprocessing }) => {
@@ -23,9 +24,9 @@ const fed = (bytes, { input, preprocessing }) => {
   return [last, [1, height, width, channels]];
 };
 
-const softmax = (logits) => {
+const softmax = (logits, temperature) => {
   const most = logits.reduce((one, other) => Math.max(one, other));
-  const shares = Array.from(logits, (logit) => Math.exp(logit - most));
+  const shares = Array.from(logits, (logit) => Math.exp((logit - most) / temperature));
   const sum = shares.reduce((one, other) => one + other);
   return shares.map((share) => share / sum);
 };
@@ -44,9 +45,16 @@ const timed = async (call) => {
   return [result, performance.now() - start];
 };
 
-/** What a file says of a decoded image, or {error}. */
+/** What a classifier says, by the temperature of its card where it has one. */
+const likeliest = ([logits], { classes, decision }) => {
+  const guesses = softmax(logits, decision?.temperature ?? 1).map((confidence, index) => ({ label: classes[index], confidence }));
+  const top = guesses.sort((one, other) => other.confidence - one.confidence).slice(0, MOST_GUESSES);
+  return { ...top[0], top };
+};
+
+/** What a file says of a decoded image, or {error}; with `raw`, what its task's module found. */
 const answered = async (file, image, prepared) => {
-  const { card, model } = open.get(file.name);
+  const { card, model, task } = open.get(file.name);
   let input, shape, preprocessing_ms;
   try {
     [[input, shape], preprocessing_ms] = await timed(async () =>
@@ -55,15 +63,28 @@ const answered = async (file, image, prepared) => {
   } catch (error) {
     return { error: error.message };
   }
-  const [[logits], file_ms] = await timed(() => model.run(input, shape));
-  const shares = softmax(logits);
-  if (!shares.every(Number.isFinite)) return { error: "the file failed: it answers with numbers that are not finite" };
-  const likeliest = shares.map((confidence, index) => ({ label: card.classes[index], confidence }));
-  const top = likeliest.sort((one, other) => other.confidence - one.confidence).slice(0, MOST_GUESSES);
-  return { ...top[0], top, preprocessing_ms, file_ms };
+  const [outputs, file_ms] = await timed(() => model.run(input, shape));
+  if (!outputs.every((values) => values.every(Number.isFinite)))
+    return { error: "the file failed: it answers with numbers that are not finite" };
+  if (task === null) return { ...likeliest(outputs, card), preprocessing_ms, file_ms };
+  const raw = task.answer(outputs, card);
+  return { ...placed(raw, image, card, prepared), raw, preprocessing_ms, file_ms };
 };
 
-const predict = async (file, { blob, prepared }) => {
+const latest = new Map(); // by file name: what was found in which image, to compare others with
+
+/** Whether a file found what the reference found in the same image; null where that cannot be said. */
+const comparison = (file, reference, blob, raw) => {
+  latest.set(file.name, { blob, raw });
+  const other = latest.get(reference?.name);
+  if (!other || other.blob !== blob) return null;
+  const [own, its] = [open.get(file.name), open.get(reference.name)];
+  const said = ({ card: { task, classes, preprocessing, outputs, output } }) =>
+    JSON.stringify([task, classes, preprocessing, (outputs ?? [output]).map(({ shape }) => shape)]);
+  return said(own) === said(its) ? own.task.alike(raw, other.raw) : null;
+};
+
+const predict = async (file, { blob, prepared }, reference) => {
   if (!open.has(file.name)) return { error: file.reason };
   const start = performance.now();
   let image, decode_ms;
@@ -74,7 +95,8 @@ const predict = async (file, { blob, prepared }) => {
   }
   if (image.width * image.height > mostPixels)
     return { error: `it has ${image.width} × ${image.height} pixels, and at most ${mostPixels / 1e6} million are taken` };
-  const answer = await answered(file, image, prepared);
+  const { raw, ...answer } = await answered(file, image, prepared);
+  if (raw) answer.alike = comparison(file, reference, blob, raw);
   return { ...answer, decode_ms, total_ms: performance.now() - start };
 };
 
@@ -94,10 +116,11 @@ const openFile = async (file) => {
   ]);
   const runtime = await runtimeOf(file.module);
   const model = await runtime.open(content);
+  const task = file.task_module === null ? null : await import(`./${file.task_module}`);
   const wrong = await selfTest(card, async (bytes) => (await model.run(...fed(bytes, card)))[0]);
   if (wrong) throw new Error(wrong);
   await model.run(...fed(new Uint8Array(shapeOf(card.preprocessing).reduce((one, other) => one * other)), card)); // the first call is a slow one
-  open.set(file.name, { card, model });
+  open.set(file.name, { card, model, task });
   return card.self_test != null;
 };
 
@@ -118,9 +141,9 @@ const opening = (async () => {
 startPage({
   files: async () => site.files,
   samples: async () => site.samples,
-  predict: async (file, image) => {
+  predict: async (file, image, reference) => {
     await opening;
-    return predict(file, image);
+    return predict(file, image, reference);
   },
   watch: (file, image) => answered(file, image, false),
   opensAgain: false,

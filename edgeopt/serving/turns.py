@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from edgeopt.arrays import Json
+from edgeopt.serving.job import Wanted
 from edgeopt.serving.limits import Limits
 from edgeopt.serving.process import AnsweringProcess, OpenError
 from edgeopt.serving.values import FileState, RefusalError
@@ -28,7 +30,7 @@ class _Request:
 
     number: int
     image: bytes
-    is_prepared: bool
+    wanted: Wanted
     answer: asyncio.Future[Event]
     asked: float
     sent: float = 0.0
@@ -38,9 +40,13 @@ class _Request:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a file's process answered: likeliest classes with their shares, milliseconds, and those of the queue."""
+    """What a file's process answered: milliseconds, those of the queue, whether it answered as what it was compared
+    with, and either `top`, likeliest classes with their shares, or what it `found`, see `findings`.
+    """
 
     top: tuple[tuple[str, float], ...]
+    found: dict[str, Json] | None
+    alike: bool | None
     decode_ms: float
     preprocessing_ms: float
     file_ms: float
@@ -72,7 +78,7 @@ class Turns:
         """How many requests wait for their turn."""
         return len(self._waiting)
 
-    async def answer(self, image: bytes, *, is_prepared: bool) -> Answered:
+    async def answer(self, image: bytes, wanted: Wanted) -> Answered:
         """What the file takes an image for.
 
         Raises `RefusalError`: 413 and 415 for the image, 502 for a file that failed on it, 503 for one that has no
@@ -84,7 +90,7 @@ class Turns:
             raise RefusalError(503, "too many wait for this file", "try again", self._patience())
         loop = asyncio.get_running_loop()
         self._number += 1
-        request = _Request(self._number, image, is_prepared, loop.create_future(), time.monotonic())
+        request = _Request(self._number, image, wanted, loop.create_future(), time.monotonic())
         request.expiry = loop.call_later(self.limits.queue_s, self._expire, request)
         self._waiting.append(request)
         self._changed.set()
@@ -93,6 +99,8 @@ class Turns:
             raise RefusalError(event["status"], event["error"], event["hint"])
         return Answered(
             top=tuple((label, share) for label, share in event["top"]),
+            found=event["found"],
+            alike=event["alike"],
             decode_ms=event["decode_ms"],
             preprocessing_ms=event["preprocessing_ms"],
             file_ms=event["file_ms"],
@@ -163,7 +171,7 @@ class Turns:
                 request.expiry.cancel()
             request.sent = time.monotonic()
             self._with_process[request.number] = request
-            await process.ask(request.number, request.image, is_prepared=request.is_prepared)
+            await process.ask(request.number, request.image, request.wanted)
 
     def _next(self) -> _Request | None:
         """The request whose turn it is, if it is one's turn."""

@@ -4,6 +4,7 @@ edgeopt itself by name.
 
 from edgeopt.tasks.base import Prediction, Targets, Task
 from edgeopt.tasks.classification import Classification
+from edgeopt.tasks.drawings import Drawing, DrawnBox, DrawnLabel
 from edgeopt.tasks.guessing import Guess, GuessKind, guess_in, guess_of
 from edgeopt.tasks.moves import Moves
 from edgeopt.tasks.scores import ACCURACY, Score, ScoreKind, Scores
@@ -25,6 +26,9 @@ __all__ = [
     "DEFAULT",
     "TASKS",
     "Classification",
+    "Drawing",
+    "DrawnBox",
+    "DrawnLabel",
     "Guess",
     "GuessKind",
     "Moves",

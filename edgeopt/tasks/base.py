@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from edgeopt.arrays import Json, Labels, Outputs
     from edgeopt.preprocessing.geometry import Geometry
+    from edgeopt.tasks.drawings import Drawing
     from edgeopt.tasks.guessing import Guess
     from edgeopt.tasks.moves import Moves
     from edgeopt.tasks.sections import Section
@@ -256,6 +257,12 @@ class Task(ABC):
     @abstractmethod
     def told(self, answer: Any, classes: Sequence[str]) -> str:
         """One answer of `decode` in a few words."""
+
+    def drawings(self, outputs: Outputs, classes: Sequence[str]) -> Sequence[Drawing]:
+        """What a page draws of each answer: by default its words alone."""
+        from edgeopt.tasks.drawings import Drawing  # devices, which have this module, draw nothing
+
+        return [Drawing(self.told(answer, classes)) for answer in self.decode(outputs)]
 
     def guess(self, outputs: Outputs, targets: Any, classes: Sequence[str]) -> Guess | None:  # noqa: ARG002 - as above
         """In what way answers are no more than a guess; None where they are more, or a task cannot tell."""

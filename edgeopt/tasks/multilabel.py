@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.tasks.base import Task, unfit_logits
+from edgeopt.tasks.drawings import Drawing, DrawnLabel
 from edgeopt.tasks.scores import Score, ScoreKind, Scores
 from edgeopt.tasks.statistics import resampled_interval
 
@@ -186,10 +187,9 @@ class MultiLabel(Task):
         """The labels of each image, the most confident first."""
         import numpy as np  # as above
 
-        logits = outputs[0].astype(np.float64)
-        confidences, told = 1.0 / (1.0 + np.exp(-logits)), self.told_labels(outputs[0])
+        told = self.told_labels(outputs[0])
         answers = []
-        for row, has in zip(confidences, told, strict=True):
+        for row, has in zip(_sigmoid(outputs[0]), told, strict=True):
             places = sorted(np.flatnonzero(has).tolist(), key=lambda place: -row[place])
             answers.append(Labelled(tuple(places), tuple(float(row[place]) for place in places)))
         return answers
@@ -198,6 +198,20 @@ class MultiLabel(Task):
         """Such as "cat 98 %, dog 71 %"."""
         pairs = zip(answer.labels, answer.confidences, strict=True)
         return ", ".join(f"{classes[label]} {100 * sure:.0f} %" for label, sure in pairs) or "no label"
+
+    def drawings(self, outputs: Outputs, classes: Sequence[str]) -> list[Drawing]:
+        """Every label with its confidence and its threshold."""
+        thresholds = self.thresholds or (_HALF,) * outputs[0].shape[1]
+        return [
+            Drawing(
+                self.told(answer, classes),
+                labels=tuple(
+                    DrawnLabel(place, float(sure), least)
+                    for place, (sure, least) in enumerate(zip(row, thresholds, strict=True))
+                ),
+            )
+            for answer, row in zip(self.decode(outputs), _sigmoid(outputs[0]), strict=True)
+        ]
 
     def guess(self, outputs: Outputs, targets: NDArray[np.bool_], classes: Sequence[str]) -> Guess | None:
         """The same labels for all images, which have different ones."""
@@ -273,6 +287,13 @@ class MultiLabel(Task):
             rows.append((name, int(targets[:, place].sum()), *texts, f"{thresholds[place]:.2f}"))
         columns = ("label", "images", "average precision", "precision", "recall", "F1", "threshold")
         return (Section("Labels", (), (SectionTable(columns, tuple(rows)),)),)
+
+
+def _sigmoid(logits: Logits) -> NDArray[np.float64]:
+    import numpy as np  # as above
+
+    confidences: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+    return confidences
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -222,13 +222,21 @@ class TaskContract(PluginContract):
 
     def test_files_for_other_languages_are_there(self, use: Use[TaskPlugin]) -> None:
         """The first Kotlin file is named after the class that answers; each template ends with its language."""
-        for file in (*use.plugin.kotlin_files, *use.plugin.line_templates):
+        for file in (*use.plugin.kotlin_files, *use.plugin.line_templates, *use.plugin.page_files):
             assert file.is_file(), file
         for file in use.plugin.kotlin_files[:1]:
             declared = rf"class {file.stem}\((private val )?\w+: Card\) : Answering\b"
             assert re.search(declared, file.read_text(encoding="utf-8")), f"{file.name} declares no class of its name"
         for file in use.plugin.line_templates:
             assert re.fullmatch(r"\w+\.(kotlin|swift|cpp|python)\.j2", file.name), file.name
+
+    def test_pages_can_draw_answers(self, task: Task, outputs: Outputs) -> None:
+        drawings = task.drawings(outputs, self.classes)
+        assert [each.words for each in drawings] == [task.told(each, self.classes) for each in task.decode(outputs)]
+        for drawing in drawings:
+            places = [each.label for each in drawing.labels or ()] + [each.label for each in drawing.boxes or ()]
+            assert all(0 <= place < len(self.classes) for place in places)
+            assert drawing.mask is None or (drawing.mask.ndim == 2 and drawing.mask.dtype.kind in "iu")
 
     def test_one_answer_for_all_is_a_guess_if_it_can_be_told(
         self, task: Task, targets: Sequence[Any], outputs: Outputs

@@ -33,6 +33,7 @@ _INSTALL = "edgeopt[detection]"
 _LIBRARIES = ("edgeopt_torchvision",)
 _PARTS = Path(__file__).with_name("parts")
 _BOX_DECODER = Path(__file__).parent / "decoding" / "BoxDecoder.kt"
+_DECODING = Path(__file__).parent / "decoding" / "decoding.js"
 
 
 def make_task(options: DetectionOptions) -> Task:
@@ -79,6 +80,7 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         kotlin_files=(_PARTS / "BoxAnswering.kt", _BOX_DECODER),
         line_templates=tuple(_PARTS / f"boxes.{language}.j2" for language in ("kotlin", "swift", "cpp", "python")),
         libraries=_LIBRARIES,
+        page_files=(_PARTS / "boxes.js", _DECODING),
     )
 
 

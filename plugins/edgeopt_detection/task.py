@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.plugins import Score, ScoreKind, Scores, Section, Task
+from edgeopt.plugins import Drawing, DrawnBox, Score, ScoreKind, Scores, Section, Task
 from edgeopt_detection.decoding.description import BoxDecoding
 
 if TYPE_CHECKING:  # NumPy and torch are heavy: `edgeopt check` asks a task for its scores
@@ -179,9 +179,12 @@ class Detection(Task):
 
     def shown(self, outputs: Outputs) -> list[Detections]:
         """The boxes of each image that an app would show."""
+        return self._confident(self.found(outputs))
+
+    def _confident(self, found: Sequence[Detections]) -> list[Detections]:
         from edgeopt_detection.boxes import Detections  # as above
 
-        chosen = [(each, each.scores >= self.shown_score) for each in self.found(outputs)]
+        chosen = [(each, each.scores >= self.shown_score) for each in found]
         return [Detections(each.corners[good], each.classes[good], each.scores[good]) for each, good in chosen]
 
     def scores(self, outputs: Outputs, targets: BoxTargets) -> Scores:
@@ -218,6 +221,10 @@ class Detection(Task):
         return box_agreement(self.shown(outputs), self.shown(reference), self.decoder.classes).share
 
     def decode(self, outputs: Outputs) -> list[DetectedObjects]:
+        return self._answers(self.shown(outputs))
+
+    @staticmethod
+    def _answers(found: Sequence[Detections]) -> list[DetectedObjects]:
         return [
             DetectedObjects(
                 tuple(
@@ -227,7 +234,7 @@ class Detection(Task):
                     )
                 )
             )
-            for each in self.shown(outputs)
+            for each in found
         ]
 
     def told(self, answer: DetectedObjects, classes: Sequence[str]) -> str:
@@ -235,6 +242,19 @@ class Detection(Task):
         for each in answer.objects:
             counts[classes[each.label]] = counts.get(classes[each.label], 0) + 1
         return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+
+    def drawings(self, outputs: Outputs, classes: Sequence[str]) -> list[Drawing]:
+        """All boxes that the decoding finds, and which of them are shown."""
+        found = self.found(outputs)
+        words = [self.told(answer, classes) for answer in self._answers(self._confident(found))]
+        return [
+            Drawing(
+                said,
+                boxes=tuple(DrawnBox(each.label, each.score, each.corners) for each in answer.objects),
+                shown_score=self.shown_score,
+            )
+            for said, answer in zip(words, self._answers(found), strict=True)
+        ]
 
     # ---- what a card says
 

@@ -72,6 +72,7 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         kotlin_files=(_PARTS / "MaskAnswering.kt",),
         line_templates=tuple(_PARTS / f"masks.{language}.j2" for language in ("kotlin", "swift", "cpp", "python")),
         libraries=_LIBRARIES,
+        page_files=(_PARTS / "masks.js",),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.plugins import Score, ScoreKind, Scores, Task
+from edgeopt.plugins import Drawing, Score, ScoreKind, Scores, Task
 from edgeopt_segmentation.options import IGNORED
 
 if TYPE_CHECKING:
@@ -192,6 +192,11 @@ class Segmentation(Task):
         from edgeopt_segmentation.places import told  # as above
 
         return told(answer.shares, classes)
+
+    def drawings(self, outputs: Outputs, classes: Sequence[str]) -> list[Drawing]:
+        """The masks."""
+        answers = zip(self.decode(outputs), masks_in(outputs), strict=True)
+        return [Drawing(self.told(answer, classes), mask=mask) for answer, mask in answers]
 
     # ---- the report
 

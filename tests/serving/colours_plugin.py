@@ -1,4 +1,5 @@
-"""An exporter whose files answer with the red of an image, and fail in a way that its green asks for.
+"""An exporter whose files answer with the red of an image, and fail in a way that its green asks for; and a task of a
+third party, of which nobody has drawn anything.
 
 Class "c7" is red 7 of 255. Green 250 aborts the process, 251 hangs, 252 raises, 253 answers with no number, 254 takes a
 fifth of a second, 255 fills the process's standard error. A file holds words that say how it is opened.
@@ -10,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,42 @@ from edgeopt.errors import ExportError
 from edgeopt.options import Options
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.hookspecs import hookimpl
+from edgeopt.plugins.task import TaskPlugin
+from edgeopt.tasks import Score, ScoreKind, Scores, Task
 
 CLASSES = 100
+
+
+@dataclass(frozen=True)
+class Warmth:
+    value: float
+
+
+@dataclass(frozen=True)
+class Warming(Task):
+    """How much warmer than blue an image is: what files say first of all."""
+
+    name: str = "warmth"
+    score_kinds: tuple[ScoreKind, ...] = (ScoreKind("near"),)
+
+    def loss(self, outputs: Any, batch: Any, label_smoothing: float = 0.0) -> Any:
+        return ((outputs[0][:, 0] - batch) ** 2).mean()
+
+    def scores(self, outputs: Any, targets: Any) -> Scores:
+        near = float(self.right(outputs, targets).mean())
+        return Scores((Score(near, (0.0, 1.0), len(targets), self.score_kinds[0]),))
+
+    def right(self, outputs: Any, targets: Any) -> Any:
+        return abs(outputs[0][:, 0] - targets) < 1
+
+    def alike(self, outputs: Any, reference: Any) -> Any:
+        return abs(outputs[0][:, 0] - reference[0][:, 0]) < 1
+
+    def decode(self, outputs: Any) -> list[Warmth]:
+        return [Warmth(float(value)) for value in outputs[0][:, 0]]
+
+    def told(self, answer: Warmth, classes: Any) -> str:
+        return f"{answer.value:.0f} degrees"
 
 
 class ColoursPredictor:
@@ -70,3 +106,8 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime="colours",
         suffix=".txt",
     )
+
+
+@hookimpl
+def edgeopt_tasks() -> Iterator[TaskPlugin]:
+    yield TaskPlugin("warmth", "How warm an image is.", Options, make=lambda options: Warming())

@@ -107,7 +107,7 @@ def test_the_description_for_programs_holds(server):
         hold(server.ask(path), path)
     hold(server.predict(FINE, image(1)), "/v1/predict", "post")
     hold(server.predict(FINE, b"nothing"), "/v1/predict", "post")
-    (parameter, _) = described["paths"]["/v1/predict"]["post"]["parameters"]
+    (parameter, *_) = described["paths"]["/v1/predict"]["post"]["parameters"]
     assert parameter["schema"]["enum"] == [FINE, ONNX]
 
 
@@ -376,6 +376,7 @@ def test_a_file_that_hangs_is_ended(tmp_path):
     import asyncio
 
     from edgeopt.serving import turns
+    from edgeopt.serving.job import Wanted
     from edgeopt.serving.values import RefusalError
 
     run = make_run(tmp_path / "run", {"fine": ""})
@@ -384,8 +385,8 @@ def test_a_file_that_hangs_is_ended(tmp_path):
         told = []
         file = turns.Turns(await _starter(run, tmp_path), Limits(answer_s=3.0, queue_s=100), told.append)
         task = asyncio.create_task(file.run())
-        hung = asyncio.create_task(file.answer(image(1, HANG), is_prepared=False))
-        beside = asyncio.create_task(file.answer(image(2), is_prepared=False))
+        hung = asyncio.create_task(file.answer(image(1, HANG), Wanted()))
+        beside = asyncio.create_task(file.answer(image(2), Wanted()))
         with pytest.raises(RefusalError, match="no answer for 3 s") as refused:
             await hung
         assert refused.value.status == 504
@@ -404,11 +405,13 @@ async def _starter(run, tmp_path):
     from edgeopt.plugins.registry import load_registry
     from edgeopt.report.finished_files import find_files
     from edgeopt.serving.process import AnsweringProcess
+    from edgeopt.serving.served_tasks import task_uses
     from edgeopt.serving.server import ServerSettings, write_job
 
     registry = load_registry([PLUGIN])
     (file,) = find_files([run], registry).files
-    job = write_job(file, registry, ServerSettings(), tmp_path / "job.pickle")
+    use = task_uses([file], registry)[file.name]
+    job = write_job(file, use, registry, ServerSettings(), tmp_path / "job.pickle")
     return partial(AnsweringProcess.start, job, 1)
 
 

@@ -79,6 +79,7 @@ def edgeopt_tasks() -> Iterable[TaskPlugin]:
         AngleOptions,
         make=make_task,
         kotlin_files=(_FOLDER / "AngleAnswering.kt",),
+        page_files=(_FOLDER / "angle.js",),
         line_templates=(_FOLDER / "angle.python.j2",),
         install="edgeopt-angle-plugin",
     )
