@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from kotlin import HARNESS, Harness, called, compiled, kotlin_home, kotlin_of_tasks, libraries, odd_images
 from made_files import PREPROCESSING, made_files
+from patch_files import KINDS, asked
 from random_heads import expected_boxes, write_heads
-from task_cards import SIZES, TASK_CARDS, expected, inside, registry, returned
+from task_cards import SIZES, TASK_CARDS, Expected, expected, inside, registry, returned
 from test_card import CARDS, INT8, NAMES, expected_input, kotlin_sources, require_kotlin_lines_feed
 from typer.testing import CliRunner
 
@@ -135,27 +136,46 @@ def test_kotlin_answers_as_edgeopt_does(name: str, harness: Harness, tmp_path: P
 def test_the_app_answers_as_the_task_does(name: str, harness: Harness, tmp_path: Path) -> None:
     """Boxes to the last bit, in px of the image; masks in px of the file's input, without the ground around the image."""
     card = TASK_CARDS[name]
-    (tmp_path / "card.json").write_text(card.to_json())
-    for seed, (width, height) in enumerate(SIZES):
+    for seed, size in enumerate(SIZES):
         arrays = returned(card, seed)
-        wanted = expected(card, arrays, width, height)
-        (tmp_path / "outputs").write_bytes(b"".join(array.tobytes() for array in arrays))
-        said = json.loads(harness.ask("answer", tmp_path / "card.json", tmp_path / "outputs", width, height))
-        if wanted.network_mask is not None:
-            mask = np.array(said["mask"]).reshape(wanted.network_mask.shape)
-            assert np.array_equal(mask, np.where(inside(card, width, height), wanted.network_mask, -1))
-            assert {label for label, _ in said["legend"]} == set(np.unique(wanted.network_mask)) - {0}
-            assert said["lines"] == [wanted.told]
-        elif card.task == "detection":
-            boxes = [(card.classes[label], tuple(sides)) for *sides, label, _text in said["boxes"]]
-            assert boxes == [(label, sides) for label, _score, sides in wanted.objects]
-            texts = [f"{label} {round(100 * score)} %" for label, score, _ in wanted.objects]
-            assert ([text for *_, text in said["boxes"]], said["lines"]) == (texts, [wanted.told])
-        else:
-            assert [label for label, _ in said["guesses"]] == [label for label, _ in wanted.guesses]
-            shares = [share for _, share in wanted.guesses]
-            assert [share for _, share in said["guesses"]] == pytest.approx(shares, abs=1e-9)
-            assert len(said["lines"]) == max(1, len(shares))
+        require_said(harness, card, arrays, expected(card, arrays, *size), size, tmp_path)
+
+
+@needs_kotlin
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_app_answers_what_a_file_returns(kind: str, harness: Harness, tmp_path: Path) -> None:
+    """Files that were run: patches of colours, of which there are no two alike."""
+    one = asked(kind, tmp_path / "run")
+    require_said(harness, one.card, one.arrays, one.wanted, one.image.size, tmp_path)
+
+
+def require_said(
+    harness: Harness,
+    card: Card,
+    arrays: tuple[np.ndarray, ...],
+    wanted: Expected,
+    size: tuple[int, int],
+    folder: Path,
+) -> None:
+    """What the app's Kotlin makes of outputs is what the card's task makes of them."""
+    (folder / "card.json").write_text(card.to_json())
+    (folder / "outputs").write_bytes(b"".join(array.tobytes() for array in arrays))
+    said = json.loads(harness.ask("answer", folder / "card.json", folder / "outputs", *size))
+    if wanted.network_mask is not None:
+        mask = np.array(said["mask"]).reshape(wanted.network_mask.shape)
+        assert np.array_equal(mask, np.where(inside(card, *size), wanted.network_mask, -1))
+        assert {label for label, _ in said["legend"]} == set(np.unique(wanted.network_mask)) - {0}
+        assert said["lines"] == [wanted.told]
+    elif card.task == "detection":
+        boxes = [(card.classes[label], tuple(sides)) for *sides, label, _text in said["boxes"]]
+        assert boxes == [(label, sides) for label, _score, sides in wanted.objects]
+        texts = [f"{label} {round(100 * score)} %" for label, score, _ in wanted.objects]
+        assert ([text for *_, text in said["boxes"]], said["lines"]) == (texts, [wanted.told])
+    else:
+        assert [label for label, _ in said["guesses"]] == [label for label, _ in wanted.guesses]
+        shares = [share for _, share in wanted.guesses]
+        assert [share for _, share in said["guesses"]] == pytest.approx(shares, abs=1e-9)
+        assert len(said["lines"]) == max(1, len(shares))
 
 
 @needs_kotlin

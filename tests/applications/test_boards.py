@@ -25,8 +25,9 @@ import numpy as np
 import pytest
 from kotlin import odd_images
 from made_files import made_files
+from patch_files import KINDS, asked
 from PIL import Image
-from task_cards import NAMES, SIZES, TASK_CARDS, expected, returned
+from task_cards import NAMES, SIZES, TASK_CARDS, Expected, expected, returned
 from test_card import ANSWER, CARDS, answers, expected_input, expected_shares
 
 from edgeopt.cards.card import Card, SelfTest, TensorInfo, Vector
@@ -85,18 +86,32 @@ def test_a_board_answers_as_the_task_does(name: str, board: Callable[[str], Modu
         outputs = feed.outputs_of(dict(zip([each["name"] for each in feed.infos(card)], arrays, strict=True)), card)
         place = feed.placed(Image.new("RGB", (width, height)), card["preprocessing"])
         told = answers.ANSWERS[card.get("task", "classification")](outputs, card, place)
-        if wanted.mask is not None:
-            assert np.array_equal(told.mask, wanted.mask)
-            assert sum(told.said["shares"].values()) == pytest.approx(1, abs=1e-3)
-        elif TASK_CARDS[name].task == "detection":
-            objects = [(each["label"], each["score"], each["box"]) for each in told.said["objects"]]
-            rounded = [
-                (label, round(score, 4), [round(side, 1) for side in box]) for label, score, box in wanted.objects
-            ]
-            assert objects == rounded
-        else:
-            (guesses,) = (value for key, value in told.said.items() if key in ("guesses", "labels"))
-            assert guesses == {label: round(share, 4) for label, share in wanted.guesses}
+        require_told(told.said, told.mask, wanted)
+
+
+def require_told(said: dict[str, Any], mask: np.ndarray | None, wanted: Expected) -> None:
+    """What a board writes down of an answer is what the task makes of it, rounded."""
+    if wanted.mask is not None:
+        assert np.array_equal(mask, wanted.mask)
+        assert sum(said["shares"].values()) == pytest.approx(1, abs=1e-3)
+    elif "objects" in said:
+        objects = [(each["label"], each["score"], each["box"]) for each in said["objects"]]
+        rounded = [(label, round(score, 4), [round(side, 1) for side in box]) for label, score, box in wanted.objects]
+        assert objects == rounded
+    else:
+        (guesses,) = (value for key, value in said.items() if key in ("guesses", "labels"))
+        assert guesses == {label: round(share, 4) for label, share in wanted.guesses}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_board_opens_a_file_of_every_task(kind: str, board: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    """From an image to what is written down, in ONNX Runtime: a red and a blue patch are found where they are."""
+    one = asked(kind, tmp_path / "run")
+    answer = board("feed").Model(one.file.parent).answer(one.image)
+    require_told(dict(answer.said), answer.mask, one.wanted)
+    assert one.wanted.objects or one.wanted.mask is not None or len(one.wanted.guesses) == 2
+    if one.wanted.objects:
+        assert {label for label, _score, _box in one.wanted.objects} == {"red", "blue"}
 
 
 def test_a_board_feeds_grey_files(board: Callable[[str], ModuleType], tmp_path: Path) -> None:
