@@ -32,7 +32,7 @@ def show_comparison(
 
     Raises `UserError` with everything that is wrong with what was given, and `GateError` for a regression.
     """
-    runs, limits = _checked(folders, html, json, allow, gate=gate)
+    runs, limits = _checked(folders, html, json, allow, plugin_files, gate=gate)
     comparison = compare_runs(
         runs, limits=limits, measure_together=measure_together, plugin_files=plugin_files, console=stderr()
     )
@@ -51,7 +51,13 @@ def show_comparison(
 
 
 def _checked(
-    folders: Sequence[Path], html: Path | None, json: Path | None, allow: Iterable[str], *, gate: bool
+    folders: Sequence[Path],
+    html: Path | None,
+    json: Path | None,
+    allow: Iterable[str],
+    plugin_files: Sequence[Path],
+    *,
+    gate: bool,
 ) -> tuple[tuple[ReadRun, ...], Limits | None]:
     """The runs, and the limits of the gate if it is asked for.
 
@@ -73,7 +79,7 @@ def _checked(
     except UserError as error:
         problems += error.problems
     try:
-        limits = read_limits(allowed, primary_score(runs, allowed))
+        limits = read_limits(allowed, primary_score(runs, allowed, plugin_files))
     except UserError as error:
         problems += error.problems
     if problems:

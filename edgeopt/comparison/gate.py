@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from edgeopt.comparison.runs import ReadRun
 from edgeopt.comparison.schema import Change, FileChange, Judged, LatencyChange, Limits, Unpaired
 from edgeopt.errors import Problem, UserError, did_you_mean
+from edgeopt.plugins.declarations import TaskPlugin
+from edgeopt.plugins.registry import load_registry
 from edgeopt.tasks.scores import ACCURACY, ScoreKind
 
 _RATIOS = ("bytes", "latency")
@@ -34,12 +37,15 @@ def read_limits(allowed: Iterable[str], score: ScoreKind = ACCURACY) -> Limits:
     return limits
 
 
-def primary_score(runs: Sequence[ReadRun], allowed: Iterable[str]) -> ScoreKind:
-    """The primary score of the files of runs; where no run could be read, the one that `--allow` names."""
-    told = (row.score.kind for run in runs for row in run.report.rows if row.score)
-    names = (part.partition("=")[0].strip() for each in allowed for part in each.split(","))
-    named = next((name for name in names if name and name not in _RATIOS), ACCURACY.name)
-    return next(told, ACCURACY if runs else ScoreKind(named))
+def primary_score(runs: Sequence[ReadRun], allowed: Iterable[str], plugin_files: Sequence[Path]) -> ScoreKind:
+    """The primary score of the files of runs; where no run could be read, that of a task here which `--allow` names."""
+    told = next((row.score.kind for run in runs for row in run.report.rows if row.score), None)
+    if told is not None or runs:
+        return told or ACCURACY
+    names = {part.partition("=")[0].strip() for each in allowed for part in each.split(",")}
+    tasks = (entry.plugin for entry in load_registry(plugin_files) if isinstance(entry.plugin, TaskPlugin))
+    kinds = (plugin.made(plugin.options()).score_kinds[0] for plugin in tasks)
+    return next((kind for kind in kinds if kind.name in names), ACCURACY)
 
 
 def _problem(text: str, name: str, number: str, limits: Limits, score: ScoreKind) -> Problem | None:
