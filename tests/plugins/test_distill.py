@@ -568,12 +568,12 @@ def test_a_model_without_weights(tmp_path, teacher) -> None:
 # ---- an earlier run ------------------------------------------------------------------------------------------------
 
 
-def write_run(folder, data: TrainingData, *, steps=("train", "ptq"), name: str = "my-recipe"):
+def write_run(folder, data: TrainingData, *, steps=("train", "ptq"), name: str = "my-recipe", **changes: object):
     """What a run leaves: states in the store, and a report."""
     store = Store(folder / ".store")
     state = tiny_model(data)
     model = PassRecord("model", {"parameters": 1})
-    state = replace(state, history=(model,))
+    state = replace(state, history=(model,), **changes)
     store.compute("aa" * 32, lambda target: save_state(state, target) or {})
     curve = {"loss": float("nan")}  # figures that are not finite are words in a report
     after = state.after(PassRecord("train", {"validation_accuracy": 0.9, **curve}), copy.deepcopy(state.model))
@@ -614,6 +614,14 @@ def test_for_other_classes_an_earlier_run_gives_all_but_its_head(tmp_path) -> No
     before, after = weights_of(trained.model), weights_of(built.model)
     assert {name for name in before if before[name] != after[name]} == {"head.weight", "head.bias"}
     assert built.history[0].facts["head"] == "head" and "were trained with mean" in built.history[0].warnings[0]
+
+
+def test_an_earlier_run_that_is_no_classifier_keeps_its_outputs_and_its_classes(tmp_path) -> None:
+    run, _ = write_run(tmp_path, tiny_data(), output_names=("masks",))
+    (model,) = edgeopt_models()
+    assert model.build(model.options(run=run), tiny_data()).output_names == ("masks",)
+    with pytest.raises(CheckpointError, match="of other classes, and only a classifier can be given another head"):
+        model.build(model.options(run=run), tiny_data(classes=5))
 
 
 def test_an_earlier_run_that_is_gone(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -231,8 +232,58 @@ def test_networks_give_a_map_and_learn(arch: str) -> None:
     assert losses[-1] < losses[0]
 
 
-def masked_data() -> TrainingData:
-    import dataclasses
+def test_a_segmenter_learns_from_a_larger_one_and_not_from_a_classifier(tmp_path: Path) -> None:
+    import torch
 
+    from edgeopt.errors import TrainingError
+    from edgeopt.options import Options, TrainerSettings
+    from edgeopt.plugins import ModelPlugin, PassPlugin, Use
+    from edgeopt.plugins.contexts import PassContext
+    from edgeopt.progress import Silent
+    from edgeopt.recipe.lookup import resolve
+    from edgeopt.testing import tiny_model
+
+    data, registry = masked_data(), load_registry()
+    data = dataclasses.replace(
+        data, **{name: MaskedSplit(getattr(data, name)) for name in ("train", "calibration", "validation")}
+    )
+
+    def segmenter(width: int) -> Any:
+        use = resolve(ModelPlugin, "segmenter", {"arch": "unet", "width": width}, registry)
+        torch.manual_seed(0)
+        return use.plugin.build(use.options, data)
+
+    def taught_by(teacher: Any) -> Any:
+        made = Use(ModelPlugin("larger", "A network at hand.", Options, build=lambda *_: teacher), Options())
+        options = {"teacher": made, "epochs": 1, "batch_size": 8, "control": False}
+        use = resolve(PassPlugin, "distill", options, registry)
+        context = PassContext(data, TrainerSettings(accelerator="cpu", threads=1), 17, tmp_path, Silent())
+        return use.plugin.apply(segmenter(4), use.options, context)
+
+    facts = taught_by(segmenter(8)).history[-1].facts
+    assert facts["teacher"] == "larger" and 0 <= facts["teacher_miou"] < 1
+    classifier = dataclasses.replace(tiny_model(tiny_data(classes=len(CLASSES))), classes=CLASSES)
+    with pytest.raises(TrainingError, match="'larger' is for classification, and the student for segmentation"):
+        taught_by(classifier)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedSplit:
+    """Images of a split, each with one of the masks."""
+
+    split: Any
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def targets(self) -> Any:
+        return np.stack([MASKS[index % len(MASKS)] for index in range(len(self))])
+
+    def pixels(self, indices: Any) -> Any:
+        return self.split.pixels(indices)
+
+
+def masked_data() -> TrainingData:
     plain = tiny_data(classes=len(CLASSES))
     return dataclasses.replace(plain, classes=CLASSES, task=Segmentation())
