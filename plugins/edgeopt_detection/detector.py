@@ -47,7 +47,7 @@ def build(options: DetectorOptions, data: TrainingData) -> ModelState:
         warnings = loaded.warnings
     state = float_state(network, data, facts, warnings)
     task = replace(data.task, decoding=decoding)
-    imports = ("edgeopt_detection.networks.raw_heads",)
+    imports = ("edgeopt_torchvision.loaded", "edgeopt_detection.networks.raw_heads")  # the careful import comes first
     untrained = () if loaded is None else loaded.untrained  # its names are those of the network, which is a part of it
     return replace(state, task=task, imports=imports, output_names=decoding.outputs, untrained=untrained)
 

@@ -108,7 +108,8 @@ def build(options: SegmenterOptions, data: TrainingData) -> ModelState:
         facts["loaded"], warnings = str(loaded), list(loaded.warnings)
         untrained = tuple(prefix + name for name in loaded.untrained)
     state = float_state(model, data, facts, warnings)
-    state = replace(state, imports=("edgeopt_segmentation.networks",), untrained=untrained, output_names=(OUTPUT,))
+    imports = ("edgeopt_torchvision.loaded", "edgeopt_segmentation.networks")  # the careful import comes first
+    state = replace(state, imports=imports, untrained=untrained, output_names=(OUTPUT,))
     require_outputs(state, torch.zeros(2, *state.input_shape))
     return state
 

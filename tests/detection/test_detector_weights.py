@@ -38,6 +38,7 @@ def test_weights_for_coco_are_loaded_but_for_the_class_heads(tmp_path: Path, mon
         }
         assert set(made.untrained) == {f"head.classification_head.module_list.{level}.1" for level in range(6)}
         assert made.history[0].facts["weights"] == name
+        assert made.imports[0] == "edgeopt_torchvision.loaded"  # else who reads it imports torchvision plainly
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,7 @@ def test_networks_give_a_map_and_learn(arch: str) -> None:
     torch.manual_seed(0)
     state = use.plugin.build(use.options, data)
     assert state.output_names == ("masks",)
+    assert state.imports[0] == "edgeopt_torchvision.loaded"  # else a process that reads it imports torchvision plainly
     program = to_program(state, data.validation)
     images = torch.from_numpy(data.preprocessing.normalize(data.train.pixels(range(4))))
     assert program.program.module()(images).shape == (4, len(CLASSES), 32, 32)
