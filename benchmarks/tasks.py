@@ -90,6 +90,8 @@ def judge(reports: Mapping[str, Report]) -> Iterator[Bar]:
         if name == "ssdlite-qat":
             worst = min(score.value for pair in plain if (score := pair.baseline.score) is not None)
             yield Bar("ssdlite, mAP of the float file", worst, LEAST_MAP, at_least=True)
+            seconds = sum(stage.seconds for stage in report.stages if stage.label in ("train", "qat"))
+            yield Bar("ssdlite, minutes of training", seconds / 60, MOST_MINUTES)
         for pair in plain:
             what = f"{network} {way}, {pair.optimized.export}"
             yield Bar(f"{what}, {_metric(pair)} lost", -_change(pair), LOST[name])
