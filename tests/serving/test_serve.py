@@ -187,7 +187,7 @@ def test_a_body_that_never_ends_is_given_up(tmp_path):
     from edgeopt.serving import api, body, guard  # in this process, with less patience than the command has
 
     limits = Limits(pause_s=0.3, body_s=1.0, image_bytes=10_000)
-    application = guard.Guard(api.Api(Catalogue((), ()), {}, limits).app(), ())
+    application = guard.Guard(api.Api(Catalogue((), ()), {}, limits, tmp_path).app(), ())
     assert body.Bodies(limits).held_bytes == 0
     for every_s, words in ((60.0, "for 0.3 s nothing came"), (0.1, "1 s")):
         status, answer = _asked(application, every_s)
