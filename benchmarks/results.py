@@ -107,6 +107,9 @@ def _figure(row: Row, stage: str) -> Figure:
         notes.append(f"{100 * low:.1f} to {100 * high:.1f} %")
     if row.compressed_bytes and row.size_bytes and row.compressed_bytes < 0.7 * row.size_bytes:
         notes.append(f"{row.compressed_bytes / 1e6:.2f} MB compressed")
+    if row.test_accuracy is None and row.score is not None:  # of another task than classification
+        low, high = (row.score.kind.text(each) for each in row.score.interval)
+        notes.insert(0, f"{row.score.kind.called} {row.score.kind.text(row.score.value)}, {low} to {high}")
     if row.error:
         notes.append("failed")
     if row.not_run or row.stand_in:

@@ -13,6 +13,7 @@ import pytest
 
 from edgeopt.errors import UserError
 from edgeopt.options import to_json
+from edgeopt.plugins import Score, ScoreKind
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin, ModelPlugin, PassPlugin
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
@@ -122,6 +123,14 @@ def test_a_whole_run_comes_onto_the_page_and_stays(results: Any, tmp_path: Path)
     results.main(["--runs", str(tmp_path / "elsewhere"), *places])
     assert (tmp_path / "page.md").read_text() == written
     assert list(json.loads((tmp_path / "kept.json").read_text())) == [RECIPE]
+
+
+def test_scores_of_other_tasks_stand_beside_their_files(results: Any) -> None:
+    report = report_of(RECIPE)
+    score = Score(0.43, (0.4, 0.46), 400, ScoreKind("map", "mAP"))
+    row = replace(report.rows[0], test_accuracy=None, accuracy_interval=None, scores=(score,))
+    (figure,) = results.read_run(replace(report, rows=(row,))).figures
+    assert figure.accuracy is None and figure.note.startswith("mAP 43.0 %, 40.0 % to 46.0 %")
 
 
 @pytest.mark.parametrize(
