@@ -13,6 +13,7 @@ from small_detector import DECODING, SmallDetector, box_data, detector_state
 from torch import nn
 
 from edgeopt.errors import TrainingError
+from edgeopt.networks.capture import capture_state
 from edgeopt.options import Options, TrainerSettings
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.declarations import ModelPlugin, PassPlugin
@@ -21,6 +22,8 @@ from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
 from edgeopt.types import Form, ModelState, TrainingData
+from edgeopt_torchao.bits.mixed import choose_bits
+from edgeopt_torchao.bits.rules import IN_FLOAT, covered
 
 LAST = {"boxes.0.3", "boxes.1.3"}
 HEADS = LAST | {"logits.0.3", "logits.1.3"}
@@ -59,28 +62,31 @@ def rounded_boxes(state: ModelState) -> int:
     return sum("quantize" in str(node.target) for node in seen)
 
 
-@pytest.mark.parametrize("quantizer", ["xnnpack", "tensorrt"])
-def test_what_gives_boxes_stays_in_float(context: PassContext, quantizer: str) -> None:
-    made = applied("ptq", detector_state(), context, quantizer=quantizer)
+def test_what_gives_boxes_stays_in_float(context: PassContext) -> None:
+    made = applied("ptq", detector_state(), context)
     assert {name for name, bits in bits_of(made).items() if bits == 32} == LAST
     assert made.form is Form.PROGRAM and made.precision == "int8"
     assert not rounded_boxes(made)
-    again = applied("ptq", detector_state(), context, quantizer=quantizer, layer_bits={"boxes.0": 8})
-    assert {name for name, bits in bits_of(again).items() if bits == 32} == {"boxes.1.3"}
+
+
+def test_it_does_with_every_quantizer_unless_the_recipe_names_it(context: PassContext) -> None:
+    state = detector_state()
+    program = capture_state(state, torch.zeros(2, 3, DECODING.height, DECODING.width)).program
+
+    def in_float(**options: object) -> set[str]:
+        made = resolve(PassPlugin, "ptq", options, load_registry()).options
+        bits = choose_bits(program, state, made.quantizer, made, 16, context)
+        chosen = covered(program.module(), made.quantizer, bits).chosen
+        return {name for name, each in chosen.items() if each == IN_FLOAT}
+
+    assert in_float(quantizer="tensorrt") == LAST
+    assert in_float(layer_bits={"boxes.0": 8}) == {"boxes.1.3"}
 
 
 def test_training_rounds_all_but_what_gives_boxes(context: PassContext) -> None:
     made = applied("qat", detector_state(), context, epochs=1, batch_size=16)
     assert {name for name, bits in bits_of(made).items() if bits == 32} == LAST and not rounded_boxes(made)
     assert made.history[-1].facts["conversion_same_top1"] >= 0.9
-
-
-def test_a_budget_of_bits_counts_what_stays_in_float(context: PassContext) -> None:
-    made = applied("ptq", detector_state(), context, average_bits=8.0, bit_choices=(8, 4))
-    bits = bits_of(made)
-    assert {name for name, each in bits.items() if each == 32} == LAST
-    assert 4 in bits.values()
-    assert made.history[-1].facts["average_weight_bits"] <= 8.0
 
 
 def test_pruning_leaves_heads_whole(context: PassContext) -> None:
