@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +23,8 @@ from edgeopt.workers.process import collect_seldom
 collect_seldom()  # as workers do: a tenth of the time of tests that make programs
 settings.register_profile("edgeopt", deadline=None)  # the machine's load is not a property of the code
 settings.load_profile("edgeopt")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as `make test &` of a shell has it; some tests interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_PLUGIN = Path(__file__).parent / "tiny_plugin.py"
 
