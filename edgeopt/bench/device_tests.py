@@ -84,7 +84,8 @@ class DeviceTests:
             path = swept.tests.pixels
             targets = read_targets(swept.tests.targets, tests.task)
             programs = _answers_of_programs(beside, len(targets))
-            tests = replace(tests, pixels=np.load(path), targets=targets, programs=programs)
+            pixels = np.load(path, mmap_mode="r")  # devices take the file, and nothing here looks at it
+            tests = replace(tests, pixels=pixels, targets=targets, programs=programs)
         if (folder, size) not in self._written:
             self._written[folder, size] = ImagesThere.of(path)
         return tests, self._written[folder, size]

@@ -205,8 +205,9 @@ class DeviceWork:
                     yield row_of(
                         each.file, place.threads, place.batch, {}, self.files, reason, device=device, made=each.made
                     )
-            absent = (row for row in self._missing(device, place, at))
-            yield from (row for row in absent if (row.file, row.image_size, row.threads, row.batch_size) not in done)
+            for row in self._missing(device, place, at):
+                if (row.file, row.image_size, row.threads, row.batch_size) not in done:
+                    yield row
 
     def _rows(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 from edgeopt.data.images import open_image
 from edgeopt.data.walk import require_unchanged
 from edgeopt.plugins import RawDataset
+from edgeopt_images.many_labels import ManyLabels
 
 if TYPE_CHECKING:
     from edgeopt.data.walk import FoundFile
@@ -47,18 +48,8 @@ class FolderImages(_Files):
 
 
 @dataclass(frozen=True, eq=False)
-class ManyLabelImages(_Files):
-    """Images of any number of labels each: those of image i stand in `given`, int64, before its place in `ends`."""
-
-    given: Labels
-    ends: Labels
-    classes: int
-
-    def target(self, index: int) -> tuple[int, ...]:
-        """0 or 1 for each class."""
-        start = self.ends[index - 1] if index else 0
-        has = set(self.given[start : self.ends[index]].tolist())
-        return tuple(int(place in has) for place in range(self.classes))
+class ManyLabelImages(ManyLabels, _Files):
+    """Images of any number of labels each."""
 
 
 def read_folder(layout: Layout) -> RawDataset:

@@ -14,6 +14,7 @@ import numpy as np
 from edgeopt.data.images import open_image, unreadable
 from edgeopt.files import user_cache
 from edgeopt.plugins import DataError, Problem, RawDataset, digest, first_line
+from edgeopt_images.many_labels import ManyLabels
 from edgeopt_images.tfds.records import Records, open_array_records, open_tfrecords
 
 if TYPE_CHECKING:
@@ -68,18 +69,8 @@ class OneLabelImages(_TfdsImages):
 
 
 @dataclass(frozen=True, eq=False)
-class ManyLabelImages(_TfdsImages):
-    """Images of any number of labels each: those of image i stand in `given`, int64, before its place in `ends`."""
-
-    given: Labels
-    ends: Labels
-    classes: int
-
-    def target(self, index: int) -> tuple[int, ...]:
-        """0 or 1 for each class."""
-        start = self.ends[index - 1] if index else 0
-        has = set(self.given[start : self.ends[index]].tolist())
-        return tuple(int(place in has) for place in range(self.classes))
+class ManyLabelImages(ManyLabels, _TfdsImages):
+    """Images of any number of labels each."""
 
 
 @dataclass(frozen=True)
