@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Mapping
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
@@ -32,6 +33,7 @@ def _in_unit(values: Numbers) -> Numbers:
 Byte = Annotated[int, Field(ge=0, le=255)]
 Mixed = Annotated[float, Field(ge=0.0, le=10.0)]
 """Of Beta(a, a), by which images are blended; 0 for none."""
+ScaleFactor = Annotated[float, Field(ge=0.25, le=4.0)]
 BatchSize = Annotated[int, Field(ge=1, le=1024)]
 """Images in a call."""
 ThreadCount = Annotated[int, Field(ge=1, le=256)]
@@ -114,6 +116,23 @@ def _duration(text: str) -> str:
 
 Duration = Annotated[str, AfterValidator(_duration)]
 """A time such as "10m"."""
+
+
+class Protocol(StrEnum):
+    """By which rule latency is measured."""
+
+    CALLS = "calls"
+    SINGLE_STREAM = "single-stream"
+
+
+def _rising(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise ValueError(f"goes from the smaller to the larger, not from {values[0]:g} to {values[1]:g}")
+    return values
+
+
+ScaleRange = Annotated[tuple[ScaleFactor, ScaleFactor], AfterValidator(_rising)]
+"""Factors from the smaller to the larger."""
 
 
 def without_usual(options: BaseModel, values: dict[str, Any], later: Iterable[str]) -> dict[str, Any]:

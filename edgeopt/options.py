@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,7 +25,9 @@ from edgeopt.option_values import (
     ChannelMeans,
     Duration,
     Mixed,
+    Protocol,
     ResizedSize,
+    ScaleRange,
     SizeOption,
     ThreadCount,
     each_once,
@@ -72,6 +73,10 @@ class Augmentation(Options):
     crop_scale: float = Field(
         1.0, gt=0.0, le=1.0, description="smallest share of the area that a random crop keeps, 1 for none"
     )
+    iou_crop: Share = Field(0.0, description="of boxes: probability of a random crop that keeps one of them in sight")
+    scale_jitter: ScaleRange = Field(
+        (1.0, 1.0), description="show all larger or smaller by a factor from the first to the second, at a random place"
+    )
     rotation_degrees: float = Field(0.0, ge=0.0, le=180.0, description="rotate by up to this angle, either way")
     brightness: float = Field(0.0, ge=0.0, le=1.0, description="change brightness by up to this share")
     contrast: float = Field(0.0, ge=0.0, le=1.0, description="change contrast by up to this share")
@@ -98,7 +103,8 @@ class Augmentation(Options):
 
     @model_serializer(mode="wrap")
     def _as_before_policies(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_usual(self, write(self), ("policy", "policy_operations", "policy_magnitude", "mixup", "cutmix"))
+        later = ("policy", "policy_operations", "policy_magnitude", "mixup", "cutmix", "iou_crop", "scale_jitter")
+        return without_usual(self, write(self), later)
 
 
 class SplitShares(Options):
@@ -258,13 +264,6 @@ class TrainerSettings(Options):
     def decisive(self) -> dict[str, Json]:
         """All of it, as JSON, that results depend on."""
         return {name: value for name, value in to_json(self).items() if name not in ("loader_workers", "loggers")}
-
-
-class Protocol(StrEnum):
-    """By which rule latency is measured."""
-
-    CALLS = "calls"
-    SINGLE_STREAM = "single-stream"
 
 
 class SweepSettings(Options):

@@ -163,6 +163,8 @@ def test_images_of_a_batch_change_independently() -> None:
         {"rotation_degrees": 60.0},
         {"crop_scale": 0.5},
         {"horizontal_flip": True, "crop_padding": 3, "rotation_degrees": 30.0, "crop_scale": 0.7},
+        {"scale_jitter": (0.4, 1.0)},
+        {"horizontal_flip": True, "crop_padding": 3, "rotation_degrees": 30.0, "scale_jitter": (0.5, 1.0)},
     ],
 )
 def test_places_are_known_after_the_move(changes):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from edgeopt.arrays import ImageSize
 from edgeopt.measure.latency import Latency
 from edgeopt.measure.on_device import DeviceAnswers
-from edgeopt.options import Protocol
+from edgeopt.option_values import Protocol
 from edgeopt.plugins.device import DeviceFacts
 from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.plugins.operator_times import OperatorTime

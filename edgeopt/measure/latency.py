@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from edgeopt.arrays import Json
 from edgeopt.measure.calls import Turn, answer_turns
-from edgeopt.options import MeasureSettings, Protocol
+from edgeopt.option_values import Protocol
+from edgeopt.options import MeasureSettings
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.predictor import Predictor

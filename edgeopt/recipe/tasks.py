@@ -73,6 +73,8 @@ def check_augmentation(
     augmentation = dataset.options.augmentation
     asked = [name for name in ("mixup", "cutmix") if getattr(augmentation, name)]
     asked += ["policy"] if augmentation.policy != "none" else []
+    asked += ["iou_crop"] if augmentation.iou_crop else []
+    asked += ["scale_jitter"] if augmentation.scale_jitter != (1.0, 1.0) else []
     for name in asked:
         place = lookup.source.locate(("dataset", "augmentation", name))
         foreign = next(
@@ -88,7 +90,10 @@ def check_augmentation(
             message = f"augmentation.policy moves images, and targets of the task {made.name} would not go along"
             hint = "use horizontal_flip, crop_scale, rotation_degrees and the changes of colour"
             lookup.problems.append(Problem(message, hint, place))
-        elif name != "policy" and not made.can_be_mixed:
+        elif name == "iou_crop" and not made.chooses_crops:
+            message = f"augmentation.iou_crop keeps boxes in sight, and targets of the task {made.name} have none"
+            lookup.problems.append(Problem(message, "use crop_scale, which cuts out any part", place))
+        elif name in ("mixup", "cutmix") and not made.can_be_mixed:
             message = f"augmentation.{name} mixes images, and targets of the task {made.name} cannot be mixed"
             lookup.problems.append(Problem(message, "leave it out", place))
 

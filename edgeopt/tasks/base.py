@@ -16,7 +16,7 @@ from edgeopt.tasks.statistics import Paired, paired
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     from edgeopt.arrays import Json, Labels, Outputs
     from edgeopt.preprocessing.geometry import Geometry
@@ -86,6 +86,11 @@ class Task(ABC):
     @property
     def is_placed(self) -> bool:
         """Whether targets say where in an image something is, and so depend on how it is resized and cut."""
+        return False
+
+    @property
+    def chooses_crops(self) -> bool:
+        """Whether `crops` says what may be cut out of images, as `augmentation.iou_crop` asks."""
         return False
 
     @property
@@ -159,6 +164,12 @@ class Task(ABC):
     def augmented(self, batch: Any, moves: Moves) -> Any:  # noqa: ARG002 - as above
         """A batch whose images were moved by augmentation: mirrored, shifted, turned and cropped."""
         return batch
+
+    def crops(self, batch: Any, height: int, width: int, generator: Generator) -> Tensor:  # noqa: ARG002 - as above
+        """A random part of each image that keeps something of its target in sight: corners x1, y1, x2, y2 in px within
+        the image, float32 (n, 4). All randomness comes from `generator`; only where `chooses_crops`.
+        """
+        raise ValueError(f"targets of the task {self.name} choose no crops")
 
     def mixed(self, batch: Any, partner: Tensor, share: Tensor, classes: int) -> Any:  # noqa: ARG002 - as above
         """A batch whose image i was made of `share[i]` of itself and the rest of image `partner[i]` of the same batch;

@@ -151,6 +151,17 @@ class TaskContract(PluginContract):
         for one, other in zip(before, after, strict=True):
             assert torch.allclose(one.double(), other.double(), atol=1e-4)
 
+    def test_crops_lie_within_their_images(self, task: Task, targets: Sequence[Any]) -> None:
+        import torch  # as above
+
+        if not task.chooses_crops:
+            pytest.skip(f"targets of {task.name} choose no crops")
+        batch = task.batch(task.collected(targets))
+        first, again = (task.crops(batch, _SIZE, 2 * _SIZE, torch.Generator().manual_seed(7)) for _ in range(2))
+        assert torch.equal(first, again) and first.shape == (len(targets), 4)
+        assert (first[:, 2:] > first[:, :2]).all() and (first >= 0).all()
+        assert (first[:, [1, 3]] <= _SIZE).all() and (first[:, [0, 2]] <= 2 * _SIZE).all()
+
     # ---- answers
 
     def test_a_network_that_answers_so_fits(self, task: Task, outputs: Outputs) -> None:

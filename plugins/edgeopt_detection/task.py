@@ -12,7 +12,7 @@ from edgeopt_detection.decoding.description import BoxDecoding
 if TYPE_CHECKING:  # NumPy and torch are heavy: `edgeopt check` asks a task for its scores
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     from edgeopt.plugins import Json, Moves, Outputs
     from edgeopt_detection.boxes import Boxes, Detections
@@ -56,6 +56,10 @@ class Detection(Task):
 
     @property
     def is_placed(self) -> bool:
+        return True
+
+    @property
+    def chooses_crops(self) -> bool:
         return True
 
     @property
@@ -124,6 +128,12 @@ class Detection(Task):
         from edgeopt_detection.targets import augmented_boxes  # as above
 
         return augmented_boxes(batch, moves)
+
+    def crops(self, batch: Mapping[str, Tensor], height: int, width: int, generator: Generator) -> Tensor:
+        """Parts of which some box overlaps as much as was drawn, by SSD's rule."""
+        from edgeopt_detection.crops import crops_around  # as above
+
+        return crops_around(batch, height, width, generator)
 
     def loss(self, outputs: tuple[Tensor, ...], batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:  # noqa: ARG002 - for tasks with one class an image
         """Torchvision's own loss of the network, all its parts added up."""

@@ -162,12 +162,13 @@ def test_a_mixed_training_that_was_killed_ends_with_the_same_weights(tmp_path: P
 
 
 def test_what_is_not_asked_for_leaves_keys_and_cards_alone() -> None:
-    assert not {"policy", "policy_operations", "policy_magnitude", "mixup", "cutmix"} & set(to_json(Augmentation()))
+    later = {"policy", "policy_operations", "policy_magnitude", "mixup", "cutmix", "iou_crop", "scale_jitter"}
+    assert not later & set(to_json(Augmentation()))
     for options in (FitOptions(), TrainOptions(), TaughtOptions()):
         assert not {"class_weights", "sampling"} & set(to_json(options))
     asked = TrainOptions(class_weights={"cat": 2.0})
     assert to_json(asked)["class_weights"] == {"cat": 2.0} and TrainOptions(**to_json(asked)) == asked
-    policy = Augmentation(policy="rand-augment", mixup=0.2)
+    policy = Augmentation(policy="rand-augment", mixup=0.2, scale_jitter=(0.5, 2.0))
     assert Augmentation(**to_json(policy)) == policy
 
 
@@ -179,6 +180,7 @@ def test_what_is_not_asked_for_leaves_keys_and_cards_alone() -> None:
         (lambda: Augmentation(policy_magnitude=3), "policy_magnitude are for policy"),
         (lambda: Augmentation(policy="trivial-augment", policy_operations=3), "policy_operations and"),
         (lambda: Augmentation(mixup=-1), "mixup"),
+        (lambda: Augmentation(scale_jitter=(2.0, 0.5)), "from the smaller to the larger, not from 2 to 0.5"),
     ],
 )
 def test_options_that_do_not_fit(make: Callable[[], object], what: str) -> None:

@@ -112,7 +112,13 @@ class Batches(Dataset[tuple[Tensor, Any]]):
                 from edgeopt_lightning.fit.policy import changed_by_policy  # as above
 
                 pixels = changed_by_policy(pixels, self.augmentation, generator)
-            pixels, moves = augment_moved(pixels, self.augmentation, generator)
+            crops = None
+            if self.augmentation.iou_crop:
+                chance = torch.rand(len(pixels), generator=generator) < self.augmentation.iou_crop
+                height, width = pixels.shape[-2:]
+                crops = self.task.crops(batch, height, width, generator)
+                crops = torch.where(chance[:, None], crops, crops.new_tensor([0.0, 0.0, width, height]))
+            pixels, moves = augment_moved(pixels, self.augmentation, generator, crops)
             batch = self.task.augmented(batch, moves)
         if self.mixing is not None and self.augmentation is not None and self.augmentation.mixes:
             from edgeopt.data.mixing import mixed_images  # as above
