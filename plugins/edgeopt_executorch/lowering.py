@@ -32,6 +32,7 @@ from edgeopt_executorch.rewrites.own_dequantize import OwnDequantize
 from edgeopt_executorch.rewrites.pad_and_slice import settle_moves
 from edgeopt_executorch.rewrites.pooling import settle_pools
 from edgeopt_executorch.rewrites.tensor_names import give_plain_names
+from edgeopt_executorch.small_constants import small_constants_within
 
 with quiet():  # importing ExecuTorch alone writes several warnings
     from executorch.exir import EdgeProgramManager, ExecutorchProgramManager, to_edge_transform_and_lower
@@ -166,7 +167,7 @@ def to_edge(
     program: ExportedProgram, partitioner: Partitioner, constant_methods: Mapping[str, str]
 ) -> EdgeProgramManager:
     """The program lowered to the edge dialect, and what the partitioner takes of it delegated."""
-    with quick_lowering(program.graph):
+    with quick_lowering(program.graph), small_constants_within():
         return to_edge_transform_and_lower(
             program,
             transform_passes=ExportedProgramPassManager([_FoldConstants(), OwnDequantize()]),
