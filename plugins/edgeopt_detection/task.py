@@ -190,8 +190,17 @@ class Detection(Task):
         return decode(outputs, self.decoder)
 
     def shown(self, outputs: Outputs) -> list[Detections]:
-        """The boxes of each image that an app would show."""
-        return self._confident(self.found(outputs))
+        """The boxes of each image that an app would show.
+
+        Boxes below are left out before they are compared: none of them can push out a better one.
+        """
+        import numpy as np  # as above
+
+        from edgeopt_detection.decoding.reference import decode
+
+        below = float(np.nextafter(np.float32(self.shown_score), np.float32(-1)))  # "above" that is at least the score
+        threshold = max(below, self.decoder.score_threshold)
+        return decode(outputs, self.decoder.model_copy(update={"score_threshold": threshold}))
 
     def _confident(self, found: Sequence[Detections]) -> list[Detections]:
         from edgeopt_detection.boxes import Detections  # as above

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from random_heads import SSD, heads_of
+from random_heads import SSD, heads_of, random_heads
 
 from edgeopt.cards.card import Card
 from edgeopt.cards.reading import card_from_text
@@ -104,3 +104,17 @@ def test_the_card_of_a_detector_is_its_decoding_again(registry):
         task_of_card(replace(card, decision={}), registry, "model.onnx")
     with pytest.raises(UserError, match=r"model\.onnx: there is no task 'boxes'"):
         task_of_card(replace(card, task="boxes"), registry, "model.onnx")
+
+
+def test_shown_boxes_are_the_confident_ones_of_those_found():
+    for decoding, heads in random_heads():
+        heads = [head[:40] for head in heads]
+        every = Detection(decoding=decoding).found(heads)
+        score = sorted(float(score) for each in every for score in each.scores)[-60]  # which a box has itself
+        shown = Detection(decoding=decoding, shown_score=score).shown(heads)
+        assert sum(map(len, shown)) >= 60
+        for few, all_of_them in zip(shown, every, strict=True):
+            good = all_of_them.scores >= score
+            assert few.corners.tobytes() == all_of_them.corners[good].tobytes()
+            assert few.scores.tolist() == all_of_them.scores[good].tolist()
+            assert few.classes.tolist() == all_of_them.classes[good].tolist()

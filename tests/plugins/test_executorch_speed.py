@@ -17,6 +17,7 @@ from torch.fx import Graph, GraphModule, symbolic_trace
 
 from edgeopt_executorch import lowering, lowering_speed
 from edgeopt_executorch.lowering import export_executorch
+from edgeopt_executorch.predictor import ExecuTorchPredictor
 
 CARD = '{"classes": ["käse", "b"]}'
 ALONE = ("deferred_code", "known_values", "known_graphs", "one_check")
@@ -39,6 +40,22 @@ class Attention(torch.nn.Module):
         x = torch.nn.functional.interpolate(x, size=(4, 4), mode="bilinear", align_corners=False)
         query, key, value = self.mix(x.flatten(2).transpose(1, 2)).chunk(3, -1)
         return self.head(torch.nn.functional.scaled_dot_product_attention(query, key, value).mean(1))
+
+
+WIDE = 128
+
+
+class Twice(torch.nn.Module):
+    """A large layer that is used on both sides of an operator that XNNPACK does not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, WIDE, 3, 4)
+        self.layer = torch.nn.Linear(WIDE, WIDE)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layer(self.stem(x).mean((2, 3)))
+        return self.layer(x.cumsum(1))[:, :CLASSES]
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +187,25 @@ def test_a_graph_that_changed_since_its_last_walk_gets_new_shapes() -> None:
     assert shrunk is not walked
     (mean,) = (node for node in shrunk.graph.nodes if "mean" in str(node.target))
     assert mean.meta["val"].shape == (1, 3, SIZE + 1)
+
+
+def test_small_constants_stand_in_the_delegate_and_answers_stay_to_the_bit(
+    programs: dict[str, ExportedProgram], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = images(3).numpy()
+    within = export_executorch(programs["int8"], tmp_path / "within.pte", card_json=CARD)
+    monkeypatch.setattr(lowering, "small_constants_within", nullcontext)
+    named = export_executorch(programs["int8"], tmp_path / "named.pte", card_json=CARD)
+    assert within.size_bytes < 0.8 * named.size_bytes
+    answers = []
+    for report in (within, named):
+        with ExecuTorchPredictor(report.path, threads=1) as predictor:
+            answers.append(predictor.predict(batch)[0].tobytes())
+    assert answers[0] == answers[1]
+
+
+def test_a_large_constant_of_two_delegates_is_held_once(tmp_path: Path) -> None:
+    content = capture(Twice().eval())
+    report = export_executorch(content, tmp_path / "twice.pte", card_json=CARD)
+    assert report.partitions == 2
+    assert report.size_bytes < 1.5 * 4 * WIDE * WIDE

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from small_programs import CLASSES, SIZE, capture, float_net, images, odd_net, outputs, quantized
 from tflite_files import export
@@ -242,6 +243,19 @@ def test_constants_are_aligned_and_names_are_short(made: dict[str, Artifact]) ->
     assert max(map(len, names)) < 40
     assert b"small_programs" not in content
     assert str(Path.home()).encode() not in content
+
+
+def test_equal_arrays_are_written_once(made: dict[str, Artifact]) -> None:
+    content = made["int8"].path.read_bytes()
+    root = schema.Model.GetRootAs(content, 0)
+    written: dict[bytes, set[int]] = {}
+    for index in range(root.Subgraphs(0).TensorsLength()):
+        parameters = root.Subgraphs(0).Tensors(index).Quantization()
+        if parameters is not None and parameters.ZeroPointLength():
+            values = parameters.ZeroPointAsNumpy()
+            written.setdefault(values.tobytes(), set()).add(values.__array_interface__["data"][0])
+    assert max(map(len, written)) > 8
+    assert all(len(places) == 1 for places in written.values())
 
 
 @pytest.mark.parametrize(("source", "kept_float"), [("EXP", 1), ("LOGISTIC", 0)])

@@ -18,6 +18,7 @@ import numpy as np
 Found = Tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of one image: float32 corners (n, 4) as x1, y1, x2, y2, int64 classes (n,) and float32 scores (n,), best first."""
 
+_BLOCK = 64  # boxes whose overlaps with all others are computed at once
 _LARGEST_EXPONENT = 708.0  # beyond it either way, an exponential is no normal number of 64 bits
 _LOG2_E = 1.4426950408889634
 _LN_2_HIGH = 0.6931471803691238  # 32 bits, so that its multiples are exact
@@ -87,12 +88,17 @@ def overlaps(some: np.ndarray, others: np.ndarray) -> np.ndarray:
 
     0 where neither has an area.
     """
-    first, second = some.astype(np.float64)[:, None], others.astype(np.float64)[None]
-    low = np.maximum(first[..., :2], second[..., :2])
-    high = np.minimum(first[..., 2:], second[..., 2:])
-    sides = np.maximum(high - low, 0)
-    shared = sides[..., 0] * sides[..., 1]
-    either = _areas(first) + _areas(second) - shared
+    first, second = some.astype(np.float64), others.astype(np.float64)
+    width, height = (
+        np.maximum(
+            np.minimum(first[:, None, axis + 2], second[:, axis + 2])
+            - np.maximum(first[:, None, axis], second[:, axis]),
+            0,
+        )
+        for axis in (0, 1)
+    )
+    shared = width * height
+    either = _areas(first)[:, None] + _areas(second) - shared
     shares: np.ndarray = np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
     return shares
 
@@ -196,10 +202,13 @@ def _greedy(corners: np.ndarray, threshold: float, most: int) -> np.ndarray:
     """Of boxes of one class, the best first, those that overlap no better one that stays; at most `most`."""
     alive = np.ones(len(corners), dtype=np.bool_)
     kept = []
-    for rank in range(len(corners)):
-        if alive[rank]:
-            kept.append(rank)
-            if len(kept) == most:
-                break
-            alive[rank + 1 :] &= ~(overlaps(corners[rank : rank + 1], corners[rank + 1 :])[0] > threshold)
+    for first in range(0, len(corners), _BLOCK):
+        ranks = first + np.flatnonzero(alive[first : first + _BLOCK])
+        near = overlaps(corners[ranks], corners[first:]) > threshold
+        for place, rank in enumerate(ranks):
+            if alive[rank]:
+                kept.append(rank)
+                if len(kept) == most:
+                    return np.asarray(kept, dtype=np.int64)
+                alive[rank + 1 :] &= ~near[place, rank + 1 - first :]
     return np.asarray(kept, dtype=np.int64)
