@@ -66,12 +66,13 @@ def experiments(share: float, size: int) -> Iterator[Experiment]:
     def epochs(count: int) -> int:
         return max(2, round(share * count))
 
-    boxes = {"use": "shapes-boxes", "images": 5000, "drawn_size": size, "image_size": size, "mean": [0.5] * 3}
+    boxes = {"use": "shapes-boxes", "images": 9500, "drawn_size": size, "image_size": size, "mean": [0.5] * 3}
     boxes |= {"std": [0.5] * 3, "augmentation": {"horizontal_flip": True}}
-    boxes |= {"shares": {"validation": 0.04, "test": 0.08, "calibration": 0.05}}
+    boxes |= {"shares": {"validation": 0.03, "test": 0.08, "calibration": 0.05}}
     detector = {"use": "torchvision-detector", "arch": "ssdlite", "anchors": [0.15, 0.7], "score_threshold": 0.01}
-    train = {"use": "train", "epochs": epochs(60), "batch_size": 16, "learning_rate": 2e-3, "gradient_clip": 10.0}
-    qat = {"use": "qat", "epochs": epochs(6), "batch_size": 16, "learning_rate": 1e-4}
+    train = {"use": "train", "epochs": epochs(12), "batch_size": 16, "learning_rate": 2e-3, "gradient_clip": 10.0}
+    train |= {"warmup_epochs": 1}
+    qat = {"use": "qat", "epochs": epochs(2), "batch_size": 16, "learning_rate": 1e-4}
     yield Experiment("ssdlite-qat", boxes, detector, train, qat, (*EXPORTS, CHOSEN))
     yield Experiment("ssdlite-ptq", boxes, detector, train, {"use": "ptq"}, EXPORTS)
     masks = {"use": "shapes-masks", "image_size": 96, "augmentation": {"horizontal_flip": True, "crop_padding": 6}}

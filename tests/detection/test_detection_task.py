@@ -107,8 +107,8 @@ def test_the_card_of_a_detector_is_its_decoding_again(registry):
 
 
 def test_shown_boxes_are_the_confident_ones_of_those_found():
-    for decoding, heads in random_heads():
-        heads = [head[:40] for head in heads]
+    for decoding, every_head in random_heads():
+        heads = [head[:40] for head in every_head]
         every = Detection(decoding=decoding).found(heads)
         score = sorted(float(score) for each in every for score in each.scores)[-60]  # which a box has itself
         shown = Detection(decoding=decoding, shown_score=score).shown(heads)
