@@ -161,6 +161,18 @@ class PluginBugError(EdgeoptError):
     """A function of a plugin raised what is no error of the user's; the message names the plugin."""
 
 
+class PausedError(EdgeoptError):
+    """A training let others go first, as it was asked to: its checkpoint is written, and it goes on from there.
+
+    `score` is the best one on validation images of the first `epochs`.
+    """
+
+    def __init__(self, epochs: int, score: float) -> None:
+        super().__init__(f"paused after {epochs} epochs")
+        self.epochs = epochs
+        self.score = score
+
+
 class WorkerError(EdgeoptError):
     """A worker process ended with a bug or a native crash; `log` says where its output is, `in_plugin` that the bug is
     a plugin's own.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from edgeopt.errors import ExportError, NothingChangedError
+from edgeopt.errors import ExportError, NothingChangedError, PausedError
 from edgeopt.options import DatasetOptions, Options
 from edgeopt.plugins.contexts import ExportContext, PassContext
 from edgeopt.plugins.declarations import (
@@ -116,6 +116,8 @@ def fit_stripes(state: ModelState, options: FitOptions, context: PassContext) ->
             pending.replace(checkpoint)
             time.sleep(options.seconds)
             bar.advance()
+            if context.pause_epochs is not None and context.pause_epochs <= epoch + 1 < options.epochs:
+                raise PausedError(epoch + 1, loss.item())
     curve = Curve("loss", tuple(range(len(losses))), tuple(losses))
     record = PassRecord("fit-stripes", {"resumed_at": start, "epochs": options.epochs}, (curve,))
     return state.after(record, model)

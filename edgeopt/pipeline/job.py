@@ -33,7 +33,8 @@ class StagesJob:
     """What a worker is to do: the `stages` of the plan that `plan`, a file, holds.
 
     `found` is the file with what was found of the data set, where the data stage is among them. `failures` says of each
-    file that could not be made why, and `away` of each device that could not be used.
+    file that could not be made why, and `away` of each device that could not be used. `pauses` says of stages after
+    how many epochs they pause.
     """
 
     module: ClassVar[str] = "edgeopt.pipeline.job"
@@ -47,6 +48,7 @@ class StagesJob:
     away: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
     tracked: TrackedRun | None = None
+    pauses: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class HandedPlan:
     file: Path
     found: Path
     tracked: TrackedRun | None = None
+    pauses: Mapping[str, int] = field(default_factory=dict)
 
     def job(
         self,
@@ -81,15 +84,22 @@ class HandedPlan:
             away or {},
             log,
             self.tracked,
+            self.pauses,
         )
 
 
-def hand_over_plan(plan: Plan, store: Store, folder: Path, tracked: TrackedRun | None = None) -> HandedPlan:
+def hand_over_plan(
+    plan: Plan,
+    store: Store,
+    folder: Path,
+    tracked: TrackedRun | None = None,
+    pauses: Mapping[str, int] | None = None,
+) -> HandedPlan:
     """Writes a plan for workers into `folder`, and what was found of the data set where that is still to be read.
 
-    `tracked` is the run in the trackers that follow it.
+    `tracked` is the run in the trackers that follow it; `pauses` says of stages after how many epochs they pause.
     """
-    made = HandedPlan(plan, store, folder / "plan.pickle", folder / "found.pickle", tracked)
+    made = HandedPlan(plan, store, folder / "plan.pickle", folder / "found.pickle", tracked, pauses or {})
     hand_over(replace(plan, found=None), made.file, plan.registry)
     if plan.found is not None and store.find(plan.stages["data"].key) is None:
         write_found(plan.found, made.found)
@@ -155,6 +165,7 @@ def bench_of(job: StagesJob, events: Events) -> Workbench:
         log=job.log,
         found=found,
         tracked=job.tracked,
+        pauses=job.pauses,
     )
     if machines.is_other_machine(plan):
         bench.first = machines.FirstMachine(machines.beat_file(plan, store.root))

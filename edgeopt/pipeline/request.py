@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeopt.pipeline.pauses import Pause
 from edgeopt.recipe.read import Recipe
 from edgeopt.recipe.stage import JudgedOn
 
@@ -21,6 +22,9 @@ class RunRequest:
     `below` is the folder below `out` that the run's own folder goes to. Files are judged on the images of `judged_on`;
     where these are not the test images, no page is written. With `shapes`, everything is made of few images, as in a
     smoke run, and measured as the recipe says: size and latency depend on shapes, and not on what weights have learned.
+
+    With `pause`, the run ends there with `PausedError`, unless its trainings are further already; asked again without
+    it, or with a later one, it goes on.
     """
 
     recipe: Recipe | Path | str
@@ -35,3 +39,4 @@ class RunRequest:
     below: str = ""
     judged_on: JudgedOn = JudgedOn.TEST
     shapes: bool = False
+    pause: Pause | None = None

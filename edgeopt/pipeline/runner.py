@@ -6,7 +6,7 @@ This process imports nothing heavy, so an unchanged recipe runs again in about a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ from edgeopt.json_values import to_values
 from edgeopt.pipeline import lock, machines
 from edgeopt.pipeline.folder import RunFolder, fill
 from edgeopt.pipeline.job import HandedPlan, StagesJob, hand_over_plan, missing_stages, trunk_jobs
+from edgeopt.pipeline.pauses import pauses_of
 from edgeopt.pipeline.request import RunRequest
 from edgeopt.pipeline.results import Results
 from edgeopt.pipeline.timed_file import time_run
@@ -97,8 +98,8 @@ def check(
 def run(request: RunRequest, console: Console | None = None) -> RunResult:
     """Runs a recipe to its report, as `edgeopt.run` does, and leaves `[measure.sweep]` to it.
 
-    Raises `UserError` for mistakes, `WorkerError` for bugs and crashes before the first export; one that hits a single
-    export, or a device, fails its rows and is among `RunResult.failures`.
+    Raises `UserError` for mistakes, `PausedError` where the request asks for it, `WorkerError` for bugs and crashes
+    before the first export; one that hits a single export or a device fails its rows, as `RunResult.failures` says.
     """
     plan = check(
         request.recipe,
@@ -110,7 +111,8 @@ def run(request: RunRequest, console: Console | None = None) -> RunResult:
     plan = judged(plan, request.judged_on, measures_fully=request.shapes)
     store = store_of(request.out, not_before=time.time() if request.fresh else 0.0)
     folder = run_folder(plan, request.out / request.below)
-    return _Run(plan, store, folder, request.measure_again, request.locked, console).run()
+    pauses = pauses_of(plan, request.pause)
+    return _Run(plan, store, folder, request.measure_again, request.locked, console, pauses).run()
 
 
 def store_of(out: Path, *, not_before: float = 0.0) -> Store:
@@ -142,6 +144,7 @@ class _Run:
     measure_again: bool
     locked: bool
     console: Console | None
+    pauses: Mapping[str, int]
     failures: dict[str, EdgeoptError] = field(default_factory=dict)
     away: dict[str, EdgeoptError] = field(default_factory=dict)
 
@@ -217,7 +220,7 @@ class _Run:
         several = self.plan.recipe.trainer.num_nodes > 1
         beats = machines.beating(beat_file, self.store.not_before) if several else nullcontext()
         with beats, Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
-            handed = hand_over_plan(self.plan, self.store, workers.folder, self._tracked)
+            handed = hand_over_plan(self.plan, self.store, workers.folder, self._tracked, self.pauses)
             self._trunk(workers, handed)
             self._files(workers, handed)
             self._measure(workers, handed, display)

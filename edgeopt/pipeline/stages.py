@@ -78,6 +78,7 @@ class Workbench:
     first: FirstMachine | None = None
     found: FoundData | None = None
     tracked: TrackedRun | None = None
+    pauses: Mapping[str, int] = field(default_factory=dict)
 
     def do(self, stage: Stage) -> Result | None:
         """The stage's result, found or made. Helpers of a distributed training work along with it, and keep nothing."""
@@ -220,6 +221,7 @@ def _make_pass(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
         if stage.index >= bench.plan.baseline_passes
         else None,
         tracked=replace(bench.tracked, prefix=f"{stage.index}-") if bench.tracked and bench.is_main else None,
+        pause_epochs=bench.pauses.get(stage.name),
     )
     with blamed(use.plugin, "apply"):
         after = use.plugin.apply(before, use.options, context)

@@ -47,6 +47,9 @@ class PassContext:
     `work_dir` outlives a killed run: a pass leaves checkpoints there and finds them again. `seed` is the pass's own.
     `baseline()` gives the float state as it was before the first pass that optimizes; None for a pass that comes before
     that. `tracked` is the run in the trackers that follow it, for the figures of each epoch; see `tracked_part`.
+
+    After `pause_epochs` epochs of its training, where that is not None, a pass keeps its checkpoint and raises
+    `PausedError`; a pass that does not is trained to its end where others would have been stopped.
     """
 
     data: TrainingData
@@ -57,6 +60,7 @@ class PassContext:
     budget: Budget = FULL_BUDGET
     baseline: Callable[[], ModelState] | None = None
     tracked: TrackedRun | None = None
+    pause_epochs: int | None = None
 
     def tracked_part(self, name: str) -> AbstractContextManager[Part]:
         """The trackers opened for a training of this name; what is entered logs nowhere where there are none."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from edgeopt.option_values import without_usual
 from edgeopt.options import Options, ScoreGates
 
 
@@ -40,6 +41,29 @@ class Goal(ScoreGates):
     )
 
 
+class Halving(Options):
+    """Trials that are stopped early: the `[tune.halving]` table."""
+
+    rungs: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
+        (0.25, 0.5),
+        min_length=1,
+        description="where trials are compared, as shares of the epochs of all passes that differ and train, rising",
+    )
+    keep: float = Field(
+        0.5,
+        gt=0.0,
+        lt=1.0,
+        description="share of the trials at a rung that goes on: the best by score on validation images, counted among "
+        "those whose files are no larger, slower or whatever is to be least",
+    )
+
+    @model_validator(mode="after")
+    def _rise(self) -> Halving:
+        if sorted(set(self.rungs)) != list(self.rungs):
+            raise ValueError(f"rungs rise, and {', '.join(map(str, self.rungs))} do not")
+        return self
+
+
 class TuneSettings(Options):
     """A study: a goal, what is to be least where it is reached, and what may be changed for it."""
 
@@ -56,6 +80,9 @@ class TuneSettings(Options):
     sampler: Sampler = Field(
         Sampler.TPE, description='"tpe" learns from every trial, "nsga2" breeds a Pareto front, "random" draws blindly'
     )
+    halving: Halving | None = Field(
+        None, description="stops trials early that others are ahead of; every trial is trained in full when left out"
+    )
     seed: int | None = Field(None, ge=0, lt=2**32, description="seed of the proposals; the recipe's when left out")
     space: Mapping[str, Any] = Field(
         default_factory=dict,
@@ -63,6 +90,11 @@ class TuneSettings(Options):
         "{ low = 0.3, high = 1.0 }, or {} for all that the option allows; a whole pass is left out by "
         '"passes.NAME" = { optional = true }',
     )
+
+    @model_serializer(mode="wrap")
+    def _as_before_halving(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not asked for is not told: studies keep the keys that they had before there was this."""
+        return without_usual(self, write(self), ("halving",))
 
     @property
     def least(self) -> tuple[str, ...]:

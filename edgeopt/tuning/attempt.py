@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeopt.errors import Problem, UserError, WorkerError, in_a_line
+from edgeopt.errors import PausedError, Problem, UserError, WorkerError, in_a_line
 from edgeopt.pipeline import runner
+from edgeopt.pipeline.pauses import Pause
 from edgeopt.pipeline.request import RunRequest
 from edgeopt.recipe.read import Recipe, parse_recipe
 from edgeopt.recipe.stage import JudgedOn
-from edgeopt.recipe.tune import Goal
+from edgeopt.recipe.tune import Goal, Halving
 from edgeopt.report.schema import Report
 from edgeopt.tasks.scores import ScoreKind
 from edgeopt.tuning.goals import (
+    COSTS,
     Figures,
     Reference,
     figures_of,
@@ -25,6 +27,7 @@ from edgeopt.tuning.goals import (
     out_of_reach,
     reference_of,
 )
+from edgeopt.tuning.halving import Rung, RungFile, beaten
 from edgeopt.tuning.space import Space, Values, changed
 from edgeopt.tuning.trials import Ending, Trial
 from edgeopt.tuning.written import plain
@@ -43,6 +46,7 @@ class Attempts:
     space: Space
     goal: Goal
     minimize: tuple[str, ...]
+    halving: Halving | None
     kinds: tuple[ScoreKind, ...]
     out: Path
     below: str
@@ -52,35 +56,69 @@ class Attempts:
         """The recipe as it stands, run and judged on validation images."""
         return reference_of(self._report(self._recipe({}, "reference")), self.goal.device)
 
-    def attempt(self, number: int, values: Values, reference: Reference, say: Callable[[str], None]) -> Trial:
-        """One trial. What a run cannot do, or a crash, is a trial that failed, with its reason."""
+    def attempt(
+        self,
+        number: int,
+        values: Values,
+        reference: Reference,
+        earlier: Sequence[Trial],
+        say: Callable[[str], None],
+    ) -> Trial:
+        """One trial, held against `earlier` ones. What a run cannot do, or a crash, is a trial that failed, with its
+        reason.
+        """
         start = time.perf_counter()
         name = f"trial-{number}"
         trial = Trial(number=number, values=values, ending=Ending.FAILED, figures=Figures(), folder=name)
         try:
             recipe = self._recipe(values, name)
             say("shapes")
-            refused = self._refused(recipe, reference, trial)
-            if refused is None:
+            trial = self._shaped(trial, recipe, reference)
+            if trial.ending is not Ending.REFUSED:
                 say("training")
+                trial = self._compared(trial, recipe, earlier)
+            if trial.ending is Ending.FAILED:
                 figures = figures_of(self._report(recipe), self.goal.device, reference)
                 if figures.failed is not None:
                     raise UserError(Problem(figures.failed))
-                refused = self._judged(trial, Ending.DONE, figures, reference)
+                trial = self._judged(trial, Ending.DONE, figures, reference)
         except (UserError, WorkerError) as error:
-            refused = replace(trial, reason=in_a_line(error))
-        return replace(refused, seconds=time.perf_counter() - start)
+            trial = replace(trial, ending=Ending.FAILED, reason=in_a_line(error))
+        return replace(trial, seconds=time.perf_counter() - start)
 
-    def _refused(self, recipe: Recipe, reference: Reference, trial: Trial) -> Trial | None:
-        """The trial as refused by what its shapes reach; None where it may be worth its training."""
+    def _compared(self, trial: Trial, recipe: Recipe, earlier: Sequence[Trial]) -> Trial:
+        """The trial with its scores at the rungs, stopped at the first one where others are ahead."""
+        if self.halving is None:
+            return trial
+        file = RungFile(self.out / self.below)
+        known = file.read(trial)
+        for place, rung in enumerate(self.halving.rungs):
+            if place >= len(known):  # else an earlier session was there, and has trained on since
+                try:
+                    self._report(recipe, pause=Pause(rung, self.space.first_pass))
+                    return trial  # it was too short for this rung, or others have trained it already
+                except PausedError as paused:
+                    known = (*known, Rung(paused.epochs, paused.score))
+                    file.write(trial, known)
+            trial = replace(trial, rungs=(*trial.rungs, known[place].score))
+            reason = beaten(trial, earlier, self.halving.keep, self.kinds[0])
+            if reason is not None:
+                unknown = tuple(None for _ in self.minimize)
+                reason = f"after {known[place].epochs} epochs: {reason}"
+                return replace(trial, ending=Ending.BEATEN, objectives=unknown, reason=reason)
+        return trial
+
+    def _shaped(self, trial: Trial, recipe: Recipe, reference: Reference) -> Trial:
+        """The trial with what its shapes cost, refused where that cannot reach the goal."""
         if not self._asks_shapes:
-            return None
+            return replace(trial, costs=tuple(None for _ in self.minimize))
         figures = figures_of(self._report(recipe, shapes=True), self.goal.device, reference)
         if figures.failed is not None:
             raise UserError(Problem(figures.failed))
+        trial = replace(trial, costs=tuple(figures.of(name) if name in COSTS else None for name in self.minimize))
         beyond = out_of_reach(self.goal, figures, SLACK)
         if not beyond:
-            return None
+            return trial
         told = "; ".join(each.told for each in beyond)
         known = replace(figures, scores={}, agreement=None)  # few images tell nothing of what is learned
         judged = self._judged(trial, Ending.REFUSED, known, reference)
@@ -97,11 +135,15 @@ class Attempts:
 
     @property
     def _asks_shapes(self) -> bool:
-        """Whether the goal has a bound that shapes decide, and something besides that needs a training."""
+        """Whether shapes decide a bound of the goal, or against which trials one is held, and something besides needs a
+        training.
+        """
         bounds = ("bytes", "memory_bytes", "size_ratio", "latency_ms", "latency_ratio")
-        return any(getattr(self.goal, name) is not None for name in bounds) and needs_training(self.goal, self.minimize)
+        decides = any(getattr(self.goal, name) is not None for name in bounds)
+        compares = self.halving is not None and any(name in COSTS for name in self.minimize)
+        return (decides or compares) and needs_training(self.goal, self.minimize)
 
-    def _report(self, recipe: Recipe, *, shapes: bool = False) -> Report:
+    def _report(self, recipe: Recipe, *, shapes: bool = False, pause: Pause | None = None) -> Report:
         request = RunRequest(
             recipe,
             devices=self.goal.device is not None,
@@ -110,6 +152,7 @@ class Attempts:
             below=self.below,
             judged_on=JudgedOn.VALIDATION,
             shapes=shapes,
+            pause=pause,
         )
         result = runner.run(request)
         for failure in result.failures:

@@ -75,6 +75,7 @@ def plan_study(request: TuneRequest) -> Study:
     plan = make_plan(recipe, registry, devices=settings.goal.device is not None)
     space, problems = read_space(recipe, settings.space, registry)
     problems += _unfit_goal(recipe, settings, plan)
+    problems += _unfit_halving(recipe, settings)
     if not problems:
         problems += _unfit_ends(recipe, space, registry)
     if problems:
@@ -106,6 +107,15 @@ def _unfit_goal(recipe: Recipe, settings: TuneSettings, plan: Plan) -> Iterator[
     if device is not None and device not in called:
         hint = did_you_mean(device, called) or "describe it in [[devices]]"
         yield Problem(f"tune.goal: there is no device {device!r}", hint, recipe.locate("tune", "goal", "device"))
+
+
+def _unfit_halving(recipe: Recipe, settings: TuneSettings) -> Iterator[Problem]:
+    """Trials that are to pause, where a pause would have to end several processes."""
+    trainer = recipe.trainer
+    if settings.halving is not None and (trainer.devices != 1 or trainer.num_nodes > 1):
+        message = "tune.halving: a training on several devices cannot pause"
+        hint = "train on one with devices = 1 in [trainer], or leave out [tune.halving]"
+        yield Problem(message, hint, recipe.locate("tune", "halving"))
 
 
 def _unfit_ends(recipe: Recipe, space: Space, registry: Registry) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ Values = Mapping[str, Json]
 """What a trial gives each parameter, by its name; those that a left-out pass would need are not there."""
 
 _RANGE = frozenset({"low", "high", "step", "log", "optional"})
+_BEYOND = 1_000_000  # the number of no pass
 _LISTS: Mapping[str, type[Plugin]] = {"passes": PassPlugin, "exports": ExporterPlugin}
 _TABLES: Mapping[str, type[Plugin]] = {"dataset": DatasetPlugin, "model": ModelPlugin}
 
@@ -111,6 +112,14 @@ class Space:
             total *= 1 + math.prod(count for count in inner if count is not None)
         return total
 
+    @property
+    def first_pass(self) -> int:
+        """The number of the first pass in which trials differ, 0 where what comes before passes differs.
+
+        Where no training differs, it is beyond the last pass.
+        """
+        return min((_first_pass_of(each.key) for each in self.parameters), default=_BEYOND)
+
     def standing(self, resolved: Mapping[str, Any]) -> Values | None:
         """The values of the recipe as it stands, with every option written out; None where it lies outside."""
         found: dict[str, Json] = {}
@@ -123,6 +132,12 @@ class Space:
                 return None
             found[each.name] = value
         return found
+
+
+def _first_pass_of(key: Key) -> int:
+    if key[0] == "passes":
+        return int(key[1])
+    return _BEYOND if key[0] in ("exports", "measure") else 0
 
 
 def changed(values: Mapping[str, Any], space: Space, chosen: Values) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from edgeopt.pipeline.runner import RunResult
 from edgeopt.recipe.read import parse_recipe
 from edgeopt.tuning.attempt import Attempts
 from edgeopt.tuning.goals import Reference
+from edgeopt.tuning.halving import RungFile
 from edgeopt.tuning.plan import Study, plan_study
 from edgeopt.tuning.proposals import Proposer
 from edgeopt.tuning.request import TuneRequest
@@ -61,6 +62,7 @@ def tune(request: TuneRequest, console: Console | None = None) -> TuneResult:
     with _alone(study.folder), StudyDisplay(console or Shown(quiet=True), study, request) as display:
         if request.fresh:
             (study.folder / FILE).unlink(missing_ok=True)
+            RungFile(study.folder).forget()
         return _Tuning(study, request, display).run()
 
 
@@ -109,11 +111,12 @@ class _Tuning:
             if repeats > _REPEATS:
                 return f"the last {_REPEATS} proposals were known already"
             if same:
-                ending = same.ending if same.ending is Ending.FAILED else Ending.REPEATED
+                known = same.ending in (Ending.FAILED, Ending.BEATEN)
+                ending = same.ending if known else Ending.REPEATED
                 trial = replace(same, number=number, ending=ending, seconds=0.0)
             else:
                 self.display.trial(number, values)
-                trial = self._attempts.attempt(number, values, reference, self.display.say)
+                trial = self._attempts.attempt(number, values, reference, trials.all, self.display.say)
             trial = replace(trial, proposer=proposer.remembered())
             trials.add(trial)
             proposer.tell(trial)
@@ -130,6 +133,7 @@ class _Tuning:
             space=study.space,
             goal=study.settings.goal,
             minimize=study.settings.least,
+            halving=study.settings.halving,
             kinds=study.kinds,
             out=self.request.out,
             below=study.folder.name,

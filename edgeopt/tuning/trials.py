@@ -13,7 +13,7 @@ from edgeopt.arrays import Json
 from edgeopt.errors import Problem, UserError
 from edgeopt.files import write_aside
 from edgeopt.json_values import from_text, from_values, to_text, to_values
-from edgeopt.tuning.goals import Figures, Missed
+from edgeopt.tuning.goals import UNKNOWN, Figures, Missed
 from edgeopt.tuning.space import Values
 
 FILE = "trials.jsonl"
@@ -23,12 +23,13 @@ class Ending(StrEnum):
     """How a trial ended.
 
     `REFUSED`: the shapes alone cannot keep the goal, so nothing was trained. `REPEATED`: the same recipe as an earlier
-    trial, whose figures it has.
+    trial, whose figures it has. `BEATEN`: others were ahead of it after a part of its epochs.
     """
 
     DONE = "done"
     REFUSED = "refused"
     REPEATED = "repeated"
+    BEATEN = "beaten"
     FAILED = "failed"
 
 
@@ -37,8 +38,9 @@ class Trial:
     """One trial: what it gave the parameters, how it ended and what its files reached.
 
     `objectives` are what is to be least, None where they are not known; `missed` is empty where the goal is reached.
-    `reason` says why it was refused or failed. `folder` holds its run, below the study's. `proposer` is what the
-    sampler wants to know of it again.
+    `reason` says why it was refused, beaten or failed. `rungs` are its scores where it was held against others, and
+    `costs` what is to be least as far as its shapes tell. `folder` holds its run, below the study's. `proposer` is what
+    the sampler wants to know of it again.
     """
 
     number: int
@@ -50,6 +52,8 @@ class Trial:
     reason: str | None = None
     seconds: float = 0.0
     folder: str | None = None
+    rungs: tuple[float, ...] = ()
+    costs: tuple[float | None, ...] = ()
     proposer: Mapping[str, Json] = field(default_factory=dict)
 
     @property
@@ -59,7 +63,9 @@ class Trial:
 
     @property
     def excess(self) -> float:
-        """How far it is from the goal in all, 0 where it reaches it."""
+        """How far it is from the goal in all, 0 where it reaches it; of one that was beaten, nobody knows."""
+        if self.ending is Ending.BEATEN:
+            return UNKNOWN
         return sum(each.excess for each in self.missed)
 
 

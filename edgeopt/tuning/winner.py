@@ -17,7 +17,7 @@ WINNER, PARETO = "winner.toml", "pareto.csv"
 
 def best(trials: Sequence[Trial]) -> Trial | None:
     """The trial whose first objective is least among those that reach the goal, of equal ones the earliest; where none
-    does, the one that comes nearest, one that was trained before one that was refused. None where all failed.
+    does, the one that comes nearest, one that was trained to its end before others. None where all failed.
     """
     reaching = [each for each in trials if each.reaches_goal]
     if reaching:
@@ -25,7 +25,7 @@ def best(trials: Sequence[Trial]) -> Trial | None:
     able = [each for each in trials if each.ending is not Ending.FAILED]
     return min(
         able,
-        key=lambda each: (each.ending is Ending.REFUSED, each.excess, _order(each), each.number),
+        key=lambda each: (each.ending in (Ending.REFUSED, Ending.BEATEN), each.excess, _order(each), each.number),
         default=None,
     )
 

@@ -18,7 +18,7 @@ from typing import IO, Protocol
 
 from edgeopt import errors
 from edgeopt.arrays import Json
-from edgeopt.errors import Location, Problem, UserError, WorkerError
+from edgeopt.errors import Location, PausedError, Problem, UserError, WorkerError
 from edgeopt.json_values import to_text
 from edgeopt.workers.launch import Launch, Nursery, Process, can_fork, spawned
 from edgeopt.workers.locks import held_if_free
@@ -244,7 +244,7 @@ class Worker:
         line = self._stream(self._process.stdout).readline()
         if line:
             event: Event = json.loads(line)
-            if event["event"] in ("error", "bug"):
+            if event["event"] in ("error", "bug", "paused"):
                 self._failure = event
                 return self._next()
             return event
@@ -275,6 +275,8 @@ class Worker:
         self._close()
         if self._failure and self._failure["event"] == "error":
             raise user_error(self._failure)
+        if self._failure and self._failure["event"] == "paused":
+            raise PausedError(self._failure["epochs"], self._failure["score"])
         if self._failure:
             in_plugin = bool(self._failure["in_plugin"])
             raise WorkerError(f"{self.label}: {self._failure['message']}", str(self._log), in_plugin=in_plugin)

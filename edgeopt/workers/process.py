@@ -23,7 +23,7 @@ from dataclasses import asdict
 from typing import IO, NoReturn
 
 from edgeopt.arrays import Json
-from edgeopt.errors import PluginBugError, UserError
+from edgeopt.errors import PausedError, PluginBugError, UserError
 from edgeopt.progress import Bar
 
 _INTERVAL_SECONDS = 0.1
@@ -100,6 +100,9 @@ def work(main: Callable[[Events], None]) -> int:
             }
         )
         return int(error.exit_code)
+    except PausedError as paused:
+        events.send({"event": "paused", "epochs": paused.epochs, "score": paused.score})
+        return 0
     except KeyboardInterrupt:
         return 130
     except PluginBugError as error:

@@ -72,7 +72,8 @@ def fit_taught(
     )
     if not options.control or control is None:
         return result
-    without = fit(control, context.data, task, options, context, hooks, f"{label}, {_CONTROL}")
+    alone = replace(context, pause_epochs=None)  # what is compared with other trials is the training itself
+    without = fit(control, context.data, task, options, alone, hooks, f"{label}, {_CONTROL}")
     (before, targets), (after, _) = (
         answers(each, task, context, hooks, options.batch_size) for each in (control, module)
     )

@@ -30,6 +30,7 @@ from edgeopt.plugins import (
     NothingChangedError,
     PassContext,
     PassRecord,
+    PausedError,
     Silent,
     TrainingError,
     digest,
@@ -85,8 +86,8 @@ class History:
 def train_model(state: ModelState, options: KerasTrainOptions, context: PassContext) -> ModelState:
     """A state with a trained copy of the network.
 
-    Raises `TrainingError` for a SavedModel and when the loss is no longer finite, `NothingChangedError` when nothing is
-    left to train, `DataError` when there are too few images.
+    Raises `PausedError` where the context asks for it, `TrainingError` for a SavedModel and when the loss is no longer
+    finite, `NothingChangedError` when nothing is left to train, `DataError` when there are too few images.
     """
     if not isinstance(state.foreign, KerasModel):
         raise TrainingError(
@@ -132,13 +133,21 @@ class _Training:
     def run(self) -> None:
         """The epochs that are left; the network ends with the weights of the best one."""
         total = (self._epochs - self.history.epochs) * self._steps
-        if not self.history.stopped:
+        if not (self.history.stopped or self._is_paused):
             bar_shown = self._context.progress.bar("keras-train", total)
             with bar_shown as bar, self._context.tracked_part("keras-train") as tracked:
-                while not self.history.stopped:
+                while not (self.history.stopped or self._is_paused):
                     self._train_epoch(bar)
                     tracked.log(self.history.last(), self.history.epochs)
+        if self._is_paused:
+            epochs = self._context.pause_epochs or 0
+            raise PausedError(epochs, max(self.history.validation_accuracy[:epochs]))
         _assign(self.network.variables, self._best)
+
+    @property
+    def _is_paused(self) -> bool:
+        pause = self._context.pause_epochs
+        return not self.history.stopped and pause is not None and self.history.epochs >= pause
 
     def record(self) -> PassRecord:
         """What the training came to, for the report."""

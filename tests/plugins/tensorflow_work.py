@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt.errors import UserError
+from edgeopt.errors import PausedError, UserError
 from edgeopt.options import Augmentation, TrainerSettings
 from edgeopt.plugins.contexts import ExportContext, PassContext
 from edgeopt.plugins.registry import missing_requirements
@@ -186,10 +186,18 @@ def export_untrained(state: ModelState, folder: Path) -> None:
     export(state, folder, exporter.export_saved_model, SavedModelOptions(), "model.zip")
 
 
-def train(state: ModelState, folder: Path, progress: Any = None, tracked: Any = None, **options: Any) -> ModelState:
+def train(
+    state: ModelState,
+    folder: Path,
+    progress: Any = None,
+    tracked: Any = None,
+    pause_epochs: int | None = None,
+    **options: Any,
+) -> ModelState:
     folder.mkdir(exist_ok=True)
     wanted = KerasTrainOptions(**{"epochs": 3, "batch_size": 8, **options})
-    context = PassContext(data(), TrainerSettings(), 5, folder, progress or Silent(), tracked=tracked)
+    settings, shown = TrainerSettings(), progress or Silent()
+    context = PassContext(data(), settings, 5, folder, shown, tracked=tracked, pause_epochs=pause_epochs)
     return plugin.train(state, wanted, context)
 
 
@@ -214,6 +222,10 @@ def second(folder: Path) -> None:
 
     found["checkpoint"] = [file.name for file in (folder / "work").iterdir()]
     followed = TrackedRun(Identity("name", "key", folder), ("tensorboard",))
+    try:
+        train(state, folder / "work", pause_epochs=2)
+    except PausedError as paused:
+        found["paused"] = paused.epochs
     resumed, whole = train(state, folder / "work"), train(state, folder / "work-whole", tracked=followed)
     found["resumed_is_whole"] = bool(np.array_equal(weights(resumed), weights(whole)))
     found["input_untouched"] = bool(np.array_equal(weights(state), before))

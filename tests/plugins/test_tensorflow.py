@@ -78,6 +78,7 @@ def difference(folder: Path, name: str, expected: Any) -> float:
 def test_a_killed_training_ends_like_a_whole_one(found):
     assert found["checkpoint"] == ["keras-train.npz"]
     assert found["resumed_is_whole"]
+    assert found["paused"] == 2
     assert found["input_untouched"]
 
 

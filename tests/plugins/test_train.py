@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import nn
 from training_samples import Steps, make_context, make_data, make_net, make_split, make_state, weights_of
 
-from edgeopt.errors import DataError, NothingChangedError, TrainingError
+from edgeopt.errors import DataError, NothingChangedError, PausedError, TrainingError
 from edgeopt.options import Augmentation
 from edgeopt.plugins.contexts import Budget
 from edgeopt.tasks.classification import Classification
@@ -250,6 +250,24 @@ def test_a_training_that_died_ends_as_if_it_had_not(tmp_path, changes) -> None:
         with pytest.raises(Killed):
             train(make_state(make_net()), options, make_context(tmp_path / "killed", data, progress=steps))
     resumed = train(make_state(make_net()), options, make_context(tmp_path / "killed", data))
+    assert weights_of(resumed.model) == weights_of(whole.model)
+    assert resumed.history == whole.history
+
+
+def test_a_training_that_paused_ends_as_if_it_had_not(tmp_path) -> None:
+    options = TrainOptions(epochs=5, batch_size=16, averaging="ema", warmup_epochs=1.5)
+    whole = train(make_state(make_net()), options, make_context(tmp_path / "whole"))
+    scores = next(curve.y for curve in whole.history[-1].curves if curve.name == "validation accuracy")
+    done = []
+    for pause in (3, 3, 2):  # asked again, and for less than was done: nothing is trained
+        steps = Steps()
+        context = make_context(tmp_path / "paused", progress=steps)
+        with pytest.raises(PausedError) as paused:
+            train(make_state(make_net()), options, replace(context, pause_epochs=pause))
+        assert (paused.value.epochs, paused.value.score) == (pause, max(scores[:pause]))
+        done.append(steps.done)
+    assert done[0] > 0 and done[1:] == [0, 0]
+    resumed = train(make_state(make_net()), options, replace(make_context(tmp_path / "paused"), pause_epochs=5))
     assert weights_of(resumed.model) == weights_of(whole.model)
     assert resumed.history == whole.history
 

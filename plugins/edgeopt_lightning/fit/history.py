@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from edgeopt.plugins import Curve, ScoreKind
+from edgeopt.plugins import Curve, PausedError, ScoreKind
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,14 @@ class History:
         """How the best epoch validated; `kind` is that of the score."""
         score = self.validation_score[self.best_epoch]
         return Validation(score, self.validation_loss[self.best_epoch], kind.rank(score))
+
+    def is_paused(self, pause: int | None) -> bool:
+        """Whether `pause` epochs are done, after which it was asked to pause, and it has not come to its end."""
+        return not self.stopped and pause is not None and self.epochs >= pause
+
+    def paused(self, epochs: int, kind: ScoreKind) -> PausedError:
+        """How the best of the first `epochs` validated: a training that was killed later says the same."""
+        return PausedError(epochs, max(self.validation_score[:epochs], key=kind.rank))
 
     def last(self, metric: str) -> dict[str, float]:
         """The figures of the last epoch; `metric` names the score."""

@@ -62,8 +62,10 @@ def fit(
     runs the same program up to this call and all end with the same weights; only the first one writes and shows
     progress.
 
-    Raises `TrainingError` when the loss is no longer finite or the devices asked for are not there, and `DataError`
-    when there are too few images.
+    With `context.pause_epochs`, it stops after as many epochs, and goes on from there when it is called again.
+
+    Raises `PausedError` there, `TrainingError` when the loss is no longer finite or the devices asked for are not
+    there, and `DataError` when there are too few images.
     """
     with (
         quiet(),
@@ -74,9 +76,11 @@ def fit(
         trainer = make_trainer(options, context)
         training = _Training(module, data, task, options, context, hooks or FitHooks(), label, trainer)
         training.resume()
-        if not training.history.stopped:
+        if not (training.history.stopped or training.history.is_paused(context.pause_epochs)):
             with context.tracked_part(label) as training.tracked:
                 training.run(trainer)
+        if training.history.is_paused(context.pause_epochs):
+            raise training.history.paused(context.pause_epochs or 0, task.score_kinds[0])
         return training.finish(trainer)
 
 
@@ -248,7 +252,7 @@ class _Training(LightningModule):  # type: ignore[misc]
             may_be_best and self._options.patience is not None and epoch - history.best_epoch >= self._options.patience
         ):
             history.stopped = f"no better epoch in {self._options.patience}"
-        self.trainer.should_stop = bool(history.stopped)
+        self.trainer.should_stop = bool(history.stopped) or history.is_paused(self._pass_context.pause_epochs)
         if self.trainer.is_global_zero:
             self._write_checkpoint()
 
