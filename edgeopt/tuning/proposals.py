@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.fingerprint import digest
@@ -26,6 +27,23 @@ _GOAL = "goal"  # the one constraint: by how much a trial misses the goal in all
 _POPULATION = 20  # trials of a generation of NSGA-II: a study has tens of trials
 _UNKNOWN = 1e30  # an objective that only training would have told
 _STARTUP = 10  # trials that TPE draws at random before it learns
+
+
+@dataclass(frozen=True)
+class OptunaValues:
+    """What a trial gave the parameters, as Optuna has it; choices of any kind are texts there."""
+
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+
+    @classmethod
+    def of(cls, space: Space, trial: Trial) -> OptunaValues:
+        """Those of a trial; a parameter that changed nothing there is left out."""
+        known = [each for each in space.parameters if each.name in trial.values]
+        return cls(
+            {each.name: _written(each, trial.values[each.name]) for each in known},
+            {each.name: _distribution(each) for each in known},
+        )
 
 
 class Proposer:
@@ -65,15 +83,13 @@ class Proposer:
             self._study.tell(self._asked, None if state is optuna.trial.TrialState.FAIL else values, state=state)
             self._asked = None
             return
-        known = [each for each in self._space.parameters if each.name in trial.values]
         self._study.add_trial(
             optuna.trial.create_trial(
-                params={each.name: _written(each, trial.values[each.name]) for each in known},
-                distributions={each.name: _distribution(each) for each in known},
                 values=None if state is optuna.trial.TrialState.FAIL else values,
                 state=state,
                 system_attrs=dict(trial.proposer),
                 constraints={_GOAL: trial.excess},
+                **vars(OptunaValues.of(self._space, trial)),
             )
         )
 
@@ -148,7 +164,6 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def _written(parameter: Parameter, value: Any) -> Any:
-    """A value as Optuna has it: choices of any kind are texts."""
     return json.dumps(value) if isinstance(parameter.scale, Choices) else value
 
 

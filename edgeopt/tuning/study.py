@@ -29,6 +29,8 @@ from edgeopt.recipe.read import parse_recipe
 from edgeopt.tuning.attempt import Attempts
 from edgeopt.tuning.goals import Reference
 from edgeopt.tuning.halving import RungFile
+from edgeopt.tuning.journal import FILE as JOURNAL
+from edgeopt.tuning.journal import Journal
 from edgeopt.tuning.plan import Study, plan_study
 from edgeopt.tuning.proposals import Proposer
 from edgeopt.tuning.request import TuneRequest
@@ -61,7 +63,8 @@ def tune(request: TuneRequest, console: Console | None = None) -> TuneResult:
         study.folder.mkdir(parents=True, exist_ok=True)
     with _alone(study.folder), StudyDisplay(console or Shown(quiet=True), study, request) as display:
         if request.fresh:
-            (study.folder / FILE).unlink(missing_ok=True)
+            for name in (FILE, JOURNAL):
+                (study.folder / name).unlink(missing_ok=True)
             RungFile(study.folder).forget()
         return _Tuning(study, request, display).run()
 
@@ -83,7 +86,8 @@ class _Tuning:
         proposer = Proposer(study.space, len(settings.least), settings.sampler, study.seed, study.standing)
         for trial in trials.all:
             proposer.tell(trial)
-        ended = self._try(trials, proposer, reference)
+        journal = Journal(study.folder, study.recipe.name, study.space, settings.least)
+        ended = self._try(trials, proposer, reference, journal)
         self._keep(trials.all)
         found = best(trials.all)
         run = self._on_test(found) if found is not None else None
@@ -93,12 +97,13 @@ class _Tuning:
         write_aside(study.folder / PAGE, render_page(result))
         return result
 
-    def _try(self, trials: Trials, proposer: Proposer, reference: Reference) -> str:
+    def _try(self, trials: Trials, proposer: Proposer, reference: Reference, journal: Journal) -> str:
         """Trials until there are enough; returns why there are no more."""
         most = self.request.trials or self.study.settings.trials
         minutes = self.request.minutes or self.study.settings.minutes
         start = time.perf_counter() - sum(each.seconds for each in trials.all)
         repeats = 0
+        journal.add(trials.all)
         while len(trials.all) < most:
             if minutes is not None and time.perf_counter() - start > 60 * minutes:
                 return f"{minutes:g} minutes are over"
@@ -121,6 +126,7 @@ class _Tuning:
             trials.add(trial)
             proposer.tell(trial)
             self._keep(trials.all)
+            journal.add(trials.all)
             self.display.ended(trial, best(trials.all))
             self._tidy(trial)
         return f"{most} trials are done"

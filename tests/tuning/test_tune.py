@@ -15,6 +15,7 @@ from edgeopt.cli import app
 from edgeopt.errors import UserError
 from edgeopt.tuning.attempt import Attempts
 from edgeopt.tuning.goals import Missed
+from edgeopt.tuning.journal import Journal
 from edgeopt.tuning.page import PAGE
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.study import tune
@@ -123,6 +124,28 @@ def test_the_tables_and_the_page_have_every_trial(made):
     assert "<title>trial" in page and "http" not in page.replace("http://www.w3.org", "")
     lines = (result.study.folder / FILE).read_text().splitlines()
     assert [json.loads(line)["number"] for line in lines[1:]] == list(range(len(result.trials)))
+
+
+def test_optuna_reads_the_study(made):
+    optuna = pytest.importorskip("optuna")
+    _, result = made
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(result.study.folder / "journal.log"))
+    )
+    study = optuna.load_study(study_name="tiny", storage=storage)
+    assert study.metric_names == ["latency_ms"]
+    assert [each.user_attrs["ending"] for each in study.trials] == [str(each.ending) for each in result.trials]
+    assert all(
+        each.values == list(trial.objectives)
+        for each, trial in zip(study.trials, result.trials, strict=True)
+        if each.state is optuna.trial.TrialState.COMPLETE
+    )
+    assert [json.loads(each.params["dataset.image_size"]) for each in study.trials] == [
+        each.values["dataset.image_size"] for each in result.trials
+    ]
+    journal = Journal(result.study.folder, "tiny", result.study.space, ("latency_ms",))
+    journal.add(result.trials)  # nothing that it has is added again
+    assert len(optuna.load_study(study_name="tiny", storage=storage).trials) == len(result.trials)
 
 
 def test_a_goal_that_is_missed_ends_with_the_nearest_and_exit_code_3(made, monkeypatch, tmp_path):
