@@ -34,6 +34,11 @@ _NOTES = "notes.json"
 _SMALLEST_PROBABILITY = 1e-7
 
 
+def keys_of(count: int) -> tuple[str, ...]:
+    """How a traced function calls its outputs: TensorFlow sorts them by these. The only one is `OUTPUT_NAME`."""
+    return (OUTPUT_NAME,) if count == 1 else tuple(f"output_{place:03}" for place in range(count))
+
+
 class Answers:
     """What both kinds of models share: answering a NumPy batch, and being traced for a converter."""
 

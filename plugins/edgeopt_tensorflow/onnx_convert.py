@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
+import math
 import os
 import re
 import tempfile
@@ -19,31 +21,37 @@ from edgeopt.export.predictor import quiet
 from edgeopt.export.refusals import OperatorPlace, unsupported
 from edgeopt.plugins import ExportError, FunctionChangedError, ModelState, Problem, first_line
 from edgeopt_onnx.session import open_session
-from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
-from edgeopt_tensorflow.onnx_reader import OnnxModel, range_of, save_model
+from edgeopt_tensorflow.model import INPUT_NAME, keys_of
+from edgeopt_tensorflow.onnx_reader import OnnxModel, apart, save_model
 from edgeopt_tensorflow.onnx_tidy import renamed
 from edgeopt_tensorflow.runtime import tf
 
-_TOLERANCE = 1e-3  # of the range of the outputs: TensorFlow's kernels add in another order
+_TOLERANCE = 1e-3  # of the range of an output: TensorFlow's kernels add in another order
+_MOST_OTHERS = 0.01  # share of integers that may be others, as the class of a place where two are as likely
 _IMAGES = 4
 _OPERATOR = re.compile(r"onnx2tf/ops/(\w+)\.py")  # in the trace that onnx2tf prints
 
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """A network that onnx2tf built, NHWC; it returns logits."""
+    """A network that onnx2tf built, NHWC. `orders` are the axes of its outputs in the order that the file has."""
 
     network: Any
+    orders: tuple[tuple[int, ...], ...]
 
     def traced(self, batch: int | None, shape: tuple[int, int, int]) -> Any:
-        """A concrete function of one batch size, or of any: {"logits": ...} of `input`, NHWC, whose images are of
-        `shape` (height, width, channels).
+        """A concrete function of one batch size, or of any: the outputs by `keys_of` of `input`, NHWC, whose images are
+        of `shape` (height, width, channels).
         """
         spec = tf.TensorSpec([batch, *shape], tf.float32, name=INPUT_NAME)
 
         def serve(input: tf.Tensor) -> dict[str, tf.Tensor]:
-            answer = self.network(input)
-            return {OUTPUT_NAME: answer[0] if isinstance(answer, list | tuple) else answer}
+            answers = _answers(self.network, input)
+            ordered = [
+                answer if order == tuple(range(len(order))) else tf.transpose(answer, order)
+                for answer, order in zip(answers, self.orders, strict=True)
+            ]
+            return dict(zip(keys_of(len(ordered)), ordered, strict=True))
 
         return tf.function(serve, input_signature=[spec]).get_concrete_function()
 
@@ -84,9 +92,7 @@ def convert(source: OnnxModel, shape: tuple[int, int, int]) -> Converted:
                     "convert it from the framework that it was made with",
                 )
             ) from error
-    converted = Converted(network)
-    _require_same(source, converted, shape)
-    return converted
+    return Converted(network, _orders(source, network, shape))
 
 
 def _run(file: Path, folder: Path, source: OnnxModel) -> Any:
@@ -157,18 +163,34 @@ def _noise() -> Any:
     return np.random.default_rng(0).random((20, 128, 128, 3), dtype=np.float32)
 
 
-def _require_same(source: OnnxModel, converted: Converted, shape: tuple[int, int, int]) -> None:
+def _answers(network: Any, images: Any) -> list[Any]:
+    answer = network(images)
+    return list(answer) if isinstance(answer, list | tuple) else [answer]
+
+
+def _orders(source: OnnxModel, network: Any, shape: tuple[int, int, int]) -> tuple[tuple[int, ...], ...]:
+    """The axes of the network's outputs in the order of the file's: onnx2tf moves channels to the end, of some outputs.
+
+    Raises `FunctionChangedError` where no order of them gives what ONNX Runtime answers.
+    """
     count, (height, width, channels) = source.batch or _IMAGES, shape
     images = np.random.default_rng(0).normal(size=(count, channels, height, width)).astype(np.float32)
-    expected = source.logits(images)
-    got = converted.traced(source.batch, shape)(tf.constant(images.transpose(0, 2, 3, 1)))[OUTPUT_NAME].numpy()
-    span = range_of(expected)
-    difference = float(np.abs(got - expected).max()) if got.shape == expected.shape else np.inf
-    if not difference / span <= _TOLERANCE:  # written so that NaN fails too
-        raise FunctionChangedError(
-            f"onnx2tf changed the outputs of {source.name} by {difference:.3g}, whose range is {span:.3g}",
-            hint="convert the model from the framework that it was made with",
+    every = source.outputs(images)
+    answers = [each.numpy() for each in _answers(network, tf.constant(images.transpose(0, 2, 3, 1)))]
+    orders = []
+    for name, expected, got in zip(source.output_names, every, answers, strict=True):
+        possible = [(0, *order) for order in itertools.permutations(range(1, got.ndim))] or [(0,)]
+        fitting = [order for order in possible if got.transpose(order).shape == expected.shape]
+        difference, order = min(
+            ((apart(expected, got.transpose(order)), order) for order in fitting), default=(math.inf, possible[0])
         )
+        if not difference <= (_TOLERANCE if expected.dtype == np.float32 else _MOST_OTHERS):
+            raise FunctionChangedError(
+                f"onnx2tf changed the output {name!r} of {source.name} by {difference:.3g} of its range",
+                hint="convert the model from the framework that it was made with",
+            )
+        orders.append(order)
+    return tuple(orders)
 
 
 def _reason(error: BaseException, printed: str) -> str:

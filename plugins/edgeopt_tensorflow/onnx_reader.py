@@ -1,13 +1,17 @@
-"""Opens `.onnx` files of anybody: a model that answers in ONNX Runtime, for conversions."""
+"""Opens `.onnx` files of anybody: a model that answers in ONNX Runtime, for conversions.
+
+One output of a value a class is a classifier's; what other outputs mean nobody knows, and they are the task `numbers`.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import onnx
@@ -21,19 +25,29 @@ from edgeopt.plugins import (
     ModelState,
     Problem,
     chosen_size,
+    did_you_mean,
     first_line,
     preprocessing_of_source,
 )
 from edgeopt_onnx.files import LARGEST_MESSAGE, companion, put_outside, read_model, weight_bytes
 from edgeopt_onnx.session import open_session
-from edgeopt_tensorflow.onnx_tidy import LIFTED_OPSET, fix_batch, flatten_output, lifted, opset_of, plain
+from edgeopt_tensorflow.onnx_tidy import (
+    LIFTED_OPSET,
+    fix_batch,
+    flatten_output,
+    graphs_of,
+    keep_output,
+    lifted,
+    opset_of,
+    plain,
+)
 from edgeopt_tensorflow.onnx_two_classes import give_two_logits, gives_one_value, is_linear, without_sigmoid
 from edgeopt_tensorflow.options import ONNX, OnnxReaderOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.plugins import Logits, Outputs
+    from edgeopt.plugins import Outputs
 
 _CHANNELS = (3, 1)  # which may be first or last; of a shape with both, colours are meant
 _LOGITS_AXES = 2
@@ -41,12 +55,13 @@ _TOLERANCE = 1e-4  # of the range of the outputs: kernels add in another order
 _LARGEST_BATCH = 1024
 _FILE = "model.onnx"
 _NOTES = "notes.json"
-_ONE = "edgeopt converts models of one image input and one output"
+_ONE = "edgeopt converts models of one image input"
+_KNOWN = (np.float32, np.int32, np.int64, np.int8, np.uint8, np.bool_)  # of outputs, halves and doubles made singles
 
 
 @dataclass(frozen=True, eq=False)
 class OnnxModel:
-    """An ONNX model of one image input and one output of logits, tidied, which ONNX Runtime answers.
+    """An ONNX model of one image input, tidied, which ONNX Runtime answers.
 
     `name` is that of the file that it comes from; `batch` is the only batch that it takes, or None for any.
     """
@@ -74,22 +89,24 @@ class OnnxModel:
         notes = {"name": self.name, "layout": self.layout, "batch": self.batch}
         (folder / _NOTES).write_text(json.dumps(notes))
 
-    def outputs(self, batch: NDArray[np.float32]) -> Outputs:
-        """The logits alone, see `logits`."""
-        return (self.logits(batch),)
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs' names in the file, in its order."""
+        return tuple(each.name for each in self.proto.graph.output)
 
-    def logits(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 images (n, channels, height, width)."""
+    def outputs(self, batch: NDArray[np.float32]) -> Outputs:
+        """An array for each output, of normalized float32 images (n, channels, height, width); floats are float32."""
         size = self.batch or max(1, len(batch))
         pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
-        return np.concatenate([self._piece(piece, size) for piece in pieces])
+        answers = [self._piece(piece, size) for piece in pieces]
+        return tuple(np.concatenate(each) for each in zip(*answers, strict=True))
 
-    def _piece(self, piece: NDArray[np.float32], size: int) -> Logits:
+    def _piece(self, piece: NDArray[np.float32], size: int) -> Outputs:
         missing = size - len(piece) if self.batch else 0
         filled = np.pad(piece, ((0, missing), (0, 0), (0, 0), (0, 0)))
         images = filled.transpose(0, 2, 3, 1) if self.layout == "NHWC" else filled
-        logits: Logits = self._session.run(None, {self.input_name: np.ascontiguousarray(images)})[0]
-        return logits[: len(piece)].astype(np.float32, copy=False)
+        answers = self._session.run(None, {self.input_name: np.ascontiguousarray(images)})
+        return tuple(_in_single(answer[: len(piece)] if missing else answer) for answer in answers)
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
@@ -114,6 +131,12 @@ def save_model(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
+def _in_single(answer: Any) -> Any:
+    """An output with its floats, of whatever precision, as float32."""
+    is_float = isinstance(answer, np.ndarray) and np.issubdtype(answer.dtype, np.floating)
+    return answer.astype(np.float32, copy=False) if is_float else answer
+
+
 def read(path: Path, options: OnnxReaderOptions) -> ModelState:
     """The file's model. Raises `CheckpointError` for a damaged file, and for one of another shape."""
     try:
@@ -122,11 +145,11 @@ def read(path: Path, options: OnnxReaderOptions) -> ModelState:
         raise
     except Exception as error:  # protocol buffers, onnx and the system raise many types
         raise _unreadable(path, error) from error
-    inputs, outputs = list(proto.graph.input), list(proto.graph.output)
-    for what, values in (("inputs", inputs), ("outputs", outputs)):
-        if len(values) != 1:
-            listed = ", ".join(each.name for each in values)
-            raise CheckpointError(f"{path}: has {len(values)} {what}: {listed}", hint=_ONE)
+    inputs = list(proto.graph.input)
+    if len(inputs) != 1:
+        listed = ", ".join(each.name for each in inputs)
+        raise CheckpointError(f"{path}: has {len(inputs)} inputs: {listed}", hint=_ONE)
+    _keep(proto, path, options.output)
     layout, batch, shape = _images(inputs[0], path, options.image_size)
     model = _tidied(OnnxModel(proto, path.name, layout, batch), path, shape)
     proto, batch = model.proto, model.batch
@@ -134,23 +157,49 @@ def read(path: Path, options: OnnxReaderOptions) -> ModelState:
         onnx.checker.check_model(proto)
     except Exception as error:  # protocol buffers and onnx raise many types
         raise _unreadable(path, error) from error
-    logits = _answer(model, path, batch or 1, shape)
-    names = options.classes or tuple(str(index) for index in range(logits.shape[1]))
-    if len(names) != logits.shape[1]:
-        raise CheckpointError(Problem(f"{path}: has {logits.shape[1]} outputs, and source.classes names {len(names)}"))
+    outputs = _answer(model, path, batch or 1, shape)
+    classifies = len(outputs) == 1 and outputs[0].ndim == _LOGITS_AXES and outputs[0].dtype == np.float32
     quantized = any(
         node.op_type in ("QuantizeLinear", "QLinearConv", "DynamicQuantizeLinear") for node in proto.graph.node
     )
-    return ModelState(
+    state = ModelState(
         model,
         Form.PROGRAM,
-        TASKS["classification"],
-        names,
+        TASKS["classification" if classifies else "numbers"],
+        (),
         preprocessing_of_source(shape, options.mean, options.std),
         precision="int8" if quantized else "float32",
         framework=ONNX,
         batch_range=(batch or 1, batch or _LARGEST_BATCH),
     )
+    if not classifies:
+        if options.classes:
+            shapes = ", ".join(f"{name} {each.shape}" for name, each in zip(model.output_names, outputs, strict=True))
+            hint = "leave source.classes out, or name the output of logits with source.output"
+            raise CheckpointError(Problem(f"{path}: source.classes are of logits, and it returns {shapes}", hint))
+        return replace(state, output_names=model.output_names)
+    classes = outputs[0].shape[1]
+    names = options.classes or tuple(str(index) for index in range(classes))
+    if len(names) != classes:
+        raise CheckpointError(Problem(f"{path}: has {classes} outputs, and source.classes names {len(names)}"))
+    return replace(state, classes=names)
+
+
+def _keep(proto: onnx.ModelProto, path: Path, wanted: str | None) -> None:
+    """Leaves the output that is `wanted` alone, in place, and what leads to it; all of them where it is None.
+
+    Raises `CheckpointError` where there is none of that name, and where boxes are sorted out on the way.
+    """
+    names = [each.name for each in proto.graph.output]
+    if wanted is not None:
+        if wanted not in names:
+            hint = did_you_mean(wanted, names) or f"it has {', '.join(names)}"
+            raise CheckpointError(Problem(f"{path}: has no output {wanted!r}, as source.output says", hint))
+        keep_output(proto, wanted)
+    if any(node.op_type == "NonMaxSuppression" for graph in graphs_of(proto.graph) for node in graph.node):
+        message = f"{path}: removes overlapping boxes itself (NMS), and gives as many as it finds"
+        hint = "export the network up to its raw heads; or keep one that stands before it with source.output"
+        raise CheckpointError(Problem(message, hint))
 
 
 def _images(
@@ -170,14 +219,18 @@ def _images(
 
 
 def _tidied(given: OnnxModel, path: Path, shape: tuple[int, int, int]) -> OnnxModel:
-    """The model in an operator set that converters know, with logits (n, classes), and the batch that it does take."""
+    """The model in an operator set that converters know, a classifier's with logits (n, classes), and the batch that it
+    does take.
+    """
     model = replace(given, proto=lifted(given.proto, str(path)))
     height, width, channels = shape
     images = np.random.default_rng(0).normal(size=(8, channels, height, width)).astype(np.float32)
     if model.proto is not given.proto:
         _require_same(given, model, path, images[:1])
-    logits = _run(model, path, images[:1])
-    if gives_one_value(logits.shape):
+    (logits, *others) = _run(model, path, images[:1])
+    if others:
+        pass  # whatever it is, it is no classifier
+    elif gives_one_value(logits.shape):
         model = replace(model, proto=_two_classes(model, path, images))
     elif logits.ndim > _LOGITS_AXES and logits.size == len(logits) * max(logits.shape[1:]):
         flat = onnx.ModelProto()
@@ -199,7 +252,7 @@ def _two_classes(model: OnnxModel, path: Path, images: NDArray[np.float32]) -> o
     if without_sigmoid(proto) or is_linear(proto):
         give_two_logits(proto, probability=False)
     else:
-        values = np.concatenate([_run(model, path, image[None]).reshape(-1) for image in images])
+        values = np.concatenate([_run(model, path, image[None])[0].reshape(-1) for image in images])
         give_two_logits(proto, probability=bool(((values >= 0) & (values <= 1)).all()))
     return proto
 
@@ -210,47 +263,74 @@ def _takes_two(model: OnnxModel, images: NDArray[np.float32]) -> bool:
     A Reshape to (1, ...) inside says otherwise, whatever is written at the input.
     """
     try:
-        together = model.logits(images)
+        together = model.outputs(images)
     except Exception:
         return False
-    alone = np.concatenate([model.logits(images[:1]), model.logits(images[1:])])
-    span = range_of(alone)
-    return together.shape == alone.shape and bool(np.abs(together - alone).max() / span <= _TOLERANCE)
+    alone = [model.outputs(image[None]) for image in images]
+    joined = [np.concatenate(each) for each in zip(*alone, strict=True)]
+    return all(apart(one, other) <= _TOLERANCE for one, other in zip(together, joined, strict=True))
 
 
 def _require_same(old: OnnxModel, new: OnnxModel, path: Path, image: NDArray[np.float32]) -> None:
-    before, after = _run(old, path, image), _run(new, path, image)
-    span = range_of(before)
-    if before.shape != after.shape or not np.abs(before - after).max() / span <= _TOLERANCE:
+    pairs = zip(_run(old, path, image), _run(new, path, image), strict=True)
+    if not all(apart(before, after) <= _TOLERANCE for before, after in pairs):
         raise CheckpointError(
             f"{path}: is written in opset {opset_of(old.proto)}, and onnx's version converter changes what it computes",
             hint=f"export it again, with opset {LIFTED_OPSET} or later",
         )
 
 
-def range_of(logits: Logits) -> float:
-    """The range of logits; a tenth of the largest where they are closer together: their rounding is no difference."""
-    return max(float(np.ptp(logits)), 0.1 * float(np.abs(logits).max()), 1e-12)
+def range_of(output: NDArray[Any]) -> float:
+    """The range of an output; a tenth of the largest where its values are closer together: their rounding is no
+    difference.
+    """
+    values = output.astype(np.float64)
+    return max(float(np.ptp(values)), 0.1 * float(np.abs(values).max()), 1e-12)
 
 
-def _run(model: OnnxModel, path: Path, images: NDArray[np.float32]) -> Logits:
+def apart(output: NDArray[Any], other: NDArray[Any]) -> float:
+    """How far two outputs are from each other: the largest difference of floats, as a share of the first one's range,
+    and the share of other values that differ. Infinite where they have no number or another shape.
+    """
+    if output.shape != other.shape:
+        return math.inf
+    if output.dtype != np.float32:
+        return float((output != other).mean())
+    share = float(np.abs(output.astype(np.float64) - other).max()) / range_of(output)
+    return share if math.isfinite(share) else math.inf
+
+
+def _run(model: OnnxModel, path: Path, images: NDArray[np.float32]) -> Outputs:
     try:
-        return model.logits(images)
+        return model.outputs(images)
     except CheckpointError:
         raise
     except Exception as error:  # onnxruntime's errors share no base class below Exception
         raise CheckpointError(
             f"{path}: ONNX Runtime cannot run it: {first_line(error)}",
-            hint="try the file in ONNX Runtime alone; it must take one float image and give one output",
+            hint="try the file in ONNX Runtime alone; it must take float images",
         ) from error
 
 
-def _answer(model: OnnxModel, path: Path, batch: int, shape: tuple[int, int, int]) -> Logits:
+def _answer(model: OnnxModel, path: Path, batch: int, shape: tuple[int, int, int]) -> Outputs:
+    """What it answers for a batch. Raises `CheckpointError` for outputs that have no row of numbers for each image."""
     height, width, channels = shape
-    logits = _run(model, path, np.zeros((batch, channels, height, width), np.float32))
-    if logits.ndim != _LOGITS_AXES or len(logits) != batch:
-        raise CheckpointError(f"{path}: its output is {logits.shape}, not one value a class", hint=_ONE)
-    return logits
+    noise = np.random.default_rng(1).normal(size=(2, batch, channels, height, width)).astype(np.float32)
+    answers, others = _run(model, path, noise[0]), _run(model, path, noise[1])
+    for name, answer, other in zip(model.output_names, answers, others, strict=True):
+        if answer.dtype not in _KNOWN or not answer.ndim or len(answer) != batch:
+            message = f"{path}: its output {name!r} is {answer.dtype} {answer.shape}, not numbers with a row an image"
+            raise CheckpointError(Problem(message, _other_outputs(model, name)))
+        if answer.shape != other.shape:
+            message = f"{path}: its output {name!r} gives any number of values an image"
+            raise CheckpointError(Problem(message, _other_outputs(model, name)))
+    return answers
+
+
+def _other_outputs(model: OnnxModel, name: str) -> str:
+    others = [other for other in model.output_names if other != name]
+    wanted = "the first axis of an output must be that of the images, and the others must not change"
+    return f"keep another one with source.output: {', '.join(others)}" if others else wanted
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

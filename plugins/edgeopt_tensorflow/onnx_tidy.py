@@ -85,6 +85,29 @@ def flatten_output(model: onnx.ModelProto, classes: int) -> None:
     model.graph.output.append(flat)
 
 
+def keep_output(model: onnx.ModelProto, name: str) -> None:
+    """Drops all other outputs, and the nodes and constants that lead to none but them; works in place."""
+    graph = model.graph
+    kept = [each for each in graph.output if each.name == name]
+    del graph.output[:]
+    graph.output.extend(kept)
+    wanted = {name}
+    nodes = []
+    for node in reversed(graph.node):  # a node stands behind those that it reads
+        if wanted.intersection(node.output):
+            nodes.append(node)
+            inside = [each.g for each in node.attribute if each.type == onnx.AttributeProto.GRAPH]
+            read = (other for graph in inside for nested in graphs_of(graph) for other in nested.node)
+            wanted.update(node.input, *(other.input for other in read))
+            wanted.update(each.name for graph in inside for each in graph.output)
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(nodes)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    constants = [each for each in graph.initializer if each.name in wanted]
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
+
+
 def fix_batch(model: onnx.ModelProto, batch: int) -> None:
     """Writes the batch into the shapes of input and output; works in place."""
     for value in (*model.graph.input, *model.graph.output):
@@ -96,7 +119,7 @@ def renamed(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose nodes and values have names that every converter takes: `Softmax@0` and `my net: Relu` are not."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    graphs = list(_graphs(copy.graph))
+    graphs = list(graphs_of(copy.graph))
     values = _Names(
         name
         for graph in graphs
@@ -137,15 +160,15 @@ class _Names:
         return new
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph and those of its branches and loops."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
+                yield from graphs_of(attribute.g)
             for inner in attribute.graphs:
-                yield from _graphs(inner)
+                yield from graphs_of(inner)
 
 
 def _fill_constants(graph: onnx.GraphProto) -> None:

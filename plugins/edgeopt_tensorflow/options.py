@@ -164,3 +164,9 @@ class KerasReaderOptions(_ReaderOptions):
 
 class OnnxReaderOptions(_ReaderOptions):
     """An `.onnx` file."""
+
+    output: str | None = Field(
+        None,
+        description="the only output that is kept, by its name in the file; all when left out",
+        examples=["logits"],
+    )

@@ -292,7 +292,7 @@ def edgeopt_readers() -> Iterator[ReaderPlugin]:
     )
     yield ReaderPlugin(
         "onnx",
-        "An ONNX model with one image input and one output.",
+        "An ONNX model with one image input; of several outputs all, or the one that is named.",
         OnnxReaderOptions,
         read=read_onnx,
         suffixes=(".onnx",),

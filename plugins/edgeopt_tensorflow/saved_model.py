@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import tempfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.export.predictor import FilePredictor, quiet
+from edgeopt.export.predictor import FilePredictor, layout_of, quiet
 from edgeopt.files import storage_errors
 from edgeopt.plugins import Card, ExportContext, ExportError, ExportResult, ModelState, TensorInfo, first_line
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
@@ -32,8 +33,8 @@ _OLDEST = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can hold
 
 def write_saved_model(function: Any, state: ModelState, batch: int | None, context: ExportContext) -> ExportResult:
     """Writes a concrete function, NHWC, with the variables that it reads, as the signature `serving_default`."""
-    given, returned = _tensors(state, batch)
-    card = context.card.with_tensors(given, (returned,))
+    given, returned = _tensors(function, state, batch)
+    card = context.card.with_tensors(given, returned)
     kept = tf.Module()
     # TensorFlow's own list of them is in another order in each process
     places = {id(handle): place for place, handle in enumerate(function.captured_inputs)}
@@ -43,7 +44,7 @@ def write_saved_model(function: Any, state: ModelState, batch: int | None, conte
         tf.saved_model.save(kept, name, signatures={"serving_default": function})
         _renumber(folder / "saved_model.pb")
         _zip(folder, context.path, card)
-    return ExportResult(given, (returned,), facts={"signature": "serving_default"})
+    return ExportResult(given, returned, facts={"signature": "serving_default"})
 
 
 class SavedModelPredictor(FilePredictor):
@@ -63,14 +64,16 @@ class SavedModelPredictor(FilePredictor):
         batch, height, width, channels = self._signature.structured_input_signature[1][INPUT_NAME].shape
         self._batch = batch
         self.input_info = TensorInfo(INPUT_NAME, "float32", (batch or "batch", channels, height, width), "NCHW")
-        shape = tuple(self._signature.structured_outputs[OUTPUT_NAME].shape)
-        self.output_infos = (TensorInfo(OUTPUT_NAME, "float32", shape, "NC"),)
+        outputs = self._signature.structured_outputs
+        self._keys = sorted(outputs)
+        self.output_infos = tuple(_info(key, outputs[key]) for key in self._keys)
 
     def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
         missing = max(0, (self._batch or 0) - len(piece))
         filled = np.pad(piece, ((0, missing), (0, 0), (0, 0), (0, 0)))
         images = tf.constant(np.ascontiguousarray(filled.transpose(0, 2, 3, 1)))
-        return (self._signature(**{INPUT_NAME: images})[OUTPUT_NAME].numpy()[: len(piece)],)
+        answers = self._signature(**{INPUT_NAME: images})
+        return tuple(answers[key].numpy()[: len(piece)] for key in self._keys)
 
     def close(self) -> None:
         """Frees the file's memory."""
@@ -78,12 +81,22 @@ class SavedModelPredictor(FilePredictor):
         self._folder.cleanup()
 
 
-def _tensors(state: ModelState, batch: int | None) -> tuple[TensorInfo, TensorInfo]:
+def _tensors(function: Any, state: ModelState, batch: int | None) -> tuple[TensorInfo, tuple[TensorInfo, ...]]:
     any_batch: int | str = batch or "batch"
-    return (
-        TensorInfo(INPUT_NAME, "float32", (any_batch, *state.preprocessing.shape), "NHWC"),
-        TensorInfo(OUTPUT_NAME, "float32", (any_batch, len(state.classes)), "NC"),
+    given = TensorInfo(INPUT_NAME, "float32", (any_batch, *state.preprocessing.shape), "NHWC")
+    if state.classes:
+        return given, (TensorInfo(OUTPUT_NAME, "float32", (any_batch, len(state.classes)), "NC"),)
+    outputs = function.structured_outputs
+    infos = [_info(key, outputs[key]) for key in sorted(outputs)]
+    return given, tuple(
+        replace(info, name=name, shape=(any_batch, *info.shape[1:]))
+        for name, info in zip(state.output_names, infos, strict=True)
     )
+
+
+def _info(key: str, output: Any) -> TensorInfo:
+    shape = tuple(output.shape)
+    return TensorInfo(key, output.dtype.name, shape, layout_of(len(shape)))
 
 
 def _renumber(file: Path) -> None:

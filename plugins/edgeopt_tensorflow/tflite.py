@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.export.predictor import quiet
+from edgeopt.export.predictor import layout_of, quiet
 from edgeopt.export.refusals import OperatorPlace, unsupported
 from edgeopt.files import write_aside
 from edgeopt.plugins import (
@@ -22,7 +22,7 @@ from edgeopt.plugins import (
     TensorInfo,
     first_line,
 )
-from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME
+from edgeopt_tensorflow.model import INPUT_NAME, keys_of
 from edgeopt_tensorflow.runtime import tf
 from edgeopt_tflite.delegate import delegation
 from edgeopt_tflite.graph import Graph
@@ -70,16 +70,17 @@ def write_tflite(
     graph = Graph(convert(function, TfliteConversion(options.precision, options.quantized_io, calibration)))
     facts = _facts(graph)
     _require_precision(options.precision, facts)
-    graph.compact(INPUT_NAME, [OUTPUT_NAME])
-    given, returned = _tensors(graph)
-    card = replace(context.card, precision=options.precision).with_tensors(given, (returned,))
-    graph.set_metadata(METADATA_KEY, metadata_of(card, given, (returned,)))
+    graph.order_outputs()
+    graph.compact(INPUT_NAME, state.output_names)
+    given, *returned = _tensors(graph, state.output_names)
+    card = replace(context.card, precision=options.precision).with_tensors(given, tuple(returned))
+    graph.set_metadata(METADATA_KEY, metadata_of(card, given, returned))
     content = packed(graph.to_bytes(), card)
     taken = delegation(content)
     write_aside(context.path, content)
     return ExportResult(
         given,
-        (returned,),
+        tuple(returned),
         taken.share,
         taken.outside,
         facts | {"partitions": taken.partitions, "operators": taken.operators},
@@ -98,7 +99,8 @@ def convert(function: Any, wanted: TfliteConversion) -> bytes:
     (spec,) = (each for each in constant.inputs if each.dtype == tf.float32)
 
     def serve(input: Any) -> dict[str, Any]:
-        return {OUTPUT_NAME: constant(input)[0]}
+        answers = constant(input)
+        return dict(zip(keys_of(len(answers)), answers, strict=True))
 
     served = tf.function(serve, input_signature=[tf.TensorSpec(spec.shape, spec.dtype, name=INPUT_NAME)])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([served.get_concrete_function()], tf.Module())
@@ -153,9 +155,12 @@ def _require_precision(precision: Precision, facts: dict[str, int]) -> None:
         )
 
 
-def _tensors(graph: Graph) -> tuple[TensorInfo, TensorInfo]:
-    infos = []
-    for name, (tensor,), layout in ((INPUT_NAME, graph.main.inputs, "NHWC"), (OUTPUT_NAME, graph.main.outputs, "NC")):
+def _tensors(graph: Graph, output_names: Sequence[str]) -> list[TensorInfo]:
+    """The input, and then the outputs."""
+    infos: list[TensorInfo] = []
+    for name, tensor in zip((INPUT_NAME, *output_names), (*graph.main.inputs, *graph.main.outputs), strict=True):
+        shape = graph.shape(tensor)
+        layout = layout_of(len(shape)) if infos else "NHWC"
         scale, zero_point = graph.quantization(tensor) or (None, None)
-        infos.append(TensorInfo(name, graph.dtype(tensor), graph.shape(tensor), layout, scale, zero_point))
-    return infos[0], infos[1]
+        infos.append(TensorInfo(name, graph.dtype(tensor), shape, layout, scale, zero_point))
+    return infos

@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
     found: dict[str, object] = {}
     for name, probabilities in expected.items():
         state = read(folder / name, KerasReaderOptions())
-        logits = state.foreign.logits(images)
+        logits = state.foreign.outputs(images)[0]
         soft = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         if probabilities.shape[1] == 1:
             probabilities = np.concatenate([1 - probabilities, probabilities], 1)  # noqa: PLW2901

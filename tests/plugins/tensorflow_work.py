@@ -315,7 +315,7 @@ def wide_grey(folder: Path) -> dict[str, Any]:
     export(state, folder / "files", exporter.export_onnx, KerasOnnxOptions(), "grey.onnx")
     with TflitePredictor(folder / "files/grey.tflite") as lite, OnnxPredictor(folder / "files/grey.onnx") as open_onnx:
         answers = {
-            "state": state.foreign.logits(shown),
+            "state": state.foreign.outputs(shown)[0],
             "tflite": lite.predict(shown)[0],
             "onnx": open_onnx.predict(shown)[0],
         }

@@ -95,7 +95,7 @@ def test_an_old_network_answers_as_onnx_runtime_has_it(kind: str, tmp_path: Path
     state = read(path, OnnxReaderOptions())
     assert state.foreign.batch == (1 if KINDS[kind]["shape"][0] == 1 else None)
     images = np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
-    logits = state.foreign.logits(images)
+    logits = state.foreign.outputs(images)[0]
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     alone = np.concatenate([session.run(None, {"x": image[None]})[0] for image in images])
     np.testing.assert_allclose(logits, alone, atol=1e-6)

@@ -113,7 +113,7 @@ def test_onnx_of_any_shape_is_read(shape: tuple[int | str, ...], tmp_path: Path)
     state = read_onnx(path, OnnxReaderOptions(image_size=WIDE if is_open else None))
     channels = 3 if 3 in shape else 1
     assert state.preprocessing.shape == (*WIDE, channels)
-    assert state.foreign.logits(images(state)).shape == (3, 4)
+    assert state.foreign.outputs(images(state))[0].shape == (3, 4)
     wrong = OnnxReaderOptions(image_size=None if is_open else 64)
     with pytest.raises(CheckpointError, match="any size" if is_open else "48 × 192 px, and not of 64 px"):
         read_onnx(path, wrong)

@@ -19,6 +19,7 @@ from edgeopt.errors import CheckpointError
 from edgeopt_onnx.predictor import OnnxPredictor
 from edgeopt_tensorflow.onnx_reader import read
 from edgeopt_tensorflow.options import OnnxReaderOptions
+from edgeopt_tflite.predictor import TflitePredictor
 
 pytestmark = pytest.mark.usefixtures("imports_done_once")
 
@@ -69,9 +70,9 @@ def test_an_old_operator_set_is_lifted_and_the_output_flattened(opset, tmp_path)
     assert state.foreign.proto.opset_import[0].version >= 11
     assert state.foreign.batch is None
     images = values(3, 3, SIZE, SIZE)
-    assert state.foreign.logits(images).shape == (3, 4)
+    assert state.foreign.outputs(images)[0].shape == (3, 4)
     newer = read(write(tmp_path / "new.onnx", *classifier(), opset=13, returned=("N", 4, 1, 1)), OnnxReaderOptions())
-    assert np.allclose(state.foreign.logits(images), newer.foreign.logits(images), atol=1e-5)
+    assert np.allclose(state.foreign.outputs(images)[0], newer.foreign.outputs(images)[0], atol=1e-5)
 
 
 def test_an_operator_set_that_is_too_old_is_refused_with_what_to_do(tmp_path):
@@ -103,7 +104,7 @@ def test_a_size_of_minus_one_is_open(tmp_path):
     path = write(tmp_path / "open.onnx", *classifier(), batch=-1, returned=(-1, 4, 1, 1))
     state = read(path, OnnxReaderOptions())
     assert state.foreign.batch is None
-    assert state.foreign.logits(values(2, 3, SIZE, SIZE)).shape == (2, 4)
+    assert state.foreign.outputs(values(2, 3, SIZE, SIZE))[0].shape == (2, 4)
 
 
 def test_a_batch_that_is_free_in_name_alone_is_one_image(tmp_path):
@@ -112,9 +113,96 @@ def test_a_batch_that_is_free_in_name_alone_is_one_image(tmp_path):
     state = read(write(tmp_path / "fixed.onnx", nodes, constants), OnnxReaderOptions())
     assert state.foreign.batch == 1
     assert state.foreign.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
-    assert state.foreign.logits(values(3, 3, SIZE, SIZE)).shape == (3, 4)
+    assert state.foreign.outputs(values(3, 3, SIZE, SIZE))[0].shape == (3, 4)
     done = edgeopt("fixed.onnx", "--to", "tensorrt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def heads(path: Path, *more: onnx.NodeProto) -> Path:
+    """A network with a map channels first, the class of each place, and a value a class; and what `more` adds to it."""
+    nodes, constants = classifier("pooled")
+    nodes += [
+        helper.make_node("Conv", ["b", "w2"], ["map"], strides=[2, 2]),
+        helper.make_node("ArgMax", ["map"], ["class"], axis=1, keepdims=0),
+        helper.make_node("Flatten", ["pooled"], ["scores/0"]),
+        *more,
+    ]
+    infos = [
+        helper.make_tensor_value_info("map", TensorProto.FLOAT, ["N", 5, 8, 8]),
+        helper.make_tensor_value_info("class", TensorProto.INT64, ["N", 8, 8]),
+        helper.make_tensor_value_info("scores/0", TensorProto.FLOAT, ["N", 4]),
+    ]
+    shapes = {"NonZero": [2, "k"], "Shape": [4], "NonMaxSuppression": ["k", 3]}
+    infos += [helper.make_tensor_value_info(node.output[0], TensorProto.INT64, shapes[node.op_type]) for node in more]
+    constants |= {"w2": values(5, 4, 1, 1)}
+    graph = helper.make_graph(
+        nodes,
+        "heads",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])],
+        infos,
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
+    return path
+
+
+def test_several_outputs_keep_their_names_and_the_order_of_their_axes(tmp_path):
+    state = read(heads(tmp_path / "heads.onnx"), OnnxReaderOptions())
+    assert (state.task.name, state.output_names) == ("numbers", ("map", "class", "scores/0"))
+    images = values(3, 3, SIZE, SIZE)
+    answers = state.foreign.outputs(images)
+    assert [each.shape for each in answers] == [(3, 5, 8, 8), (3, 8, 8), (3, 4)]
+    done = edgeopt("heads.onnx", "--to", "tflite", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with TflitePredictor(tmp_path / "heads.tflite", threads=1) as predictor:
+        assert [each.name for each in predictor.output_infos] == ["map", "class", "scores/0"]
+        for given, expected in zip(predictor.predict(images), answers, strict=True):
+            assert given.shape == expected.shape
+            assert np.allclose(given, expected, atol=1e-4)
+
+
+def test_one_output_of_several_is_kept_and_what_leads_to_no_other_dropped(tmp_path):
+    path = heads(tmp_path / "heads.onnx")
+    state = read(path, OnnxReaderOptions(output="scores/0"))
+    assert (state.task.name, len(state.classes)) == ("classification", 4)
+    assert {node.op_type for node in state.foreign.proto.graph.node} == {
+        "Conv",
+        "Relu",
+        "MaxPool",
+        "GlobalAveragePool",
+        "Flatten",
+    }
+    images = values(2, 3, SIZE, SIZE)
+    whole = read(path, OnnxReaderOptions()).foreign.outputs(images)
+    assert np.array_equal(state.foreign.outputs(images)[0], whole[2])
+    only_map = read(path, OnnxReaderOptions(output="map"))
+    assert (only_map.task.name, only_map.output_names) == ("numbers", ("map",))
+
+
+@pytest.mark.parametrize(
+    ("node", "message", "hint"),
+    [
+        (helper.make_node("NonZero", ["pooled"], ["found"]), "'found' is int64", "source.output: map, class, scores/0"),
+        (helper.make_node("Shape", ["map"], ["sizes"]), "'sizes' is int64 .4,., not numbers with a row", "source.out"),
+    ],
+)
+def test_outputs_without_a_row_an_image_are_refused_with_those_that_have_one(node, message, hint, tmp_path):
+    with pytest.raises(CheckpointError, match=message) as error:
+        read(heads(tmp_path / "heads.onnx", node), OnnxReaderOptions())
+    assert hint in error.value.problems[0].hint
+
+
+def test_a_wrong_output_and_suppression_are_refused_with_what_there_is(tmp_path):
+    path = heads(tmp_path / "heads.onnx")
+    with pytest.raises(CheckpointError, match="has no output 'mab'") as error:
+        read(path, OnnxReaderOptions(output="mab"))
+    assert error.value.problems[0].hint == "did you mean 'map'?"
+    with pytest.raises(CheckpointError, match=r"source\.classes are of logits, and it returns map"):
+        read(path, OnnxReaderOptions(classes=("a", "b")))
+    suppressed = heads(tmp_path / "nms.onnx", helper.make_node("NonMaxSuppression", ["map", "map"], ["kept"]))
+    with pytest.raises(CheckpointError, match="removes overlapping boxes itself"):
+        read(suppressed, OnnxReaderOptions())
+    assert read(suppressed, OnnxReaderOptions(output="class")).output_names == ("class",)
 
 
 def test_names_that_tensorflow_cannot_take_are_changed(tmp_path):
@@ -168,7 +256,7 @@ def test_one_output_for_two_classes_becomes_their_logits(name, tmp_path):
     images = values(3, 3, SIZE, SIZE)
     given = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": images})[0]
     state = read(path, OnnxReaderOptions())
-    logits = state.foreign.logits(images)
+    logits = state.foreign.outputs(images)[0]
     assert state.classes == ("0", "1")
     expected = given.reshape(-1) if name == "logit" else np.log(given / (1 - given)).reshape(-1)
     assert np.allclose(logits, np.stack([np.zeros(3), expected], axis=1), atol=1e-4)
@@ -270,7 +358,7 @@ def test_weights_outside_of_the_models_folder_are_not_read(place: str, inside: b
 
 def test_weights_in_the_models_folder_are_read(folder: Path) -> None:
     state = read(wanting(folder / "net.onnx", "own/weights.bin"), OnnxReaderOptions())
-    assert state.foreign.logits(values(2, 3, SIZE, SIZE)).shape == (2, 4)
+    assert state.foreign.outputs(values(2, 3, SIZE, SIZE))[0].shape == (2, 4)
 
 
 def test_convert_says_which_weights_stand_elsewhere(folder: Path) -> None:
