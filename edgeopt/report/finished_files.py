@@ -12,6 +12,7 @@ from edgeopt.errors import Problem, UserError
 from edgeopt.fingerprint import digest, file_digest
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.registry import Registry, missing_problem
+from edgeopt.report.answers import shown_file
 from edgeopt.report.reading import read_report
 from edgeopt.report.samples import sample_file
 from edgeopt.report.schema import Report, Row
@@ -218,7 +219,13 @@ def _exporter(row: Row, report: Report, registry: Registry) -> ExporterPlugin | 
 
 
 def _samples(folder: Path, run: str, report: Report) -> Iterator[KeptSample]:
-    for sample in report.samples:
-        path = sample_file(folder, sample.index)
+    """Those that the report shows: one by one where answers are classes, in the sections of the task otherwise."""
+    shown = shown_file(report.rows)
+    truths = {sample.index: report.dataset.classes[sample.label] for sample in report.samples}
+    for section in shown.sections if shown is not None else ():
+        for image in section.images:
+            truths.setdefault(image.index, image.truth)
+    for index, truth in truths.items():
+        path = sample_file(folder, index)
         if path.is_file():
-            yield KeptSample(run, sample.index, report.dataset.classes[sample.label], path)
+            yield KeptSample(run, index, truth, path)

@@ -61,15 +61,17 @@ const makePictures = (element, make, percent) => {
 
   // ---- the picture ------------------------------------------------------------------------------------------------
 
-  const paint = (canvas, answer, marked = null) => {
+  const paint = (canvas, answer, marked = null, isOver = false) => {
     const scale = LONG_SIDE / Math.max(answer.width, answer.height);
     const [width, height] = [answer.width, answer.height].map((side) => Math.max(1, Math.round(side * scale)));
     Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
     context.imageSmoothingEnabled = scale < 3;
-    context.fillStyle = "#80868a";
-    context.fillRect(0, 0, width, height);
-    if (image) context.drawImage(image, 0, 0, width, height);
+    if (!isOver) {
+      context.fillStyle = "#80868a";
+      context.fillRect(0, 0, width, height);
+      if (image) context.drawImage(image, 0, 0, width, height);
+    }
     if (answer.mask) paintMask(context, answer.mask, scale);
     for (const box of answer.boxes ? boxesOf(answer).reverse() : []) // the best on top
       paintBox(context, box, scale, width, marked !== null && marked !== box);
@@ -226,6 +228,8 @@ const makePictures = (element, make, percent) => {
 
   return {
     words,
+    /** Draws what was found, and nothing else, on a canvas that lies over what was looked at. */
+    over: (canvas, answer) => paint(canvas, answer, null, true),
     /** `listener` is called when a threshold was moved. */
     whenChanged: (listener) => (changed = listener),
     /** Another image: nothing is drawn until there are answers. */

@@ -369,12 +369,15 @@ const startPage = (backend) => {
         Object.assign(context.canvas, { width, height });
         context.drawImage(video, 0, 0);
         const answer = await backend.watch(file, context.getImageData(0, 0, width, height));
+        if (isFinder(file) && !answer.error) pictures.over(element("drawn"), answer);
+        else element("drawn").width = 0; // which empties it
         times = [...times.slice(-30), answer.file_ms];
         const median = [...times].sort((one, other) => one - other)[Math.floor(times.length / 2)];
         element("live").textContent = answer.error ?? `${isFinder(file) ? pictures.words(answer) : `${answer.label}, ${percent(answer.confidence)}`}, ${formats.ms.format(median)} ms`;
       }
       await new Promise(requestAnimationFrame);
     }
+    element("drawn").width = 0;
   };
   element("shoot").addEventListener("click", () => {
     const canvas = make("canvas", { width: video.videoWidth, height: video.videoHeight });

@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -21,8 +22,10 @@ from serve_client import serving
 from served_runs import PLUGIN, image, make_run, red_network
 
 from edgeopt.preprocessing import Preprocessing
+from edgeopt.report.samples import keep_samples
+from edgeopt.report.schema import Report
 from edgeopt.serving.findings import found_of
-from edgeopt.tasks import Drawing, DrawnBox
+from edgeopt.tasks import Drawing, DrawnBox, Score, ScoreKind, Section, SectionImage
 from edgeopt_web.runtime import onnx_web
 
 TASKS = ("detection", "segmentation", "multi-label", "warmth")
@@ -270,6 +273,7 @@ def test_the_static_page_finds_the_same_by_itself(chromium, runs, tmp_path):
         threading.Thread(target=host.serve_forever, args=(0.02,), daemon=True).start()
         page, wrong = opened(chromium, f"http://127.0.0.1:{host.server_port}/")
         look(page)
+        _marks_what_the_camera_sees(page)
         _places_as_python(page)
         page.locator("#choose").set_input_files({"name": "it.png", "mimeType": "image/png", "buffer": image(50)})
         row = page.locator("#files tr", has_text="classes")
@@ -277,6 +281,37 @@ def test_the_static_page_finds_the_same_by_itself(chromium, runs, tmp_path):
         assert row.locator(".figure").inner_text() == "2.8 %"  # 1 / sum of exp(-k² / 400)
         host.shutdown()
     assert wrong == []
+
+
+def _marks_what_the_camera_sees(page) -> None:
+    """Boxes are drawn over the camera's image, which is green, for as long as it is open."""
+    page.get_by_role("button", name="Use the camera").click()
+    page.locator("#live", has_text="green").wait_for()
+    page.wait_for_function(
+        """() => {
+            const { width, height } = document.getElementById("drawn");
+            const pixels = width && document.getElementById("drawn").getContext("2d").getImageData(0, 0, width, height);
+            return pixels && pixels.data.some((value) => value > 0) && pixels.data.some((value) => value === 0);
+        }"""
+    )
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.getElementById('drawn').width === 0")
+
+
+def test_images_that_the_report_shows_are_offered_with_their_truth(tmp_path):
+    from edgeopt.plugins.registry import load_registry
+    from edgeopt.report.finished_files import find_files
+
+    run = make_found_run(tmp_path / "detection", "detection")
+    file = run / "report.json"
+    report = Report.from_json(file.read_text())
+    section = Section("Boxes", images=tuple(SectionImage(index, f"{index} red", "nothing") for index in (7, 3, 8)))
+    score = Score(0.5, (0.4, 0.6), 9, ScoreKind("map", "mAP", larger_is_better=True, unit="%"))
+    rows = (report.rows[0], replace(report.rows[1], scores=(score,), sections=(section,)))
+    file.write_text(replace(report, rows=rows).to_json())
+    keep_samples({3: np.zeros((32, 48, 3), np.uint8), 7: np.zeros((32, 48, 3), np.uint8)}, run)
+    offered = find_files([run], load_registry([])).samples
+    assert [(each.index, each.truth) for each in offered] == [(7, "7 red"), (3, "3 red")]
 
 
 def _places_as_python(page) -> None:
