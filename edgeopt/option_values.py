@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from edgeopt.arrays import ImageSize, size_of
+from edgeopt.arrays import ImageSize, sides_of, size_of
 
 Numbers = tuple[float, ...]
 
@@ -86,6 +86,26 @@ def size_from_text(text: str) -> ImageSize:
         raise ValueError(f"{text!r} is no number from 8 to 4,096, nor two such as 96x160")
     return size_of(int(sides[0]), int(sides[-1]))
 
+
+def frame_of(image_size: ImageSize, resize: ImageSize | None) -> ImageSize:
+    """What an image has to cover before its middle is cut out, px: as high and wide as `resize` is written, or with
+    a number for the shorter side and the ratio of `image_size`.
+    """
+    if not isinstance(resize, int):
+        return resize or image_size
+    height, width = sides_of(image_size)
+    shorter = min(height, width)
+    return size_of(round(height * resize / shorter), round(width * resize / shorter))
+
+
+FORMER_NAMES = {
+    "calibration_pictures": "calibration_images",
+    "picture_size": "drawn_size",
+    "pictures": "images",
+    "repair_pictures": "repair_images",
+    "statistics_pictures": "statistics_images",
+}
+"""What options are called now, by their former names."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}

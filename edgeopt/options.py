@@ -17,8 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from edgeopt.arrays import ImageSize, InputKind, Json, sides_of, size_in_words, size_of
+from edgeopt.arrays import ImageSize, InputKind, Json, sides_of, size_in_words
 from edgeopt.option_values import (
+    FORMER_NAMES,
     BatchSize,
     Byte,
     ChannelDeviations,
@@ -31,6 +32,7 @@ from edgeopt.option_values import (
     SizeOption,
     ThreadCount,
     each_once,
+    frame_of,
     with_grey_statistics,
     without_usual,
 )
@@ -47,13 +49,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    renamed: ClassVar[Mapping[str, str]] = {
-        "calibration_pictures": "calibration_images",
-        "picture_size": "drawn_size",
-        "pictures": "images",
-        "repair_pictures": "repair_images",
-        "statistics_pictures": "statistics_images",
-    }
+    renamed: ClassVar[Mapping[str, str]] = FORMER_NAMES
 
     def idle_references(self) -> frozenset[str]:
         """Names of options that refer to other plugins and are not looked at beside the others as they are.
@@ -206,14 +202,8 @@ class DatasetOptions(Options):
 
     @property
     def frame(self) -> ImageSize:
-        """What an image has to cover before its middle is cut out, px: as high and wide as it is written, or with
-        `resize` for the shorter side and the ratio of `image_size`.
-        """
-        if not isinstance(self.resize, int):
-            return self.resize or self.image_size
-        height, width = sides_of(self.image_size)
-        shorter = min(height, width)
-        return size_of(round(height * self.resize / shorter), round(width * self.resize / shorter))
+        """What an image has to cover before its middle is cut out, px."""
+        return frame_of(self.image_size, self.resize)
 
 
 def without_augmentation(options: DatasetOptions) -> DatasetOptions:
@@ -234,7 +224,17 @@ class FileInput(Options):
 class ExporterOptions(Options):
     """What every exporter of PyTorch programs takes; their options extend this."""
 
+    renamed: ClassVar[Mapping[str, str]] = {**FORMER_NAMES, "nms": "ends"}  # as other makers' exporters call it
     input: FileInput = Field(default_factory=FileInput, description="what the file takes for an image")
+    ends: str = Field(
+        "outputs",
+        description='what the file ends at: the network\'s "outputs", or what its task makes of them, inside the file: '
+        '"boxes" of a detector, "classes" of a segmenter',
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before_endings(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_usual(self, write(self), ("ends",))
 
 
 class TrainerSettings(Options):

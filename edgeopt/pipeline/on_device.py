@@ -135,7 +135,8 @@ def _there(results: Results, planned: PlannedExport, found: FileOnDevice, target
             for folder in (results.folder(planned.verify_stage), program)
         )
         outline = load_outline(program)
-        answers, wrong = judged(outline.task, found.outputs, targets, before, here, outline.output_names)
+        names = [each.name for each in results.export(planned).exported.outputs]
+        answers, wrong = judged(outline.task, found.outputs, targets, before, here, names)
         error = error or wrong
     return FileThere(
         file=planned.file,

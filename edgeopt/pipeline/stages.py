@@ -307,7 +307,8 @@ def _make_verify(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
             answers = file_answers(card, file_outputs(answering, drawn, feed, Silent(), "", settings.batch_size))
     save_outputs(folder / OUTPUTS, outputs)
     reference = load_outputs(program / OUTPUTS)
-    verified = verify(outline.task, outputs, reference, targets_of(test), outline.output_names)
+    names = [each.name for each in export.exported.outputs]
+    verified = verify(outline.task, outputs, reference, targets_of(test), names)
     return VerifiedFile(verified, answers)
 
 

@@ -121,6 +121,7 @@ from edgeopt.tasks import (
     wilson_interval,
 )
 from edgeopt.tasks import DEFAULT as DEFAULT_TASK
+from edgeopt.tasks.endings import OUTPUTS, Ending, OnnxTail, TfliteTail
 from edgeopt.toml_lines import key_lines, toml_mistake
 from edgeopt.tracking.tracked import Part as TrackedPart
 from edgeopt.tracking.tracked import TrackedRun
@@ -164,6 +165,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "ONLY_LOGITS",
+    "OUTPUTS",
     "SMOKE_BUDGET",
     "TASKS",
     "TORCH",
@@ -195,6 +197,7 @@ __all__ = [
     "Drawing",
     "DrawnBox",
     "DrawnLabel",
+    "Ending",
     "EnergyUse",
     "ExportContext",
     "ExportError",
@@ -222,6 +225,7 @@ __all__ = [
     "NothingChangedError",
     "Numerics",
     "OnDevice",
+    "OnnxTail",
     "OperatorTime",
     "OperatorTimesRequest",
     "Options",
@@ -270,6 +274,7 @@ __all__ = [
     "Task",
     "TaskPlugin",
     "TensorInfo",
+    "TfliteTail",
     "TrackedPart",
     "TrackedRun",
     "TrainerSettings",

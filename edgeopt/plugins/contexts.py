@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.options import TrainerSettings
+from edgeopt.tasks.endings import Tail
 from edgeopt.tracking.tracked import Part, TrackedRun
 from edgeopt.types import (
     Card,
@@ -71,7 +72,9 @@ class PassContext:
 class ExportContext:
     """Where an exporter writes, and the card that it completes with `with_tensors` and embeds where the format allows.
 
-    `calibration` are the images for exporters that quantize by themselves, and `seed` is the export's own.
+    `calibration` are the images for exporters that quantize by themselves, and `seed` is the export's own. `tail` are
+    the last operators of the file behind the program, for an exporter that declares `tails`, and None for a file that
+    ends where its program does; `output_names` are those of the file then, and the state's are what the tail takes.
     """
 
     path: Path
@@ -79,3 +82,5 @@ class ExportContext:
     progress: Progress
     calibration: Split
     seed: int = 0
+    tail: Tail | None = None
+    output_names: tuple[str, ...] = ()

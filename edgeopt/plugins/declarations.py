@@ -244,6 +244,7 @@ class ExporterPlugin(Plugin):
     Without it nobody can say which layer of such a file errs. `operator_times(request)` tells what each operator takes,
     where the runtime does, for `edgeopt bench --operators`; see `OperatorTimesRequest`. `for_batch(options, images)`
     gives the options of a file that takes so many images in a call; without it, files take what their options say.
+    `tails` names the format whose last operators it takes from a task as `ExportContext.tail`, "onnx" or "tflite".
     """
 
     kind: ClassVar[str] = "exporter"
@@ -267,6 +268,7 @@ class ExporterPlugin(Plugin):
     on_device: OnDevice | None = field(default=None, kw_only=True)
     operator_times: Callable[[OperatorTimesRequest], Sequence[OperatorTime]] | None = field(default=None, kw_only=True)
     for_batch: Callable[[Any, int], Any] | None = field(default=None, kw_only=True)
+    tails: str = field(default="", kw_only=True)
 
     @property
     def written_format(self) -> str:

@@ -26,6 +26,7 @@ from edgeopt.plugins.declarations import (
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use, references
 from edgeopt.recipe.cache_keys import Keys, report_source
+from edgeopt.recipe.endings import check_endings
 from edgeopt.recipe.images import check_images
 from edgeopt.recipe.lookup import Lookup, float_options, surveyed
 from edgeopt.recipe.read import Recipe
@@ -187,21 +188,20 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False, device
     task = check_task(lookup, recipe.task, dataset, model, passes)
     check_gates(lookup, recipe.gates, task)
     check_augmentation(lookup, dataset, task, passes)
+    check_endings(lookup, exporters, task, dataset)
     check_images(lookup, dataset, model)
     found, fingerprint = lookup.look(dataset)
     if not lookup.problems:  # what a data set tells of itself may need packages or files that are not there
         check_recall(lookup, recipe.gates, task, dataset, found)
     if lookup.problems or dataset is None or model is None or task is None:
-        unique = dict.fromkeys(lookup.problems)
-        raise RecipeError(*sorted(unique, key=lambda problem: (problem.location is None, _line(problem))))
-    done = tuple(use for use in passes if use is not None)
+        raise RecipeError(*sorted(dict.fromkeys(lookup.problems), key=_place))
     plan = Plan(
         recipe=recipe,
         registry=registry,
         dataset=dataset,
         model=model,
         task_use=task,
-        passes=done,
+        passes=tuple(use for use in passes if use is not None),
         exports=(),
         budget=SMOKE_BUDGET if smoke else FULL_BUDGET,
         smoke=smoke,
@@ -214,8 +214,8 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False, device
     return replace(plan, stages=stages_of(plan))
 
 
-def _line(problem: Problem) -> int:
-    return (problem.location.line or 0) if problem.location else 0
+def _place(problem: Problem) -> tuple[bool, int]:
+    return problem.location is None, (problem.location.line or 0) if problem.location else 0
 
 
 def _with_exports(plan: Plan, exporters: list[Use[ExporterPlugin]]) -> Plan:

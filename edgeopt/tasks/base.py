@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgeopt.arrays import Json, Labels, Outputs
     from edgeopt.preprocessing.geometry import Geometry
     from edgeopt.tasks.drawings import Drawing
+    from edgeopt.tasks.endings import Ending
     from edgeopt.tasks.guessing import Guess
     from edgeopt.tasks.moves import Moves
     from edgeopt.tasks.sections import Section
@@ -278,6 +279,27 @@ class Task(ABC):
     def guess(self, outputs: Outputs, targets: Any, classes: Sequence[str]) -> Guess | None:  # noqa: ARG002 - as above
         """In what way answers are no more than a guess; None where they are more, or a task cannot tell."""
         return None
+
+    # ---- files that go on behind their network
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What files can end at instead of the network's outputs, as `ends` of an export names it."""
+        return ()
+
+    def ending(self, name: str) -> Ending:
+        """How files end at `name`, one of `endings`."""
+        raise LookupError(f"files of the task {self.name} end at their outputs, not at {name}")
+
+    def ended(self, name: str) -> Task:  # noqa: ARG002 - by default answers are told alike
+        """This task as the card of a file says it that ends at `name`."""
+        return self
+
+    def likened(self, outputs: Outputs, reference: Outputs) -> Outputs:  # noqa: ARG002 - as above
+        """A program's outputs, or another file's, as they are compared with those of a file number by number: in that
+        file's form, where that ends at answers.
+        """
+        return reference
 
     # ---- what is chosen on validation
 

@@ -241,6 +241,15 @@ class TaskContract(PluginContract):
         for file in use.plugin.line_templates:
             assert re.fullmatch(r"\w+\.(kotlin|swift|cpp|python)\.j2", file.name), file.name
 
+    def test_files_can_end_where_it_says(self, task: Task) -> None:
+        with pytest.raises(LookupError):
+            task.ending("nowhere")
+        for name in task.endings:
+            ending, ended = task.ending(name), task.ended(name)
+            assert ending.outputs and all(map(str.isidentifier, ending.outputs))
+            assert any(ending.refused(form, len(self.classes)) is None for form in ("", "onnx", "tflite"))
+            assert task.decided(json.loads(json.dumps(ended.decision()))) == ended, "a file's card says how it ends"
+
     def test_pages_can_draw_answers(self, task: Task, outputs: Outputs) -> None:
         drawings = task.drawings(outputs, self.classes)
         assert [each.words for each in drawings] == [task.told(each, self.classes) for each in task.decode(outputs)]

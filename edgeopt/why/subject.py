@@ -12,11 +12,13 @@ from edgeopt.pipeline.runner import store_of
 from edgeopt.plugins.declarations import DatasetPlugin, ExporterPlugin
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use
+from edgeopt.recipe.endings import ends_of
 from edgeopt.recipe.lookup import resolve_step
 from edgeopt.recipe.stage import StageKind
 from edgeopt.report.finished_files import FinishedFile, exporter_name, find_files
 from edgeopt.report.reading import read_report
 from edgeopt.report.schema import Report, Row
+from edgeopt.tasks.endings import OUTPUTS
 from edgeopt.types import TORCH, Role
 
 _AGAIN = "run the recipe again: what is still there is put back, and the rest is made anew"
@@ -89,6 +91,10 @@ def _require_rounded(given: Path, row: Row, folder: Path) -> None:
 
 
 def _subject(file: FinishedFile, report: Report, registry: Registry) -> Subject:
+    resolved = report.recipe.resolved
+    step = next(each for each in resolved["exports"] if each["name"] == file.row.export)
+    exporter = resolve_step(ExporterPlugin, step, registry)
+    _require_outputs(file, exporter)
     record, store = read_record(file.folder), store_of(file.folder.parent)
     program, data = (
         store.find(record.stages[name]) if record and name in record.stages else None
@@ -103,17 +109,23 @@ def _subject(file: FinishedFile, report: Report, registry: Registry) -> Subject:
                 f"layers are looked at in programs of {TORCH} alone",
             )
         )
-    resolved = report.recipe.resolved
-    step = next(each for each in resolved["exports"] if each["name"] == file.row.export)
     return Subject(
         name=file.name,
         path=file.path,
-        exporter=resolve_step(ExporterPlugin, step, registry),
+        exporter=exporter,
         takes_pixels=bool(file.card.input and file.card.input.holds == "pixels"),
         program=program.folder,
         data=data.folder,
         dataset=resolve_step(DatasetPlugin, resolved["dataset"], registry),
     )
+
+
+def _require_outputs(file: FinishedFile, exporter: Use[ExporterPlugin]) -> None:
+    """Raises `UserError` for a file that goes on behind its network: answers do not say how far off outputs were."""
+    if (ends := ends_of(exporter.options)) != OUTPUTS:
+        message = f'{file.path} ends at "{ends}", and where a network errs is told by its outputs'
+        hint = f"export the program with {exporter.plugin.name!r} once more, without `ends`, and look at that file"
+        raise UserError(Problem(message, hint))
 
 
 def _optimized(folder: Path) -> Iterator[str]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.plugins import Drawing, DrawnBox, Score, ScoreKind, Scores, Section, Task
+from edgeopt.plugins import OUTPUTS, Drawing, DrawnBox, Ending, Score, ScoreKind, Scores, Section, Task
 from edgeopt_detection.decoding.description import BoxDecoding
+from edgeopt_detection.endings.boxes_ending import BOXES, BoxesEnding
+from edgeopt_detection.endings.outputs import FOUND, rows_of
 
 if TYPE_CHECKING:  # NumPy and torch are heavy: `edgeopt check` asks a task for its scores
     import numpy as np
@@ -43,12 +45,14 @@ class DetectedObjects:
 class Detection(Task):
     """Boxes and their classes. `decoding` says how raw heads become boxes; a model sets it in its state's task.
 
-    Boxes of at least `shown_score` are what an app would show: by these, images are graded, told and compared.
+    Boxes of at least `shown_score` are what an app would show: by these, images are graded, told and compared. `ends`
+    is said by the card of a file that gives boxes, whose numbers were decoded inside; outputs of both kinds are read.
     """
 
     name: str = "detection"
     shown_score: float = 0.4
     decoding: BoxDecoding | None = None
+    ends: str = OUTPUTS
 
     @property
     def score_kinds(self) -> tuple[ScoreKind, ...]:
@@ -167,6 +171,8 @@ class Detection(Task):
             return wrong
         if self.decoding is None:
             return None
+        if len(shapes) == len(FOUND) and self._are_of_boxes(shapes, images):
+            return None
         wanted = [(images, self.decoding.anchors, width) for width in (self.decoding.columns, 4, 1)]
         wanted = wanted[: len(self.decoding.outputs)]
         if list(map(tuple, shapes)) != wanted:
@@ -174,6 +180,10 @@ class Detection(Task):
         if classes is not None and classes != self.decoding.classes:
             return f"boxes of {self.decoding.classes} classes, and the data set has {classes}"
         return None
+
+    def _are_of_boxes(self, shapes: Sequence[tuple[int, ...]], images: int) -> bool:
+        rows = rows_of(self.decoder)
+        return list(map(tuple, shapes)) == [(images, rows, 4), (images, rows), (images, rows), (images,)]
 
     def at_size(self, height: int, width: int) -> Detection:
         if self.decoding is None or (height, width) == (self.decoding.height, self.decoding.width):
@@ -186,7 +196,10 @@ class Detection(Task):
     def found(self, outputs: Outputs) -> list[Detections]:
         """The boxes of each image, those below `shown_score` included."""
         from edgeopt_detection.decoding.reference import decode  # as above
+        from edgeopt_detection.endings.reading import boxes_in
 
+        if len(outputs) == len(FOUND):
+            return boxes_in(outputs, self.decoder)
         return decode(outputs, self.decoder)
 
     def shown(self, outputs: Outputs) -> list[Detections]:
@@ -198,6 +211,8 @@ class Detection(Task):
 
         from edgeopt_detection.decoding.reference import decode
 
+        if len(outputs) == len(FOUND):
+            return self._confident(self.found(outputs))
         below = float(np.nextafter(np.float32(self.shown_score), np.float32(-1)))  # "above" that is at least the score
         threshold = max(below, self.decoder.score_threshold)
         return decode(outputs, self.decoder.model_copy(update={"score_threshold": threshold}))
@@ -277,16 +292,41 @@ class Detection(Task):
             for said, answer in zip(words, self._answers(found), strict=True)
         ]
 
+    # ---- files that end at boxes
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        return (BOXES,)
+
+    def ending(self, name: str) -> Ending:
+        return BoxesEnding(self.decoding) if name == BOXES else super().ending(name)
+
+    def ended(self, name: str) -> Detection:
+        return replace(self, ends=name)
+
+    def likened(self, outputs: Outputs, reference: Outputs) -> Outputs:
+        """Boxes of `reference` in the places of those of a file that are the same, where the file gives boxes."""
+        from edgeopt_detection.endings.reading import likened  # as above
+
+        if len(outputs) != len(FOUND):
+            return reference
+        size = (self.decoder.height, self.decoder.width)
+        return likened(outputs, self.found(outputs), self.found(reference), size)
+
     # ---- what a card says
 
     def decision(self) -> Mapping[str, Json]:
-        """How raw heads become boxes, as `BoxDecoding.from_json` reads it, and from which score on these are shown."""
+        """How raw heads become boxes, as `BoxDecoding.from_json` reads it, and from which score on these are shown; of
+        a file that ends at boxes the same, which was done within then, and `ends`.
+        """
+        ends = {} if self.ends == OUTPUTS else {"ends": self.ends}
         decoding = {} if self.decoding is None else {"decoding": self.decoding.to_json()}
-        return {**decoding, "shown_score": self.shown_score}
+        return {**ends, **decoding, "shown_score": self.shown_score}
 
     def decided(self, decision: Mapping[str, Json]) -> Detection:
         decoding = BoxDecoding.from_json(decision["decoding"]) if "decoding" in decision else None
-        return replace(self, decoding=decoding, shown_score=float(decision["shown_score"]))
+        ends, shown_score = str(decision.get("ends", OUTPUTS)), float(decision["shown_score"])
+        return replace(self, decoding=decoding, shown_score=shown_score, ends=ends)
 
     # ---- the report
 

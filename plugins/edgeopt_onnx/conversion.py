@@ -27,7 +27,7 @@ from edgeopt.export.predictor import quiet
 from edgeopt.export.refusals import OperatorPlace, require_named_outputs, require_one_image, unsupported
 from edgeopt.networks.bits import LayerBits, packed_layers, spell_out_saturation
 from edgeopt.networks.capture import example_of, require_same_function
-from edgeopt.plugins import ONLY_LOGITS, ExportError, UserError, first_line
+from edgeopt.plugins import ONLY_LOGITS, ExportError, OnnxTail, UserError, first_line
 from edgeopt_onnx.attention import give_heads
 from edgeopt_onnx.auto.choice import keep_cheaper_in_float
 from edgeopt_onnx.auto.costs import Costs
@@ -49,6 +49,7 @@ from edgeopt_onnx.options import (
 )
 from edgeopt_onnx.precision import quantize_on_the_run, quantize_weights, to_float16
 from edgeopt_onnx.rewrites import canonicalize
+from edgeopt_onnx.tail import add_tail
 
 _AS_THE_PROGRAM = ("program", "auto")  # the precisions that keep the program's own integers
 _QUANTIZE = (
@@ -94,10 +95,12 @@ def export_onnx(
     precision: Precision = "program",
     costs: Costs | None = None,
     external_data: ExternalData = "auto",
+    tail: OnnxTail | None = None,
 ) -> OnnxReport:
     """Convert a float or an unfolded quantized program and write it to `path`; the program stays as it is.
 
-    The file's input is `input`, of the program's own type and shape, and so are its outputs, called `output_names`.
+    The file's input is `input`, of the program's own type and shape, and so are its outputs, called `output_names`,
+    unless a tail goes on with these.
 
     Args:
         program: one input and its outputs, whose first dimension, the batch, is dynamic.
@@ -110,6 +113,7 @@ def export_onnx(
         precision: what the file computes in, see `precision` and `auto.choice`.
         costs: what operators cost, by which precision "auto" chooses; no other precision takes any.
         external_data: whether weights stand in a file beside `path`: where they exceed 2 GB, or always.
+        tail: last operators of the file behind the program, in float whatever `precision` says.
 
     Raises:
         ExportError: weights take four bits, and this opset has no such integers; ONNX has no translation of an
@@ -154,6 +158,8 @@ def export_onnx(
             proto = to_float16(proto)
         if precision == "dynamic-int8":
             proto = quantize_on_the_run(proto)
+        if tail is not None:
+            add_tail(proto, tail)
         _set_metadata(proto, card_json)
     counts = Counter(node.op_type for node in proto.graph.node)
     quantized = _quantized_layers(proto.graph)

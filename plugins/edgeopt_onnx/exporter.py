@@ -13,6 +13,7 @@ from edgeopt.plugins import (
     Json,
     ModelState,
     NothingChangedError,
+    OnnxTail,
     Problem,
 )
 from edgeopt_onnx.auto.chosen import RECORDED, Choice, choose
@@ -20,6 +21,7 @@ from edgeopt_onnx.auto.costs import X86_VNNI, Costs
 from edgeopt_onnx.conversion import OnnxReport, export_onnx
 from edgeopt_onnx.files import companion
 from edgeopt_onnx.options import CONVERTED, INPUT_NAME
+from edgeopt_onnx.tail import outputs_of_tail
 
 if TYPE_CHECKING:
     from edgeopt_onnx.options import OnnxOptions
@@ -54,7 +56,8 @@ def write_state(
         )
     batch: int | str = "batch" if options.dynamic_batch else 1
     given = input_of(state, batch, INPUT_NAME)
-    returned = outputs_of(state, batch)
+    tail = context.tail if isinstance(context.tail, OnnxTail) else None
+    returned = outputs_of(state, batch) if tail is None else outputs_of_tail(tail, batch)
     card = context.card.with_tensors(given, returned)
     try:
         report = export_onnx(
@@ -68,6 +71,7 @@ def write_state(
             precision=options.precision,
             costs=costs,
             external_data=options.external_data,
+            tail=tail,
         )
     except ValueError as error:
         raise ExportError(Problem(str(error), "leave `opset` out, or choose a later one", option="opset")) from error

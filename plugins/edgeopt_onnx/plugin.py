@@ -71,6 +71,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         tap=tap,
         operator_times=operator_times,
         for_batch=for_batch,
+        tails="onnx",
         runtime="onnxruntime",
         suffix=".onnx",
         format="onnx",

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.plugins import Drawing, Score, ScoreKind, Scores, Task
+from edgeopt.plugins import Drawing, Ending, Score, ScoreKind, Scores, Task
+from edgeopt_segmentation.ending import CLASSES, ClassesEnding
 from edgeopt_segmentation.options import IGNORED
 
 if TYPE_CHECKING:
@@ -197,6 +198,21 @@ class Segmentation(Task):
         """The masks."""
         answers = zip(self.decode(outputs), masks_in(outputs), strict=True)
         return [Drawing(self.told(answer, classes), mask=mask) for answer, mask in answers]
+
+    # ---- files that end at classes
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        return (CLASSES,)
+
+    def ending(self, name: str) -> Ending:
+        return ClassesEnding() if name == CLASSES else super().ending(name)
+
+    def likened(self, outputs: Outputs, reference: Outputs) -> Outputs:
+        """Classes instead of logits, where the file gives these."""
+        if outputs[0].ndim == 3 and reference[0].ndim == 4:
+            return (masks_in(reference).astype(outputs[0].dtype),)
+        return reference
 
     # ---- the report
 

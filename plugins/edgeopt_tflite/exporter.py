@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from edgeopt.export.predictor import layout_of
 from edgeopt.export.refusals import require_named_outputs
 from edgeopt.files import write_aside
-from edgeopt.plugins import ExportContext, ExportError, ExportResult, InputKind, ModelState, TensorInfo
+from edgeopt.plugins import ExportContext, ExportError, ExportResult, InputKind, ModelState, TensorInfo, TfliteTail
 from edgeopt_tflite import rewrites
 from edgeopt_tflite.audit import FileLayerCounts, is_quantized, require_converted, require_float, require_int8
 from edgeopt_tflite.convert import convert
@@ -22,6 +22,7 @@ from edgeopt_tflite.int4 import Packed, pack_weights, require_whole_activations
 from edgeopt_tflite.metadata import METADATA_KEY, metadata_of, packed
 from edgeopt_tflite.options import CONVERTED, Precision, TensorType, TfliteOptions
 from edgeopt_tflite.precision import to_precision
+from edgeopt_tflite.tail import add_tail
 
 INPUT_NAME = "input"
 
@@ -45,7 +46,9 @@ def export_state(state: ModelState, options: TfliteOptions, context: ExportConte
     graph.order_outputs()
     made = _made(state, graph, precision, options.quantized_io)
     packed_weights = pack_weights(state.program, graph) if options.int4_weights == "packed" else Packed()
-    graph.compact(INPUT_NAME, state.output_names)
+    if isinstance(context.tail, TfliteTail):
+        add_tail(graph, context.tail)
+    graph.compact(INPUT_NAME, context.output_names or state.output_names)
     given, returned = _tensor(graph, graph.main.inputs[0]), tuple(_tensor(graph, each) for each in graph.main.outputs)
     given = replace(given, layout="NHWC", holds="pixels" if takes_pixels else "values")
     converted = precision if precision in CONVERTED else ""

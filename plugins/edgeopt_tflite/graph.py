@@ -209,6 +209,12 @@ class Graph:
         self.main.tensors[tensor].buffer = len(self.model.buffers) - 1
         self.main.tensors[tensor].type = getattr(schema.TensorType, dtype.upper())
 
+    def add_constant(self, values: NDArray[Any]) -> int:
+        """A new constant of the values' type and shape."""
+        tensor = self.add_tensor(values.shape, values.dtype.name)
+        self.set_constant(tensor, values.ravel(), values.dtype.name)
+        return tensor
+
     def require_version(self, operator: Any, version: int) -> None:
         """Lets an operator be of this version of its kind, or of a later one that it is of already."""
         operator.opcodeIndex = self._code(getattr(schema.BuiltinOperator, self.kind(operator)), version)
@@ -218,6 +224,18 @@ class Graph:
         operator = schema.OperatorT()
         operator.opcodeIndex = self._code(getattr(schema.BuiltinOperator, kind), version)
         operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
+        return operator
+
+    def custom(self, name: str, options: bytes, inputs: Sequence[int], outputs: Sequence[int]) -> Any:
+        """A new operator that runtimes know by its name alone, not yet in the graph; its options are a flexbuffer."""
+        code = schema.OperatorCodeT()
+        code.builtinCode = schema.BuiltinOperator.CUSTOM
+        code.deprecatedBuiltinCode, code.customCode, code.version = code.builtinCode, name.encode(), 1
+        self.model.operatorCodes.append(code)
+        operator = schema.OperatorT()
+        operator.opcodeIndex = len(self.model.operatorCodes) - 1
+        operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
+        operator.customOptions = np.frombuffer(options, np.uint8)
         return operator
 
     def quantize(self, source: int, target: int) -> Any:
@@ -350,6 +368,16 @@ class Graph:
             for entry in signature.outputs:
                 if entry.tensorIndex == former:
                     entry.tensorIndex = tensor
+
+    def set_outputs(self, tensors: Sequence[int]) -> None:
+        """Makes these the outputs of the graph, in their order, and of its signature."""
+        self.main.outputs = np.array(tensors, np.int32)
+        for signature in self.model.signatureDefs or []:
+            signature.outputs = []
+            for place, tensor in enumerate(tensors):
+                entry = schema.TensorMapT()
+                entry.name, entry.tensorIndex = f"output_{place}".encode(), tensor
+                signature.outputs.append(entry)
 
     def order_outputs(self) -> None:
         """Puts the outputs into the order of a converter's names, "output_0", "output_1" and so on, in its signature;

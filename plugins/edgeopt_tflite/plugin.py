@@ -61,5 +61,6 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         framework="torch",
         format="tflite",
         baseline=baseline,
+        tails="tflite",
         check=check,
     )

@@ -15,6 +15,7 @@ from edgeopt.recipe.card_task import task_of_card
 from edgeopt.tasks.classification import Classification
 from edgeopt.tasks.multilabel import MultiLabel
 from edgeopt_detection.decoding.description import BoxDecoding
+from edgeopt_detection.decoding.reference import decode
 from edgeopt_detection.task import Detection
 from edgeopt_segmentation.task import Segmentation, masks_in
 
@@ -68,6 +69,14 @@ def boxes(decoding: BoxDecoding, resize: tuple[int, int], fit: str, *, quantized
     return replace(card, decision=decision)
 
 
+def found(resize: tuple[int, int], fit: str) -> Card:
+    """The card of a file that ends at boxes."""
+    card, rows = boxes(SSD, resize, fit), SSD.most
+    shapes = {"boxes": (1, rows, 4), "classes": (1, rows), "scores": (1, rows), "count": (1,)}
+    outputs = tuple(TensorInfo(name, "float32", shape, "") for name, shape in shapes.items())
+    return replace(card, outputs=outputs, decision={"ends": "boxes", **card.decision})
+
+
 TASK_CARDS = {
     "calm": replace(LABELS, task="classification", decision={"temperature": 1.7}),
     "labels": LABELS,
@@ -79,6 +88,7 @@ TASK_CARDS = {
     "ssd": boxes(SSD, (33, 40), "letterbox"),
     "retina": boxes(RETINANET, (36, 44), "crop", quantized=True),
     "fcos": boxes(FCOS, (33, 40), "stretch"),
+    "found": found((36, 44), "crop"),
 }
 SIZES = ((61, 43), (30, 80))
 """Width and height of the images that are asked about."""
@@ -87,6 +97,13 @@ SIZES = ((61, 43), (30, 80))
 def returned(card: Card, seed: int) -> tuple[np.ndarray, ...]:
     """What a file of the card might return for one image: arrays of the types of its outputs."""
     random = np.random.default_rng(seed)
+    if "ends" in card.decision:
+        (of_card,) = decode([head[seed : seed + 1] for head in random_heads()[0][1]], SSD)
+        rows = [np.zeros(info.shape, np.float32) for info in card.outputs]
+        rows[0][0, : len(of_card)] = of_card.corners[:, [1, 0, 3, 2]] / np.float32([SSD.height, SSD.width] * 2)
+        rows[1][0, : len(of_card)], rows[2][0, : len(of_card)] = of_card.classes, of_card.scores
+        rows[3][0] = len(of_card)
+        return tuple(rows)
     if card.task == "detection":
         heads = next(heads for decoding, heads in random_heads() if decoding.to_json() == card.decision["decoding"])
         plain = zip(card.outputs, (head[seed : seed + 1] for head in heads), strict=True)

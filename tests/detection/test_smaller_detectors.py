@@ -12,16 +12,21 @@ import torch
 from small_detector import DECODING, SmallDetector, box_data, detector_state
 from torch import nn
 
+from edgeopt.cards.reading import card_of
 from edgeopt.errors import TrainingError
-from edgeopt.networks.capture import capture_state
+from edgeopt.export.make import make_artifact
+from edgeopt.measure.answers import feeder, file_outputs, verify
+from edgeopt.networks.capture import capture_state, program_outputs
 from edgeopt.options import Options, TrainerSettings
 from edgeopt.plugins.contexts import PassContext
-from edgeopt.plugins.declarations import ModelPlugin, PassPlugin
+from edgeopt.plugins.declarations import ExporterPlugin, ModelPlugin, PassPlugin
 from edgeopt.plugins.registry import load_registry
 from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
+from edgeopt.recipe.card_task import task_of_card
 from edgeopt.recipe.lookup import resolve
-from edgeopt.types import Form, ModelState, TrainingData
+from edgeopt.types import Form, ModelState, Role, TrainingData, targets_of
+from edgeopt_detection.endings.outputs import FOUND
 from edgeopt_torchao.bits.mixed import choose_bits
 from edgeopt_torchao.bits.rules import IN_FLOAT, covered
 
@@ -44,6 +49,13 @@ def applied(name: str, state: ModelState, context: PassContext, **options: objec
     return use.plugin.apply(state, use.options, context)
 
 
+@pytest.fixture(scope="module")
+def int8(data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> ModelState:
+    """The network with what quantizes it after training."""
+    folder = tmp_path_factory.mktemp("ptq")
+    return applied("ptq", detector_state(), PassContext(data, TrainerSettings(accelerator="cpu"), 17, folder, Silent()))
+
+
 def bits_of(state: ModelState) -> dict[str, Any]:
     found = state.history[-1].details["bits"]
     assert isinstance(found, dict)
@@ -62,11 +74,10 @@ def rounded_boxes(state: ModelState) -> int:
     return sum("quantize" in str(node.target) for node in seen)
 
 
-def test_what_gives_boxes_stays_in_float(context: PassContext) -> None:
-    made = applied("ptq", detector_state(), context)
-    assert {name for name, bits in bits_of(made).items() if bits == 32} == LAST
-    assert made.form is Form.PROGRAM and made.precision == "int8"
-    assert not rounded_boxes(made)
+def test_what_gives_boxes_stays_in_float(int8: ModelState) -> None:
+    assert {name for name, bits in bits_of(int8).items() if bits == 32} == LAST
+    assert int8.form is Form.PROGRAM and int8.precision == "int8"
+    assert not rounded_boxes(int8)
 
 
 def test_it_does_with_every_quantizer_unless_the_recipe_names_it(context: PassContext) -> None:
@@ -143,3 +154,34 @@ def test_a_student_that_answers_as_its_teacher_has_nothing_to_learn(scores: str)
     loss = taught_loss(other, heads, decoding, 2.0)
     loss.backward()
     assert loss.item() > 0.01 and all(each.grad.abs().sum() > 0 for each in other)
+
+
+@pytest.mark.parametrize("exporter", ["onnx", "tflite"])
+def test_a_file_gives_the_boxes_of_its_int8_program(
+    exporter: str, int8: ModelState, data: TrainingData, tmp_path: Path
+) -> None:
+    """Opened in its runtime: `ends = "boxes"`."""
+    use = resolve(ExporterPlugin, exporter, {"ends": "boxes"}, load_registry())
+    artifact = make_artifact(
+        use, int8, tmp_path, role=Role.OPTIMIZED, recipe={}, calibration=data.calibration, progress=Silent(), seed=0
+    )
+    program, targets = program_outputs(int8, data.validation, Silent(), ""), targets_of(data.validation)
+    feed = feeder(artifact.exported.input.holds, int8.preprocessing)
+    with use.plugin.opened(artifact.path, 1) as predictor:
+        outputs = file_outputs(predictor, data.validation, feed, Silent(), "")
+        assert tuple(info.name for info in predictor.output_infos) == FOUND
+    assert tuple(info.name for info in artifact.exported.outputs) == FOUND
+    held = verify(int8.task, outputs, program, targets, FOUND)
+    assert held.agreement >= 0.97
+    own = [score.value for score in int8.task.scores(program, targets).all]
+    assert [score.value for score in held.scores] == pytest.approx(own, abs=0.01)
+    apart = {each.name: each.largest for each in held.outputs}
+    assert (apart["classes"], apart["count"]) == (0, 0)
+    assert apart["boxes"] < 0.01 and apart["scores"] < 0.01
+    card = card_of(artifact.path)
+    assert (card.decision["ends"], card.self_test) == ("boxes", None)
+    task = task_of_card(card, load_registry(), "the file")
+    assert task.unfit([(1, *info.shape[1:]) for info in card.outputs], 1, len(card.classes)) is None
+    assert task.decode(outputs) == int8.task.decode(outputs)
+    (drawing,) = task.drawings(tuple(each[:1] for each in outputs), card.classes)
+    assert len(drawing.boxes) == int(outputs[3][0])

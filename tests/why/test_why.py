@@ -210,3 +210,14 @@ def test_a_file_whose_run_kept_nothing_is_refused(run: Path, registry: Registry,
     (moved / "report.json").unlink()
     with pytest.raises(UserError, match=r"there is no report.json"):
         find_subject(moved / "onnx" / "optimized" / "model.onnx", registry)
+
+
+def test_a_file_that_ends_at_answers_is_refused(run: Path, registry: Registry, tmp_path: Path) -> None:
+    moved = tmp_path / "made"
+    shutil.copytree(run, moved)
+    report = json.loads((moved / "report.json").read_text())
+    report["recipe"]["resolved"]["exports"][0]["ends"] = "classes"
+    (moved / "report.json").write_text(json.dumps(report))
+    with pytest.raises(UserError, match='ends at "classes", and where a network errs is told by its outputs') as caught:
+        find_subject(moved / "onnx" / "optimized" / "model.onnx", registry)
+    assert "without `ends`" in str(caught.value.problems[0].hint)

@@ -55,6 +55,24 @@ class BoxDecoder(decoding: Map<*, *>) {
         }
     }
 
+    /** The boxes of one image, the best first, of what a file gives: its raw heads, or boxes where it ends at these. */
+    fun found(outputs: List<FloatArray>): List<DetectedBox> =
+        if (outputs.size == 4) read(outputs[0], outputs[1], outputs[2], outputs[3][0]) else decode(outputs[0], outputs[1], outputs.getOrNull(2))
+
+    /** The boxes of a file that ends at them: `boxes` are y1, x1, y2, x2 in shares of the input's height and width. */
+    private fun read(boxes: FloatArray, labels: FloatArray, scores: FloatArray, count: Float): List<DetectedBox> {
+        val read = ArrayList<DetectedBox>()
+        for (row in 0 until minOf(count.toInt(), scores.size)) {
+            val sides = FloatArray(4) {
+                val limit = if (it % 2 == 0) height else width
+                (minOf(maxOf(boxes[row * 4 + it].toDouble() * limit, 0.0), limit) + 0.0).toFloat()
+            }
+            val isKnown = labels[row] >= 0 && labels[row] < classes && !scores[row].isNaN() && sides.none { it.isNaN() }
+            if (isKnown) read.add(DetectedBox(sides[1], sides[0], sides[3], sides[2], labels[row].toInt(), scores[row]))
+        }
+        return read
+    }
+
     /** The boxes of one image, the best first; `centerness` is null where it is not used. */
     fun decode(logits: FloatArray, boxes: FloatArray, centerness: FloatArray?): List<DetectedBox> {
         val scores = scores(logits, centerness)

@@ -62,8 +62,25 @@ export class BoxDecoder {
         }
   }
 
-  /** `logits` are Float32Array (anchors, columns), `boxes` (anchors, 4), and `centerness` (anchors, 1) where it is used. */
-  decode(logits, boxes, centerness) {
+  /** The boxes of a file that ends at them: `boxes` (rows, 4) are y1, x1, y2, x2 in shares of the input's height and width. */
+  read(boxes, labels, scores, count) {
+    const { height, width, classes } = this.decoding;
+    const cut = (share, limit) => Math.fround(Math.min(Math.max(share * limit, 0), limit) + 0);
+    const found = [];
+    for (let row = 0; row < Math.min(Number(count), scores.length); row += 1) {
+      const [y1, x1, y2, x2] = [0, 1, 2, 3].map((side) => cut(boxes[row * 4 + side], side % 2 ? width : height));
+      const [label, score] = [Number(labels[row]), scores[row]];
+      if ([y1, x1, y2, x2, score].every(Number.isFinite) && label >= 0 && label < classes) found.push({ x1, y1, x2, y2, label, score });
+    }
+    return found;
+  }
+
+  /**
+   * `logits` are Float32Array (anchors, columns), `boxes` (anchors, 4), and `centerness` (anchors, 1) where it is used. A file that ends
+   * at boxes gives four arrays, which are read: boxes, classes, scores and how many there are.
+   */
+  decode(logits, boxes, centerness, count) {
+    if (count !== undefined) return this.read(logits, boxes, centerness, count[0]);
     const { classes, candidates } = this.decoding;
     const scores = this.scores(logits, centerness);
     const known = new Map();

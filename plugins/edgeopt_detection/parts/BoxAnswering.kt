@@ -1,6 +1,6 @@
 package edgeopt.core
 
-/** Boxes: what `BoxDecoder` makes of the raw heads, from the score on from which the card says that boxes are shown. */
+/** Boxes: what `BoxDecoder` makes of raw heads, or reads where the file ends at boxes, from the score on from which the card says that boxes are shown. */
 class BoxAnswering(private val card: Card) : Answering {
     private val decoder = BoxDecoder(card.decision["decoding"] as? Map<*, *> ?: throw CardException("the card: decision has no decoding"))
     private val leastScore = BoxDecoder.number(card.decision, "shown_score").toFloat()
@@ -14,7 +14,7 @@ class BoxAnswering(private val card: Card) : Answering {
 
     /** The boxes that are shown, the best first, in px of the file's input. */
     fun found(outputs: List<FloatArray>): List<DetectedBox> =
-        decoder.decode(outputs[0], outputs[1], outputs.getOrNull(2)).filter { it.score >= leastScore }
+        decoder.found(outputs).filter { it.score >= leastScore }
 
     private fun text(box: DetectedBox) = "${card.classes[box.label]} ${Math.rint(100.0 * box.score).toInt()} %"
 }

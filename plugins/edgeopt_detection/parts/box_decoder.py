@@ -19,6 +19,9 @@ Found = Tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of one image: float32 corners (n, 4) as x1, y1, x2, y2, int64 classes (n,) and float32 scores (n,), best first."""
 
 _BLOCK = 64  # boxes whose overlaps with all others are computed at once
+OUTPUTS_OF_BOXES = 4
+"""What a file gives that ends at boxes: boxes, classes, scores and how many there are. Raw heads are two or three."""
+
 _LARGEST_EXPONENT = 708.0  # beyond it either way, an exponential is no normal number of 64 bits
 _LOG2_E = 1.4426950408889634
 _LN_2_HIGH = 0.6931471803691238  # 32 bits, so that its multiples are exact
@@ -48,9 +51,29 @@ def found_boxes(heads: Sequence[np.ndarray], decoding: Mapping[str, Any]) -> Lis
     `heads` are float32: class logits (n, anchors, columns), boxes (n, anchors, 4) and, where scores are
     "sigmoid-centerness", centerness (n, anchors, 1). Equally good boxes stand in the order of their anchors and
     classes, as found. A box or score that is no number is dropped.
+
+    A file that ends at boxes gives four arrays, which are read: see `read_boxes`.
     """
+    if len(heads) == OUTPUTS_OF_BOXES:
+        return [read_boxes([head[image] for head in heads], decoding) for image in range(len(heads[0]))]
     corners = anchor_corners(decoding)
     return [_decode_image([head[image] for head in heads], corners, decoding) for image in range(len(heads[0]))]
+
+
+def read_boxes(given: Sequence[Any], decoding: Mapping[str, Any]) -> Found:
+    """The boxes of one image in px of the file's input, cut at its borders, of what a file gives that ends at boxes.
+
+    That is float32 boxes (rows, 4) as y1, x1, y2, x2 in shares of the input's height and width, their classes and
+    scores (rows,), best first, and how many rows hold one. What is no number or no class is dropped.
+    """
+    boxes, labels, scores, count = given
+    rows = slice(int(np.nan_to_num(count)))
+    limits = np.asarray([decoding["width"], decoding["height"]] * 2, dtype=np.float64)
+    placed = boxes[rows].astype(np.float64)[:, [1, 0, 3, 2]] * limits
+    corners = (np.minimum(np.maximum(placed, 0.0), limits) + 0.0).astype(np.float32)
+    known = (labels[rows] >= 0) & (labels[rows] < decoding["classes"])
+    usable = np.isfinite(corners).all(axis=1) & np.isfinite(scores[rows]) & known
+    return corners[usable], labels[rows][usable].astype(np.int64), scores[rows][usable].astype(np.float32)
 
 
 def anchor_corners(decoding: Mapping[str, Any]) -> np.ndarray:
