@@ -34,21 +34,20 @@ from edgeopt.plugins import (
     size_of,
 )
 from edgeopt_tensorflow.heads import as_logits, in_float32, rescaled, rescales_pixels, with_head, without_activation
-from edgeopt_tensorflow.model import Answers, KerasModel, SavedModel, SavedModelNotes, given_by
+from edgeopt_tensorflow.many_outputs import is_classifier, require_rows, with_outputs
+from edgeopt_tensorflow.model import Answers, KerasModel, given_by
 from edgeopt_tensorflow.old_keras import OldKerasModel, calls_refused, library, load_old_file
 from edgeopt_tensorflow.options import KERAS, KerasFileOptions, KerasReaderOptions, Scale
-from edgeopt_tensorflow.runtime import keras, tf
+from edgeopt_tensorflow.runtime import keras
 
 if TYPE_CHECKING:
     from edgeopt.plugins import ForeignModel
-from edgeopt_tensorflow.saved_model_check import SAVE_AGAIN, require_computation
+from edgeopt_tensorflow.saved_model_source import ONE_INPUT, Shape, open_saved_model, signature_of
 from edgeopt_tensorflow.scaling import rescaling
 
 _CODE = ("Lambda", "__lambda__", "function", "TFSMLayer")
 _MODULES = ("keras", "builtins")
 _PIXEL_STEP = 0.5  # of an input, from one pixel value to the next: 1 where pixels go in as they are
-Shape = tuple[int, int, int]  # of an image: (height, width, channels)
-_ONE = "edgeopt takes models of one image input and one output"
 
 
 def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
@@ -59,6 +58,8 @@ def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
     path, shape, classes = Path(options.path).expanduser(), data.preprocessing.shape, len(data.classes)
     if path.is_dir():
         saved = open_saved_model(path, data.preprocessing, options.scale, shape)
+        if saved.notes.outputs:
+            raise CheckpointError(f"{path}: returns {', '.join(saved.notes.outputs)}, not one value a class", ONE_INPUT)
         count = _classes_of(saved, shape)
         if count != classes:
             raise _other_classes(count, classes, "a SavedModel's last layer cannot be replaced; give a .keras file")
@@ -97,27 +98,42 @@ def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
 def read(path: Path, options: KerasReaderOptions) -> ModelState:
     """The file's model for a conversion. Raises `CheckpointError`."""
     warnings: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # of outputs that are no classifier's
     if path.is_dir():
-        _, _, spec, _ = _signature(path)
-        shape = _chosen(spec.shape, path, options.image_size)
+        signature = signature_of(path, options.output)
+        shape = _chosen(signature.spec.shape, path, options.image_size)
         preprocessing = preprocessing_of_source(shape, options.mean, options.std)
-        model: Answers = open_saved_model(path, preprocessing, options.scale, shape)
+        names = () if signature.is_of_a_classifier else signature.outputs
+        model: Answers = open_saved_model(path, preprocessing, options.scale, shape, options.output)
     else:
         network = open_keras_file(path)
-        _require_one(network, path)
+        _require_images(network, path)
         shape = _chosen(network.inputs[0].shape, path, options.image_size)
         preprocessing = preprocessing_of_source(shape, options.mean, options.std)
         warnings = _warnings(network, preprocessing, options.scale, "source.scale=pixels")
         if isinstance(network, keras.Model):
-            network, _ = as_logits(network, shape)
+            classifies = is_classifier(network, options.output)
+            network, names = with_outputs(network, options.output, path)
+            if classifies:
+                (network, _), names = as_logits(network, shape), ()
             model = KerasModel(_on_scale(network, preprocessing, options.scale, shape))
         else:
+            _require_one(network, path)
             model = _old_model(network, preprocessing, options.scale, shape)
+    history = (PassRecord("source", warnings=warnings),) if warnings else ()
+    if names:
+        if options.classes:
+            hint = "leave source.classes out, or name the output of logits with source.output"
+            raise CheckpointError(
+                Problem(f"{path}: source.classes are of logits, and it returns {', '.join(names)}", hint)
+            )
+        require_rows(model, names, shape, path)
+        state = _state(model, (), preprocessing, {})
+        return replace(state, task=TASKS["numbers"], output_names=names, form=Form.PROGRAM, history=history)
     count = _classes_of(model, shape)
     names = options.classes or tuple(str(index) for index in range(count))
     if len(names) != count:
         raise CheckpointError(Problem(f"{path}: has {count} outputs, and source.classes names {len(names)}"))
-    history = (PassRecord("source", warnings=warnings),) if warnings else ()
     return replace(_state(model, names, preprocessing, {}), form=Form.PROGRAM, history=history)
 
 
@@ -252,21 +268,28 @@ def _unreadable(path: Path, error: Exception, option: str | None) -> CheckpointE
     )
 
 
-def _require_one(network: keras.Model, path: Path) -> None:
+def _require_images(network: keras.Model, path: Path) -> None:
     if not getattr(network, "inputs", None):
         raise CheckpointError(f"{path}: the model does not know its input", hint="call it once before it is saved")
-    for what, tensors, dimensions in (("inputs", network.inputs, 4), ("outputs", network.outputs, 2)):
-        if len(tensors) != 1:
-            names = ", ".join(tensor.name for tensor in tensors)
-            raise CheckpointError(f"{path}: has {len(tensors)} {what}: {names}", hint=_ONE)
-        shape = tuple(tensors[0].shape)
-        if len(shape) != dimensions or (dimensions == 4 and shape[-1] not in (1, 3)):
-            wanted = (
-                "images (n, height, width, 3), or of 1 channel"
-                if dimensions == 4
-                else "one value a class, (n, classes)"
-            )
-            raise CheckpointError(f"{path}: its {what[:-1]} {tensors[0].name} is {shape}, not {wanted}", hint=_ONE)
+    wanted = "images (n, height, width, 3), or of 1 channel"
+    given = _only("inputs", network.inputs, path)
+    if len(given.shape) != 4 or given.shape[-1] not in (1, 3):
+        raise CheckpointError(f"{path}: its input {given.name} is {tuple(given.shape)}, not {wanted}", hint=ONE_INPUT)
+
+
+def _require_one(network: keras.Model, path: Path) -> None:
+    _require_images(network, path)
+    returned, wanted = _only("outputs", network.outputs, path), "one value a class, (n, classes)"
+    if len(returned.shape) != 2:
+        message = f"{path}: its output {returned.name} is {tuple(returned.shape)}, not {wanted}"
+        raise CheckpointError(message, hint=ONE_INPUT)
+
+
+def _only(what: str, tensors: Sequence[Any], path: Path) -> Any:
+    if len(tensors) != 1:
+        names = ", ".join(tensor.name for tensor in tensors)
+        raise CheckpointError(f"{path}: has {len(tensors)} {what}: {names}", hint=ONE_INPUT)
+    return tensors[0]
 
 
 def _chosen(given: Sequence[int | None], path: Path, wanted: ImageSize | None) -> Shape:
@@ -293,55 +316,6 @@ def _require_shape(network: keras.Model, path: Path, shape: Shape) -> None:
 def _on_scale(network: keras.Model, preprocessing: Preprocessing, scale: Scale, shape: Shape) -> keras.Model:
     change = rescaling(preprocessing, scale)
     return network if change.is_identity else rescaled(network, change, shape)
-
-
-# ---- SavedModel ----------------------------------------------------------------------------------------------------
-
-
-def open_saved_model(path: Path, preprocessing: Preprocessing, scale: Scale, shape: Shape) -> SavedModel:
-    """A SavedModel that answers images normalized by `preprocessing`; probabilities become logits.
-
-    Raises `CheckpointError` for a damaged folder, dangerous operators, and a signature of another shape.
-    """
-    signature, name, spec, output = _signature(path)
-    batch, *own = spec.shape
-    height, width, channels = shape
-    if any(side not in (None, wanted) for side, wanted in zip(own, shape, strict=True)):
-        raise CheckpointError(
-            f"{path}: its input {name} is {tuple(spec.shape)}, not images (n, {height}, {width}, {channels})", hint=_ONE
-        )
-    change = rescaling(preprocessing, scale)
-    notes = SavedModelNotes(signature, name, output, batch, change.scale, change.offset, "logits")
-    model = SavedModel(path, notes)
-    images = np.random.default_rng(0).normal(size=(batch or 4, channels, height, width)).astype(np.float32)
-    logits = model.logits(images)
-    if logits.ndim != 2:
-        raise CheckpointError(f"{path}: its output {output} is {logits.shape}, not one value a class", hint=_ONE)
-    return SavedModel(path, replace(notes, gives=given_by(logits)))
-
-
-def _signature(path: Path) -> tuple[str, str, tf.TensorSpec, str]:
-    """The signature to call: its name, its input's name and shape, its output's name."""
-    require_computation(path)
-    try:
-        loaded = tf.saved_model.load(str(path))
-        signatures = dict(loaded.signatures)
-    except Exception as error:  # TensorFlow raises many types
-        raise CheckpointError(f"{path} cannot be read as a SavedModel: {first_line(error)}", hint=SAVE_AGAIN) from error
-    if not signatures:
-        raise CheckpointError(f"{path}: has no signature", hint=SAVE_AGAIN)
-    name = "serving_default" if "serving_default" in signatures else sorted(signatures)[0]
-    given = signatures[name].structured_input_signature[1]
-    returned = signatures[name].structured_outputs
-    for what, names in (("inputs", sorted(given)), ("outputs", sorted(returned))):
-        if len(names) != 1:
-            raise CheckpointError(f"{path}: signature {name!r} has {len(names)} {what}: {', '.join(names)}", hint=_ONE)
-    ((input_name, spec),) = given.items()
-    if spec.dtype != tf.float32 or spec.shape.rank != 4:
-        raise CheckpointError(
-            f"{path}: its input {input_name} is {spec.dtype.name} {spec.shape}, not float32 images", hint=_ONE
-        )
-    return name, input_name, spec, next(iter(returned))
 
 
 # ---- both ----------------------------------------------------------------------------------------------------------

@@ -34,6 +34,11 @@ _NOTES = "notes.json"
 _SMALLEST_PROBABILITY = 1e-7
 
 
+def in_single(outputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Outputs with their floats, of whatever precision, as float32."""
+    return [tf.cast(each, tf.float32) if each.dtype.is_floating else each for each in outputs]
+
+
 def keys_of(count: int) -> tuple[str, ...]:
     """How a traced function calls its outputs: TensorFlow sorts them by these. The only one is `OUTPUT_NAME`."""
     return (OUTPUT_NAME,) if count == 1 else tuple(f"output_{place:03}" for place in range(count))
@@ -48,42 +53,49 @@ class Answers:
         """Logits, float32 (n, classes), of normalized float32 images (n, height, width, channels)."""
         raise NotImplementedError
 
-    def outputs(self, batch: NDArray[np.float32]) -> Outputs:
-        """The logits alone, see `logits`."""
-        return (self.logits(batch),)
+    def answers(self, images: tf.Tensor) -> list[tf.Tensor]:
+        """Every output, of normalized float32 images (n, height, width, channels); a classifier's logits alone."""
+        return [self.answer(images)]
 
-    def logits(self, batch: NDArray[np.float32]) -> Logits:
-        """Logits, float32 (n, classes), of normalized float32 images (n, channels, height, width)."""
+    def outputs(self, batch: NDArray[np.float32]) -> Outputs:
+        """An array for each output, of normalized float32 images (n, channels, height, width)."""
         size = self.fixed_batch or max(len(batch), 1)
         pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
-        return np.concatenate([self._piece(piece, size) for piece in pieces])
+        answers = [self._piece(piece, size) for piece in pieces]
+        return tuple(np.concatenate(each) for each in zip(*answers, strict=True))
 
-    def _piece(self, piece: NDArray[np.float32], size: int) -> Logits:
+    def logits(self, batch: NDArray[np.float32]) -> Logits:
+        """A classifier's logits, float32 (n, classes), of normalized float32 images (n, channels, height, width)."""
+        return self.outputs(batch)[0]
+
+    def _piece(self, piece: NDArray[np.float32], size: int) -> Outputs:
         if self.fixed_batch and len(piece) < size:  # the last one: filled up, and cut again
             filled = np.concatenate([piece, np.zeros((size - len(piece), *piece.shape[1:]), np.float32)])
-            return self._piece(filled, size)[: len(piece)]
-        logits: Logits = self._function(tf.constant(piece.transpose(0, 2, 3, 1))).numpy()
-        return logits
+            return tuple(each[: len(piece)] for each in self._piece(filled, size))
+        return tuple(each.numpy() for each in self._function(tf.constant(piece.transpose(0, 2, 3, 1))))
 
     @cached_property
-    def _function(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        return tf.function(self.answer, reduce_retracing=True)  # type: ignore[no-any-return]
+    def _function(self) -> Callable[[tf.Tensor], list[tf.Tensor]]:
+        return tf.function(self.answers, reduce_retracing=True)  # type: ignore[no-any-return]
 
     def traced(self, batch: int | None, shape: Sequence[int | None]) -> Any:
-        """A concrete function of one batch size, or of any: {"logits": ...} of `input`, NHWC, whose images are of
-        `shape` (height, width, channels).
+        """A concrete function of one batch size, or of any: the outputs by `keys_of` of `input`, NHWC, whose images are
+        of `shape` (height, width, channels).
         """
         spec = tf.TensorSpec([self.fixed_batch or batch, *shape], tf.float32, name=INPUT_NAME)
 
         def serve(input: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {OUTPUT_NAME: self.answer(input)}
+            answers = self.answers(input)
+            return dict(zip(keys_of(len(answers)), answers, strict=True))
 
         return tf.function(serve, input_signature=[spec]).get_concrete_function()
 
 
 @dataclass(frozen=True, eq=False)
 class KerasModel(Answers):
-    """A Keras network that takes images as the state's preprocessing normalizes them, NHWC, and gives logits."""
+    """A Keras network that takes images as the state's preprocessing normalizes them, NHWC, and gives logits, or
+    whatever else it gives.
+    """
 
     network: keras.Model
     loader: ClassVar[str] = "edgeopt_tensorflow.model:load_keras"
@@ -98,7 +110,11 @@ class KerasModel(Answers):
         self.network.save(folder / _FILE)
 
     def answer(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self.network(images, training=False), tf.float32)
+        return self.answers(images)[0]
+
+    def answers(self, images: tf.Tensor) -> list[tf.Tensor]:
+        given = self.network(images, training=False)
+        return in_single(given if isinstance(given, list | tuple) else [given])
 
 
 def load_keras(folder: Path) -> KerasModel:
@@ -108,7 +124,10 @@ def load_keras(folder: Path) -> KerasModel:
 
 @dataclass(frozen=True)
 class SavedModelNotes:
-    """How a SavedModel is called: its signature's names, the batch it takes, and what is done before and after."""
+    """How a SavedModel is called: its signature's names, the batch it takes, and what is done before and after.
+
+    `outputs` are those of one that is no classifier, by name, and `output` is the first of them then.
+    """
 
     signature: str
     input: str
@@ -117,6 +136,7 @@ class SavedModelNotes:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     gives: Gives
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +163,17 @@ class SavedModel(Answers):
         (folder / _NOTES).write_text(json.dumps(asdict(self.notes)))
 
     def answer(self, images: tf.Tensor) -> tf.Tensor:
+        return to_logits(tf.cast(self._given(images)[self.notes.output], tf.float32), self.notes.gives)
+
+    def answers(self, images: tf.Tensor) -> list[tf.Tensor]:
+        if not self.notes.outputs:
+            return [self.answer(images)]
+        given = self._given(images)
+        return in_single([given[name] for name in self.notes.outputs])
+
+    def _given(self, images: tf.Tensor) -> Any:
         scaled = images * tf.constant(self.notes.scale) + tf.constant(self.notes.offset)
-        given = self._signature(**{self.notes.input: scaled})[self.notes.output]
-        return to_logits(tf.cast(given, tf.float32), self.notes.gives)
+        return self._signature(**{self.notes.input: scaled})
 
     @cached_property
     def _signature(self) -> Any:
@@ -159,8 +187,7 @@ class SavedModel(Answers):
 def load_saved_model(folder: Path) -> SavedModel:
     """Reads what `SavedModel.save` wrote."""
     values: dict[str, Any] = json.loads((folder / _NOTES).read_text())
-    scale, offset = tuple(values.pop("scale")), tuple(values.pop("offset"))
-    notes = SavedModelNotes(**values, scale=scale, offset=offset)
+    notes = SavedModelNotes(**values | {name: tuple(values[name]) for name in ("scale", "offset", "outputs")})
     return SavedModel(folder / _FOLDER, notes)
 
 

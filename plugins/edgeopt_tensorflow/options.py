@@ -159,6 +159,12 @@ class _ReaderOptions(Options):
 class KerasReaderOptions(_ReaderOptions):
     """A `.keras` or `.h5` file, or a SavedModel folder."""
 
+    output: str | None = Field(
+        None,
+        description="the only output that is kept, by its key in what the network returns, or its layer; all when left "
+        "out",
+        examples=["boxes"],
+    )
     scale: Scale = Field("recipe", description=_SCALE)
 
 

@@ -280,7 +280,7 @@ def edgeopt_readers() -> Iterator[ReaderPlugin]:
     )
     yield ReaderPlugin(
         "saved-model",
-        "The folder of a SavedModel with one image input and one output.",
+        "The folder of a SavedModel with one image input; of several outputs all, or the one that is named.",
         KerasReaderOptions,
         read=read_keras,
         suffixes=("/",),

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -289,6 +289,7 @@ def second(folder: Path) -> None:
     found["read"] = {"classes": read.classes, "form": read.form, "gap": gap(read.foreign.logits(shown), expected)}
     found["onnx"] = onnx_sources(folder)
     found["wide"] = wide_grey(folder)
+    found["several"] = several_outputs(folder)
     found["torch at the end"] = "torch" in sys.modules
     (folder / "found.json").write_text(json.dumps(found))
 
@@ -321,6 +322,55 @@ def wide_grey(folder: Path) -> dict[str, Any]:
         }
     gaps = {name: float(np.abs(answer - expected).max()) for name, answer in answers.items()}
     return {**found, "shape": state.preprocessing.shape, "gaps": gaps}
+
+
+def several_outputs(folder: Path) -> dict[str, Any]:
+    """A network that returns a map, where it is above a limit, and a value a class: read from both forms, and exported."""
+    from edgeopt_onnx.predictor import OnnxPredictor
+    from edgeopt_tensorflow.runtime import keras
+    from edgeopt_tflite.predictor import TflitePredictor
+
+    layers = keras.layers
+    given = keras.Input((SIZE, SIZE, 3))
+    features = layers.Conv2D(5, 3, strides=2, name="features")(given)
+    scores = layers.Dense(3, activation="softmax", name="scores")(layers.GlobalAveragePooling2D()(features))
+    returned = {"map": features, "above": keras.ops.cast(features > 0.1, "int32"), "scores": scores}
+    network = keras.Model(given, returned)
+    network.save(folder / "several.keras")
+    network.export(folder / "several", verbose=False)
+    expected = {name: np.asarray(value) for name, value in network(images().transpose(0, 2, 3, 1)).items()}
+    options = KerasReaderOptions(mean=(0, 0, 0), std=(1, 1, 1))
+    found: dict[str, Any] = {"gaps": {}}
+
+    def compare(what: str, names: Sequence[str], answers: Sequence[Any]) -> None:
+        found["gaps"][what] = {
+            name: float(np.abs(answer - expected[name]).max()) for name, answer in zip(names, answers, strict=True)
+        }
+
+    for name in ("several.keras", "several"):
+        state = plugin.read_keras(folder / name, options)
+        found[name] = [state.task.name, list(state.output_names), list(state.classes)]
+        compare(name, state.output_names, state.foreign.outputs(images()))
+    made = {
+        "several.tflite": (exporter.export_tflite, ConvertedTfliteOptions(), TflitePredictor),
+        "several.onnx": (exporter.export_onnx, KerasOnnxOptions(), OnnxPredictor),
+        "several.zip": (
+            exporter.export_saved_model,
+            SavedModelOptions(),
+            lambda path: exporter.open_saved_model(path, 1),
+        ),
+    }
+    for name, (make, wanted, opened) in made.items():
+        result = export(state, folder / "files", make, wanted, name)
+        with opened(folder / "files" / name) as predictor:
+            compare(name, [each.name for each in result.outputs], predictor.predict(images()))
+    chosen = plugin.read_keras(folder / "several.keras", options.model_copy(update={"output": "scores"}))
+    found["chosen"] = [chosen.task.name, gap(chosen.foreign.outputs(images())[0], expected["scores"])]
+    found["built"] = message(lambda: built(folder, "several"))
+    found["wrong"] = message(
+        lambda: plugin.read_keras(folder / "several", options.model_copy(update={"output": "score"}))
+    )
+    return found
 
 
 def weights(state: ModelState) -> Any:
@@ -480,7 +530,7 @@ def onnx_sources(folder: Path) -> dict[str, Any]:
 
     options = OnnxReaderOptions()
     source = plugin.read_onnx(folder / "files/model.onnx", options)
-    logits = source.foreign.logits(images())
+    logits = source.foreign.outputs(images())[0]
     found: dict[str, Any] = {
         "gap": float(np.abs(logits - np.load(folder / "logits.npy")).max()),
         "classes": source.classes,
@@ -490,7 +540,7 @@ def onnx_sources(folder: Path) -> dict[str, Any]:
     source.foreign.save(state)
     from edgeopt_tensorflow.onnx_reader import load
 
-    found["loaded_is_saved"] = bool(np.array_equal(load(state).logits(images()), logits))
+    found["loaded_is_saved"] = bool(np.array_equal(load(state).outputs(images())[0], logits))
 
     content = (folder / "files/model.onnx").read_bytes()
     (folder / "half.onnx").write_bytes(content[: len(content) // 2])

@@ -332,6 +332,19 @@ def test_wide_grey_keras_files_are_read_and_written(found):
     assert "set channels to 1" in wide["channels"]
 
 
+def test_several_outputs_of_keras_are_read_and_written_by_their_names(found):
+    several, names = found["several"], ["above", "map", "scores"]
+    assert several["several.keras"] == several["several"] == ["numbers", names, []]
+    assert set(several["gaps"]) == {"several.keras", "several", "several.tflite", "several.onnx", "several.zip"}
+    for gaps in several["gaps"].values():
+        assert list(gaps) == names
+        assert gaps["above"] == 0 and max(gaps.values()) < 1e-4
+    assert several["chosen"] == ["classification", pytest.approx(0, abs=1e-5)]
+    assert "returns above, map, scores, not one value a class" in several["built"]
+    assert "has no output 'score', as source.output says" in several["wrong"]
+    assert "did you mean 'scores'?" in several["wrong"]
+
+
 def test_a_keras_file_is_read_for_a_conversion(found):
     assert found["read"] == {"classes": list(CLASSES), "form": "program", "gap": pytest.approx(0, abs=1e-5)}
 
