@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgeopt.networks.weights_option import checkpoint_path
-from edgeopt.plugins import DatasetOptions, Options, PosixPath
+from edgeopt.plugins import DatasetOptions, Options, PosixPath, Problem, size_in_words, size_of, without_usual
 
 IGNORED = 255
 """What a mask has where nobody says what is there."""
+_PUBLISHED = ("DEFAULT", "COCO_WITH_VOC_LABELS_V1")
 MOST_CLASSES = 255  # a mask has a byte for each place, and one value of it says nothing
 
 
@@ -83,22 +85,63 @@ class SegmenterOptions(Options):
         description="network: two of torchvision's, or a small U-Net", examples=["lraspp_mobilenet_v3_large"]
     )
     weights: str = Field(
-        "none", description='weights to start from: "none", or the path of a state dict (.pth, .pt, .safetensors)'
+        "none",
+        description='weights to start from: "none", "DEFAULT" or "COCO_WITH_VOC_LABELS_V1" as torchvision has them for '
+        "both of its networks, or the path of a state dict (.pth, .pt, .safetensors)",
     )
     width: int = Field(
         16, ge=4, le=256, description="channels of the U-Net's first level; each below has twice as many"
+    )
+    depth: int = Field(
+        3,
+        ge=1,
+        le=5,
+        description="levels of the U-Net below its first; sides of images are multiples of 2 to its power",
     )
     batch_norm_momentum: float = Field(
         0.1, gt=0.0, le=1.0, description="share of a batch in BatchNorm's running statistics; MobileNetV3 has 0.01"
     )
 
     @model_validator(mode="after")
-    def _weights_are_a_file(self) -> SegmenterOptions:
-        if self.weights != "none" and self.checkpoint is None:
+    def _weights_are_there(self) -> SegmenterOptions:
+        if self.weights == "none" or self.checkpoint is not None:
+            return self
+        if self.arch == "unet":
             raise ValueError(f'weights {self.weights!r} is not "none", nor the path of a checkpoint')
+        if self.weights not in _PUBLISHED:
+            known = " and ".join(f'"{name}"' for name in _PUBLISHED)
+            raise ValueError(f"torchvision has {known} for {self.arch}, not {self.weights!r}")
         return self
+
+    @model_validator(mode="after")
+    def _shape_is_of_the_unet(self) -> SegmenterOptions:
+        for name in ("width", "depth"):
+            if self.arch != "unet" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of the U-Net, and {self.arch} has its own")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_depth(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_usual(self, write(self), ("depth",))
 
     @property
     def checkpoint(self) -> Path | None:
         """The file to start from."""
         return checkpoint_path(self.weights)
+
+    def problem_of_size(self, height: int, width: int) -> Problem | None:
+        """What is wrong with images of this size, px, and which ones fit; None where nothing is."""
+        multiple = 2**self.depth
+        if self.arch != "unet" or not (height % multiple or width % multiple):
+            return None
+        fit = [
+            size_of(*(multiple * max(1, to_whole(side / multiple)) for side in (height, width)))
+            for to_whole in (math.floor, math.ceil)
+        ]
+        written = dict.fromkeys(f"image_size = {size if isinstance(size, int) else list(size)}" for size in fit)
+        return Problem(
+            f"a U-Net of depth {self.depth} takes images whose sides are multiples of {multiple} px, "
+            f"not {size_in_words(size_of(height, width))} px",
+            f"set {' or '.join(written)}, or a smaller depth",
+            option="image_size",
+        )

@@ -6,7 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.plugins import DatasetPlugin, ModelPlugin, RawDataset, TaskPlugin, digest, hookimpl, versions_of
+from edgeopt.plugins import (
+    DatasetOptions,
+    DatasetPlugin,
+    ModelPlugin,
+    Problem,
+    RawDataset,
+    TaskPlugin,
+    digest,
+    hookimpl,
+    sides_of,
+    versions_of,
+)
 from edgeopt_segmentation.options import (
     MaskFolderOptions,
     SegmentationOptions,
@@ -49,9 +60,16 @@ def fingerprint_shapes(options: ShapesMasksOptions) -> str:  # noqa: ARG001 - th
 
 def build(options: SegmenterOptions, data: TrainingData) -> ModelState:
     """A network for the classes of the data set."""
-    from edgeopt_segmentation.networks import build as build_network  # torch is heavy
+    from edgeopt_segmentation.networks.build import build as build_network  # torch is heavy
 
     return build_network(options, data)
+
+
+def refused_images(options: SegmenterOptions, dataset: DatasetOptions) -> Iterator[Problem]:
+    """Images of a size that the network does not take."""
+    problem = options.problem_of_size(*sides_of(dataset.image_size))
+    if problem is not None:
+        yield problem
 
 
 def fingerprint_weights(options: SegmenterOptions) -> str:
@@ -110,5 +128,6 @@ def edgeopt_models() -> Iterator[ModelPlugin]:
         tasks=(_TASK,),
         libraries=_LIBRARIES,
         requires=("torch", "torchvision"),
+        refuses=refused_images,
         install="edgeopt[vision]",
     )

@@ -68,7 +68,7 @@ def changed(
     return moved, augmented_boxes(batch, moves), moves.matrices
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(images(), changes, st.integers(0, 10_000))
 def test_each_box_that_stays_bounds_its_shape(drawn: Any, asked: Augmentation, seed: int) -> None:
     height, width, boxes = drawn
@@ -95,7 +95,7 @@ def test_each_box_that_stays_bounds_its_shape(drawn: Any, asked: Augmentation, s
                 assert least[1] - y1 < 1.01 and y2 - most[1] < 1.01
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(images(), st.integers(0, 10_000))
 def test_a_crop_keeps_a_box_in_sight(drawn: Any, seed: int) -> None:
     height, width, boxes = drawn

@@ -105,6 +105,7 @@ def test_no_recipe_is_forgotten() -> None:
         "resnet18_digits_ptq",
         "stanford_dogs_mobilenetv3_qat_android",
         "lraspp_qat_three_runtimes",  # run by whoever has an hour; its parts are tested with segmentation's
+        "unet_grey_qat_three_runtimes",  # as that one
         "mobilenet_tune_digits",  # a study; tests of tune run smaller ones
         "oxford_pets_mobilenetv3_calibrated",  # checked in tests/plugins/test_torchvision_named.py
         "mobilenetv2_four_runtimes",
@@ -120,7 +121,7 @@ def test_no_recipe_is_forgotten() -> None:
     }
 
 
-CHECKED = ("mobilenet_tune_digits", "lraspp_qat_three_runtimes")  # what runs them has tests of its own
+CHECKED = ("mobilenet_tune_digits", "lraspp_qat_three_runtimes", "unet_grey_qat_three_runtimes")  # what runs them has tests of its own
 
 
 @pytest.mark.parametrize("name", CHECKED)

@@ -213,7 +213,7 @@ def test_networks_give_a_map_and_learn(arch: str) -> None:
 
     data = masked_data()
     registry = load_registry()
-    use = resolve(ModelPlugin, "segmenter", {"arch": arch, "width": 4}, registry)
+    use = resolve(ModelPlugin, "segmenter", {"arch": arch, **({"width": 4} if arch == "unet" else {})}, registry)
     torch.manual_seed(0)
     state = use.plugin.build(use.options, data)
     assert state.output_names == ("masks",)
