@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Of a box, so much must stay in the frame that it is learnt and looked for; of less, nobody can tell what it is.
 LEAST_SEEN = 0.25
-_NOTHING = -1  # the class of a place in a batch without a box
+_NOTHING, _CROWD = -1, -2  # the class of a place in a batch without a box, and of a crowd region
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,18 +81,18 @@ def moved_boxes(boxes: Boxes, geometry: Any) -> Boxes:
 
 def batch_of(targets: BoxTargets) -> dict[str, Tensor]:
     """Targets as tensors of one shape: float32 corners (n, most, 4), and int64 classes (n, most), -1 where there is no
-    box. Crowd regions are left out: nothing is learnt from them.
+    box, and -2 of crowd regions, in which nothing is learnt.
     """
     import torch  # heavy; whoever trains has imported it
 
     boxes = targets.boxes()
-    most = max(1, *(int(np.count_nonzero(~each.crowd)) for each in boxes)) if boxes else 1
+    most = max(1, *map(len, boxes)) if boxes else 1
     corners = np.zeros((len(boxes), most, 4), dtype=np.float32)
     classes = np.full((len(boxes), most), _NOTHING, dtype=np.int64)
     for image, each in enumerate(boxes):
-        whole = ~each.crowd
-        count = int(np.count_nonzero(whole))
-        corners[image, :count], classes[image, :count] = each.corners[whole], each.classes[whole]
+        count = len(each)
+        corners[image, :count] = each.corners
+        classes[image, :count] = np.where(each.crowd, _CROWD, each.classes)
     return {"corners": torch.from_numpy(corners), "classes": torch.from_numpy(classes)}
 
 
@@ -102,9 +102,14 @@ def boxes_of(batch: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     return [(corners[classes >= 0], classes[classes >= 0]) for corners, classes in pairs]
 
 
+def crowds_of(batch: Mapping[str, Tensor]) -> list[Tensor]:
+    """Corners (k, 4) of the crowd regions of each image of a batch."""
+    return [corners[classes == _CROWD] for corners, classes in zip(batch["corners"], batch["classes"], strict=True)]
+
+
 def augmented_boxes(batch: Mapping[str, Tensor], moves: Moves) -> dict[str, Tensor]:
-    """A batch after its images were moved: of each box, what its moved corners span, cut at the edges; it is left out
-    where less than a quarter of that stays in the frame.
+    """A batch after its images were moved: of each box and crowd region, what its moved corners span, cut at the edges.
+    A box of which less than a quarter stays in the frame becomes a crowd region, as in `moved_boxes`.
     """
     import torch  # as above
 
@@ -115,10 +120,11 @@ def augmented_boxes(batch: Mapping[str, Tensor], moves: Moves) -> dict[str, Tens
     limits = torch.tensor([moves.width, moves.height] * 2, dtype=spanned.dtype, device=spanned.device)
     cut = torch.minimum(spanned.clamp(min=0), limits)
     left, before = (torch.clamp(each[..., 2:] - each[..., :2], min=0).prod(dim=2) for each in (cut, spanned))
-    stays = (classes >= 0) & (left > 0) & (left >= LEAST_SEEN * before)
+    stays = (classes != _NOTHING) & (left > 0)
+    barely = stays & (left < LEAST_SEEN * before)
     return {
         "corners": torch.where(stays[..., None], cut, torch.zeros_like(cut)),
-        "classes": torch.where(stays, classes, torch.full_like(classes, _NOTHING)),
+        "classes": classes.masked_fill(barely, _CROWD).masked_fill(~stays, _NOTHING),
     }
 
 

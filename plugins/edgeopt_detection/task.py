@@ -140,11 +140,12 @@ class Detection(Task):
         return crops_around(batch, height, width, generator)
 
     def loss(self, outputs: tuple[Tensor, ...], batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:  # noqa: ARG002 - for tasks with one class an image
-        """Torchvision's own loss of the network, all its parts added up."""
+        """Torchvision's own loss of the network, all its parts added up; nothing is learnt in crowd regions."""
         from edgeopt_detection.networks.losses import DetectionLoss  # as above
-        from edgeopt_detection.targets import boxes_of
+        from edgeopt_detection.targets import boxes_of, crowds_of
 
-        parts = list(DetectionLoss(self.decoder)([each.float() for each in outputs], boxes_of(batch)).values())
+        heads = [each.float() for each in outputs]
+        parts = list(DetectionLoss(self.decoder)(heads, boxes_of(batch), crowds_of(batch)).values())
         return sum(parts[1:], parts[0])
 
     def soft_loss(self, outputs: tuple[Tensor, ...], teacher: tuple[Tensor, ...], temperature: float) -> Tensor:

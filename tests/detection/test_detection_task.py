@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from random_heads import SSD, heads_of, random_heads
+from random_heads import FCOS, RETINANET, SSD, heads_of, random_heads
 
 from edgeopt.cards.card import Card
 from edgeopt.cards.reading import card_from_text
@@ -15,7 +15,8 @@ from edgeopt.preprocessing.geometry import geometry_of
 from edgeopt.recipe.card_task import task_of_card
 from edgeopt_detection.boxes import Boxes
 from edgeopt_detection.decoding.description import BoxDecoding
-from edgeopt_detection.targets import augmented_boxes, batch_of, boxes_of
+from edgeopt_detection.decoding.reference import anchor_corners
+from edgeopt_detection.targets import augmented_boxes, batch_of, boxes_of, crowds_of
 from edgeopt_detection.task import Detection
 
 CLASSES = ("cat", "dog", "cow")
@@ -44,17 +45,43 @@ def test_augmentation_moves_boxes_and_drops_those_that_leave():
         [Boxes.of([[10, 20, 30, 60], [0, 0, 8, 8]], [1, 2]), Boxes.of([[0, 0, 9, 9]], [0], [True])]
     )
     batch = batch_of(targets)
-    assert batch["classes"].tolist() == [[1, 2], [-1, -1]]  # nothing is learnt from a crowd
+    assert [len(each) for _, each in boxes_of(batch)] == [2, 0]  # no box is learnt of a crowd
+    assert [each.tolist() for each in crowds_of(batch)] == [[], [[0, 0, 9, 9]]]
     mirror = torch.tensor([[-1.0, 0, 100], [0, 1, 0]])
     shifted = torch.tensor([[1.0, 0, -6], [0, 1, -3]])
     found = boxes_of(augmented_boxes(batch, Moves(torch.stack([mirror, shifted]), 100, 100)))
     assert found[0][0].tolist() == [[70, 20, 90, 60], [92, 0, 100, 8]]
     found = boxes_of(augmented_boxes(batch, Moves(torch.stack([shifted, shifted]), 100, 100)))
     assert (found[0][0].tolist(), found[0][1].tolist()) == ([[4, 17, 24, 57]], [1])
+    crowds = crowds_of(augmented_boxes(batch, Moves(torch.stack([shifted, shifted]), 100, 100)))
+    assert [each.tolist() for each in crowds] == [[[0, 0, 2, 5]], [[0, 0, 3, 6]]]  # a sixth of a box is one as well
     turn = math.radians(90)
     turned = torch.tensor([[math.cos(turn), -math.sin(turn), 100], [math.sin(turn), math.cos(turn), 0]])
     found = boxes_of(augmented_boxes(batch, Moves(torch.stack([turned, turned]), 100, 100)))
     torch.testing.assert_close(found[0][0], torch.tensor([[40.0, 10, 80, 30], [92, 0, 100, 8]]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("decoding", [SSD, RETINANET, FCOS])
+def test_nothing_is_learnt_in_crowd_regions_but_the_boxes_there(decoding):
+    """Whatever heads say there, the loss is the same; elsewhere, and where a box lies in the crowd, it is not."""
+    task = Detection(decoding=decoding)
+    box, region = [2, 2, 15, 15], [0, 0, 18, 33]
+    crowded = task.batch(task.collected([Boxes.of([box, region], [1, 0], [False, True])]))
+    alone = task.batch(task.collected([Boxes.of([box], [1])]))
+    random = torch.Generator().manual_seed(0)
+    widths = (decoding.columns, 4, 1)[: len(decoding.outputs)]
+    heads = [torch.randn(1, decoding.anchors, width, generator=random).requires_grad_() for width in widths]
+    middles = torch.from_numpy(anchor_corners(decoding)).unflatten(1, (2, 2)).mean(dim=1)
+    task.loss(heads, crowded).backward()
+    moved = heads[0].grad.abs().sum(dim=2)[0] > 0
+    deep = (middles[:, 0] < 13) & (middles[:, 1] > 22)  # in the region, and far from the box
+    assert deep.any() and not moved[deep].any()
+    assert moved[middles[:, 0] > 24].any() and moved[(middles < 14).all(dim=1)].any()
+    learnt = heads[0].grad.clone()
+    heads[0].grad = None
+    task.loss(heads, alone).backward()
+    assert (heads[0].grad.abs().sum(dim=2)[0] > 0)[deep].any() or decoding is SSD  # of which the hardest alone count
+    assert not torch.equal(learnt, heads[0].grad)
 
 
 def test_boxes_of_some_classes_are_kept_and_wrong_ones_told():

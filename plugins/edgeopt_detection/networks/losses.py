@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edgeopt_detection.decoding.description import BoxDecoding
 from edgeopt_detection.decoding.reference import anchor_corners
+from edgeopt_detection.networks.crowds import hold_a_middle, without_crowds
 from edgeopt_torchvision.compat import import_torchvision
 
 _NEGATIVES = 3  # background anchors that SSD learns from, for each that holds an object
@@ -30,10 +31,17 @@ class DetectionLoss:
 
     decoding: BoxDecoding
 
-    def __call__(self, heads: Sequence[Tensor], boxes: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    def __call__(
+        self,
+        heads: Sequence[Tensor],
+        boxes: Sequence[tuple[Tensor, Tensor]],
+        crowds: Sequence[Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """Parts of the loss of a batch by name, to be added up.
 
         `boxes` are those of each image: float32 corners (k, 4) in px of the network's input, and int64 classes (k,).
+        `crowds` are corners of regions in which nobody has told objects apart: anchors that lie in one, and at which no
+        box is learnt, are not learnt from.
         """
         import_torchvision()
         device = heads[0].device
@@ -41,11 +49,18 @@ class DetectionLoss:
         every = [anchors] * len(boxes)
         targets = [{"boxes": corners, "labels": self._columns(classes)} for corners, classes in boxes]
         outputs = dict(zip(("cls_logits", "bbox_regression", "bbox_ctrness"), heads, strict=False))
+        regions = [anchors.new_zeros(0, 4)] * len(boxes) if crowds is None else crowds
         if self.decoding.scores == "softmax":
-            return self._ssd(outputs, targets, every)
+            return self._ssd(outputs, targets, every, regions)
         if self.decoding.boxes == "offsets":
-            return self._retinanet(outputs, targets, every)
-        return self._fcos(outputs, targets, every)
+            return self._retinanet(outputs, targets, every, regions)
+        return self._fcos(outputs, targets, every, regions)
+
+    def _without_crowds(
+        self, outputs: dict[str, Tensor], crowds: Sequence[Tensor], anchors: Tensor, learnt: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        logits = without_crowds(outputs["cls_logits"], crowds, anchors, learnt, self.decoding.background)
+        return {**outputs, "cls_logits": logits}
 
     def _columns(self, classes: Tensor) -> Tensor:
         """The columns of logits of classes: that of the background is passed over."""
@@ -62,23 +77,33 @@ class DetectionLoss:
     # a network that was quantized, or pruned, is no longer of torchvision's class.
 
     def _ssd(
-        self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]], anchors: list[Tensor]
+        self,
+        outputs: dict[str, Tensor],
+        targets: list[dict[str, Tensor]],
+        anchors: list[Tensor],
+        crowds: Sequence[Tensor],
     ) -> dict[str, Tensor]:
         from torchvision.models.detection._utils import SSDMatcher
         from torchvision.models.detection.ssd import SSD
 
         attributes = SimpleNamespace(box_coder=self._coder(), neg_to_pos_ratio=_NEGATIVES)
         matched = _matched(targets, anchors, SSDMatcher(_SSD_MATCH))
+        outputs = self._without_crowds(outputs, crowds, anchors[0], [each >= 0 for each in matched])
         losses: dict[str, Tensor] = SSD.compute_loss(attributes, targets, outputs, anchors, matched)
         return losses
 
     def _retinanet(
-        self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]], anchors: list[Tensor]
+        self,
+        outputs: dict[str, Tensor],
+        targets: list[dict[str, Tensor]],
+        anchors: list[Tensor],
+        crowds: Sequence[Tensor],
     ) -> dict[str, Tensor]:
         from torchvision.models.detection._utils import Matcher
         from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetRegressionHead
 
         matched = _matched(targets, anchors, Matcher(*_RETINANET_MATCH, allow_low_quality_matches=True))
+        outputs = self._without_crowds(outputs, crowds, anchors[0], [each >= 0 for each in matched])
         classes = SimpleNamespace(BETWEEN_THRESHOLDS=Matcher.BETWEEN_THRESHOLDS)
         boxes = SimpleNamespace(box_coder=self._coder(), _loss_type="l1")
         return {
@@ -87,7 +112,11 @@ class DetectionLoss:
         }
 
     def _fcos(
-        self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]], anchors: list[Tensor]
+        self,
+        outputs: dict[str, Tensor],
+        targets: list[dict[str, Tensor]],
+        anchors: list[Tensor],
+        crowds: Sequence[Tensor],
     ) -> dict[str, Tensor]:
         from torchvision.models.detection._utils import BoxLinearCoder
         from torchvision.models.detection.fcos import FCOS, FCOSHead
@@ -97,6 +126,8 @@ class DetectionLoss:
         head.compute_loss = lambda *arguments: FCOSHead.compute_loss(head, *arguments)
         attributes = SimpleNamespace(center_sampling_radius=_CENTRE_RADIUS, head=head)
         points = [level.anchors for level in self.decoding.levels]
+        in_boxes = [hold_a_middle(anchors[0], each["boxes"]) for each in targets]
+        outputs = self._without_crowds(outputs, crowds, anchors[0], in_boxes)
         losses: dict[str, Tensor] = FCOS.compute_loss(attributes, targets, outputs, anchors, points)
         return losses
 
