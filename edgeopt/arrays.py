@@ -6,7 +6,7 @@ This module goes to devices as it is: it imports the standard library and NumPy 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # NumPy takes a tenth of a second, and is only named here
 
 OUTPUTS = "outputs.npz"
 """What files are called in which answers are kept."""
+
+_TOGETHER = 1 << 21  # numbers of answers that are looked at at a time
 
 Json: TypeAlias = Any  # a value that `json` writes: str, int, float, bool, None, list, dict
 ImageSize: TypeAlias = int | tuple[int, int]  # px: the edge of a square, or (height, width)
@@ -89,6 +91,16 @@ def joined(pieces: Sequence[Outputs]) -> Outputs:
 def of_images(outputs: Outputs, chosen: Any) -> Outputs:
     """The answers for some images: `chosen` is a slice, or their places."""
     return tuple(each[chosen] for each in outputs)
+
+
+def in_parts(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
+    """The arrays, which have a row an image, some images at a time: so few that a copy of them is small beside them.
+    Answers for every place of many images fill most of a memory as they are.
+    """
+    images, largest = len(arrays[0]), max(each.size for each in arrays)
+    together = max(1, _TOGETHER * images // max(1, largest))
+    for start in range(0, images, together):
+        yield tuple(each[start : start + together] for each in arrays)
 
 
 def save_outputs(path: Path, outputs: Outputs) -> None:

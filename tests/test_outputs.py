@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +16,14 @@ from edgeopt.arrays import as_outputs, joined, load_outputs, of_images, save_out
 from edgeopt.cards.card import Card, TensorInfo
 from edgeopt.cards.reading import card_from_text
 from edgeopt.errors import ExportError, RecipeError, UserError
-from edgeopt.measure.answers import differences, verify
+from edgeopt.measure.answers import Verification, differences, rounding_step, verify
 from edgeopt.networks.capture import capture, to_program
 from edgeopt.networks.outputs import outputs_in, require_outputs, tensors
 from edgeopt.networks.saved import load_outline, save_state
 from edgeopt.plugins import Classification
 from edgeopt.plugins.registry import load_registry
 from edgeopt.testing import tiny_data, tiny_model, tiny_two_outputs
+from edgeopt_segmentation.task import Segmentation
 
 
 class Returns(nn.Module):
@@ -138,3 +140,31 @@ def test_a_card_of_several_outputs_is_read_back_and_gets_no_lines_of_a_classifie
         assert card_from_text(each.to_json()) == each
     with pytest.raises(UserError, match=r"logits \(1, 2\) and boxes \(1, 9, 4\)"):
         feeding_lines(several, "python", "model.onnx", load_registry())
+
+
+def test_answers_for_every_place_are_compared_some_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the figures of a comparison of all at once, and in less memory than one copy of the answers."""
+    random = np.random.default_rng(0)
+    task = Segmentation()
+    reference = random.normal(size=(24, 6, 128, 128)).astype(np.float32)
+    outputs = reference + random.normal(scale=2e-5, size=reference.shape).astype(np.float32)
+    outputs[3, 1] += 4.0
+    grid = (np.round(reference * 20).clip(-127, 127) / 20).astype(np.float32)
+    targets = reference.argmax(axis=1).astype(np.uint8)
+
+    def compared(own: np.ndarray[Any, Any]) -> Verification:
+        return verify(task, (own,), (reference,), targets, ("masks",))
+
+    monkeypatch.setattr("edgeopt.arrays._TOGETHER", 1 << 17)
+    tracemalloc.start()
+    found = compared(outputs)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.9 * outputs.nbytes
+    assert found.max_logit_difference == float(np.abs(outputs - reference).max()) and found.differing == 1
+    rounded = compared(grid)
+    step = max(rounding_step(grid), rounding_step(reference))
+    assert step == float(np.diff(np.unique(grid)).min())
+    assert rounded.differing == 24 and rounded.near_ties > 0
+    monkeypatch.setattr("edgeopt.arrays._TOGETHER", 1 << 40)
+    assert (compared(outputs), compared(grid)) == (found, rounded)

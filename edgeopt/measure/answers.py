@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.arrays import as_outputs, joined, of_images
+from edgeopt.arrays import as_outputs, in_parts, joined, of_images
 from edgeopt.errors import ExportError
 from edgeopt.plugins.predictor import Predictor
 from edgeopt.tasks.scores import Score
@@ -120,17 +120,18 @@ def differences(
         if own.shape != other.shape:
             raise ExportError(f"the file returns {what} of shape {own.shape}, its {origin} {other.shape}")
         if own.dtype.kind != "f" or other.dtype.kind != "f":
-            share = float((own != other).mean()) if own.size else 0.0
+            unlike = sum(int((one != two).sum()) for one, two in in_parts(own, other))
+            share = unlike / own.size if own.size else 0.0
             found.append(OutputDifference(name, share, share))
             continue
-        if not np.isfinite(own).all():
-            count = int((~np.isfinite(own)).reshape(len(own), -1).any(axis=1).sum())
+        if count := sum(int((~np.isfinite(one)).reshape(len(one), -1).any(axis=1).sum()) for (one,) in in_parts(own)):
             where = "" if tuple(names) == ONLY_LOGITS else f" in its {what}"
             raise ExportError(
                 f"the file returns numbers that are not finite{where} for {count} of {len(own)} images",
                 hint="a value overflows in this runtime's arithmetic; try another precision",
             )
-        largest = float(np.abs(own - other).max()) if own.size else 0.0
+        apart = [np.abs(one - two).max() for one, two in in_parts(own, other)] if own.size else [0.0]
+        largest = float(np.max(apart))
         found.append(OutputDifference(name, largest, largest / span_of(other)))
     return tuple(found)
 
@@ -141,7 +142,9 @@ def span_of(values: NDArray[Any]) -> float:
     """
     import numpy as np  # as above
 
-    return max(float(np.ptp(values)), 0.1 * float(np.abs(values).max()), 1e-12) if values.size else 1.0
+    if not values.size:
+        return 1.0
+    return max(float(np.ptp(values)), 0.1 * max(float(values.max()), -float(values.min())), 1e-12)
 
 
 def verify(
@@ -180,8 +183,11 @@ def rounding_step(values: NDArray[Any]) -> float:
 
     if values.dtype.kind != "f":
         return 0.0
-    known = np.unique(values)
+    known = values[:0].ravel()
+    for (part,) in in_parts(values):
+        known = np.union1d(known, part)
+        if len(known) > _INT8_LEVELS:
+            return _FLOAT_ROUNDING * float(values.max() - values.min())
     if not len(known) > 1:
         return 0.0
-    in_float = _FLOAT_ROUNDING * float(known[-1] - known[0])
-    return max(in_float, float(np.diff(known).min())) if len(known) <= _INT8_LEVELS else in_float
+    return max(_FLOAT_ROUNDING * float(known[-1] - known[0]), float(np.diff(known).min()))

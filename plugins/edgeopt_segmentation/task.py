@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.plugins import Drawing, Ending, Score, ScoreKind, Scores, Task
+from edgeopt.plugins import Drawing, Ending, Score, ScoreKind, Scores, Task, in_parts
 from edgeopt_segmentation.ending import CLASSES, ClassesEnding
 from edgeopt_segmentation.options import IGNORED
 
@@ -174,13 +174,15 @@ class Segmentation(Task):
         logits = reference[0]
         if logits.ndim != 4:
             return 0
-        apart = ~self.alike(outputs, reference)
-        if not apart.any():
-            return 0
-        best = np.sort(logits[apart], axis=1)
-        clear = best[:, -1] - best[:, -2] > margins[0]
-        other = masks_in((outputs[0][apart],)) != masks_in((logits[apart],))
-        return int(((other & clear).reshape(len(other), -1).mean(axis=1) <= 1 - _ALIKE).sum())
+        found = 0
+        for apart, own, other in in_parts(~self.alike(outputs, reference), masks_in(outputs), logits):
+            if not apart.any():
+                continue
+            best = np.partition(other[apart], (-2, -1), axis=1)
+            clear = best[:, -1] - best[:, -2] > margins[0]
+            decided = clear & (own[apart] != masks_in((other[apart],)))
+            found += int((decided.reshape(len(decided), -1).mean(axis=1) <= 1 - _ALIKE).sum())
+        return found
 
     def decode(self, outputs: Outputs) -> list[MaskAnswer]:
         """The classes of each image and their shares."""
@@ -236,8 +238,16 @@ class Segmentation(Task):
 
 def masks_in(outputs: Outputs) -> NDArray[Any]:
     """The classes of each place, integers (n, height, width), of logits or of classes themselves."""
+    import numpy as np  # as above
+
     first = outputs[0]
-    masks: NDArray[Any] = first.argmax(axis=1) if first.ndim == 4 else first
+    if first.ndim != 4:
+        return first
+    masks = np.empty((len(first), *first.shape[2:]), np.uint8 if first.shape[1] <= 256 else np.int64)
+    done = 0
+    for (part,) in in_parts(first):
+        masks[done : done + len(part)] = part.argmax(axis=1)
+        done += len(part)
     return masks
 
 
