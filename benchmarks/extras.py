@@ -240,7 +240,7 @@ def _images(folder: Path) -> None:
 
 def _prepared(folder: Path) -> None:
     """Cats and dogs of noise, as TensorFlow Datasets prepares them; it takes the package, which writes no data here."""
-    runpy.run_path(str(ROOT / "tests" / "plugins" / "tfds_files.py"))["pets"](folder)
+    runpy.run_path(str(ROOT / "tests" / "tfds_files.py"))["pets"](folder)
 
 
 def extras() -> tuple[str, ...]:

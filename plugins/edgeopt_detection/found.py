@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeopt.data.walk import files_below, require_unchanged
 from edgeopt.files import where_looked
-from edgeopt.plugins import DataError, Options, Problem, RawDataset, digest
-from edgeopt_detection.options import CocoFile, CocoOptions, HuggingFaceBoxesOptions, VocOptions, YoloOptions
+from edgeopt.plugins import DataError, Options, Problem, RawDataset, did_you_mean, digest
+from edgeopt_detection.options import (
+    CocoFile,
+    CocoOptions,
+    HuggingFaceBoxesOptions,
+    TfdsBoxesOptions,
+    VocOptions,
+    YoloOptions,
+)
+from edgeopt_images.tfds.folder import Folder, kind_of, look
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class FoundBoxFiles:
     def load(self) -> RawDataset:
         """Images and boxes; raises `DataChangedError` for an annotation file that is no longer as it was found."""
         for file, size, changed in self.files:
-            if file.suffix.lower() in (".json", ".yaml", ".txt", ".xml", ".parquet", ".arrow"):
+            if _is_annotation(file.name.lower()):
                 require_unchanged(file, size, changed)
         return self.reads(self.options)
 
@@ -72,6 +80,54 @@ def find_hugging_face(options: HuggingFaceBoxesOptions) -> FoundBoxFiles:
     _raise([_missing(options.source, "source", Path.exists)])
     rows = _below(options.source) if options.source.is_dir() else [_stated(options.source)]
     return FoundBoxFiles(tuple(rows), _hugging_face, options)
+
+
+def find_tfds_boxes(options: TfdsBoxesOptions) -> FoundBoxFiles:
+    """Looks at the folder and at what it says of itself. Raises `DataError` with all that does not fit."""
+    folder = look(options.path, options.split_names)
+    problems = [*folder.problems, *_wrong_features(options, folder)]
+    if problems:
+        raise DataError(*problems)
+    return FoundBoxFiles(tuple(_below(options.path)), _tfds, options)
+
+
+def _wrong_features(options: TfdsBoxesOptions, folder: Folder) -> Iterator[Problem]:
+    """Features that are not there, or are of another kind, each with its option."""
+    inner = folder.features.get(options.objects_feature, {}).get("sequence", {}).get("feature", {})
+    objects = inner.get("featuresDict", {}).get("features", {})
+    within = f" of an object in {options.objects_feature!r}"
+    asked = [
+        ("image_feature", folder.features, "", ("Image",)),
+        ("objects_feature", folder.features, "", ("Sequence",)),
+        *([("box_feature", objects, within, ("BBoxFeature", "Tensor"))] if objects else []),
+        *([("label_feature", objects, within, ("ClassLabel",))] if objects else []),
+    ]
+    for option, there, where, kinds in asked:
+        name = getattr(options, option)
+        if name not in there:
+            has = f"it has {', '.join(there)}" if there else "it names none"
+            yield Problem(
+                f"{folder.path} has no feature {name!r}{where}: {has}", did_you_mean(name, there), option=option
+            )
+        elif (kind := kind_of(there[name])) not in kinds:
+            message = f"feature {name!r}{where} of {folder.path} is {kind}, and not {' or '.join(kinds)}"
+            yield Problem(message, f"name another feature by {option}", option=option)
+        elif option == "objects_feature" and not objects:
+            message = f"feature {name!r} of {folder.path} is a sequence of single values, and not of objects"
+            yield Problem(message, "objects have a box and a class each", option=option)
+
+
+def _is_annotation(name: str) -> bool:
+    """Whether what is read of a file at once are boxes: images are read when they are asked for."""
+    endings = (".json", ".yaml", ".txt", ".xml", ".parquet", ".arrow")
+    return name.endswith(endings) or ".tfrecord-" in name or ".array_record-" in name
+
+
+def _tfds(options: TfdsBoxesOptions) -> RawDataset:
+    from edgeopt_detection.readers.tfds import read_tfds_boxes  # NumPy, Pillow and tensorflow_datasets are heavy
+
+    found = find_tfds_boxes(options)
+    return read_tfds_boxes(options, look(options.path, options.split_names), found.fingerprint())
 
 
 def _coco(options: CocoOptions) -> RawDataset:

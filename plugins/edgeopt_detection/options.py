@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from edgeopt.networks.weights_option import checkpoint_path
 from edgeopt.plugins import DatasetOptions, Options, PosixPath, Share
+from edgeopt_images.options import TfdsSplitNames
 
 Form = Literal["xyxy", "xywh", "cxcywh", "normalized-xyxy", "normalized-xywh", "normalized-cxcywh"]
 
@@ -73,6 +74,32 @@ class HuggingFaceBoxesOptions(DatasetOptions):
     image_column: str = Field("image", description="column with the images")
     objects_column: str = Field("objects", description="column with bbox and category of each image's objects")
     box_form: Form = Field("xywh", description="what a box's four numbers are; shares of the image where normalized")
+
+
+class TfdsBoxesOptions(DatasetOptions):
+    """Which prepared data set, and what of its records are images, objects and splits."""
+
+    path: PosixPath = Field(
+        description="folder of one version of a data set that TFDS prepared, as tensorflow_datasets/voc/2007/5.0.0"
+    )
+    image_feature: str = Field("image", description="feature with the image")
+    objects_feature: str = Field("objects", description="feature with a sequence of objects for each image")
+    box_feature: str = Field("bbox", description="of an object: its box")
+    label_feature: str = Field("label", description="of an object: its class")
+    box_form: Form | None = Field(
+        None,
+        description="what a box's four numbers are, shares of the image where normalized; when left out, what the data "
+        "set says, or TFDS's own: shares, y before x",
+    )
+    split_names: TfdsSplitNames = Field(
+        default_factory=TfdsSplitNames, description="what the data set calls the splits"
+    )
+    window: int = Field(
+        4096,
+        ge=1,
+        description="within how many images the training order is shuffled, besides the order of the files, where they "
+        "do not fit in the cache",
+    )
 
 
 class DetectorOptions(Options):

@@ -17,13 +17,14 @@ from edgeopt.plugins import (
     hookimpl,
     versions_of,
 )
-from edgeopt_detection.found import find_coco, find_hugging_face, find_voc, find_yolo
+from edgeopt_detection.found import find_coco, find_hugging_face, find_tfds_boxes, find_voc, find_yolo
 from edgeopt_detection.options import (
     CocoOptions,
     DetectionOptions,
     DetectorOptions,
     HuggingFaceBoxesOptions,
     ShapesBoxesOptions,
+    TfdsBoxesOptions,
     VocOptions,
     YoloOptions,
 )
@@ -131,6 +132,16 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         install="edgeopt[hugging-face]",
         tasks=(_TASK,),
         libraries=_LIBRARIES,
+    )
+    yield DatasetPlugin(
+        "tfds-boxes",
+        "Images with boxes that TensorFlow Datasets prepared on this machine, as TFRecord or array_record files.",
+        TfdsBoxesOptions,
+        find=find_tfds_boxes,
+        requires=("tensorflow_datasets",),
+        install="edgeopt[tfds]",
+        tasks=(_TASK,),
+        libraries=(*_LIBRARIES, "edgeopt_images"),
     )
 
 

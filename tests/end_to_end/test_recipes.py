@@ -121,7 +121,11 @@ def test_no_recipe_is_forgotten() -> None:
     }
 
 
-CHECKED = ("mobilenet_tune_digits", "lraspp_qat_three_runtimes", "unet_grey_qat_three_runtimes")  # what runs them has tests of its own
+CHECKED = (
+    "mobilenet_tune_digits",
+    "lraspp_qat_three_runtimes",
+    "unet_grey_qat_three_runtimes",
+)  # what runs them has tests of its own
 
 
 @pytest.mark.parametrize("name", CHECKED)

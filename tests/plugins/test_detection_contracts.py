@@ -123,6 +123,28 @@ class TestHuggingFaceBoxes(LocalBoxes):
         return {"source": str(folder)}
 
 
+class TestTfdsBoxes(LocalBoxes):
+    name, images = "tfds-boxes", "images"
+
+    @classmethod
+    def write(cls, folder, boxes):
+        pytest.importorskip("tensorflow_datasets")
+        from tfds_files import OBJECTS, example, write_folder
+
+        records = [
+            example(
+                {
+                    "image": (folder / "images" / f"{place}.png").read_bytes(),
+                    "objects/bbox": [y1 / 30, x1 / 40, y2 / 30, x2 / 40],
+                    "objects/label": [label],
+                    "objects/is_crowd": [0],
+                }
+            )
+            for place, ((x1, y1, x2, y2), label) in enumerate(boxes)
+        ]
+        return {"path": str(write_folder(folder / "1.0.0", {"train": [records]}, label=OBJECTS, name="objects"))}
+
+
 class TestTorchvisionDetector(ModelContract):
     name = "torchvision-detector"
     options = {"arch": "fcos", "backbone": "mobilenet_v3_small"}

@@ -82,7 +82,9 @@ def test_a_small_unet_is_quantized_whole_and_its_files_answer_as_it(
     options = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3} if name == "qat" else {}
     state = quantized(name, channels, registry, tmp_path, **options)
     facts = state.history[-1].facts
-    assert facts["layers_in_float"] == [] and facts["layers_quantized"] == 7  # two on each level, down and up, and the head
+    assert (
+        facts["layers_in_float"] == [] and facts["layers_quantized"] == 7
+    )  # two on each level, down and up, and the head
     images = state.preprocessing.normalize(DrawnSplit(channels).pixels(range(8)))
     assert images.shape == (8, channels, 32, 64)
     (expected,) = tensors(state.program.module()(torch.from_numpy(images)))

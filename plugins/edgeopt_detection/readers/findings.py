@@ -22,6 +22,7 @@ class Kind(Enum):
     DOUBLED_ID = ("annotations whose id another one has", "give each an id of its own")
     NO_ENTRY = ("annotations of unknown images", "add the image to the list, or remove the annotation")
     NO_IMAGE = ("images that are not there", "put the file back, or remove its annotations")
+    UNREADABLE = ("images that cannot be read", "copy the file again")
     NO_SIZE = ("images of unknown size", "say its width and height in px, above 0")
 
 
@@ -40,6 +41,11 @@ class Findings:
     def refuse(self, problem: Problem) -> None:
         """One more mistake that cannot be skipped."""
         self._refused.append(problem)
+
+    @property
+    def count(self) -> int:
+        """How many mistakes there are until now."""
+        return len(self._refused) + sum(map(len, self._found.values()))
 
     def settle(self) -> tuple[str, ...]:
         """What was left out, for warnings. Raises `DataError` with everything that was found, unless it is skipped."""

@@ -15,7 +15,7 @@ from edgeopt.data.images import open_image, unreadable
 from edgeopt.files import user_cache
 from edgeopt.plugins import DataError, Problem, RawDataset, digest, first_line
 from edgeopt_images.many_labels import ManyLabels
-from edgeopt_images.tfds.records import Records, open_array_records, open_tfrecords
+from edgeopt_images.tfds.records import Records, open_records, read_info, values_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class _TfdsImages:
     def __getitem__(self, index: int) -> Any:
         name = self.name_of(index)
         try:
-            (encoded,) = _values(self.records.record(int(self.places[index])), self.column)
+            (encoded,) = values_of(self.records.record(int(self.places[index])), self.column)
         except Exception as error:  # whatever is wrong with a record, it is about this image
             raise unreadable(name, error) from error
         return open_image(encoded, name)
@@ -90,19 +90,8 @@ def read_tfds(
 
     Raises `DataError` that names every record without an image or a label, unless such are to be skipped.
     """
-    import tensorflow_datasets as tfds  # heavy
-
-    try:
-        info = tfds.builder_from_directory(str(options.path)).info
-        feature = info.features[columns.label]
-        files = {
-            ours: dict(zip(map(Path, info.splits[theirs].filepaths), info.splits[theirs].shard_lengths, strict=True))
-            for ours, theirs in splits.items()
-        }
-    except Exception as error:  # the library has no base for what it raises
-        raise DataError(
-            Problem(f"{options.path} cannot be read: {first_line(error)}", "copy the folder again")
-        ) from error
+    features, files = read_info(options.path, splits)
+    feature = features[columns.label]
     bad: list[str] = []
     names = getattr(getattr(feature, "feature", feature), "names", None)
     read = {
@@ -146,14 +135,7 @@ def _labelled(
     are names of `classes`, labels are their places, and -1 of an image that has none. The files have as many records as
     `files` says.
     """
-    records: Records = (open_array_records if file_format == "array_record" else open_tfrecords)([*files])
-    counts = np.bincount(records.file_of, minlength=len(files))
-    if other := [
-        Problem(f"{file} has {count} records, and {options.path} says that they are {expected}", "copy it again")
-        for (file, expected), count in zip(files.items(), counts, strict=True)
-        if count != expected
-    ]:
-        raise DataError(*other)
+    records = open_records(files, file_format, options.path)
     kept = user_cache() / "tfds" / f"{digest([_VERSION, key, columns.label, options.several_labels])}.npz"
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError), np.load(kept, allow_pickle=False) as read:
         return _Labelled(records, *(read[name].tolist() for name in ("places", "labels", "ends")))
@@ -163,7 +145,7 @@ def _labelled(
         try:
             labels = [
                 each.decode() if isinstance(each, bytes) else each
-                for each in _values(records.record(index), columns.label)
+                for each in values_of(records.record(index), columns.label)
             ]
         except Exception as error:  # of damaged bytes the decoder says much
             wrong.append(f"{records.name_of(index)} cannot be read: {first_line(error)}")
@@ -204,15 +186,3 @@ def _judged(bad: Sequence[str], options: TfdsOptions) -> tuple[str, ...]:
     if more := len(bad) - len(problems):
         problems.append(Problem(f"{more} more records cannot be used", hint))
     raise DataError(*problems)
-
-
-def _values(record: bytes, column: str) -> Sequence[Any]:
-    """What a record, a serialized `tf.train.Example`, holds of one feature: bytes or whole numbers."""
-    from tensorflow_datasets.proto import tf_example_pb2  # heavy
-
-    feature = tf_example_pb2.Example.FromString(record).features.feature
-    if column not in feature:
-        return ()
-    found = feature[column]
-    values: Sequence[Any] = found.bytes_list.value or found.int64_list.value
-    return values

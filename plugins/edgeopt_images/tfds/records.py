@@ -7,7 +7,7 @@ Source: the TFRecord format, https://www.tensorflow.org/tutorials/load_data/tfre
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,6 +81,56 @@ class ArrayRecords:
     def name_of(self, index: int) -> str:
         """Its file, and its place in it."""
         return _name(self.files, self.file_of, index)
+
+
+def read_info(path: Path, splits: Mapping[str, str]) -> tuple[Any, Mapping[str, Mapping[Path, int]]]:
+    """TFDS's features of a folder by their names, and by our names of the splits their files, each with the number of
+    its records.
+
+    Raises `DataError` where TFDS cannot read what the folder says of itself.
+    """
+    import tensorflow_datasets as tfds  # heavy
+
+    try:
+        info = tfds.builder_from_directory(str(path)).info
+        files = {
+            ours: dict(zip(map(Path, info.splits[theirs].filepaths), info.splits[theirs].shard_lengths, strict=True))
+            for ours, theirs in splits.items()
+        }
+        return dict(info.features), files
+    except Exception as error:  # the library has no base for what it raises
+        raise DataError(Problem(f"{path} cannot be read: {first_line(error)}", "copy the folder again")) from error
+
+
+def open_records(files: Mapping[Path, int], file_format: str, path: Path) -> Records:
+    """The records of files, which have as many as the folder `path` says; raises `DataError` where they have others."""
+    records: Records = (open_array_records if file_format == "array_record" else open_tfrecords)([*files])
+    counts = np.bincount(records.file_of, minlength=len(files))
+    if other := [
+        Problem(f"{file} has {count} records, and {path} says that they are {expected}", "copy it again")
+        for (file, expected), count in zip(files.items(), counts, strict=True)
+        if count != expected
+    ]:
+        raise DataError(*other)
+    return records
+
+
+def features_of(record: bytes) -> Mapping[str, Any]:
+    """The features of a record, a serialized `tf.train.Example`, by their names."""
+    from tensorflow_datasets.proto import tf_example_pb2  # heavy
+
+    features: Mapping[str, Any] = tf_example_pb2.Example.FromString(record).features.feature
+    return features
+
+
+def values_of(record: bytes, column: str) -> Sequence[Any]:
+    """What a record holds of one feature: bytes or whole numbers."""
+    features = features_of(record)
+    if column not in features:
+        return ()
+    found = features[column]
+    values: Sequence[Any] = found.bytes_list.value or found.int64_list.value
+    return values
 
 
 def open_tfrecords(files: Sequence[Path]) -> TfRecords:

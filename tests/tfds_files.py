@@ -7,6 +7,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,15 +22,17 @@ def png(index: int) -> bytes:
     return held.getvalue()
 
 
-def example(**features: bytes | int | Sequence[int]) -> bytes:
+def example(features: Mapping[str, bytes | int | Sequence[int] | Sequence[float]] | None = None, **more: Any) -> bytes:
     """A record, as `tf.train.Example` has it."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     made = tf_example_pb2.Example()
-    for name, value in features.items():
+    for name, value in {**(features or {}), **more}.items():
         held = made.features.feature[name]
         if isinstance(value, bytes):
             held.bytes_list.value.append(value)
+        elif not isinstance(value, int) and any(isinstance(each, float) for each in value):
+            held.float_list.value.extend(value)
         else:
             held.int64_list.value.extend([value] if isinstance(value, int) else value)
     return made.SerializeToString()
@@ -68,18 +71,43 @@ SEQUENCE = {
 }
 
 
+OBJECTS = {
+    "pythonClassName": f"{PACKAGE}.sequence_feature.Sequence",
+    "sequence": {
+        "feature": {
+            "pythonClassName": f"{PACKAGE}.features_dict.FeaturesDict",
+            "featuresDict": {
+                "features": {
+                    "bbox": {
+                        "pythonClassName": f"{PACKAGE}.bounding_boxes.BBoxFeature",
+                        "boundingBox": {"dtype": "float32", "shape": {"dimensions": ["4"]}},
+                    },
+                    "is_crowd": {
+                        "pythonClassName": f"{PACKAGE}.tensor_feature.Tensor",
+                        "tensor": {"dtype": "bool", "encoding": "none", "shape": {}},
+                    },
+                    "label": CLASS_LABEL,
+                }
+            },
+        },
+        "length": "-1",
+    },
+}
+
+
 def write_folder(
     folder: Path,
     splits: Mapping[str, Sequence[Sequence[bytes]]],
     file_format: str = "tfrecord",
     label: Mapping[str, object] = CLASS_LABEL,
+    name: str = "label",
 ) -> Path:
     """A version of a data set of cats and dogs: for each split the records of each of its files."""
     folder.mkdir(parents=True)
     for split, files in splits.items():
         for number, records in enumerate(files):
-            name = f"pets-{split}.{file_format}-{number:05}-of-{len(files):05}"
-            write_records(folder / name, records, file_format)
+            file = f"pets-{split}.{file_format}-{number:05}-of-{len(files):05}"
+            write_records(folder / file, records, file_format)
     told = [
         {
             "name": split,
@@ -96,11 +124,11 @@ def write_folder(
         "pythonClassName": f"{PACKAGE}.image_feature.Image",
         "image": {"dtype": "uint8", "encodingFormat": "png", "shape": {"dimensions": ["-1", "-1", "3"]}},
     }
-    features = {"featuresDict": {"features": {"image": image, "label": dict(label)}}}
+    features = {"featuresDict": {"features": {"image": image, name: dict(label)}}}
     features["pythonClassName"] = f"{PACKAGE}.features_dict.FeaturesDict"
     (folder / "features.json").write_text(json.dumps(features))
-    for name in ("label.labels.txt", "label-feature.labels.txt"):
-        (folder / name).write_text("cat\ndog\n")
+    for file in ("label.labels.txt", "label-feature.labels.txt", "objects-label.labels.txt"):
+        (folder / file).write_text("cat\ndog\n")
     return folder
 
 
