@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeopt.plugins import in_parts
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Counts = NDArray[np.int64]  # (n, classes)
 
-_DRAWS, _SEED, _TOGETHER = 500, 0, 64
+_DRAWS, _SEED = 500, 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +79,7 @@ def overlaps(given: NDArray[Any], truth: NDArray[Any], classes: int, ignored: in
     """Compares masks with the truth, both integers (n, height, width); places that are `ignored` in the truth count
     nowhere. What is given is a class everywhere.
     """
-    parts = [
-        _counts(given[start : start + _TOGETHER], truth[start : start + _TOGETHER], classes, ignored)
-        for start in range(0, len(truth), _TOGETHER)
-    ]
+    parts = [_counts(*part, classes, ignored) for part in in_parts(given, truth)]
     both, own, other = (np.concatenate([part[place] for part in parts]) for place in range(3))
     return Overlaps(both, own + other - both, other)
 
