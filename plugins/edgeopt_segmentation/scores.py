@@ -79,7 +79,7 @@ def overlaps(given: NDArray[Any], truth: NDArray[Any], classes: int, ignored: in
     """Compares masks with the truth, both integers (n, height, width); places that are `ignored` in the truth count
     nowhere. What is given is a class everywhere.
     """
-    parts = [_counts(*part, classes, ignored) for part in in_parts(given, truth)]
+    parts = [_counts(some, real, classes, ignored) for some, real in in_parts(given, truth)]
     both, own, other = (np.concatenate([part[place] for part in parts]) for place in range(3))
     return Overlaps(both, own + other - both, other)
 
