@@ -31,7 +31,7 @@ from edgeopt_detection.options import (
 
 _TASK = "detection"
 _INSTALL = "edgeopt[detection]"
-_LIBRARIES = ("edgeopt_torchvision",)
+_LIBRARIES = ("edgeopt_torchvision", "edgeopt_images")
 _PARTS = Path(__file__).with_name("parts")
 _BOX_DECODER = Path(__file__).parent / "decoding" / "BoxDecoder.kt"
 _DECODING = Path(__file__).parent / "decoding" / "decoding.js"
@@ -141,7 +141,7 @@ def edgeopt_datasets() -> Iterator[DatasetPlugin]:
         requires=("tensorflow_datasets",),
         install="edgeopt[tfds]",
         tasks=(_TASK,),
-        libraries=(*_LIBRARIES, "edgeopt_images"),
+        libraries=_LIBRARIES,
     )
 
 

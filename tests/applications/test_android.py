@@ -163,7 +163,7 @@ def require_said(
     said = json.loads(harness.ask("answer", folder / "card.json", folder / "outputs", *size))
     if wanted.network_mask is not None:
         mask = np.array(said["mask"]).reshape(wanted.network_mask.shape)
-        assert np.array_equal(mask, np.where(inside(card, *size), wanted.network_mask, -1))
+        assert np.array_equal(mask, np.where(inside(card, *size), wanted.network_mask.astype(np.int64), -1))
         assert {label for label, _ in said["legend"]} == set(np.unique(wanted.network_mask)) - {0}
         assert said["lines"] == [wanted.told]
     elif card.task == "detection":
