@@ -10,23 +10,21 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from edgeopt.data.images import open_image, unreadable
 from edgeopt.files import user_cache
 from edgeopt.plugins import DataError, Problem, RawDataset, digest, first_line
 from edgeopt_detection.options import Form
 from edgeopt_detection.readers.checking import GivenBoxes, checked
 from edgeopt_detection.readers.findings import Findings, Kind
 from edgeopt_detection.readers.images import FlatBoxes, empty_images
+from edgeopt_images.tfds.images import RecordImages
 from edgeopt_images.tfds.records import Records, features_of, open_records, read_info
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from edgeopt_detection.boxes import Boxes
     from edgeopt_detection.options import TfdsBoxesOptions
     from edgeopt_images.tfds.folder import Folder
@@ -45,40 +43,14 @@ _ORIENTATION, _FIRST_TURNED = 0x0112, 5  # of EXIF: from 5 on, an image lies on 
 
 
 @dataclass(frozen=True, eq=False)
-class RecordBoxImages:
-    """Encoded images in `places` of some records, with their boxes; `window` says within how many their order is
-    shuffled where they are not cached.
-    """
+class RecordBoxImages(RecordImages):
+    """Encoded images with their boxes."""
 
-    records: Records
-    places: NDArray[np.int64]
-    column: str
-    window: int
     boxes: FlatBoxes
-
-    @property
-    def file_of(self) -> NDArray[np.int64]:
-        """In which file each image stands, int64 (n,)."""
-        return self.records.file_of[self.places]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Any:
-        name = self.name_of(index)
-        try:
-            (encoded,) = features_of(self.records.record(int(self.places[index])))[self.column].bytes_list.value
-        except Exception as error:  # whatever is wrong with a record, it is about this image
-            raise unreadable(name, error) from error
-        return open_image(encoded, name)
 
     def target(self, index: int) -> Boxes:
         """The boxes of image `index`."""
         return self.boxes[index]
-
-    def name_of(self, index: int) -> str:
-        """The file, and the place of the record in it."""
-        return self.records.name_of(int(self.places[index]))
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.data.images import open_image, unreadable
 from edgeopt.files import user_cache
 from edgeopt.plugins import DataError, Problem, RawDataset, digest, first_line
 from edgeopt_images.many_labels import ManyLabels
+from edgeopt_images.tfds.images import RecordImages
 from edgeopt_images.tfds.records import Records, open_records, read_info, values_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from edgeopt.plugins import Labels
     from edgeopt_images.options import TfdsOptions
     from edgeopt_images.tfds.columns import Columns
@@ -30,46 +28,14 @@ _NO_LABEL = -1
 
 
 @dataclass(frozen=True, eq=False)
-class _TfdsImages:
-    """Encoded images in `places` of some records; `window` says within how many their order is shuffled where they are
-    not cached.
-    """
-
-    records: Records
-    places: NDArray[np.int64]
-    column: str
-    window: int
-
-    @property
-    def file_of(self) -> NDArray[np.int64]:
-        """In which file each image stands, int64 (n,)."""
-        return self.records.file_of[self.places]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Any:
-        name = self.name_of(index)
-        try:
-            (encoded,) = values_of(self.records.record(int(self.places[index])), self.column)
-        except Exception as error:  # whatever is wrong with a record, it is about this image
-            raise unreadable(name, error) from error
-        return open_image(encoded, name)
-
-    def name_of(self, index: int) -> str:
-        """The file, and the place of the record in it."""
-        return self.records.name_of(int(self.places[index]))
-
-
-@dataclass(frozen=True, eq=False)
-class OneLabelImages(_TfdsImages):
+class OneLabelImages(RecordImages):
     """Images of one label each, int64 (n,)."""
 
     labels: Labels
 
 
 @dataclass(frozen=True, eq=False)
-class ManyLabelImages(ManyLabels, _TfdsImages):
+class ManyLabelImages(ManyLabels, RecordImages):
     """Images of any number of labels each."""
 
 
