@@ -15,6 +15,7 @@ from edgeopt.plugins import Form, ModelState, PassContext, PassRecord
 from edgeopt_torchao.graph.batches import batches
 from edgeopt_torchao.graph.layers import count_quantized
 from edgeopt_torchao.quantize.agreement import compare
+from edgeopt_torchao.quantize.biases import round_biases
 from edgeopt_torchao.quantize.convert import OPERATORS
 
 _COMPARED_IMAGES = 256
@@ -31,8 +32,11 @@ def quantized_state(
 ) -> ModelState:
     """The state after quantization: the canonical, unfolded program, and what became of the layers.
 
+    The biases of `converted` are rounded in place, as kernels round them.
+
     Raises `NothingChangedError` when no layer is quantized.
     """
+    round_biases(converted)
     program = export_program(converted, example, state.batch_range)
     counts = count_quantized(program)
     count = context.budget.of(context.budget.images, _COMPARED_IMAGES)
