@@ -155,6 +155,17 @@ def judge(every: Sequence[Mapping[str, Any]]) -> Iterator[Bar]:
     yield Bar("mobilenet_v3_small qat, won by a teacher", facts["teacher_gain"], low - control, at_least=True)
 
 
+def means(every: Sequence[Mapping[str, Any]]) -> Table:
+    """Each file once: its accuracy over all seeds, its size and latency with the first one."""
+    table = Table("experiment", "file", "role", "accuracy, mean", "bytes", "p50 ms")
+    for name, report in every[0].items():
+        for place, row in enumerate(report.rows):
+            accuracy = fmean(float(seed[name].rows[place].test_accuracy) for seed in every)
+            values = (f"{100 * accuracy:.1f} %", f"{row.size_bytes:,}", f"{row.latency_ms.p50:.3f}")
+            table.add_row(name, f"{row.export} {row.precision}", row.role, *values)
+    return table
+
+
 def run_all(settings: Settings, only: Sequence[str], out: Path, table: Table) -> dict[str, Any]:
     """Reports by name of the experiment, for those that `only` names or for all; each file becomes a row of `table`."""
     reports = {}
@@ -188,6 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             settings = Settings(data, given.epochs, given.threads, seed)
             every.append(run_all(settings, given.only, given.out or Path(temporary), table))
     Console(width=120).print(table)
+    Console(width=120).print(means(every))
     finish(*judge(every))
 
 

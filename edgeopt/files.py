@@ -1,15 +1,19 @@
-"""Files that are written whole or not at all, and what a disk's errors mean to the user."""
+"""Files that are written whole or not at all, files of others, and what a disk's errors mean to the user."""
 
 from __future__ import annotations
 
 import errno
+import lzma
 import os
 import shutil
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgeopt.arrays import Json
 from edgeopt.errors import StorageError
 
 _FREE_SPACE = "free some space, or choose another disk with --out"
@@ -20,12 +24,32 @@ _OTHER_FOLDER = "choose another folder with --out"
 
 _ALMOST_FULL_BYTES = 1 << 20
 
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, ValueError, RuntimeError)
+"""What `zipfile`, and NumPy with it, raise besides `OSError` for an archive that is damaged, that lacks what is asked
+for, or that is packed as Python does not know or behind a password."""
+
 
 def where_looked(path: Path) -> str:
     """The rest of a sentence that says of a path that it is not there: where that was, which a relative one hides."""
     if path.is_absolute():
         return ""
     return f"; looked in {Path.cwd()}, because paths count from the folder where edgeopt is started"
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder at a path that others named: a name that the system does not take is none."""
+    return os.path.exists(path)  # noqa: PTH110  # Path.exists raises for a name that is too long
+
+
+def parsed_json(text: str | bytes) -> Json:
+    """The values of a JSON text that others may have written. Raises `ValueError` for any other text."""
+    import json  # only where something is read
+
+    try:
+        values: Json = json.loads(text)
+    except RecursionError as error:  # the parser calls itself for each list in a list
+        raise ValueError("its lists are nested too deep") from error
+    return values
 
 
 @contextmanager

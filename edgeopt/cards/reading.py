@@ -12,6 +12,7 @@ from pathlib import Path
 from edgeopt.arrays import Json
 from edgeopt.cards.card import Card
 from edgeopt.errors import Problem, UserError
+from edgeopt.files import ARCHIVE_ERRORS, parsed_json
 from edgeopt.json_values import from_values
 
 CARD = "card.json"
@@ -53,7 +54,7 @@ def _same(inside: Card, beside: Card) -> bool:
 
 def _from_text(path: Path) -> Card:
     try:
-        return _card(json.loads(path.read_text(encoding="utf-8")))
+        return _card(parsed_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise UserError(Problem(f"{path} is no card that can be read", "export the file again")) from error
 
@@ -70,16 +71,16 @@ def _inside(path: Path) -> Card | None:
         for text in texts:
             try:
                 return _card(json.JSONDecoder().raw_decode(text)[0])
-            except ValueError:  # something that looks like a card, or a part of one
+            except (ValueError, RecursionError):  # something that looks like a card, or a part of one
                 continue
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, *ARCHIVE_ERRORS) as error:
         raise UserError(Problem(f"{path} cannot be read: {error}")) from error
     return None
 
 
 def card_from_text(text: str) -> Card:
     """The card that `Card.to_json` wrote. Raises `ValueError` for another text."""
-    return _card(json.loads(text))
+    return _card(parsed_json(text))
 
 
 def _card(values: Json) -> Card:

@@ -5,13 +5,12 @@ By the first, `edgeopt clean` knows what is in use; by the second, a later run k
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeopt.errors import UserError
-from edgeopt.files import write_aside
+from edgeopt.files import parsed_json, write_aside
 from edgeopt.json_values import from_text, to_text
 
 FILE = "run.json"
@@ -75,7 +74,7 @@ def references(out: Path) -> dict[str, list[str]]:
 
 def _float_model(folder: Path) -> str:
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        report = parsed_json((folder / "report.json").read_text(encoding="utf-8"))
         return str(report.get("float_model", ""))
     except (OSError, ValueError, AttributeError):
         return ""

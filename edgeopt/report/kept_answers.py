@@ -6,7 +6,6 @@ By it two runs can be compared image by image, whatever size they bring the imag
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt.errors import Problem, UserError
+from edgeopt.files import ARCHIVE_ERRORS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,7 +103,7 @@ class KeptAnswers:
                     tuple(said["names"]),
                     _graded(said, arrays) if "graded" in said else None,
                 )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, TypeError, *ARCHIVE_ERRORS) as error:
             raise UserError(Problem(f"{path} is damaged: {error}", _HINT)) from error
         kept._require_whole(path)
         return kept

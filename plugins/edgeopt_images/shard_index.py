@@ -5,7 +5,6 @@ Samples are those of WebDataset: files behind one another whose names are alike 
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import re
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from edgeopt.files import user_cache
+from edgeopt.files import parsed_json, user_cache
 from edgeopt.plugins import DataError, Problem, digest, first_line, printable
 from edgeopt_images.options import WebDatasetOptions
 from edgeopt_images.shard_files import Shard, file_system
@@ -163,7 +162,7 @@ def _label(content: bytes, options: WebDatasetOptions) -> str:
     text = content.decode("utf-8").strip()
     value: Any = text
     if options.label_key.endswith("json"):
-        value = json.loads(text)
+        value = parsed_json(text)
         if isinstance(value, dict):
             if options.label_field not in value:
                 raise ValueError(f"its JSON has no {options.label_field!r}")

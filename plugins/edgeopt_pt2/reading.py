@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
 from edgeopt.export.predictor import quiet
+from edgeopt.files import ARCHIVE_ERRORS
 from edgeopt.networks.capture import export_program, spell_out_operators
 from edgeopt.networks.plain_values import UnreadableValuesError, read_plain_values
 from edgeopt.plugins import (
@@ -133,7 +134,7 @@ def _require_plain_data(path: Path) -> None:
                     _load_tensors(path, name, archive.read(name))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except ARCHIVE_ERRORS as error:
         raise CheckpointError(f"{path}: is damaged, or no file of torch.export", hint=_SAVE) from error
 
 

@@ -5,7 +5,6 @@ A SavedModel is a graph of TensorFlow's operators: one that holds others than `o
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from edgeopt.export.predictor import quiet
+from edgeopt.files import parsed_json
 from edgeopt.plugins import (
     TASKS,
     CheckpointError,
@@ -228,15 +228,15 @@ def _config(path: Path) -> tuple[Json, str]:
     """The network's description, None where a file has none, and the version of Keras that wrote it."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            version = json.loads(archive.read("metadata.json")).get("keras_version", "")
-            return json.loads(archive.read("config.json")), str(version)
+            version = parsed_json(archive.read("metadata.json")).get("keras_version", "")
+            return parsed_json(archive.read("config.json")), str(version)
     import h5py  # comes with Keras
 
     with h5py.File(path, "r") as file:
         text = file.attrs.get("model_config")
         version = file.attrs.get("keras_version", "")
         version = version.decode() if isinstance(version, bytes) else str(version)
-        return (None if text is None else json.loads(text)), version
+        return (None if text is None else parsed_json(text)), version
 
 
 def _refusals(config: Json, modules: Sequence[str], name: str = "") -> Iterator[tuple[str, str]]:

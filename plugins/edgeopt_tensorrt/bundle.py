@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgeopt.files import write_aside
+from edgeopt.files import ARCHIVE_ERRORS, write_aside
 
 CARD_FILE = "card.json"
 README_FILE = "README.txt"
@@ -40,5 +40,5 @@ def read_bundle(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+    except (OSError, *ARCHIVE_ERRORS) as error:
         raise ValueError(f"{path} is not a bundle of edgeopt: {error}") from error

@@ -19,6 +19,7 @@ import flatbuffers
 from flatbuffers import encode, number_types
 from flatbuffers.table import Table
 
+from edgeopt.files import ARCHIVE_ERRORS
 from edgeopt.plugins import Card, Json, TensorInfo
 
 METADATA_KEY = "TFLITE_METADATA"
@@ -112,7 +113,7 @@ def read_metadata(path: Path) -> PackedMetadata:
         with zipfile.ZipFile(path) as archive:
             card = json.loads(archive.read(CARD_FILE))
             labels = archive.read(LABELS_FILE).decode().splitlines()
-    except (zipfile.BadZipFile, KeyError) as error:
+    except ARCHIVE_ERRORS as error:
         raise ValueError(f"{path} carries no labels and no card") from error
     content = Graph(path.read_bytes()).metadata(METADATA_KEY)
     if content is None:

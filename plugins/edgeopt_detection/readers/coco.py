@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from edgeopt.files import is_there
 from edgeopt.plugins import DataError, Problem, RawDataset
 from edgeopt_detection.readers.checking import GivenBoxes, checked
 from edgeopt_detection.readers.findings import Findings, Kind
 from edgeopt_detection.readers.images import FileBoxImages, empty_images
 from edgeopt_detection.readers.json_stream import list_elements
+
+_MOST_BITS = 1000  # JSON's integers have any length; larger ones are no float
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class _Read:
 
     def _image(self, value: Mapping[str, Any]) -> None:
         number, name = value.get("id"), value.get("file_name")
-        if number is None or not isinstance(name, str) or not name:
-            self.findings.add(Kind.MALFORMED, f"{self.path}: image {number} has no id or no file_name")
+        if not _is_id(number) or not isinstance(name, str) or not name:
+            self.findings.add(Kind.MALFORMED, f"{self.path}: image {number!s:.60} has no id or no file_name")
             return
         if number in self.images:
             self.findings.refuse(
@@ -68,7 +72,7 @@ class _Read:
 
     def _category(self, value: Mapping[str, Any]) -> None:
         number, name = value.get("id"), value.get("name")
-        if number is None or name is None:
+        if not _is_id(number) or name is None:
             raise DataError(Problem(f"{self.path}: category {value!r:.60}", "each category has an id and a name"))
         if number in self.categories or str(name) in self.categories.values():
             twice = f"id {number}" if number in self.categories else f"name {name!r}"
@@ -79,8 +83,13 @@ class _Read:
         self.categories[number] = str(name)
 
     def _annotation(self, value: Mapping[str, Any]) -> None:
-        number, box = value.get("id", f"number {len(self.ids) + 1}"), value.get("bbox")
-        where = f"{self.path}: annotation {number}"
+        number, box = value.get("id"), value.get("bbox")
+        number = f"number {len(self.ids) + 1}" if number is None else number
+        where = f"{self.path}: annotation {number!s:.60}"
+        ids = {"id": number, "image_id": value.get("image_id"), "category_id": value.get("category_id")}
+        if wrong := [name for name, each in ids.items() if not _is_id(each)]:
+            self.findings.add(Kind.MALFORMED, f"{where}: {wrong[0]} is {ids[wrong[0]]!r:.60}, no number and no text")
+            return
         if number in self.known:
             self.findings.add(Kind.DOUBLED_ID, f"{where}: its id stands there twice")
             return
@@ -89,8 +98,8 @@ class _Read:
             self.findings.add(Kind.MALFORMED, f"{where}: bbox is {box!r:.60}, not x, y, width, height")
             return
         self.ids.append(number)
-        self.image_ids.append(value.get("image_id"))
-        self.category_ids.append(value.get("category_id"))
+        self.image_ids.append(ids["image_id"])
+        self.category_ids.append(ids["category_id"])
         self.numbers.append(box)
         self.crowd.append(bool(value.get("iscrowd", 0)))
 
@@ -139,7 +148,7 @@ def _classes(read: Mapping[str, _Read]) -> dict[Any, str]:
 def _split(read: _Read, part: CocoPart, class_ids: list[Any], findings: Findings) -> tuple[FileBoxImages, list[str]]:
     kept, there = {}, set(_names_below(part.images))
     for number, (name, width, height) in read.images.items():
-        if name in there or (part.images / name).is_file():
+        if name in there or is_there(part.images / name):
             kept[number] = (name, width, height)
         else:
             findings.add(Kind.NO_IMAGE, f"{read.path}: image {number} ({name}) is not in {part.images}")
@@ -178,8 +187,14 @@ def _names_below(folder: Path) -> list[str]:
     return [each.name for each in folder.iterdir() if each.suffix.lower() in suffixes] if folder.is_dir() else []
 
 
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) or (_is_number(value) and not (isinstance(value, float) and math.isnan(value)))
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and value.bit_length() <= _MOST_BITS
+    return isinstance(value, float)
 
 
 def _by_size(value: Any) -> tuple[bool, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from edgeopt.files import user_cache
+from edgeopt.files import ARCHIVE_ERRORS, user_cache
 from edgeopt.plugins import DataError, Problem, RawDataset, digest, first_line
 from edgeopt_detection.options import Form
 from edgeopt_detection.readers.checking import GivenBoxes, checked
@@ -102,7 +102,7 @@ def read_tfds_boxes(options: TfdsBoxesOptions, folder: Folder, fingerprint: str)
 def _images(found: _Found, options: TfdsBoxesOptions, findings: Findings, kept: Path) -> RecordBoxImages:
     """The images of one split: with the boxes that are kept, or with those of a pass over all records."""
     records, column = found.records, found.names.image
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError), np.load(kept, allow_pickle=False) as read:
+    with contextlib.suppress(OSError, *ARCHIVE_ERRORS), np.load(kept, allow_pickle=False) as read:
         flat = FlatBoxes(*(read[name] for name in ("corners", "classes", "crowd", "starts")))
         return RecordBoxImages(records, read["places"], column, options.window, flat)
     before = findings.count

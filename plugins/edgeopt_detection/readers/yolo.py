@@ -12,6 +12,7 @@ from PIL import Image
 
 from edgeopt.data.images import open_image, unreadable
 from edgeopt.data.walk import files_below
+from edgeopt.files import is_there
 from edgeopt.plugins import DataError, Location, Problem, RawDataset
 from edgeopt_detection.boxes import Boxes
 from edgeopt_detection.readers.checking import GivenBoxes, checked
@@ -86,7 +87,7 @@ def _settings(folder: Path) -> tuple[Mapping[str, Any], Path]:
     found = require_data_yaml(folder)
     try:
         settings = yaml.safe_load(found.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = Location(str(found), mark.line + 1 if mark else None)
         raise DataError(Problem(f"this is no YAML: {getattr(error, 'problem', error)}", EXAMPLE, place)) from error
@@ -98,12 +99,16 @@ def _settings(folder: Path) -> tuple[Mapping[str, Any], Path]:
 def _classes(settings: Mapping[str, Any], where: Path) -> tuple[str, ...]:
     names = settings.get("names")
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if set(names) != set(range(len(names))):
             gaps = f"names of {where} are numbered {', '.join(map(str, sorted(names, key=str)))[:60]}"
             raise DataError(Problem(gaps, "number them 0, 1, 2, …: the text files name classes by these numbers"))
-        names = [names[number] for number in sorted(names)]
+        names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(Problem(f"{where} has no names", "names: [cat, dog] names the classes 0 and 1"))
+    if wrong := next((name for name in names if not isinstance(name, str | int | float)), None):
+        raise DataError(
+            Problem(f"{where} has a name that is no text, but a {type(wrong).__name__}", "names: [cat, dog]")
+        )
     classes = tuple(str(name) for name in names)
     if twice := sorted({name for name in classes if classes.count(name) > 1}):
         raise DataError(Problem(f"{where} has two classes called {', '.join(twice)}", "give each a name of its own"))
@@ -120,20 +125,34 @@ def _images(value: Any, folder: Path, settings: Mapping[str, Any], where: Path) 
     bases = [root] if root.is_absolute() else [folder / root, folder]
     files: list[Path] = []
     for each in value if isinstance(value, list) else [value]:
+        if not isinstance(each, str):
+            raise DataError(Problem(f"{where} names a {type(each).__name__} where a folder or a list is", EXAMPLE))
         # exports of Roboflow write ../train/images and mean the folder beside data.yaml
         names = [str(each), str(each).removeprefix("../")]
-        found = next((path for base in bases for name in names if (path := base / name).exists()), None)
+        found = next((path for base in bases for name in names if is_there(path := base / name)), None)
         if found is None:
             raise DataError(Problem(f"{where} names {each}, which is not there", f"it is looked for below {bases[0]}"))
         if found.is_dir():
             below = files_below(found, lambda name: Path(name).suffix.lower() in SUFFIXES)
             files += [found / file.name for file in below.taken]
         else:
-            lines = found.read_text(encoding="utf-8").splitlines()
-            files += [(found.parent / line.strip()) for line in lines if line.strip()]
+            files += [found.parent / line.strip() for line in _text_of(found).splitlines() if line.strip()]
     if not files:
         raise DataError(Problem(f"{value} of {where} holds no images", f"images end in {', '.join(sorted(SUFFIXES))}"))
     return files
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            Problem(f"{file} cannot be read: {error.strerror or error}", "check its permissions")
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            Problem(f"{file} lists images, and is not UTF-8: {error.reason}", "save it as UTF-8")
+        ) from error
 
 
 def _labels_of(image: Path) -> Path:
@@ -162,7 +181,7 @@ def _split(files: list[Path], classes: int, findings: Findings) -> tuple[ShareBo
     places: list[tuple[Path, int]] = []
     kept: list[Path] = []
     for file in files:
-        if not file.is_file():
+        if not is_there(file):
             findings.add(Kind.NO_IMAGE, f"{file} is listed and is not there")
             continue
         source = _labels_of(file)
@@ -204,7 +223,7 @@ def _lines(source: Path, classes: int, findings: Findings) -> Iterator[tuple[int
             )
             findings.add(Kind.MALFORMED, message)
             continue
-        if label != int(label) or not 0 <= label < classes:
+        if not label.is_integer() or not 0 <= label < classes:
             findings.add(Kind.NO_CLASS, f"{source}:{line}: class {words[0]}, and data.yaml names 0 to {classes - 1}")
             continue
         if len(values) > 4:

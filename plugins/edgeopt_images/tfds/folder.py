@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
 
 from edgeopt.files import where_looked
 from edgeopt.plugins import DataError, Problem, did_you_mean
@@ -15,6 +16,43 @@ from edgeopt_images.options import TfdsSplitNames
 INFO, FEATURES = "dataset_info.json", "features.json"
 _FORMATS = ("array_record", "tfrecord")
 _NAMES = ("train", "validation", "test")
+
+
+class _Split(BaseModel):
+    name: str
+
+
+class _Key(BaseModel):
+    key: str = Field("", alias="featureKey")
+
+
+class _Pair(BaseModel):
+    items: list[_Key] = []
+
+
+class _Supervised(BaseModel):
+    pair: _Pair = Field(_Pair(), alias="tuple")
+
+
+class _Info(BaseModel):
+    """What is needed of `dataset_info.json`."""
+
+    file_format: str = Field("", alias="fileFormat")
+    splits: list[_Split] = []
+    supervised: _Supervised = Field(_Supervised(), alias="supervisedKeys")
+
+
+class _Dict(BaseModel):
+    by_name: dict[str, dict[str, Any]] = Field({}, alias="features")
+
+
+class _Features(BaseModel):
+    """What is needed of `features.json`."""
+
+    features: _Dict = Field(_Dict(), alias="featuresDict")
+
+
+_Said = TypeVar("_Said", _Info, _Features)
 
 
 @dataclass(frozen=True)
@@ -36,22 +74,14 @@ def look(path: Path, split_names: TfdsSplitNames) -> Folder:
     """What a folder says of itself; raises `DataError` where it is no version of a data set, or stored otherwise."""
     if not (path / INFO).is_file():
         raise DataError(_no_version(path))
-    info, features = _read(path / INFO), _read(path / FEATURES)
-    file_format = str(info.get("fileFormat") or "tfrecord")
+    info, features = _read(path / INFO, _Info), _read(path / FEATURES, _Features)
+    file_format = info.file_format or "tfrecord"
     if file_format not in _FORMATS:
         hint = 'make it with file_format="array_record", or export its images to files of their own'
         raise DataError(Problem(f"{path} is stored as {file_format}, and not as {' or '.join(_FORMATS)}", hint))
-    known = [str(each.get("name")) for each in info.get("splits", [])]
-    splits, problems = _splits(path, split_names, known)
-    pair = info.get("supervisedKeys", {}).get("tuple", {}).get("items", [])
-    return Folder(
-        path,
-        file_format,
-        splits,
-        features.get("featuresDict", {}).get("features", {}),
-        tuple(each.get("featureKey", "") for each in pair),
-        tuple(problems),
-    )
+    splits, problems = _splits(path, split_names, [each.name for each in info.splits])
+    supervised = tuple(each.key for each in info.supervised.pair.items)
+    return Folder(path, file_format, splits, features.features.by_name, supervised, tuple(problems))
 
 
 def kind_of(feature: Mapping[str, Any]) -> str:
@@ -68,18 +98,18 @@ def _no_version(folder: Path) -> Problem:
     return Problem(f"{folder} has no {INFO}: it is no version of a data set of TFDS", hint, option="path")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, kind: type[_Said]) -> _Said:
     try:
-        read = json.loads(file.read_text(encoding="utf-8"))
+        return kind.model_validate_json(file.read_bytes())
     except OSError as error:
         raise DataError(
             Problem(f"{file} cannot be read: {error.strerror or error}", "copy the folder again")
         ) from error
-    except ValueError as error:
-        raise DataError(Problem(f"{file} is damaged: {error}", "copy the folder again")) from error
-    if not isinstance(read, dict):
-        raise DataError(Problem(f"{file} is damaged: it is no object", "copy the folder again"))
-    return read
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        what = f"{place}: {first['msg']}" if place else first["msg"]
+        raise DataError(Problem(f"{file} is damaged: {what}", "copy the folder again")) from error
 
 
 def _splits(path: Path, names: TfdsSplitNames, known: list[str]) -> tuple[dict[str, str], list[Problem]]:
