@@ -79,3 +79,12 @@ def test_a_list_of_images_that_is_no_text(installed: Registry, tmp_path: Path) -
     (tmp_path / "yolo/list.txt").write_bytes(b"images/\xff.png\n")
     with pytest.raises(DataError, match="is not UTF-8"):
         target.read(b"path: .\ntrain: list.txt\nval: list.txt\nnames: [a]\n")
+
+
+def test_names_that_grow_when_they_are_written_are_refused_at_once(installed: Registry, tmp_path: Path) -> None:
+    targets = damaged_files.targets_of_data(installed, tmp_path)
+    target = next(each for each in targets if each.name == "data.yaml")
+    lines = ["a0: &a0 [x, x]", *(f"a{index}: &a{index} [*a{index - 1}, *a{index - 1}]" for index in range(1, 60))]
+    told = "\n".join((*lines, "names: [*a59]", "train: images/train", "val: images/train")).encode()
+    with pytest.raises(DataError, match="no text, but a list"):
+        target.read(told)
