@@ -23,7 +23,8 @@ IMAGES = 200
 
 def measure() -> list[Bar]:
     """All figures, printed, and their bars; none where there is no Kotlin compiler."""
-    sys.path.append(str(Path(__file__).parents[1] / "tests" / "applications"))
+    tests = Path(__file__).parents[1] / "tests"
+    sys.path += [str(tests), str(tests / "applications")]
     from kotlin import HARNESS, Harness, compiled, kotlin_home, kotlin_of_tasks, odd_images
     from made_files import PREPROCESSING, made_files
     from test_card import CARDS, expected_input

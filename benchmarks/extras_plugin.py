@@ -44,9 +44,14 @@ def export(state: ModelState, _options: Options, context: ExportContext) -> Expo
 
     torch.export.save(state.program, context.path)
     size = state.preprocessing.image_size
+    (node,) = (each for each in state.program.graph.nodes if each.op == "output")
+    shapes = [tuple(each.meta["val"].shape)[1:] for each in node.args[0]]
     return ExportResult(
         input=TensorInfo("input", "float32", ("batch", 3, size, size), "NCHW"),
-        outputs=(TensorInfo("logits", "float32", ("batch", len(state.classes)), "NC"),),
+        outputs=tuple(
+            TensorInfo(name, "float32", ("batch", *shape), "NC" if len(shape) == 1 else "")
+            for name, shape in zip(state.output_names, shapes, strict=True)
+        ),
     )
 
 
@@ -59,12 +64,13 @@ class TorchPredictor:
         torch.set_num_threads(threads)
         self.module = torch.export.load(path).module()
 
-    def predict(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32]]:
-        """The logits, float32 (n, classes), alone."""
+    def predict(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """The outputs, float32 (n, ...): a classifier's are logits (n, classes) alone."""
         import torch
 
         with torch.no_grad():
-            return (self.module(torch.from_numpy(batch)).numpy(),)
+            outputs = self.module(torch.from_numpy(batch))
+        return tuple(each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,)))
 
 
 @hookimpl
