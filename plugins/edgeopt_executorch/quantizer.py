@@ -29,6 +29,8 @@ class XnnpackQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # ExecuTorch sh
     Rounding before it gives half of the integers to values that the next operator clips away, and leaves that operator
     between a layer and its integers, where no runtime fuses them.
 
+    An average over a whole map has a range of its own, as squeeze-and-excitation wants it.
+
     A transposed convolution has its scales on the axis of its output channels, and stays in float with groups, before a
     BatchNorm too: ExecuTorch's annotation of that one forgets both, and its lowering takes nothing else.
     """
@@ -41,6 +43,7 @@ class XnnpackQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # ExecuTorch sh
         self.SUPPORTED_PATTERNS = _patterns_that_can_match(model)
         model = super().annotate(model)
         _scale_output_channels(model)
+        _give_averages_a_range(model, self.global_config.output_activation if self.global_config else None)
         for node in model.graph.nodes:
             if node.op != "call_function" or node.target not in _CLIPS:
                 continue
@@ -63,6 +66,19 @@ def _patterns_that_can_match(model: GraphModule) -> list[QuantPattern]:
     before = {node.args[0].target for node in norms}
     patterns = XNNPACKQuantizer.SUPPORTED_PATTERNS
     return [each for each in patterns if "_bn" not in each.name or before & each.op_overloads]
+
+
+def _give_averages_a_range(model: GraphModule, activation: QuantizationSpec | None) -> None:
+    """Gives each average over a whole map a range of its own, where XNNPACK's quantizer shares that of what enters.
+
+    An average is far smaller than the largest value of its map: of 255 steps it uses a few. And with one scale on both
+    sides it lies between two integers once in as many times as the map has places, where every kernel rounds to even
+    and a float32 mean to either side.
+    """
+    for node in model.graph.nodes:
+        given = node.meta.get(Q_ANNOTATION_KEY)
+        if given is not None and node.target is aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:
+            given.output_qspec = activation
 
 
 def _is_taken(node: Node) -> bool:

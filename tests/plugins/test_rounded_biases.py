@@ -14,6 +14,7 @@ from torch import nn
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantizer import Quantizer
 
+from edgeopt.networks.bits import rounding_of
 from edgeopt.networks.capture import capture, export_program
 from edgeopt.networks.layers import layer_call
 from edgeopt.networks.tensors import named_tensor
@@ -23,7 +24,7 @@ from edgeopt_onnx.conversion import export_onnx
 from edgeopt_onnx.predictor import OnnxPredictor
 from edgeopt_torchao.quantize.biases import round_biases
 from edgeopt_torchao.quantize.convert import convert
-from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq
+from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq, prepare_qat
 
 SIZE = 12
 
@@ -76,6 +77,32 @@ def test_a_program_answers_as_its_file_nearly_everywhere_to_the_integer(per_chan
     # what is left are sums that lie between two integers to the last bits of a float32
     assert share_apart("rounded.onnx") < 0.005
     assert before > 0.2, "nothing was apart"
+
+
+@pytest.mark.parametrize("qat", [False, True])
+def test_an_average_over_a_map_has_a_range_of_its_own(qat: bool) -> None:
+    class Squeeze(nn.Module):
+        """Maps of few large values, whose averages are small."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
+            self.pool = nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(self.pool(torch.relu(self.stem(images) - 1))).flatten(1)
+
+    torch.manual_seed(0)
+    program, quantizer = capture(Squeeze().eval(), images(2), (1, 64)), build_xnnpack(per_channel=True, qat=qat)
+    prepared = prepare_qat(program, quantizer) if qat else prepare_ptq(program, quantizer)
+    calibrate(prepared, [images(32)])
+    model = convert(prepared)
+    (pool,) = (node for node in model.graph.nodes if "avg_pool" in str(node.target))
+    (quantize,) = pool.users
+    before, after = (rounding_of(node) for node in (pool.args[0], quantize))
+    assert before is not None
+    assert after is not None
+    assert after.scale < before.scale / 2
 
 
 @settings(max_examples=10, deadline=None)
