@@ -41,6 +41,11 @@ def is_there(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110  # Path.exists raises for a name that is too long
 
 
+def is_file(path: Path) -> bool:
+    """The same for a file alone."""
+    return os.path.isfile(path)  # noqa: PTH113  # as above
+
+
 def parsed_json(text: str | bytes) -> Json:
     """The values of a JSON text that others may have written. Raises `ValueError` for any other text."""
     import json  # only where something is read

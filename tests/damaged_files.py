@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from shard_files import shard
 
 from edgeopt.cards.reading import card_of
 from edgeopt.data.images import open_image
@@ -210,8 +210,8 @@ def targets_of_data(registry: Registry, folder: Path) -> Iterator[Target]:
     yield Target("csv", damaged(table, table.replace(b",", b";")), reads("csv", "t.csv", path=folder / "t.csv"))
     lines = b'{"image": "0.png", "label": "a"}\n{"image": "1.png", "label": 1}\n'
     yield Target("jsonl", damaged(lines), reads("jsonl", "t.jsonl", path=folder / "t.jsonl"))
-    shard = _shard({f"{index}.{end}": held for index in range(4) for end, held in (("cls", b"1"), ("png", image))})
-    yield Target("webdataset", damaged(shard), reads("webdataset", "t.tar", train=str(folder / "t.tar")))
+    tar = shard({f"{index}.{end}": held for index in range(4) for end, held in (("cls", b"1"), ("png", image))})
+    yield Target("webdataset", damaged(tar), reads("webdataset", "t.tar", train=str(folder / "t.tar")))
     boxes = [{"id": index, "image_id": index % 3, "category_id": 1, "bbox": [1, 2, 5, 6]} for index in range(5)]
     coco = {
         "images": [{"id": index, "file_name": f"{index}.png", "width": 14, "height": 10} for index in range(3)],
@@ -286,13 +286,3 @@ def targets_of_weights(folder: Path) -> Iterator[Target]:
 def _write(file: Path, content: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
-
-
-def _shard(files: dict[str, bytes]) -> bytes:
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return held.getvalue()

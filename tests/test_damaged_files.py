@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,8 +63,6 @@ def test_a_class_of_yolo_that_is_no_place_among_the_names(label: str, installed:
 
 @pytest.mark.parametrize("given_id", [{"a": 1}, [1], True, math.nan, 10**400])
 def test_an_id_of_coco_that_is_no_number_and_no_text(given_id: object, installed: Registry, tmp_path: Path) -> None:
-    import json
-
     targets = damaged_files.targets_of_data(installed, tmp_path)
     target = next(each for each in targets if each.name == "coco")
     image = {"id": given_id, "file_name": "0.png", "width": 14, "height": 10}
@@ -88,3 +87,12 @@ def test_names_that_grow_when_they_are_written_are_refused_at_once(installed: Re
     told = "\n".join((*lines, "names: [*a59]", "train: images/train", "val: images/train")).encode()
     with pytest.raises(DataError, match="no text, but a list"):
         target.read(told)
+
+
+def test_a_folder_is_no_image_of_coco(installed: Registry, tmp_path: Path) -> None:
+    target = next(each for each in damaged_files.targets_of_data(installed, tmp_path) if each.name == "coco")
+    (tmp_path / "coco/images/folder.d").mkdir()
+    image = {"id": 1, "file_name": "folder.d", "width": 14, "height": 10}
+    told = {"images": [image], "categories": [{"id": 1, "name": "a"}], "annotations": []}
+    with pytest.raises(DataError, match=r"folder\.d\) is not in"):
+        target.read(json.dumps(told).encode())

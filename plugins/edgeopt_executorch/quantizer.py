@@ -75,6 +75,8 @@ def _give_averages_a_range(model: GraphModule, activation: QuantizationSpec | No
     sides it lies between two integers once in as many times as the map has places, where every kernel rounds to even
     and a float32 mean to either side.
     """
+    if activation is None:
+        return
     for node in model.graph.nodes:
         given = node.meta.get(Q_ANNOTATION_KEY)
         if given is not None and node.target is aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import tarfile
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
+from shard_files import shard
 
 from edgeopt.data.cache import StreamedSplit, epoch_order, load_data
 from edgeopt.data.prepare import prepare, prepare_found
@@ -35,16 +35,6 @@ def png(index: int, edge: int = 12) -> bytes:
     held = io.BytesIO()
     random = np.random.default_rng(index)
     Image.fromarray(random.integers(0, 256, (edge, edge, 3), dtype=np.uint8)).save(held, "PNG")
-    return held.getvalue()
-
-
-def shard(files: dict[str, bytes]) -> bytes:
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
     return held.getvalue()
 
 

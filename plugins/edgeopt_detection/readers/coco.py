@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt.files import is_there
+from edgeopt.files import is_file
 from edgeopt.plugins import DataError, Problem, RawDataset
 from edgeopt_detection.readers.checking import GivenBoxes, checked
 from edgeopt_detection.readers.findings import Findings, Kind
@@ -148,7 +148,7 @@ def _classes(read: Mapping[str, _Read]) -> dict[Any, str]:
 def _split(read: _Read, part: CocoPart, class_ids: list[Any], findings: Findings) -> tuple[FileBoxImages, list[str]]:
     kept, there = {}, set(_names_below(part.images))
     for number, (name, width, height) in read.images.items():
-        if name in there or is_there(part.images / name):
+        if name in there or is_file(part.images / name):
             kept[number] = (name, width, height)
         else:
             findings.add(Kind.NO_IMAGE, f"{read.path}: image {number} ({name}) is not in {part.images}")

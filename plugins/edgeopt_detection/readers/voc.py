@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from edgeopt.data.walk import SPLIT_OF_WORD, files_below
-from edgeopt.files import is_there
+from edgeopt.files import is_file
 from edgeopt.plugins import DataError, Location, Problem, RawDataset
 from edgeopt_detection.readers.checking import GivenBoxes, checked
 from edgeopt_detection.readers.findings import Findings, Kind
@@ -99,9 +99,9 @@ def _sources(folder: Path, findings: Findings) -> dict[str, list[Path]]:
         hint = "it takes Annotations/ beside JPEGImages/, or an XML file beside each image"
         raise DataError(Problem(f"{folder} has no XML files to train on: it holds {held}", hint, option="path"))
     for split, files in found.items():
-        for lost in [file for file in files if not is_there(file)]:
+        for lost in [file for file in files if not is_file(file)]:
             findings.add(Kind.NO_ENTRY, f"{lost} is listed for {split} and is not there")
-        found[split] = [file for file in files if is_there(file)]
+        found[split] = [file for file in files if is_file(file)]
     return found
 
 
@@ -143,7 +143,7 @@ def _read(source: Path, folder: Path, findings: Findings) -> _Annotated | None:
 def _image(source: Path, folder: Path, name: str) -> Path | None:
     """The image of an XML file: by the name that it says, or by its own, in JPEGImages or beside it."""
     for base in (folder / "JPEGImages", source.parent):
-        if name and is_there(base / name):
+        if name and is_file(base / name):
             return base / name
         beside = [base / f"{source.stem}{suffix}" for suffix in sorted(SUFFIXES)]
         if found := next((each for each in beside if each.is_file()), None):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from edgeopt.data.images import open_image, unreadable
 from edgeopt.data.walk import files_below
-from edgeopt.files import is_there
+from edgeopt.files import is_file, is_there
 from edgeopt.plugins import DataError, Location, Problem, RawDataset
 from edgeopt_detection.boxes import Boxes
 from edgeopt_detection.readers.checking import GivenBoxes, checked
@@ -181,7 +181,7 @@ def _split(files: list[Path], classes: int, findings: Findings) -> tuple[ShareBo
     places: list[tuple[Path, int]] = []
     kept: list[Path] = []
     for file in files:
-        if not is_there(file):
+        if not is_file(file):
             findings.add(Kind.NO_IMAGE, f"{file} is listed and is not there")
             continue
         source = _labels_of(file)
