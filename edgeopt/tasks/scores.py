@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 
 SHARE = "%"
 """The unit of a score that is a share, 0 to 1, and is shown in per cent."""
@@ -58,6 +59,7 @@ class ScoreKind:
         return ">99.9 %" if text == "100.0" and value < 1 else f"{text} %"
 
 
+_DEVIATIONS = NormalDist().inv_cdf(0.975)  # to either side, of an interval of 95 %
 DROP = "_drop"
 """Ends the name of a gate on how much worse a score may become."""
 
@@ -78,6 +80,13 @@ class Score:
     def text(self) -> str:
         """The figure as people read it."""
         return self.kind.text(self.value)
+
+    @property
+    def standard_error(self) -> float:
+        """How far the figure moves with the images that were drawn, as its interval says; 0 where that is no number."""
+        low, high = self.interval
+        error = (high - low) / (2 * _DEVIATIONS)
+        return error if math.isfinite(error) else 0.0
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,11 @@ class FitOptions(Options):
         "small for short trainings in MobileNetV3 (0.01)",
     )
 
+    @property
+    def settles(self) -> bool:
+        """Whether the learning rate comes down to the last epoch, and no patience ends the training before."""
+        return self.schedule in ("one-cycle", "cosine") and self.patience is None
+
     @model_validator(mode="after")
     def _balanced_once(self) -> FitOptions:
         if self.class_weights == "balanced" and self.sampling == "balanced":

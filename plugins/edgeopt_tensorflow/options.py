@@ -110,6 +110,11 @@ class KerasTrainOptions(Options):
         "0.9); none keeps the network's own, which is too small for short trainings in Keras Applications",
     )
 
+    @property
+    def settles(self) -> bool:
+        """Whether the learning rate comes down to the last epoch, and no patience ends the training before."""
+        return self.schedule in ("one-cycle", "cosine") and self.patience is None
+
 
 class ConvertedTfliteOptions(Options):
     """A `.tflite` file that TensorFlow's own converter makes."""

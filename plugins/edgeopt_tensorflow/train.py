@@ -1,4 +1,7 @@
-"""The pass `keras-train`: fits a Keras network on the training split, and keeps the epoch that validated best.
+"""The pass `keras-train`: fits a Keras network on the training split.
+
+Of its epochs it keeps the best, or, where the learning rate comes down to the end, the last of those within one
+standard error of the best score, as `edgeopt_lightning.fit.history` does and says why.
 
 A training that was killed goes on at its last whole epoch and ends with the same weights as one that was not killed.
 """
@@ -31,6 +34,7 @@ from edgeopt.plugins import (
     PassContext,
     PassRecord,
     PausedError,
+    Score,
     Silent,
     TrainingError,
     digest,
@@ -54,13 +58,17 @@ _CHECKPOINT = "keras-train.npz"
 
 @dataclass
 class History:
-    """What a training has done so far; lists hold a value for each epoch, `best_epoch` counts from 0."""
+    """What a training has done so far; lists hold a value for each epoch, `best_epoch` counts from 0.
+
+    `least_accuracy` is the best accuracy but its standard error.
+    """
 
     training_loss: list[float] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
     validation_accuracy: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
     best_epoch: int = 0
+    least_accuracy: float = 0.0
     stopped: str = ""
 
     @property
@@ -77,8 +85,13 @@ class History:
             "learning rate": self.learning_rate[-1],
         }
 
-    def is_best(self) -> bool:
-        """Whether the last epoch validated better than all before it; of equal ones, the one with the lower loss."""
+    def is_kept(self, error: float, *, settles: bool) -> bool:
+        """Whether the last epoch is rather to be kept than the best before it: `error` is the standard error of its
+        accuracy, and `settles` says that the learning rate comes down to the end.
+        """
+        self.least_accuracy = max(self.least_accuracy, self.validation_accuracy[-1] - error)
+        if self.epochs > 1 and settles:
+            return self.validation_accuracy[-1] >= self.least_accuracy
         ranks = list(zip(self.validation_accuracy, (-loss for loss in self.validation_loss), strict=True))
         return self.epochs == 1 or ranks[-1] > ranks[self.best_epoch]
 
@@ -188,8 +201,8 @@ class _Training:
                 hint=f"try a smaller learning_rate than {self._options.learning_rate:g}",
             )
         history.training_loss.append(loss)
-        self._validate()
-        if history.is_best():
+        score = self._validate()
+        if history.is_kept(score.standard_error, settles=self._options.settles):
             history.best_epoch = epoch
             self._best = [np.asarray(each) for each in self.network.variables]
         patience = self._options.patience
@@ -215,13 +228,15 @@ class _Training:
         context = self._context
         return Epoch(context.data, self._options.batch_size, context.seed, epoch, context.budget.batches)
 
-    def _validate(self) -> None:
+    def _validate(self) -> Score:
         split = self._context.data.validation
         (logits,) = program_outputs(self._state.after(PassRecord(""), self.model), split, Silent(), "")
         shifted = logits - logits.max(axis=1, keepdims=True)
         chosen = shifted[np.arange(len(split)), split.labels]
         self.history.validation_loss.append(float((np.log(np.exp(shifted).sum(axis=1)) - chosen).mean()))
-        self.history.validation_accuracy.append(self._state.task.score((logits,), split.labels).value)
+        score = self._state.task.score((logits,), split.labels)
+        self.history.validation_accuracy.append(score.value)
+        return score
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0.

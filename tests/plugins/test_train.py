@@ -186,8 +186,34 @@ def test_the_best_epoch_is_restored(tmp_path) -> None:
 
 def test_of_equal_scores_the_lower_loss_wins_and_then_the_earlier(tmp_path) -> None:
     # with 30 of 45 right, larger logits lower the loss
-    _, _, result = fit_scripted(tmp_path, [30, 30, 30, 30], [0.1, 0.5, 0.5, 0.2])
-    assert result.best_epoch == 2
+    for changes in ({"schedule": "constant"}, {"patience": 4}):
+        _, _, result = fit_scripted(tmp_path, [30, 30, 30, 30], [0.1, 0.5, 0.5, 0.2], **changes)
+        assert result.best_epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("right", "best"),
+    [
+        ([10, 40, 39, 38], 4),  # of 45: the standard error of 40 is two images
+        ([10, 40, 39, 37], 3),
+        ([38, 39, 40, 39, 30], 4),
+        ([30, 36, 39, 41, 43], 5),
+        ([45, 44, 45, 44], 3),  # the better the score, the smaller its error
+    ],
+)
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine"])
+def test_where_the_learning_rate_comes_down_the_last_of_those_like_the_best_is_kept(
+    tmp_path, right, best, schedule
+) -> None:
+    net, scripted, result = fit_scripted(tmp_path, right, schedule=schedule)
+    assert (result.best_epoch, result.epochs_run) == (best, len(right))
+    assert result.best_score == right[best - 1] / 45
+    assert weights_of(net) == scripted.seen[best - 1]
+
+
+def test_without_validation_loss_an_epoch_is_not_kept_for_its_place(tmp_path) -> None:
+    _, _, result = fit_scripted(tmp_path, [40, 40], [0.1, float("nan")])
+    assert result.best_epoch == 1
 
 
 def test_a_validation_loss_that_is_not_finite_loses(tmp_path) -> None:

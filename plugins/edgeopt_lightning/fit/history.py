@@ -1,4 +1,11 @@
-"""What a training remembers of its epochs."""
+"""What a training remembers of its epochs, and which of them it keeps.
+
+Of few validation images the best of many epochs is often a lucky one, long before the learning rate has come down. So
+where a schedule brings it down to the end, the last epoch is kept of those that cannot be told from the best: no more
+than one standard error of its score below it (the one-standard-error rule of L. Breiman et al., "Classification and
+Regression Trees", 1984, section 3.4.3, which takes the simplest of equals). Elsewhere, and where `patience` asks to go
+back to the best, it is the best.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +24,7 @@ class Validation:
     score: float
     loss: float
     score_rank: float
+    score_error: float = 0.0
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -37,6 +45,7 @@ class History:
     validation_score: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
     best_epoch: int = 0
+    least_rank: float = -math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     best_is_average: bool = False
     collecting: list[str] = field(default_factory=list)
@@ -48,9 +57,21 @@ class History:
         return len(self.training_loss)
 
     def best(self, kind: ScoreKind) -> Validation:
-        """How the best epoch validated; `kind` is that of the score."""
+        """How the epoch that is kept validated; `kind` is that of the score."""
         score = self.validation_score[self.best_epoch]
         return Validation(score, self.validation_loss[self.best_epoch], kind.rank(score))
+
+    def prefers(self, validation: Validation, kind: ScoreKind, *, settles: bool) -> bool:
+        """Whether the epoch that comes is rather to be kept than the best before; `settles` says that the learning rate
+        comes down to the end.
+        """
+        self.least_rank = max(self.least_rank, validation.score_rank - validation.score_error)
+        if not self.best_weights:
+            return True
+        best = self.best(kind)
+        if not settles or not math.isfinite(validation.loss):
+            return validation.rank > best.rank
+        return validation.score_rank >= self.least_rank
 
     def is_paused(self, pause: int | None) -> bool:
         """Whether `pause` epochs are done, after which it was asked to pause, and it has not come to its end."""

@@ -55,7 +55,7 @@ def fit(
     hooks: FitHooks | None = None,
     label: str = "train",
 ) -> FitResult:
-    """Trains `module` in place and leaves it with the weights of the epoch that validated best, in evaluation mode.
+    """Trains `module` in place and leaves it with the weights of the epoch that `History` keeps, in evaluation mode.
 
     A training that was killed goes on at its last whole epoch, from `context.work_dir / "<label>.ckpt"`, and ends with
     the same weights; `label` also names the progress bar. With several devices, every process that Lightning starts
@@ -237,9 +237,8 @@ class _Training(LightningModule):  # type: ignore[misc]
         validation = self._validate(candidate)
         self._learning_rate.after_epoch(validation.loss)
         may_be_best = epoch >= self._first_epoch
-        if epoch == self._first_epoch or (
-            may_be_best and validation.rank > history.best(self._task.score_kinds[0]).rank
-        ):
+        kind, settles = self._task.score_kinds[0], self._options.settles
+        if may_be_best and history.prefers(validation, kind, settles=settles):
             history.best_epoch, history.best_weights = epoch, snapshot(candidate)
             history.best_is_average = averaged is not None
         history.training_loss.append(mean_over_devices(torch.stack(self._losses)))
@@ -379,7 +378,7 @@ class _Training(LightningModule):  # type: ignore[misc]
         outputs, targets = validation_outputs(function, task, self._pass_context, size, self.device)
         loss = task.loss(outputs, task.batch(targets))
         score = task.score(in_numpy(outputs), targets)
-        return Validation(score.value, float(loss), score.kind.rank(score.value))
+        return Validation(score.value, float(loss), score.kind.rank(score.value), score.standard_error)
 
     def _ordered(self, split: Split, indices: NDArray[np.int64]) -> Iterator[Tensor]:
         """Inputs on the device of the images `indices` in their order."""

@@ -8,7 +8,8 @@ observer's.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from edgeopt.plugins import PluginError
 
 SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
 _AFFINE = (torch.per_tensor_affine, torch.per_channel_affine)
+MovedRange: TypeAlias = Callable[[Tensor, Tensor, ObserverBase], tuple[Tensor, Tensor]]
 
 
 class FakeQuantizer(FakeQuantize):  # type: ignore[misc]  # torchao ships no types
@@ -33,7 +35,7 @@ class FakeQuantizer(FakeQuantize):  # type: ignore[misc]  # torchao ships no typ
 
     `observer` is the torchao observer whose range and `calculate_qparams` conversion reads later. `channels` is the
     length of the tensor's channel axis. Observing happens in training mode only, so that evaluation never moves a
-    range.
+    range. `moved_range` may give another range for what a batch shows.
 
     The gradient passes where the rounded value is inside the range, and is zero where it was clamped.
     """
@@ -42,6 +44,7 @@ class FakeQuantizer(FakeQuantize):  # type: ignore[misc]  # torchao ships no typ
         super().__init__(observer=lambda **_: observer)
         self.observing = True
         self.quantizing = True
+        self.moved_range: MovedRange | None = None
         self.channel_axis = max(self.ch_axis, 0)  # of a weight's output channels, where all of them share one scale too
         if self.is_per_channel and observer.min_val.numel() == 0:
             observer.min_val.resize_(channels).fill_(float("inf"))
@@ -91,6 +94,8 @@ class FakeQuantizer(FakeQuantize):  # type: ignore[misc]  # torchao ships no typ
     def _observe(self, input: Tensor, channel_scale: Tensor | None) -> None:
         observer = self.activation_post_process
         low, high = self._range(input, channel_scale)
+        if self.moved_range is not None:
+            low, high = self.moved_range(low, high, observer)
         step = observer.averaging_constant
         if step != 1:
             first = torch.isinf(observer.min_val)  # nothing was seen yet

@@ -28,6 +28,7 @@ from edgeopt_torchao.graph.batch_norm import (
 )
 from edgeopt_torchao.graph.dropout import put_back_dropouts, take_out_dropouts
 from edgeopt_torchao.graph.fake_quantize import FakeQuantizer, replace_fake_quantizers
+from edgeopt_torchao.graph.input_ranges import observe_between_pixels
 from edgeopt_torchao.graph.repeated_calls import separate_calls
 
 _PER_CHANNEL = (torch.per_channel_symmetric, torch.per_channel_affine)
@@ -100,6 +101,7 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer, learned_up_to_bi
         program.state_dict, strict=False
     )  # an evaluation-mode graph lost the count of batches seen
     replace_fake_quantizers(prepared)
+    observe_between_pixels(prepared)
     _observe_current_weights(prepared)
     _round_folded_weights(prepared)
     learn_steps(prepared, learned_up_to_bits)
