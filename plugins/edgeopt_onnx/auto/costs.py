@@ -87,21 +87,21 @@ class Costs:
 
 X86_VNNI = Costs(
     "x86_64",
-    "a Xeon with AVX-512 and VNNI",
-    "onnxruntime 1.31",
+    "an EPYC with AVX-512 and VNNI",
+    "onnxruntime 1.32",
     {
-        "pointwise": (OperatorCost(call=8028, unit=0.0151), OperatorCost(call=15370, unit=0.0039)),
-        "dense": (OperatorCost(call=7318, unit=0.0168), OperatorCost(call=30828, unit=0.0039)),
-        "depthwise": (OperatorCost(call=7932, unit=0.0416), OperatorCost(call=9279, unit=0.0824)),
-        "narrow": (OperatorCost(call=30995, unit=0.0167), OperatorCost(call=168343, unit=0.0158)),
-        "fully-connected": (OperatorCost(call=2142, unit=0.1807), OperatorCost(call=13351, unit=0.0534)),
-        "binary": (OperatorCost(call=0, unit=0.2259), OperatorCost(call=6225, unit=0.7473)),
-        "clip": (OperatorCost(call=574, unit=0.0063), OperatorCost(call=6208, unit=0.0)),
-        "pool": (OperatorCost(call=549, unit=0.0), OperatorCost(call=1730, unit=0.0)),
-        "conversion": (OperatorCost(call=20904, unit=0.7298), OperatorCost(call=20904, unit=0.7298)),
+        "pointwise": (OperatorCost(call=1532, unit=0.0081), OperatorCost(call=3117, unit=0.0022)),
+        "dense": (OperatorCost(call=2119, unit=0.0083), OperatorCost(call=2985, unit=0.0022)),
+        "depthwise": (OperatorCost(call=2110, unit=0.0179), OperatorCost(call=2972, unit=0.0242)),
+        "narrow": (OperatorCost(call=7680, unit=0.0082), OperatorCost(call=57507, unit=0.0055)),
+        "fully-connected": (OperatorCost(call=1286, unit=0.0413), OperatorCost(call=3270, unit=0.0129)),
+        "binary": (OperatorCost(call=0, unit=0.0199), OperatorCost(call=2145, unit=0.1054)),
+        "clip": (OperatorCost(call=0, unit=0.0), OperatorCost(call=1218, unit=0.0255)),
+        "pool": (OperatorCost(call=1654, unit=0.0345), OperatorCost(call=850, unit=0.0)),
+        "conversion": (OperatorCost(call=7215, unit=0.1991), OperatorCost(call=7215, unit=0.1991)),
     },
 )
-"""Recorded with one thread on one processor: `costs = "x86-vnni"`."""
+"""Recorded with one thread on one processor, the median of three measurements: `costs = "x86-vnni"`."""
 
 
 def read_costs(path: Path) -> Costs:

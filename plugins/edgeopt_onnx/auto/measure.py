@@ -27,7 +27,7 @@ from edgeopt_onnx.session import open_session
 _RUNS = 300
 _WARNINGS = 2  # of ONNX Runtime's levels: whoever measures wants to read them
 _OPSET = 20
-SIZES = ((16, 56), (32, 28), (96, 28), (96, 14), (240, 14), (576, 7))  # channels, and edge of the image, px
+SIZES = ((16, 56), (32, 28), (96, 28), (96, 14), (240, 14), (576, 7), (256, 4), (128, 2))  # channels, and edge, px
 
 
 class Graph:
