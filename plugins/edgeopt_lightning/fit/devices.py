@@ -25,6 +25,34 @@ def largest_over_devices(values: Tensor) -> Tensor:
     return values
 
 
+def range_over_devices(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Elementwise minimum of `low` and maximum of `high` over the devices, which all hold tensors of the same shape."""
+    if place()[1] == 1:
+        return low, high
+    negative, positive = largest_over_devices(torch.stack([-low, high]))
+    return -negative, positive
+
+
+def sum_over_devices(values: Tensor) -> Tensor:
+    """Elementwise sum over the devices, through which gradients flow back to all of them."""
+    summed: Tensor = _SumOverDevices.apply(values)  # type: ignore[no-untyped-call]  # torch gives it no types
+    return summed
+
+
+class _SumOverDevices(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004 - nothing is to be remembered
+        summed = values.contiguous().clone()
+        distributed.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        summed = gradient.contiguous().clone()
+        distributed.all_reduce(summed)
+        return summed
+
+
 def mean_over_devices(values: Tensor) -> float:
     """Mean over all values of all devices, which hold the same number of them."""
     mean = values.float().mean()

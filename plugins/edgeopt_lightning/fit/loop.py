@@ -77,7 +77,7 @@ def fit(
         training = _Training(module, data, task, options, context, hooks or FitHooks(), label, trainer)
         training.resume()
         if not (training.history.stopped or training.history.is_paused(context.pause_epochs)):
-            with context.tracked_part(label) as training.tracked:
+            with context.tracked_part(label) as training.tracked, batch_norm.over_devices(module, trainer.world_size):
                 training.run(trainer)
         if training.history.is_paused(context.pause_epochs):
             raise training.history.paused(context.pause_epochs or 0, task.score_kinds[0])
@@ -362,12 +362,12 @@ class _Training(LightningModule):  # type: ignore[misc]
         """
         if not self._reestimates:
             return
-        size = self._options.batch_size
+        size = self._options.batch_size * self._shuffled.devices  # as one device would
         most = STATISTICS_IMAGES if self._most_batches is None else self._most_batches * size
         order = np.random.default_rng(self._seed).permutation(len(self._data.train))[: max(most, size)]
         if len(order) > size:
             order = order[: len(order) // size * size]  # batches weigh the same, so they must be of one size
-        batches = self._ordered(self._data.train, order)
+        batches = self._ordered(self._data.train, order, size)
         batch_norm.reestimate(module, self.history.collecting, batches)
 
     @torch.no_grad()
@@ -380,10 +380,9 @@ class _Training(LightningModule):  # type: ignore[misc]
         score = task.score(in_numpy(outputs), targets)
         return Validation(score.value, float(loss), score.kind.rank(score.value), score.standard_error)
 
-    def _ordered(self, split: Split, indices: NDArray[np.int64]) -> Iterator[Tensor]:
-        """Inputs on the device of the images `indices` in their order."""
-        size, workers = self._options.batch_size, self._settings.loader_workers
-        for pixels, _ in ordered_loader(split, self._task, indices, size, workers):
+    def _ordered(self, split: Split, indices: NDArray[np.int64], size: int) -> Iterator[Tensor]:
+        """Inputs on the device of the images `indices` in their order, `size` in a batch."""
+        for pixels, _ in ordered_loader(split, self._task, indices, size, self._settings.loader_workers):
             yield self._normalize(pixels.to(self.device))
 
     def _write_checkpoint(self) -> None:

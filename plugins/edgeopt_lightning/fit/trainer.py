@@ -15,6 +15,8 @@ from edgeopt.plugins import PassContext, TrainerSettings, TrainingError
 from edgeopt_lightning._imports import LightningModule, MisconfigurationException, Trainer
 from edgeopt_lightning.options import FitOptions
 
+_TALKING = ("gloo", "Gloo", "NCCL")
+
 
 def make_trainer(options: FitOptions, context: PassContext) -> Trainer:
     """Lightning's trainer for the devices that were asked for, silent.
@@ -55,7 +57,7 @@ def make_trainer(options: FitOptions, context: PassContext) -> Trainer:
 def run_trainer(trainer: Trainer, training: LightningModule, epoch: int) -> None:
     """Lets Lightning train from `epoch` on, counted from 0.
 
-    Raises `TrainingError` when the device has too little memory.
+    Raises `TrainingError` when the device has too little memory, and when another device's process has ended.
     """
     progress = trainer.fit_loop.epoch_progress.current
     progress.ready = progress.started = progress.processed = progress.completed = epoch
@@ -73,6 +75,13 @@ def run_trainer(trainer: Trainer, training: LightningModule, epoch: int) -> None
         raise TrainingError(
             "the device has too little memory for this training",
             hint="halve batch_size and double accumulate, which trains alike",
+        ) from error
+    except RuntimeError as error:  # of either library that lets processes talk, which share no class of errors
+        if trainer.world_size == 1 or not any(name in str(error) for name in _TALKING):
+            raise
+        raise TrainingError(
+            f"another of the {trainer.world_size} processes of this training has ended, and the others with it",
+            hint="its own words are in the run's log; the same command goes on at the last whole epoch",
         ) from error
 
 

@@ -25,6 +25,7 @@ from torchao.quantization.pt2e import FakeQuantize
 
 from edgeopt.networks.bits import bits_between
 from edgeopt.networks.tensors import named_tensor
+from edgeopt_lightning.fit.devices import place
 from edgeopt_torchao.bits.least_error_ranges import LeastErrorHistogramObserver, least_error_step
 from edgeopt_torchao.graph.batch_norm import called_module, rounding_scale
 from edgeopt_torchao.graph.fake_quantize import SYMMETRIC, FakeQuantizer, along, applied, fake_quantizers
@@ -41,12 +42,13 @@ class LearnedStep(FakeQuantize):  # type: ignore[misc]
     into it; folding changes both.
     """
 
-    def __init__(self, quantizer: FakeQuantizer) -> None:
+    def __init__(self, quantizer: FakeQuantizer, *, of_weight: bool) -> None:
         observer = quantizer.activation_post_process
         super().__init__(observer=lambda **_: observer)
         self.register_buffer("scale", quantizer.scale)
         self.register_buffer("zero_point", quantizer.zero_point)
         self.channel_axis = quantizer.channel_axis
+        self.of_weight = of_weight
         self.log_step = nn.Parameter(torch.zeros_like(quantizer.scale))
         self.histogram: LeastErrorHistogramObserver | None = None
 
@@ -58,7 +60,8 @@ class LearnedStep(FakeQuantize):  # type: ignore[misc]
         step = self.log_step.exp()
         if channel_scale is not None and not self.is_per_channel:
             step = step / channel_scale.abs()
-        gradient_share = 1 / math.sqrt(input.numel() / step.numel() * observer.quant_max)
+        parts = 1 if self.of_weight else place()[1]  # each device sees a part of an activation
+        gradient_share = 1 / math.sqrt(parts * input.numel() / step.numel() * observer.quant_max)
         zero = int(self.zero_point[0])
         step = along(step, self.channel_axis, input.dim()) if step.numel() > 1 else step
         low, high = observer.quant_min - zero, observer.quant_max - zero
@@ -162,7 +165,7 @@ def learn_steps(prepared: GraphModule, up_to_bits: int) -> int:
         if bits_between(observer.quant_min, observer.quant_max) > up_to_bits:
             continue
         if id(module) not in learned:
-            learned[id(module)] = LearnedStep(module)
+            learned[id(module)] = LearnedStep(module, of_weight=node.args[0].op == "get_attr")
         prepared.set_submodule(str(node.target), learned[id(module)])
     return len(learned)
 

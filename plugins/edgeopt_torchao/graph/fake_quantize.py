@@ -24,6 +24,7 @@ from torchao.quantization.pt2e import (
 )
 
 from edgeopt.plugins import PluginError
+from edgeopt_lightning.fit.devices import range_over_devices
 
 SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
 _AFFINE = (torch.per_tensor_affine, torch.per_channel_affine)
@@ -94,10 +95,11 @@ class FakeQuantizer(FakeQuantize):  # type: ignore[misc]  # torchao ships no typ
     def _observe(self, input: Tensor, channel_scale: Tensor | None) -> None:
         observer = self.activation_post_process
         low, high = self._range(input, channel_scale)
-        if self.moved_range is not None:
-            low, high = self.moved_range(low, high, observer)
         step = observer.averaging_constant
         if step != 1:
+            low, high = range_over_devices(low, high)  # each sees a part of the batch; a weight is whole everywhere
+            if self.moved_range is not None:
+                low, high = self.moved_range(low, high, observer)
             first = torch.isinf(observer.min_val)  # nothing was seen yet
             low = torch.where(first, low, torch.lerp(observer.min_val, low, step))
             high = torch.where(first, high, torch.lerp(observer.max_val, high, step))
