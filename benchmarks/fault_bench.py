@@ -240,7 +240,7 @@ class Bench:
                 stderr=file,
                 text=True,
                 env={**os.environ, "COLUMNS": "300", MARK: mark, **(environment or {})},
-                preexec_fn=before,
+                preexec_fn=before,  # noqa: PLW1509 - no thread of ours is at work then
             )
         return Started(process, mark, log)
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
-from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 from fault_bench import RECIPE, RUN_NAME, Bench, Ending, Fault, How, Started, Work, stop
