@@ -135,6 +135,10 @@ class StorageError(UserError):
     """Files cannot be written or read: no permission, no space, a damaged store."""
 
 
+class ResourceError(UserError):
+    """The machine has not what the work takes: memory, processes, open files."""
+
+
 class DeviceError(UserError):
     """A device is away, refuses, or cannot do what it is asked for."""
 

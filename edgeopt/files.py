@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import filecmp
 import lzma
 import os
 import shutil
@@ -15,14 +15,7 @@ from pathlib import Path
 
 from edgeopt.arrays import Json
 from edgeopt.errors import StorageError
-
-_FREE_SPACE = "free some space, or choose another disk with --out"
-
-
-_OTHER_FOLDER = "choose another folder with --out"
-
-
-_ALMOST_FULL_BYTES = 1 << 20
+from edgeopt.machine_faults import full_or_gone, is_of_machine, storage_error
 
 ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, ValueError, RuntimeError)
 """What `zipfile`, and NumPy with it, raise besides `OSError` for an archive that is damaged, that lacks what is asked
@@ -61,30 +54,23 @@ def parsed_json(text: str | bytes) -> Json:
 def storage_errors(path: Path, *, inside: Path | None = None) -> Iterator[None]:
     """Turns the system's errors of writing into `StorageError`s that say what to do.
 
-    With `inside`, only those of files below that folder, and a full disk: all others are left as they are.
+    With `inside`, only those of files below that folder, and those of the machine, such as a full disk: all others are
+    left as they are.
     """
     try:
         yield
     except OSError as error:
-        where = error.filename or path
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if inside is not None and not is_full and not _is_below(error.filename, inside):
+        if inside is not None and not is_of_machine(error) and not _is_below(error.filename, inside):
             raise
-        match error.errno:
-            case errno.ENOSPC | errno.EDQUOT:
-                raise StorageError(f"the disk is full: {where}", hint=_FREE_SPACE) from error
-            case errno.EACCES | errno.EPERM | errno.EROFS:
-                raise StorageError(f"no permission to write {where}", hint=_OTHER_FOLDER) from error
-            case errno.ENOENT:
-                raise StorageError(f"{where} cannot be made there", hint=_OTHER_FOLDER) from error
-            case errno.ENOTDIR | errno.EEXIST:
-                raise StorageError(f"{where} is a file, not a folder", hint=_OTHER_FOLDER) from error
-            case _:
-                raise
+        told = storage_error(error, path)
+        if told is None:
+            raise
+        raise told from error
     except RuntimeError as error:  # torch's writers do not say why they failed
-        if _free_bytes(path) < _ALMOST_FULL_BYTES:
-            raise StorageError(f"the disk is full: {path}", hint=_FREE_SPACE) from error
-        raise
+        told = full_or_gone(path)
+        if told is None:
+            raise
+        raise told from error
 
 
 def _is_below(file: object, folder: Path) -> bool:
@@ -114,14 +100,15 @@ def write_aside(path: Path, data: str | bytes) -> None:
 
 
 def place(source: Path, target: Path) -> None:
-    """Copies a file of the store into a run's folder, unless it is there already.
+    """Copies a file of the store into a run's folder, unless it is there already, with the same bytes.
 
     A copy, not a link: whoever edits a file of the run must not change the store. It has the mode of a new file, also
     where a library made the first one for its owner alone.
     """
     with storage_errors(target):
         old, new = target.stat() if target.exists() else None, source.stat()
-        if old and (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):
+        looks_alike = old and (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)
+        if looks_alike and filecmp.cmp(source, target, shallow=False):  # a disk may have lost a bit of either
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         pending = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
@@ -131,8 +118,3 @@ def place(source: Path, target: Path) -> None:
             pending.replace(target)
         finally:
             pending.unlink(missing_ok=True)
-
-
-def _free_bytes(path: Path) -> int:
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    return shutil.disk_usage(existing).free

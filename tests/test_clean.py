@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from edgeopt.pipeline.folder import RunFolder
 from edgeopt.pipeline.record import RunRecord
 from edgeopt.workers.contents import EntryKind
 from edgeopt.workers.holders import at_work, nobody_starts
+from edgeopt.workers.layout import Record
 from edgeopt.workers.store import Store
 
 USED, UNUSED, OLD = "aa" + "0" * 62, "bb" + "1" * 62, "cc" + "2" * 62
@@ -31,8 +32,8 @@ def out(tmp_path: Path) -> Path:
     store = Store(out / ".store")
     for key, label in ((USED, "train"), (UNUSED, "data: digits"), (OLD, "ptq")):
         store.compute(key, lambda folder: (folder / "file").write_bytes(b"x" * 1000) and {}, label)
-    record = store.find(OLD).folder / "result.json"  # type: ignore[union-attr]
-    record.write_text(json.dumps({**json.loads(record.read_text()), "finished": time.time() - 40 * 86_400}))
+    folder = store.find(OLD).folder  # type: ignore[union-attr]
+    replace(Record.of(folder), finished=time.time() - 40 * 86_400).write(folder)  # type: ignore[type-var]
     (out / "digits").mkdir()
     RunRecord({"pass-0-train": USED}).write(out / "digits")
     return out

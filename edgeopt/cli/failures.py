@@ -45,7 +45,8 @@ def _mistakes_shown() -> Iterator[None]:
     from edgeopt.errors import ExitCode, GateError, PluginBugError, UserError, WorkerError, first_line  # not for --help
 
     try:
-        yield
+        with _machine_faults():
+            yield
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise  # typer's own ways to end, and `edgeopt ... | head`
     except UserError as error:
@@ -67,6 +68,19 @@ def _mistakes_shown() -> Iterator[None]:
             f"    please report it, with that file and the recipe, to the {who}'s authors",
         )
         raise typer.Exit(ExitCode.BUG) from None
+
+
+@contextmanager
+def _machine_faults() -> Iterator[None]:
+    """A full disk or a lack of memory is nobody's bug, wherever it is met."""
+    try:
+        yield
+    except Exception as error:
+        from edgeopt.machine_faults import machine_fault  # not for --help
+
+        if (fault := machine_fault(error)) is None:
+            raise
+        raise fault from error
 
 
 def _problem_text(problem: Problem) -> Text:
