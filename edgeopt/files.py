@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import filecmp
+import errno
 import lzma
 import os
 import shutil
+import tempfile
 import uuid
 import zipfile
 import zlib
@@ -14,8 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgeopt.arrays import Json
-from edgeopt.errors import StorageError
-from edgeopt.machine_faults import full_or_gone, is_of_machine, storage_error
+from edgeopt.errors import ResourceError, StorageError, UserError
+
+_FREE_SPACE = "free some space, or choose another disk with --out"
+_OTHER_FOLDER = "choose another folder with --out"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FAILING = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EHOSTDOWN})
+_TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
+_OF_THE_MACHINE = frozenset({*_FULL, *_FAILING, *_TOO_MANY, errno.EROFS, errno.ENOMEM})
+_ALMOST_FULL_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 20
 
 ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, ValueError, RuntimeError)
 """What `zipfile`, and NumPy with it, raise besides `OSError` for an archive that is damaged, that lacks what is asked
@@ -50,6 +59,33 @@ def parsed_json(text: str | bytes) -> Json:
     return values
 
 
+def storage_error(error: OSError, path: object) -> UserError | None:
+    """What the system's error at `path`, unless it names another file, means to the user; None where it may be any."""
+    where = error.filename or path
+    match error.errno:
+        case number if number in _FULL:
+            return StorageError(f"the disk is full: {error.filename or _fullest(Path(str(path)))}", hint=_FREE_SPACE)
+        case number if number in _FAILING:
+            hint = f"look whether its disk is still there, or {_OTHER_FOLDER}"
+            return StorageError(f"{where} cannot be reached: {error.strerror}", hint=hint)
+        case number if number in _TOO_MANY:
+            hint = "raise the limit, with `ulimit -n`, or end what else has files open"
+            return ResourceError(f"too many files are open: {where}", hint=hint)
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return StorageError(f"no permission to write {where}", hint=_OTHER_FOLDER)
+        case errno.ENOENT:
+            return StorageError(f"{where} is not there, or cannot be made there", hint=_OTHER_FOLDER)
+        case errno.ENOTDIR | errno.EEXIST:
+            return StorageError(f"{where} is a file, not a folder", hint=_OTHER_FOLDER)
+        case _:
+            return None
+
+
+def is_of_machine(error: OSError) -> bool:
+    """Whether it is the machine's fault, whatever file it met."""
+    return error.errno in _OF_THE_MACHINE
+
+
 @contextmanager
 def storage_errors(path: Path, *, inside: Path | None = None) -> Iterator[None]:
     """Turns the system's errors of writing into `StorageError`s that say what to do.
@@ -73,8 +109,32 @@ def storage_errors(path: Path, *, inside: Path | None = None) -> Iterator[None]:
         raise told from error
 
 
+def full_or_gone(path: Path) -> StorageError | None:
+    """Why nothing can be written below a folder, where a writer does not say it; None where something can."""
+    if _is_full(path):
+        return StorageError(f"the disk is full: {path}", hint=_FREE_SPACE)
+    if not path.exists():
+        return StorageError(f"{path} is not there any more", hint=f"look whether its disk is, or {_OTHER_FOLDER}")
+    return None
+
+
 def _is_below(file: object, folder: Path) -> bool:
     return isinstance(file, str) and Path(file).absolute().is_relative_to(folder.absolute())
+
+
+def _fullest(path: Path) -> Path:
+    """The folder whose disk is full, where an error names no file: that of temporary files may be meant."""
+    temporary = Path(tempfile.gettempdir())
+    return temporary if _is_full(temporary) and not _is_full(path) else path
+
+
+def _is_full(path: Path) -> bool:
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    try:
+        has_files = not hasattr(os, "statvfs") or os.statvfs(existing).f_favail != 0 or not os.statvfs(existing).f_files
+        return shutil.disk_usage(existing).free < _ALMOST_FULL_BYTES or not has_files
+    except OSError:
+        return False
 
 
 def user_cache() -> Path:
@@ -108,7 +168,7 @@ def place(source: Path, target: Path) -> None:
     with storage_errors(target):
         old, new = target.stat() if target.exists() else None, source.stat()
         looks_alike = old and (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)
-        if looks_alike and filecmp.cmp(source, target, shallow=False):  # a disk may have lost a bit of either
+        if looks_alike and _same_bytes(source, target):  # a disk may have lost a bit of either
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         pending = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
@@ -118,3 +178,12 @@ def place(source: Path, target: Path) -> None:
             pending.replace(target)
         finally:
             pending.unlink(missing_ok=True)
+
+
+def _same_bytes(some: Path, other: Path) -> bool:
+    """Whether two files of one size hold the same."""
+    with some.open("rb") as left, other.open("rb") as right:
+        while piece := left.read(_PIECE_BYTES):
+            if piece != right.read(_PIECE_BYTES):
+                return False
+    return True

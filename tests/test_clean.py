@@ -190,3 +190,10 @@ def test_the_command(out: Path) -> None:
     done = edgeopt("--yes", cwd=out.parent)
     assert (done.returncode, there(out)) == (0, {USED}), done.stderr
     assert "removed: 2 entries" in done.stdout
+
+
+def test_a_run_that_ends_while_a_cleaning_looks_is_passed_over(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with at_work(out / ".store", [USED], "run"):
+        monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
+        with nobody_starts(out / ".store") as holders:
+            assert holders == ()

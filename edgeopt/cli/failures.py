@@ -76,7 +76,7 @@ def _machine_faults() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        from edgeopt.machine_faults import machine_fault  # not for --help
+        from edgeopt.workers.machine_faults import machine_fault  # not for --help
 
         if (fault := machine_fault(error)) is None:
             raise

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from edgeopt.arrays import as_outputs
 from edgeopt.errors import EdgeoptError, PluginBugError
-from edgeopt.machine_faults import machine_fault
 from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.types import RawDataset
+from edgeopt.workers.machine_faults import machine_fault
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
     import numpy as np

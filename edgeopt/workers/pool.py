@@ -22,9 +22,9 @@ from edgeopt.arrays import Json
 from edgeopt.errors import Location, PausedError, Problem, ResourceError, UserError, WorkerError
 from edgeopt.files import storage_errors
 from edgeopt.json_values import to_text
-from edgeopt.machine_faults import killed, speaks_of_memory, without_memory
 from edgeopt.workers.launch import Launch, Nursery, Process, can_fork, spawned
 from edgeopt.workers.locks import held_if_free
+from edgeopt.workers.machine_faults import killed, speaks_of_memory, without_memory
 from edgeopt.workers.spinning import busy_share, spin_settings
 
 Event = dict[str, Json]

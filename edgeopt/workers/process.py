@@ -24,8 +24,8 @@ from typing import IO, NoReturn
 
 from edgeopt.arrays import Json
 from edgeopt.errors import PausedError, PluginBugError, UserError
-from edgeopt.machine_faults import machine_fault
 from edgeopt.progress import Bar
+from edgeopt.workers.machine_faults import machine_fault
 
 _INTERVAL_SECONDS = 0.1
 
