@@ -188,6 +188,10 @@ class WorkerError(EdgeoptError):
         super().__init__(message)
 
 
+class SilenceError(WorkerError):
+    """A worker gave no sign of life for as long as it may take, and was ended."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """A hint that names the closest of `known`, or all of them when there are few, or nothing."""
     choices = sorted(known)

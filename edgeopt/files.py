@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgeopt.arrays import Json
-from edgeopt.errors import ResourceError, StorageError, UserError
+from edgeopt.errors import PluginBugError, ResourceError, StorageError, UserError
 
 _FREE_SPACE = "free some space, or choose another disk with --out"
 _OTHER_FOLDER = "choose another folder with --out"
@@ -102,7 +102,7 @@ def storage_errors(path: Path, *, inside: Path | None = None) -> Iterator[None]:
         if told is None:
             raise
         raise told from error
-    except RuntimeError as error:  # torch's writers do not say why they failed
+    except (RuntimeError, PluginBugError) as error:  # torch's writers do not say why they failed, in a plugin too
         told = full_or_gone(path)
         if told is None:
             raise

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from small_worker import SmallJob
 
-from edgeopt.errors import PluginBugError, ResourceError, StorageError, UserError
+from edgeopt.errors import PluginBugError, ResourceError, StorageError, UserError, WorkerError
 from edgeopt.files import storage_errors
 from edgeopt.plugins.blame import blamed
 from edgeopt.workers.machine_faults import machine_fault
@@ -46,8 +46,11 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (RuntimeError("can't start new thread"), ResourceError, "can't start new thread"),
         (ImportError("libx.so: failed to map segment from shared object"), ResourceError, "failed to map segment"),
         (caused(ValueError("no pages"), MemoryError()), ResourceError, "the memory has run out"),
+        (caused(PluginBugError("apply: RuntimeError"), MemoryError()), ResourceError, "the memory has run out"),
         (caused(UserError("no images"), MemoryError()), None, ""),
+        (caused(WorkerError("no sign of life"), ResourceError("killed")), None, ""),
         (system_error(errno.ENOENT, "/data/x"), None, ""),
+        (RuntimeError("OpenBLAS error: Memory allocation still failed"), ResourceError, "the memory has run out"),
         (ValueError("out of range"), None, ""),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.errors import StorageError
+from edgeopt.errors import PluginBugError, StorageError
 from edgeopt.files import place, storage_errors, write_aside
 from edgeopt.workers.contents import EntryKind, entries
 from edgeopt.workers.store import Result, Store
@@ -197,8 +197,9 @@ def test_a_writer_that_does_not_say_why_it_failed(tmp_path: Path, monkeypatch: p
     with pytest.raises(RuntimeError), storage_errors(tmp_path):
         raise RuntimeError("PytorchStreamWriter failed writing file")
     monkeypatch.setattr("edgeopt.files._is_full", lambda path: True)
-    with pytest.raises(StorageError, match="disk is full"), storage_errors(tmp_path):
-        raise RuntimeError("PytorchStreamWriter failed writing file")
+    for error in (RuntimeError("PytorchStreamWriter failed writing file"), PluginBugError("apply: RuntimeError: file")):
+        with pytest.raises(StorageError, match="disk is full"), storage_errors(tmp_path):
+            raise error
 
 
 def test_placing_copies_once(tmp_path: Path) -> None:

@@ -42,7 +42,16 @@ def failures_shown(interrupted: str = "") -> Iterator[None]:
 
 @contextmanager
 def _mistakes_shown() -> Iterator[None]:
-    from edgeopt.errors import ExitCode, GateError, PluginBugError, UserError, WorkerError, first_line  # not for --help
+    from edgeopt.errors import (  # not for --help
+        ExitCode,
+        GateError,
+        PluginBugError,
+        Problem,
+        SilenceError,
+        UserError,
+        WorkerError,
+        first_line,
+    )
 
     try:
         with _machine_faults():
@@ -56,6 +65,10 @@ def _mistakes_shown() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
     except GateError as error:
         _say(*error.messages)
+        raise typer.Exit(error.exit_code) from None
+    except SilenceError as error:
+        hint = f"what it said is in {error.log}; a file that needs longer gets it by measure.timeout_s"
+        _say(_problem_text(Problem(str(error), hint)))
         raise typer.Exit(error.exit_code) from None
     except Exception as error:  # a bug, here or in a plugin, must not end as a screen of traceback
         log = (isinstance(error, WorkerError) and error.log) or _write_traceback(error)

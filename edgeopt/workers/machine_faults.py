@@ -6,17 +6,19 @@ import errno
 import tempfile
 from collections.abc import Iterator
 
-from edgeopt.errors import ResourceError, StorageError, UserError, first_line
+from edgeopt.errors import EdgeoptError, PluginBugError, ResourceError, StorageError, UserError, first_line
 from edgeopt.files import is_of_machine, storage_error
 
 _LESS_MEMORY = "end what else needs memory, or ask for less: smaller batches, fewer workers, a smaller model"
 _NO_MEMORY = (
     "allocate memory",
+    "memory allocation",
     "out of memory",
     "bad_alloc",
-    "failed to map segment",
+    "map segment",
+    "memoryerror",
     "start new thread",
-    "MemoryError",
+    "pthread_create failed",
 )
 """Words of libraries, which raise any kind of error where there is no memory, or end the process."""
 
@@ -24,8 +26,10 @@ _NO_MEMORY = (
 def machine_fault(error: BaseException) -> UserError | None:
     """What `error`, or one that it comes from, says of the user's machine; None where it may be a bug."""
     for each in _causes(error):
-        if isinstance(each, UserError):
-            return each if isinstance(each, StorageError | ResourceError) else None
+        if isinstance(each, StorageError | ResourceError):
+            return each
+        if isinstance(each, EdgeoptError) and not isinstance(each, PluginBugError):
+            return None  # it is told on purpose, whatever it comes from
         if is_no_memory(each):
             return ResourceError(f"the memory has run out: {first_line(each)}", hint=_LESS_MEMORY)
         if isinstance(each, OSError) and is_of_machine(each):
@@ -42,7 +46,7 @@ def is_no_memory(error: BaseException) -> bool:
 
 def speaks_of_memory(said: str) -> bool:
     """Whether a library's last words say that memory has run out."""
-    return any(words in said for words in _NO_MEMORY)
+    return any(words in said.lower() for words in _NO_MEMORY)
 
 
 def killed(label: str, log: object) -> ResourceError:

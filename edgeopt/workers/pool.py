@@ -19,7 +19,7 @@ from typing import IO, Protocol
 
 from edgeopt import errors
 from edgeopt.arrays import Json
-from edgeopt.errors import Location, PausedError, Problem, ResourceError, UserError, WorkerError
+from edgeopt.errors import Location, PausedError, Problem, ResourceError, SilenceError, UserError, WorkerError
 from edgeopt.files import storage_errors
 from edgeopt.json_values import to_text
 from edgeopt.workers.launch import Launch, Nursery, Process, can_fork, spawned
@@ -267,7 +267,7 @@ class Worker:
             if not is_late.is_set():
                 raise
             message = f"{self.label}: no sign of life for {limit_s:g} s, so it was ended"
-            raise WorkerError(message, str(self._log)) from error
+            raise SilenceError(message, str(self._log)) from error
         finally:
             has_come.set()
 
