@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fault_bench import Bench, Ending, Fault, How, Work
 
-_STEP_BYTES = 4096  # a page: the least by which such a disk grows
-_FIRST_INODES, _STEP_INODES = 4, 2
+_STEP_BYTES = 8192  # two pages: a page is the least by which such a disk grows
+_FIRST_INODES, _STEP_INODES = 4, 3
 
 
 def _mount(*arguments: str) -> None:
@@ -49,7 +49,7 @@ def full_disk(bench: Bench) -> Iterator[Ending]:
 
 
 def full_disk_tune(bench: Bench) -> Iterator[Ending]:
-    yield from _growing(bench, bench.tune, "size", 12 * _STEP_BYTES, 12 * _STEP_BYTES)
+    yield from _growing(bench, bench.tune, "size", 8 * _STEP_BYTES, 8 * _STEP_BYTES)
 
 
 def no_more_files(bench: Bench) -> Iterator[Ending]:
@@ -97,12 +97,14 @@ def vanishing(bench: Bench) -> Iterator[Ending]:
 FAULTS = (
     Fault(
         "full disk",
-        "`run` on a disk that grows by 4 kB from try to try, so that each write in turn fails",
+        "`run` on a disk that grows by 8 kB from try to try, so that each write in turn fails",
         full_disk,
         needs_root=True,
     ),
-    Fault("full disk, tune", "`tune` on a disk that grows by 48 kB from try to try", full_disk_tune, needs_root=True),
-    Fault("no more files", "`run` on a disk that takes two files more from try to try", no_more_files, needs_root=True),
+    Fault("full disk, tune", "`tune` on a disk that grows by 64 kB from try to try", full_disk_tune, needs_root=True),
+    Fault(
+        "no more files", "`run` on a disk that takes three files more from try to try", no_more_files, needs_root=True
+    ),
     Fault(
         "read-only",
         "`run` and `tune` on a read-only disk: empty, with half of the work, with all of it",

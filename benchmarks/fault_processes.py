@@ -86,7 +86,7 @@ def _killed(bench: Bench, work: Work, count: int) -> Iterator[Ending]:
     whom = cycle(("parent", "all", "worker"))
     for _ in range(count):
         started = bench.start(work, out)
-        code = started.wait(bench.random.uniform(0.2, 0.7) * bench.seconds(work))
+        code = started.wait(bench.random.uniform(0.05, 0.5) * bench.seconds(work))
         if code is None:
             code = _kill(bench, started, next(whom))
         ending = bench.judged(work, out, started, code)

@@ -60,20 +60,18 @@ def _flipped(bench: Bench, content: bytes) -> bytes:
 
 
 def corrupted(bench: Bench) -> Iterator[Ending]:
-    """A bit of each file of each result."""
-    for label, name in _files(bench):
-        out = _copy(bench, label)
-        file = _results(out)[-1] / name
-        if content := file.read_bytes():
-            _keeping_time(file, _flipped(bench, content))
-        yield from _again(bench, out)
+    """A bit of each record, and of one file of each result."""
+    for label, names in _files(bench).items():
+        for name in (RECORD, *bench.random.sample(names, min(1, len(names)))):
+            out = _copy(bench, label)
+            file = _results(out)[-1] / name
+            _keeping_time(file, _flipped(bench, file.read_bytes()))
+            yield from _again(bench, out)
 
 
 def truncated(bench: Bench) -> Iterator[Ending]:
     """The end of one file of each kind."""
-    kinds = {}
-    for label, name in _files(bench):
-        kinds.setdefault(Path(name).suffix, (label, name))
+    kinds = {Path(name).suffix: (label, name) for label, names in _files(bench).items() for name in names}
     for label, name in kinds.values():
         out = _copy(bench, label)
         file = _results(out)[-1] / name
@@ -92,14 +90,10 @@ def swapped(bench: Bench) -> Iterator[Ending]:
         yield from _again(bench, out)
 
 
-def _files(bench: Bench) -> list[tuple[str, str]]:
-    """The label of each result, and each of its files but the many pictures."""
-    found = []
-    for folder in _results(bench.finished(bench.run)):
-        record = _record(folder)
-        names = [RECORD, *(name for name in record.files if not name.startswith("samples/"))]
-        found += [(record.label, name) for name in names]
-    return found
+def _files(bench: Bench) -> dict[str, list[str]]:
+    """The label of each result, and its files."""
+    records = map(_record, _results(bench.finished(bench.run)))
+    return {record.label: sorted(record.files) for record in records}
 
 
 def delivered(bench: Bench) -> Iterator[Ending]:
@@ -138,7 +132,7 @@ def at_once(bench: Bench) -> Iterator[Ending]:
 FAULTS = (
     Fault(
         "corrupted",
-        "a bit flipped in each file of each result in the store, when what was made of it is gone",
+        "a bit flipped in the record and in a file of each result in the store, when what was made of it is gone",
         corrupted,
     ),
     Fault("truncated", "half of a file of each kind in the store is missing", truncated),

@@ -86,10 +86,18 @@ def _count(endings: Sequence[Ending], *words: str) -> int:
 
 
 def write(page: Path, met: Sequence[Met]) -> None:
-    """Puts the table between its marks in a page."""
+    """Puts rows into the table between its marks in a page; those of other faults stay."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    lines = [f"| {' | '.join(row)} |" for row in (HEADINGS, ["---"] * len(HEADINGS), *(each.row for each in met))]
-    page.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + rest.partition(END)[2], encoding="utf-8")
+    table, _, after = rest.partition(END)
+    known = {line.split("|")[1].strip(): line for line in table.splitlines()[2:]}
+    known |= {each.fault.name: _line(each.row) for each in met}
+    lines = [_line(HEADINGS), _line(["---"] * len(HEADINGS))]
+    lines += [known[each.name] for each in FAULTS if each.name in known]
+    page.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + after, encoding="utf-8")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -99,12 +107,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=[each.name for each in FAULTS], metavar="NAME", help="faults")
     parser.add_argument("--seed", type=int, default=17, help="of instants, places and processes")
     parser.add_argument("--stop-seconds", type=float, default=60.0, help="how long processes are stopped")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="the page that gets the table")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="the page whose table gets the rows")
     given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="edgeopt-faults-") as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         bench = Bench(Path(folder), random.Random(given.seed), given.kills, given.stop_seconds)
-        met = [meet(each, bench) for each in FAULTS if not given.only or each.name in given.only]
+        named = {each.name: each for each in FAULTS}
+        met = [meet(named[name], bench) for name in given.only or named]
     table = Table(*HEADINGS)
     for each in met:
         table.add_row(*each.row)
