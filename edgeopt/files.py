@@ -17,7 +17,6 @@ from pathlib import Path
 from edgeopt.arrays import Json
 from edgeopt.errors import PluginBugError, ResourceError, StorageError, UserError
 
-_FREE_SPACE = "free some space, or choose another disk with --out"
 _OTHER_FOLDER = "choose another folder with --out"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FAILING = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EHOSTDOWN})
@@ -64,7 +63,7 @@ def storage_error(error: OSError, path: object) -> UserError | None:
     where = error.filename or path
     match error.errno:
         case number if number in _FULL:
-            return StorageError(f"the disk is full: {error.filename or _fullest(Path(str(path)))}", hint=_FREE_SPACE)
+            return _full(error.filename or _fullest(Path(str(path))))
         case number if number in _FAILING:
             hint = f"look whether its disk is still there, or {_OTHER_FOLDER}"
             return StorageError(f"{where} cannot be reached: {error.strerror}", hint=hint)
@@ -112,7 +111,7 @@ def storage_errors(path: Path, *, inside: Path | None = None) -> Iterator[None]:
 def full_or_gone(path: Path) -> StorageError | None:
     """Why nothing can be written below a folder, where a writer does not say it; None where something can."""
     if _is_full(path):
-        return StorageError(f"the disk is full: {path}", hint=_FREE_SPACE)
+        return _full(path)
     if not path.exists():
         return StorageError(f"{path} is not there any more", hint=f"look whether its disk is, or {_OTHER_FOLDER}")
     return None
@@ -120,6 +119,11 @@ def full_or_gone(path: Path) -> StorageError | None:
 
 def _is_below(file: object, folder: Path) -> bool:
     return isinstance(file, str) and Path(file).absolute().is_relative_to(folder.absolute())
+
+
+def _full(where: object) -> StorageError:
+    other = "name another folder in TMPDIR" if str(where) == tempfile.gettempdir() else "choose another disk with --out"
+    return StorageError(f"the disk is full: {where}", hint=f"free some space, or {other}")
 
 
 def _fullest(path: Path) -> Path:

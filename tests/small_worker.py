@@ -65,6 +65,8 @@ def main(events: Events) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "full-disk":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        case "gone":
+            (Path(sys.argv[1]).parent / "plan.pickle").read_bytes()
         case "no-memory":
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
         case "no-memory-natively":

@@ -96,6 +96,7 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workers:
     ("do", "kind", "message"),
     [
         ("full-disk", StorageError, "the disk is full"),
+        ("gone", StorageError, "plan.pickle is not there, or cannot be made there"),
         ("no-memory", ResourceError, "the memory has run out: DefaultCPUAllocator"),
         ("no-memory-natively", ResourceError, "the memory has run out"),
         ("killed", ResourceError, "the process was ended by SIGKILL, and not by edgeopt"),

@@ -20,10 +20,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import IO, NoReturn
 
 from edgeopt.arrays import Json
 from edgeopt.errors import PausedError, PluginBugError, UserError
+from edgeopt.files import storage_errors
 from edgeopt.progress import Bar
 from edgeopt.workers.machine_faults import machine_fault
 
@@ -90,8 +92,10 @@ def work(main: Callable[[Events], None]) -> int:
     collect_seldom()
     events = Events(_own_output())
     _log_on_error_output()
+    told_in = Path(sys.argv[-1]).parent
     try:
-        main(events)
+        with storage_errors(told_in, inside=told_in):  # the disk with the job itself may be gone
+            main(events)
     except UserError as error:
         return _tell(events, error)
     except PausedError as paused:
