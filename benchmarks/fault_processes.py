@@ -23,7 +23,7 @@ from kills import TINY_PLUGIN
 
 _MEGABYTE = 1 << 20
 _DAY_S = 86_400
-_SHARES = {"run": 0.6, "tune": 0.2, "serve": 0.2}
+_SHARES = {"run": 0.6, "tune": 0.15, "serve": 0.25}
 _CLOCK = """\
 import os, time
 
@@ -86,7 +86,7 @@ def _killed(bench: Bench, work: Work, count: int) -> Iterator[Ending]:
     whom = cycle(("parent", "all", "worker"))
     for _ in range(count):
         started = bench.start(work, out)
-        code = started.wait(bench.random.uniform(0.05, 0.5) * bench.seconds(work))
+        code = started.wait(bench.random.uniform(0.05, 0.4) * bench.seconds(work))
         if code is None:
             code = _kill(bench, started, next(whom))
         ending = bench.judged(work, out, started, code)
