@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 import uuid
@@ -272,7 +274,10 @@ class Bench:
 
     def _differing(self, work: Work, out: Path) -> list[str]:
         pairs = work.made(out).items() ^ self.expected(work).items()
-        return [f"other bytes: {', '.join(sorted({name for name, _ in pairs}))}"] if pairs else []
+        if not pairs:
+            return []
+        shutil.copytree(out, kept := Path(tempfile.mkdtemp(prefix="edgeopt-fault-")) / "out", symlinks=True)
+        return [f"other bytes: {', '.join(sorted({name for name, _ in pairs}))}, see {kept}"]
 
 
 def message(said: str) -> str:
