@@ -113,7 +113,7 @@ def delivered(bench: Bench) -> Iterator[Ending]:
 def at_once(bench: Bench) -> Iterator[Ending]:
     """Two runs and a study on one store, and cleanings all the while."""
     clean = [sys.executable, "-m", "edgeopt", "clean", "--yes"]
-    for _ in range(3):
+    for _ in range(2):
         out = bench.new_out()
         works = (bench.run, bench.run, bench.tune)
         started = [bench.start(work, out) for work in works]

@@ -113,13 +113,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         bench = Bench(Path(folder), random.Random(given.seed), given.kills, given.stop_seconds)
         named = {each.name: each for each in FAULTS}
-        met = [meet(named[name], bench) for name in given.only or named]
+        met = []
+        for name in given.only or named:
+            met.append(meet(named[name], bench))
+            if given.write:  # after each, because all of them take an hour
+                write(given.write, met)
     table = Table(*HEADINGS)
     for each in met:
         table.add_row(*each.row)
     Console(width=160).print(table)
-    if given.write:
-        write(given.write, met)
     finish(*bars(met))
 
 
