@@ -165,6 +165,16 @@ def test_a_journal_that_a_kill_cut_off_is_mended(made, tmp_path):
     assert len(study.trials) == len(result.trials)
 
 
+def test_a_winner_whose_file_could_not_be_made_again_is_an_error(made, monkeypatch, tmp_path):
+    folder, result = made
+    failed = replace(result, run=replace(result.run, failures=(UserError("the memory has run out"),)))
+    monkeypatch.setattr("edgeopt.tuning.study.tune", lambda *_: failed)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["tune", str(folder / "recipe.toml"), "--plugin", str(TINY_PLUGIN)])
+    assert done.exit_code == 2
+    assert "the memory has run out" in done.stderr
+
+
 def test_a_goal_that_is_missed_ends_with_the_nearest_and_exit_code_3(made, monkeypatch, tmp_path):
     folder, result = made
     missed = tuple(replace(each, missed=(Missed("bytes", 10, 20, 1.0),)) for each in result.trials)
