@@ -192,6 +192,13 @@ class SilenceError(WorkerError):
     """A worker gave no sign of life for as long as it may take, and was ended."""
 
 
+def one_error(failures: Iterable[EdgeoptError]) -> EdgeoptError:
+    """The failures of several files as one error; a bug weighs more than a mistake."""
+    bugs = [failure for failure in failures if not isinstance(failure, UserError)]
+    problems = [problem for failure in failures if isinstance(failure, UserError) for problem in failure.problems]
+    return bugs[0] if bugs else UserError(*problems)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """A hint that names the closest of `known`, or all of them when there are few, or nothing."""
     choices = sorted(known)

@@ -5,7 +5,7 @@ A mistake of the user is told with its place and a hint, a bug with where its tr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,22 +15,13 @@ import typer
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from edgeopt.errors import EdgeoptError, Problem
+    from edgeopt.errors import Problem
 
 
 GOES_ON = "the same command goes on from the last finished stage"
 """What a command that keeps finished stages says when it is interrupted."""
 NOTHING_KEPT = "nothing was written, and nothing is kept"
 """What a command that writes only at its end says when it is interrupted."""
-
-
-def one_error(failures: Iterable[EdgeoptError]) -> EdgeoptError:
-    """The failures of several files as one error; a bug weighs more than a mistake."""
-    from edgeopt.errors import UserError  # not for --help
-
-    bugs = [failure for failure in failures if not isinstance(failure, UserError)]
-    problems = [problem for failure in failures if isinstance(failure, UserError) for problem in failure.problems]
-    return bugs[0] if bugs else UserError(*problems)
 
 
 @contextmanager

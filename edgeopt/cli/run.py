@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeopt.cli.consoles import stderr, stdout
-from edgeopt.cli.failures import one_error
-from edgeopt.errors import GateError
+from edgeopt.errors import GateError, one_error
 from edgeopt.pipeline import runner
 from edgeopt.pipeline.request import RunRequest
 from edgeopt.report import terminal

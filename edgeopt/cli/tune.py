@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from edgeopt.cli.consoles import stderr, stdout
-from edgeopt.cli.failures import one_error
-from edgeopt.errors import GateError, MissingExtraError
+from edgeopt.errors import GateError, MissingExtraError, one_error
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.terminal import render, render_plan
 
