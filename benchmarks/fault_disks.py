@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fault_bench import Bench, Ending, Fault, How, Work
 
-_STEP_BYTES = 8192  # two pages: a page is the least by which such a disk grows
-_FIRST_INODES, _STEP_INODES = 4, 3
+_PAGE_BYTES = 4096  # the least by which such a disk grows
+_PAGES, _PAGES_TUNE, _FILES = (2, 12), (8, 32), (2, 10)  # that there are more from try to try
 
 
 def _mount(*arguments: str) -> None:
@@ -30,30 +30,30 @@ def _small_disk(folder: Path, options: str) -> Iterator[Path]:
         folder.rmdir()
 
 
-def _growing(bench: Bench, work: Work, what: str, first: int, step: int) -> Iterator[Ending]:
+def _growing(bench: Bench, work: Work, what: str, unit: int, steps: tuple[int, int]) -> Iterator[Ending]:
     """A command again and again on a disk that has a little more room each time, until it comes to its end."""
-    with _small_disk(bench.new_out(), f"{what}={first}") as out:
-        room = first
+    room = 2 * unit
+    with _small_disk(bench.new_out(), f"{what}={room}") as out:
         while True:
             started = bench.start(work, out)
             ending = bench.judged(work, out, started, started.wait())
             yield ending
             if ending.how is How.RIGHT:
                 break
-            room += step
+            room += unit * bench.random.randint(*steps)
             _mount("-o", f"remount,{what}={room}", str(out))
 
 
 def full_disk(bench: Bench) -> Iterator[Ending]:
-    yield from _growing(bench, bench.run, "size", _STEP_BYTES, _STEP_BYTES)
+    yield from _growing(bench, bench.run, "size", _PAGE_BYTES, _PAGES)
 
 
 def full_disk_tune(bench: Bench) -> Iterator[Ending]:
-    yield from _growing(bench, bench.tune, "size", 8 * _STEP_BYTES, 8 * _STEP_BYTES)
+    yield from _growing(bench, bench.tune, "size", _PAGE_BYTES, _PAGES_TUNE)
 
 
 def no_more_files(bench: Bench) -> Iterator[Ending]:
-    yield from _growing(bench, bench.run, "nr_inodes", _FIRST_INODES, _STEP_INODES)
+    yield from _growing(bench, bench.run, "nr_inodes", 1, _FILES)
 
 
 def read_only(bench: Bench) -> Iterator[Ending]:
@@ -97,13 +97,21 @@ def vanishing(bench: Bench) -> Iterator[Ending]:
 FAULTS = (
     Fault(
         "full disk",
-        "`run` on a disk that grows by 8 kB from try to try, so that each write in turn fails",
+        "`run` on a disk that grows by 8 to 48 kB from try to try, so that write after write fails",
         full_disk,
         needs_root=True,
     ),
-    Fault("full disk, tune", "`tune` on a disk that grows by 64 kB from try to try", full_disk_tune, needs_root=True),
     Fault(
-        "no more files", "`run` on a disk that takes three files more from try to try", no_more_files, needs_root=True
+        "full disk, tune",
+        "`tune` on a disk that grows by 32 to 128 kB from try to try",
+        full_disk_tune,
+        needs_root=True,
+    ),
+    Fault(
+        "no more files",
+        "`run` on a disk that takes two to ten files more from try to try",
+        no_more_files,
+        needs_root=True,
     ),
     Fault(
         "read-only",
