@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -197,3 +198,18 @@ def test_a_run_that_ends_while_a_cleaning_looks_is_passed_over(out: Path, monkey
         monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
         with nobody_starts(out / ".store") as holders:
             assert holders == ()
+
+
+def test_what_goes_while_it_is_looked_at_is_passed_over(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run at work finishes results, and a study removes folders of trials."""
+    (out / ".store/pending" / f"{'ab' * 32}-{'0' * 32}").mkdir(parents=True)
+    there = Path.is_dir
+
+    def goes(path: Path) -> bool:
+        was_there = there(path)
+        if "-" in path.name or path == out / "digits":
+            shutil.rmtree(path, ignore_errors=True)
+        return was_there
+
+    monkeypatch.setattr(Path, "is_dir", goes)
+    assert {each.entry.key for each in look(out, Choice()).found} == ALL

@@ -214,7 +214,7 @@ class Log:
         try:
             with self.file.open("rb") as file:
                 file.seek(max(self.begin, file.seek(0, os.SEEK_END) - _LAST_BYTES))
-                return file.read().decode("utf-8", "replace")
+                return file.read(_LAST_BYTES).decode("utf-8", "replace")
         except OSError:
             return ""
 
