@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fault_bench import Bench, Ending, Fault, How, Work
 
+_RELEASED_S = 30.0
 _PAGE_BYTES = 4096  # the least by which such a disk grows
 _PAGES, _PAGES_TUNE, _FILES = (2, 12), (8, 32), (2, 10)  # that there are more from try to try
 
@@ -56,6 +58,15 @@ def no_more_files(bench: Bench) -> Iterator[Ending]:
     yield from _growing(bench, bench.run, "nr_inodes", 1, _FILES)
 
 
+def _make_read_only(disk: Path) -> None:
+    """As soon as the processes that were killed have let go of their files."""
+    end = time.monotonic() + _RELEASED_S
+    while subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=False, stderr=subprocess.DEVNULL).returncode:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{disk} is busy")
+        time.sleep(0.1)
+
+
 def read_only(bench: Bench) -> Iterator[Ending]:
     """An empty disk, one with half of a run, and one with all of it."""
     for work, shares in ((bench.run, (0.0, 0.6, None)), (bench.tune, (0.6,))):
@@ -65,7 +76,7 @@ def read_only(bench: Bench) -> Iterator[Ending]:
                     begun = bench.start(work, out)
                     begun.wait(share * bench.seconds(work) if share else 900.0)
                     begun.kill_all()
-                _mount("-o", "remount,ro", str(out))
+                _make_read_only(out)
                 started = bench.start(work, out)
                 code = started.wait()
                 _mount("-o", "remount,rw", str(out))

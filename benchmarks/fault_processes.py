@@ -81,18 +81,23 @@ def edgeopt_exporters():
 
 
 def _killed(bench: Bench, work: Work, count: int) -> Iterator[Ending]:
-    """Kills one after the other, each in what the one before left, until the work ends; then all over again."""
-    out = bench.new_out()
+    """Kills one after the other, each in what the one before left, until the work ends; then all over again.
+
+    From kill to kill there is a little more time, so that there is progress on a machine that is busy with other work.
+    """
+    out, most_s = bench.new_out(), 0.3 * bench.seconds(work)
     whom = cycle(("parent", "all", "worker"))
     for _ in range(count):
         started = bench.start(work, out)
-        code = started.wait(bench.random.uniform(0.05, 0.4) * bench.seconds(work))
+        code = started.wait(bench.random.uniform(0.1, 1.0) * most_s)
+        most_s *= 1.1
         if code is None:
             code = _kill(bench, started, next(whom))
         ending = bench.judged(work, out, started, code)
         yield ending
         if ending.how is How.RIGHT:
             shutil.rmtree(out)
+            most_s = 0.3 * bench.seconds(work)
     started = bench.start(work, out)
     yield bench.judged(work, out, started, started.wait(), goes_on=True)
 
