@@ -55,7 +55,7 @@ use = "npz"
 use = "npz"
 name = "again"
 """
-_NOT_COMPARED = ("report.json", "report.html", "log.txt")  # they hold latencies and times
+NOT_COMPARED = ("report.json", "report.html", "log.txt")  # they hold latencies and times
 
 
 @dataclass
@@ -83,15 +83,15 @@ class Run:
         return time.perf_counter() - start
 
     def processes(self) -> list[int]:
-        return list(_marked(f"{MARK}={self.mark}".encode()))
+        return list(marked(f"{MARK}={self.mark}".encode()))
 
     def bytes(self) -> dict[str, str]:
         """The digest of each file that a run must make alike."""
-        files = (file for file in self.out.glob("[!.]*/**/*") if file.is_file() and file.name not in _NOT_COMPARED)
-        return {str(file.relative_to(self.out)): hashlib.sha256(_compared(file)).hexdigest() for file in files}
+        files = (file for file in self.out.glob("[!.]*/**/*") if file.is_file() and file.name not in NOT_COMPARED)
+        return {str(file.relative_to(self.out)): hashlib.sha256(compared(file)).hexdigest() for file in files}
 
 
-def _compared(file: Path) -> bytes:
+def compared(file: Path) -> bytes:
     """What must be alike of a file: of a run's record all but when its files were written, and how large those are that
     are not compared.
     """
@@ -100,12 +100,12 @@ def _compared(file: Path) -> bytes:
     record = json.loads(file.read_bytes())
     for name, facts in record["files"].items():
         del facts["modified_ns"]
-        if name in _NOT_COMPARED:
+        if name in NOT_COMPARED:
             del facts["size_bytes"]
     return json.dumps(record, sort_keys=True).encode()
 
 
-def _marked(mark: bytes) -> Iterator[int]:
+def marked(mark: bytes) -> Iterator[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             stat = (process / "stat").read_text()

@@ -135,6 +135,10 @@ class StorageError(UserError):
     """Files cannot be written or read: no permission, no space, a damaged store."""
 
 
+class ResourceError(UserError):
+    """The machine has not what the work takes: memory, processes, open files."""
+
+
 class DeviceError(UserError):
     """A device is away, refuses, or cannot do what it is asked for."""
 
@@ -182,6 +186,17 @@ class WorkerError(EdgeoptError):
         self.log = log
         self.in_plugin = in_plugin
         super().__init__(message)
+
+
+class SilenceError(WorkerError):
+    """A worker gave no sign of life for as long as it may take, and was ended."""
+
+
+def one_error(failures: Iterable[EdgeoptError]) -> EdgeoptError:
+    """The failures of several files as one error; a bug weighs more than a mistake."""
+    bugs = [failure for failure in failures if not isinstance(failure, UserError)]
+    problems = [problem for failure in failures if isinstance(failure, UserError) for problem in failure.problems]
+    return bugs[0] if bugs else UserError(*problems)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

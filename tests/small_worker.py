@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import signal
 import subprocess
@@ -60,6 +61,20 @@ def main(events: Events) -> None:
             time.sleep(1000)
         case "hang":
             time.sleep(1000)
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "full-disk":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        case "gone":
+            (Path(sys.argv[1]).parent / "plan.pickle").read_bytes()
+        case "no-memory":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
+        case "no-memory-natively":
+            os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
+            os.abort()
+        case "compute":
+            while time.process_time() < float(job.folder.joinpath("seconds").read_text()):
+                pass
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from edgeopt.pipeline.folder import RunFolder
 from edgeopt.pipeline.record import RunRecord
 from edgeopt.workers.contents import EntryKind
 from edgeopt.workers.holders import at_work, nobody_starts
+from edgeopt.workers.layout import Record
 from edgeopt.workers.store import Store
 
 USED, UNUSED, OLD = "aa" + "0" * 62, "bb" + "1" * 62, "cc" + "2" * 62
@@ -31,8 +33,8 @@ def out(tmp_path: Path) -> Path:
     store = Store(out / ".store")
     for key, label in ((USED, "train"), (UNUSED, "data: digits"), (OLD, "ptq")):
         store.compute(key, lambda folder: (folder / "file").write_bytes(b"x" * 1000) and {}, label)
-    record = store.find(OLD).folder / "result.json"  # type: ignore[union-attr]
-    record.write_text(json.dumps({**json.loads(record.read_text()), "finished": time.time() - 40 * 86_400}))
+    folder = store.find(OLD).folder  # type: ignore[union-attr]
+    replace(Record.of(folder), finished=time.time() - 40 * 86_400).write(folder)  # type: ignore[type-var]
     (out / "digits").mkdir()
     RunRecord({"pass-0-train": USED}).write(out / "digits")
     return out
@@ -189,3 +191,25 @@ def test_the_command(out: Path) -> None:
     done = edgeopt("--yes", cwd=out.parent)
     assert (done.returncode, there(out)) == (0, {USED}), done.stderr
     assert "removed: 2 entries" in done.stdout
+
+
+def test_a_run_that_ends_while_a_cleaning_looks_is_passed_over(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with at_work(out / ".store", [USED], "run"):
+        monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
+        with nobody_starts(out / ".store") as holders:
+            assert holders == ()
+
+
+def test_what_goes_while_it_is_looked_at_is_passed_over(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run at work finishes results, and a study removes folders of trials."""
+    (out / ".store/pending" / f"{'ab' * 32}-{'0' * 32}").mkdir(parents=True)
+    there = Path.is_dir
+
+    def goes(path: Path) -> bool:
+        was_there = there(path)
+        if "-" in path.name or path == out / "digits":
+            shutil.rmtree(path, ignore_errors=True)
+        return was_there
+
+    monkeypatch.setattr(Path, "is_dir", goes)
+    assert {each.entry.key for each in look(out, Choice()).found} == ALL

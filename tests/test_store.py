@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.errors import StorageError
+from edgeopt.errors import PluginBugError, StorageError
 from edgeopt.files import place, storage_errors, write_aside
 from edgeopt.workers.contents import EntryKind, entries
 from edgeopt.workers.store import Result, Store
@@ -60,6 +60,64 @@ def test_a_damaged_result_does_not_count(tmp_path: Path, damage: str) -> None:
     assert [entry.kind for entry in entries(tmp_path)] == [EntryKind.DAMAGED]
     assert store.find(KEY) is None
     assert store.compute(KEY, make("new")).values == {"said": "new"}
+
+
+@pytest.mark.parametrize("file", ["file.txt", "result.json"])
+def test_a_bit_that_a_disk_lost_is_found(tmp_path: Path, file: str) -> None:
+    """Size and time are as they were."""
+    result = Store(tmp_path).compute(KEY, make("text"))
+    damaged = result.folder / file
+    before = damaged.stat()
+    damaged.write_bytes(damaged.read_bytes().replace(b"text", b"tezt"))
+    os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert Store(tmp_path).find(KEY) is None
+    assert Store(tmp_path, trusts=True).compute(KEY, make("new")).values == {"said": "new"}
+
+
+def test_results_that_changed_places_are_found(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    some, other = (store.compute(key, make(key[:4])) for key in (KEY, "cd" + KEY[2:]))
+    aside = tmp_path / "aside"
+    for source, target in ((some.folder, aside), (other.folder, some.folder), (aside, other.folder)):
+        source.rename(target)
+    assert store.find(some.key) is None
+    assert store.compute(other.key, make("new")).values == {"said": "new"}
+
+
+def test_files_that_changed_places_are_found(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    some, other = (store.compute(key, make(key[:4])).folder / "file.txt" for key in (KEY, "cd" + KEY[2:]))
+    text = some.read_text()
+    some.write_text(other.read_text())
+    other.write_text(text)
+    assert store.find(KEY) is None
+
+
+def test_a_result_of_an_earlier_version_counts(tmp_path: Path) -> None:
+    result = Store(tmp_path).compute(KEY, make())
+    record = record_of(result)
+    for name in ("digests", "digest", "key"):
+        del record[name]
+    (result.folder / "result.json").write_text(json.dumps(record))
+    found = Store(tmp_path).find(KEY)
+    assert found is not None and found.values == result.values
+
+
+@pytest.mark.parametrize("jump_s", [-86_400.0, 86_400.0])
+def test_a_clock_that_jumps_makes_nothing_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    """Of a fresh run all that it made counts, and nothing of what was there."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - jump_s)
+    Store(tmp_path).compute(KEY, make("old"))
+    monkeypatch.setattr(time, "time", lambda: now)
+    fresh = Store(tmp_path).anew([KEY])
+    assert fresh.find(KEY) is None
+    monkeypatch.setattr(time, "time", lambda: now - 2 * abs(jump_s))
+    fresh.compute(KEY, make("new"))
+    found = fresh.find(KEY)
+    assert found is not None and found.values == {"said": "new"}
 
 
 def test_a_failed_stage_leaves_nothing(tmp_path: Path) -> None:
@@ -138,9 +196,10 @@ def test_the_systems_errors_say_what_to_do(number: int, message: str, tmp_path: 
 def test_a_writer_that_does_not_say_why_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError), storage_errors(tmp_path):
         raise RuntimeError("PytorchStreamWriter failed writing file")
-    monkeypatch.setattr("edgeopt.files._free_bytes", lambda path: 0)
-    with pytest.raises(StorageError, match="disk is full"), storage_errors(tmp_path):
-        raise RuntimeError("PytorchStreamWriter failed writing file")
+    monkeypatch.setattr("edgeopt.files._is_full", lambda path: True)
+    for error in (RuntimeError("PytorchStreamWriter failed writing file"), PluginBugError("apply: RuntimeError: file")):
+        with pytest.raises(StorageError, match="disk is full"), storage_errors(tmp_path):
+            raise error
 
 
 def test_placing_copies_once(tmp_path: Path) -> None:
@@ -153,6 +212,11 @@ def test_placing_copies_once(tmp_path: Path) -> None:
     assert target.stat().st_ino == inode
     target.write_text("edited")
     assert source.read_text() == "1"
+    place(source, target)
+    assert target.read_text() == "1"
+    before = target.stat()
+    target.write_text("2")  # as a disk may change it
+    os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
     place(source, target)
     assert target.read_text() == "1"
 

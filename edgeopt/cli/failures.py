@@ -42,10 +42,20 @@ def failures_shown(interrupted: str = "") -> Iterator[None]:
 
 @contextmanager
 def _mistakes_shown() -> Iterator[None]:
-    from edgeopt.errors import ExitCode, GateError, PluginBugError, UserError, WorkerError, first_line  # not for --help
+    from edgeopt.errors import (  # not for --help
+        ExitCode,
+        GateError,
+        PluginBugError,
+        Problem,
+        SilenceError,
+        UserError,
+        WorkerError,
+        first_line,
+    )
 
     try:
-        yield
+        with _machine_faults():
+            yield
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise  # typer's own ways to end, and `edgeopt ... | head`
     except UserError as error:
@@ -55,6 +65,10 @@ def _mistakes_shown() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
     except GateError as error:
         _say(*error.messages)
+        raise typer.Exit(error.exit_code) from None
+    except SilenceError as error:
+        hint = f"what it said is in {error.log}; a file that needs longer gets it by measure.timeout_s"
+        _say(_problem_text(Problem(str(error), hint)))
         raise typer.Exit(error.exit_code) from None
     except Exception as error:  # a bug, here or in a plugin, must not end as a screen of traceback
         log = (isinstance(error, WorkerError) and error.log) or _write_traceback(error)
@@ -67,6 +81,19 @@ def _mistakes_shown() -> Iterator[None]:
             f"    please report it, with that file and the recipe, to the {who}'s authors",
         )
         raise typer.Exit(ExitCode.BUG) from None
+
+
+@contextmanager
+def _machine_faults() -> Iterator[None]:
+    """A full disk or a lack of memory is nobody's bug, wherever it is met."""
+    try:
+        yield
+    except Exception as error:
+        from edgeopt.workers.machine_faults import machine_fault  # not for --help
+
+        if (fault := machine_fault(error)) is None:
+            raise
+        raise fault from error
 
 
 def _problem_text(problem: Problem) -> Text:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from edgeopt.cli.consoles import stderr, stdout
-from edgeopt.errors import EdgeoptError, GateError, UserError
+from edgeopt.errors import GateError, one_error
 from edgeopt.pipeline import runner
 from edgeopt.pipeline.request import RunRequest
 from edgeopt.report import terminal
@@ -25,7 +24,7 @@ def run_recipe(request: RunRequest) -> None:
         stderr().print(note, markup=False, soft_wrap=True)
     _sweep(result, request)
     if result.failures:
-        raise _one_error(result.failures)
+        raise one_error(result.failures)
     if not result.gates_passed:
         raise GateError(gate.message for gate in result.report.gates if not gate.passed)
 
@@ -43,10 +42,3 @@ def _sweep(result: runner.RunResult, request: RunRequest) -> None:
         stdout().print(str(done), markup=False, soft_wrap=True)
     elif done is not None:
         bench_terminal.render(done.bench, stdout(), [done.folder / name for name in (PAGE, JSON, CSV)])
-
-
-def _one_error(failures: Iterable[EdgeoptError]) -> EdgeoptError:
-    """The failures of several files as one error; a bug weighs more than a mistake."""
-    bugs = [failure for failure in failures if not isinstance(failure, UserError)]
-    problems = [problem for failure in failures if isinstance(failure, UserError) for problem in failure.problems]
-    return bugs[0] if bugs else UserError(*problems)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from edgeopt.cli.consoles import stderr, stdout
-from edgeopt.errors import GateError, MissingExtraError
+from edgeopt.errors import GateError, MissingExtraError, one_error
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.terminal import render, render_plan
 
@@ -20,7 +20,8 @@ def check_study(request: TuneRequest) -> None:
 def tune_recipe(request: TuneRequest) -> None:
     """Makes a study and prints what it found.
 
-    Raises `MissingExtraError` without the extra `tune`, and `GateError` where no trial reaches the goal.
+    Raises `MissingExtraError` without the extra `tune`, `GateError` where no trial reaches the goal, and what
+    went wrong with the winner's files.
     """
     from edgeopt.tuning.page import PAGE
     from edgeopt.tuning.study import tune
@@ -34,6 +35,8 @@ def tune_recipe(request: TuneRequest) -> None:
     files = [folder / name for name in (PAGE, WINNER, PARETO, FILE)]
     reports = [result.run.folder / "report.html"] if result.run else []
     render(result, stdout(), [*files, *reports])
+    if result.run is not None and result.run.failures:  # of the winner's files, on test images
+        raise one_error(result.run.failures)
     if not result.reaches_goal:
         nearest = f"; the nearest is trial {result.best.number}: {misses(result.best)}" if result.best else ""
         raise GateError([f"no trial reaches the goal{nearest}"])

@@ -61,8 +61,8 @@ def references(out: Path) -> dict[str, list[str]]:
     The report names one besides: the float model, from which another run may start.
     """
     found: dict[str, list[str]] = {}
-    runs = [folder for folder in out.glob("*") if folder.is_dir() and folder.name != ".store"]
-    scans = [folder for run in runs for folder in run.glob("*") if folder.is_dir()]
+    runs = [folder for folder in _folders(out) if folder.name != ".store"]
+    scans = [folder for run in runs for folder in _folders(run)]
     for folder in sorted([*runs, *scans]):
         record = read_record(folder)
         recorded = (*record.stages.values(), *record.earlier) if record else ()
@@ -70,6 +70,14 @@ def references(out: Path) -> dict[str, list[str]]:
         for key in keys:
             found.setdefault(key, []).append(folder.relative_to(out).as_posix())
     return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder; none where it has gone, as those of a study at work do."""
+    try:
+        return [each for each in folder.iterdir() if each.is_dir()]
+    except FileNotFoundError:
+        return []
 
 
 def _float_model(folder: Path) -> str:

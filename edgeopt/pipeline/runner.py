@@ -109,15 +109,18 @@ def run(request: RunRequest, console: Console | None = None) -> RunResult:
         plugin_files=request.plugin_files,
     )
     plan = judged(plan, request.judged_on, measures_fully=request.shapes)
-    store = store_of(request.out, not_before=time.time() if request.fresh else 0.0)
+    store = store_of(request.out)
+    if request.fresh:
+        store = store.anew(stage.key for stage in plan.stages.values())
     folder = run_folder(plan, request.out / request.below)
-    pauses = pauses_of(plan, request.pause)
-    return _Run(plan, store, folder, request.measure_again, request.locked, console, pauses).run()
+    made = _Run(plan, store, folder, request.measure_again, request.locked, console, pauses_of(plan, request.pause))
+    with storage_errors(request.out, inside=request.out):
+        return made.run()
 
 
-def store_of(out: Path, *, not_before: float = 0.0) -> Store:
+def store_of(out: Path) -> Store:
     """The store of cached stages below a folder of results."""
-    return Store(out / ".store", not_before)
+    return Store(out / ".store")
 
 
 def run_folder(plan: Plan, out: Path) -> Path:
@@ -166,9 +169,8 @@ class _Run:
             self.store.root.mkdir(parents=True, exist_ok=True)
         keys = {name: stage.key for name, stage in self.plan.stages.items()}
         with at_work(self.store.root, keys.values(), f"run of {self.plan.recipe.name!r}"):
-            if self.store.not_before and not self._is_helper:
-                for key in keys.values():
-                    self.store.forget_work(key)
+            for key in keys.values() if self.store.not_before and not self._is_helper else ():
+                self.store.forget_work(key)
             folder = RunFolder(self.folder, None) if self._is_helper else RunFolder.begin(self.folder, keys)
             if self._found(self.plan.stages["model"]):  # built by a recipe whose passes may have been others
                 require_trained(self.plan, self._results.model().untrained)
@@ -365,9 +367,8 @@ class _Run:
     def _result(self, name: str) -> Result:
         stage = self.plan.stages[name]
         if (found := self._found(stage)) is None:
-            raise StorageError(
-                f"the result of stage {name!r} has gone from {self.store.root}", hint="start the run again"
-            )
+            message = f"the result of stage {name!r} has gone from {self.store.root}"
+            raise StorageError(message, hint="start the run again")
         return found
 
     def _finish(self, folder: RunFolder) -> RunResult:

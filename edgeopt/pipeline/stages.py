@@ -21,7 +21,7 @@ from edgeopt.arrays import OUTPUTS, load_outputs, save_outputs
 from edgeopt.cards.reading import card_from_text
 from edgeopt.data.cache import OpenRaw, load_split, load_training, opener
 from edgeopt.data.prepare import prepare_found
-from edgeopt.errors import DataChangedError, PluginError
+from edgeopt.errors import DataChangedError, PluginError, StorageError
 from edgeopt.export.make import make_artifact
 from edgeopt.export.self_test import file_answers, images_of
 from edgeopt.fingerprint import digest
@@ -96,7 +96,8 @@ class Workbench:
         key = self.plan.stages[name].key_without(self.failures, self.away)
         while (found := self.store.find(key)) is None:
             if self.first is None:
-                raise PluginError(f"the result of stage {name!r} is not in the store: {self.store.root}")
+                message = f"the result of stage {name!r} has gone from {self.store.root}"
+                raise StorageError(message, hint="start the run again")
             self.first.require_work()
             time.sleep(_WAIT_SECONDS)
         return found

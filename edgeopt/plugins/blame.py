@@ -11,6 +11,7 @@ from edgeopt.arrays import as_outputs
 from edgeopt.errors import EdgeoptError, PluginBugError
 from edgeopt.plugins.predictor import Predictor, close_predictor
 from edgeopt.types import RawDataset
+from edgeopt.workers.machine_faults import machine_fault
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
     import numpy as np
@@ -32,13 +33,15 @@ class Named(Protocol):
 @contextmanager
 def blamed(plugin: Named, call: str) -> Iterator[None]:
     """Within, a bug of a plugin's own function becomes a `PluginBugError` that names the plugin; errors that edgeopt
-    raises on purpose are left as they are.
+    raises on purpose are left as they are, and those of the machine are told as such.
     """
     try:
         yield
     except (EdgeoptError, OSError):  # of files, which the message names
         raise
     except Exception as error:
+        if fault := machine_fault(error):
+            raise fault from error
         raise PluginBugError(f"{call} of {plugin.kind} {plugin.name!r}: {type(error).__name__}: {error}") from error
 
 

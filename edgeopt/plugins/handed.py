@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeopt.errors import PluginError
+from edgeopt.files import storage_errors
 from edgeopt.plugins.declarations import PLUGIN_TYPES, Plugin, kind_of
 from edgeopt.plugins.registry import Origin, Registry, load_origins
 
@@ -34,7 +35,7 @@ def hand_over(value: object, file: Path, registry: Registry) -> None:
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         message = f"an option cannot be handed to another process: {error}"
         raise PluginError(message, hint="make options of plain values, and of classes that a module names") from error
-    with file.open("wb") as stream:
+    with storage_errors(file), file.open("wb") as stream:
         pickle.dump(tuple(pickler.origins), stream)
         stream.write(body.getbuffer())
 

@@ -266,10 +266,18 @@ class _Teller:
         (drawing,) = self._task.drawings(outputs, self._classes)
         return found_of(drawing, self._classes, geometry)
 
+    @staticmethod
+    def _keep(outputs: Outputs, file: Path) -> None:
+        """Keeps outputs; where the disk takes them not, the answer is as good, and nothing is compared with it."""
+        try:
+            save_outputs(file, outputs)
+        except OSError:
+            file.unlink(missing_ok=True)
+
     def _compared(self, outputs: Outputs, wanted: Wanted) -> bool | None:
         """Whether this answer and the kept one are alike to whoever uses them; None where that cannot be said."""
         if wanted.keep:
-            save_outputs(kept_outputs(self._folder, wanted.keep), outputs)
+            self._keep(outputs, kept_outputs(self._folder, wanted.keep))
         if not wanted.reference:
             return None
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeopt.errors import PausedError, Problem, UserError, WorkerError, in_a_line
+from edgeopt.errors import PausedError, Problem, ResourceError, StorageError, UserError, WorkerError, in_a_line
 from edgeopt.pipeline import runner
 from edgeopt.pipeline.pauses import Pause
 from edgeopt.pipeline.request import RunRequest
@@ -82,6 +82,8 @@ class Attempts:
                 if figures.failed is not None:
                     raise UserError(Problem(figures.failed))
                 trial = self._judged(trial, Ending.DONE, figures, reference)
+        except StorageError:  # no trial is to blame for a full disk, and the study goes on when it is not
+            raise
         except (UserError, WorkerError) as error:
             trial = replace(trial, ending=Ending.FAILED, reason=in_a_line(error))
         return replace(trial, seconds=time.perf_counter() - start)
@@ -154,11 +156,19 @@ class Attempts:
             shapes=shapes,
             pause=pause,
         )
-        result = runner.run(request)
-        for failure in result.failures:
-            raise failure
-        return result.report
+        try:
+            return _reported(request)
+        except ResourceError:  # what took the memory, or killed the process, may be gone; finished stages are kept
+            return _reported(request)
 
     def _recipe(self, values: Values, name: str) -> Recipe:
         written = changed(plain(self.recipe), self.space, values)
         return parse_recipe({**written, "name": name})
+
+
+def _reported(request: RunRequest) -> Report:
+    """The report of a run whose files were all made."""
+    result = runner.run(request)
+    for failure in result.failures:
+        raise failure
+    return result.report

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeopt.files import parsed_json, write_aside
 from edgeopt.json_values import to_values
 from edgeopt.tuning.proposals import OptunaValues
 from edgeopt.tuning.space import Space
@@ -16,15 +18,20 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 FILE = "journal.log"
+_LOCK = ".lock"  # behind the name of a journal, as Optuna calls its lock
 
 
 class Journal:
-    """A journal in the study's folder, which grows by each trial that has ended; what decides is `trials.jsonl`."""
+    """A journal in the study's folder, which grows by each trial that has ended; what decides is `trials.jsonl`.
+
+    Whoever has one holds the study, and is the only one who writes into it.
+    """
 
     def __init__(self, folder: Path, name: str, space: Space, least: Sequence[str]) -> None:
         import optuna  # heavy: only for whoever tunes
         from optuna.storages.journal import JournalFileBackend
 
+        _mend(folder / FILE)
         self._space = space
         self._study = optuna.create_study(
             storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / FILE))),
@@ -40,6 +47,25 @@ class Journal:
         """Adds those of a study's `trials` that it does not have yet."""
         known = len(self._study.get_trials(deepcopy=False))
         self._study.add_trials([_as_optuna(self._space, each) for each in trials[known:]])
+
+
+def _mend(file: Path) -> None:
+    """Takes out of a journal what a kill or a full disk left: half a line, with which Optuna reads none behind it, and
+    the lock of a process that is dead.
+    """
+    file.with_name(f"{file.name}{_LOCK}").unlink(missing_ok=True)
+    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+    whole = list(takewhile(_is_whole, lines))
+    if len(whole) < len(lines):
+        write_aside(file, b"".join(whole))
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        parsed_json(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n")
 
 
 def _as_optuna(space: Space, trial: Trial) -> FrozenTrial:

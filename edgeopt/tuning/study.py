@@ -61,7 +61,8 @@ def tune(request: TuneRequest, console: Console | None = None) -> TuneResult:
     study = plan_study(request)
     with storage_errors(study.folder):
         study.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(study.folder), StudyDisplay(console or Shown(quiet=True), study, request) as display:
+    inside = storage_errors(study.folder, inside=request.out)
+    with inside, _alone(study.folder), StudyDisplay(console or Shown(quiet=True), study, request) as display:
         if request.fresh:
             for name in (FILE, JOURNAL):
                 (study.folder / name).unlink(missing_ok=True)

@@ -51,16 +51,21 @@ def require_store(root: Path) -> None:
 
 
 def entries(root: Path) -> Iterator[Entry]:
-    """Everything in a store that takes space. Links and what bears no name of the store's are passed over."""
+    """Everything in a store that takes space. Links and what bears no name of the store's are passed over, and so is
+    what goes while it is looked at, because a run at work has finished it.
+    """
     layout = Layout(root)
     for shelf in _folders(root, _SHELF):
         for folder in _folders(shelf, _KEY):
             if folder == layout.result(folder.name):
-                yield _result(folder)
+                with contextlib.suppress(FileNotFoundError):
+                    yield _result(folder)
     for folder in _folders(layout.all_work, _KEY):
-        yield Entry(folder, EntryKind.CHECKPOINTS, folder.name, *_size_and_time(folder))
+        with contextlib.suppress(FileNotFoundError):
+            yield Entry(folder, EntryKind.CHECKPOINTS, folder.name, *_size_and_time(folder))
     for folder in _folders(layout.pending, _PENDING):
-        yield Entry(folder, EntryKind.HALF, folder.name.partition("-")[0], *_size_and_time(folder))
+        with contextlib.suppress(FileNotFoundError):
+            yield Entry(folder, EntryKind.HALF, folder.name.partition("-")[0], *_size_and_time(folder))
 
 
 def remove(entry: Entry, root: Path) -> bool:

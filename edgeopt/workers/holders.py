@@ -87,5 +87,6 @@ def _living(folder: Path) -> Iterator[Holder]:
         if is_free:
             lock.unlink(missing_ok=True)
         else:
-            values = json.loads(said.read_text(encoding="utf-8"))
-            yield Holder(values["what"], frozenset(values["keys"]), values["since"])
+            with contextlib.suppress(FileNotFoundError):  # it ended just now
+                values = json.loads(said.read_text(encoding="utf-8"))
+                yield Holder(values["what"], frozenset(values["keys"]), values["since"])

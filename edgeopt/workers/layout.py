@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from edgeopt.arrays import Json
+from edgeopt.fingerprint import digest, file_digest
 
 RECORD = "result.json"
+_OWN_DIGEST = "digest"  # of all else that a record says
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class Record:
     """What a finished result says of itself.
 
     `label` is what people call its stage, `finished` a Unix time, and `files` the bytes of each of its files, by its
-    path in the result's folder.
+    path in the result's folder. `digests` are the SHA-256 of the files, and `key` is that of the result, so that one
+    that stands in another's place is known; records of earlier versions have neither.
     """
 
     label: str
@@ -65,18 +70,24 @@ class Record:
     seconds: float
     finished: float
     files: dict[str, int]
+    digests: dict[str, str] = field(default_factory=dict)
+    key: str = ""
 
     @classmethod
     def of(cls, folder: Path) -> Record | None:
-        """The record in a result's folder, None where there is none that can be read."""
+        """The record in a result's folder, None where there is none that can be read, or that is of this folder."""
         try:
             read = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            if read.pop(_OWN_DIGEST, None) not in (None, digest(read)) or read.get("key", folder.name) != folder.name:
+                return None
             return cls(
                 label=str(read["label"]),
                 values=dict(read["values"]),
                 seconds=float(read["seconds"]),
                 finished=float(read["finished"]),
                 files={str(name): int(size) for name, size in read["files"].items()},
+                digests={str(name): str(digest) for name, digest in read.get("digests", {}).items()},
+                key=str(read.get("key", "")),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -88,14 +99,47 @@ class Record:
         except OSError:
             return False
 
+    def has_bytes(self, folder: Path) -> bool:
+        """Whether all files of the result have the bytes that they were written with, as far as the record knows."""
+        try:
+            return all(_digest_as_it_looks(_Look.of(folder / name)) == known for name, known in self.digests.items())
+        except OSError:
+            return False
+
     def write(self, folder: Path) -> None:
         """Writes it into its result's folder."""
-        (folder / RECORD).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        values = json.loads(json.dumps(asdict(self)))
+        (folder / RECORD).write_text(json.dumps({**values, _OWN_DIGEST: digest(values)}, indent=1), encoding="utf-8")
+
+
+class _Look(NamedTuple):
+    """A file as it looks without being read; one that is written to looks another way."""
+
+    path: Path
+    size_bytes: int
+    changed_ns: int
+    number: int
+
+    @classmethod
+    def of(cls, path: Path) -> _Look:
+        found = path.stat()
+        return cls(path, found.st_size, found.st_ctime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=10_000)
+def _digest_as_it_looks(look: _Look) -> str:
+    """Of a file that looks as it did, known from before: a run asks for each result many times."""
+    return file_digest(look.path)
 
 
 def sizes_of(folder: Path) -> dict[str, int]:
     """The bytes of each file in a folder, by its path in it."""
     return {file.relative_to(folder).as_posix(): file.stat().st_size for file in _files(folder)}
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file in a folder, by its path in it."""
+    return {file.relative_to(folder).as_posix(): file_digest(file) for file in _files(folder)}
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -12,22 +12,27 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Protocol
 
 from edgeopt import errors
 from edgeopt.arrays import Json
-from edgeopt.errors import Location, PausedError, Problem, UserError, WorkerError
+from edgeopt.errors import Location, PausedError, Problem, ResourceError, SilenceError, UserError, WorkerError
+from edgeopt.files import storage_errors
 from edgeopt.json_values import to_text
 from edgeopt.workers.launch import Launch, Nursery, Process, can_fork, spawned
 from edgeopt.workers.locks import held_if_free
+from edgeopt.workers.machine_faults import killed, speaks_of_memory, without_memory
 from edgeopt.workers.spinning import busy_share, spin_settings
 
 Event = dict[str, Json]
 
 #: Set by Lightning for the helpers that a training starts. What a cluster's launcher says in it is not about a worker.
 _HELPER = "LOCAL_RANK"
+_LOOKS = 20  # at a worker, in the time that it may be silent
+_LAST_BYTES = 4096  # of a log, in which a process that died may have said why
 
 
 class WorkerJob(Protocol):
@@ -64,16 +69,18 @@ class Workers:
     def __enter__(self) -> Workers:
         from filelock import FileLock  # a process that starts no worker has no use for it
 
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self._held = FileLock(_lock_of(self.folder))
-        self._held.acquire()
-        self.folder.mkdir()
-        _sweep(self.folder.parent)
+        with storage_errors(self.folder.parent):
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self._held = FileLock(_lock_of(self.folder))
+            self._held.acquire()
+            self.folder.mkdir()
+            _sweep(self.folder.parent)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
-        _lock_of(self.folder).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may be gone
+            _lock_of(self.folder).unlink(missing_ok=True)
         self._held.release()
 
     def end(self) -> None:
@@ -99,12 +106,14 @@ class Workers:
                 raise KeyboardInterrupt
             self._count += 1
             file = self.folder / f"job-{self._count}.json"
-            file.write_text(to_text(job))
-            with self._log.open("ab") as errors_to:
+            with storage_errors(file):
+                file.write_text(to_text(job))
+            with storage_errors(self._log), self._log.open("ab") as errors_to:
                 errors_to.write(f"\n--- {label}\n".encode())
                 errors_to.flush()
+                log = Log(self._log, errors_to.tell())
                 process = launch(job.module, file, environment=environment, errors_to=errors_to)
-            worker = Worker(process, label, self._log, lambda event: self._listener(label, event))
+            worker = Worker(process, label, log, lambda event: self._listener(label, event))
             self._alive.add(worker)
         return worker
 
@@ -190,10 +199,30 @@ def _sweep(jobs: Path) -> None:
                 lock.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Log:
+    """A file that takes what processes print: one of them from byte `begin` on, beside others."""
+
+    file: Path
+    begin: int = 0
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+    def last_words(self) -> str:
+        """The end of it, as far as it is of the process; "" where it cannot be read."""
+        try:
+            with self.file.open("rb") as file:
+                file.seek(max(self.begin, file.seek(0, os.SEEK_END) - _LAST_BYTES))
+                return file.read(_LAST_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+
 class Worker:
     """One process, whose standard error goes to the log; its events go to `listener`."""
 
-    def __init__(self, process: Process, label: str, log: Path, listener: Callable[[Event], None]) -> None:
+    def __init__(self, process: Process, label: str, log: Log, listener: Callable[[Event], None]) -> None:
         self.label = label
         self._log = log
         self._listener = listener
@@ -220,25 +249,27 @@ class Worker:
         """
         if limit_s is None:
             return self._next()
-        is_late = threading.Event()
+        has_come, is_late = threading.Event(), threading.Event()
 
-        def stop() -> None:
+        def watch() -> None:
+            step = limit_s / _LOOKS
+            for _ in range(_LOOKS):  # counted, so that time for which this process itself was stopped counts as one
+                if has_come.wait(step):
+                    return
             is_late.set()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-        timer = threading.Timer(limit_s, stop)
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=watch, daemon=True).start()
         try:
             return self._next()
-        except WorkerError as error:
+        except (WorkerError, ResourceError) as error:
             if not is_late.is_set():
                 raise
             message = f"{self.label}: no sign of life for {limit_s:g} s, so it was ended"
-            raise WorkerError(message, str(self._log)) from error
+            raise SilenceError(message, str(self._log)) from error
         finally:
-            timer.cancel()
+            has_come.set()
 
     def _next(self) -> Event:
         line = self._stream(self._process.stdout).readline()
@@ -280,6 +311,10 @@ class Worker:
         if self._failure:
             in_plugin = bool(self._failure["in_plugin"])
             raise WorkerError(f"{self.label}: {self._failure['message']}", str(self._log), in_plugin=in_plugin)
+        if code == -signal.SIGKILL:
+            raise killed(self.label, self._log)
+        if speaks_of_memory(self._log.last_words()):
+            raise without_memory(self.label, self._log)
         reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         raise WorkerError(f"{self.label}: the process {reason}", str(self._log))
 

@@ -20,11 +20,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import IO, NoReturn
 
 from edgeopt.arrays import Json
 from edgeopt.errors import PausedError, PluginBugError, UserError
+from edgeopt.files import storage_errors
 from edgeopt.progress import Bar
+from edgeopt.workers.machine_faults import machine_fault
 
 _INTERVAL_SECONDS = 0.1
 
@@ -89,31 +92,38 @@ def work(main: Callable[[Events], None]) -> int:
     collect_seldom()
     events = Events(_own_output())
     _log_on_error_output()
+    told_in = Path(sys.argv[-1]).parent
     try:
-        main(events)
+        with storage_errors(told_in, inside=told_in):  # the disk with the job itself may be gone
+            main(events)
     except UserError as error:
-        events.send(
-            {
-                "event": "error",
-                "type": type(error).__name__,
-                "problems": [asdict(problem) for problem in error.problems],
-            }
-        )
-        return int(error.exit_code)
+        return _tell(events, error)
     except PausedError as paused:
         events.send({"event": "paused", "epochs": paused.epochs, "score": paused.score})
         return 0
     except KeyboardInterrupt:
         return 130
-    except PluginBugError as error:
-        traceback.print_exc()
-        events.send({"event": "bug", "message": str(error), "in_plugin": True})
-        return 1
     except BaseException as error:
-        traceback.print_exc()
-        events.send({"event": "bug", "message": f"{type(error).__name__}: {error}", "in_plugin": False})
+        _log_traceback()
+        if fault := machine_fault(error):
+            return _tell(events, fault)
+        in_plugin = isinstance(error, PluginBugError)
+        message = str(error) if in_plugin else f"{type(error).__name__}: {error}"
+        events.send({"event": "bug", "message": message, "in_plugin": in_plugin})
         return 1
     return 0
+
+
+def _tell(events: Events, error: UserError) -> int:
+    """Tells the parent of an error that is the user's to mend; returns the exit code."""
+    problems = [asdict(problem) for problem in error.problems]
+    events.send({"event": "error", "type": type(error).__name__, "problems": problems})
+    return int(error.exit_code)
+
+
+def _log_traceback() -> None:
+    with contextlib.suppress(OSError):  # the disk of the log may be full
+        traceback.print_exc()
 
 
 def leave(code: int) -> NoReturn:

@@ -7,17 +7,18 @@ or none. Two runs on one store take turns on a stage: the second finds the first
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeopt.arrays import Json
 from edgeopt.files import storage_errors
-from edgeopt.workers.layout import Layout, Record, sizes_of
+from edgeopt.workers.layout import Layout, Record, digests_of, sizes_of
 from edgeopt.workers.locks import held_if_free
 
 
@@ -33,18 +34,31 @@ class Result:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of results; `root` is made on first use. Results older than `not_before` (a Unix time) do not count."""
+    """A folder of results; `root` is made on first use. Results older than `not_before` (a Unix time) do not count.
+
+    Files are known by their digests, each read once in a process. One that `trusts` them looks at their sizes alone: a
+    worker, whose parent has found the same results just before.
+    """
 
     root: Path
     not_before: float = 0.0
+    trusts: bool = False
 
     def find(self, key: str) -> Result | None:
-        """The result of `key`, or None when it is missing, too old, or its files are not all there."""
+        """The result of `key`, or None when it is missing, too old or damaged."""
         folder = self._layout.result(key)
         record = Record.of(folder)
         if record is None or record.finished < self.not_before or not record.is_whole(folder):
             return None
+        if not (self.trusts or record.has_bytes(folder)):
+            return None
         return Result(key, folder, record.values, record.seconds)
+
+    def anew(self, keys: Iterable[str]) -> Store:
+        """This store, for which all that it has of some results now is too old, also where the clock was ahead then."""
+        records = (Record.of(self._layout.result(key)) for key in keys)
+        latest = max((record.finished for record in records if record is not None), default=0.0)
+        return replace(self, not_before=max(time.time(), math.nextafter(latest, math.inf)))
 
     def compute(self, key: str, make: Callable[[Path], dict[str, Json]], label: str = "") -> Result:
         """The result of `key`: found, or made by `make(folder)`, which writes its files and returns its values.
@@ -54,7 +68,7 @@ class Store:
         Raises `StorageError` when nothing can be written into the store; what `make` meets elsewhere is its own.
         """
         with self._turn(key):
-            if found := self.find(key):
+            if found := replace(self, trusts=False).find(key):
                 return found
             pending = self._layout.pending / f"{key}-{uuid.uuid4().hex}"
             with storage_errors(self.root):
@@ -74,7 +88,8 @@ class Store:
 
     def _put(self, key: str, pending: Path, values: dict[str, Json], seconds: float, label: str) -> Path:
         """Completes a result and renames it into place."""
-        Record(label, values, seconds, finished=time.time(), files=sizes_of(pending)).write(pending)
+        finished = max(time.time(), self.not_before)  # a clock that was set back makes nothing too old
+        Record(label, values, seconds, finished, sizes_of(pending), digests_of(pending), key).write(pending)
         folder = self._layout.result(key)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():  # damaged or too old: out of the way first, so that nobody sees a mixture

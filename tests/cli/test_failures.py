@@ -1,10 +1,11 @@
 """Each way to end has its exit code and its words, and none shows a traceback."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from edgeopt.errors import GateError, Location, PluginBugError, Problem, UserError, WorkerError
+from edgeopt.errors import GateError, Location, PluginBugError, Problem, SilenceError, UserError, WorkerError
 
 
 @pytest.fixture
@@ -72,6 +73,22 @@ def test_a_bug_in_a_worker_points_to_the_log_of_the_run(failing, tmp_path):
     assert result.exit_code == 1
     assert "SIGSEGV" in result.stderr
     assert "runs/tiny/log.txt" in result.stderr
+    assert not list(tmp_path.glob("edgeopt-bug-*.log"))
+
+
+def test_a_worker_that_hung_is_no_bug_of_the_project(failing):
+    result = failing(SilenceError("verify: no sign of life for 5 s, so it was ended", "runs/tiny/log.txt"))
+    assert result.exit_code == 1
+    assert "bug" not in result.stderr
+    assert "runs/tiny/log.txt" in result.stderr and "measure.timeout_s" in result.stderr
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
+def test_what_the_machine_lacks_is_no_bug(failing, tmp_path, error):
+    result = failing(error)
+    assert result.exit_code == 2
+    assert "bug" not in result.stderr
+    assert result.stderr.startswith(("error: the disk is full", "error: the memory has run out"))
     assert not list(tmp_path.glob("edgeopt-bug-*.log"))
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeopt.errors import PausedError, RecipeError
+from edgeopt.errors import PausedError, RecipeError, ResourceError, StorageError
 from edgeopt.pipeline import runner
 from edgeopt.pipeline.pauses import Pause, pauses_of
 from edgeopt.pipeline.request import RunRequest
@@ -128,3 +128,29 @@ def test_what_halving_cannot_be_has_its_line(write_recipe):
 def test_a_study_without_halving_has_the_key_that_it_had():
     assert "halving" not in TuneSettings().model_dump()
     assert TuneSettings(halving=Halving()).model_dump()["halving"]["keep"] == 0.5
+
+
+def ending_runs(monkeypatch, *errors):
+    """Runs that raise one error after the other, and then make what they are to."""
+    waiting = list(errors)
+
+    def run(_request):
+        if waiting:
+            raise waiting.pop(0)
+        return runner.RunResult(None, None)
+
+    monkeypatch.setattr(attempts.runner, "run", run)
+
+
+def test_a_trial_whose_process_was_killed_is_tried_once_more(tried, monkeypatch):
+    made = replace(tried[0], halving=None)
+    ending_runs(monkeypatch, ResourceError("ended by SIGKILL"))
+    assert made.attempt(0, {"passes.0.epochs": 20}, REFERENCE, [], lambda _: None).ending is Ending.DONE
+    ending_runs(monkeypatch, ResourceError("ended by SIGKILL"), ResourceError("ended by SIGKILL"))
+    assert made.attempt(0, {"passes.0.epochs": 20}, REFERENCE, [], lambda _: None).ending is Ending.FAILED
+
+
+def test_a_full_disk_ends_a_study_and_is_no_trial_s_fault(tried, monkeypatch):
+    ending_runs(monkeypatch, StorageError("the disk is full"))
+    with pytest.raises(StorageError):
+        tried[0].attempt(0, {"passes.0.epochs": 20}, REFERENCE, [], lambda _: None)

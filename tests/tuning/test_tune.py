@@ -148,6 +148,33 @@ def test_optuna_reads_the_study(made):
     assert len(optuna.load_study(study_name="tiny", storage=storage).trials) == len(result.trials)
 
 
+def test_a_journal_that_a_kill_cut_off_is_mended(made, tmp_path):
+    """Optuna itself reads nothing behind half a line, and waits for half a minute for the lock of a dead process."""
+    optuna = pytest.importorskip("optuna")
+    from optuna.storages.journal import JournalFileBackend
+
+    _, result = made
+    file = tmp_path / "journal.log"
+    for _kill in range(2):
+        journal = Journal(tmp_path, "tiny", result.study.space, ("latency_ms",))
+        journal.add(result.trials)
+        file.write_bytes(file.read_bytes()[:-30])
+        (tmp_path / "journal.log.lock").symlink_to(file)
+    Journal(tmp_path, "tiny", result.study.space, ("latency_ms",)).add(result.trials)
+    study = optuna.load_study(study_name="tiny", storage=optuna.storages.JournalStorage(JournalFileBackend(str(file))))
+    assert len(study.trials) == len(result.trials)
+
+
+def test_a_winner_whose_file_could_not_be_made_again_is_an_error(made, monkeypatch, tmp_path):
+    folder, result = made
+    failed = replace(result, run=replace(result.run, failures=(UserError("the memory has run out"),)))
+    monkeypatch.setattr("edgeopt.tuning.study.tune", lambda *_: failed)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["tune", str(folder / "recipe.toml"), "--plugin", str(TINY_PLUGIN)])
+    assert done.exit_code == 2
+    assert "the memory has run out" in done.stderr
+
+
 def test_a_goal_that_is_missed_ends_with_the_nearest_and_exit_code_3(made, monkeypatch, tmp_path):
     folder, result = made
     missed = tuple(replace(each, missed=(Missed("bytes", 10, 20, 1.0),)) for each in result.trials)
