@@ -122,7 +122,7 @@ def search(study: Study, out: Path, sampler: Sampler, halving: Halving | None, m
             trial = replace(trial, ending=Ending.REPEATED)
         else:
             trial = attempts.attempt(len(trials), values, reference, trials, lambda _: None)
-        trial = replace(trial, proposer=proposer.remembered())
+        trial = replace(trial, proposer=proposer.remembered(trial.number))
         if trial.ending is Ending.DONE:
             trial = replace(trial, missed=missed(settings.goal, trial.figures, reference, study.kinds))
         proposer.tell(trial)

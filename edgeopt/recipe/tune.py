@@ -80,6 +80,13 @@ class TuneSettings(Options):
     sampler: Sampler = Field(
         Sampler.TPE, description='"tpe" learns from every trial, "nsga2" breeds a Pareto front, "random" draws blindly'
     )
+    at_once: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="trials that are proposed without knowing each other's ends, so that several can work; "
+        "what a study tries depends on it, and not on who works",
+    )
     halving: Halving | None = Field(
         None, description="stops trials early that others are ahead of; every trial is trained in full when left out"
     )
@@ -92,9 +99,9 @@ class TuneSettings(Options):
     )
 
     @model_serializer(mode="wrap")
-    def _as_before_halving(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What is not asked for is not told: studies keep the keys that they had before there was this."""
-        return without_usual(self, write(self), ("halving",))
+        return without_usual(self, write(self), ("halving", "at_once"))
 
     @property
     def least(self) -> tuple[str, ...]:

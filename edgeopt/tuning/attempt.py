@@ -27,7 +27,7 @@ from edgeopt.tuning.goals import (
     out_of_reach,
     reference_of,
 )
-from edgeopt.tuning.halving import Rung, RungFile, beaten
+from edgeopt.tuning.halving import Rung, RungFiles, beaten
 from edgeopt.tuning.space import Space, Values, changed
 from edgeopt.tuning.trials import Ending, Trial
 from edgeopt.tuning.written import plain
@@ -90,8 +90,8 @@ class Attempts:
         """The trial with its scores at the rungs, stopped at the first one where others are ahead."""
         if self.halving is None:
             return trial
-        file = RungFile(self.out / self.below)
-        known = file.read(trial)
+        files = RungFiles(self.out / self.below)
+        known = files.read(trial)
         for place, rung in enumerate(self.halving.rungs):
             if place >= len(known):  # else an earlier session was there, and has trained on since
                 try:
@@ -99,7 +99,7 @@ class Attempts:
                     return trial  # it was too short for this rung, or others have trained it already
                 except PausedError as paused:
                     known = (*known, Rung(paused.epochs, paused.score))
-                    file.write(trial, known)
+                    files.write(trial, known)
             trial = replace(trial, rungs=(*trial.rungs, known[place].score))
             reason = beaten(trial, earlier, self.halving.keep, self.kinds[0])
             if reason is not None:

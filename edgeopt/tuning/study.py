@@ -11,12 +11,12 @@ where it was.
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,14 +28,15 @@ from edgeopt.pipeline.runner import RunResult
 from edgeopt.recipe.read import parse_recipe
 from edgeopt.tuning.attempt import Attempts
 from edgeopt.tuning.goals import Reference
-from edgeopt.tuning.halving import RungFile
+from edgeopt.tuning.halving import RungFiles
 from edgeopt.tuning.journal import FILE as JOURNAL
 from edgeopt.tuning.journal import Journal
+from edgeopt.tuning.order import Course, OneByOne, Order, Proposal
 from edgeopt.tuning.plan import Study, plan_study
 from edgeopt.tuning.proposals import Proposer
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.result import TuneResult
-from edgeopt.tuning.trials import FILE, Ending, Trial, Trials
+from edgeopt.tuning.trials import FILE, Trial, Trials
 from edgeopt.tuning.winner import PARETO, WINNER, best, front_csv, winner_recipe, winner_text
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
@@ -43,7 +44,6 @@ if TYPE_CHECKING:  # rich is loaded when something is shown
 
     from edgeopt.tuning.display import StudyDisplay
 
-_REPEATS = 20  # proposals of known recipes in a row, after which nothing new is expected
 _LOCK = ".lock"
 
 
@@ -65,7 +65,7 @@ def tune(request: TuneRequest, console: Console | None = None) -> TuneResult:
         if request.fresh:
             for name in (FILE, JOURNAL):
                 (study.folder / name).unlink(missing_ok=True)
-            RungFile(study.folder).forget()
+            RungFiles(study.folder).forget()
         return _Tuning(study, request, display).run()
 
 
@@ -83,11 +83,9 @@ class _Tuning:
         self.display.begin(trials.all)
         self.display.say("the recipe as it stands")
         reference = self._attempts.reference()
+        self.display.say("")
         proposer = Proposer(study.space, len(settings.least), settings.sampler, study.seed, study.standing)
-        for trial in trials.all:
-            proposer.tell(trial)
-        journal = Journal(study.folder, study.recipe.name, study.space, settings.least)
-        ended = self._try(trials, proposer, reference, journal)
+        ended = self._try(trials, proposer, reference)
         self._keep(trials.all)
         found = best(trials.all)
         run = self._on_test(found) if found is not None else None
@@ -97,39 +95,44 @@ class _Tuning:
         write_aside(study.folder / PAGE, render_page(result))
         return result
 
-    def _try(self, trials: Trials, proposer: Proposer, reference: Reference, journal: Journal) -> str:
+    def _try(self, trials: Trials, proposer: Proposer, reference: Reference) -> str:
         """Trials until there are enough; returns why there are no more."""
-        most = self.request.trials or self.study.settings.trials
-        minutes = self.request.minutes or self.study.settings.minutes
-        start = time.perf_counter() - sum(each.seconds for each in trials.all)
-        repeats = 0
+        study = self.study
+        journal = Journal(study.folder, study.recipe.name, study.space, study.settings.least)
         journal.add(trials.all)
-        while len(trials.all) < most:
-            if minutes is not None and time.perf_counter() - start > 60 * minutes:
-                return f"{minutes:g} minutes are over"
-            if _tried_all(self.study, trials.all):
-                return "every recipe of the space was tried"
-            number = len(trials.all)
-            values = proposer.propose(number)
-            same = next((each for each in trials.all if each.values == values), None)
-            repeats = repeats + 1 if same else 0
-            if repeats > _REPEATS:
-                return f"the last {_REPEATS} proposals were known already"
-            if same:
-                known = same.ending in (Ending.FAILED, Ending.BEATEN)
-                ending = same.ending if known else Ending.REPEATED
-                trial = replace(same, number=number, ending=ending, seconds=0.0)
-            else:
-                self.display.trial(number, values)
-                trial = self._attempts.attempt(number, values, reference, trials.all, self.display.say)
-            trial = replace(trial, proposer=proposer.remembered())
+
+        def keep(trial: Trial) -> None:
             trials.add(trial)
-            proposer.tell(trial)
             self._keep(trials.all)
             journal.add(trials.all)
             self.display.ended(trial, best(trials.all))
             self._tidy(trial)
-        return f"{most} trials are done"
+
+        def make(proposal: Proposal) -> Trial:
+            self.display.trial(proposal.number, proposal.values)
+            say = partial(self.display.doing, proposal.number)
+            return self._attempts.attempt(proposal.number, proposal.values, reference, proposal.earlier, say)
+
+        order = Order(proposer, study.settings.at_once, trials.all)
+        return Course(order, OneByOne(make), trials, keep, self._end(trials.all)).run()
+
+    def _end(self, before: tuple[Trial, ...]) -> Callable[[Order], str | None]:
+        """Says why there are to be no more trials, behind those that were made `before`."""
+        most = self.request.trials or self.study.settings.trials
+        minutes = self.request.minutes or self.study.settings.minutes
+        count = self.study.space.count
+        start = time.perf_counter() - sum(each.seconds for each in before)
+
+        def why(order: Order) -> str | None:
+            if order.next >= most:
+                return f"{most} trials are done"
+            if minutes is not None and time.perf_counter() - start > 60 * minutes:
+                return f"{minutes:g} minutes are over"
+            if count is not None and order.recipes >= count:
+                return "every recipe of the space was tried"
+            return None
+
+        return why
 
     @property
     def _attempts(self) -> Attempts:
@@ -154,7 +157,8 @@ class _Tuning:
         write_aside(self.study.folder / PARETO, front_csv(self.study, trials))
 
     def _tidy(self, trial: Trial) -> None:
-        """Files that were made for their shapes are of no further use."""
+        """Files that were made for their shapes are of no further use, nor is how far it had come."""
+        RungFiles(self.study.folder).forget(trial.number)
         if trial.folder is not None:
             shutil.rmtree(self.study.folder / f"{trial.folder}-smoke", ignore_errors=True)
 
@@ -164,11 +168,6 @@ class _Tuning:
         recipe = parse_recipe(winner_recipe(self.study, trial))
         request = RunRequest(recipe, out=self.request.out, plugin_files=self.request.plugin_files)
         return runner.run(request)
-
-
-def _tried_all(study: Study, trials: tuple[Trial, ...]) -> bool:
-    count = study.space.count
-    return count is not None and len({json.dumps(each.values, sort_keys=True) for each in trials}) >= count
 
 
 @contextmanager
