@@ -101,7 +101,7 @@ def search(study: Study, out: Path, sampler: Sampler, halving: Halving | None, m
     settings = study.settings
     goal = settings.goal if halving else settings.goal.model_copy(update={"latency_ratio": None})
     attempts = Attempts(
-        recipe=study.recipe,
+        written=plain(study.recipe),
         space=study.space,
         goal=goal,
         minimize=settings.least,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -87,6 +87,11 @@ class TuneSettings(Options):
         description="trials that are proposed without knowing each other's ends, so that several can work; "
         "what a study tries depends on it, and not on who works",
     )
+    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["ray"] = Field(
+        1,
+        description="how many trials are made at once on this machine, each in a process with its share of the "
+        "processors; at most `at_once` of them",
+    )
     halving: Halving | None = Field(
         None, description="stops trials early that others are ahead of; every trial is trained in full when left out"
     )
@@ -101,7 +106,7 @@ class TuneSettings(Options):
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What is not asked for is not told: studies keep the keys that they had before there was this."""
-        return without_usual(self, write(self), ("halving", "at_once"))
+        return without_usual(self, write(self), ("halving", "at_once", "workers"))
 
     @property
     def least(self) -> tuple[str, ...]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeopt.arrays import Json
 from edgeopt.errors import PausedError, Problem, UserError, WorkerError, in_a_line
 from edgeopt.pipeline import runner
 from edgeopt.pipeline.pauses import Pause
-from edgeopt.pipeline.request import RunRequest
+from edgeopt.pipeline.request import Beside, RunRequest
 from edgeopt.recipe.read import Recipe, parse_recipe
 from edgeopt.recipe.stage import JudgedOn
 from edgeopt.recipe.tune import Goal, Halving
@@ -30,19 +31,18 @@ from edgeopt.tuning.goals import (
 from edgeopt.tuning.halving import Rung, RungFiles, beaten
 from edgeopt.tuning.space import Space, Values, changed
 from edgeopt.tuning.trials import Ending, Trial
-from edgeopt.tuning.written import plain
 
 SLACK = 0.03
 """By how much of its limit a size may be over where nothing is trained yet: scales and constants differ a little."""
 
-_LONGEST = 100  # letters of a recipe's name
-
 
 @dataclass(frozen=True)
 class Attempts:
-    """How trials of one study are run: `values` is the recipe as it stands, without its `[tune]`."""
+    """How trials of one study are run, the recipe as it stands being `written`, without its `[tune]`. `beside` says
+    that they are run side by side.
+    """
 
-    recipe: Recipe
+    written: Mapping[str, Json]
     space: Space
     goal: Goal
     minimize: tuple[str, ...]
@@ -51,6 +51,17 @@ class Attempts:
     out: Path
     below: str
     plugin_files: tuple[Path, ...]
+    beside: Beside | None = None
+
+    @staticmethod
+    def name_of(number: int) -> str:
+        """What the run of a trial is called, and its folder below the study's."""
+        return f"trial-{number}"
+
+    @property
+    def folder(self) -> Path:
+        """The study's own folder."""
+        return self.out / self.below
 
     def reference(self) -> Reference:
         """The recipe as it stands, run and judged on validation images."""
@@ -68,7 +79,7 @@ class Attempts:
         reason.
         """
         start = time.perf_counter()
-        name = f"trial-{number}"
+        name = self.name_of(number)
         trial = Trial(number=number, values=values, ending=Ending.FAILED, figures=Figures(), folder=name)
         try:
             recipe = self._recipe(values, name)
@@ -90,7 +101,7 @@ class Attempts:
         """The trial with its scores at the rungs, stopped at the first one where others are ahead."""
         if self.halving is None:
             return trial
-        files = RungFiles(self.out / self.below)
+        files = RungFiles(self.folder)
         known = files.read(trial)
         for place, rung in enumerate(self.halving.rungs):
             if place >= len(known):  # else an earlier session was there, and has trained on since
@@ -153,6 +164,7 @@ class Attempts:
             judged_on=JudgedOn.VALIDATION,
             shapes=shapes,
             pause=pause,
+            beside=self.beside,
         )
         result = runner.run(request)
         for failure in result.failures:
@@ -160,5 +172,5 @@ class Attempts:
         return result.report
 
     def _recipe(self, values: Values, name: str) -> Recipe:
-        written = changed(plain(self.recipe), self.space, values)
+        written = changed(self.written, self.space, values)
         return parse_recipe({**written, "name": name})

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from edgeopt.tuning.figures import values_told
 from edgeopt.tuning.request import TuneRequest
+from edgeopt.tuning.sharing import notes
 from edgeopt.tuning.space import Values
 from edgeopt.tuning.terminal import outcome
 from edgeopt.tuning.trials import Trial
@@ -68,7 +69,9 @@ class StudyDisplay:
         self._progress.stop()
 
     def begin(self, trials: Sequence[Trial]) -> None:
-        """The trials of earlier sessions."""
+        """The trials of earlier sessions, and what to think twice about."""
+        for note in notes(self._study.recipe, self._study.settings):
+            self._console.print(f"note  {note}", markup=False, soft_wrap=True, highlight=False)
         if trials:
             self._console.print(f"{len(trials)} trials were made before", highlight=False)
             self._progress.update(self._task, completed=len(trials), best=self._best(best(trials)))

@@ -27,17 +27,20 @@ from edgeopt.pipeline.request import RunRequest
 from edgeopt.pipeline.runner import RunResult
 from edgeopt.recipe.read import parse_recipe
 from edgeopt.tuning.attempt import Attempts
+from edgeopt.tuning.crew import Making, Processes, SideBySide
 from edgeopt.tuning.goals import Reference
 from edgeopt.tuning.halving import RungFiles
 from edgeopt.tuning.journal import FILE as JOURNAL
 from edgeopt.tuning.journal import Journal
-from edgeopt.tuning.order import Course, OneByOne, Order, Proposal
+from edgeopt.tuning.order import Course, Crew, OneByOne, Order, Proposal
 from edgeopt.tuning.plan import Study, plan_study
 from edgeopt.tuning.proposals import Proposer
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.result import TuneResult
-from edgeopt.tuning.trials import FILE, Trial, Trials
+from edgeopt.tuning.sharing import Sharing
+from edgeopt.tuning.trials import FILE, Ending, Trial, Trials
 from edgeopt.tuning.winner import PARETO, WINNER, best, front_csv, winner_recipe, winner_text
+from edgeopt.tuning.written import plain
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
     from rich.console import Console
@@ -66,6 +69,7 @@ def tune(request: TuneRequest, console: Console | None = None) -> TuneResult:
             for name in (FILE, JOURNAL):
                 (study.folder / name).unlink(missing_ok=True)
             RungFiles(study.folder).forget()
+            Making(study.folder).forget()
         return _Tuning(study, request, display).run()
 
 
@@ -108,20 +112,36 @@ class _Tuning:
             self.display.ended(trial, best(trials.all))
             self._tidy(trial)
 
-        def make(proposal: Proposal) -> Trial:
-            self.display.trial(proposal.number, proposal.values)
-            say = partial(self.display.doing, proposal.number)
-            return self._attempts.attempt(proposal.number, proposal.values, reference, proposal.earlier, say)
-
         order = Order(proposer, study.settings.at_once, trials.all)
-        return Course(order, OneByOne(make), trials, keep, self._end(trials.all)).run()
+        with self._crew(reference) as crew:
+            why = Course(order, crew, trials, keep, self._end(trials.all)).run()
+        for files in (RungFiles(study.folder), Making(study.folder)):
+            files.forget()
+        return why
+
+    @contextmanager
+    def _crew(self, reference: Reference) -> Iterator[Crew]:
+        """Whoever makes the trials."""
+        sharing = Sharing.of(self.study.settings)
+        if sharing.workers == 1:
+            yield OneByOne(partial(self._make, reference))
+            return
+        processes = Processes(sharing.cores)
+        with SideBySide(self._attempts, reference, sharing.workers, processes, self.display) as crew:
+            yield crew
+
+    def _make(self, reference: Reference, proposal: Proposal) -> Trial:
+        """One trial, in this process."""
+        self.display.trial(proposal.number, proposal.values)
+        say = partial(self.display.doing, proposal.number)
+        return self._attempts.attempt(proposal.number, proposal.values, reference, proposal.earlier, say)
 
     def _end(self, before: tuple[Trial, ...]) -> Callable[[Order], str | None]:
         """Says why there are to be no more trials, behind those that were made `before`."""
         most = self.request.trials or self.study.settings.trials
         minutes = self.request.minutes or self.study.settings.minutes
         count = self.study.space.count
-        start = time.perf_counter() - sum(each.seconds for each in before)
+        start = time.perf_counter() - sum(each.seconds for each in before) / Sharing.of(self.study.settings).workers
 
         def why(order: Order) -> str | None:
             if order.next >= most:
@@ -138,7 +158,7 @@ class _Tuning:
     def _attempts(self) -> Attempts:
         study = self.study
         return Attempts(
-            recipe=study.recipe,
+            written=plain(study.recipe),
             space=study.space,
             goal=study.settings.goal,
             minimize=study.settings.least,
@@ -157,10 +177,14 @@ class _Tuning:
         write_aside(self.study.folder / PARETO, front_csv(self.study, trials))
 
     def _tidy(self, trial: Trial) -> None:
-        """Files that were made for their shapes are of no further use, nor is how far it had come."""
+        """What led to a trial, such as files that were made for their shapes, is of no further use."""
         RungFiles(self.study.folder).forget(trial.number)
-        if trial.folder is not None:
-            shutil.rmtree(self.study.folder / f"{trial.folder}-smoke", ignore_errors=True)
+        Making(self.study.folder).forget(trial.number)
+        if trial.folder is None:
+            return
+        shutil.rmtree(self.study.folder / f"{trial.folder}-smoke", ignore_errors=True)
+        if trial.ending is Ending.REFUSED:
+            shutil.rmtree(self.study.folder / trial.folder, ignore_errors=True)
 
     def _on_test(self, trial: Trial) -> RunResult:
         """The winner, run like any recipe: here its files see test images for the first time."""

@@ -5,6 +5,7 @@ ab/ab…/         a result: its files, and its record, result.json
 work/ab…/       checkpoints of a stage that has not ended
 pending/ab…-…/  a result that is being made, or what is on its way out
 locks/ab….lock  held by whoever makes the result
+turns/          held by runs that work side by side on a machine
 ```
 """
 
@@ -37,6 +38,10 @@ class Layout:
     @property
     def locks(self) -> Path:
         return self.root / "locks"
+
+    @property
+    def turns(self) -> Path:
+        return self.root / "turns"
 
     def shelf(self, key: str) -> Path:
         """The folder of all results whose keys begin as this one does."""

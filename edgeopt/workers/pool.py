@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,11 +21,13 @@ from edgeopt import errors
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, PausedError, Problem, UserError, WorkerError
 from edgeopt.json_values import to_text
-from edgeopt.workers.launch import Launch, Nursery, Process, can_fork, spawned
+from edgeopt.workers.launch import Launch, Nursery, Process, begun, can_fork, spawned
 from edgeopt.workers.locks import held_if_free
 from edgeopt.workers.spinning import busy_share, spin_settings
 
 Event = dict[str, Json]
+
+_FORK_S = 0.05  # from a fork until it is told
 
 #: Set by Lightning for the helpers that a training starts. What a cluster's launcher says in it is not about a worker.
 _HELPER = "LOCAL_RANK"
@@ -57,7 +60,9 @@ class Workers:
         self._log = log
         self._listener = listener
         self._alive: set[Worker] = set()
-        self._lock = threading.Lock()
+        self._nursery: Nursery | None = None
+        self._lock = threading.Condition()
+        self._is_halted = False
         self._count = 0
         self._closed = False
 
@@ -81,9 +86,36 @@ class Workers:
         with self._lock:
             self._closed = True
             alive = list(self._alive)
+            self._lock.notify_all()
         for worker in alive:
             worker.end()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def halt(self) -> None:
+        """Stops every worker where it is; none begins until `go_on`."""
+        with self._lock:
+            self._is_halted = True
+            self._signal(signal.SIGSTOP)
+            if any(not worker.signal(signal.SIGSTOP) for worker in self._alive):
+                time.sleep(_FORK_S)  # its nursery has forked it just now, or will once it goes on
+                for worker in self._alive:
+                    worker.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Lets all work again that `halt` stopped."""
+        with self._lock:
+            if self._is_halted:
+                self._is_halted = False
+                self._signal(signal.SIGCONT)
+                for worker in self._alive:
+                    worker.signal(signal.SIGCONT)
+                self._lock.notify_all()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the nursery, where there is one."""
+        if self._nursery is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._nursery.pid, number)
 
     def start(
         self, job: WorkerJob, label: str, threads: int | None = None, settings: Mapping[str, str] | None = None
@@ -95,6 +127,7 @@ class Workers:
 
     def _begin(self, job: WorkerJob, label: str, launch: Launch, environment: Mapping[str, str]) -> Worker:
         with self._lock:
+            self._lock.wait_for(lambda: self._closed or not self._is_halted)
             if self._closed:
                 raise KeyboardInterrupt
             self._count += 1
@@ -117,10 +150,14 @@ class Workers:
         if not can_fork():
             yield None
             return
-        nursery = Nursery(modules, worker_environment(threads), self._log)
+        with self._lock:
+            self._lock.wait_for(lambda: self._closed or not self._is_halted)
+            nursery = self._nursery = Nursery(modules, worker_environment(threads), self._log)
         try:
             yield nursery
         finally:
+            with self._lock:
+                self._nursery = None
             nursery.end()
 
     def give_up(self, worker: Worker) -> None:
@@ -190,6 +227,26 @@ def _sweep(jobs: Path) -> None:
                 lock.unlink(missing_ok=True)
 
 
+class _Moving:
+    """For how long a process was not stopped."""
+
+    def __init__(self) -> None:
+        self._stopped_at: float | None = None
+        self._stopped_s = 0.0
+
+    def is_stopped(self, now: bool) -> None:
+        """The process was stopped just now, or goes on."""
+        if now and self._stopped_at is None:
+            self._stopped_at = time.monotonic()
+        elif not now and self._stopped_at is not None:
+            self._stopped_s += time.monotonic() - self._stopped_at
+            self._stopped_at = None
+
+    def seconds(self) -> float:
+        """A clock that stands still while the process does, s."""
+        return (self._stopped_at or time.monotonic()) - self._stopped_s
+
+
 class Worker:
     """One process, whose standard error goes to the log; its events go to `listener`."""
 
@@ -199,6 +256,7 @@ class Worker:
         self._listener = listener
         self._failure: Event | None = None
         self._process = process
+        self._moving = _Moving()
 
     def has_begun(self) -> bool:
         """Whether there is a process. Waits until a nursery has forked it, or has ended without."""
@@ -206,6 +264,18 @@ class Worker:
             return self._process.pid > 0
         except ProcessLookupError:
             return False
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Stops the process and all that it started where they are, or lets them go on. False where it has not begun.
+
+        While it is stopped, nobody's patience with it runs out.
+        """
+        pid = begun(self._process)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, number)
+            self._moving.is_stopped(number == signal.SIGSTOP)
+        return pid is not None
 
     def ask(self, request: str) -> None:
         """Sends one line to the worker."""
@@ -216,20 +286,24 @@ class Worker:
 
     def event(self, limit_s: float | None = None) -> Event:
         """The next event. Raises what the worker raised, or `WorkerError` when it died, or has said nothing for
-        `limit_s`: it is ended then.
+        `limit_s` in which it was not stopped: it is ended then.
         """
         if limit_s is None:
             return self._next()
-        is_late = threading.Event()
+        is_late, is_here = threading.Event(), threading.Event()
+        began_s = self._moving.seconds()
 
-        def stop() -> None:
-            is_late.set()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        def watch() -> None:
+            left_s = limit_s
+            while not is_here.wait(left_s):
+                left_s = limit_s - (self._moving.seconds() - began_s)
+                if left_s <= 0:
+                    is_late.set()
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(self._process.pid, signal.SIGKILL)
+                    return
 
-        timer = threading.Timer(limit_s, stop)
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=watch, daemon=True).start()
         try:
             return self._next()
         except WorkerError as error:
@@ -238,7 +312,7 @@ class Worker:
             message = f"{self.label}: no sign of life for {limit_s:g} s, so it was ended"
             raise WorkerError(message, str(self._log)) from error
         finally:
-            timer.cancel()
+            is_here.set()
 
     def _next(self) -> Event:
         line = self._stream(self._process.stdout).readline()
@@ -261,6 +335,7 @@ class Worker:
         """Ends the process, first kindly, and waits for it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
+            os.killpg(self._process.pid, signal.SIGCONT)  # one that was stopped ends, too
         try:
             self._process.wait(timeout=3)
         except subprocess.TimeoutExpired:

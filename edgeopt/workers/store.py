@@ -121,6 +121,11 @@ class Store:
         return folder
 
     @property
+    def turns(self) -> Path:
+        """The folder with the locks of runs that work side by side, see `edgeopt.workers.neighbours`."""
+        return self._layout.turns
+
+    @property
     def _layout(self) -> Layout:
         return Layout(self.root)
 
