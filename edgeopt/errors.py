@@ -184,6 +184,10 @@ class WorkerError(EdgeoptError):
         super().__init__(message)
 
 
+class WorkerDiedError(WorkerError):
+    """A worker process ended by a signal, or without a word: another one may do what it was to do."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """A hint that names the closest of `known`, or all of them when there are few, or nothing."""
     choices = sorted(known)

@@ -1,4 +1,4 @@
-"""Trials side by side on this machine, each in a process of its own."""
+"""Trials side by side, each in a process of its own, on this machine or wherever there are places."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import contextlib
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -23,7 +20,8 @@ from edgeopt.tuning.order import Proposal
 from edgeopt.tuning.space import Values
 from edgeopt.tuning.trials import Ending, Trial
 from edgeopt.tuning.worker import DOING, TrialJob, TrialRequest, read_trial
-from edgeopt.workers.pool import Event, Workers
+from edgeopt.workers.places import Errand, Places
+from edgeopt.workers.pool import Event
 
 LOG = "trial.log"
 """What the process of a trial, and not its run, printed: in the trial's folder."""
@@ -80,26 +78,16 @@ class Shown(Protocol):
         ...
 
 
-class Maker(Protocol):
-    """Makes trials somewhere else; several threads ask it."""
-
-    def make(self, request: TrialRequest, making: Making, tell: Callable[[str], None]) -> Trial:
-        """Makes a trial, whose request is written, and tells on the way what it does; raises `UserError` or
-        `WorkerError` for what kept it from being made.
-        """
-        ...
-
-    def end(self) -> None:
-        """Brings all that is being made to an end."""
-        ...
-
-
 class SideBySide:
-    """A crew of `workers`: each trial is followed by a thread, which waits for what `maker` makes."""
+    """A crew of `workers`: each trial is followed by a thread, which waits for what is made in `places`, on `cores`
+    processors for each trial.
+    """
 
-    def __init__(self, attempts: Attempts, reference: Reference, workers: int, maker: Maker, shown: Shown) -> None:
+    def __init__(
+        self, attempts: Attempts, reference: Reference, workers: int, cores: int, places: Places, shown: Shown
+    ) -> None:
         self._attempts, self._reference = attempts, reference
-        self._workers, self._maker, self._shown = workers, maker, shown
+        self._workers, self._cores, self._places, self._shown = workers, cores, places, shown
         self._making = Making(attempts.folder)
         self._ended: queue.Queue[Trial | BaseException] = queue.Queue()
         self._threads: list[threading.Thread] = []
@@ -111,7 +99,7 @@ class SideBySide:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._maker.end()
+        self._places.end()
         for thread in self._threads:
             thread.join()
 
@@ -139,14 +127,30 @@ class SideBySide:
         number = request.proposal.number
         try:
             known = self._making.ask(number, request.to_text())
-            tell = partial(self._shown.doing, number)
-            trial = known or self._maker.make(request, self._making, tell)
-            tell("waits for an earlier one")
+            self._shown.doing(number, self._places.told)
+            trial = known or self._made(number)
+            self._shown.doing(number, "waits for an earlier one")
             self._ended.put(trial)
         except (UserError, WorkerError) as error:
             self._ended.put(_failed(request, in_a_line(error)))
         except BaseException as error:  # for whoever waits for a trial
             self._ended.put(error)
+
+    def _made(self, number: int) -> Trial:
+        attempts, outcome = self._attempts, self._making.outcome(number)
+
+        def listen(worker: str, event: Event) -> None:  # noqa: ARG001 - as listeners are
+            if event["event"] == DOING:
+                self._shown.doing(number, str(event["text"]))
+
+        errand = Errand(
+            job=TrialJob(self._making.request(number), outcome, self._cores),
+            label=f"trial {number}",
+            jobs=store_of(attempts.out).root / "jobs",
+            log=attempts.folder / attempts.name_of(number) / LOG,
+        )
+        self._places.do(errand, listen)
+        return read_trial(outcome)
 
 
 def _failed(request: TrialRequest, reason: str) -> Trial:
@@ -159,48 +163,3 @@ def _failed(request: TrialRequest, reason: str) -> Trial:
         reason=reason,
         folder=request.attempts.name_of(proposal.number),
     )
-
-
-class Processes:
-    """Makes trials in processes of this machine, each on `cores` processors of its own."""
-
-    def __init__(self, cores: int) -> None:
-        self._cores = cores
-        self._lock = threading.Lock()
-        self._at_work: set[Workers] = set()
-        self._ended = False
-
-    def make(self, request: TrialRequest, making: Making, tell: Callable[[str], None]) -> Trial:
-        attempts, number = request.attempts, request.proposal.number
-        log = attempts.folder / attempts.name_of(number) / LOG
-        with storage_errors(log):
-            log.parent.mkdir(parents=True, exist_ok=True)
-
-        def listen(worker: str, event: Event) -> None:  # noqa: ARG001 - as listeners are
-            if event["event"] == DOING:
-                tell(str(event["text"]))
-
-        with Workers(store_of(attempts.out).root / "jobs", log, listen) as workers, self._ended_with(workers):
-            job = TrialJob(making.request(number), making.outcome(number), self._cores)
-            workers.finish(workers.start(job, f"trial {number}"))
-        return read_trial(making.outcome(number))
-
-    @contextmanager
-    def _ended_with(self, workers: Workers) -> Iterator[None]:
-        with self._lock:
-            if self._ended:
-                raise KeyboardInterrupt
-            self._at_work.add(workers)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._at_work.discard(workers)
-
-    def end(self) -> None:
-        """Ends every process."""
-        with self._lock:
-            self._ended = True
-            at_work = list(self._at_work)
-        for workers in at_work:
-            workers.end()

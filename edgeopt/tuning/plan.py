@@ -31,7 +31,7 @@ minimize = "bytes"
 "passes.0.epochs" = { low = 1, high = 20 }"""
 
 
-_NOT_TRIED = ("trials", "minutes", "workers")  # of a study: how long it works, and who does
+_NOT_TRIED = ("trials", "minutes", "workers", "ray")  # of a study: how long it works, and who does
 
 
 @dataclass(frozen=True)

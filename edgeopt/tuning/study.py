@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 from edgeopt.errors import Problem, StorageError, UserError
 from edgeopt.files import storage_errors, write_aside
 from edgeopt.pipeline import runner
+from edgeopt.pipeline.cluster import require_same, shipped, with_shipped_plugins
 from edgeopt.pipeline.request import RunRequest
-from edgeopt.pipeline.runner import RunResult
+from edgeopt.pipeline.runner import RunResult, store_of
 from edgeopt.recipe.read import parse_recipe
 from edgeopt.tuning.attempt import Attempts
-from edgeopt.tuning.crew import Making, Processes, SideBySide
+from edgeopt.tuning.crew import Making, SideBySide
 from edgeopt.tuning.goals import Reference
 from edgeopt.tuning.halving import RungFiles
 from edgeopt.tuning.journal import FILE as JOURNAL
@@ -41,6 +42,8 @@ from edgeopt.tuning.sharing import Sharing
 from edgeopt.tuning.trials import FILE, Ending, Trial, Trials
 from edgeopt.tuning.winner import PARETO, WINNER, best, front_csv, winner_recipe, winner_text
 from edgeopt.tuning.written import plain
+from edgeopt.workers.on_ray import RayResources, on_ray
+from edgeopt.workers.places import Places, Processes
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
     from rich.console import Console
@@ -85,11 +88,14 @@ class _Tuning:
         settings, study = self.study.settings, self.study
         trials = Trials(study.folder, study.key)
         self.display.begin(trials.all)
-        self.display.say("the recipe as it stands")
-        reference = self._attempts.reference()
-        self.display.say("")
-        proposer = Proposer(study.space, len(settings.least), settings.sampler, study.seed, study.standing)
-        ended = self._try(trials, proposer, reference)
+        with self._elsewhere() as places:
+            attempts = self._attempts
+            self.display.say("the recipe as it stands")
+            reference = attempts.reference()
+            self.display.say("")
+            proposer = Proposer(study.space, len(settings.least), settings.sampler, study.seed, study.standing)
+            with self._crew(attempts, reference, places) as crew:
+                ended = self._try(trials, proposer, crew)
         self._keep(trials.all)
         found = best(trials.all)
         run = self._on_test(found) if found is not None else None
@@ -99,7 +105,7 @@ class _Tuning:
         write_aside(study.folder / PAGE, render_page(result))
         return result
 
-    def _try(self, trials: Trials, proposer: Proposer, reference: Reference) -> str:
+    def _try(self, trials: Trials, proposer: Proposer, crew: Crew) -> str:
         """Trials until there are enough; returns why there are no more."""
         study = self.study
         journal = Journal(study.folder, study.recipe.name, study.space, study.settings.least)
@@ -113,28 +119,42 @@ class _Tuning:
             self._tidy(trial)
 
         order = Order(proposer, study.settings.at_once, trials.all)
-        with self._crew(reference) as crew:
-            why = Course(order, crew, trials, keep, self._end(trials.all)).run()
+        why = Course(order, crew, trials, keep, self._end(trials.all)).run()
         for files in (RungFiles(study.folder), Making(study.folder)):
             files.forget()
         return why
 
     @contextmanager
-    def _crew(self, reference: Reference) -> Iterator[Crew]:
-        """Whoever makes the trials."""
-        sharing = Sharing.of(self.study.settings)
-        if sharing.workers == 1:
-            yield OneByOne(partial(self._make, reference))
+    def _elsewhere(self) -> Iterator[Places | None]:
+        """Where trials are made beside others; None where they are made one after the other, in this process.
+
+        Raises `UserError` where a node of the cluster is not as this machine is, before anything is run.
+        """
+        cluster = self.study.settings.cluster
+        if cluster is None:
+            yield Processes() if Sharing.of(self.study.settings).workers > 1 else None
             return
-        processes = Processes(sharing.cores)
-        with SideBySide(self._attempts, reference, sharing.workers, processes, self.display) as crew:
+        resources = RayResources(cluster.cpus, cluster.gpus, cluster.resources, cluster.retries)
+        with on_ray(cluster.address, resources) as places:
+            attempts = self._attempts
+            require_same(places, store_of(attempts.out), {**attempts.written}, attempts.plugin_files)
+            yield places
+
+    @contextmanager
+    def _crew(self, attempts: Attempts, reference: Reference, places: Places | None) -> Iterator[Crew]:
+        """Whoever makes the trials."""
+        if places is None:
+            yield OneByOne(partial(self._make, attempts, reference))
+            return
+        sharing = Sharing.of(self.study.settings)
+        with SideBySide(attempts, reference, sharing.workers, sharing.cores, places, self.display) as crew:
             yield crew
 
-    def _make(self, reference: Reference, proposal: Proposal) -> Trial:
+    def _make(self, attempts: Attempts, reference: Reference, proposal: Proposal) -> Trial:
         """One trial, in this process."""
         self.display.trial(proposal.number, proposal.values)
         say = partial(self.display.doing, proposal.number)
-        return self._attempts.attempt(proposal.number, proposal.values, reference, proposal.earlier, say)
+        return attempts.attempt(proposal.number, proposal.values, reference, proposal.earlier, say)
 
     def _end(self, before: tuple[Trial, ...]) -> Callable[[Order], str | None]:
         """Says why there are to be no more trials, behind those that were made `before`."""
@@ -156,17 +176,23 @@ class _Tuning:
 
     @property
     def _attempts(self) -> Attempts:
-        study = self.study
+        """How trials are run; on a cluster by whole paths, and with plugins from the store, which all nodes see."""
+        study, out, files = self.study, self.request.out, self.request.plugin_files
+        written = plain(study.recipe)
+        if study.settings.cluster is not None:
+            out = out.resolve()
+            files = shipped(store_of(out), files)
+            written = with_shipped_plugins(store_of(out), written)
         return Attempts(
-            written=plain(study.recipe),
+            written=written,
             space=study.space,
             goal=study.settings.goal,
             minimize=study.settings.least,
             halving=study.settings.halving,
             kinds=study.kinds,
-            out=self.request.out,
+            out=out,
             below=study.folder.name,
-            plugin_files=self.request.plugin_files,
+            plugin_files=files,
         )
 
     def _keep(self, trials: tuple[Trial, ...]) -> None:

@@ -6,6 +6,7 @@ work/ab…/       checkpoints of a stage that has not ended
 pending/ab…-…/  a result that is being made, or what is on its way out
 locks/ab….lock  held by whoever makes the result
 turns/          held by runs that work side by side on a machine
+plugins/        copies of plugin files, for the nodes of a cluster
 ```
 """
 
@@ -42,6 +43,10 @@ class Layout:
     @property
     def turns(self) -> Path:
         return self.root / "turns"
+
+    @property
+    def plugins(self) -> Path:
+        return self.root / "plugins"
 
     def shelf(self, key: str) -> Path:
         """The folder of all results whose keys begin as this one does."""

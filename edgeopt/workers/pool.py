@@ -19,7 +19,7 @@ from typing import IO, Protocol
 
 from edgeopt import errors
 from edgeopt.arrays import Json
-from edgeopt.errors import Location, PausedError, Problem, UserError, WorkerError
+from edgeopt.errors import Location, PausedError, Problem, UserError, WorkerDiedError, WorkerError
 from edgeopt.json_values import to_text
 from edgeopt.workers.launch import Launch, Nursery, Process, begun, can_fork, spawned
 from edgeopt.workers.locks import held_if_free
@@ -356,7 +356,7 @@ class Worker:
             in_plugin = bool(self._failure["in_plugin"])
             raise WorkerError(f"{self.label}: {self._failure['message']}", str(self._log), in_plugin=in_plugin)
         reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        raise WorkerError(f"{self.label}: the process {reason}", str(self._log))
+        raise WorkerDiedError(f"{self.label}: the process {reason}", str(self._log))
 
     def _close(self) -> None:
         for stream in (self._process.stdin, self._process.stdout):
@@ -371,7 +371,7 @@ class Worker:
 
 
 def user_error(event: Event) -> UserError:
-    """The error that a worker met, made again in this process."""
+    """The error that a worker met, as `edgeopt.workers.process.error_event` told it, made again in this process."""
     kind = getattr(errors, event["type"], UserError)
     problems = [
         Problem(each["message"], each["hint"], Location(**each["location"]) if each["location"] else None)

@@ -92,13 +92,7 @@ def work(main: Callable[[Events], None]) -> int:
     try:
         main(events)
     except UserError as error:
-        events.send(
-            {
-                "event": "error",
-                "type": type(error).__name__,
-                "problems": [asdict(problem) for problem in error.problems],
-            }
-        )
+        events.send(error_event(error))
         return int(error.exit_code)
     except PausedError as paused:
         events.send({"event": "paused", "epochs": paused.epochs, "score": paused.score})
@@ -114,6 +108,12 @@ def work(main: Callable[[Events], None]) -> int:
         events.send({"event": "bug", "message": f"{type(error).__name__}: {error}", "in_plugin": False})
         return 1
     return 0
+
+
+def error_event(error: UserError) -> dict[str, Json]:
+    """What is told of a user's mistake, with all its problems."""
+    problems = [asdict(problem) for problem in error.problems]
+    return {"event": "error", "type": type(error).__name__, "problems": problems}
 
 
 def leave(code: int) -> NoReturn:

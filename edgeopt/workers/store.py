@@ -126,6 +126,11 @@ class Store:
         return self._layout.turns
 
     @property
+    def plugins(self) -> Path:
+        """The folder with plugin files that the nodes of a cluster are handed."""
+        return self._layout.plugins
+
+    @property
     def _layout(self) -> Layout:
         return Layout(self.root)
 
