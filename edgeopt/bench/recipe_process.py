@@ -14,6 +14,7 @@ from edgeopt.files import write_aside
 from edgeopt.json_values import from_text, to_text
 from edgeopt.pipeline import runner
 from edgeopt.pipeline.request import Beside, RunRequest
+from edgeopt.recipe.read import recipe_of_text
 from edgeopt.workers.own_cores import some_cores
 from edgeopt.workers.process import Events, die_with_parent, leave, work
 
@@ -55,8 +56,8 @@ class RecipeOutcome:
 
 @dataclass(frozen=True)
 class RecipeJob:
-    """What a worker is to do: to run the recipe of `request` on `cores` processors, and to say in `outcome` what became
-    of it.
+    """What a worker is to do: to run a recipe on `cores` processors, and to say in `outcome` what became of it. Where
+    its machine need not have the file, `text` is what stands in it.
     """
 
     module: ClassVar[str] = "edgeopt.bench.recipe_process"
@@ -72,9 +73,10 @@ class RecipeJob:
     plugin_files: tuple[Path, ...]
     outcome: Path
     cores: int
+    text: str | None = None
 
     @classmethod
-    def of(cls, request: RunRequest, outcome: Path, cores: int) -> RecipeJob:
+    def of(cls, request: RunRequest, outcome: Path, cores: int, text: str | None) -> RecipeJob:
         """The job for a request whose recipe is a file."""
         assert isinstance(request.recipe, Path)
         return cls(
@@ -89,14 +91,16 @@ class RecipeJob:
             plugin_files=request.plugin_files,
             outcome=outcome,
             cores=cores,
+            text=text,
         )
 
     @property
     def request(self) -> RunRequest:
         """The request again."""
+        is_read = self.text is not None
         return RunRequest(
-            self.recipe,
-            self.overrides,
+            recipe_of_text(self.text, str(self.recipe), self.overrides) if self.text is not None else self.recipe,
+            () if is_read else self.overrides,
             smoke=self.smoke,
             fresh=self.fresh,
             measure_again=self.measure_again,
@@ -107,13 +111,13 @@ class RecipeJob:
         )
 
 
-def outcome_of(request: RunRequest, console: Console | None = None) -> RecipeOutcome:
-    """Runs a recipe, with its sweep, and says what became of it; raises what keeps it from being run at all."""
+def outcome_of(recipe: Path, request: RunRequest, console: Console | None = None) -> RecipeOutcome:
+    """Runs the recipe of a file, with its sweep, and says what became of it; raises what keeps it from being run."""
     result = runner.run(request, console)
     sweep(result, request, console)
     failures: tuple[EdgeoptError, ...] = result.failures
     return RecipeOutcome(
-        Path(str(request.recipe)),
+        recipe,
         result.folder,
         tuple(each for failure in failures if isinstance(failure, UserError) for each in failure.problems),
         tuple(Bug.of(failure) for failure in failures if not isinstance(failure, UserError)),
@@ -127,7 +131,7 @@ def main(events: Events) -> None:  # noqa: ARG001 - as workers are called
     die_with_parent()
     request = replace(job.request, beside=Beside(own_cores()))
     with some_cores(runner.store_of(job.out).turns, job.cores):
-        outcome = outcome_of(request)
+        outcome = outcome_of(job.recipe, request)
     write_aside(job.outcome, to_text(outcome))
 
 

@@ -6,6 +6,7 @@ one of them is making is waited for by the others.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,9 +20,13 @@ from edgeopt.bench.recipe_process import Bug, RecipeJob, RecipeOutcome, outcome_
 from edgeopt.cores import usable_cores
 from edgeopt.errors import Problem, UserError, WorkerError
 from edgeopt.json_values import from_text
+from edgeopt.pipeline import runner
+from edgeopt.pipeline.cluster import require_same, shipped
 from edgeopt.pipeline.request import RunRequest
 from edgeopt.pipeline.runner import store_of
+from edgeopt.recipe.own_plugins import own_plugin_files
 from edgeopt.recipe.read import read_recipe
+from edgeopt.workers.on_ray import OnRay
 from edgeopt.workers.places import Errand, Places, Processes
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
@@ -33,23 +38,44 @@ LOG = "process.log"
 
 @dataclass(frozen=True)
 class Several:
-    """Recipes, files each, that are run as `request` says, but for its own recipe; by `workers` at once."""
+    """Recipes, files each, that are run as `request` says, but for its own recipe; by `workers` at once, each on
+    `cores` processors of its own.
+    """
 
     recipes: tuple[Path, ...]
     request: RunRequest
     workers: int
+    cores: int
+    is_shipped: bool = False
 
-    @property
-    def cores(self) -> int:
-        """The processors that each of them has for itself."""
-        return max(1, usable_cores() // self.workers)
+    @classmethod
+    def here(cls, recipes: Sequence[Path], request: RunRequest, workers: int) -> Several:
+        """Recipes that are run on this machine, whose processors the workers divide."""
+        return cls(tuple(recipes), request, workers, max(1, usable_cores() // workers))
+
+    @classmethod
+    def on_nodes(cls, recipes: Sequence[Path], request: RunRequest, workers: int, cores: int) -> Several:
+        """Recipes that are run on nodes which see the results alone: recipes and plugins go along."""
+        out = request.out.resolve()
+        request = replace(request, out=out, plugin_files=shipped(store_of(out), request.plugin_files))
+        return cls(tuple(recipes), request, workers, cores, is_shipped=True)
+
+    def require_same(self, place: OnRay) -> None:
+        """Raises `UserError` where a node is not as this machine is; a recipe that is wrong is told at its turn."""
+        for recipe in self.recipes:
+            try:
+                request = self._request(recipe)
+                read = runner.check(recipe, overrides=request.overrides, plugin_files=request.plugin_files).recipe
+            except UserError:
+                continue
+            require_same(place, store_of(request.out), read.to_json(), request.plugin_files)
 
     def one_by_one(self, console: Console, ended: Callable[[RecipeOutcome], None]) -> tuple[RecipeOutcome, ...]:
         """Runs them in this process; `ended` is told of each."""
         outcomes = []
         for recipe in self.recipes:
             console.print(f"[bold]{recipe}[/]", highlight=False)
-            outcomes.append(_kept(recipe, partial(outcome_of, self._request(recipe), console)))
+            outcomes.append(_kept(recipe, partial(outcome_of, recipe, self._request(recipe), console)))
             ended(outcomes[-1])
         return tuple(outcomes)
 
@@ -76,7 +102,8 @@ class Several:
         folder, store = request.out / (f"{name}-smoke" if request.smoke else name), store_of(request.out)
         outcome = folder / "outcome.json"
         outcome.unlink(missing_ok=True)
-        job = RecipeJob.of(request, outcome, self.cores)
+        text = recipe.read_text(encoding="utf-8-sig") if self.is_shipped else None
+        job = RecipeJob.of(request, outcome, self.cores, text)
         places.do(Errand(job, str(recipe), store.root / "jobs", folder / LOG), lambda worker, event: None)  # noqa: ARG005
         try:
             return from_text(RecipeOutcome, outcome.read_text(encoding="utf-8"))
@@ -84,7 +111,12 @@ class Several:
             outcome.unlink(missing_ok=True)
 
     def _request(self, recipe: Path) -> RunRequest:
-        return replace(self.request, recipe=recipe)
+        request = replace(self.request, recipe=recipe)
+        own = own_plugin_files(read_recipe(recipe, request.overrides)) if self.is_shipped else ()
+        if not own:
+            return request
+        copies = [str(copy) for copy in shipped(store_of(request.out), own)]
+        return replace(request, overrides=(*request.overrides, f"plugins={json.dumps(copies)}"))
 
 
 def run_several(

@@ -39,11 +39,18 @@ def run(
         str | None,
         typer.Option(
             "--workers",
-            metavar="N",
-            help="How many recipes to run at once, each in a process with its share of the processors.",
+            metavar="N|ray",
+            help="How many recipes to run at once, each in a process with its share of the processors; or ray, all of "
+            "them as a cluster has room.",
             show_default=False,
         ),
     ] = None,
+    ray_address: Annotated[
+        str,
+        typer.Option("--ray-address", metavar="ADDRESS", help='The cluster: auto, local or "ray://HOST:PORT".'),
+    ] = "auto",
+    ray_cpus: Annotated[float, typer.Option("--ray-cpus", metavar="N", help="Processors of each recipe there.")] = 1.0,
+    ray_gpus: Annotated[float, typer.Option("--ray-gpus", metavar="N", help="GPUs of each recipe there.")] = 0.0,
     out: OutOption = Path("runs"),
     plugin: PluginOption = None,
 ) -> None:
@@ -71,9 +78,9 @@ def run(
 
             run_recipe(request)
         else:
-            from edgeopt.cli.several import run_recipes
+            from edgeopt.cli.several import Cluster, run_recipes
 
-            run_recipes(recipe, request, workers)
+            run_recipes(recipe, request, workers, Cluster(ray_address, ray_cpus, ray_gpus))
 
 
 @app.command(cls=Command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,17 +19,29 @@ if TYPE_CHECKING:  # rich and what reads reports are loaded when something is sh
 
 
 _NARROWEST = 80  # letters
+RAY = "ray"
 
 
-def run_recipes(recipes: Sequence[Path], request: RunRequest, workers: str | None) -> None:
+@dataclass(frozen=True)
+class Cluster:
+    """Which cluster of Ray, and what each recipe has of a node."""
+
+    address: str
+    cpus: float
+    gpus: float
+
+
+def run_recipes(recipes: Sequence[Path], request: RunRequest, workers: str | None, cluster: Cluster) -> None:
     """Runs several recipes and prints a table of what became of them; raises one error for all that went wrong: a bug
     weighs more than a mistake, and that more than a missed gate.
     """
     from edgeopt.bench.several import Several, run_several
     from edgeopt.report.tables import Unsqueezed
 
-    several = Several(tuple(recipes), request, _count(workers))
-    outcomes = run_several(several, stderr(), _show_report)
+    if workers == RAY:
+        outcomes = _on_cluster(recipes, request, cluster)
+    else:
+        outcomes = run_several(Several.here(recipes, request, _count(workers)), stderr(), _show_report)
     stdout().print(Unsqueezed(_table(outcomes), _NARROWEST), crop=False)
     for outcome in outcomes:
         for line in _wrong(outcome):
@@ -36,11 +49,23 @@ def run_recipes(recipes: Sequence[Path], request: RunRequest, workers: str | Non
     _raise(outcomes)
 
 
+def _on_cluster(recipes: Sequence[Path], request: RunRequest, cluster: Cluster) -> tuple[RecipeOutcome, ...]:
+    from edgeopt.bench.several import Several, run_several
+    from edgeopt.workers.on_ray import RayResources, on_ray
+
+    with on_ray(cluster.address, RayResources(cluster.cpus, cluster.gpus)) as place:
+        several = Several.on_nodes(recipes, request, len(recipes), max(1, round(cluster.cpus)))
+        several.require_same(place)
+        return run_several(several, stderr(), _show_report, place)
+
+
 def _count(workers: str | None) -> int:
     if workers is None:
         return 1
     if not workers.isdecimal() or int(workers) < 1:
-        raise UserError(Problem(f"--workers {workers}: this is no number of workers", "as in --workers 2"))
+        raise UserError(
+            Problem(f"--workers {workers}: this is no number of workers", "as in --workers 2, or --workers ray")
+        )
     return int(workers)
 
 

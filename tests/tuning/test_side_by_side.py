@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -18,9 +17,10 @@ from typer.testing import CliRunner
 from edgeopt.cli import app
 from edgeopt.recipe.tune import TuneSettings
 from edgeopt.tuning.crew import LOG
+from edgeopt.tuning.plan import plan_study
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.study import tune
-from edgeopt.tuning.trials import FILE, Ending
+from edgeopt.tuning.trials import FILE, Ending, Trials
 from tests.conftest import TINY_PLUGIN
 
 pytestmark = [
@@ -99,6 +99,14 @@ def marked(mark):
     return found
 
 
+def begun(given, mark):
+    """`edgeopt tune`, with a mark in the environment of all its processes."""
+    command = [sys.executable, "-m", "edgeopt", "tune", str(given.recipe), "--plugin", str(TINY_PLUGIN)]
+    command += ["--out", str(given.out), *(part for change in given.overrides for part in ("--set", change))]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, env=os.environ | {MARK: str(mark)}, stderr=quiet, stdout=quiet)
+
+
 def until(condition, seconds=120):
     end = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < end:
@@ -123,11 +131,7 @@ def test_a_killed_study_ends_all_its_processes_and_goes_on(one_worker, tmp_path)
     _, result = one_worker
     given = request(tmp_path / "killed", RECIPE.replace("epochs = 5", "epochs = 5\nseconds = 0.5"), *TWO)
     mark = str(tmp_path)
-    command = [sys.executable, "-m", "edgeopt", "tune", str(given.recipe), "--plugin", str(TINY_PLUGIN)]
-    command += ["--out", str(given.out), *(part for change in TWO for part in ("--set", change))]
-    process = subprocess.Popen(
-        command, env=os.environ | {MARK: mark}, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    process = begun(given, mark)
     both = until(lambda: [pid for pid, does in marked(mark).items() if "edgeopt.tuning.worker" in does][1:])
     assert both
     for pid in marked(mark):  # as they are while another one measures
@@ -141,29 +145,24 @@ def test_a_killed_study_ends_all_its_processes_and_goes_on(one_worker, tmp_path)
     assert told(again.trials) == told(result.trials[:2])
 
 
-def test_a_trial_whose_process_dies_fails_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv(MARK, str(tmp_path))
-    found = []
+@pytest.mark.timeout(900)
+def test_a_trial_whose_process_dies_fails_alone(tmp_path):
     given = request(tmp_path / "study", RECIPE, *TWO)
-    study = threading.Thread(target=lambda: found.append(tune(given)))
-    study.start()
-    making = tmp_path / "study" / "runs" / "tiny-tune" / "making"
-    assert until(lambda: (making / "0.request.json").exists())
+    process = begun(given, tmp_path)
 
-    def worker():
-        jobs = {pid: does for pid, does in marked(tmp_path).items() if "edgeopt.tuning.worker" in does}
-        for pid, does in jobs.items():
+    def second():
+        for pid, does in marked(tmp_path).items():
             with contextlib.suppress(OSError):
-                if "/1.request.json" in Path(does.split()[-1]).read_text():
+                if "edgeopt.tuning.worker" in does and "/1.request.json" in Path(does.split()[-1]).read_text():
                     return pid
         return None
 
-    os.kill(until(worker), signal.SIGKILL)
-    study.join(300)
-    first, second = found[0].trials
+    os.kill(until(second), signal.SIGKILL)
+    assert process.wait() == 0
+    first, second = Trials(given.out / "tiny-tune", plan_study(given).key).all
     assert (first.ending, second.ending) == (Ending.DONE, Ending.FAILED)
     assert second.reason == "trial 1: the process was ended by SIGKILL"
-    assert found[0].best.number == 0
+    assert until(lambda: not marked(tmp_path), 60)
 
 
 def test_check_says_how_many_work_and_what_each_has(tmp_path):
@@ -181,8 +180,8 @@ def test_what_workers_cannot_be_has_its_line(tmp_path):
     given = request(tmp_path / "study", RECIPE.replace("at_once = 2", 'at_once = 0\nworkers = "cloud"'))
     done = CliRunner().invoke(app, ["tune", str(given.recipe), "--plugin", str(TINY_PLUGIN)], prog_name="edgeopt")
     assert done.exit_code == 2
-    assert f"{given.recipe}:20: tune.at_once: " in done.stderr
-    assert f"{given.recipe}:21: tune.workers: " in done.stderr
+    assert f"{given.recipe}:19: tune.at_once: " in done.stderr
+    assert f"{given.recipe}:20: tune.workers: " in done.stderr
 
 
 def test_who_works_is_in_no_key():
