@@ -74,7 +74,7 @@ class Several:
         """Runs them in this process; `ended` is told of each."""
         outcomes = []
         for recipe in self.recipes:
-            console.print(f"[bold]{recipe}[/]", highlight=False)
+            console.print(str(recipe), style="bold", markup=False, highlight=False, soft_wrap=True)
             outcomes.append(_kept(recipe, partial(outcome_of, recipe, self._request(recipe), console)))
             ended(outcomes[-1])
         return tuple(outcomes)
@@ -93,8 +93,9 @@ class Several:
     def _elsewhere(self, recipe: Path, places: Places, console: Console) -> RecipeOutcome:
         start = time.perf_counter()
         outcome = _kept(recipe, lambda: self._done(recipe, places))
-        said = "[green]done[/]  " if outcome.is_done else "[red]failed[/]"
-        console.print(f"{said}  {recipe}  [dim]{time.perf_counter() - start:.1f} s[/]", highlight=False)
+        said = "done  " if outcome.is_done else "failed"
+        line = f"{said}  {recipe}  {time.perf_counter() - start:.1f} s"
+        console.print(line, style="" if outcome.is_done else "red", markup=False, highlight=False, soft_wrap=True)
         return outcome
 
     def _done(self, recipe: Path, places: Places) -> RecipeOutcome:

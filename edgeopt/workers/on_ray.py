@@ -139,6 +139,7 @@ def _connect(address: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address == LOCAL:
+            os.environ.setdefault("RAY_worker_niceness", "0")  # trials are measured as the reference is
             ray.init(num_cpus=usable_cores(), include_dashboard=False, address=LOCAL, **quiet)
         else:
             ray.init(address, **quiet)

@@ -139,7 +139,7 @@ def test_a_worker_of_ray_that_is_killed_gives_its_trial_to_another(tmp_path):
     def at_work():
         return [pid for pid, does in marked(tmp_path).items() if "edgeopt.tuning.worker" in does][1:]
 
-    (second, *_) = until(at_work, 300)
+    (second, *_) = until(at_work)
     parent = int(Path(f"/proc/{second}/stat").read_text().rpartition(")")[2].split()[1])
     assert "ray::" in marked(tmp_path)[parent]
     os.kill(parent, signal.SIGKILL)

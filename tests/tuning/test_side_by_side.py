@@ -107,7 +107,7 @@ def begun(given, mark):
     return subprocess.Popen(command, env=os.environ | {MARK: str(mark)}, stderr=quiet, stdout=quiet)
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=400):
     end = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < end:
         time.sleep(0.05)
