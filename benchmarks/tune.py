@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 import edgeopt
-from edgeopt.cores import usable_cores
+from edgeopt.cores import own_cores, use_cores
 from edgeopt.recipe.read import parse_recipe
 from edgeopt.recipe.tune import Halving, Sampler
 from edgeopt.tuning.attempt import Attempts
@@ -278,30 +278,37 @@ def kills(count: int) -> Iterator[Bar]:
         yield Bar("trials that count twice", twice, 0)
 
 
-def _spread(workers: Sequence[str], epochs: int) -> tuple[float, list[dict[str, object]]]:
-    """Seconds that the trials behind the first one took, and all of them."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        recipe = folder / "recipe.toml"
-        recipe.write_text(TRAINED.replace("EPOCHS", str(epochs)))
-        changes = [part for change in workers for part in ("--set", change)]
-        command = [*_command(recipe, folder / "out"), *changes]
-        # the recipe as it stands is the first trial, and the winner's run on test images is no trial
-        subprocess.run([*command, "--trials", "1"], check=True, capture_output=True)
-        start = time.perf_counter()
-        process = subprocess.Popen([*command, "--trials", "5"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and len(_trials(folder / "out")) < 5:
-            time.sleep(0.1)
-        seconds = time.perf_counter() - start
-        process.wait()
-        return seconds, _trials(folder / "out")
+def _spread(options: Sequence[str], cores: int, epochs: int) -> tuple[float, list[dict[str, object]]]:
+    """Seconds that the trials behind the first one took on so many processors, and all of them."""
+    before = own_cores()
+    use_cores(sorted(before)[:cores])  # for what is started here
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            recipe = folder / "recipe.toml"
+            recipe.write_text(TRAINED.replace("EPOCHS", str(epochs)))
+            changes = [part for option in options for part in ("--set", option)]
+            command = [*_command(recipe, folder / "out"), *changes]
+            # the recipe as it stands is the first trial, and the winner's run on test images is no trial
+            subprocess.run([*command, "--trials", "1"], check=True, capture_output=True)
+            start = time.perf_counter()
+            process = subprocess.Popen(
+                [*command, "--trials", "5"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            while process.poll() is None and len(_trials(folder / "out")) < 5:
+                time.sleep(0.1)
+            seconds = time.perf_counter() - start
+            process.wait()
+            return seconds, _trials(folder / "out")
+    finally:
+        use_cores(before)
 
 
-def spread(name: str, two: Sequence[str], one: Sequence[str], epochs: int) -> Iterator[Bar]:
-    """Two workers against one, by turns, in one run of this script."""
+def spread(name: str, options: Sequence[str], epochs: int) -> Iterator[Bar]:
+    """Two workers, of a processor each, against one."""
     others = busy_share(1.0)
-    alone, wanted = _spread(one, epochs)
-    both, found = _spread(two, epochs)
+    alone, wanted = _spread([*options, "tune.workers=1"] if name == "side-by-side" else options, 1, epochs)
+    both, found = _spread(options, 2, epochs)
     print(f"{name}: one worker {alone:.0f} s, two {both:.0f} s; other work had {others:.0%} of the processors before")
     yield Bar(f"{name}: trials of two workers against those of one", alone / both, 1.7, at_least=True)
     differing = [each["values"] for each in found] != [each["values"] for each in wanted]
@@ -309,13 +316,14 @@ def spread(name: str, two: Sequence[str], one: Sequence[str], epochs: int) -> It
 
 
 def side_by_side(epochs: int) -> Iterator[Bar]:
-    yield from spread("side by side", ["tune.workers=2"], ["tune.workers=1"], epochs)
+    """Two processes of this machine against one."""
+    yield from spread("side-by-side", ["tune.workers=2"], epochs)
 
 
 def ray(epochs: int) -> Iterator[Bar]:
+    """Two workers of a cluster against one, and a kill of one of them."""
     local = ["tune.workers=ray", 'tune.ray.address="local"']
-    one = [*local, f"tune.ray.cpus={usable_cores()}"]  # a trial takes all that the node says it has, and uses one
-    yield from spread("ray", [*local, f"tune.ray.cpus={usable_cores() // 2}"], one, epochs)
+    yield from spread("ray", local, epochs)  # a node has as many workers as processors
     yield Bar("ray: trials that are lost when a worker is killed", _lost_by_a_kill(local), 0)
 
 
