@@ -44,6 +44,7 @@ class Smoke:
     dataset: Parts = field(default_factory=lambda: _SHAPES)
     is_served: bool = False
     is_tuned: bool = False
+    is_on_ray: bool = False
     loggers: Sequence[str] = ()
 
     def recipe(self, name: str) -> dict[str, Any]:
@@ -99,6 +100,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "audio": Smoke(dataset={"use": "spoken-digits", "image_size": 32, "speakers": 6, "takes": 1}),
     "serve": Smoke(is_served=True),
     "tune": Smoke(is_tuned=True),
+    "ray": Smoke(is_on_ray=True),
     "web": Smoke(exports=({"use": "onnx-web"}, {"use": "litert-web"})),
     "tensorboard": Smoke(loggers=("tensorboard",)),
     "mlflow": Smoke(loggers=("mlflow",)),
@@ -203,7 +205,8 @@ def _smoke(extra: str, smoke: Smoke, environment: Environment) -> str:
     write_data(extra, environment.work)
     if smoke.is_tuned:
         return environment.run("-m", "edgeopt", "tune", recipe, "--plugin", PLUGIN)
-    ran = environment.run("-m", "edgeopt", "run", recipe, "--smoke", "--plugin", PLUGIN)
+    cluster = ("--workers", "ray", "--ray-address", "local") if smoke.is_on_ray else ()
+    ran = environment.run("-m", "edgeopt", "run", recipe, "--smoke", "--plugin", PLUGIN, *cluster)
     if ran != "ok" or not smoke.is_served:
         return ran
     return environment.run("-c", _SERVED, environment.work / "runs" / f"smoke-{extra}-smoke", PLUGIN)

@@ -6,6 +6,8 @@
 - `overhead`: a study against a loop of plain runs of the same recipes; `again`: the study once more, unchanged.
 - `fake`: a thousand trials that cost nothing.
 - `kills`: a study that is killed at random instants, and started again.
+- `side-by-side`: two workers of this machine against one, in trials that compute on one processor each.
+- `ray`: the same on a cluster of Ray that is started here, and trials that are lost when one of its workers is killed.
 
     python benchmarks/tune.py [--only goal fake …]
 """
@@ -33,6 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 import edgeopt
+from edgeopt.cores import own_cores, use_cores
 from edgeopt.recipe.read import parse_recipe
 from edgeopt.recipe.tune import Halving, Sampler
 from edgeopt.tuning.attempt import Attempts
@@ -45,6 +48,7 @@ from edgeopt.tuning.study import tune
 from edgeopt.tuning.trials import FILE, Ending, Trial
 from edgeopt.tuning.winner import winner_recipe
 from edgeopt.tuning.written import plain
+from edgeopt.workers.spinning import busy_share
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "recipes" / "mobilenet_tune_digits.toml"
@@ -83,6 +87,38 @@ trials = 6
 # ---- until the goal is reached -------------------------------------------------------------------------------------
 
 
+#: Trials that compute, on one processor each; the first pass is in the space, so that they have nothing in common.
+TRAINED = """\
+schema = 1
+name = "tuned"
+dataset = { use = "digits", image_size = 32 }
+model = { use = "torchvision", arch = "mobilenet_v2", weights = "none" }
+trainer = { threads = 1 }
+measure = { threads = 1, warmup = 1, runs = 5, rounds = 1 }
+
+[[passes]]
+use = "train"
+epochs = EPOCHS
+learning_rate = 0.01
+
+[[passes]]
+use = "ptq"
+quantizer = "xnnpack"
+
+[[exports]]
+use = "onnx"
+
+[tune]
+minimize = "accuracy_drop"
+goal = { accuracy_drop = 0.5 }
+trials = 4
+at_once = 2
+
+[tune.space]
+"passes.0.learning_rate" = { low = 0.001, high = 0.02 }
+"""
+
+
 @dataclass(frozen=True)
 class Search:
     """How long it took until a trial reached the goal, the recipe as it stands included; None where none did."""
@@ -101,7 +137,7 @@ def search(study: Study, out: Path, sampler: Sampler, halving: Halving | None, m
     settings = study.settings
     goal = settings.goal if halving else settings.goal.model_copy(update={"latency_ratio": None})
     attempts = Attempts(
-        recipe=study.recipe,
+        written=plain(study.recipe),
         space=study.space,
         goal=goal,
         minimize=settings.least,
@@ -122,7 +158,7 @@ def search(study: Study, out: Path, sampler: Sampler, halving: Halving | None, m
             trial = replace(trial, ending=Ending.REPEATED)
         else:
             trial = attempts.attempt(len(trials), values, reference, trials, lambda _: None)
-        trial = replace(trial, proposer=proposer.remembered())
+        trial = replace(trial, proposer=proposer.remembered(trial.number))
         if trial.ending is Ending.DONE:
             trial = replace(trial, missed=missed(settings.goal, trial.figures, reference, study.kinds))
         proposer.tell(trial)
@@ -242,6 +278,83 @@ def kills(count: int) -> Iterator[Bar]:
         yield Bar("trials that count twice", twice, 0)
 
 
+def _spread(options: Sequence[str], cores: int, epochs: int) -> tuple[float, list[dict[str, object]]]:
+    """Seconds that the trials behind the first one took on so many processors, and all of them."""
+    before = own_cores()
+    use_cores(sorted(before)[:cores])  # for what is started here
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            recipe = folder / "recipe.toml"
+            recipe.write_text(TRAINED.replace("EPOCHS", str(epochs)))
+            changes = [part for option in options for part in ("--set", option)]
+            command = [*_command(recipe, folder / "out"), *changes]
+            # the recipe as it stands is the first trial, and the winner's run on test images is no trial
+            subprocess.run([*command, "--trials", "1"], check=True, capture_output=True)
+            start = time.perf_counter()
+            process = subprocess.Popen(
+                [*command, "--trials", "5"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            while process.poll() is None and len(_trials(folder / "out")) < 5:
+                time.sleep(0.1)
+            seconds = time.perf_counter() - start
+            process.wait()
+            return seconds, _trials(folder / "out")
+    finally:
+        use_cores(before)
+
+
+def spread(name: str, options: Sequence[str], epochs: int) -> Iterator[Bar]:
+    """Two workers, of a processor each, against one."""
+    others = busy_share(1.0)
+    alone, wanted = _spread([*options, "tune.workers=1"] if name == "side-by-side" else options, 1, epochs)
+    both, found = _spread(options, 2, epochs)
+    print(f"{name}: one worker {alone:.0f} s, two {both:.0f} s; other work had {others:.0%} of the processors before")
+    yield Bar(f"{name}: trials of two workers against those of one", alone / both, 1.7, at_least=True)
+    differing = [each["values"] for each in found] != [each["values"] for each in wanted]
+    yield Bar(f"{name}: studies that tried something else", differing, 0)
+
+
+def side_by_side(epochs: int) -> Iterator[Bar]:
+    """Two processes of this machine against one."""
+    yield from spread("side-by-side", ["tune.workers=2"], epochs)
+
+
+def ray(epochs: int) -> Iterator[Bar]:
+    """Two workers of a cluster against one, and a kill of one of them."""
+    local = ["tune.workers=ray", 'tune.ray.address="local"']
+    yield from spread("ray", local, epochs)  # a node has as many workers as processors
+    yield Bar("ray: trials that are lost when a worker is killed", _lost_by_a_kill(local), 0)
+
+
+def _lost_by_a_kill(cluster: Sequence[str]) -> int:
+    """Trials that failed, or are missing, in a study of which one process of Ray was killed."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        recipe = _tiny(folder, "[2, 4, 8, 16, 32, 64]")
+        changes = [part for change in (*cluster, "tune.at_once=2") for part in ("--set", change)]
+        process = subprocess.Popen(
+            [*_command(recipe, folder / "out"), *changes], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and (worker := _worker_of_ray(str(folder))) is None:
+            time.sleep(0.1)
+        if process.poll() is None:
+            os.kill(worker, signal.SIGKILL)
+        process.wait()
+        trials = _trials(folder / "out")
+        return 6 - sum(each["ending"] in (Ending.DONE, Ending.REPEATED) for each in trials)
+
+
+def _worker_of_ray(folder: str) -> int | None:
+    """The process of Ray that follows a trial of a study below `folder`."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            does = (process / "cmdline").read_bytes().decode(errors="replace")
+            if "edgeopt.tuning.worker" in does and folder in does:
+                return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    return None
+
+
 def _ended(recipe: Path, out: Path, seconds: float) -> bool:
     """Whether the study came to its end before it was killed."""
     process = subprocess.Popen(
@@ -274,13 +387,21 @@ def _command(recipe: Path, out: Path) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Does the parts that are asked for, and judges."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=["overhead", "fake", "kills", "goal"], help="parts")
+    parser.add_argument(
+        "--only", nargs="+", default=["overhead", "fake", "kills", "goal", "side-by-side"], help="parts"
+    )
+    parser.add_argument("--epochs", type=int, default=8, help="of each trial in `side-by-side` and `ray`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[17, 18, 19], help="of the studies in `goal`")
     parser.add_argument("--most", type=int, default=30, help="trials of a search in `goal` before it gives up")
     given = parser.parse_args(argv)
     bars: list[Bar] = []
     for part in given.only:
-        made = {"goal": lambda: goal(given.seeds, given.most), "kills": lambda: kills(KILLS)}
+        made = {
+            "goal": lambda: goal(given.seeds, given.most),
+            "kills": lambda: kills(KILLS),
+            "side-by-side": lambda: side_by_side(given.epochs),
+            "ray": lambda: ray(given.epochs),
+        }
         bars += {"overhead": overhead, "fake": fake, **made}[part]()
     finish(*bars)
 

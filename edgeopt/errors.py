@@ -199,6 +199,10 @@ def one_error(failures: Iterable[EdgeoptError]) -> EdgeoptError:
     return bugs[0] if bugs else UserError(*problems)
 
 
+class WorkerDiedError(WorkerError):
+    """A worker process ended by a signal, or without a word: another one may do what it was to do."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """A hint that names the closest of `known`, or all of them when there are few, or nothing."""
     choices = sorted(known)

@@ -37,7 +37,7 @@ def main(events: Events) -> None:
         {
             "event": "here",
             "pid": os.getpid(),
-            "session": os.getsid(0),
+            "group": os.getpgrp(),
             "folder": str(Path.cwd()),
             "imported": "sqlite3" in sys.modules,
             "descriptors": len(list(Path("/proc/self/fd").iterdir())),

@@ -17,7 +17,8 @@ from small_worker import SmallJob
 
 from edgeopt.errors import ExportError, WorkerError
 from edgeopt.workers.launch import can_fork
-from edgeopt.workers.pool import Event, Workers, worker_environment
+from edgeopt.workers.pool import Workers, worker_environment
+from edgeopt.workers.worker import Event
 
 HERE = Path(__file__).parent
 IMPORTED = ("sqlite3",)  # stands for torch
@@ -71,7 +72,7 @@ def test_a_fork_is_a_worker_like_any_other(crew: Crew) -> None:
     assert not alone["imported"]
     for fork in forks:
         assert fork["imported"]
-        assert fork["session"] == fork["pid"], "it is ended with all that it started"
+        assert fork["group"] == fork["pid"], "it is ended with all that it started"
         assert fork["descriptors"] == alone["descriptors"], "nothing of the nursery or of other workers is left open"
         assert fork["threads_of_numpy"] == alone["threads_of_numpy"] == "1"
     assert len({fork["pid"] for fork in forks}) == 3

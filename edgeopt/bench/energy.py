@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeopt.measure.calls import END, OPEN, Turn
 from edgeopt.measure.energy import Meter, energy_of
 from edgeopt.plugins.energy_use import EnergyUse
-from edgeopt.workers.pool import Worker
+from edgeopt.workers.worker import Worker
 
 
 def energy_of_file(worker: Worker, meter: Meter, images: int, timeout_s: float) -> EnergyUse:

@@ -28,7 +28,8 @@ from edgeopt.pipeline.timing import steps_of, time_files
 from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.plugins.operator_times import OperatorTime
 from edgeopt.report.finished_files import FinishedFile
-from edgeopt.workers.pool import Worker, Workers
+from edgeopt.workers.pool import Workers
+from edgeopt.workers.worker import Worker
 
 if TYPE_CHECKING:
     from edgeopt.workers.display import Display

@@ -9,7 +9,7 @@ from edgeopt.bench.table import Minute
 from edgeopt.measure.calls import END, OPEN, Turn
 from edgeopt.measure.energy import Meter, MinuteMeter
 from edgeopt.measure.state import machine_state
-from edgeopt.workers.pool import Worker
+from edgeopt.workers.worker import Worker
 
 _MINUTE_S = 60.0
 

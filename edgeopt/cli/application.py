@@ -47,6 +47,10 @@ app.add_typer(new_app, name="new")
 RecipeArgument = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file.", autocompletion=complete.recipes)
 ]
+RecipesArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RECIPE...", help="The recipe, a TOML file, or several.", autocompletion=complete.recipes),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, as in passes.0.epochs=1."),

@@ -10,6 +10,7 @@ from edgeopt.cli.application import (
     OutOption,
     PluginOption,
     RecipeArgument,
+    RecipesArgument,
     SetOption,
     SmokeOption,
     app,
@@ -20,7 +21,7 @@ from edgeopt.cli.help import Command
 
 @app.command(cls=Command)
 def run(
-    recipe: RecipeArgument,
+    recipe: RecipesArgument,
     set_: SetOption = None,
     *,
     smoke: SmokeOption = False,
@@ -34,19 +35,35 @@ def run(
     no_devices: Annotated[
         bool, typer.Option("--no-devices", help="Take the files to none of the recipe's devices.")
     ] = False,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            "--workers",
+            metavar="N|ray",
+            help="How many recipes to run at once, each in a process with its share of the processors; or ray, all of "
+            "them as a cluster has room.",
+            show_default=False,
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str,
+        typer.Option("--ray-address", metavar="ADDRESS", help='The cluster: auto, local or "ray://HOST:PORT".'),
+    ] = "auto",
+    ray_cpus: Annotated[float, typer.Option("--ray-cpus", metavar="N", help="Processors of each recipe there.")] = 1.0,
+    ray_gpus: Annotated[float, typer.Option("--ray-gpus", metavar="N", help="GPUs of each recipe there.")] = 0.0,
     out: OutOption = Path("runs"),
     plugin: PluginOption = None,
 ) -> None:
-    """Run a recipe: train, optimize, export, open every file and measure it.
+    """Run a recipe, or several: train, optimize, export, open every file and measure it.
 
-    A run that was interrupted goes on where it stopped when the same command is given again.
+    Of several recipes, each fails alone, and a table says at the end what became of them. A run that was interrupted
+    goes on where it stopped when the same command is given again.
     """
     with failures_shown(GOES_ON):
-        from edgeopt.cli.run import run_recipe
         from edgeopt.pipeline.request import RunRequest
 
         request = RunRequest(
-            recipe,
+            recipe[0],
             tuple(set_ or ()),
             smoke=smoke,
             fresh=fresh,
@@ -56,7 +73,14 @@ def run(
             out=out,
             plugin_files=tuple(plugin or ()),
         )
-        run_recipe(request)
+        if len(recipe) == 1 and workers is None:
+            from edgeopt.cli.run import run_recipe
+
+            run_recipe(request)
+        else:
+            from edgeopt.cli.several import Cluster, run_recipes
+
+            run_recipes(recipe, request, workers, Cluster(ray_address, ray_cpus, ray_gpus))
 
 
 @app.command(cls=Command)

@@ -22,7 +22,8 @@ from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.report.finished_files import exporter_name
 from edgeopt.report.schema import Row
-from edgeopt.workers.pool import Worker, Workers
+from edgeopt.workers.pool import Workers
+from edgeopt.workers.worker import Worker
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
     from rich.console import Console

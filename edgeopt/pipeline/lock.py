@@ -97,13 +97,19 @@ def read(file: Path) -> Lock:
 
 def compare_plan(lock: Lock, plan: Plan) -> None:
     """Raises `LockError` with everything about recipe, plugins and versions that is not as the lock says."""
-    now = {
-        "recipe": _without_none(plan.resolved()),
-        "versions": versions_behind(plan.uses, plan.framework),
-        "plugins": _plugins(plan),
-    }
+    now = {"recipe": _without_none(plan.resolved()), **environment(plan)}
     then = {"recipe": lock.recipe, "versions": lock.versions, "plugins": lock.plugins}
     _raise(lock, _differences(then, now))
+
+
+def environment(plan: Plan) -> dict[str, Json]:
+    """What of a lock says where a plan is run: versions, and where plugins come from."""
+    return {"versions": versions_behind(plan.uses, plan.framework), "plugins": _plugins(plan)}
+
+
+def differing(then: Json, now: Json) -> tuple[str, ...]:
+    """In words, every place in which two values of JSON differ."""
+    return tuple(_differences(then, now))
 
 
 def compare_data(lock: Lock, data_fingerprint: str) -> None:

@@ -11,6 +11,15 @@ from edgeopt.recipe.stage import JudgedOn
 
 
 @dataclass(frozen=True)
+class Beside:
+    """That a run works beside others of this machine on one store: it measures alone, on the processors `cores`, and
+    stops while one of the others measures.
+    """
+
+    cores: frozenset[int]
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """A recipe, the `--set` changes of it, and how it is run.
 
@@ -24,7 +33,7 @@ class RunRequest:
     smoke run, and measured as the recipe says: size and latency depend on shapes, and not on what weights have learned.
 
     With `pause`, the run ends there with `PausedError`, unless its trainings are further already; asked again without
-    it, or with a later one, it goes on.
+    it, or with a later one, it goes on. `beside` says that other runs work beside this one.
     """
 
     recipe: Recipe | Path | str
@@ -40,3 +49,4 @@ class RunRequest:
     judged_on: JudgedOn = JudgedOn.TEST
     shapes: bool = False
     pause: Pause | None = None
+    beside: Beside | None = None

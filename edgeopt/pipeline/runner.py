@@ -6,7 +6,7 @@ This process imports nothing heavy, so an unchanged recipe runs again in about a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -14,19 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.arrays import Json
 from edgeopt.cores import usable_cores
 from edgeopt.errors import DeviceError, EdgeoptError, ExportError, StorageError, UserError, WorkerError, in_a_line
 from edgeopt.files import storage_errors
-from edgeopt.json_values import to_values
 from edgeopt.pipeline import lock, machines
 from edgeopt.pipeline.folder import RunFolder, fill
 from edgeopt.pipeline.job import HandedPlan, StagesJob, hand_over_plan, missing_stages, trunk_jobs
+from edgeopt.pipeline.measuring import Measuring
 from edgeopt.pipeline.pauses import pauses_of
-from edgeopt.pipeline.request import RunRequest
+from edgeopt.pipeline.request import Beside, RunRequest
 from edgeopt.pipeline.results import Results
-from edgeopt.pipeline.timed_file import time_run
-from edgeopt.pipeline.timing import Timed
 from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.judged import judged
@@ -39,6 +36,7 @@ from edgeopt.tracking.trackers import Identity
 from edgeopt.types import TORCH
 from edgeopt.workers.holders import at_work
 from edgeopt.workers.launch import Nursery
+from edgeopt.workers.neighbours import Neighbours
 from edgeopt.workers.pool import Workers
 from edgeopt.workers.store import Result, Store
 
@@ -60,10 +58,8 @@ _TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind: the report, the folder with all files, and why rows of files and of devices could not be
-    made.
-
-    `notes` say what an earlier run had left in that folder.
+    """What a run left behind: the report, the folder with all files, why rows of files and of devices could not be
+    made, and as `notes` what an earlier run had left in that folder.
     """
 
     report: Report
@@ -113,7 +109,8 @@ def run(request: RunRequest, console: Console | None = None) -> RunResult:
     if request.fresh:
         store = store.anew(stage.key for stage in plan.stages.values())
     folder = run_folder(plan, request.out / request.below)
-    made = _Run(plan, store, folder, request.measure_again, request.locked, console, pauses_of(plan, request.pause))
+    pauses = pauses_of(plan, request.pause)
+    made = _Run(plan, store, folder, request.measure_again, request.locked, console, pauses, request.beside)
     with storage_errors(request.out, inside=request.out):
         return made.run()
 
@@ -133,10 +130,6 @@ def _overridden(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     return parse_recipe(recipe.to_json(), recipe.source, given) if given else recipe
 
 
-class _FilesFailedError(Exception):
-    """Some files could not be timed, so that the result is not that of all."""
-
-
 @dataclass
 class _Run:
     """One run on its way."""
@@ -148,6 +141,7 @@ class _Run:
     locked: bool
     console: Console | None
     pauses: Mapping[str, int]
+    beside: Beside | None = None
     failures: dict[str, EdgeoptError] = field(default_factory=dict)
     away: dict[str, EdgeoptError] = field(default_factory=dict)
 
@@ -221,13 +215,22 @@ class _Run:
         beat_file = machines.beat_file(self.plan, self.store.root)
         several = self.plan.recipe.trainer.num_nodes > 1
         beats = machines.beating(beat_file, self.store.not_before) if several else nullcontext()
-        with beats, Display(console) as display, Workers(self.store.root / "jobs", self.log, display) as workers:
+        with (
+            beats,
+            Display(console) as display,
+            Workers(self.store.root / "jobs", self.log, display) as workers,
+            self._neighbours(workers) as neighbours,
+        ):
             handed = hand_over_plan(self.plan, self.store, workers.folder, self._tracked, self.pauses)
             self._trunk(workers, handed)
             self._files(workers, handed)
-            self._measure(workers, handed, display)
+            self._measure(workers, handed, display, neighbours.alone if neighbours else nullcontext)
             self._devices(workers, handed)
             self._report(workers, handed)
+
+    def _neighbours(self, workers: Workers) -> AbstractContextManager[Neighbours | None]:
+        """This run among those beside it, where there are any."""
+        return Neighbours(self.store.turns, workers, self.beside.cores) if self.beside else nullcontext()
 
     @property
     def _tracked(self) -> TrackedRun | None:
@@ -311,7 +314,13 @@ class _Run:
         if not self._found(verify):
             workers.run(self._job(handed, verify), verify.label, limit_s=self.plan.measure.timeout_s)
 
-    def _measure(self, workers: Workers, handed: HandedPlan, display: Display) -> None:
+    def _measure(
+        self,
+        workers: Workers,
+        handed: HandedPlan,
+        display: Display,
+        alone: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         """Latency and memory of each file, when nothing else of the run is working: one file at a time, in turns."""
         stage = self.plan.stages["measure"]
         if self.measure_again:
@@ -322,19 +331,10 @@ class _Run:
         if not planned or self._found(stage):
             return
         planned = [each for each in planned if self._runs_here(each)]
-        timed: list[Timed] = []
-
-        def measure(_folder: Path) -> dict[str, Json]:
-            timed.append(time_run(handed, stage, planned, workers, display))
-            if timed[0].failures:
-                raise _FilesFailedError
-            return to_values(timed[0].measured)  # type: ignore[no-any-return]
-
-        try:
-            self.store.compute(self._key(stage), measure, stage.label)
-        except _FilesFailedError:  # not all were measured: kept under the key of a run without those that were not
-            self.failures |= timed[0].failures
-            self.store.compute(self._key(stage), lambda _folder: to_values(timed[0].measured), stage.label)
+        measuring = Measuring(
+            handed, stage, lambda failed: stage.key_without({**self.failures, **failed}, self.away), workers, alone
+        )
+        self.failures |= measuring.measure(planned, display)
         display.say(stage.label, self._result("measure").seconds)
 
     def _runs_here(self, planned: PlannedExport) -> bool:

@@ -14,9 +14,10 @@ from edgeopt.json_values import from_text
 from edgeopt.pipeline.job import HandedPlan, read_plan
 from edgeopt.pipeline.timing import Timed, steps_of, time_files
 from edgeopt.recipe.stage import PlannedExport, Stage
-from edgeopt.workers.pool import Worker, Workers
+from edgeopt.workers.pool import Workers
 from edgeopt.workers.process import Events, leave, requests_of_parent, work
 from edgeopt.workers.store import Store
+from edgeopt.workers.worker import Worker
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
     from edgeopt.workers.display import Display

@@ -13,7 +13,8 @@ from edgeopt.measure.calls import END, OPEN, Turn
 from edgeopt.measure.latency import Start, summarize, turns
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline.results import Measured, MeasuredFile
-from edgeopt.workers.pool import Worker, Workers
+from edgeopt.workers.pool import Workers
+from edgeopt.workers.worker import Worker
 
 
 @dataclass(frozen=True)

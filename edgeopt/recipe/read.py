@@ -127,7 +127,12 @@ def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     except OSError as error:
         hint = "see `edgeopt run --help`" if isinstance(error, FileNotFoundError) else None
         raise RecipeError(Problem(f"cannot be read: {error.strerror or error}", hint, Location(str(path)))) from error
-    return parse_recipe(_parse_toml(text, str(path)), Source(str(path), text, key_lines(text)), overrides)
+    return recipe_of_text(text, str(path), overrides)
+
+
+def recipe_of_text(text: str, file: str, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe that `text`, of a `file` which need not be here, holds; see `read_recipe`."""
+    return parse_recipe(_parse_toml(text, file), Source(file, text, key_lines(text)), overrides)
 
 
 def parse_recipe(values: Mapping[str, Any], source: Source | None = None, overrides: Iterable[str] = ()) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -64,6 +64,23 @@ class Halving(Options):
         return self
 
 
+class RaySettings(Options):
+    """A cluster of Ray on which trials are made, and what each trial has of a node: the `[tune.ray]` table."""
+
+    address: str = Field(
+        "auto",
+        description='"auto" for a cluster that is running here, as "ray start" leaves one, "local" for one that is '
+        'started here for the study, or "ray://HOST:PORT"',
+    )
+    cpus: float = Field(1.0, gt=0, le=1024, description="processors of each trial")
+    gpus: float = Field(0.0, ge=0, le=1024, description="GPUs of each trial, or a share of one; it sees no others")
+    resources: Mapping[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="what else each trial needs of what nodes were started with, as a device: { pi = 1 }",
+    )
+    retries: int = Field(3, ge=0, le=1000, description="how often a trial whose process or node dies is begun again")
+
+
 class TuneSettings(Options):
     """A study: a goal, what is to be least where it is reached, and what may be changed for it."""
 
@@ -80,6 +97,19 @@ class TuneSettings(Options):
     sampler: Sampler = Field(
         Sampler.TPE, description='"tpe" learns from every trial, "nsga2" breeds a Pareto front, "random" draws blindly'
     )
+    at_once: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="trials that are proposed without knowing each other's ends, so that several can work; "
+        "what a study tries depends on it, and not on who works",
+    )
+    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["ray"] = Field(
+        1,
+        description="how many trials are made at once on this machine, each in a process with its share of the "
+        'processors, at most `at_once` of them; or "ray", for `at_once` trials on a cluster, see [tune.ray]',
+    )
+    ray: RaySettings | None = Field(None, description='the cluster, where workers = "ray"')
     halving: Halving | None = Field(
         None, description="stops trials early that others are ahead of; every trial is trained in full when left out"
     )
@@ -91,10 +121,21 @@ class TuneSettings(Options):
         '"passes.NAME" = { optional = true }',
     )
 
+    @model_validator(mode="after")
+    def _has_a_use_for_the_cluster(self) -> TuneSettings:
+        if self.ray is not None and self.workers != "ray":
+            raise ValueError('[tune.ray] is for workers = "ray"')
+        return self
+
     @model_serializer(mode="wrap")
-    def _as_before_halving(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What is not asked for is not told: studies keep the keys that they had before there was this."""
-        return without_usual(self, write(self), ("halving",))
+        return without_usual(self, write(self), ("halving", "at_once", "workers", "ray"))
+
+    @property
+    def cluster(self) -> RaySettings | None:
+        """The cluster on which trials are made; None where that is this machine alone."""
+        return (self.ray or RaySettings()) if self.workers == "ray" else None
 
     @property
     def least(self) -> tuple[str, ...]:

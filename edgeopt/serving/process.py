@@ -13,7 +13,8 @@ from pathlib import Path
 
 from edgeopt.errors import EdgeoptError
 from edgeopt.serving.job import HEADER, Wanted
-from edgeopt.workers.pool import Event, user_error, worker_environment
+from edgeopt.workers.pool import worker_environment
+from edgeopt.workers.worker import Event, user_error
 
 _MODULE = "edgeopt.serving.answering"
 _LINE_BYTES = 1 << 26  # an answer may hold a mask

@@ -17,7 +17,7 @@ from edgeopt.serving.job import Wanted
 from edgeopt.serving.limits import Limits
 from edgeopt.serving.process import AnsweringProcess, OpenError
 from edgeopt.serving.values import FileState, RefusalError
-from edgeopt.workers.pool import Event
+from edgeopt.workers.worker import Event
 
 _AT_ONCE = 2
 _WATCH_SHARE = 0.1  # of the time that an answer may take, between two looks

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeopt.arrays import Json
 from edgeopt.errors import PausedError, Problem, ResourceError, StorageError, UserError, WorkerError, in_a_line
 from edgeopt.pipeline import runner
 from edgeopt.pipeline.pauses import Pause
-from edgeopt.pipeline.request import RunRequest
+from edgeopt.pipeline.request import Beside, RunRequest
 from edgeopt.recipe.read import Recipe, parse_recipe
 from edgeopt.recipe.stage import JudgedOn
 from edgeopt.recipe.tune import Goal, Halving
@@ -27,22 +28,21 @@ from edgeopt.tuning.goals import (
     out_of_reach,
     reference_of,
 )
-from edgeopt.tuning.halving import Rung, RungFile, beaten
+from edgeopt.tuning.halving import Rung, RungFiles, beaten
 from edgeopt.tuning.space import Space, Values, changed
 from edgeopt.tuning.trials import Ending, Trial
-from edgeopt.tuning.written import plain
 
 SLACK = 0.03
 """By how much of its limit a size may be over where nothing is trained yet: scales and constants differ a little."""
 
-_LONGEST = 100  # letters of a recipe's name
-
 
 @dataclass(frozen=True)
 class Attempts:
-    """How trials of one study are run: `values` is the recipe as it stands, without its `[tune]`."""
+    """How trials of one study are run, the recipe as it stands being `written`, without its `[tune]`. `beside` says
+    that they are run side by side.
+    """
 
-    recipe: Recipe
+    written: Mapping[str, Json]
     space: Space
     goal: Goal
     minimize: tuple[str, ...]
@@ -51,6 +51,17 @@ class Attempts:
     out: Path
     below: str
     plugin_files: tuple[Path, ...]
+    beside: Beside | None = None
+
+    @staticmethod
+    def name_of(number: int) -> str:
+        """What the run of a trial is called, and its folder below the study's."""
+        return f"trial-{number}"
+
+    @property
+    def folder(self) -> Path:
+        """The study's own folder."""
+        return self.out / self.below
 
     def reference(self) -> Reference:
         """The recipe as it stands, run and judged on validation images."""
@@ -68,7 +79,7 @@ class Attempts:
         reason.
         """
         start = time.perf_counter()
-        name = f"trial-{number}"
+        name = self.name_of(number)
         trial = Trial(number=number, values=values, ending=Ending.FAILED, figures=Figures(), folder=name)
         try:
             recipe = self._recipe(values, name)
@@ -92,8 +103,8 @@ class Attempts:
         """The trial with its scores at the rungs, stopped at the first one where others are ahead."""
         if self.halving is None:
             return trial
-        file = RungFile(self.out / self.below)
-        known = file.read(trial)
+        files = RungFiles(self.folder)
+        known = files.read(trial)
         for place, rung in enumerate(self.halving.rungs):
             if place >= len(known):  # else an earlier session was there, and has trained on since
                 try:
@@ -101,7 +112,7 @@ class Attempts:
                     return trial  # it was too short for this rung, or others have trained it already
                 except PausedError as paused:
                     known = (*known, Rung(paused.epochs, paused.score))
-                    file.write(trial, known)
+                    files.write(trial, known)
             trial = replace(trial, rungs=(*trial.rungs, known[place].score))
             reason = beaten(trial, earlier, self.halving.keep, self.kinds[0])
             if reason is not None:
@@ -155,6 +166,7 @@ class Attempts:
             judged_on=JudgedOn.VALIDATION,
             shapes=shapes,
             pause=pause,
+            beside=self.beside,
         )
         try:
             return _reported(request)
@@ -162,7 +174,7 @@ class Attempts:
             return _reported(request)
 
     def _recipe(self, values: Values, name: str) -> Recipe:
-        written = changed(plain(self.recipe), self.space, values)
+        written = changed(self.written, self.space, values)
         return parse_recipe({**written, "name": name})
 
 

@@ -1,16 +1,21 @@
-"""A study while it works: a bar over its trials with the time left and the best so far, and a line for each trial."""
+"""A study while it works: a bar over its trials with the time left and the best so far, a line for each trial on its
+way, and one that stays for each that has ended.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from edgeopt.tuning.figures import values_told
 from edgeopt.tuning.request import TuneRequest
+from edgeopt.tuning.sharing import notes
 from edgeopt.tuning.space import Values
 from edgeopt.tuning.terminal import outcome
 from edgeopt.tuning.trials import Trial
@@ -20,13 +25,26 @@ if TYPE_CHECKING:
     from edgeopt.tuning.plan import Study
 
 
+class _Trials(Progress):
+    """The bar, and below it the lines of the trials on their way."""
+
+    lines: Sequence[str] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        for line in self.lines:
+            yield Text(line, style="dim", no_wrap=True, overflow="ellipsis")
+
+
 class StudyDisplay:
-    """Shows a study on a console."""
+    """Shows a study on a console; several threads may tell it what trials do."""
 
     def __init__(self, console: Console, study: Study, request: TuneRequest) -> None:
         self._console = console
         self._study = study
-        self._progress = Progress(
+        self._lock = threading.Lock()
+        self._on_the_way: dict[int, tuple[str, str]] = {}
+        self._progress = _Trials(
             TextColumn("trials"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -51,7 +69,9 @@ class StudyDisplay:
         self._progress.stop()
 
     def begin(self, trials: Sequence[Trial]) -> None:
-        """The trials of earlier sessions."""
+        """The trials of earlier sessions, and what to think twice about."""
+        for note in notes(self._study.recipe, self._study.settings):
+            self._console.print(f"note  {note}", markup=False, soft_wrap=True, highlight=False)
         if trials:
             self._console.print(f"{len(trials)} trials were made before", highlight=False)
             self._progress.update(self._task, completed=len(trials), best=self._best(best(trials)))
@@ -62,13 +82,34 @@ class StudyDisplay:
 
     def trial(self, number: int, values: Values) -> None:
         """A trial begins."""
-        self.say(f"trial {number}: {values_told(values)}")
+        self._show(number, values_told(values), "")
+
+    def doing(self, number: int, what: str) -> None:
+        """What a trial on its way does now."""
+        if number in self._on_the_way:
+            self._show(number, self._on_the_way[number][0], what)
 
     def ended(self, trial: Trial, found: Trial | None) -> None:
-        """A trial has ended."""
+        """A trial has ended, and all before it."""
+        self.gone(trial.number)
         line = f"trial {trial.number:<4} {values_told(trial.values)}  {outcome(trial, self._study)}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-        self._progress.update(self._task, advance=1, best=self._best(found), doing="")
+        self._progress.update(self._task, advance=1, best=self._best(found))
+
+    def gone(self, number: int) -> None:
+        """Nothing is done for a trial any more."""
+        with self._lock:
+            self._on_the_way.pop(number, None)
+            self._draw()
+
+    def _show(self, number: int, told: str, doing: str) -> None:
+        with self._lock:
+            self._on_the_way[number] = (told, doing)
+            self._draw()
+
+    def _draw(self) -> None:
+        ways = sorted(self._on_the_way.items())
+        self._progress.lines = [f"  trial {number:<4} {told}  {doing}" for number, (told, doing) in ways]
 
     def _best(self, found: Trial | None) -> str:
         if found is None:

@@ -1,4 +1,4 @@
-"""Which trials are worth the rest of their epochs: successive halving, one trial after the other.
+"""Which trials are worth the rest of their epochs: successive halving, one trial after the other, in their order.
 
 A trial pauses at each rung and is compared with the trials that were there before it. One that costs more is to be
 better than one that costs less, so a trial is held against those alone that cost no more than itself, as far as their
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,15 +34,15 @@ class Rung:
 
 @dataclass(frozen=True)
 class _Pending:
-    """The rungs of the trial that is on its way; `trial` tells it from others."""
+    """The rungs of a trial that is on its way; `trial` tells it from others."""
 
     trial: str
     rungs: tuple[Rung, ...]
 
 
 @dataclass(frozen=True)
-class RungFile:
-    """Where a study, whose folder is `folder`, keeps how far its present trial had come when it was compared.
+class RungFiles:
+    """Where a study, whose folder is `folder`, keeps how far each trial on its way had come when it was compared.
 
     A study that is killed when a trial has trained on compares it again as it was.
     """
@@ -49,24 +50,30 @@ class RungFile:
     folder: Path
 
     def read(self, trial: Trial) -> tuple[Rung, ...]:
-        """The rungs that `trial` has stood at; none where the file is of another one."""
+        """The rungs that `trial` has stood at; none where the file is of another one of its number."""
         try:
-            pending = from_text(_Pending, self._file.read_text(encoding="utf-8"))
+            pending = from_text(_Pending, self._file(trial.number).read_text(encoding="utf-8"))
         except (OSError, ValueError, UserError):
             return ()
         return pending.rungs if pending.trial == _named(trial) else ()
 
     def write(self, trial: Trial, rungs: tuple[Rung, ...]) -> None:
         """Keeps the rungs of `trial`; they are on disk when this returns."""
-        write_aside(self._file, to_text(_Pending(_named(trial), rungs)))
+        write_aside(self._file(trial.number), to_text(_Pending(_named(trial), rungs)))
 
-    def forget(self) -> None:
-        """Removes the file, if there is one."""
-        self._file.unlink(missing_ok=True)
+    def forget(self, number: int | None = None) -> None:
+        """Removes the file of trial `number`, or those of all, where there are any."""
+        if number is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        else:
+            self._file(number).unlink(missing_ok=True)
 
     @property
-    def _file(self) -> Path:
-        return self.folder / "rungs.json"
+    def _folder(self) -> Path:
+        return self.folder / "rungs"
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{number}.json"
 
 
 def _named(trial: Trial) -> str:

@@ -31,6 +31,9 @@ minimize = "bytes"
 "passes.0.epochs" = { low = 1, high = 20 }"""
 
 
+_NOT_TRIED = ("trials", "minutes", "workers", "ray")  # of a study: how long it works, and who does
+
+
 @dataclass(frozen=True)
 class Study:
     """A study that can be made. `standing` are the values of the recipe as it stands, None where it is not in the
@@ -56,8 +59,10 @@ class Study:
 
     @property
     def key(self) -> str:
-        """By what the trials of one study are told from those of another, whatever time and trials it is given."""
-        asked = {name: value for name, value in to_json(self.settings).items() if name not in ("trials", "minutes")}
+        """By what the trials of one study are told from those of another, whatever time, trials and workers it is
+        given.
+        """
+        asked = {name: value for name, value in to_json(self.settings).items() if name not in _NOT_TRIED}
         return digest([plain(self.recipe), asked, self.seed])
 
 

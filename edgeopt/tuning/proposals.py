@@ -1,8 +1,8 @@
 """What to try next, by Optuna.
 
-Each proposal has a sampler of its own, seeded by the study's seed and the trial's number, and knows the trials that
-have ended: so a study that was interrupted proposes what one that was not would have. Where several things are to be
-least, both samplers look for a Pareto front.
+Each proposal has a sampler of its own, seeded by the study's seed and the trial's number, and knows the trials that it
+was told of: so a study that was interrupted proposes what one that was not would have. Of trials that are on their way
+it knows the values alone. Where several things are to be least, both samplers look for a Pareto front.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from edgeopt.tuning.trials import Ending, Trial
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial, TrialState
     from optuna.trial import Trial as OptunaTrial
 
 _GOAL = "goal"  # the one constraint: by how much a trial misses the goal in all; samplers want as many of each trial
 _POPULATION = 20  # trials of a generation of NSGA-II: a study has tens of trials
 _UNKNOWN = 1e30  # an objective that only training would have told
 _STARTUP = 10  # trials that TPE draws at random before it learns
+_OF_STUDY = "study"  # what a sampler wrote down of the whole study, as a generation's parents, when it drew a trial
 
 
 @dataclass(frozen=True)
@@ -54,50 +56,73 @@ class Proposer:
 
         optuna.logging.set_verbosity(logging.WARNING)
         self._space, self._kind, self._seed = space, sampler, seed
-        self._study = optuna.create_study(directions=["minimize"] * objectives)
+        self._storage = optuna.storages.InMemoryStorage()
+        self._study = optuna.create_study(storage=self._storage, directions=["minimize"] * objectives)
+        self._whole = self._storage.get_study_id_from_name(self._study.study_name)
         self._standing = standing
-        self._asked: OptunaTrial | None = None
+        self._on_the_way: dict[int, OptunaTrial | None] = {}
+        self._written_down: dict[int, dict[str, Any]] = {}
 
     def propose(self, number: int) -> Values:
-        """The values of trial `number`; those of the recipe as it stands come first, where they are in the space."""
+        """The values of trial `number`, which is on its way from now on; those of the recipe as it stands come first,
+        where they are in the space.
+        """
         self._study.sampler = self._sampler(number)
         if number == 0 and self._standing is not None:
             given = {each.name: _written(each, self._standing[each.name]) for each in self._space.parameters}
             self._study.enqueue_trial(given)
+        before = self._storage.get_study_system_attrs(self._whole).keys()
         asked = self._study.ask()
         chosen: dict[str, Any] = {}
         for each in self._space.parameters:
             if each.needs is None or chosen.get(each.needs):
                 chosen[each.name] = _read(each, self._suggested(asked, each))
-        self._asked = asked
+        now = self._storage.get_study_system_attrs(self._whole)
+        self._written_down[number] = {name: value for name, value in now.items() if name not in before}
+        self._on_the_way[number] = asked
         return chosen
 
+    def expect(self, trial: Trial) -> None:
+        """A trial of an earlier session of whose end nothing may be known yet; `tell` says it when it may."""
+        from optuna.trial import TrialState
+
+        self._study.add_trial(self._frozen(trial, TrialState.RUNNING))
+        self._on_the_way[trial.number] = None
+
     def tell(self, trial: Trial) -> None:
-        """What came of the trial that was proposed last; or of an earlier session's, in their order."""
+        """What came of a trial that is on its way, or of one of an earlier session; in their order."""
+        from optuna.trial import TrialState
+
+        state = TrialState.FAIL if trial.ending is Ending.FAILED else TrialState.COMPLETE
+        if trial.number not in self._on_the_way:
+            self._study.add_trial(self._frozen(trial, state))
+            return
+        if (asked := self._on_the_way.pop(trial.number)) is not None:
+            asked.set_constraint(_GOAL, trial.excess)
+        values = None if state is TrialState.FAIL else [_finite(each) for each in trial.objectives]
+        self._study.tell(trial.number, values, state=state)
+
+    def remembered(self, number: int) -> dict[str, Any]:
+        """What the sampler wants to know again of trial `number`, which was proposed in this session."""
+        attributes = dict(self._study.get_trials(deepcopy=False)[number].system_attrs)
+        of_study = self._written_down.pop(number, {})
+        return attributes | ({_OF_STUDY: of_study} if of_study else {})
+
+    def _frozen(self, trial: Trial, state: TrialState) -> FrozenTrial:
+        """A trial of an earlier session as Optuna has it, and what its sampler wrote down of the study."""
         import optuna
 
-        state = optuna.trial.TrialState.FAIL if trial.ending is Ending.FAILED else optuna.trial.TrialState.COMPLETE
-        values = [_finite(each) for each in trial.objectives]
-        if self._asked is not None and self._asked.number == trial.number:
-            self._asked.set_constraint(_GOAL, trial.excess)
-            self._study.tell(self._asked, None if state is optuna.trial.TrialState.FAIL else values, state=state)
-            self._asked = None
-            return
-        self._study.add_trial(
-            optuna.trial.create_trial(
-                values=None if state is optuna.trial.TrialState.FAIL else values,
-                state=state,
-                system_attrs=dict(trial.proposer),
-                constraints={_GOAL: trial.excess},
-                **vars(OptunaValues.of(self._space, trial)),
-            )
+        attributes = dict(trial.proposer)
+        for name, value in attributes.pop(_OF_STUDY, {}).items():
+            self._storage.set_study_system_attr(self._whole, name, value)
+        is_complete = state is optuna.trial.TrialState.COMPLETE
+        return optuna.trial.create_trial(
+            values=[_finite(each) for each in trial.objectives] if is_complete else None,
+            state=state,
+            system_attrs=attributes,
+            constraints={_GOAL: trial.excess},  # of one that is on its way, no sampler looks at it
+            **vars(OptunaValues.of(self._space, trial)),
         )
-
-    def remembered(self) -> dict[str, Any]:
-        """What the sampler wants to know again of the trial that was proposed last."""
-        if self._asked is None:
-            return {}
-        return dict(self._study.get_trials(deepcopy=False)[self._asked.number].system_attrs)
 
     def importances(self) -> tuple[tuple[str, float], ...]:
         """How much each parameter decides of the first objective, the most important first, together 1; empty where too

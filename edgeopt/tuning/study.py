@@ -11,39 +11,45 @@ where it was.
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.errors import Problem, StorageError, UserError
 from edgeopt.files import storage_errors, write_aside
 from edgeopt.pipeline import runner
+from edgeopt.pipeline.cluster import require_same, shipped, with_shipped_plugins
 from edgeopt.pipeline.request import RunRequest
-from edgeopt.pipeline.runner import RunResult
+from edgeopt.pipeline.runner import RunResult, store_of
 from edgeopt.recipe.read import parse_recipe
 from edgeopt.tuning.attempt import Attempts
+from edgeopt.tuning.crew import Making, SideBySide
 from edgeopt.tuning.goals import Reference
-from edgeopt.tuning.halving import RungFile
+from edgeopt.tuning.halving import RungFiles
 from edgeopt.tuning.journal import FILE as JOURNAL
 from edgeopt.tuning.journal import Journal
+from edgeopt.tuning.order import Course, Crew, OneByOne, Order, Proposal
 from edgeopt.tuning.plan import Study, plan_study
 from edgeopt.tuning.proposals import Proposer
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.result import TuneResult
+from edgeopt.tuning.sharing import Sharing
 from edgeopt.tuning.trials import FILE, Ending, Trial, Trials
 from edgeopt.tuning.winner import PARETO, WINNER, best, front_csv, winner_recipe, winner_text
+from edgeopt.tuning.written import plain
+from edgeopt.workers.on_ray import RayResources, on_ray
+from edgeopt.workers.places import Places, Processes
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
     from rich.console import Console
 
     from edgeopt.tuning.display import StudyDisplay
 
-_REPEATS = 20  # proposals of known recipes in a row, after which nothing new is expected
 _LOCK = ".lock"
 
 
@@ -66,7 +72,8 @@ def tune(request: TuneRequest, console: Console | None = None) -> TuneResult:
         if request.fresh:
             for name in (FILE, JOURNAL):
                 (study.folder / name).unlink(missing_ok=True)
-            RungFile(study.folder).forget()
+            RungFiles(study.folder).forget()
+            Making(study.folder).forget()
         return _Tuning(study, request, display).run()
 
 
@@ -82,13 +89,14 @@ class _Tuning:
         settings, study = self.study.settings, self.study
         trials = Trials(study.folder, study.key)
         self.display.begin(trials.all)
-        self.display.say("the recipe as it stands")
-        reference = self._attempts.reference()
-        proposer = Proposer(study.space, len(settings.least), settings.sampler, study.seed, study.standing)
-        for trial in trials.all:
-            proposer.tell(trial)
-        journal = Journal(study.folder, study.recipe.name, study.space, settings.least)
-        ended = self._try(trials, proposer, reference, journal)
+        with self._elsewhere() as places:
+            attempts = self._attempts
+            self.display.say("the recipe as it stands")
+            reference = attempts.reference()
+            self.display.say("")
+            proposer = Proposer(study.space, len(settings.least), settings.sampler, study.seed, study.standing)
+            with self._crew(attempts, reference, places) as crew:
+                ended = self._try(trials, proposer, crew)
         self._keep(trials.all)
         found = best(trials.all)
         run = self._on_test(found) if found is not None else None
@@ -98,53 +106,94 @@ class _Tuning:
         write_aside(study.folder / PAGE, render_page(result))
         return result
 
-    def _try(self, trials: Trials, proposer: Proposer, reference: Reference, journal: Journal) -> str:
+    def _try(self, trials: Trials, proposer: Proposer, crew: Crew) -> str:
         """Trials until there are enough; returns why there are no more."""
-        most = self.request.trials or self.study.settings.trials
-        minutes = self.request.minutes or self.study.settings.minutes
-        start = time.perf_counter() - sum(each.seconds for each in trials.all)
-        repeats = 0
+        study = self.study
+        journal = Journal(study.folder, study.recipe.name, study.space, study.settings.least)
         journal.add(trials.all)
-        while len(trials.all) < most:
-            if minutes is not None and time.perf_counter() - start > 60 * minutes:
-                return f"{minutes:g} minutes are over"
-            if _tried_all(self.study, trials.all):
-                return "every recipe of the space was tried"
-            number = len(trials.all)
-            values = proposer.propose(number)
-            same = next((each for each in trials.all if each.values == values), None)
-            repeats = repeats + 1 if same else 0
-            if repeats > _REPEATS:
-                return f"the last {_REPEATS} proposals were known already"
-            if same:
-                known = same.ending in (Ending.FAILED, Ending.BEATEN)
-                ending = same.ending if known else Ending.REPEATED
-                trial = replace(same, number=number, ending=ending, seconds=0.0)
-            else:
-                self.display.trial(number, values)
-                trial = self._attempts.attempt(number, values, reference, trials.all, self.display.say)
-            trial = replace(trial, proposer=proposer.remembered())
+
+        def keep(trial: Trial) -> None:
             trials.add(trial)
-            proposer.tell(trial)
             self._keep(trials.all)
             journal.add(trials.all)
             self.display.ended(trial, best(trials.all))
             self._tidy(trial)
-        return f"{most} trials are done"
+
+        order = Order(proposer, study.settings.at_once, trials.all)
+        why = Course(order, crew, trials, keep, self._end(trials.all)).run()
+        for files in (RungFiles(study.folder), Making(study.folder)):
+            files.forget()
+        return why
+
+    @contextmanager
+    def _elsewhere(self) -> Iterator[Places | None]:
+        """Where trials are made beside others; None where they are made one after the other, in this process.
+
+        Raises `UserError` where a node of the cluster is not as this machine is, before anything is run.
+        """
+        cluster = self.study.settings.cluster
+        if cluster is None:
+            yield Processes() if Sharing.of(self.study.settings).workers > 1 else None
+            return
+        resources = RayResources(cluster.cpus, cluster.gpus, cluster.resources, cluster.retries)
+        with on_ray(cluster.address, resources) as places:
+            attempts = self._attempts
+            require_same(places, store_of(attempts.out), {**attempts.written}, attempts.plugin_files)
+            yield places
+
+    @contextmanager
+    def _crew(self, attempts: Attempts, reference: Reference, places: Places | None) -> Iterator[Crew]:
+        """Whoever makes the trials."""
+        if places is None:
+            yield OneByOne(partial(self._make, attempts, reference))
+            return
+        sharing = Sharing.of(self.study.settings)
+        with SideBySide(attempts, reference, sharing.workers, sharing.cores, places, self.display) as crew:
+            yield crew
+
+    def _make(self, attempts: Attempts, reference: Reference, proposal: Proposal) -> Trial:
+        """One trial, in this process."""
+        self.display.trial(proposal.number, proposal.values)
+        say = partial(self.display.doing, proposal.number)
+        return attempts.attempt(proposal.number, proposal.values, reference, proposal.earlier, say)
+
+    def _end(self, before: tuple[Trial, ...]) -> Callable[[Order], str | None]:
+        """Says why there are to be no more trials, behind those that were made `before`."""
+        most = self.request.trials or self.study.settings.trials
+        minutes = self.request.minutes or self.study.settings.minutes
+        count = self.study.space.count
+        start = time.perf_counter() - sum(each.seconds for each in before) / Sharing.of(self.study.settings).workers
+
+        def why(order: Order) -> str | None:
+            if order.next >= most:
+                return f"{most} trials are done"
+            if minutes is not None and time.perf_counter() - start > 60 * minutes:
+                return f"{minutes:g} minutes are over"
+            if count is not None and order.recipes >= count:
+                return "every recipe of the space was tried"
+            return None
+
+        return why
 
     @property
     def _attempts(self) -> Attempts:
-        study = self.study
+        """How trials are run; on a cluster by whole paths, and with plugins from the store, which all nodes see."""
+        study, out, files = self.study, self.request.out, self.request.plugin_files
+        written = plain(study.recipe)
+        if study.settings.cluster is not None:
+            out = out.resolve()
+            files = shipped(store_of(out), files)
+            written = with_shipped_plugins(store_of(out), written)
         return Attempts(
-            recipe=study.recipe,
+            written=written,
             space=study.space,
             goal=study.settings.goal,
             minimize=study.settings.least,
             halving=study.settings.halving,
             kinds=study.kinds,
-            out=self.request.out,
+            out=out,
             below=study.folder.name,
-            plugin_files=self.request.plugin_files,
+            plugin_files=files,
         )
 
     def _keep(self, trials: tuple[Trial, ...]) -> None:
@@ -155,9 +204,14 @@ class _Tuning:
         write_aside(self.study.folder / PARETO, front_csv(self.study, trials))
 
     def _tidy(self, trial: Trial) -> None:
-        """Files that were made for their shapes are of no further use."""
-        if trial.folder is not None:
-            shutil.rmtree(self.study.folder / f"{trial.folder}-smoke", ignore_errors=True)
+        """What led to a trial, such as files that were made for their shapes, is of no further use."""
+        RungFiles(self.study.folder).forget(trial.number)
+        Making(self.study.folder).forget(trial.number)
+        if trial.folder is None:
+            return
+        shutil.rmtree(self.study.folder / f"{trial.folder}-smoke", ignore_errors=True)
+        if trial.ending is Ending.REFUSED:
+            shutil.rmtree(self.study.folder / trial.folder, ignore_errors=True)
 
     def _on_test(self, trial: Trial) -> RunResult:
         """The winner, run like any recipe: here its files see test images for the first time."""
@@ -165,11 +219,6 @@ class _Tuning:
         recipe = parse_recipe(winner_recipe(self.study, trial))
         request = RunRequest(recipe, out=self.request.out, plugin_files=self.request.plugin_files)
         return runner.run(request)
-
-
-def _tried_all(study: Study, trials: tuple[Trial, ...]) -> bool:
-    count = study.space.count
-    return count is not None and len({json.dumps(each.values, sort_keys=True) for each in trials}) >= count
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.tuning.figures import objective_told, reached_told, values_told
 from edgeopt.tuning.plan import Study
+from edgeopt.tuning.sharing import Sharing, notes
 from edgeopt.tuning.trials import Ending, Trial
 from edgeopt.tuning.winner import front, misses
 
@@ -40,6 +41,7 @@ def render_plan(study: Study, console: Console) -> None:
     console.print(f"minimize  {', '.join(settings.least)}", highlight=False)
     minutes = f" or {settings.minutes:g} minutes" if settings.minutes else ""
     console.print(f"trials    {settings.trials}{minutes}, proposed by {settings.sampler}", highlight=False)
+    console.print(f"at once   {Sharing.of(settings).told}", highlight=False)
     table = Table("parameter", "values", "how many", "the recipe has")
     for each in study.space.parameters:
         count = each.scale.count
@@ -51,6 +53,8 @@ def render_plan(study: Study, console: Console) -> None:
     console.print(f"{'any number of' if count is None else count} recipes in all", highlight=False)
     if study.standing is None:
         console.print("the recipe as it stands is not among them; it is run once, to be compared with", highlight=False)
+    for note in notes(study.recipe, settings):
+        console.print(f"note  {note}", markup=False, soft_wrap=True, highlight=False)
 
 
 def render(result: TuneResult, console: Console, files: Sequence[Path]) -> None:

@@ -1,4 +1,9 @@
-"""Two ways to start a worker's process: a Python of its own, or a fork of one that has its imports behind it."""
+"""Two ways to start a worker's process: a Python of its own, or a fork of one that has its imports behind it.
+
+A worker leads a group of processes, with which it is stopped, continued and ended. Where this process has no terminal,
+the group stays in its session: the system then ends a group that was stopped when this process dies (a group that
+becomes orphaned is sent SIGHUP and SIGCONT), and one that was not sees the end of its standard input.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +34,7 @@ class Process(Protocol):
 
     @property
     def pid(self) -> int:
-        """Its ID, that of its session too. Raises `ProcessLookupError` for one that never began."""
+        """Its ID, that of its group too. Raises `ProcessLookupError` for one that never began."""
         ...
 
     def wait(self, timeout: float | None = None) -> int:
@@ -55,8 +60,23 @@ def spawned(module: str, job: Path, *, environment: Mapping[str, str], errors_to
         stderr=errors_to,
         env=environment,
         text=True,
-        start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its workers in order
+        start_new_session=has_terminal(),  # Ctrl-C reaches the parent alone, which ends its workers in order
+        process_group=_group(),
     )
+
+
+def _group() -> int | None:
+    """The group of a process that is to lead one: 0 for one of its own; a session of its own has one already."""
+    return None if has_terminal() else 0
+
+
+def has_terminal() -> bool:
+    """Whether Ctrl-C in a terminal can reach this process, and a worker in its session could wait at that terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def can_fork() -> bool:
@@ -80,7 +100,8 @@ class Nursery:
                 stderr=errors_to,
                 env=environment,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,
+                start_new_session=has_terminal(),
+                process_group=_group(),
             )
 
     def start(self, module: str, job: Path, *, environment: Mapping[str, str], errors_to: IO[bytes]) -> Process:
@@ -100,6 +121,11 @@ class Nursery:
                 os.close(each)
         return _Forked(to_stdin, from_stdout, told)
 
+    @property
+    def pid(self) -> int:
+        """The ID of the process, and of its group."""
+        return self._process.pid
+
     def end(self) -> None:
         """Ends the process; its forks work on."""
         self._control.close()
@@ -118,6 +144,14 @@ def _folder() -> str:
         return ""
 
 
+def begun(process: Process) -> int | None:
+    """The ID of a process; None for one that a nursery has not told of yet."""
+    try:
+        return process.told_pid() if isinstance(process, _Forked) else process.pid
+    except ProcessLookupError:
+        return None
+
+
 class _Forked:
     """A worker that a nursery forked. What is known of it comes in two lines: its process ID and its exit code."""
 
@@ -134,6 +168,13 @@ class _Forked:
         if pid is None:
             raise ProcessLookupError("the nursery ended before the worker began")
         return pid
+
+    def told_pid(self) -> int | None:
+        """Its ID, if that was told by now."""
+        try:
+            return self._number(0, 0.0)
+        except subprocess.TimeoutExpired:
+            return None
 
     def wait(self, timeout: float | None = None) -> int:
         code = self._number(1, timeout)

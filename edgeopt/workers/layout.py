@@ -5,6 +5,8 @@ ab/ab…/         a result: its files, and its record, result.json
 work/ab…/       checkpoints of a stage that has not ended
 pending/ab…-…/  a result that is being made, or what is on its way out
 locks/ab….lock  held by whoever makes the result
+turns/          held by runs that work side by side on a machine
+plugins/        copies of plugin files, for the nodes of a cluster
 ```
 """
 
@@ -41,6 +43,14 @@ class Layout:
     @property
     def locks(self) -> Path:
         return self.root / "locks"
+
+    @property
+    def turns(self) -> Path:
+        return self.root / "turns"
+
+    @property
+    def plugins(self) -> Path:
+        return self.root / "plugins"
 
     def shelf(self, key: str) -> Path:
         """The folder of all results whose keys begin as this one does."""

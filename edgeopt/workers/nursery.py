@@ -74,7 +74,7 @@ class _Nursery:
             self.told_on[pid] = told_on
             self.selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
             return False
-        os.setsid()  # as the parent ends a worker with all that it started
+        os.setpgid(0, 0)  # as the parent ends a worker with all that it started
         for standard, descriptor in enumerate(descriptors):
             os.dup2(descriptor, standard)
         _tell(told_on, os.getpid())

@@ -1,38 +1,31 @@
-"""Worker processes as the parent sees them: start them, follow their events, end them."""
+"""The worker processes of a run: start them, wait for them, end them."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
-import subprocess
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
-from edgeopt import errors
-from edgeopt.arrays import Json
-from edgeopt.errors import Location, PausedError, Problem, ResourceError, SilenceError, UserError, WorkerError
 from edgeopt.files import storage_errors
 from edgeopt.json_values import to_text
-from edgeopt.workers.launch import Launch, Nursery, Process, can_fork, spawned
+from edgeopt.workers.launch import Launch, Nursery, can_fork, spawned
 from edgeopt.workers.locks import held_if_free
-from edgeopt.workers.machine_faults import killed, speaks_of_memory, without_memory
 from edgeopt.workers.spinning import busy_share, spin_settings
+from edgeopt.workers.worker import Event, Log, Worker
 
-Event = dict[str, Json]
+_FORK_S = 0.05  # from a fork until it is told
 
 #: Set by Lightning for the helpers that a training starts. What a cluster's launcher says in it is not about a worker.
 _HELPER = "LOCAL_RANK"
-_LOOKS = 20  # at a worker, in the time that it may be silent
-_LAST_BYTES = 4096  # of a log, in which a process that died may have said why
 
 
 class WorkerJob(Protocol):
@@ -62,7 +55,9 @@ class Workers:
         self._log = log
         self._listener = listener
         self._alive: set[Worker] = set()
-        self._lock = threading.Lock()
+        self._nursery: Nursery | None = None
+        self._lock = threading.Condition()
+        self._is_halted = False
         self._count = 0
         self._closed = False
 
@@ -88,9 +83,36 @@ class Workers:
         with self._lock:
             self._closed = True
             alive = list(self._alive)
+            self._lock.notify_all()
         for worker in alive:
             worker.end()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def halt(self) -> None:
+        """Stops every worker where it is; none begins until `go_on`."""
+        with self._lock:
+            self._is_halted = True
+            self._signal(signal.SIGSTOP)
+            if any(not worker.signal(signal.SIGSTOP) for worker in self._alive):
+                time.sleep(_FORK_S)  # its nursery has forked it just now, or will once it goes on
+                for worker in self._alive:
+                    worker.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Lets all work again that `halt` stopped."""
+        with self._lock:
+            if self._is_halted:
+                self._is_halted = False
+                self._signal(signal.SIGCONT)
+                for worker in self._alive:
+                    worker.signal(signal.SIGCONT)
+                self._lock.notify_all()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the nursery, where there is one."""
+        if self._nursery is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._nursery.pid, number)
 
     def start(
         self, job: WorkerJob, label: str, threads: int | None = None, settings: Mapping[str, str] | None = None
@@ -102,6 +124,7 @@ class Workers:
 
     def _begin(self, job: WorkerJob, label: str, launch: Launch, environment: Mapping[str, str]) -> Worker:
         with self._lock:
+            self._lock.wait_for(lambda: self._closed or not self._is_halted)
             if self._closed:
                 raise KeyboardInterrupt
             self._count += 1
@@ -126,10 +149,14 @@ class Workers:
         if not can_fork():
             yield None
             return
-        nursery = Nursery(modules, worker_environment(threads), self._log)
+        with self._lock:
+            self._lock.wait_for(lambda: self._closed or not self._is_halted)
+            nursery = self._nursery = Nursery(modules, worker_environment(threads), self._log)
         try:
             yield nursery
         finally:
+            with self._lock:
+                self._nursery = None
             nursery.end()
 
     def give_up(self, worker: Worker) -> None:
@@ -197,144 +224,3 @@ def _sweep(jobs: Path) -> None:
             if is_free:
                 shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
                 lock.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Log:
-    """A file that takes what processes print: one of them from byte `begin` on, beside others."""
-
-    file: Path
-    begin: int = 0
-
-    def __str__(self) -> str:
-        return str(self.file)
-
-    def last_words(self) -> str:
-        """The end of it, as far as it is of the process; "" where it cannot be read."""
-        try:
-            with self.file.open("rb") as file:
-                file.seek(max(self.begin, file.seek(0, os.SEEK_END) - _LAST_BYTES))
-                return file.read(_LAST_BYTES).decode("utf-8", "replace")
-        except OSError:
-            return ""
-
-
-class Worker:
-    """One process, whose standard error goes to the log; its events go to `listener`."""
-
-    def __init__(self, process: Process, label: str, log: Log, listener: Callable[[Event], None]) -> None:
-        self.label = label
-        self._log = log
-        self._listener = listener
-        self._failure: Event | None = None
-        self._process = process
-
-    def has_begun(self) -> bool:
-        """Whether there is a process. Waits until a nursery has forked it, or has ended without."""
-        try:
-            return self._process.pid > 0
-        except ProcessLookupError:
-            return False
-
-    def ask(self, request: str) -> None:
-        """Sends one line to the worker."""
-        stream = self._stream(self._process.stdin)
-        with contextlib.suppress(BrokenPipeError):  # it died: `event` says so
-            stream.write(request + "\n")
-            stream.flush()
-
-    def event(self, limit_s: float | None = None) -> Event:
-        """The next event. Raises what the worker raised, or `WorkerError` when it died, or has said nothing for
-        `limit_s`: it is ended then.
-        """
-        if limit_s is None:
-            return self._next()
-        has_come, is_late = threading.Event(), threading.Event()
-
-        def watch() -> None:
-            step = limit_s / _LOOKS
-            for _ in range(_LOOKS):  # counted, so that time for which this process itself was stopped counts as one
-                if has_come.wait(step):
-                    return
-            is_late.set()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-        threading.Thread(target=watch, daemon=True).start()
-        try:
-            return self._next()
-        except (WorkerError, ResourceError) as error:
-            if not is_late.is_set():
-                raise
-            message = f"{self.label}: no sign of life for {limit_s:g} s, so it was ended"
-            raise SilenceError(message, str(self._log)) from error
-        finally:
-            has_come.set()
-
-    def _next(self) -> Event:
-        line = self._stream(self._process.stdout).readline()
-        if line:
-            event: Event = json.loads(line)
-            if event["event"] in ("error", "bug", "paused"):
-                self._failure = event
-                return self._next()
-            return event
-        self._raise_failure(self._process.wait())
-        return {"event": "end"}
-
-    def wait(self, limit_s: float | None = None) -> None:
-        """Passes events on until the worker ends; raises as `event` does."""
-        while (event := self.event(limit_s))["event"] != "end":
-            self._listener(event)
-        self._close()
-
-    def end(self) -> None:
-        """Ends the process, first kindly, and waits for it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGTERM)
-        try:
-            self._process.wait(timeout=3)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._close()
-
-    def _raise_failure(self, code: int) -> None:
-        if code == 0 and self._failure is None:
-            return
-        self._close()
-        if self._failure and self._failure["event"] == "error":
-            raise user_error(self._failure)
-        if self._failure and self._failure["event"] == "paused":
-            raise PausedError(self._failure["epochs"], self._failure["score"])
-        if self._failure:
-            in_plugin = bool(self._failure["in_plugin"])
-            raise WorkerError(f"{self.label}: {self._failure['message']}", str(self._log), in_plugin=in_plugin)
-        if code == -signal.SIGKILL:
-            raise killed(self.label, self._log)
-        if speaks_of_memory(self._log.last_words()):
-            raise without_memory(self.label, self._log)
-        reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        raise WorkerError(f"{self.label}: the process {reason}", str(self._log))
-
-    def _close(self) -> None:
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream:
-                with contextlib.suppress(OSError):
-                    stream.close()
-
-    @staticmethod
-    def _stream(stream: IO[str] | None) -> IO[str]:
-        assert stream is not None  # both are pipes
-        return stream
-
-
-def user_error(event: Event) -> UserError:
-    """The error that a worker met, made again in this process."""
-    kind = getattr(errors, event["type"], UserError)
-    problems = [
-        Problem(each["message"], each["hint"], Location(**each["location"]) if each["location"] else None)
-        for each in event["problems"]
-    ]
-    return kind(*problems) if isinstance(kind, type) and issubclass(kind, UserError) else UserError(*problems)

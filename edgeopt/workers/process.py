@@ -116,14 +116,19 @@ def work(main: Callable[[Events], None]) -> int:
 
 def _tell(events: Events, error: UserError) -> int:
     """Tells the parent of an error that is the user's to mend; returns the exit code."""
-    problems = [asdict(problem) for problem in error.problems]
-    events.send({"event": "error", "type": type(error).__name__, "problems": problems})
+    events.send(error_event(error))
     return int(error.exit_code)
 
 
 def _log_traceback() -> None:
     with contextlib.suppress(OSError):  # the disk of the log may be full
         traceback.print_exc()
+
+
+def error_event(error: UserError) -> dict[str, Json]:
+    """What is told of a user's mistake, with all its problems."""
+    problems = [asdict(problem) for problem in error.problems]
+    return {"event": "error", "type": type(error).__name__, "problems": problems}
 
 
 def leave(code: int) -> NoReturn:

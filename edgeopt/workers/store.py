@@ -136,6 +136,16 @@ class Store:
         return folder
 
     @property
+    def turns(self) -> Path:
+        """The folder with the locks of runs that work side by side, see `edgeopt.workers.neighbours`."""
+        return self._layout.turns
+
+    @property
+    def plugins(self) -> Path:
+        """The folder with plugin files that the nodes of a cluster are handed."""
+        return self._layout.plugins
+
+    @property
     def _layout(self) -> Layout:
         return Layout(self.root)
 

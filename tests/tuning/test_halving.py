@@ -19,6 +19,7 @@ from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.space import Choices, Parameter, Space
 from edgeopt.tuning.trials import Ending, Trial
 from edgeopt.tuning.winner import best
+from edgeopt.tuning.written import plain
 from tests.conftest import TINY_PLUGIN, TINY_RECIPE
 
 (ACCURACY, *_) = Classification().score_kinds
@@ -57,7 +58,9 @@ def tried(monkeypatch, tmp_path, write_recipe):
     monkeypatch.setattr(attempts.runner, "run", run)
     monkeypatch.setattr(attempts, "figures_of", lambda *_: Figures(scores={"accuracy": 0.9}))
     goal, kinds = Goal(), (ACCURACY,)
-    made = Attempts(recipe, space, goal, ("accuracy_drop",), Halving(rungs=(0.3, 0.6)), kinds, tmp_path, "study", ())
+    made = Attempts(
+        plain(recipe), space, goal, ("accuracy_drop",), Halving(rungs=(0.3, 0.6)), kinds, tmp_path, "study", ()
+    )
     (tmp_path / "study").mkdir()
     return made, runs
 

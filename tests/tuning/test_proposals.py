@@ -35,7 +35,7 @@ def ended(number, values, proposer):
         figures=figures,
         objectives=(size, 1 - keep),
         missed=missed,
-        proposer=proposer.remembered(),
+        proposer=proposer.remembered(number),
     )
 
 
