@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeopt.arrays import Json
 from edgeopt.errors import PluginBugError, StorageError
 from edgeopt.files import place, storage_errors, write_aside
 from edgeopt.workers.contents import EntryKind, entries
@@ -259,3 +260,24 @@ def test_an_error_of_a_plugin_on_its_own_files_is_its_own(tmp_path: Path, error:
     with pytest.raises(type(error)) as raised:
         Store(tmp_path).compute(KEY, fail)
     assert raised.value is error
+
+
+def test_a_large_file_is_read_only_where_it_was_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeopt.workers import layout
+
+    monkeypatch.setattr(layout, "_LARGE_BYTES", 10)
+    store = Store(tmp_path / "store")
+
+    def make(folder: Path) -> dict[str, Json]:
+        (folder / "pixels").write_bytes(bytes(20))
+        return {}
+
+    file = store.compute("a" * 64, make).folder / "pixels"
+    read = []
+    digest = layout.file_digest
+    monkeypatch.setattr(layout, "file_digest", lambda path: (read.append(path), digest(path))[1])
+    assert store.find("a" * 64) is not None
+    assert not read
+    file.write_bytes(bytes(19) + b"x")
+    assert store.find("a" * 64) is None
+    assert read == [file]
