@@ -16,7 +16,15 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.cores import usable_cores
-from edgeopt.errors import MissingExtraError, Problem, UserError, WorkerDiedError, WorkerError, first_line
+from edgeopt.errors import (
+    MissingExtraError,
+    Problem,
+    ResourceError,
+    UserError,
+    WorkerDiedError,
+    WorkerError,
+    first_line,
+)
 from edgeopt.workers.places import Errand, workers_of
 from edgeopt.workers.pool import Listener
 from edgeopt.workers.process import error_event
@@ -65,7 +73,7 @@ class OnRay:
                 num_gpus=self._resources.gpus,
                 resources=dict(self._resources.others),
                 max_retries=self._resources.retries,
-                retry_exceptions=[WorkerDiedError],
+                retry_exceptions=[WorkerDiedError, ResourceError],
             )
             answer = task.remote(errand, os.getcwd())  # noqa: PTH109 - as `os.chdir` takes it
             self._on_the_way.add(answer)
