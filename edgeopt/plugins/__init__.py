@@ -79,6 +79,7 @@ from edgeopt.plugins.device import (
 )
 from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.plugins.hookspecs import hookimpl
+from edgeopt.plugins.imports import without_packages
 from edgeopt.plugins.levels import Levels
 from edgeopt.plugins.operator_times import OperatorTime, OperatorTimesRequest
 from edgeopt.plugins.predictor import Predictor, RemotePredictor, close_predictor
@@ -312,5 +313,6 @@ __all__ = [
     "usable_cores",
     "versions_of",
     "wilson_interval",
+    "without_packages",
     "without_usual",
 ]

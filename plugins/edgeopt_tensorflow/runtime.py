@@ -15,9 +15,14 @@ if "torch" in sys.modules:
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # information and warnings of its C++ part; errors still show
 
-import keras
-import tensorflow as tf
 from absl import logging as absl_logging
+
+from edgeopt.plugins import without_packages
+
+# for data frames, plots, estimators and a converter of JAX's programs: half of the time that the import takes
+with without_packages("IPython", "jax", "matplotlib", "pandas", "scipy", "sklearn"):
+    import keras
+    import tensorflow as tf
 
 absl_logging.set_verbosity(absl_logging.ERROR)
 tf.get_logger().setLevel("ERROR")

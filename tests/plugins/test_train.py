@@ -378,31 +378,6 @@ def test_an_interrupt_comes_through_and_the_next_one_is_heard(tmp_path) -> None:
 # ---- devices -------------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_train_one_model_and_the_first_one_writes(tmp_path) -> None:
-    code = """
-        import hashlib, json
-        from edgeopt_lightning.fit import loop
-        rank = os.environ.get("LOCAL_RANK", "0")
-        written = []
-        original = loop.write_checkpoint
-        loop.write_checkpoint = lambda *values: (written.append(1), original(*values))
-        steps = Steps()
-        options = options.model_copy(update={"freeze": ("features",), "unfreeze_epoch": 1})
-        for label in ("first", "second"):  # two trainings in one process, as in a recipe with train and qat
-            after = train(make_state(make_net()), options, make_context(folder / label, progress=steps, devices=2))
-        weights = hashlib.sha256(b"".join(weights_of(after.model).values())).hexdigest()
-        said = {"weights": weights, "written": len(written), "shown": steps.done, "facts": dict(after.history[-1].facts)}
-        (folder / f"rank{rank}.json").write_text(json.dumps(said))
-    """
-    finished = run_script(tmp_path, code)
-    assert finished.returncode == 0, finished.stderr
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
-    assert first["weights"] == second["weights"] and first["facts"] == second["facts"]
-    assert first["facts"]["devices"] == 2 and first["facts"]["batch_size"] == 32
-    assert (first["written"], second["written"]) == (6, 0)
-    assert (first["shown"], second["shown"]) == (24, 0)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

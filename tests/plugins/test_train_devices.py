@@ -32,13 +32,18 @@ def processes(folder: Path, task: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, device_trainings.Curves], ...]:
-    """The curves of all trainings, on one device and on two."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all trainings on two devices left what they found."""
     folder = tmp_path_factory.mktemp("devices")
     finished = processes(folder, "2")
     assert finished.returncode == 0, finished.stderr
-    one = device_trainings.trainings(folder / "one", 1)
-    return one, json.loads((folder / "curves.json").read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def both(folder: Path) -> tuple[dict[str, device_trainings.Curves], ...]:
+    """The curves of all trainings, on one device and on two."""
+    return device_trainings.trainings(folder / "one", 1), json.loads((folder / "curves.json").read_text())
 
 
 @pytest.mark.parametrize("name", device_trainings.NAMES)
@@ -51,6 +56,14 @@ def test_two_devices_follow_the_curves_of_one(both: tuple[dict[str, device_train
     moved = [abs(a - b) / image for a, b in zip(one["validation accuracy"], two["validation accuracy"], strict=True)]
     assert max(moved) <= (1.01 if name in ROUNDED else 0.01)  # each image is counted once
     assert one["training loss"][-1] < one["training loss"][0]
+
+
+def test_two_processes_train_one_model_and_the_first_one_writes(folder: Path) -> None:
+    first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
+    assert first["weights"] == second["weights"] and first["facts"] == second["facts"]
+    assert first["facts"]["devices"] == 2 and first["facts"]["batch_size"] == device_trainings.BATCH
+    assert (first["written"], second["written"]) == (device_trainings.EPOCHS, 0)
+    assert (first["shown"], second["shown"]) == (4 * device_trainings.EPOCHS, 0)
 
 
 def test_a_device_that_dies_ends_the_training_with_its_reason(tmp_path: Path) -> None:
