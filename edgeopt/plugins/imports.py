@@ -20,10 +20,10 @@ def without_packages(*names: str) -> Iterator[None]:
     hidden = [name for name in names if name not in sys.modules]
     found = importlib.metadata.distribution
 
-    def distribution(name: str) -> Distribution:
-        if name in hidden:
-            raise PackageNotFoundError(name)
-        return found(name)
+    def distribution(distribution_name: str) -> Distribution:
+        if distribution_name in hidden:
+            raise PackageNotFoundError(distribution_name)
+        return found(distribution_name)
 
     # None is Python's own word for a module that cannot be imported; some libraries look for the distribution first
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]

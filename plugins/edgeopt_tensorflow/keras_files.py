@@ -36,9 +36,9 @@ from edgeopt.plugins import (
 from edgeopt_tensorflow.heads import as_logits, in_float32, rescaled, rescales_pixels, with_head, without_activation
 from edgeopt_tensorflow.many_outputs import is_classifier, require_rows, with_outputs
 from edgeopt_tensorflow.model import Answers, KerasModel, given_by
-from edgeopt_tensorflow.old_keras import OldKerasModel, calls_refused, library, load_old_file
+from edgeopt_tensorflow.old_keras import OldKerasModel, calls_refused, load_old_file
 from edgeopt_tensorflow.options import KERAS, KerasFileOptions, KerasReaderOptions, Scale
-from edgeopt_tensorflow.runtime import keras
+from edgeopt_tensorflow.runtime import import_keras_2, keras
 
 if TYPE_CHECKING:
     from edgeopt.plugins import ForeignModel
@@ -206,7 +206,7 @@ def _is_code(path: Path, name: str, why: str, option: str | None) -> CheckpointE
 
 def _old_model(network: Any, preprocessing: Preprocessing, scale: Scale, shape: Shape) -> OldKerasModel:
     """A network of tf-keras that answers in logits images that `preprocessing` normalized."""
-    network, note = without_activation(network, library())
+    network, note = without_activation(network, import_keras_2())
     images = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
     gives = given_by(np.asarray(network(images, training=False)))
     if note:

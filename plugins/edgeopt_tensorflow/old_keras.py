@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from edgeopt.export.predictor import quiet
 from edgeopt.plugins import CheckpointError, Json, Problem, first_line
 from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, Answers, Gives, SavedModelNotes, to_logits, write_saved
-from edgeopt_tensorflow.runtime import tf
+from edgeopt_tensorflow.runtime import import_keras_2, tf
 from edgeopt_tensorflow.scaling import Rescaling
 
 #: Calls of TensorFlow that a file may name: arithmetic on tensors, and nothing that touches files or runs code.
@@ -71,7 +71,7 @@ def load_old_file(path: Path, option: str | None) -> Any:
     Raises `CheckpointError` where tf-keras is missing or cannot read it either.
     """
     try:
-        import tf_keras  # in the extra of TensorFlow; heavy
+        tf_keras = import_keras_2()
     except ImportError as error:
         raise CheckpointError(
             Problem(f"{path} is a file of Keras 2, and tf-keras is not here", "pip install tf-keras", option=option)
@@ -87,13 +87,6 @@ def load_old_file(path: Path, option: str | None) -> Any:
                 option=option,
             )
         ) from error
-
-
-def library() -> Any:
-    """tf-keras, whose file is open already."""
-    import tf_keras  # as above
-
-    return tf_keras
 
 
 @dataclass(frozen=True, eq=False)

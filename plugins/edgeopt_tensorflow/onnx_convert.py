@@ -24,7 +24,7 @@ from edgeopt_onnx.session import open_session
 from edgeopt_tensorflow.model import INPUT_NAME, keys_of
 from edgeopt_tensorflow.onnx_reader import OnnxModel, apart, save_model
 from edgeopt_tensorflow.onnx_tidy import renamed
-from edgeopt_tensorflow.runtime import tf
+from edgeopt_tensorflow.runtime import import_keras_2, tf
 
 _TOLERANCE = 1e-3  # of the range of an output: TensorFlow's kernels add in another order
 _MOST_OTHERS = 0.01  # share of integers that may be others, as the class of a place where two are as likely
@@ -97,8 +97,8 @@ def convert(source: OnnxModel, shape: tuple[int, int, int]) -> Converted:
 
 def _run(file: Path, folder: Path, source: OnnxModel) -> Any:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # what onnx2tf builds networks of; it says so itself, too late
+    tf_keras = import_keras_2()
     import onnx2tf
-    import tf_keras
     from onnx2tf import onnx2tf as module
 
     tf_keras.backend.reset_uids()  # layers are named anew, so that the file does not tell of earlier conversions

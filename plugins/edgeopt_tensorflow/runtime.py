@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from typing import Any
 
 if "torch" in sys.modules:
     raise RuntimeError("TensorFlow was about to be imported beside PyTorch; this is a bug in edgeopt or in a plugin")
@@ -19,8 +20,10 @@ from absl import logging as absl_logging
 
 from edgeopt.plugins import without_packages
 
-# for data frames, plots, estimators and a converter of JAX's programs: half of the time that the import takes
-with without_packages("IPython", "jax", "matplotlib", "pandas", "scipy", "sklearn"):
+#: For data frames, plots, estimators and a converter of JAX's programs: half of the time that the import takes.
+_IN_PASSING = ("IPython", "jax", "matplotlib", "pandas", "scipy", "sklearn")
+
+with without_packages(*_IN_PASSING):
     import keras
     import tensorflow as tf
 
@@ -34,4 +37,14 @@ with contextlib.suppress(RuntimeError):  # whoever used TensorFlow before has ch
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
-__all__ = ["keras", "tf"]
+__all__ = ["import_keras_2", "keras", "tf"]
+
+
+def import_keras_2() -> Any:
+    """tf-keras, for files of Keras 2 and networks that onnx2tf builds.
+
+    Raises `ImportError` where it is not installed: it is in the extra of TensorFlow.
+    """
+    with without_packages(*_IN_PASSING):
+        import tf_keras  # heavy
+    return tf_keras
