@@ -295,7 +295,10 @@ def program_outputs(state: ModelState, split: Split, progress: Progress, label: 
 def _answers(program: ExportedProgram) -> Callable[[NDArray[np.float32] | Pixels], Outputs]:
     import torch
 
+    from edgeopt.networks.integer_layers import compute_with_integers  # which imports torch
+
     module = program.module()
+    compute_with_integers(module)
 
     def answer(batch: NDArray[np.float32] | Pixels) -> Outputs:
         with torch.no_grad():
