@@ -30,6 +30,7 @@ from edgeopt_torchao.graph.dropout import put_back_dropouts, take_out_dropouts
 from edgeopt_torchao.graph.fake_quantize import FakeQuantizer, replace_fake_quantizers
 from edgeopt_torchao.graph.input_ranges import observe_between_pixels
 from edgeopt_torchao.graph.repeated_calls import separate_calls
+from edgeopt_torchao.graph.saturation import observe_what_is_told_apart
 
 _PER_CHANNEL = (torch.per_channel_symmetric, torch.per_channel_affine)
 
@@ -56,6 +57,7 @@ def prepare_ptq(
     # operator.
     hide_batch_norms(prepared)
     restore_batch_norms(prepared)
+    observe_what_is_told_apart(prepared)
     nn.Module.train(prepared, False)  # torchao's graphs refuse eval(); calibration must not move anything
     return prepared
 
@@ -102,6 +104,7 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer, learned_up_to_bi
     )  # an evaluation-mode graph lost the count of batches seen
     replace_fake_quantizers(prepared)
     observe_between_pixels(prepared)
+    observe_what_is_told_apart(prepared)
     _observe_current_weights(prepared)
     _round_folded_weights(prepared)
     learn_steps(prepared, learned_up_to_bits)
