@@ -47,9 +47,9 @@ class Prepared:
 
 def models() -> list[str]:
     """All models as "kind:name", the smallest first."""
-    import torchvision
+    from edgeopt_torchvision.compat import import_torchvision
 
-    vision = torchvision.models
+    vision = import_torchvision().models
     names = [
         (vision.get_model_weights(name).DEFAULT.meta["num_params"], f"{kind}:{name}")
         for kind, module in KINDS.items()
