@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeopt.data.augment import augment_moved
 from edgeopt.errors import RecipeError
 from edgeopt.options import Augmentation
+from edgeopt.plugins import Moves, Tiles
 from edgeopt.plugins.registry import Registry
 from edgeopt.recipe.plan import make_plan
 from edgeopt.recipe.read import read_recipe
 from edgeopt_detection.boxes import Boxes
-from edgeopt_detection.targets import LEAST_SEEN, BoxTargets, augmented_boxes, batch_of
+from edgeopt_detection.targets import LEAST_SEEN, BoxTargets
 from edgeopt_detection.task import Detection
 from edgeopt_lightning.fit.data import Batches, BatchRequest
 
-BOXES = 3  # of an image at most: each is drawn in a channel of its own
-IMAGES = 6
+BOXES = 3  # of an image at most
+IMAGES = 6  # each box of each is a class of its own, and drawn in a channel of its own
 
 
 def between(one: int, other: int, side: int) -> tuple[int, int]:
@@ -45,6 +45,7 @@ def images(draw: st.DrawFn) -> tuple[int, int, list[list[tuple[int, int, int, in
 
 changes = st.builds(
     Augmentation,
+    mosaic=st.sampled_from([0.0, 0.5, 1.0]),
     horizontal_flip=st.booleans(),
     crop_padding=st.integers(0, 8),
     crop_scale=st.sampled_from([1.0, 0.5]),
@@ -53,55 +54,112 @@ changes = st.builds(
 )
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Images of filled boxes, and these."""
+
+    images: torch.Tensor
+    boxes: list[list[tuple[int, int, int, int]]]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def targets(self) -> BoxTargets:
+        labels = [[BOXES * image + place for place in range(len(its))] for image, its in enumerate(self.boxes)]
+        corners = [np.reshape(np.float32(its), (-1, 4)) for its in self.boxes]
+        return BoxTargets.of([Boxes.of(its, names) for its, names in zip(corners, labels, strict=True)])
+
+    def pixels(self, indices: Any) -> Any:
+        return self.images[indices].permute(0, 2, 3, 1).numpy()
+
+
+@dataclass(frozen=True)
+class Watched(Detection):
+    """The task, and what it was told of how images were changed."""
+
+    tiles: list[Tiles] = field(default_factory=list)
+    moves: list[Moves] = field(default_factory=list)
+
+    def tiled(self, batch: Any, tiles: Tiles) -> Any:
+        self.tiles.append(tiles)
+        return super().tiled(batch, tiles)
+
+    def augmented(self, batch: Any, moves: Moves) -> Any:
+        self.moves.append(moves)
+        return super().augmented(batch, moves)
+
+    def sources(self, image: int) -> list[tuple[int, torch.Tensor]]:
+        """Which images are seen in this one, and by which factors each was scaled before it was moved, (x, y)."""
+        for tiles in self.tiles:
+            for made, sources, parts, places in zip(tiles.made, tiles.sources, tiles.parts, tiles.places, strict=True):
+                if made == image:
+                    scales = (places[:, 2:] - places[:, :2]) / (parts[:, 2:] - parts[:, :2])
+                    return list(zip(sources.tolist(), scales, strict=True))
+        return [(image, torch.ones(2))]
+
+
 def changed(
     height: int, width: int, boxes: list[list[tuple[int, int, int, int]]], asked: Augmentation, seed: int
-) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
-    """Filled boxes, a channel for each, after the changes; their batch of boxes then, and the maps of places."""
-    pixels = torch.zeros(len(boxes), BOXES, height, width, dtype=torch.uint8)
+) -> tuple[torch.Tensor, dict[str, torch.Tensor], Watched]:
+    """Filled boxes, a channel for each, as a batch of a training; its boxes, and how both came about."""
+    pixels = torch.zeros(len(boxes), BOXES * len(boxes), height, width, dtype=torch.uint8)
     for image, its in enumerate(boxes):
-        for channel, (x1, y1, x2, y2) in enumerate(its):
-            pixels[image, channel, y1:y2, x1:x2] = 255
-    targets = BoxTargets.of([Boxes.of(np.reshape(np.float32(its), (-1, 4)), [0] * len(its)) for its in boxes])
-    batch, generator = batch_of(targets), torch.Generator().manual_seed(seed)
-    crops = Detection().crops(batch, height, width, generator) if asked.iou_crop else None
-    moved, moves = augment_moved(pixels, asked, generator, crops)
-    return moved, augmented_boxes(batch, moves), moves.matrices
+        for place, (x1, y1, x2, y2) in enumerate(its):
+            pixels[image, BOXES * image + place, y1:y2, x1:x2] = 255
+    task = Watched()
+    moved, after = Batches(Drawn(pixels, boxes), task, asked)[BatchRequest(np.arange(len(boxes)), seed)]
+    return moved, after, task
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(images(), changes, st.integers(0, 10_000))
 def test_each_box_that_stays_bounds_its_shape(drawn: Any, asked: Augmentation, seed: int) -> None:
     height, width, boxes = drawn
-    moved, after, maps = changed(height, width, boxes, asked, seed)
+    moved, after, task = changed(height, width, boxes, asked, seed)
     again = changed(height, width, boxes, asked, seed)
     assert torch.equal(moved, again[0]) and torch.equal(after["corners"], again[1]["corners"])
-    for image, its in enumerate(boxes):
-        for place, box in enumerate(its):
-            lit = (moved[image, place] > 128).nonzero().flip(1) + 0.5  # x and y of the middles of its px
-            scale = maps[image, [0, 1], [0, 1]].abs()
-            whole = (torch.tensor(box[2:]) - torch.tensor(box[:2])) * scale
-            if after["classes"][image, place] < 0:
-                assert len(lit) <= LEAST_SEEN * float(whole.prod()) + float(whole.sum()) + 4  # and its border
-                continue
-            x1, y1, x2, y2 = after["corners"][image, place].tolist()
-            assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
-            assert (x2 - x1) * (y2 - y1) >= LEAST_SEEN * float(whole.prod()) - 1e-2
-            if len(lit):
-                least, most = lit.amin(dim=0).tolist(), lit.amax(dim=0).tolist()
-                assert x1 - 0.02 <= least[0] and most[0] <= x2 + 0.02 and y1 - 0.02 <= least[1] and most[1] <= y2 + 0.02
-            lost_on_the_way = asked.crop_padding or asked.crop_scale < 1.0
-            if min(x2 - x1, y2 - y1, box[2] - box[0], box[3] - box[1]) >= 4 and not lost_on_the_way:
-                assert least[0] - x1 < 1.01 and x2 - most[0] < 1.01  # and not by more than a pixel
-                assert least[1] - y1 < 1.01 and y2 - most[1] < 1.01
+    for image in range(IMAGES):
+        labels = after["classes"][image].tolist()
+        grown = task.moves[0].matrices[image, [0, 1], [0, 1]].abs()
+        sources = task.sources(image)
+        assert {label // BOXES for label in labels if label >= 0} <= {source for source, _ in sources}
+        for source, scale in sources:
+            is_tile = len(sources) > 1
+            blur_x, blur_y = (grown * is_tile).tolist()  # what was resized to whole px is made larger
+            for place, box in enumerate(boxes[source]):
+                label = BOXES * source + place
+                lit = (moved[image, label] > 128).nonzero().flip(1) + 0.5  # x and y of the middles of its px
+                before = (torch.tensor(box[2:]) - torch.tensor(box[:2])) * scale
+                whole = before * grown
+                if label not in labels:
+                    edges = float(whole.sum()) + 4
+                    assert len(lit) <= LEAST_SEEN * float(whole.prod()) + edges * (1 + max(blur_x, blur_y))
+                    continue
+                assert labels.count(label) == 1
+                x1, y1, x2, y2 = after["corners"][image, labels.index(label)].tolist()
+                assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
+                assert (x2 - x1) * (y2 - y1) >= LEAST_SEEN * float(whole.prod()) - 1e-2
+                if len(lit):
+                    least, most = lit.amin(dim=0).tolist(), lit.amax(dim=0).tolist()
+                    assert x1 - 0.02 - blur_x / 2 <= least[0] and most[0] <= x2 + 0.02 + blur_x / 2
+                    assert y1 - 0.02 - blur_y / 2 <= least[1] and most[1] <= y2 + 0.02 + blur_y / 2
+                lost_on_the_way = asked.crop_padding or asked.crop_scale < 1.0
+                seen = torch.tensor([x2 - x1, y2 - y1])
+                sides = [*seen.tolist(), *before.tolist(), *((seen / grown).tolist() if is_tile else ())]
+                if min(sides) >= 4 and not lost_on_the_way:
+                    assert least[0] - x1 < 1.01 + blur_x and x2 - most[0] < 1.01 + blur_x  # and not by more than a px
+                    assert least[1] - y1 < 1.01 + blur_y and y2 - most[1] < 1.01 + blur_y
 
 
 @settings(max_examples=15, deadline=None)
-@given(images(), st.integers(0, 10_000))
-def test_a_crop_keeps_a_box_in_sight(drawn: Any, seed: int) -> None:
+@given(images(), st.integers(0, 10_000), st.sampled_from([0.0, 1.0]))
+def test_a_crop_keeps_a_box_in_sight(drawn: Any, seed: int, mosaic: float) -> None:
     height, width, boxes = drawn
-    _, after, _ = changed(height, width, boxes, Augmentation(iou_crop=1.0), seed)
-    for its, classes in zip(boxes, after["classes"], strict=True):
-        assert bool((classes >= 0).any()) == bool(its)
+    _, before, _ = changed(height, width, boxes, Augmentation(mosaic=mosaic), seed)
+    _, after, _ = changed(height, width, boxes, Augmentation(mosaic=mosaic, iou_crop=1.0), seed)
+    for there, still in zip(before["classes"], after["classes"], strict=True):
+        assert bool((still >= 0).any()) == bool((there >= 0).any())
 
 
 def test_crops_are_as_large_as_they_may_be_and_some_are_none() -> None:
