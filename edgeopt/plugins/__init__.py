@@ -275,6 +275,7 @@ __all__ = [
     "TaskPlugin",
     "TensorInfo",
     "TfliteTail",
+    "Tiles",
     "TrackedPart",
     "TrackedRun",
     "TrainerSettings",

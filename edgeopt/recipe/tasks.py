@@ -94,7 +94,9 @@ def check_augmentation(
             message = f"augmentation.iou_crop keeps boxes in sight, and targets of the task {made.name} have none"
             lookup.problems.append(Problem(message, "use crop_scale, which cuts out any part", place))
         elif name == "mosaic" and not made.can_be_tiled:
-            message = f"augmentation.mosaic puts parts of images together, and targets of the task {made.name} cannot be"
+            message = (
+                f"augmentation.mosaic puts parts of images together, and targets of the task {made.name} cannot be"
+            )
             hint = "use cutmix, by which labels are mixed too" if made.can_be_mixed else "leave it out"
             lookup.problems.append(Problem(message, hint, place))
         elif name in ("mixup", "cutmix") and not made.can_be_mixed:
