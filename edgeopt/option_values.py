@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer
 
 from edgeopt.arrays import ImageSize, sides_of, size_of
 
@@ -30,6 +31,8 @@ def _in_unit(values: Numbers) -> Numbers:
     return values
 
 
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PosixPath = Annotated[Path, PlainSerializer(lambda path: Path(path).as_posix(), return_type=str)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Mixed = Annotated[float, Field(ge=0.0, le=10.0)]
 """Of Beta(a, a), by which images are blended; 0 for none."""

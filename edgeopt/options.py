@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -11,7 +10,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PlainSerializer,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -29,6 +27,7 @@ from edgeopt.option_values import (
     Protocol,
     ResizedSize,
     ScaleRange,
+    Share,
     SizeOption,
     ThreadCount,
     each_once,
@@ -36,9 +35,6 @@ from edgeopt.option_values import (
     with_grey_statistics,
     without_usual,
 )
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-PosixPath = Annotated[Path, PlainSerializer(lambda path: Path(path).as_posix(), return_type=str)]
 
 
 class Options(BaseModel):
@@ -83,6 +79,9 @@ class Augmentation(Options):
     )
     policy_operations: int = Field(2, ge=1, le=8, description="changes of an image by rand-augment")
     policy_magnitude: int = Field(9, ge=0, le=30, description="strength of the changes of rand-augment, of 30")
+    mosaic: Share = Field(
+        0.0, description="of boxes and masks: share of images that are put together of parts of four; `qat` has none"
+    )
     mixup: Mixed = Field(0.0, description="blend images with others, and labels alike; shares by Beta(mixup, mixup)")
     cutmix: Mixed = Field(0.0, description="as mixup, with a part of the other put in; of both, a batch takes one")
 
@@ -99,7 +98,8 @@ class Augmentation(Options):
 
     @model_serializer(mode="wrap")
     def _as_before_policies(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        later = ("policy", "policy_operations", "policy_magnitude", "mixup", "cutmix", "iou_crop", "scale_jitter")
+        policies = ("policy", "policy_operations", "policy_magnitude")
+        later = (*policies, "mixup", "cutmix", "iou_crop", "scale_jitter", "mosaic")
         return without_usual(self, write(self), later)
 
 

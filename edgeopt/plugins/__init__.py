@@ -39,15 +39,13 @@ from edgeopt.errors import (
     printable,
 )
 from edgeopt.fingerprint import digest, files_fingerprint, installed_version, versions_of
-from edgeopt.option_values import ChannelDeviations, ChannelMeans, SizeOption, without_usual
+from edgeopt.option_values import ChannelDeviations, ChannelMeans, PosixPath, Share, SizeOption, without_usual
 from edgeopt.options import (
     Augmentation,
     DatasetOptions,
     ExporterOptions,
     FileInput,
     Options,
-    PosixPath,
-    Share,
     TrainerSettings,
     to_json,
 )
@@ -116,6 +114,7 @@ from edgeopt.tasks import (
     SectionTable,
     Targets,
     Task,
+    Tiles,
     guess_in,
     mean_interval,
     paired,
@@ -277,6 +276,7 @@ __all__ = [
     "TaskPlugin",
     "TensorInfo",
     "TfliteTail",
+    "Tiles",
     "TrackedPart",
     "TrackedRun",
     "TrainerSettings",

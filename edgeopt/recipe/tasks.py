@@ -71,7 +71,7 @@ def check_augmentation(
     if dataset is None:
         return
     augmentation = dataset.options.augmentation
-    asked = [name for name in ("mixup", "cutmix") if getattr(augmentation, name)]
+    asked = [name for name in ("mosaic", "mixup", "cutmix") if getattr(augmentation, name)]
     asked += ["policy"] if augmentation.policy != "none" else []
     asked += ["iou_crop"] if augmentation.iou_crop else []
     asked += ["scale_jitter"] if augmentation.scale_jitter != (1.0, 1.0) else []
@@ -93,6 +93,12 @@ def check_augmentation(
         elif name == "iou_crop" and not made.chooses_crops:
             message = f"augmentation.iou_crop keeps boxes in sight, and targets of the task {made.name} have none"
             lookup.problems.append(Problem(message, "use crop_scale, which cuts out any part", place))
+        elif name == "mosaic" and not made.can_be_tiled:
+            message = (
+                f"augmentation.mosaic puts parts of images together, and targets of the task {made.name} cannot be"
+            )
+            hint = "use cutmix, by which labels are mixed too" if made.can_be_mixed else "leave it out"
+            lookup.problems.append(Problem(message, hint, place))
         elif name in ("mixup", "cutmix") and not made.can_be_mixed:
             message = f"augmentation.{name} mixes images, and targets of the task {made.name} cannot be mixed"
             lookup.problems.append(Problem(message, "leave it out", place))

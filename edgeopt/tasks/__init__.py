@@ -20,6 +20,7 @@ from edgeopt.tasks.statistics import (
     wilson_interval,
 )
 from edgeopt.tasks.stored import DEFAULT, TASKS, task_from_json, task_to_json
+from edgeopt.tasks.tiles import Tiles
 
 __all__ = [
     "ACCURACY",
@@ -44,6 +45,7 @@ __all__ = [
     "SectionTable",
     "Targets",
     "Task",
+    "Tiles",
     "bootstrap_interval",
     "guess_in",
     "guess_of",

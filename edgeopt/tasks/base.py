@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeopt.tasks.guessing import Guess
     from edgeopt.tasks.moves import Moves
     from edgeopt.tasks.sections import Section
+    from edgeopt.tasks.tiles import Tiles
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class Task(ABC):
     @property
     def can_be_mixed(self) -> bool:
         """Whether targets of blended images are known: `mixed` gives them."""
+        return False
+
+    @property
+    def can_be_tiled(self) -> bool:
+        """Whether targets of images that are put together of parts are known: `tiled` gives them."""
         return False
 
     @property
@@ -171,6 +177,10 @@ class Task(ABC):
         the image, float32 (n, 4). All randomness comes from `generator`; only where `chooses_crops`.
         """
         raise ValueError(f"targets of the task {self.name} choose no crops")
+
+    def tiled(self, batch: Any, tiles: Tiles) -> Any:  # noqa: ARG002 - as above
+        """A batch of which some images were put together of parts of others. `augmented` is asked afterwards."""
+        raise ValueError(f"images of the task {self.name} cannot be put together of parts")
 
     def mixed(self, batch: Any, partner: Tensor, share: Tensor, classes: int) -> Any:  # noqa: ARG002 - as above
         """A batch whose image i was made of `share[i]` of itself and the rest of image `partner[i]` of the same batch;

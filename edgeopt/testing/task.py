@@ -16,7 +16,7 @@ from edgeopt.json_values import to_values
 from edgeopt.plugins.declarations import Plugin, TaskPlugin
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use
-from edgeopt.tasks import Moves, Task, task_from_json, task_to_json
+from edgeopt.tasks import Moves, Task, Tiles, task_from_json, task_to_json
 from edgeopt.testing.contracts import PluginContract, modules_after
 
 if TYPE_CHECKING:
@@ -149,6 +149,23 @@ class TaskContract(PluginContract):
         before, after = _leaves(batch), _leaves(task.augmented(batch, still))
         assert len(before) == len(after)
         for one, other in zip(before, after, strict=True):
+            assert torch.allclose(one.double(), other.double(), atol=1e-4)
+
+    def test_an_image_that_is_seen_whole_in_another_place_has_its_target_there(
+        self, task: Task, targets: Sequence[Any]
+    ) -> None:
+        import torch  # as above
+
+        if not task.can_be_tiled:
+            pytest.skip(f"images of {task.name} are not put together of parts")
+        count = len(targets)
+        backwards, whole = torch.arange(count).flip(0), torch.tensor([0, 0, _SIZE, _SIZE]).repeat(count, 1, 1)
+        tiles = Tiles(torch.arange(count), backwards[:, None], whole, whole)
+        still = Moves(torch.eye(3).repeat(count, 1, 1)[:, :2], _SIZE, _SIZE)
+        expected = _leaves(task.augmented(task.batch(task.collected(targets[::-1])), still))
+        found = _leaves(task.augmented(task.tiled(task.batch(task.collected(targets)), tiles), still))
+        assert len(expected) == len(found)
+        for one, other in zip(expected, found, strict=True):
             assert torch.allclose(one.double(), other.double(), atol=1e-4)
 
     def test_crops_lie_within_their_images(self, task: Task, targets: Sequence[Any]) -> None:

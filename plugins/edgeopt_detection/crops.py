@@ -36,6 +36,8 @@ def crops_around(batch: Mapping[str, Tensor], height: int, width: int, generator
     parts = torch.cat([first, first + sides], dim=2)
     aspect = sides[..., 0] / sides[..., 1]
     overlaps, seen = _overlaps(parts, batch["corners"])
+    if "seen" in batch:  # of boxes in mosaics, the share that is left
+        seen = seen * batch["seen"][:, None]
     stays = (seen >= LEAST_SEEN) & (batch["classes"] >= 0)[:, None]
     fits = (stays & (overlaps >= least[..., None])).any(dim=2) & (aspect >= _ASPECTS[0]) & (aspect <= _ASPECTS[1])
     whole = least == 1.0

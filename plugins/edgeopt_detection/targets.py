@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from edgeopt.plugins import Moves
+    from edgeopt.plugins import Moves, Tiles
 
 #: Of a box, so much must stay in the frame that it is learnt and looked for; of less, nobody can tell what it is.
 LEAST_SEEN = 0.25
@@ -107,25 +107,64 @@ def crowds_of(batch: Mapping[str, Tensor]) -> list[Tensor]:
     return [corners[classes == _CROWD] for corners, classes in zip(batch["corners"], batch["classes"], strict=True)]
 
 
+def tiled_boxes(batch: Mapping[str, Tensor], tiles: Tiles) -> dict[str, Tensor]:
+    """A batch after images were put together: of each box and crowd region, what is seen of it in each tile. A box of
+    which that is less than a quarter becomes a crowd region, as in `moved_boxes`.
+
+    `seen`, float32 (n, most), is the share of each box that is left, so that `augmented_boxes` judges it as a whole.
+    """
+    import torch  # as above
+
+    corners, classes = batch["corners"], batch["classes"]
+    whole = tiles.points(corners.reshape(len(corners), -1, 2)).reshape(*tiles.sources.shape, -1, 4)
+    places = tiles.places.to(whole)[:, :, None]
+    cut = torch.minimum(torch.maximum(whole, places[..., [0, 1, 0, 1]]), places[..., [2, 3, 2, 3]])
+    shown = _as_seen(classes[tiles.sources], cut, whole)
+    shown["seen"] = _area(cut) / _area(whole).clamp(min=1e-6)
+    before = {"corners": corners, "classes": classes, "seen": torch.ones_like(corners[..., 0])}
+    most, count = classes.shape[1], tiles.sources.shape[1]
+    together = {}
+    for name, values in before.items():
+        together[name] = torch.cat([values, torch.zeros_like(values).repeat_interleave(count - 1, dim=1)], dim=1)
+        if name == "classes":
+            together[name][:, most:] = _NOTHING
+        together[name][tiles.made] = shown[name].flatten(1, 2)
+    there = together["classes"] != _NOTHING
+    order = there.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, int(there.sum(dim=1).max()))]
+    rows = torch.arange(len(order))[:, None]
+    return {name: values[rows, order] for name, values in together.items()}
+
+
 def augmented_boxes(batch: Mapping[str, Tensor], moves: Moves) -> dict[str, Tensor]:
     """A batch after its images were moved: of each box and crowd region, what its moved corners span, cut at the edges.
     A box of which less than a quarter stays in the frame becomes a crowd region, as in `moved_boxes`.
     """
     import torch  # as above
 
-    corners, classes = batch["corners"], batch["classes"]
+    corners = batch["corners"]
     places = corners[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(len(corners), -1, 2)
     points = moves.points(places).reshape(len(corners), -1, 4, 2)
     spanned = torch.cat([points.amin(dim=2), points.amax(dim=2)], dim=2)
     limits = torch.tensor([moves.width, moves.height] * 2, dtype=spanned.dtype, device=spanned.device)
     cut = torch.minimum(spanned.clamp(min=0), limits)
-    left, before = (torch.clamp(each[..., 2:] - each[..., :2], min=0).prod(dim=2) for each in (cut, spanned))
+    return _as_seen(batch["classes"], cut, spanned, batch.get("seen"))
+
+
+def _as_seen(classes: Tensor, cut: Tensor, whole: Tensor, seen: Tensor | None = None) -> dict[str, Tensor]:
+    """Corners and classes of boxes, (..., 4) and (...), of which `cut` is left; `whole` was a share `seen` of a box."""
+    import torch  # as above
+
+    left, before = _area(cut), _area(whole)
     stays = (classes != _NOTHING) & (left > 0)
-    barely = stays & (left < LEAST_SEEN * before)
+    barely = stays & (left * (1.0 if seen is None else seen) < LEAST_SEEN * before)
     return {
         "corners": torch.where(stays[..., None], cut, torch.zeros_like(cut)),
         "classes": classes.masked_fill(barely, _CROWD).masked_fill(~stays, _NOTHING),
     }
+
+
+def _area(corners: Tensor) -> Tensor:
+    return (corners[..., 2:] - corners[..., :2]).clamp(min=0).prod(dim=-1)
 
 
 def _areas(corners: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # NumPy and torch are heavy: `edgeopt check` asks a task for 
     from numpy.typing import NDArray
     from torch import Generator, Tensor
 
-    from edgeopt.plugins import Json, Moves, Outputs
+    from edgeopt.plugins import Json, Moves, Outputs, Tiles
     from edgeopt_detection.boxes import Boxes, Detections
     from edgeopt_detection.targets import BoxTargets
 
@@ -64,6 +64,10 @@ class Detection(Task):
 
     @property
     def chooses_crops(self) -> bool:
+        return True
+
+    @property
+    def can_be_tiled(self) -> bool:
         return True
 
     @property
@@ -132,6 +136,11 @@ class Detection(Task):
         from edgeopt_detection.targets import augmented_boxes  # as above
 
         return augmented_boxes(batch, moves)
+
+    def tiled(self, batch: Mapping[str, Tensor], tiles: Tiles) -> dict[str, Tensor]:
+        from edgeopt_detection.targets import tiled_boxes  # as above
+
+        return tiled_boxes(batch, tiles)
 
     def crops(self, batch: Mapping[str, Tensor], height: int, width: int, generator: Generator) -> Tensor:
         """Parts of which some box overlaps as much as was drawn, by SSD's rule."""

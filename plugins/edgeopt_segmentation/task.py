@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from edgeopt.plugins import Moves, Outputs, Section
+    from edgeopt.plugins import Moves, Outputs, Section, Tiles
     from edgeopt_segmentation.scores import Overlaps
 
     Masks = NDArray[np.uint8]  # (n, height, width)
@@ -46,6 +46,11 @@ class Segmentation(Task):
     @property
     def is_placed(self) -> bool:
         """A mask goes along with its image."""
+        return True
+
+    @property
+    def can_be_tiled(self) -> bool:
+        """Masks are put together as their images are."""
         return True
 
     # ---- targets
@@ -103,6 +108,10 @@ class Segmentation(Task):
     def augmented(self, batch: Tensor, moves: Moves) -> Tensor:
         """Masks that were moved as their images."""
         return moves.masks(batch, IGNORED)
+
+    def tiled(self, batch: Tensor, tiles: Tiles) -> Tensor:
+        """Masks that were put together as their images."""
+        return tiles.masks(batch)
 
     def loss(self, outputs: tuple[Tensor, ...], batch: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Cross-entropy of the judged places, mean over them, and a share of Dice."""

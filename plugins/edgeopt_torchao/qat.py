@@ -124,10 +124,15 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
         constrain=learning.constrain if learning.steps else None,
         reestimate_batch_norm=False,
     )
-    # fake quantizers need float32: their ranges overflow in half precision
-    float32 = replace(context, trainer=context.trainer.model_copy(update={"precision": "32"}))
+    within = replace(
+        context,
+        # fake quantizers need float32: their ranges overflow in half precision
+        trainer=context.trainer.model_copy(update={"precision": "32"}),
+        # ranges that ship are those of whole images, as files will see them
+        data=replace(context.data, augmentation=context.data.augmentation.model_copy(update={"mosaic": 0.0})),
+    )
     taught = _taught(options, learning, state, context)
-    result = fit_taught(prepared, taught.teacher, state.task, taught.options, float32, hooks, label="qat")
+    result = fit_taught(prepared, taught.teacher, state.task, taught.options, within, hooks, label="qat")
 
     converted = convert(prepared)
     checked = _check_conversion(prepared, converted, state, context)
@@ -140,6 +145,8 @@ def train_quantized(state: ModelState, options: QatOptions, context: PassContext
         **learning.facts(),
         **checked.facts(),
     }
+    if context.data.augmentation.mosaic:
+        facts["mosaic"] = "off"
     warnings = [*taught.warnings, *result.warnings, *checked.warnings()]
     if options.epochs == 1:
         warnings.append(

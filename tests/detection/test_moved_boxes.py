@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_detector import box_data
 
 from edgeopt.data.augment import augment_moved
+from edgeopt.data.mosaic import drawn_tiles
 from edgeopt.errors import RecipeError
 from edgeopt.options import Augmentation
+from edgeopt.plugins import Moves, Tiles
 from edgeopt.plugins.registry import Registry
 from edgeopt.recipe.plan import make_plan
 from edgeopt.recipe.read import read_recipe
 from edgeopt_detection.boxes import Boxes
-from edgeopt_detection.targets import LEAST_SEEN, BoxTargets, augmented_boxes, batch_of
+from edgeopt_detection.targets import LEAST_SEEN, BoxTargets, augmented_boxes, batch_of, tiled_boxes
 from edgeopt_detection.task import Detection
-from edgeopt_lightning.fit.data import Batches, BatchRequest
+from edgeopt_lightning.fit.data import Batches, BatchRequest, Shuffled, training_loader
 
-BOXES = 3  # of an image at most: each is drawn in a channel of its own
-IMAGES = 6
+BOXES = 3  # of an image at most
+IMAGES = 6  # each box of each is a class of its own, and drawn in a channel of its own
 
 
 def between(one: int, other: int, side: int) -> tuple[int, int]:
@@ -45,6 +48,7 @@ def images(draw: st.DrawFn) -> tuple[int, int, list[list[tuple[int, int, int, in
 
 changes = st.builds(
     Augmentation,
+    mosaic=st.sampled_from([0.0, 0.5, 1.0]),
     horizontal_flip=st.booleans(),
     crop_padding=st.integers(0, 8),
     crop_scale=st.sampled_from([1.0, 0.5]),
@@ -53,55 +57,113 @@ changes = st.builds(
 )
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Images of filled boxes, and these."""
+
+    images: torch.Tensor
+    boxes: list[list[tuple[int, int, int, int]]]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def targets(self) -> BoxTargets:
+        labels = [[BOXES * image + place for place in range(len(its))] for image, its in enumerate(self.boxes)]
+        corners = [np.reshape(np.float32(its), (-1, 4)) for its in self.boxes]
+        return BoxTargets.of([Boxes.of(its, names) for its, names in zip(corners, labels, strict=True)])
+
+    def pixels(self, indices: Any) -> Any:
+        return self.images[indices].permute(0, 2, 3, 1).numpy()
+
+
+@dataclass(frozen=True)
+class Watched(Detection):
+    """The task, and what it was told of how images were changed."""
+
+    tiles: list[Tiles] = field(default_factory=list)
+    moves: list[Moves] = field(default_factory=list)
+
+    def tiled(self, batch: Any, tiles: Tiles) -> Any:
+        self.tiles.append(tiles)
+        return super().tiled(batch, tiles)
+
+    def augmented(self, batch: Any, moves: Moves) -> Any:
+        self.moves.append(moves)
+        return super().augmented(batch, moves)
+
+    def sources(self, image: int) -> list[tuple[int, torch.Tensor]]:
+        """Which images are seen in this one, and by which factors each was scaled before it was moved, (x, y)."""
+        for tiles in self.tiles:
+            for made, sources, parts, places in zip(tiles.made, tiles.sources, tiles.parts, tiles.places, strict=True):
+                if made == image:
+                    scales = (places[:, 2:] - places[:, :2]) / (parts[:, 2:] - parts[:, :2])
+                    return list(zip(sources.tolist(), scales, strict=True))
+        return [(image, torch.ones(2))]
+
+
 def changed(
     height: int, width: int, boxes: list[list[tuple[int, int, int, int]]], asked: Augmentation, seed: int
-) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
-    """Filled boxes, a channel for each, after the changes; their batch of boxes then, and the maps of places."""
-    pixels = torch.zeros(len(boxes), BOXES, height, width, dtype=torch.uint8)
+) -> tuple[torch.Tensor, dict[str, torch.Tensor], Watched]:
+    """Filled boxes, a channel for each, as a batch of a training; its boxes, and how both came about."""
+    pixels = torch.zeros(len(boxes), BOXES * len(boxes), height, width, dtype=torch.uint8)
     for image, its in enumerate(boxes):
-        for channel, (x1, y1, x2, y2) in enumerate(its):
-            pixels[image, channel, y1:y2, x1:x2] = 255
-    targets = BoxTargets.of([Boxes.of(np.reshape(np.float32(its), (-1, 4)), [0] * len(its)) for its in boxes])
-    batch, generator = batch_of(targets), torch.Generator().manual_seed(seed)
-    crops = Detection().crops(batch, height, width, generator) if asked.iou_crop else None
-    moved, moves = augment_moved(pixels, asked, generator, crops)
-    return moved, augmented_boxes(batch, moves), moves.matrices
+        for place, (x1, y1, x2, y2) in enumerate(its):
+            pixels[image, BOXES * image + place, y1:y2, x1:x2] = 255
+    task = Watched()
+    moved, after = Batches(Drawn(pixels, boxes), task, asked)[BatchRequest(np.arange(len(boxes)), seed)]
+    return moved, after, task
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(images(), changes, st.integers(0, 10_000))
 def test_each_box_that_stays_bounds_its_shape(drawn: Any, asked: Augmentation, seed: int) -> None:
     height, width, boxes = drawn
-    moved, after, maps = changed(height, width, boxes, asked, seed)
+    moved, after, task = changed(height, width, boxes, asked, seed)
     again = changed(height, width, boxes, asked, seed)
     assert torch.equal(moved, again[0]) and torch.equal(after["corners"], again[1]["corners"])
-    for image, its in enumerate(boxes):
-        for place, box in enumerate(its):
-            lit = (moved[image, place] > 128).nonzero().flip(1) + 0.5  # x and y of the middles of its px
-            scale = maps[image, [0, 1], [0, 1]].abs()
-            whole = (torch.tensor(box[2:]) - torch.tensor(box[:2])) * scale
-            if after["classes"][image, place] < 0:
-                assert len(lit) <= LEAST_SEEN * float(whole.prod()) + float(whole.sum()) + 4  # and its border
-                continue
-            x1, y1, x2, y2 = after["corners"][image, place].tolist()
-            assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
-            assert (x2 - x1) * (y2 - y1) >= LEAST_SEEN * float(whole.prod()) - 1e-2
-            if len(lit):
-                least, most = lit.amin(dim=0).tolist(), lit.amax(dim=0).tolist()
-                assert x1 - 0.02 <= least[0] and most[0] <= x2 + 0.02 and y1 - 0.02 <= least[1] and most[1] <= y2 + 0.02
-            lost_on_the_way = asked.crop_padding or asked.crop_scale < 1.0
-            if min(x2 - x1, y2 - y1, box[2] - box[0], box[3] - box[1]) >= 4 and not lost_on_the_way:
-                assert least[0] - x1 < 1.01 and x2 - most[0] < 1.01  # and not by more than a pixel
-                assert least[1] - y1 < 1.01 and y2 - most[1] < 1.01
+    assert bool(task.tiles) == bool(asked.mosaic) and (asked.mosaic < 1.0 or len(task.tiles[0].made) == IMAGES)
+    for image in range(IMAGES):
+        labels = after["classes"][image].tolist()
+        grown = task.moves[0].matrices[image, [0, 1], [0, 1]].abs()
+        sources = task.sources(image)
+        assert {label // BOXES for label in labels if label >= 0} <= {source for source, _ in sources}
+        for source, scale in sources:
+            is_tile = len(sources) > 1
+            blur_x, blur_y = (grown * is_tile).tolist()  # what was resized to whole px is made larger
+            for place, box in enumerate(boxes[source]):
+                label = BOXES * source + place
+                lit = (moved[image, label] > 128).nonzero().flip(1) + 0.5  # x and y of the middles of its px
+                before = (torch.tensor(box[2:]) - torch.tensor(box[:2])) * scale
+                whole = before * grown
+                if label not in labels:
+                    edges = float(whole.sum()) + 4
+                    assert len(lit) <= LEAST_SEEN * float(whole.prod()) + edges * (1 + max(blur_x, blur_y))
+                    continue
+                assert labels.count(label) == 1
+                x1, y1, x2, y2 = after["corners"][image, labels.index(label)].tolist()
+                assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
+                assert (x2 - x1) * (y2 - y1) >= LEAST_SEEN * float(whole.prod()) - 1e-2
+                if len(lit):
+                    least, most = lit.amin(dim=0).tolist(), lit.amax(dim=0).tolist()
+                    assert x1 - 0.02 - blur_x / 2 <= least[0] and most[0] <= x2 + 0.02 + blur_x / 2
+                    assert y1 - 0.02 - blur_y / 2 <= least[1] and most[1] <= y2 + 0.02 + blur_y / 2
+                lost_on_the_way = asked.crop_padding or asked.crop_scale < 1.0
+                seen = torch.tensor([x2 - x1, y2 - y1])
+                sides = [*seen.tolist(), *before.tolist(), *((seen / grown).tolist() if is_tile else ())]
+                if min(sides) >= 4 and not lost_on_the_way:
+                    assert least[0] - x1 < 1.01 + blur_x and x2 - most[0] < 1.01 + blur_x  # and not by more than a px
+                    assert least[1] - y1 < 1.01 + blur_y and y2 - most[1] < 1.01 + blur_y
 
 
 @settings(max_examples=15, deadline=None)
-@given(images(), st.integers(0, 10_000))
-def test_a_crop_keeps_a_box_in_sight(drawn: Any, seed: int) -> None:
+@given(images(), st.integers(0, 10_000), st.sampled_from([0.0, 1.0]))
+def test_a_crop_keeps_a_box_in_sight(drawn: Any, seed: int, mosaic: float) -> None:
     height, width, boxes = drawn
-    _, after, _ = changed(height, width, boxes, Augmentation(iou_crop=1.0), seed)
-    for its, classes in zip(boxes, after["classes"], strict=True):
-        assert bool((classes >= 0).any()) == bool(its)
+    _, before, _ = changed(height, width, boxes, Augmentation(mosaic=mosaic), seed)
+    _, after, _ = changed(height, width, boxes, Augmentation(mosaic=mosaic, iou_crop=1.0), seed)
+    for there, still in zip(before["classes"], after["classes"], strict=True):
+        assert bool((still >= 0).any()) == bool((there >= 0).any())
 
 
 def test_crops_are_as_large_as_they_may_be_and_some_are_none() -> None:
@@ -149,6 +211,79 @@ def test_batches_of_a_training_are_cut_out_and_scaled() -> None:
     assert 4 <= int(same.sum()) <= 14 and bool((pixels[:, :, 2:-2, 2:-2] == 255).all())
 
 
+def test_four_images_meet_round_a_middle_and_none_is_stretched() -> None:
+    tiles = drawn_tiles(200, 60, 90, 1.0, torch.Generator().manual_seed(1))
+    assert tiles.made.tolist() == tiles.sources[:, 0].tolist() == list(range(200))
+    assert all(len(set(each)) == 4 for each in tiles.sources.tolist())
+    middle = tiles.places[:, 0, 2:]
+    assert middle.amin(dim=0).tolist() == [23, 15] and middle.amax(dim=0).tolist() == [67, 45]
+    parts, places = (each[..., 2:] - each[..., :2] for each in (tiles.parts, tiles.places))
+    assert bool((places.prod(dim=2).sum(dim=1) == 60 * 90).all()) and bool((parts <= torch.tensor([90, 60])).all())
+    assert bool((tiles.parts >= 0).all()) and tiles.parts.amax(dim=(0, 1)).tolist()[2:] == [90, 60]
+    ratio = (places[..., 0] * parts[..., 1]) / (places[..., 1] * parts[..., 0])
+    assert ratio.min() > 0.93 and ratio.max() < 1.07  # whole px
+    scale = places.sum(dim=2) / parts.sum(dim=2)
+    assert scale.min() < 0.35 and scale.max() == 1.0 and 0.6 < scale.median() < 0.85
+    assert 70 < len(drawn_tiles(200, 60, 90, 0.5, torch.Generator().manual_seed(1)).made) < 130
+
+
+def test_boxes_are_cut_at_the_edges_of_their_part_and_crowd_regions_go_along() -> None:
+    whole = [0, 0, 40, 40]
+    tiles = Tiles(
+        torch.tensor([1]),
+        torch.tensor([[1, 0]]),
+        torch.tensor([[[10, 0, 30, 40], whole]]),
+        torch.tensor([[[0, 0, 20, 40], [20, 0, 40, 20]]]),
+    )
+    one = Boxes.of([[0, 0, 40, 20], [4, 8, 8, 12]], [3, 4], [True, False])
+    other = Boxes.of([[12, 5, 38, 15], [0, 2, 13, 9], [32, 0, 40, 8]], [0, 1, 2])
+    after = augmented_boxes(tiled_boxes(batch_of(BoxTargets.of([one, other])), tiles), still(2, 40))
+    assert after["corners"][0, :2].tolist() == [[0, 0, 40, 20], [4, 8, 8, 12]]
+    assert after["classes"].tolist() == [[-2, 4, -1, -1], [0, -2, -2, 4]]  # of the second box, 3 of 13 px are left
+    assert after["corners"][1].tolist() == [[2, 5, 20, 15], [0, 2, 3, 9], [20, 0, 40, 10], [22, 4, 24, 6]]
+
+
+def test_images_alone_and_without_boxes_are_put_together_too() -> None:
+    request = BatchRequest(np.arange(1), seed=3)
+    pixels, boxes = Batches(White(), Detection(), Augmentation(mosaic=1.0))[request]
+    assert pixels.shape == (1, 3, 32, 32) and bool((pixels == 255).all())
+    assert boxes["corners"].shape[1] <= 4 and set(boxes["classes"].flatten().tolist()) <= {1, -1, -2}
+    none = BoxTargets.of([Boxes.of([], [])] * 3)
+    tiles = drawn_tiles(3, 32, 32, 1.0, torch.Generator().manual_seed(3))
+    assert sorted(set(tiles.sources[1].tolist())) == [0, 1, 2]
+    after = augmented_boxes(tiled_boxes(batch_of(none), tiles), still(3, 32))
+    assert after["classes"].tolist() == [[-1]] * 3
+
+
+def test_what_is_not_asked_for_draws_nothing() -> None:
+    """A batch without mosaics is that of before there were any, whatever else is asked for."""
+    request, asked = BatchRequest(np.arange(16), seed=5), Augmentation(horizontal_flip=True, scale_jitter=(0.5, 2.0))
+    pixels, boxes = Batches(White(), Detection(), asked)[request]
+    expected, moves = augment_moved(
+        torch.full((16, 3, 32, 32), 255, dtype=torch.uint8), asked, torch.Generator().manual_seed(5)
+    )
+    assert torch.equal(pixels, expected)
+    assert torch.equal(boxes["corners"], augmented_boxes(batch_of(White().targets), moves)["corners"])
+
+
+def test_mosaics_repeat_with_their_seed_in_any_process_and_leave_images_alone() -> None:
+    data, asked = box_data(), Augmentation(mosaic=0.5, horizontal_flip=True, contrast=0.2)
+    before = data.train.pixels(slice(None)).copy()
+
+    def loaded(workers: int, seed: int, asked: Augmentation = asked) -> list[Any]:
+        return list(training_loader(data.train, Detection(), Shuffled(32, 8, seed=seed), asked, workers))
+
+    for (here, boxes), (there, again), (other, _) in zip(loaded(0, 1), loaded(1, 1), loaded(0, 2), strict=True):
+        assert torch.equal(here, there) and not torch.equal(here, other)
+        assert all(torch.equal(boxes[name], again[name]) for name in boxes) and set(boxes) == {"corners", "classes"}
+    assert np.array_equal(before, data.train.pixels(slice(None)))
+
+
+def still(count: int, edge: int) -> Moves:
+    """Images that stay where they are."""
+    return Moves(torch.eye(3).repeat(count, 1, 1)[:, :2], edge, edge)
+
+
 RECIPE = """\
 schema = 1
 name = "asked"
@@ -161,6 +296,7 @@ image_size = 64
 iou_crop = 0.5
 scale_jitter = [0.5, 1.5]
 policy = "trivial-augment"
+mosaic = 0.5
 
 [model]
 use = "{model}"
@@ -179,7 +315,10 @@ use = "{export}"
     [
         (
             ("digits", "torchvision", 'arch = "resnet18"', "train", "onnx"),
-            [":9: augmentation.iou_crop keeps boxes in sight, and targets of the task classification have none"],
+            [
+                ":9: augmentation.iou_crop keeps boxes in sight, and targets of the task classification have none",
+                ":12: augmentation.mosaic puts parts of images together, and targets of the task classification",
+            ],
             ["scale_jitter", "policy"],
         ),
         (
@@ -188,16 +327,20 @@ use = "{export}"
                 ":9: augmentation.iou_crop keeps boxes in sight, and targets of the task segmentation",
                 ":11: augmentation.policy",
             ],
-            ["scale_jitter"],
+            ["scale_jitter", "mosaic"],
         ),
         (
             ("shapes-boxes", "torchvision-detector", "", "train", "onnx"),
             [":11: augmentation.policy moves images, and targets of the task detection"],
-            ["scale_jitter", "iou_crop"],
+            ["scale_jitter", "iou_crop", "mosaic"],
         ),
         (
             ("digits", "keras-applications", 'arch = "MobileNetV2"', "keras-train", "keras-tflite"),
-            [":9: augmentation.iou_crop", ":10: augmentation.scale_jitter is not there in keras"],
+            [
+                ":9: augmentation.iou_crop",
+                ":10: augmentation.scale_jitter is not there in keras",
+                ":12: augmentation.mosaic",
+            ],
             [],
         ),
     ],
@@ -212,5 +355,6 @@ def test_check_refuses_what_targets_do_not_have(
         make_plan(read_recipe(file), registry)
     for each in said:
         assert f"{file}{each}" in str(caught.value)
+    assert ("use cutmix, by which labels are mixed too" in str(caught.value)) == (dataset == "digits")
     for each in unsaid:
         assert f"augmentation.{each}" not in str(caught.value)

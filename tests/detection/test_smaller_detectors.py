@@ -17,7 +17,7 @@ from edgeopt.errors import TrainingError
 from edgeopt.export.make import make_artifact
 from edgeopt.measure.answers import feeder, file_outputs, verify
 from edgeopt.networks.capture import capture_state, program_outputs
-from edgeopt.options import Options, TrainerSettings
+from edgeopt.options import Augmentation, Options, TrainerSettings
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.plugins.declarations import ExporterPlugin, ModelPlugin, PassPlugin
 from edgeopt.plugins.registry import load_registry
@@ -98,6 +98,25 @@ def test_training_rounds_all_but_what_gives_boxes(context: PassContext) -> None:
     made = applied("qat", detector_state(), context, epochs=1, batch_size=16)
     assert {name for name, bits in bits_of(made).items() if bits == 32} == LAST and not rounded_boxes(made)
     assert made.history[-1].facts["conversion_same_top1"] >= 0.9
+
+
+def test_training_with_rounding_sees_no_mosaics(context: PassContext) -> None:
+    """`train` does, and says nothing of it; the weights of `qat` are those of a recipe without."""
+
+    def weights_of(name: str, mosaic: float) -> tuple[list[torch.Tensor], ModelState]:
+        asked = replace(context.data, augmentation=Augmentation(mosaic=mosaic, horizontal_flip=True))
+        inside = replace(context, data=asked, work_dir=context.work_dir / f"{name}-{mosaic}")
+        inside.work_dir.mkdir()
+        made = applied(name, detector_state(), inside, epochs=1, batch_size=16)
+        values = made.program.state_dict if made.form is Form.PROGRAM else made.model.state_dict()
+        return list(values.values()), made
+
+    (with_it, quantized), (without, plain) = weights_of("qat", 1.0), weights_of("qat", 0.0)
+    assert all(torch.equal(one, other) for one, other in zip(with_it, without, strict=True))
+    assert quantized.history[-1].facts["mosaic"] == "off" and "mosaic" not in plain.history[-1].facts
+    (trained, floats), (other, _) = weights_of("train", 1.0), weights_of("train", 0.0)
+    assert not all(torch.equal(one, two) for one, two in zip(trained, other, strict=True))
+    assert "mosaic" not in floats.history[-1].facts
 
 
 def test_pruning_leaves_heads_whole(context: PassContext) -> None:

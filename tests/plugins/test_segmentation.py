@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from edgeopt.data.mosaic import drawn_tiles
 from edgeopt.plugins import DataError, Preprocessing, TrainingData
 from edgeopt.plugins.registry import load_registry
 from edgeopt.testing import TaskContract, tiny_data
@@ -111,6 +113,22 @@ def test_masks_go_into_the_frame_as_their_images() -> None:
         sure = (found != IGNORED) & ((pixels[..., 0] < 64) | (pixels[..., 0] > 191))
         assert sure.mean() > 0.3
         assert ((pixels[..., 0] > 127) == (found == 1))[sure].mean() > 0.995, fit
+
+
+def test_masks_are_put_together_as_their_images() -> None:
+    """Of images that show their masks, mosaics show theirs, but for a few places at edges."""
+    random = np.random.default_rng(4)
+    masks = random.integers(0, 3, (8, 4, 6)).astype(np.uint8).repeat(12, axis=1).repeat(12, axis=2)
+    masks[0, :20] = IGNORED
+    pixels = torch.from_numpy(masks)[:, None]
+    tiles = drawn_tiles(8, 48, 72, 1.0, torch.Generator().manual_seed(2))
+    batch = Segmentation().batch(masks)
+    shown, moved = tiles.images(pixels * 80)[:, 0], Segmentation().tiled(batch, tiles)
+    assert moved.dtype == torch.int64 and moved.shape == batch.shape and not torch.equal(moved, batch)
+    assert set(moved.unique().tolist()) == {0, 1, 2, IGNORED}
+    judged = moved != IGNORED
+    assert ((shown / 80).round() == moved)[judged].double().mean() > 0.93
+    assert bool((tiles.images(pixels)[:, 0][~judged] > 2).all())
 
 
 def test_classes_in_integers_are_judged_as_logits_are() -> None:

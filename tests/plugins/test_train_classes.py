@@ -162,13 +162,13 @@ def test_a_mixed_training_that_was_killed_ends_with_the_same_weights(tmp_path: P
 
 
 def test_what_is_not_asked_for_leaves_keys_and_cards_alone() -> None:
-    later = {"policy", "policy_operations", "policy_magnitude", "mixup", "cutmix", "iou_crop", "scale_jitter"}
+    later = {"policy", "policy_operations", "policy_magnitude", "mixup", "cutmix", "iou_crop", "scale_jitter", "mosaic"}
     assert not later & set(to_json(Augmentation()))
     for options in (FitOptions(), TrainOptions(), TaughtOptions()):
         assert not {"class_weights", "sampling"} & set(to_json(options))
     asked = TrainOptions(class_weights={"cat": 2.0})
     assert to_json(asked)["class_weights"] == {"cat": 2.0} and TrainOptions(**to_json(asked)) == asked
-    policy = Augmentation(policy="rand-augment", mixup=0.2, scale_jitter=(0.5, 2.0))
+    policy = Augmentation(policy="rand-augment", mixup=0.2, scale_jitter=(0.5, 2.0), mosaic=0.5)
     assert Augmentation(**to_json(policy)) == policy
 
 

@@ -112,6 +112,12 @@ class Batches(Dataset[tuple[Tensor, Any]]):
                 from edgeopt_lightning.fit.policy import changed_by_policy  # as above
 
                 pixels = changed_by_policy(pixels, self.augmentation, generator)
+            if self.augmentation.mosaic:
+                from edgeopt.data.mosaic import drawn_tiles  # as above
+
+                height, width = pixels.shape[-2:]
+                tiles = drawn_tiles(len(pixels), height, width, self.augmentation.mosaic, generator)
+                pixels, batch = tiles.images(pixels), self.task.tiled(batch, tiles)
             crops = None
             if self.augmentation.iou_crop:
                 chance = torch.rand(len(pixels), generator=generator) < self.augmentation.iou_crop
