@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.tasks.base import Task, unfit_logits
-from edgeopt.tasks.parts.classes import Prediction, answers, confidences
+from edgeopt.tasks.parts.classes import Prediction, answers, softmax
 from edgeopt.tasks.scores import ACCURACY, Score, ScoreKind, Scores
 from edgeopt.tasks.statistics import resampled_interval, wilson_interval
 
@@ -204,7 +204,7 @@ class Classification(Task):
 
     def confidences(self, logits: Logits) -> NDArray[np.float64]:
         """Softmax of the logits divided by the temperature, float64 (n, classes)."""
-        return confidences(logits, self.temperature)
+        return softmax(logits, self.temperature)
 
     # ---- what is chosen on validation
 

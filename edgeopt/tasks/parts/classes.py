@@ -24,11 +24,11 @@ def answers(outputs: Sequence[Any], decision: Mapping[str, Any]) -> list[Predict
 
     `decision` is that of a card: `temperature`, where one was chosen.
     """
-    shares = confidences(outputs[0], float(decision.get("temperature", 1.0)))
+    shares = softmax(outputs[0], float(decision.get("temperature", 1.0)))
     return [Prediction(int(row.argmax()), float(row.max())) for row in shares]
 
 
-def confidences(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
+def softmax(logits: NDArray[Any], temperature: float = 1.0) -> NDArray[np.float64]:
     """Softmax of logits (n, classes) divided by a temperature, float64, shape kept."""
     import numpy as np  # heavy; whoever has logits has imported it
 
