@@ -10,7 +10,7 @@ from edgeopt.plugins import OUTPUTS, Drawing, DrawnBox, Ending, Score, ScoreKind
 from edgeopt_detection.decoding.description import BoxDecoding
 from edgeopt_detection.endings.boxes_ending import BOXES, BoxesEnding
 from edgeopt_detection.endings.outputs import FOUND, rows_of
-from edgeopt_detection.parts.objects import DetectedObjects, answers, objects_in, shown_threshold
+from edgeopt_detection.parts.objects import DetectedObjects, answers, objects_in
 
 if TYPE_CHECKING:  # NumPy and torch are heavy: `edgeopt check` asks a task for its scores
     import numpy as np
@@ -181,21 +181,16 @@ class Detection(Task):
 
     def found(self, outputs: Outputs) -> list[Detections]:
         """The boxes of each image, those below `shown_score` included."""
-        from edgeopt_detection.decoding.reference import decode  # as above
+        from edgeopt_detection.decoding.remembered import decoded  # as above
         from edgeopt_detection.endings.reading import boxes_in
 
         if len(outputs) == len(FOUND):
             return boxes_in(outputs, self.decoder)
-        return decode(outputs, self.decoder)
+        return decoded(outputs, self.decoder)
 
     def shown(self, outputs: Outputs) -> list[Detections]:
-        """The boxes of each image that an app would show."""
-        from edgeopt_detection.decoding.reference import decode  # as above
-
-        if len(outputs) == len(FOUND):
-            return self._confident(self.found(outputs))
-        threshold = shown_threshold(self.shown_score, self.decoder.score_threshold)
-        return decode(outputs, self.decoder.model_copy(update={"score_threshold": threshold}))
+        """The boxes of each image that an app would show: those below have pushed out none of them."""
+        return self._confident(self.found(outputs))
 
     def _confident(self, found: Sequence[Detections]) -> list[Detections]:
         from edgeopt_detection.boxes import Detections  # as above
@@ -237,6 +232,7 @@ class Detection(Task):
         return box_agreement(self.shown(outputs), self.shown(reference), self.decoder.classes).share
 
     def decode(self, outputs: Outputs) -> list[DetectedObjects]:
+        """What an app shows, decoded anew at each call: it is timed."""
         return answers(outputs, {"decoding": self.decoder.model_dump(), "shown_score": self.shown_score})
 
     def told(self, answer: DetectedObjects, classes: Sequence[str]) -> str:

@@ -39,20 +39,11 @@ def answers(outputs: Sequence[Any], decision: Mapping[str, Any]) -> list[Detecte
     from edgeopt_detection.parts.box_decoder import found_boxes
 
     decoding, shown_score = decision["decoding"], decision["shown_score"]
-    least = shown_threshold(shown_score, decoding["score_threshold"])
-    found = found_boxes(outputs, {**decoding, "score_threshold": least})
+    below = float(np.nextafter(np.float32(shown_score), np.float32(-1)))  # "above" that is at least the score
+    # boxes that are not shown are left out before boxes are compared: none of them can push out a better one
+    found = found_boxes(outputs, {**decoding, "score_threshold": max(below, decoding["score_threshold"])})
     shown = [(each, each[2] >= np.float32(shown_score)) for each in found]  # boxes that a file gives are not chosen yet
     return objects_in((corners[good], labels[good], scores[good]) for (corners, labels, scores), good in shown)
-
-
-def shown_threshold(shown_score: float, score_threshold: float) -> float:
-    """Above which score the boxes are that are shown. None of the others can push out a better one, so that these may
-    be left out before boxes are compared.
-    """
-    import numpy as np  # as above
-
-    below = float(np.nextafter(np.float32(shown_score), np.float32(-1)))  # "above" that is at least the score
-    return max(below, score_threshold)
 
 
 def objects_in(found: Iterable[Found]) -> list[DetectedObjects]:
