@@ -39,5 +39,5 @@ def _digest(outputs: Outputs) -> bytes:
     told = hashlib.sha256()
     for each in outputs:
         told.update(f"{each.dtype} {each.shape}".encode())
-        told.update(np.ascontiguousarray(each))
+        told.update(np.ascontiguousarray(each).data)
     return told.digest()
