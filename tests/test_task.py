@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from edgeopt.measure.answers import rounding_step
 from edgeopt.tasks import TASKS
-from edgeopt.tasks.classification import softmax
 from edgeopt.tasks.guessing import GuessKind, guess_in, guess_of
+from edgeopt.tasks.parts.classes import softmax
 from edgeopt.tasks.statistics import bootstrap_interval, holm, mcnemar, paired, wilson_interval
 
 TASK = TASKS["classification"]

@@ -34,13 +34,13 @@ from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import DevicePlugin
 from edgeopt.plugins.device import Device, DeviceFile, DeviceJob, FileOnDevice, WholeWay
 from edgeopt.plugins.registry import Registry
+from edgeopt.plugins.task import TaskPlugin
 from edgeopt.plugins.use import Use
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.recipe.devices import LOCAL, Devices, devices_in, devices_of
 from edgeopt.report.devices import answers_otherwise, away
 from edgeopt.report.finished_files import FinishedFile
 from edgeopt.report.reading import read_report
-from edgeopt.tasks.stored import DEFAULT as DEFAULT_TASK
 
 if TYPE_CHECKING:  # NumPy is heavy, and only named here
     from edgeopt.arrays import Outputs
@@ -300,9 +300,7 @@ class DeviceWork:
         job = device_job(taken, group.images, self._settings(place), answers=answers, timed=timed)
         if not timed or place.batch != self._first_batch:
             return job
-        answered_there = all(each.file.card.task == DEFAULT_TASK for each in files)
-        whole = self.whole if place.size is None and answered_there else None
-        return replace(job, whole=whole, energy=self.request.energy)
+        return replace(job, whole=self.whole if place.size is None else None, energy=self.request.energy)
 
     def _device_file(self, file: FinishedFile) -> DeviceFile:
         preprocessing, handed = Preprocessing.from_json(file.card.preprocessing), self.handed[file.path]
@@ -312,6 +310,7 @@ class DeviceWork:
             takes_pixels=pixels,
             handed=handed,
             card=file.card,
+            answering=self.registry.get(TaskPlugin, file.card.task).device_modules,
         )
 
     @staticmethod
@@ -349,8 +348,6 @@ def _whole(file: FinishedFile, threads: int, device: str, found: FileOnDevice) -
     """The whole way of an image through a file on a device, or why it is not known."""
     if not found.whole_ms:
         why = found.no_whole or "this kind of device does not take images the whole way"
-        if file.card.task != DEFAULT_TASK:
-            why = f"answers of the task {file.card.task} are made of outputs on this machine alone, not on devices"
         return WholeRow(file=file.name, threads=threads, error=why, device=device)
     return WholeRow(file=file.name, threads=threads, pipeline_ms=PipelineTimes.of(found.whole_ms), device=device)
 

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
-import io
 import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeAlias, TypeVar
 
-from edgeopt.arrays import load_outputs
 from edgeopt.devices.boot import BOOT
 from edgeopt.devices.bundle import agent_file
 from edgeopt.devices.connection import AgentRefusedError, Connection, Message
 from edgeopt.devices.link import Link
+from edgeopt.devices.told import facts_told, with_told
 from edgeopt.errors import ConnectionLostError, DeviceError, Problem
 from edgeopt.fingerprint import file_digest, installed_version
 from edgeopt.measure.whole_way import MODULES
 from edgeopt.plugins.device import DeviceFacts, DeviceFile, DeviceJob, FileOnDevice, OnDevice, WholeWay
-from edgeopt.plugins.energy_use import EnergyUse
-
-if TYPE_CHECKING:
-    from edgeopt.arrays import Outputs
 
 T = TypeVar("T")
 
@@ -66,6 +60,10 @@ class _Place:
     no_whole: str | None = None
 
 
+_Places: TypeAlias = dict[tuple[OnDevice, tuple[str, ...]], _Place]
+"""By what opens a file, and the modules for the whole way of an image."""
+
+
 class AgentDevice:
     """A device that is reached over a `Link`; `name` is for messages, and `waiting` is told why it takes time."""
 
@@ -85,7 +83,7 @@ class AgentDevice:
 
     def describe(self) -> DeviceFacts:
         """See `Device`."""
-        return self._again(lambda: _facts(self._answer({"do": "facts"})))
+        return self._again(lambda: facts_told(self._answer({"do": "facts"})))
 
     def put(self, file: Path, sha256: str) -> None:
         """See `Device`."""
@@ -222,7 +220,7 @@ class AgentDevice:
 
     def _run(self, job: DeviceJob, aside: Path, tell: Callable[[str], None], found: dict[str, FileOnDevice]) -> None:
         ready: list[tuple[DeviceFile, Message]] = []
-        environments: dict[OnDevice, _Place] = {}
+        environments: _Places = {}
         for file in job.files:
             try:
                 message = self._prepared(file, aside, environments, tell, whole=job.whole is not None)
@@ -258,7 +256,7 @@ class AgentDevice:
                 tell(message["text"])
                 continue
             name = ready[message["file"]][0].name
-            found[name] = _with(found.get(name, FileOnDevice()), message)
+            found[name] = with_told(found.get(name, FileOnDevice()), message)
         connection.ask({"do": "forget", "key": key})
 
     def _whole(self, whole: WholeWay) -> Message:
@@ -270,17 +268,17 @@ class AgentDevice:
         self,
         file: DeviceFile,
         aside: Path,
-        environments: dict[OnDevice, _Place],
+        environments: _Places,
         tell: Callable[[str], None],
         *,
         whole: bool,
     ) -> Message:
-        """A file as the agent takes it, with all that it needs there; `no_whole` says why it takes no image the whole
-        way, where that is asked for.
+        """A file as the agent takes it, with all that it needs there; where an image is to go the whole `way` through
+        it, that, or `no_whole`, which says why not.
         """
-        preprocessing = file.card.preprocessing if whole and file.card else None
-        given: Message = {"name": file.name, "scale": file.scale, "offset": file.offset, "no_whole": None}
-        given["preprocessing"] = preprocessing
+        way, no_whole = _way(file) if whole else (None, None)
+        given: Message = {"name": file.name, "scale": file.scale, "offset": file.offset}
+        given |= {"way": way, "no_whole": no_whole}
         opener = file.on_device
         if self._settings.edgeopt and file.handed is not None and opener is None:
             self._require(file.path, file.sha256)
@@ -289,22 +287,25 @@ class AgentDevice:
         if opener is None:
             hint = "its plugin does not say how (ExporterPlugin.on_device)"
             raise DeviceError(f"{self._name}: a file of this exporter is not opened there", hint=hint)
-        if opener not in environments:
-            environments[opener] = self._place_of(opener, aside, tell, whole=whole)
-        there = environments[opener]
+        needed = (*MODULES, *file.answering) if way else ()
+        if (opener, needed) not in environments:
+            environments[opener, needed] = self._place_of(opener, needed, aside, tell)
+        there = environments[opener, needed]
         tell(f"{file.name}: copy")
         self._put(file.path, file.sha256)
         command = [there.python, there.agent, "child"]
         place = self._place(file.path, file.sha256)
         if there.no_whole:
-            given |= {"no_whole": there.no_whole, "preprocessing": None}
+            given |= {"way": None, "no_whole": there.no_whole}
         return {**given, "file": place, "opener": f"{opener.modules[0]}:open_file", "command": command}
 
-    def _place_of(self, opener: OnDevice, aside: Path, tell: Callable[[str], None], *, whole: bool) -> _Place:
-        """Where files are opened; for the whole way of an image with Pillow, or without where that cannot be had."""
+    def _place_of(self, opener: OnDevice, modules: tuple[str, ...], aside: Path, tell: Callable[[str], None]) -> _Place:
+        """Where files are opened; where `modules` for the whole way of an image are needed, with these and Pillow, or
+        without where that cannot be had.
+        """
         no_whole = None
-        if whole:
-            with_images = OnDevice((*opener.modules, *MODULES), (*opener.requires, "pillow"))
+        if modules:
+            with_images = OnDevice((*opener.modules, *modules), (*opener.requires, "pillow"))
             try:
                 return self._environment(with_images, aside, tell)
             except AgentRefusedError as error:
@@ -345,6 +346,18 @@ class AgentDevice:
         return str(file.resolve()) if self._settings.edgeopt else f"files/{sha256}{file.suffix}"
 
 
+def _way(file: DeviceFile) -> tuple[Message | None, str | None]:
+    """How an image goes the whole way through a file, or why it does not."""
+    card = file.card
+    if card is None:
+        return None, "it has no card, which says how images become its input and its outputs answers"
+    if not file.answering:
+        told = f"the task {card.task} has no code for devices (TaskPlugin.device_modules)"
+        return None, f"the answer is not timed there because {told}: see docs/tasks.md"
+    how = {"preprocessing": card.preprocessing, "answering": file.answering[0], "decision": card.decision}
+    return how, None
+
+
 def _version(name: str) -> str:
     """The version of a distribution here, without what tells a build of it from others."""
     version = installed_version(name)
@@ -353,38 +366,8 @@ def _version(name: str) -> str:
     return version.partition("+")[0]
 
 
-def _facts(message: Message) -> DeviceFacts:
-    return DeviceFacts(**{name: message[name] for name in DeviceFacts.__dataclass_fields__})
-
-
 def _has_answered(file: FileOnDevice | None) -> bool:
     return file is not None and file.outputs is not None
-
-
-def _with(file: FileOnDevice, message: Message) -> FileOnDevice:
-    match message["event"]:
-        case "answers":
-            return replace(file, outputs=_outputs(message["npz"]))
-        case "times":
-            return replace(
-                file,
-                turns_ms=tuple(tuple(times) for times in message["turns_ms"]),
-                states=tuple((temperature, clock) for temperature, clock in message["states"]),
-                **{name: message[name] for name in ("load_ms", "first_ms", "peak_memory_bytes")},
-                energy=EnergyUse(**message["energy"]) if "energy" in message else None,
-                energy_problem=message.get("energy_problem", ""),
-                turn_mj=tuple(message.get("turn_mj", ())),
-            )
-        case "whole":
-            return replace(file, whole_ms=tuple(tuple(parts) for parts in message["times_ms"]))
-        case "no-whole":
-            return replace(file, no_whole=message["message"])
-        case _:
-            return replace(file, error=message["message"])
-
-
-def _outputs(encoded: str) -> Outputs:
-    return load_outputs(io.BytesIO(base64.b64decode(encoded)))
 
 
 def _one_line(error: DeviceError) -> str:

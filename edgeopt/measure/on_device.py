@@ -109,9 +109,10 @@ def device_file(
     takes_pixels: bool,
     handed: Path,
     card: Card | None = None,
+    answering: tuple[str, ...] = (),
 ) -> DeviceFile:
-    """A file as a device takes it; `handed` holds what a process of this machine opens it from. A digest that is not
-    known is made.
+    """A file as a device takes it; `handed` holds what a process of this machine opens it from, and `answering` are the
+    modules that make its answers there. A digest that is not known is made.
     """
     scale, offset = preprocessing.scale_and_offset()
     return DeviceFile(
@@ -123,6 +124,7 @@ def device_file(
         on_device=exporter.on_device,
         handed=handed,
         card=card,
+        answering=answering,
     )
 
 

@@ -55,8 +55,8 @@ def main(events: Events) -> None:
         assert file.image  # whoever asks for it has one
         encoded, preprocessing = file.image.read_bytes(), file.preprocessing.to_json()
         warmup, runs = job.whole.warmup, job.whole.runs
-        decode = file.task.decode
-        times = whole_way(encoded, str(file.image), preprocessing, file.feed, predictor, warmup, runs, decode)
+        answers = file.task.decode
+        times = whole_way(encoded, str(file.image), preprocessing, file.feed, predictor, answers, warmup, runs)
         events.send({"event": "whole", "times_ms": times})
 
     serve(

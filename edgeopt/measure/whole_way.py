@@ -21,12 +21,8 @@ MODULES = (
     "edgeopt.preprocessing.decoded",
     "edgeopt.preprocessing.description",
     "edgeopt.preprocessing.geometry",
-    "edgeopt.tasks.base",
-    "edgeopt.tasks.classification",
-    "edgeopt.tasks.scores",
-    "edgeopt.tasks.statistics",
 )
-"""What a device needs of edgeopt for it, besides what it has for calls."""
+"""What a device needs of edgeopt for it, besides what it has for calls and for answers of a task."""
 
 PARTS = ("decode", "preprocess", "file", "answer")
 """The parts of the way, in their order."""
@@ -38,30 +34,29 @@ def whole_way(
     preprocessing: dict[str, Any],
     feed: Callable[[Any], Any],
     file: Predictor,
+    answers: Callable[[Any], Any],
     warmup: int,
     runs: int,
-    decode: Callable[[Any], Any] | None = None,
 ) -> list[tuple[float, ...]]:
     """Takes the image file `encoded` the whole way through an open file, `runs` times after `warmup` times that do not
     count; returns the milliseconds of `PARTS` of each.
 
     `preprocessing` is that of the file's card, `feed` makes what the file takes of uint8 (1, height, width, channels),
-    and `decode` makes answers of its outputs, as `Task.decode`; without it they are a classifier's.
+    and `answers` makes answers of its outputs, as `Task.decode` does.
     """
     import numpy as np  # heavy, as all below: whoever only asks for it does without
 
     from edgeopt.data.images import open_image
     from edgeopt.plugins.predictor import timed_call
     from edgeopt.preprocessing.description import Preprocessing
-    from edgeopt.tasks.classification import Classification
 
-    prepare, answered = Preprocessing.from_json(preprocessing), decode or Classification().decode
+    prepare = Preprocessing.from_json(preprocessing)
 
     def once() -> tuple[float, ...]:
         image, opened = _timed(lambda: open_image(encoded, name))
         batch, preprocess = _timed(lambda: feed(prepare.pixels(image)[np.newaxis]))
         outputs, call = timed_call(file, lambda: file.predict(batch))
-        _, answer = _timed(lambda: answered(outputs))
+        _, answer = _timed(lambda: answers(outputs))
         return opened, preprocess, call, answer
 
     for _ in range(warmup):

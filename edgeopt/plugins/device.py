@@ -35,6 +35,8 @@ class DeviceFile:
     With `scale` and `offset`, three numbers each, its input is pixel * scale + offset; None where it takes pixels.
     `on_device` opens it where edgeopt is not, and `handed` is a file from which a process with edgeopt opens it, see
     `edgeopt.devices.handed_file`; either may be missing. `card` tells whoever feeds it without Python what it takes.
+    `answering` are the modules that make answers of its outputs where edgeopt is not, see `TaskPlugin.device_modules`;
+    none where its task has none.
     """
 
     name: str
@@ -45,12 +47,13 @@ class DeviceFile:
     on_device: OnDevice | None = None
     handed: Path | None = None
     card: Card | None = None
+    answering: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class WholeWay:
     """An image file that goes the whole way through each file: it is decoded, turned upright, resized, cut and scaled,
-    the file is called, and a label is made. `runs` times count, after `warmup` that do not.
+    the file is called, and an answer is made. `runs` times count, after `warmup` that do not.
     """
 
     image: Path
@@ -97,8 +100,8 @@ class FileOnDevice:
     `peak_memory_bytes` is 0 where nobody tells it. `note` is what whoever reads the figures must know, such as that
     there are no answers.
 
-    `whole_ms` has, of each time that an image went the whole way, what decoding it, preparing it, the file and making a
-    label took; where that was asked for and is not known, `no_whole` says why.
+    `whole_ms` has, of each time that an image went the whole way, what decoding it, preparing it, the file and making
+    an answer took; where that was asked for and is not known, `no_whole` says why.
     """
 
     outputs: Outputs | None = None

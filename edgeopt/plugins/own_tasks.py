@@ -68,6 +68,7 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         make=_classification,
         kotlin_files=(_PARTS / "ClassAnswering.kt",),
         line_templates=_templates("classes"),
+        device_modules=("edgeopt.tasks.parts.classes",),
     )
     yield TaskPlugin(
         "multi-label",
@@ -77,10 +78,12 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         kotlin_files=(_PARTS / "LabelAnswering.kt",),
         line_templates=_templates("labels"),
         page_files=(_PARTS / "labels.js",),
+        device_modules=("edgeopt.tasks.parts.labels",),
     )
     yield TaskPlugin(
         "numbers",
         "Outputs whose meaning is not known, such as a converted detector's: close to what they should be, or not.",
         NumbersOptions,
         make=lambda _options: Numbers(),
+        device_modules=("edgeopt.tasks.parts.ranges",),
     )

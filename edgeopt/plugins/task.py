@@ -27,6 +27,10 @@ class TaskPlugin(Plugin):
     `page_files` are JavaScript for pages in which files answer by themselves: the first is imported, and finds the
     others beside it. It exports `answer(outputs, card)` and `alike(one, other)`. Without it such a page leaves files of
     the task out; a server asks `Task.drawings`.
+
+    `device_modules` go to devices that have Python and no edgeopt, as they are: they import the standard library, NumPy
+    and one another alone. The first has `answers(outputs, decision)`, which gives what `Task.decode` does of the task
+    whose `decision` a card has. Without them the whole way of an image is not timed there.
     """
 
     kind: ClassVar[str] = "task"
@@ -38,6 +42,7 @@ class TaskPlugin(Plugin):
     kotlin_files: tuple[Path, ...] = ()
     line_templates: tuple[Path, ...] = ()
     page_files: tuple[Path, ...] = ()
+    device_modules: tuple[str, ...] = ()
 
     def made(self, options: Any) -> Task:
         """What `make` gives. Raises `PluginError` where that is no task of this name."""

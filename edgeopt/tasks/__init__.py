@@ -2,11 +2,12 @@
 edgeopt itself by name.
 """
 
-from edgeopt.tasks.base import Prediction, Targets, Task
+from edgeopt.tasks.base import Targets, Task
 from edgeopt.tasks.classification import Classification
 from edgeopt.tasks.drawings import Drawing, DrawnBox, DrawnLabel
 from edgeopt.tasks.guessing import Guess, GuessKind, guess_in, guess_of
 from edgeopt.tasks.moves import Moves
+from edgeopt.tasks.parts.classes import Prediction
 from edgeopt.tasks.scores import ACCURACY, Score, ScoreKind, Scores
 from edgeopt.tasks.sections import Outline, Section, SectionImage, SectionPlot, SectionTable
 from edgeopt.tasks.statistics import (

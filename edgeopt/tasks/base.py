@@ -1,13 +1,9 @@
-"""What a model is for, as passes, evaluation, report and apps ask it: `Task`.
-
-This module goes to devices as it is: the standard library and NumPy alone.
-"""
+"""What a model is for, as passes, evaluation, report and apps ask it: `Task`. Light at the top."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from edgeopt.tasks.scores import Score, ScoreKind, Scores
@@ -26,14 +22,6 @@ if TYPE_CHECKING:
     from edgeopt.tasks.moves import Moves
     from edgeopt.tasks.sections import Section
     from edgeopt.tasks.tiles import Tiles
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What one image was taken for."""
-
-    label: int
-    confidence: float
 
 
 class Targets(ABC):
@@ -282,7 +270,7 @@ class Task(ABC):
 
     def drawings(self, outputs: Outputs, classes: Sequence[str]) -> Sequence[Drawing]:
         """What a page draws of each answer: by default its words alone."""
-        from edgeopt.tasks.drawings import Drawing  # devices, which have this module, draw nothing
+        from edgeopt.tasks.drawings import Drawing  # nobody else needs it
 
         return [Drawing(self.told(answer, classes)) for answer in self.decode(outputs)]
 

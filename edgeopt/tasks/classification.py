@@ -6,7 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.tasks.base import Prediction, Task, unfit_logits
+from edgeopt.tasks.base import Task, unfit_logits
+from edgeopt.tasks.parts.classes import Prediction, answers, softmax
 from edgeopt.tasks.scores import ACCURACY, Score, ScoreKind, Scores
 from edgeopt.tasks.statistics import resampled_interval, wilson_interval
 
@@ -167,7 +168,7 @@ class Classification(Task):
                 return mean_recall(right[chosen], labels[chosen])
 
         else:
-            from edgeopt.tasks.calibration import calibration_error  # devices, which have this module, judge nothing
+            from edgeopt.tasks.calibration import calibration_error  # nobody else needs it
 
             confidence = self.confidences(logits).max(axis=1)
 
@@ -199,11 +200,11 @@ class Classification(Task):
 
     def decode(self, outputs: Outputs) -> list[Prediction]:
         """Label and softmax confidence of each image."""
-        return [Prediction(int(row.argmax()), float(row.max())) for row in self.confidences(outputs[0])]
+        return answers(outputs, {"temperature": self.temperature})
 
     def confidences(self, logits: Logits) -> NDArray[np.float64]:
         """Softmax of the logits divided by the temperature, float64 (n, classes)."""
-        return softmax(logits if self.temperature == 1.0 else logits / self.temperature)
+        return softmax(logits, self.temperature)
 
     # ---- what is chosen on validation
 
@@ -240,7 +241,7 @@ class Classification(Task):
 
     def guess(self, outputs: Outputs, targets: Labels, classes: Sequence[str]) -> Guess | None:
         """One class for all, or no more right answers than chance or the most frequent class gives."""
-        from edgeopt.tasks.guessing import guess_in  # devices, which have this module, judge nothing
+        from edgeopt.tasks.guessing import guess_in  # as above
 
         return guess_in(outputs[0], targets, classes)
 
@@ -260,11 +261,3 @@ def mean_recall(right: NDArray[np.bool_], labels: Labels) -> float:
 
     asked, told = np.bincount(labels), np.bincount(labels, right)
     return float((told[asked > 0] / asked[asked > 0]).mean())
-
-
-def softmax(logits: Logits) -> NDArray[np.float64]:
-    """Row-wise softmax in float64, shape kept."""
-    import numpy as np  # heavy; whoever has logits has imported it
-
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.tasks.base import Task, unfit_logits
 from edgeopt.tasks.drawings import Drawing, DrawnLabel
+from edgeopt.tasks.parts.labels import HALF, Labelled, answers, confidences, threshold_logits
 from edgeopt.tasks.scores import Score, ScoreKind, Scores
 from edgeopt.tasks.statistics import resampled_interval
 
@@ -25,17 +26,8 @@ MAP = ScoreKind("map", "mAP")
 """The mean over the labels of their average precision, whatever the thresholds."""
 F1 = ScoreKind("f1", "F1")
 """The mean over the labels of their F1 at the thresholds."""
-_HALF = 0.5
 _HEAVIEST = 100.0  # the largest weight of an image with a rare label
 _NO_LABEL = -1
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """What one image was taken for: places of labels, and the confidence of each."""
-
-    labels: tuple[int, ...]
-    confidences: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,7 @@ class MultiLabel(Task):
         """Mean average precision, and mean F1 at the thresholds, over the labels that occur."""
         import numpy as np  # as above
 
-        from edgeopt.tasks.label_scores import average_precision, f1_of, ranked  # devices judge nothing
+        from edgeopt.tasks.label_scores import average_precision, f1_of, ranked  # nobody else needs it
 
         values, told, count = outputs[0].astype(np.float64), self.told_labels(outputs[0]), len(targets)
         occurs = np.flatnonzero(targets.any(axis=0))
@@ -185,14 +177,7 @@ class MultiLabel(Task):
 
     def decode(self, outputs: Outputs) -> list[Labelled]:
         """The labels of each image, the most confident first."""
-        import numpy as np  # as above
-
-        told = self.told_labels(outputs[0])
-        answers = []
-        for row, has in zip(_sigmoid(outputs[0]), told, strict=True):
-            places = sorted(np.flatnonzero(has).tolist(), key=lambda place: -row[place])
-            answers.append(Labelled(tuple(places), tuple(float(row[place]) for place in places)))
-        return answers
+        return answers(outputs, self.decision())
 
     def told(self, answer: Labelled, classes: Sequence[str]) -> str:
         """Such as "cat 98 %, dog 71 %"."""
@@ -201,7 +186,7 @@ class MultiLabel(Task):
 
     def drawings(self, outputs: Outputs, classes: Sequence[str]) -> list[Drawing]:
         """Every label with its confidence and its threshold."""
-        thresholds = self.thresholds or (_HALF,) * outputs[0].shape[1]
+        thresholds = self.thresholds or (HALF,) * outputs[0].shape[1]
         return [
             Drawing(
                 self.told(answer, classes),
@@ -210,7 +195,7 @@ class MultiLabel(Task):
                     for place, (sure, least) in enumerate(zip(row, thresholds, strict=True))
                 ),
             )
-            for answer, row in zip(self.decode(outputs), _sigmoid(outputs[0]), strict=True)
+            for answer, row in zip(self.decode(outputs), confidences(outputs[0]), strict=True)
         ]
 
     def guess(self, outputs: Outputs, targets: NDArray[np.bool_], classes: Sequence[str]) -> Guess | None:
@@ -230,10 +215,7 @@ class MultiLabel(Task):
 
     def threshold_logits(self, classes: int) -> NDArray[np.float64]:
         """The thresholds as logits, float64 (classes,)."""
-        import numpy as np  # as above
-
-        thresholds = self.thresholds or (_HALF,) * classes
-        return np.array([math.log(each / (1.0 - each)) for each in thresholds])
+        return threshold_logits(self.thresholds, classes)
 
     # ---- what is chosen on validation
 
@@ -257,7 +239,7 @@ class MultiLabel(Task):
 
     def decision(self) -> dict[str, Json]:
         """The confidences from which on labels are told."""
-        return {"thresholds": list(self.thresholds)} if self.thresholds else {"threshold": _HALF}
+        return {"thresholds": list(self.thresholds)} if self.thresholds else {"threshold": HALF}
 
     def decided(self, decision: Mapping[str, Json]) -> MultiLabel:
         """With the thresholds of a card; 0.5 for all where it has none."""
@@ -273,7 +255,7 @@ class MultiLabel(Task):
         from edgeopt.tasks.sections import Section, SectionTable
 
         values, told = outputs[0].astype(np.float64), self.told_labels(outputs[0])
-        f1, thresholds = f1_of(told, targets), self.thresholds or (_HALF,) * len(classes)
+        f1, thresholds = f1_of(told, targets), self.thresholds or (HALF,) * len(classes)
         rows = []
         for place, name in enumerate(classes):
             both = int((told[:, place] & targets[:, place]).sum())
@@ -287,13 +269,6 @@ class MultiLabel(Task):
             rows.append((name, int(targets[:, place].sum()), *texts, f"{thresholds[place]:.2f}"))
         columns = ("label", "images", "average precision", "precision", "recall", "F1", "threshold")
         return (Section("Labels", (), (SectionTable(columns, tuple(rows)),)),)
-
-
-def _sigmoid(logits: Logits) -> NDArray[np.float64]:
-    import numpy as np  # as above
-
-    confidences: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
-    return confidences
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -18,6 +18,7 @@ from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use
 from edgeopt.tasks import Moves, Task, Tiles, task_from_json, task_to_json
 from edgeopt.testing.contracts import PluginContract, modules_after
+from edgeopt.testing.there import answers_there
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -257,6 +258,17 @@ class TaskContract(PluginContract):
             assert re.search(declared, file.read_text(encoding="utf-8")), f"{file.name} declares no class of its name"
         for file in use.plugin.line_templates:
             assert re.fullmatch(r"\w+\.(kotlin|swift|cpp|python)\.j2", file.name), file.name
+
+    def test_it_answers_on_a_device_as_here(
+        self, task: Task, targets: Sequence[Any], outputs: Outputs, use: Use[TaskPlugin]
+    ) -> None:
+        """By modules that go there without the rest of edgeopt and of the plugin, and by what a card says."""
+        modules = use.plugin.device_modules
+        if not modules:
+            pytest.skip("its answers are made where edgeopt is alone")
+        fitted = task.fitted(outputs, task.collected(targets))
+        here = [to_values(answer) for answer in fitted.decode(outputs)]
+        assert answers_there(modules, outputs, fitted.decision()) == here
 
     def test_files_can_end_where_it_says(self, task: Task) -> None:
         with pytest.raises(LookupError):

@@ -82,6 +82,7 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         line_templates=tuple(_PARTS / f"boxes.{language}.j2" for language in ("kotlin", "swift", "cpp", "python")),
         libraries=_LIBRARIES,
         page_files=(_PARTS / "boxes.js", _DECODING),
+        device_modules=("edgeopt_detection.parts.objects", "edgeopt_detection.parts.box_decoder"),
     )
 
 

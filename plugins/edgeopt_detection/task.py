@@ -10,6 +10,7 @@ from edgeopt.plugins import OUTPUTS, Drawing, DrawnBox, Ending, Score, ScoreKind
 from edgeopt_detection.decoding.description import BoxDecoding
 from edgeopt_detection.endings.boxes_ending import BOXES, BoxesEnding
 from edgeopt_detection.endings.outputs import FOUND, rows_of
+from edgeopt_detection.parts.objects import DetectedObjects, answers, objects_in
 
 if TYPE_CHECKING:  # NumPy and torch are heavy: `edgeopt check` asks a task for its scores
     import numpy as np
@@ -23,22 +24,6 @@ if TYPE_CHECKING:  # NumPy and torch are heavy: `edgeopt check` asks a task for 
 MAP = ScoreKind("map", "mAP")
 MAP50 = ScoreKind("map50", "mAP 50")
 _FOUND = 0.5  # overlap from which a box is found
-
-
-@dataclass(frozen=True)
-class DetectedObject:
-    """An object that an image was found to hold: corners x1, y1, x2, y2 in px of what the network sees."""
-
-    label: int
-    score: float
-    corners: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class DetectedObjects:
-    """What one image was answered, the best first."""
-
-    objects: tuple[DetectedObject, ...]
 
 
 @dataclass(frozen=True)
@@ -205,27 +190,16 @@ class Detection(Task):
 
     def found(self, outputs: Outputs) -> list[Detections]:
         """The boxes of each image, those below `shown_score` included."""
-        from edgeopt_detection.decoding.reference import decode  # as above
+        from edgeopt_detection.decoding.remembered import decoded  # as above
         from edgeopt_detection.endings.reading import boxes_in
 
         if len(outputs) == len(FOUND):
             return boxes_in(outputs, self.decoder)
-        return decode(outputs, self.decoder)
+        return decoded(outputs, self.decoder)
 
     def shown(self, outputs: Outputs) -> list[Detections]:
-        """The boxes of each image that an app would show.
-
-        Boxes below are left out before they are compared: none of them can push out a better one.
-        """
-        import numpy as np  # as above
-
-        from edgeopt_detection.decoding.reference import decode
-
-        if len(outputs) == len(FOUND):
-            return self._confident(self.found(outputs))
-        below = float(np.nextafter(np.float32(self.shown_score), np.float32(-1)))  # "above" that is at least the score
-        threshold = max(below, self.decoder.score_threshold)
-        return decode(outputs, self.decoder.model_copy(update={"score_threshold": threshold}))
+        """The boxes of each image that an app would show: those below have pushed out none of them."""
+        return self._confident(self.found(outputs))
 
     def _confident(self, found: Sequence[Detections]) -> list[Detections]:
         from edgeopt_detection.boxes import Detections  # as above
@@ -267,21 +241,8 @@ class Detection(Task):
         return box_agreement(self.shown(outputs), self.shown(reference), self.decoder.classes).share
 
     def decode(self, outputs: Outputs) -> list[DetectedObjects]:
-        return self._answers(self.shown(outputs))
-
-    @staticmethod
-    def _answers(found: Sequence[Detections]) -> list[DetectedObjects]:
-        return [
-            DetectedObjects(
-                tuple(
-                    DetectedObject(label, score, (x1, y1, x2, y2))
-                    for label, score, (x1, y1, x2, y2) in zip(
-                        each.classes.tolist(), each.scores.tolist(), each.corners.tolist(), strict=True
-                    )
-                )
-            )
-            for each in found
-        ]
+        """What an app shows, decoded anew at each call: it is timed."""
+        return answers(outputs, {"decoding": self.decoder.model_dump(), "shown_score": self.shown_score})
 
     def told(self, answer: DetectedObjects, classes: Sequence[str]) -> str:
         counts: dict[str, int] = {}
@@ -292,14 +253,14 @@ class Detection(Task):
     def drawings(self, outputs: Outputs, classes: Sequence[str]) -> list[Drawing]:
         """All boxes that the decoding finds, and which of them are shown."""
         found = self.found(outputs)
-        words = [self.told(answer, classes) for answer in self._answers(self._confident(found))]
+        words = [self.told(answer, classes) for answer in _objects(self._confident(found))]
         return [
             Drawing(
                 said,
                 boxes=tuple(DrawnBox(each.label, each.score, each.corners) for each in answer.objects),
                 shown_score=self.shown_score,
             )
-            for said, answer in zip(words, self._answers(found), strict=True)
+            for said, answer in zip(words, _objects(found), strict=True)
         ]
 
     # ---- files that end at boxes
@@ -346,3 +307,7 @@ class Detection(Task):
         grades = self.grades(outputs, targets)
         size = (self.decoder.height, self.decoder.width)
         return (box_section(self.found(outputs), self.shown(outputs), targets.boxes(), grades, classes, size),)
+
+
+def _objects(found: Sequence[Detections]) -> list[DetectedObjects]:
+    return objects_in((each.corners, each.classes, each.scores) for each in found)

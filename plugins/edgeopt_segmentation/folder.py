@@ -14,7 +14,7 @@ from PIL import Image
 
 from edgeopt.data.images import UNREADABLE, open_image
 from edgeopt.plugins import DataError, Problem, usable_cores
-from edgeopt_segmentation.options import IGNORED
+from edgeopt_segmentation.parts.shares import IGNORED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,9 +10,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from edgeopt.networks.weights_option import checkpoint_path
 from edgeopt.plugins import DatasetOptions, Options, PosixPath, Problem, size_in_words, size_of, without_usual
+from edgeopt_segmentation.parts.shares import IGNORED
 
-IGNORED = 255
-"""What a mask has where nobody says what is there."""
 _PUBLISHED = ("DEFAULT", "COCO_WITH_VOC_LABELS_V1")
 MOST_CLASSES = 255  # a mask has a byte for each place, and one value of it says nothing
 

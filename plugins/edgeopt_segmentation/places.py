@@ -31,13 +31,6 @@ def moved(mask: NDArray[np.uint8], geometry: Any, outside: int) -> NDArray[np.ui
     return np.where(inside, found, np.uint8(outside)).astype(np.uint8)
 
 
-def shares_of(mask: NDArray[Any], ignored: int) -> tuple[tuple[int, float], ...]:
-    """The classes of a mask with their shares of the judged places, the largest first."""
-    values, counts = np.unique(mask[mask != ignored], return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return tuple((int(values[each]), float(counts[each] / counts.sum())) for each in order)
-
-
 def told(shares: Sequence[tuple[int, float]], classes: Sequence[str]) -> str:
     """Such as "road 61 %, sky 30 %, car 9 %"."""
     return ", ".join(f"{classes[index]} {100 * share:.0f} %" for index, share in shares[:_TOLD]) or "nothing judged"

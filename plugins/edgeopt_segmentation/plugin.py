@@ -91,6 +91,7 @@ def edgeopt_tasks() -> Iterator[TaskPlugin]:
         line_templates=tuple(_PARTS / f"masks.{language}.j2" for language in ("kotlin", "swift", "cpp", "python")),
         libraries=_LIBRARIES,
         page_files=(_PARTS / "masks.js",),
+        device_modules=("edgeopt_segmentation.parts.shares",),
     )
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt.plugins import Section, SectionImage, SectionTable
-from edgeopt_segmentation.options import IGNORED
-from edgeopt_segmentation.places import overlay_png, shares_of, told
+from edgeopt_segmentation.parts.shares import IGNORED, shares_of
+from edgeopt_segmentation.places import overlay_png, told
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.plugins import Drawing, Ending, Score, ScoreKind, Scores, Task, in_parts
 from edgeopt_segmentation.ending import CLASSES, ClassesEnding
-from edgeopt_segmentation.options import IGNORED
+from edgeopt_segmentation.parts.shares import IGNORED, MaskAnswer, answers, masks_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     Masks = NDArray[np.uint8]  # (n, height, width)
 
 _ALIKE = 0.99  # of the places of an image: two masks that nobody tells apart
-
-
-@dataclass(frozen=True)
-class MaskAnswer:
-    """A mask in few words: the classes on an image with the share of its places, the largest first."""
-
-    shares: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
@@ -195,13 +188,11 @@ class Segmentation(Task):
 
     def decode(self, outputs: Outputs) -> list[MaskAnswer]:
         """The classes of each image and their shares."""
-        from edgeopt_segmentation.places import shares_of  # NumPy
-
-        return [MaskAnswer(shares_of(mask, IGNORED)) for mask in masks_in(outputs)]
+        return answers(outputs, self.decision())
 
     def told(self, answer: MaskAnswer, classes: Sequence[str]) -> str:
         """Such as "road 61 %, sky 30 %, car 9 %"."""
-        from edgeopt_segmentation.places import told  # as above
+        from edgeopt_segmentation.places import told  # NumPy
 
         return told(answer.shares, classes)
 
@@ -243,21 +234,6 @@ class Segmentation(Task):
             known = [int(each.max(initial=0)) for each in (masks, targets[targets != IGNORED])]
             classes = outputs[0].shape[1] if outputs[0].ndim == 4 else 1 + max(known)
         return overlaps(masks, targets, classes, IGNORED)
-
-
-def masks_in(outputs: Outputs) -> NDArray[Any]:
-    """The classes of each place, integers (n, height, width), of logits or of classes themselves."""
-    import numpy as np  # as above
-
-    first = outputs[0]
-    if first.ndim != 4:
-        return first
-    masks = np.empty((len(first), *first.shape[2:]), np.uint8 if first.shape[1] <= 256 else np.int64)
-    done = 0
-    for (part,) in in_parts(first):
-        masks[done : done + len(part)] = part.argmax(axis=1)
-        done += len(part)
-    return masks
 
 
 def _same_places(outputs: Outputs, reference: Outputs) -> NDArray[np.float64]:

@@ -17,7 +17,8 @@ from edgeopt.tasks.multilabel import MultiLabel
 from edgeopt_detection.decoding.description import BoxDecoding
 from edgeopt_detection.decoding.reference import decode
 from edgeopt_detection.task import Detection
-from edgeopt_segmentation.task import Segmentation, masks_in
+from edgeopt_segmentation.parts.shares import masks_in
+from edgeopt_segmentation.task import Segmentation
 
 
 @cache

@@ -27,7 +27,7 @@ from edgeopt.cards.reading import card_of
 from edgeopt.cli import app
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.report.schema import DatasetSummary, Environment, RecipeSummary, Report, Row
-from edgeopt.tasks.classification import softmax
+from edgeopt.tasks.parts.classes import softmax
 from edgeopt.types import Role
 
 ANGLE = Path(__file__).parents[2] / "examples/edgeopt-angle-plugin/src/edgeopt_angle/AngleAnswering.kt"

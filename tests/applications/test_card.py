@@ -28,7 +28,7 @@ from edgeopt.errors import UserError
 from edgeopt.measure.answers import feeder
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.preprocessing import Preprocessing
-from edgeopt.tasks.classification import softmax
+from edgeopt.tasks.parts.classes import softmax
 from edgeopt_detection.parts import box_decoder
 
 NAMES = ('say "käse"', "back\\slash", "$price", "plain")

@@ -16,10 +16,13 @@ from edgeopt.recipe.card_task import task_of_card
 from edgeopt_detection.boxes import Boxes
 from edgeopt_detection.decoding.description import BoxDecoding
 from edgeopt_detection.decoding.reference import anchor_corners
+from edgeopt_detection.parts import box_decoder
+from edgeopt_detection.parts.box_decoder import found_boxes
 from edgeopt_detection.targets import augmented_boxes, batch_of, boxes_of, crowds_of
 from edgeopt_detection.task import Detection
 
 CLASSES = ("cat", "dog", "cow")
+STRICTER = SSD.model_copy(update={"score_threshold": 1.0})
 
 
 # ---- targets that move with their images ---------------------------------------------------------------------------
@@ -134,14 +137,46 @@ def test_the_card_of_a_detector_is_its_decoding_again(registry):
 
 
 def test_shown_boxes_are_the_confident_ones_of_those_found():
+    """Also where those below are left out before boxes are compared, as apps and devices do."""
     for decoding, every_head in random_heads():
-        heads = [head[:40] for head in every_head]
+        heads = tuple(head[:40] for head in every_head)
         every = Detection(decoding=decoding).found(heads)
         score = sorted(float(score) for each in every for score in each.scores)[-60]  # which a box has itself
-        shown = Detection(decoding=decoding, shown_score=score).shown(heads)
+        task = Detection(decoding=decoding, shown_score=score)
+        shown, answers = task.shown(heads), task.decode(heads)
         assert sum(map(len, shown)) >= 60
-        for few, all_of_them in zip(shown, every, strict=True):
+        for few, answer, all_of_them in zip(shown, answers, every, strict=True):
             good = all_of_them.scores >= score
             assert few.corners.tobytes() == all_of_them.corners[good].tobytes()
             assert few.scores.tolist() == all_of_them.scores[good].tolist()
             assert few.classes.tolist() == all_of_them.classes[good].tolist()
+            assert [list(each.corners) for each in answer.objects] == few.corners.tolist()
+            assert [each.score for each in answer.objects] == few.scores.tolist()
+            assert [each.label for each in answer.objects] == few.classes.tolist()
+
+
+def test_the_same_outputs_are_decoded_once_whatever_is_asked_of_them(monkeypatch):
+    """Also where they are read anew from a file. Answers are decoded each time, because that is timed."""
+    decodings = []
+
+    def counted(heads, decoding):
+        decodings.append(decoding)
+        return found_boxes(heads, decoding)
+
+    monkeypatch.setattr(box_decoder, "found_boxes", counted)
+    boxes = [Boxes.of([[2, 2, 14, 15]], [0]), Boxes.of([[5, 3, 22, 20]], [1])]
+    task, outputs = Detection(decoding=SSD), heads_of(boxes, SSD)
+    targets = task.collected(boxes)
+    first = task.scores(outputs, targets)
+    for again in (outputs, tuple(each.copy() for each in outputs)):
+        task.sections(again, targets, CLASSES)
+        assert task.right(again, targets).all()
+        assert task.compare(outputs, again, targets).p_value == 1.0
+        assert task.scores(again, targets) == first
+    assert len(decodings) == 1
+    for asked, others in ((task, heads_of(boxes[::-1], SSD)), (replace(task, decoding=STRICTER), outputs)):
+        assert not asked.right(others, targets).all()
+    assert len(decodings) == 3, "other outputs, and another way to decode"
+    for _ in range(2):
+        task.decode(outputs)
+    assert len(decodings) == 5

@@ -21,7 +21,8 @@ from edgeopt.progress import Silent
 from edgeopt.recipe.card_task import task_of_card
 from edgeopt.recipe.lookup import resolve
 from edgeopt.testing.values import tiny_data
-from edgeopt_segmentation.task import Segmentation, masks_in
+from edgeopt_segmentation.parts.shares import masks_in
+from edgeopt_segmentation.task import Segmentation
 
 REGISTRY = load_registry()
 NAMES = ("ground", "disc", "ring")

@@ -341,15 +341,35 @@ metadata.version = version
 """
 
 
-def test_an_image_goes_the_whole_way_where_it_can_be_decoded(server: Loopback, job: DeviceJob, tmp_path: Path) -> None:
-    """By the code that goes there and Pillow; where that is missing, files are measured and only this is not known."""
-    picture = tmp_path / "picture.jpg"
+def on_its_way(job: DeviceJob, folder: Path, task: str, *answering: str) -> DeviceJob:
+    """The first file of a job, through which an image goes the whole way to an answer of a task."""
+    picture = folder / "picture.jpg"
     Image.new("RGB", (64, 48), (200, 30, 60)).save(picture)
     preprocessing = Preprocessing(8, 8, 8).to_json()
-    card = Card(("a", "b", "c", "d"), preprocessing, "numpy", "float32", "baseline", {}, {})
-    asked = replace(
-        job, files=(replace(job.files[0], card=card),), whole=WholeWay(picture, digest(picture), warmup=1, runs=3)
-    )
+    card = Card(("a", "b", "c", "d"), preprocessing, "numpy", "float32", "baseline", {}, {}, task=task)
+    card = replace(card, decision={"threshold": 0.5})
+    file = replace(job.files[0], card=card, answering=answering)
+    return replace(job, files=(file,), whole=WholeWay(picture, digest(picture), warmup=1, runs=3))
+
+
+def test_the_answer_of_the_whole_way_is_that_of_the_task(server: Loopback, job: DeviceJob, tmp_path: Path) -> None:
+    """Its module gets what the file gave for one image, and the decision of the card. A task without one is told."""
+    device = opened(board(server))
+    asked = device.run(on_its_way(job, tmp_path, "asked", "asked_answers"), lambda _: None)["first"]
+    none = device.run(on_its_way(job, tmp_path, "level"), lambda _: None)["first"]
+    device.close()
+    for found in (asked, none):
+        assert found.error is None
+        assert found.turns_ms
+        assert not found.whole_ms
+    assert asked.no_whole == "asked for answers of (1, 4) by {'threshold': 0.5}"
+    assert (none.no_whole or "").startswith("the answer is not timed there because the task level has no code")
+    require_nobody_left(server)
+
+
+def test_an_image_goes_the_whole_way_where_it_can_be_decoded(server: Loopback, job: DeviceJob, tmp_path: Path) -> None:
+    """By the code that goes there and Pillow; where that is missing, files are measured and only this is not known."""
+    asked = on_its_way(job, tmp_path, "multi-label", "edgeopt.tasks.parts.labels")
     (tmp_path / "sitecustomize.py").write_text(_WITHOUT_PILLOW)
     without = tmp_path / "python"
     without.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')

@@ -18,7 +18,8 @@ from edgeopt.plugins import DataError, Preprocessing, TrainingData
 from edgeopt.plugins.registry import load_registry
 from edgeopt.testing import TaskContract, tiny_data
 from edgeopt_segmentation.found import find_masks
-from edgeopt_segmentation.options import IGNORED, MaskFolderOptions
+from edgeopt_segmentation.options import MaskFolderOptions
+from edgeopt_segmentation.parts.shares import IGNORED
 from edgeopt_segmentation.places import moved, overlay_png
 from edgeopt_segmentation.plugin import make_task
 from edgeopt_segmentation.scores import overlaps

@@ -83,13 +83,15 @@ def _fed(task: Message, pixels: Any) -> Any:
 def _whole(task: Message, file: Any) -> list[tuple[float, ...]]:
     from edgeopt.measure.whole_way import whole_way  # with Pillow, in environments for this alone
 
-    asked, image = task["whole"], Path(task["whole"]["image"])
+    asked, image, way = task["whole"], Path(task["whole"]["image"]), task["way"]
+    answers = import_module(way["answering"]).answers
     return whole_way(
         image.read_bytes(),
         image.name,
-        task["preprocessing"],
+        way["preprocessing"],
         lambda pixels: _fed(task, pixels),
         file,
+        lambda outputs: answers(outputs, way["decision"]),
         asked["warmup"],
         asked["runs"],
     )

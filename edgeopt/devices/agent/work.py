@@ -40,7 +40,7 @@ class Work:
             self._time()
         if self._job["whole"]:
             for number, file in enumerate(self._job["files"]):
-                if file["preprocessing"] and number not in self._failures:
+                if file["way"] and number not in self._failures:
                     self._whole(number, file)
         for number, message in self._failures.items():
             self._send({"event": "failed", "file": number, "message": message})
@@ -63,7 +63,7 @@ class Work:
 
     def _whole(self, number: int, file: Message) -> None:
         self._say(f"{file['name']}: whole way")
-        child = self._child(file, {"answers": "", "whole": self._job["whole"], "preprocessing": file["preprocessing"]})
+        child = self._child(file, {"answers": "", "whole": self._job["whole"], "way": file["way"]})
         try:
             message = child.event(self._job["timeout_s"])
         except FileFailedError as error:

@@ -81,6 +81,7 @@ def edgeopt_tasks() -> Iterable[TaskPlugin]:
         kotlin_files=(_FOLDER / "AngleAnswering.kt",),
         page_files=(_FOLDER / "angle.js",),
         line_templates=(_FOLDER / "angle.python.j2",),
+        device_modules=("edgeopt_angle.answers",),
         install="edgeopt-angle-plugin",
     )
 

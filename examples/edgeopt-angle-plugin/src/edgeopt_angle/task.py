@@ -23,6 +23,7 @@ from edgeopt.plugins import (
     mean_interval,
     wilson_interval,
 )
+from edgeopt_angle.answers import Answer, angles, answers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
 _RANGE = 30  # degrees of a row of the report's table
 _SHOWN = 12
 _SAME = 1.0  # degrees: answers that are no farther apart are one answer
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An angle in degrees, 0 to 180."""
-
-    degrees: float
 
 
 @dataclass(frozen=True)
@@ -119,11 +113,7 @@ class Angle(Task):
 
     def angles(self, outputs: Outputs) -> NDArray[np.float64]:
         """Degrees from 0 to 180, float (n,), that outputs stand for."""
-        import numpy as np
-
-        cosine, sine = outputs[0].astype(np.float64).T
-        degrees: NDArray[np.float64] = np.degrees(np.arctan2(sine, cosine)) / 2 % 180.0
-        return degrees
+        return angles(outputs)
 
     def scores(self, outputs: Outputs, targets: Degrees) -> Scores:
         """The mean error with its interval by drawing images anew, and the share that is close with Wilson's."""
@@ -153,7 +143,7 @@ class Angle(Task):
 
     def decode(self, outputs: Outputs) -> list[Answer]:
         """The angles."""
-        return [Answer(float(degrees)) for degrees in self.angles(outputs)]
+        return answers(outputs, self.decision())
 
     def told(self, answer: Answer, classes: Sequence[str]) -> str:  # noqa: ARG002
         """Whole degrees."""

@@ -1,0 +1,1 @@
+"""What goes to devices, into apps and into pages as it is: files by which outputs become answers outside of edgeopt."""
