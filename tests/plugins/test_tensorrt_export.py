@@ -421,6 +421,9 @@ class _StandIn:
         def __init__(self, level: int) -> None:
             self.level = level
 
+    def init_libnvinfer_plugins(self, _logger: object, _namespace: str) -> bool:
+        return True
+
     def Runtime(self, _logger: object) -> _StandIn:
         return self
 
