@@ -68,9 +68,8 @@ class EnginePredictor(FilePredictor):
                 "this PyTorch was built without CUDA, and holds the engine's buffers: install one with CUDA"
             )
         self._torch, self._device = torch, device
-        logger = tensorrt.Logger(tensorrt.Logger.ERROR)
-        tensorrt.init_libnvinfer_plugins(logger, "")  # an engine may have one, which is looked up when it is opened
-        self._runtime = tensorrt.Runtime(logger)
+        tensorrt.init_libnvinfer_plugins(None, "")  # an engine may have one, which is looked up when it is opened
+        self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise ValueError("the engine is damaged, or was built by another version or for another GPU")
