@@ -244,7 +244,8 @@ class ExporterPlugin(Plugin):
     Without it nobody can say which layer of such a file errs. `operator_times(request)` tells what each operator takes,
     where the runtime does, for `edgeopt bench --operators`; see `OperatorTimesRequest`. `for_batch(options, images)`
     gives the options of a file that takes so many images in a call; without it, files take what their options say.
-    `tails` names the format whose last operators it takes from a task as `ExportContext.tail`, "onnx" or "tflite".
+    `tails` names the format whose last operators it takes from a task as `ExportContext.tail`, "onnx", "tflite"
+    or "tensorrt".
     """
 
     kind: ClassVar[str] = "exporter"

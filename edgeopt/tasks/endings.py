@@ -16,8 +16,9 @@ OUTPUTS = "outputs"
 @dataclass(frozen=True)
 class OnnxTail:
     """Last operators of an `.onnx` file: the bytes of a model whose inputs are, in their order, what the program
-    returns, and whose outputs are the file's. Its operators mean the same in every operator set from 17 to 23, and no
-    name of a value in it is one of a converted program: they begin with "ending/", but for the outputs.
+    returns, and whose outputs are the file's. Its operators mean the same in every operator set from 17 to 23, or are
+    of another domain, which it names; no name of a value in it is one of a converted program: they begin with
+    "ending/", but for the outputs.
     """
 
     model: bytes
@@ -44,8 +45,8 @@ class Ending(ABC):
     """What a file can end at instead of its network's outputs; a task makes it, see `Task.ending`.
 
     Layers of PyTorch go behind the program, so that any exporter takes them. What these cannot say is a tail in the
-    file's own format, for exporters that take one: `form` is the format whose tails an exporter takes, "onnx" or
-    "tflite", and "" where it takes none.
+    file's own format, for exporters that take one: `form` is the format whose tails an exporter takes, "onnx", "tflite"
+    or "tensorrt" (an `OnnxTail` that may have TensorRT's own operators), and "" where it takes none.
     """
 
     @property

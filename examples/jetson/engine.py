@@ -61,6 +61,7 @@ class Engine:
 
     def __init__(self, path: Path, tensorrt: Any, cuda: Cuda) -> None:
         self._cuda = cuda
+        tensorrt.init_libnvinfer_plugins(None, "")  # an engine that ends at boxes has one
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:

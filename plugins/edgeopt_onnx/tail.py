@@ -23,6 +23,8 @@ def add_tail(proto: onnx.ModelProto, tail: OnnxTail) -> None:
     graph.node.extend(model.graph.node)
     graph.initializer.extend(model.graph.initializer)
     graph.output.extend(model.graph.output)
+    known = {each.domain for each in proto.opset_import}
+    proto.opset_import.extend(each for each in model.opset_import if each.domain not in known)
     for output in graph.output:
         output.type.tensor_type.shape.dim[0].CopyFrom(batch)
 

@@ -111,15 +111,17 @@ def read(path: Path, options: KerasReaderOptions) -> ModelState:
         shape = _chosen(network.inputs[0].shape, path, options.image_size)
         preprocessing = preprocessing_of_source(shape, options.mean, options.std)
         warnings = _warnings(network, preprocessing, options.scale, "source.scale=pixels")
-        if isinstance(network, keras.Model):
-            classifies = is_classifier(network, options.output)
-            network, names = with_outputs(network, options.output, path)
-            if classifies:
-                (network, _), names = as_logits(network, shape), ()
+        classifies, is_new = is_classifier(network, options.output), isinstance(network, keras.Model)
+        network, names = with_outputs(network, options.output, path, keras if is_new else library())
+        names = () if classifies else names
+        if is_new:
+            network = as_logits(network, shape)[0] if classifies else network
             model = KerasModel(_on_scale(network, preprocessing, options.scale, shape))
-        else:
-            _require_one(network, path)
+        elif classifies:
             model = _old_model(network, preprocessing, options.scale, shape)
+        else:
+            change = rescaling(preprocessing, options.scale)
+            model = OldKerasModel(network, change, output_count=len(names))
     history = (PassRecord("source", warnings=warnings),) if warnings else ()
     if names:
         if options.classes:

@@ -26,24 +26,30 @@ def is_classifier(network: Any, wanted: str | None) -> bool:
 
 def names_of(network: Any) -> tuple[str, ...]:
     """Outputs by their keys where the network returns a dictionary, else by their layers, else output_0, output_1, …"""
-    structure = getattr(network, "_outputs_struct", None)  # the public API flattens what a network returns
+    structure = _returned(network)
     names = sorted(structure) if isinstance(structure, dict) else list(getattr(network, "output_names", ()))
     if len(set(names)) == len(network.outputs):
         return tuple(map(str, names))
     return tuple(f"output_{place}" for place in range(len(network.outputs)))
 
 
-def with_outputs(network: keras.Model, wanted: str | None, path: Path) -> tuple[keras.Model, tuple[str, ...]]:
-    """The network with its outputs in a list, or with the one that is `wanted` alone; and their names.
+def with_outputs(network: Any, wanted: str | None, path: Path, library: Any) -> tuple[Any, tuple[str, ...]]:
+    """The network with its outputs in a list, or with the one that is `wanted` alone; and their names. `library` is the
+    Keras that the network is of.
 
     Raises `CheckpointError` where there is none of that name.
     """
     names = names_of(network)
     chosen = kept(names, wanted, path)
     outputs = [network.outputs[names.index(name)] for name in chosen]
-    if wanted is None and not isinstance(getattr(network, "_outputs_struct", None), dict):
+    if wanted is None and not isinstance(_returned(network), dict):
         return network, chosen
-    return keras.Model(network.inputs, outputs if len(outputs) > 1 else outputs[0], name=network.name), chosen
+    return library.Model(network.inputs, outputs if len(outputs) > 1 else outputs[0], name=network.name), chosen
+
+
+def _returned(network: Any) -> Any:
+    """What a network of Keras 3, or of Keras 2, returns as it is nested: the public API of both flattens it."""
+    return getattr(network, "_outputs_struct" if isinstance(network, keras.Model) else "_nested_outputs", None)
 
 
 def kept(names: Sequence[str], wanted: str | None, path: Path) -> tuple[str, ...]:

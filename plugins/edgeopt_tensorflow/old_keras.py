@@ -12,7 +12,16 @@ from typing import Any, ClassVar
 
 from edgeopt.export.predictor import quiet
 from edgeopt.plugins import CheckpointError, Json, Problem, first_line
-from edgeopt_tensorflow.model import INPUT_NAME, OUTPUT_NAME, Answers, Gives, SavedModelNotes, to_logits, write_saved
+from edgeopt_tensorflow.model import (
+    INPUT_NAME,
+    Answers,
+    Gives,
+    SavedModelNotes,
+    in_single,
+    keys_of,
+    to_logits,
+    write_saved,
+)
 from edgeopt_tensorflow.runtime import import_keras_2, tf
 from edgeopt_tensorflow.scaling import Rescaling
 
@@ -91,11 +100,14 @@ def load_old_file(path: Path, option: str | None) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class OldKerasModel(Answers):
-    """A network of Keras 2 behind a change of its images' scale; it is kept as a SavedModel."""
+    """A network of Keras 2 behind a change of its images' scale; it is kept as a SavedModel. What it `gives` is said of
+    a classifier, and one that is none has `output_count` outputs.
+    """
 
     network: Any
     change: Rescaling
-    gives: Gives
+    gives: Gives = "logits"
+    output_count: int = 0
     loader: ClassVar[str] = "edgeopt_tensorflow.model:load_saved_model"
 
     @property
@@ -107,9 +119,15 @@ class OldKerasModel(Answers):
         """Writes a SavedModel, and says how it is called."""
         _, *shape = self.network.inputs[0].shape
         scale, offset = (1.0,) * shape[-1], (0.0,) * shape[-1]
-        notes = SavedModelNotes("serving_default", INPUT_NAME, OUTPUT_NAME, None, scale, offset, "logits")
+        keys = keys_of(self.output_count or 1)
+        outputs = keys if self.output_count else ()
+        notes = SavedModelNotes("serving_default", INPUT_NAME, keys[0], None, scale, offset, "logits", outputs)
         write_saved(self.traced(None, shape), self.network, notes, folder)
 
     def answer(self, images: tf.Tensor) -> tf.Tensor:
+        return self.answers(images)[0]
+
+    def answers(self, images: tf.Tensor) -> list[tf.Tensor]:
         scaled = images * tf.constant(self.change.scale, tf.float32) + tf.constant(self.change.offset, tf.float32)
-        return to_logits(tf.cast(self.network(scaled, training=False), tf.float32), self.gives)
+        given = in_single(tf.nest.flatten(self.network(scaled, training=False)))
+        return given if self.output_count else [to_logits(given[0], self.gives)]

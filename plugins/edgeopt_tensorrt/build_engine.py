@@ -85,6 +85,7 @@ def build_engine(tensorrt: Any, onnx_file: bytes, settings: EngineSettings, timi
     """
     messages: list[str] = []
     logger = _logger(tensorrt, messages)
+    tensorrt.init_libnvinfer_plugins(None, "")  # its own operators; of a logger it would keep the bare address
     builder = tensorrt.Builder(logger)
     network = builder.create_network(_network_flags(tensorrt))
     parser = tensorrt.OnnxParser(network, logger)

@@ -16,6 +16,9 @@ CARD_FILE = "card.json"
 README_FILE = "README.txt"
 BUILD_SCRIPT = "build_engine.py"
 BUILD_SHELL_SCRIPT = "build.sh"
+PLUGIN = "EfficientNMS_TRT"
+"""The operator of TensorRT's own that a bundle's ONNX file may have; it removes overlapping boxes."""
+
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 _READABLE, _EXECUTABLE = 0o100644 << 16, 0o100755 << 16
 

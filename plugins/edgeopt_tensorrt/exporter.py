@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.export.predictor import input_of, outputs_of
+from edgeopt.export.predictor import input_of
 from edgeopt.files import write_aside
 from edgeopt.plugins import (
     ExportContext,
@@ -15,6 +15,7 @@ from edgeopt.plugins import (
     ExportResult,
     Json,
     ModelState,
+    OnnxTail,
     Problem,
     TensorInfo,
 )
@@ -28,11 +29,11 @@ from edgeopt_tensorrt.build_engine import (
     EngineSettings,
     build_engine,
 )
-from edgeopt_tensorrt.bundle import BUILD_SCRIPT, BUILD_SHELL_SCRIPT, CARD_FILE, README_FILE, write_bundle
+from edgeopt_tensorrt.bundle import BUILD_SCRIPT, BUILD_SHELL_SCRIPT, CARD_FILE, PLUGIN, README_FILE, write_bundle
 from edgeopt_tensorrt.bundle_texts import build_shell_script, readme, rtx_readme
 from edgeopt_tensorrt.engine_layers import read_layers
 from edgeopt_tensorrt.gpu import can_run
-from edgeopt_tensorrt.onnx_file import OnnxFile, read_onnx, write_onnx
+from edgeopt_tensorrt.onnx_file import OnnxFile, outputs_with, read_onnx, write_onnx
 
 if TYPE_CHECKING:
     from edgeopt_tensorrt.options import (
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 _STAND_IN = "onnxruntime"
 _NOT_BUILT = "no engine was built, because TensorRT or a GPU is not here: run build.sh of the bundle on the device"
+_NO_STAND_IN = f"{_NOT_BUILT}; its {PLUGIN} is TensorRT's alone, so that no other runtime answers in its place"
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,11 @@ def _from_program(
     state: ModelState, options: ProgramOptions, context: ExportContext, batches: tuple[int, int]
 ) -> _Source:
     given = _of_batch(input_of(state, "batch"), batches)
-    returned = tuple(_of_batch(each, batches) for each in outputs_of(state, "batch"))
+    tail = context.tail if isinstance(context.tail, OnnxTail) else None
+    returned = tuple(_of_batch(each, batches) for each in outputs_with(state, tail))
     card = replace(context.card, precision=_converted(options) or state.precision)
     card_json = card.with_tensors(given, returned).to_json()
-    file = write_onnx(state, card_json, options.opset, options.precision)
+    file = write_onnx(state, card_json, options.opset, options.precision, tail)
     return _Source(file, card_json, given, returned, options.precision == "float16")
 
 
@@ -154,7 +157,8 @@ def _bundle(source: _Source, options: BundleOptions, context: ExportContext) -> 
     if engine:
         members[ENGINE_FILE] = engine.plan
     write_bundle(context.path, members)
-    return _result(source, engine, () if engine else (_NOT_BUILT,), is_run=engine is not None)
+    is_said = engine is not None or source.file.needs_plugin  # there, the report's row says why it was not run
+    return _result(source, engine, () if is_said else (_NOT_BUILT,), is_run=engine is not None)
 
 
 def _rtx_bundle(source: _Source, options: RtxOptions, context: ExportContext) -> ExportResult:
@@ -210,5 +214,6 @@ def _result(source: _Source, engine: Engine | None, warnings: tuple[str, ...], *
             "engine_bytes": len(engine.plan) if engine else None,
         },
         warnings=(*warnings, *(engine.messages if engine else ())),
-        stand_in="" if is_run else _STAND_IN,
+        not_run="" if is_run or not source.file.needs_plugin else _NO_STAND_IN,
+        stand_in="" if is_run or source.file.needs_plugin else _STAND_IN,
     )

@@ -3,12 +3,14 @@
 The rules are TensorRT's own for explicit quantization, and what TensorRT for RTX 1.7 was seen to do. It refuses any
 zero point but 0, and an int32 DequantizeLinear. It reads uint8 as int8, with no more than a warning. It builds a layer
 in float without a word when the scale of an activation has one dimension, or that of a weight lies along another axis
-than its output channels.
-Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
+than its output channels. Of operators that are not ONNX's, the plugin EfficientNMS is known by its contract.
+Sources: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html and
+https://github.com/NVIDIA/TensorRT/tree/main/plugin/efficientNMSPlugin
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,9 +24,20 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from edgeopt.plugins import ExportError, Problem
 from edgeopt_onnx.operators import LAYOUT, WEIGHTED
+from edgeopt_tensorrt.bundle import PLUGIN
 
 _UNKNOWN_OPERATOR = re.compile(r"QLinear\w+|\w+Integer|DynamicQuantizeLinear|QGemm|QAttention")
 _SYMMETRIC = 'quantize with quantizer = "tensorrt"'
+#: What EfficientNMS wants to be told, each with the least and the most that it takes.
+_OF_PLUGIN: dict[str, tuple[type[int] | type[float], float, float]] = {
+    "score_threshold": (float, 0.0, math.inf),
+    "iou_threshold": (float, math.nextafter(0.0, 1.0), math.inf),
+    "max_output_boxes": (int, 1, math.inf),
+    "background_class": (int, -math.inf, math.inf),
+    "score_activation": (int, 0, 1),
+    "box_coding": (int, 0, 1),
+}
+_PLUGIN_HINT = "see the plugin's README in NVIDIA's TensorRT"
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,11 @@ def find_problems(model: onnx.ModelProto) -> tuple[Problem, ...]:
     """What TensorRT refuses, computes otherwise, or leaves in float although it is quantized; in the graph's order."""
     graph = _Graph(model.graph)
     return tuple(problem for node in model.graph.node for problem in _problems_of(node, graph))
+
+
+def needs_plugin(model: onnx.ModelProto) -> bool:
+    """Whether a node is one of TensorRT's own plugin, which no other runtime has."""
+    return any(node.op_type == PLUGIN for node in model.graph.node)
 
 
 def quantized_layers(model: onnx.ModelProto) -> tuple[GraphLayer, ...]:
@@ -117,12 +135,26 @@ class _Graph:
 
 
 def _problems_of(node: NodeProto, graph: _Graph) -> Iterator[Problem]:
-    if node.domain not in ("", "ai.onnx") or _UNKNOWN_OPERATOR.fullmatch(node.op_type):
+    if node.op_type == PLUGIN:
+        yield from _plugin_problems(node)
+    elif node.domain not in ("", "ai.onnx") or _UNKNOWN_OPERATOR.fullmatch(node.op_type):
         yield Problem(f"{_name(node)}: TensorRT has no such operator", "write quantization as Q/DQ nodes")
     elif node.op_type in ("QuantizeLinear", "DequantizeLinear"):
         yield from _quantization_problems(node, graph)
     elif graph.weight_of(node):
         yield from _layer_problems(node, graph)
+
+
+def _plugin_problems(node: NodeProto) -> Iterator[Problem]:
+    if (len(node.input), len(node.output)) not in ((2, 4), (3, 4)):
+        text = f"{_name(node)} has {len(node.input)} inputs and {len(node.output)} outputs"
+        yield Problem(f"{text}; it takes boxes, scores and perhaps anchors, and gives 4", _PLUGIN_HINT)
+    given = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    for name, (kind, least, most) in _OF_PLUGIN.items():
+        if name not in given:
+            yield Problem(f"{_name(node)} is not told its {name}", _PLUGIN_HINT)
+        elif not isinstance(given[name], kind) or not least <= given[name] <= most:
+            yield Problem(f"{_name(node)} has {name} = {given[name]!r}, which the plugin does not take", _PLUGIN_HINT)
 
 
 def _quantization_problems(node: NodeProto, graph: _Graph) -> Iterator[Problem]:

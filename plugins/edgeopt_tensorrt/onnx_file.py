@@ -9,10 +9,11 @@ from pathlib import Path
 import onnx
 
 from edgeopt.export.predictor import input_of, layout_of, outputs_of
-from edgeopt.plugins import ExportError, ModelState, NothingChangedError, Problem, TensorInfo
+from edgeopt.plugins import ExportError, ModelState, NothingChangedError, OnnxTail, Problem, TensorInfo
 from edgeopt_onnx.files import read_model
+from edgeopt_onnx.tail import add_tail, outputs_of_tail
 from edgeopt_tensorrt.build_engine import ONNX_FILE
-from edgeopt_tensorrt.graph_check import GraphLayer, quantized_layers, require_tensorrt, weighted_layers
+from edgeopt_tensorrt.graph_check import GraphLayer, needs_plugin, quantized_layers, require_tensorrt, weighted_layers
 from edgeopt_tensorrt.options import Precision
 
 _TOO_LARGE = "the weights are more than 2 GB, and a bundle holds one file of less"
@@ -20,17 +21,22 @@ _TOO_LARGE = "the weights are more than 2 GB, and a bundle holds one file of les
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A checked file: its bytes, input and outputs, its layers, and those of them that are quantized."""
+    """A checked file: its bytes, input and outputs, its layers, and those of them that are quantized. One that needs a
+    plugin of TensorRT's own runs in no other runtime.
+    """
 
     content: bytes
     input: TensorInfo
     outputs: tuple[TensorInfo, ...]
     layers: tuple[GraphLayer, ...]
     quantized: tuple[GraphLayer, ...]
+    needs_plugin: bool
 
 
-def write_onnx(state: ModelState, card_json: str, opset: int, precision: Precision) -> OnnxFile:
-    """The state's program as an ONNX file for any batch that TensorRT takes.
+def write_onnx(
+    state: ModelState, card_json: str, opset: int, precision: Precision, tail: OnnxTail | None = None
+) -> OnnxFile:
+    """The state's program as an ONNX file for any batch that TensorRT takes, with the tail's operators behind it.
 
     TensorRT keeps the file's types, so "float16" is written into it; input and outputs stay as they are.
 
@@ -58,10 +64,19 @@ def write_onnx(state: ModelState, card_json: str, opset: int, precision: Precisi
         if len(list(Path(folder).iterdir())) > 1:
             raise ExportError(_TOO_LARGE)
         content = path.read_bytes()
-    file = _checked(onnx.load_from_string(content), content, input_of(state, "batch"), outputs_of(state, "batch"))
+    model = onnx.load_from_string(content)
+    if tail is not None:  # only now: ONNX Runtime has opened the network, and knows no operator of TensorRT
+        add_tail(model, tail)
+        content = _serialized(model)
+    file = _checked(model, content, input_of(state, "batch"), outputs_with(state, tail))
     if state.precision != "float32" and not file.quantized:
         raise NothingChangedError(f"the program is {state.precision}, and no layer of the file is")
     return file
+
+
+def outputs_with(state: ModelState, tail: OnnxTail | None) -> tuple[TensorInfo, ...]:
+    """What a file of the state's program gives for any batch: the program's outputs, or those of the tail behind it."""
+    return outputs_of(state, "batch") if tail is None else outputs_of_tail(tail, "batch")
 
 
 def read_onnx(state: ModelState) -> OnnxFile:
@@ -104,7 +119,7 @@ def _output(value: onnx.ValueInfoProto, size: int | str, classes: int) -> Tensor
 
 def _checked(model: onnx.ModelProto, content: bytes, given: TensorInfo, returned: tuple[TensorInfo, ...]) -> OnnxFile:
     require_tensorrt(model)
-    return OnnxFile(content, given, returned, weighted_layers(model), quantized_layers(model))
+    return OnnxFile(content, given, returned, weighted_layers(model), quantized_layers(model), needs_plugin(model))
 
 
 def _serialized(model: onnx.ModelProto) -> bytes:

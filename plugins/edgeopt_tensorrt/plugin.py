@@ -122,6 +122,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         suffix=".tensorrt.zip",
         runtime_modules=RUNTIME_MODULES,
         is_folder=True,
+        tails="tensorrt",
         libraries=_LIBRARIES,
         requires=REQUIRES,
         optional=("tensorrt",),

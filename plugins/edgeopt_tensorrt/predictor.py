@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
-from edgeopt.plugins import TensorInfo, as_outputs
+from edgeopt.plugins import ExportError, TensorInfo, as_outputs
 from edgeopt_onnx.predictor import OnnxPredictor
 from edgeopt_tensorrt.build_engine import ENGINE_FILE, ONNX_FILE
-from edgeopt_tensorrt.bundle import read_bundle
+from edgeopt_tensorrt.bundle import PLUGIN, read_bundle
 from edgeopt_tensorrt.gpu import can_run
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def open_bundle(path: Path, module: str, threads: int) -> FilePredictor:
     Everywhere else the ONNX file is opened in ONNX Runtime with so many `threads`: it gives the same answers, but its
     speed says nothing of the engine's.
 
-    Raises `ValueError` when the file is damaged, is no bundle, or holds what its runtime cannot open.
+    Raises `ValueError` when the file is damaged, is no bundle, or holds what its runtime cannot open, and `ExportError`
+    when it has an operator that TensorRT alone knows, and TensorRT, a GPU or the engine is not here.
     """
     members = read_bundle(path)
     if ENGINE_FILE in members and can_run(module):
@@ -37,6 +38,11 @@ def open_bundle(path: Path, module: str, threads: int) -> FilePredictor:
     files = {name: content for name, content in members.items() if name.startswith(ONNX_FILE)}
     if ONNX_FILE not in files:
         raise ValueError(f"{path} is not a bundle of edgeopt: it has no {ONNX_FILE}")
+    if PLUGIN.encode() in files[ONNX_FILE]:  # names stand in the file as they are
+        raise ExportError(
+            f"{path} ends in {PLUGIN}, which no runtime has but TensorRT, and its engine cannot run here",
+            hint="run build.sh of the bundle on the device; one that ends at its outputs is opened in ONNX Runtime",
+        )
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
@@ -62,6 +68,7 @@ class EnginePredictor(FilePredictor):
                 "this PyTorch was built without CUDA, and holds the engine's buffers: install one with CUDA"
             )
         self._torch, self._device = torch, device
+        tensorrt.init_libnvinfer_plugins(None, "")  # an engine may have one, which is looked up when it is opened
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:

@@ -327,7 +327,10 @@ class StandIn:
         self.side, self.smallest = side, smallest
         self.memory: dict[int, Any] = {}
         self.addresses: dict[str, int] = {}
-        self.fails = False
+        self.fails = self.has_plugins = False
+
+    def init_libnvinfer_plugins(self, _logger: object, _namespace: str) -> None:
+        self.has_plugins = True
 
     def Runtime(self, _logger: object) -> StandIn:
         return self
@@ -336,7 +339,7 @@ class StandIn:
         return np.dtype(dtype).type
 
     def deserialize_cuda_engine(self, plan: bytes) -> StandIn | None:
-        return self if plan == b"plan" else None
+        return self if plan == b"plan" and self.has_plugins else None
 
     def create_execution_context(self) -> StandIn:
         return self

@@ -171,7 +171,7 @@ use = "{exporter}"
     ("exporter", "option", "message"),
     [
         ("executorch", 'ends = "boxes"', "a file of exporter 'executorch' cannot end at \"boxes\": it takes nothing"),
-        ("tensorrt", 'ends = "boxes"', "a file of exporter 'tensorrt' cannot end at \"boxes\": it takes nothing"),
+        ("tensorrt-rtx", 'ends = "boxes"', "exporter 'tensorrt-rtx' cannot end at \"boxes\": it takes nothing"),
         ("onnx", 'ends = "classes"', 'files of the task detection do not end at "classes"'),
         ("onnx", 'nms = "inside"', "unknown key 'exports.0.nms'"),
     ],

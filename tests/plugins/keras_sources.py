@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
     network = tf_keras.Model(given, old.Dense(3, activation="softmax")(hidden))
     keep("old.h5", network)
     keep("old.keras", network)
-    found: dict[str, object] = {}
+    found: dict[str, object] = several(folder, images)
     for name, probabilities in expected.items():
         state = read(folder / name, KerasReaderOptions())
         logits = state.foreign.outputs(images)[0]
@@ -65,6 +65,46 @@ def main(folder: Path) -> None:
     except CheckpointError as error:
         found["refused"] = str(error)
     print(json.dumps(found))
+
+
+def several(folder: Path, images: np.ndarray) -> dict[str, object]:
+    """Networks of Keras 2 that return a map, where it is above a limit, and a value a class: by key, and in a list."""
+    import tf_keras
+
+    layers = tf_keras.layers
+    given = tf_keras.Input(images.shape[:1:-1] + images.shape[1:2])
+    features = layers.Conv2D(5, 3, strides=2, name="features")(given)
+    above = tf.cast(features > 0.1, tf.int32)
+    scores = layers.Dense(3, activation="softmax", name="scores")(layers.GlobalAveragePooling2D()(features))
+    answers = tf_keras.Model(given, [above, features, scores])(images.transpose(0, 2, 3, 1))
+    np.savez(folder / "answers.npz", images=images, **dict(zip(("above", "map", "scores"), answers, strict=True)))
+    networks = {
+        "keys.h5": tf_keras.Model(given, {"map": features, "above": above, "scores": scores}),
+        "keys.keras": tf_keras.Model(given, {"map": features, "above": above, "scores": scores}),
+        "listed.h5": tf_keras.Model(given, [above, features, scores]),
+    }
+    found: dict[str, object] = {}
+    options = KerasReaderOptions(mean=(0, 0, 0), std=(1, 1, 1))
+    for name, network in networks.items():
+        network.save(folder / name)
+        state = read(folder / name, options)
+        (kept := folder / f"{name}-kept").mkdir()
+        state.foreign.save(kept)
+        gaps = [
+            [float(np.abs(one - other).max()) for one, other in zip(model.outputs(images), answers, strict=True)]
+            for model in (state.foreign, load_saved_model(kept))
+        ]
+        found[name] = [type(state.foreign).__name__, state.task.name, list(state.output_names), gaps]
+    chosen = read(folder / "keys.h5", options.model_copy(update={"output": "scores"}))
+    logits = chosen.foreign.outputs(images)[0]
+    soft = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    found["chosen"] = [chosen.task.name, len(chosen.classes), float(np.abs(soft - answers[2]).max())]
+    found["only map"] = list(read(folder / "listed.h5", options.model_copy(update={"output": "features"})).output_names)
+    try:
+        read(folder / "keys.h5", options.model_copy(update={"output": "score"}))
+    except CheckpointError as error:
+        found["wrong"] = str(error)
+    return found
 
 
 if __name__ == "__main__":

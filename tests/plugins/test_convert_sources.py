@@ -267,17 +267,17 @@ def test_one_output_for_two_classes_becomes_their_logits(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def keras_found(tmp_path_factory):
-    script = Path(__file__).with_name("keras_sources.py")
+    script, folder = Path(__file__).with_name("keras_sources.py"), tmp_path_factory.mktemp("keras")
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path_factory.mktemp("keras"))],
+        [sys.executable, str(script), str(folder)],
         env={**os.environ, "OMP_NUM_THREADS": "2,1"},  # as OpenMP allows it, a number for each level
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return {**json.loads(done.stdout.splitlines()[-1]), "folder": folder}
 
 
 @pytest.mark.parametrize(
@@ -299,6 +299,36 @@ def test_keras_files_of_any_age_and_precision_answer_as_their_networks(name, lim
 def test_a_network_of_keras_2_is_kept_and_its_calls_are_arithmetic(keras_found):
     assert keras_found["kept"] < 1e-5
     assert "calls io.read_file, which edgeopt does not run from a file" in keras_found["refused"]
+
+
+def test_several_outputs_of_keras_2_keep_their_names_and_the_order_of_their_axes(keras_found):
+    """By their keys, else by their layers; kept as a SavedModel, and in a file of another format."""
+    for name in ("keys.h5", "keys.keras"):
+        assert keras_found[name][:3] == ["OldKerasModel", "numbers", ["above", "map", "scores"]]
+    assert keras_found["listed.h5"][:3] == ["OldKerasModel", "numbers", ["tf.cast", "features", "scores"]]
+    for name in ("keys.h5", "keys.keras", "listed.h5"):
+        for above, *gaps in keras_found[name][3]:
+            assert above == 0 and max(gaps) < 1e-5
+    folder = keras_found["folder"]
+    done = edgeopt(
+        "keys.h5", "--to", "tflite", "--set", "source.mean=[0,0,0]", "--set", "source.std=[1,1,1]", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    answers = np.load(folder / "answers.npz")
+    with TflitePredictor(folder / "keys.tflite", threads=1) as predictor:
+        names = [each.name for each in predictor.output_infos]
+        given = predictor.predict(answers["images"])
+    assert names == ["above", "map", "scores"]
+    for name, answer in zip(names, given, strict=True):
+        assert answer.shape == answers[name].shape
+        assert np.allclose(answer, answers[name], atol=1e-4)
+
+
+def test_one_output_of_keras_2_is_kept_of_several(keras_found):
+    assert keras_found["chosen"] == ["classification", 3, pytest.approx(0, abs=1e-5)]
+    assert keras_found["only map"] == ["features"]
+    assert "has no output 'score', as source.output says" in keras_found["wrong"]
+    assert "did you mean 'scores'?" in keras_found["wrong"]
 
 
 def wanting(path: Path, location: str, *, inside: bool = False) -> Path:

@@ -266,3 +266,37 @@ def test_a_transposed_convolution_is_a_layer_with_its_outputs_on_the_second_axis
     assert not find_problems(model(1))
     (problem,) = find_problems(model(0))
     assert "unless they lie along axis 1" in problem.message
+
+
+# ---- TensorRT's own operators --------------------------------------------------------------------------------------
+
+TOLD = {
+    "score_threshold": 0.05,
+    "iou_threshold": 0.5,
+    "max_output_boxes": 20,
+    "background_class": -1,
+    "score_activation": 0,
+    "box_coding": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "change", "message"),
+    [
+        ("EfficientNMS_TRT", 2, {}, None),
+        ("EfficientNMS_TRT", 3, {"background_class": 0}, None),
+        ("EfficientNMS_TRT", 1, {}, "has 1 inputs and 4 outputs; it takes boxes, scores"),
+        ("EfficientNMS_TRT", 2, {"max_output_boxes": None}, "is not told its max_output_boxes"),
+        ("EfficientNMS_TRT", 2, {"iou_threshold": 0.0}, "has iou_threshold = 0.0, which the plugin does not take"),
+        ("EfficientNMS_TRT", 2, {"score_threshold": 1}, "has score_threshold = 1, which the plugin does not take"),
+        ("EfficientNMS_TRT", 2, {"box_coding": 2}, "has box_coding = 2, which the plugin does not take"),
+        ("OtherNMS_TRT", 2, {}, "TensorRT has no such operator"),
+    ],
+)
+def test_the_plugin_is_known_by_its_contract_and_no_other_operator(kind, inputs, change, message):
+    """A parser of TensorRT leaves what it is not told at the default of the plugin, with no more than a warning."""
+    options = {name: value for name, value in (TOLD | change).items() if value is not None}
+    node = helper.make_node(kind, ["b", "s", "a"][:inputs], [*"nbsc"], name="nms", domain="trt.plugins", **options)
+    problems = find_problems(helper.make_model(helper.make_graph([node], "g", [], [])))
+    assert len(problems) == (message is not None)
+    assert all(problem.message.startswith(f"{kind} 'nms'") and message in problem.message for problem in problems)

@@ -411,7 +411,7 @@ class _StandIn:
     TensorIOMode = _Modes
 
     def __init__(self, smallest: int) -> None:
-        self.smallest, self.batches, self.addresses = smallest, [], {}
+        self.smallest, self.batches, self.addresses, self.has_plugins = smallest, [], {}, False
         self.num_io_tensors = 2
 
     # the module
@@ -421,6 +421,9 @@ class _StandIn:
         def __init__(self, level: int) -> None:
             self.level = level
 
+    def init_libnvinfer_plugins(self, _logger: object, _namespace: str) -> None:
+        self.has_plugins = True
+
     def Runtime(self, _logger: object) -> _StandIn:
         return self
 
@@ -429,7 +432,7 @@ class _StandIn:
 
     # the runtime and the engine
     def deserialize_cuda_engine(self, plan: bytes) -> _StandIn | None:
-        return self if plan == b"plan" else None
+        return self if plan == b"plan" and self.has_plugins else None
 
     def create_execution_context(self) -> _StandIn:
         return self
