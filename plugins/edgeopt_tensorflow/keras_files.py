@@ -112,7 +112,7 @@ def read(path: Path, options: KerasReaderOptions) -> ModelState:
         preprocessing = preprocessing_of_source(shape, options.mean, options.std)
         warnings = _warnings(network, preprocessing, options.scale, "source.scale=pixels")
         classifies, is_new = is_classifier(network, options.output), isinstance(network, keras.Model)
-        network, names = with_outputs(network, options.output, path, keras if is_new else library())
+        network, names = with_outputs(network, options.output, path, keras if is_new else import_keras_2())
         names = () if classifies else names
         if is_new:
             network = as_logits(network, shape)[0] if classifies else network
