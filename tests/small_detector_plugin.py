@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from edgeopt.plugins import ModelPlugin, ModelState, Options, TrainingData, hookimpl
+
+sys.path.insert(0, str(Path(__file__).parent))  # of whatever process builds the model, or opens it again
 
 
 class NoOptions(Options):
