@@ -21,6 +21,7 @@ import math
 import os
 import random
 import resource
+import sys
 import tempfile
 import threading
 import time
@@ -286,6 +287,7 @@ class Watched(SideBySide):
 
     def note(self) -> None:
         """How far the study is now."""
+        print(f"  {self._count:,} trials, {self._own_s():.0f} s of a processor", file=sys.stderr)
         files = {each: (self._folder / each).stat().st_size for each in (FILE, JOURNAL)}
         cost = Cost.of_process() - self._nodes.made
         self.noted.append(Mark(self._count, cost, time.perf_counter() - self.first_s, _memory_bytes(), files))
