@@ -24,7 +24,8 @@ from typing import Any
 
 from edgeopt.errors import UserError, in_a_line
 
-MEMORY_BYTES, SECONDS = 6 << 30, 120.0
+MEMORY_BYTES = 6 << 30
+SECONDS, WALL_SECONDS = 120.0, 1800.0  # of a processor, and of a process that uses none
 _CHANNELS = 3
 _SIDE = 8
 
@@ -85,15 +86,18 @@ def _answer(read: Callable[[Path], object], path: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Reads the files that the parent names, one a line, and answers in lines of JSON."""
-    kind, answers = sys.argv[1], os.fdopen(int(sys.argv[2]), "w")
+    """Reads a whole file, and those that the parent names, one a line; answers in lines of JSON."""
+    kind, whole, answers = sys.argv[1], Path(sys.argv[2]), os.fdopen(int(sys.argv[3]), "w")
     read = READERS[kind]()
+    first = _answer(read, whole)  # what it imports for that counts for no damaged file
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    print("{}", file=answers, flush=True)
+    print(json.dumps(first), file=answers, flush=True)
     for line in sys.stdin:
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends it, also in native code
         print(json.dumps(_answer(read, Path(line.rstrip("\n")))), file=answers, flush=True)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 # ---- and the one that asks -----------------------------------------------------------------------------------------
@@ -101,13 +105,13 @@ def main() -> None:
 
 @dataclass
 class Apart:
-    """A process that reads files of one `kind`, named `name` below a folder; begun when it is needed, and anew where it
-    died.
+    """A process that reads files of one `kind`, written to `file`; begun when it is needed, and anew where it died, with
+    a file that is `whole`.
     """
 
     kind: str
     file: Path
-    seconds: float = SECONDS
+    whole: bytes
     crashes: list[str] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
     _answers: int = -1
@@ -115,16 +119,19 @@ class Apart:
 
     def __call__(self, content: bytes) -> None:
         """Raises `UserError` where the file is refused, and `AssertionError` for all that may not be."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_bytes(content)
         process = self._process or self._begun()
         assert process.stdin is not None
+        self.file.write_bytes(content)
         print(self.file, file=process.stdin, flush=True)
-        said = self._said(self.seconds)
+        said = self._said()
         if said is None:
-            self.crashes.append(signal.Signals(-code).name if (code := process.wait()) < 0 else f"exit code {code}")
+            code = process.wait()
+            ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             self.end()
-            raise UserError(f"its process ended: {self.crashes[-1]}")
+            if ended == "SIGPROF":
+                raise AssertionError(f"{self.file} is not read within {SECONDS:g} s of a processor")
+            self.crashes.append(ended)
+            raise UserError(f"its process ended: {ended}")
         if "raised" in said:
             raise AssertionError(said["raised"])
         if "refused" in said:
@@ -139,9 +146,12 @@ class Apart:
             self._process, self._rest = None, b""
 
     def _begun(self) -> subprocess.Popen[str]:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        whole = self.file.with_name(f"whole-{self.file.name}")
+        whole.write_bytes(self.whole)
         self._answers, theirs = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), self.kind, str(theirs)],
+            [sys.executable, str(Path(__file__)), self.kind, str(whole), str(theirs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -150,15 +160,16 @@ class Apart:
             env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         )
         os.close(theirs)
-        assert self._said(600.0) == {}, f"the reader of {self.kind} files does not begin"
+        first = self._said()
+        assert first == {}, f"the reader of {self.kind} files does not read a whole one: {first}"
         return self._process
 
-    def _said(self, seconds: float) -> dict[str, str] | None:
+    def _said(self) -> dict[str, str] | None:
         """A line of the process; None where it died. One that says nothing for so long is ended."""
         while b"\n" not in self._rest:
-            if not select.select([self._answers], [], [], seconds)[0]:
+            if not select.select([self._answers], [], [], WALL_SECONDS)[0]:
                 self.end()
-                raise AssertionError(f"{self.file} is not read within {seconds:g} s")
+                raise AssertionError(f"{self.file} is not read within {WALL_SECONDS:g} s")
             piece = os.read(self._answers, 1 << 16)
             if not piece:
                 return None

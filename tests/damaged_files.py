@@ -339,15 +339,15 @@ def targets_of_models(folder: Path) -> Iterator[Target]:
     import onnx
 
     onnx_bytes = damaged_apart.onnx_file()
-    read = Apart("onnx", folder / "m.onnx")
+    read = Apart("onnx", folder / "m.onnx", onnx_bytes)
     yield Target("onnx", damaged(onnx_bytes) | changed_message(onnx_bytes, onnx.ModelProto), read)
     program = damaged_apart.pt2_file()
-    yield Target("pt2", damaged(program) | repacked(program, ".json"), Apart("pt2", folder / "m.pt2"))
+    yield Target("pt2", damaged(program) | repacked(program, ".json"), Apart("pt2", folder / "m.pt2", program))
     archive, hdf5, flat = damaged_apart.keras_files(folder / "whole")
-    read = Apart("keras", folder / "m.keras")
+    read = Apart("keras", folder / "m.keras", archive)
     yield Target("keras", damaged(archive) | repacked(archive, "config.json"), read)
-    yield Target("h5", damaged(hdf5), Apart("keras", folder / "m.h5"))
-    yield Target("tflite", damaged(flat), Apart("tflite", folder / "m.tflite"))
+    yield Target("h5", damaged(hdf5), Apart("keras", folder / "m.h5", hdf5))
+    yield Target("tflite", damaged(flat), Apart("tflite", folder / "m.tflite", flat))
 
 
 def targets_of_records(registry: Registry, pets: Path) -> Iterator[Target]:

@@ -70,11 +70,11 @@ def test_records_of_tensorflow(installed: Registry, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def apart(tmp_path: Path) -> Iterator[Callable[[str, str], Apart]]:
+def apart(tmp_path: Path) -> Iterator[Callable[[str, str, bytes], Apart]]:
     made: list[Apart] = []
 
-    def begin(kind: str, ending: str) -> Apart:
-        made.append(Apart(kind, tmp_path / f"damaged{ending}"))
+    def begin(kind: str, ending: str, whole: bytes) -> Apart:
+        made.append(Apart(kind, tmp_path / f"damaged{ending}", whole))
         return made[-1]
 
     yield begin
@@ -99,12 +99,11 @@ def refused(read: Apart, content: bytes, said: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_onnx_files_whose_numbers_no_images_have(apart: Callable[[str, str], Apart]) -> None:
+def test_onnx_files_whose_numbers_no_images_have(apart: Callable[[str, str, bytes], Apart]) -> None:
     pytest.importorskip("onnxruntime")
     import onnx
 
-    read = apart("onnx", ".onnx")
-    read(onnx_file())
+    read = apart("onnx", ".onnx", onnx_file())
     refused(read, onnx_file()[:200], "damaged|cannot be read")
     refused(read, onnx_file(height=1 << 20, width=1 << 20), "says that it takes images of 1048576 × 1048576 px")
     refused(read, onnx_file(batch=1 << 30), "takes 1073741824 images at once")
@@ -119,30 +118,29 @@ def test_onnx_files_whose_numbers_no_images_have(apart: Callable[[str, str], Apa
 
 
 @pytest.mark.timeout(900)
-def test_programs_whose_tables_are_of_other_kinds(apart: Callable[[str, str], Apart]) -> None:
-    read, whole = apart("pt2", ".pt2"), pt2_file()
-    read(whole)
+def test_programs_whose_tables_are_of_other_kinds(apart: Callable[[str, str, bytes], Apart]) -> None:
+    whole = pt2_file()
+    read = apart("pt2", ".pt2", whole)
     for config in (b"[]", b'{"config": [1]}', b'{"config": {"a": 1}}', b"[" * 5000):
         refused(read, with_member(whole, "_config.json", config), "is damaged, or no file of torch.export")
     refused(read, with_member(whole, "model.json", b"{}"), "cannot be read as a program")
 
 
 @pytest.mark.timeout(900)
-def test_keras_files_whose_description_is_of_another_kind(apart: Callable[[str, str], Apart], tmp_path: Path) -> None:
+def test_keras_files_whose_description_is_of_another_kind(
+    apart: Callable[[str, str, bytes], Apart], tmp_path: Path
+) -> None:
     pytest.importorskip("tensorflow")
     archive, hdf5, flat = keras_files(tmp_path / "whole")
-    read = apart("keras", ".keras")
-    read(archive)
+    read = apart("keras", ".keras", archive)
     config = b'{"class_name": "Sequential", "module": 5, "config": {}}'
     refused(read, with_member(archive, "config.json", config), "is defined in 5")
     deep = b'{"config":' * 900 + b"1" + b"}" * 900
     refused(read, with_member(archive, "config.json", deep), "cannot be read as a Keras model")
     refused(read, bomb(), "it says that 104,857,600 bytes are packed in it")
-    read = apart("keras", ".h5")
-    read(hdf5)
+    read = apart("keras", ".h5", hdf5)
     refused(read, hdf5[: len(hdf5) // 2], "cannot be read as a Keras model")
-    read = apart("tflite", ".tflite")
-    read(flat)
+    read = apart("tflite", ".tflite", flat)
     refused(read, flat[: len(flat) // 2], "damaged")
 
 

@@ -13,7 +13,7 @@ import json
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgeopt.fingerprint import digest
 from edgeopt.recipe.tune import Sampler
@@ -62,7 +62,7 @@ class Proposer:
 
         optuna.logging.set_verbosity(logging.WARNING)
         self._space, self._kind, self._seed, self._standing = space, sampler, seed, standing
-        self._directions = ["minimize"] * objectives
+        self._directions: list[Literal["minimize", "maximize"]] = ["minimize"] * objectives
         self._memory = Memory(None if sampler is Sampler.NSGA2 else _LOOKED_AT)
         self._study: OptunaStudy | None = None  # begun when it is asked, and anew with what the memory holds by then
         self._places: dict[int, int] = {}  # the trials on their way, and their numbers in that study
@@ -109,11 +109,12 @@ class Proposer:
             self._to_begin_with.pop(trial.number, None)
             self._of_study.update(trial.proposer.get(_OF_STUDY, {}))
             return
-        place = self._places.pop(trial.number)
+        place = self._places.pop(trial.number, None)
         if has_forgotten:
             known = self._study.get_trials(deepcopy=False)
             self._to_begin_with = {number: known[there] for number, there in self._places.items()}
             self._study, self._places = None, {}
+        if self._study is None or place is None:
             return
         asked = OptunaTrial(self._study, self._storage.get_trial_id_from_study_id_trial_number(self._whole, place))
         asked.set_constraint(_GOAL, trial.excess)
@@ -159,10 +160,11 @@ class Proposer:
         self._whole = self._storage.get_study_id_from_name(study.study_name)
         for name, value in self._of_study.items():
             self._storage.set_study_system_attr(self._whole, name, value)
-        told = self._memory.trials
-        study.add_trials([self._frozen(each, self._state(each)) for each in told])
-        study.add_trials([each for _, each in sorted(self._to_begin_with.items())])
-        self._places = {number: len(told) + place for place, number in enumerate(sorted(self._to_begin_with))}
+        if self._kind is not Sampler.RANDOM:  # which looks at none
+            told = self._memory.trials
+            study.add_trials([self._frozen(each, self._state(each)) for each in told])
+            study.add_trials([each for _, each in sorted(self._to_begin_with.items())])
+            self._places = {number: len(told) + place for place, number in enumerate(sorted(self._to_begin_with))}
         self._to_begin_with = {}
         return study
 
