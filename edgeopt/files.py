@@ -30,6 +30,19 @@ ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyE
 for, or that is packed as Python does not know or behind a password."""
 
 
+_MOST_TIMES = 20  # that an archive of text and weights shrinks by packing
+_SMALL_BYTES = 64 << 20
+
+
+def require_no_bomb(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raises `ValueError` for an archive at `path` whose members say that they are far larger than it is: whoever
+    unpacked them would need the memory. Python reads no more of a member than it says.
+    """
+    said_bytes = sum(member.file_size for member in archive.infolist())
+    if said_bytes > max(_SMALL_BYTES, _MOST_TIMES * path.stat().st_size):
+        raise ValueError(f"it says that {said_bytes:,} bytes are packed in it, which cannot be")
+
+
 def where_looked(path: Path) -> str:
     """The rest of a sentence that says of a path that it is not there: where that was, which a relative one hides."""
     if path.is_absolute():

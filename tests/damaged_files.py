@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
@@ -11,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import damaged_apart
 import numpy as np
+from damaged_apart import Apart
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -121,6 +124,54 @@ def changed(draw: st.DrawFn, whole: Json) -> bytes:
             case _:
                 holder[last] = json.loads(json.dumps(draw(st.sampled_from((*STRANGE, _IN_PLACE_OF_DEEP)))))
     return json.dumps(value).encode("utf-8", "surrogatepass").replace(b'"deep"', DEEP)
+
+
+@st.composite
+def changed_message(draw: st.DrawFn, whole: bytes, kind: type[Any]) -> bytes:
+    """A message of protocol buffers in which some fields are missing, strange, or stand twice."""
+    message = kind.FromString(whole)
+    for _ in range(draw(st.integers(1, 3))):
+        holder, field, index = draw(st.sampled_from(list(_fields(message))))
+        value = getattr(holder, field.name) if index is None else getattr(holder, field.name)[index]
+        match draw(st.sampled_from(("strange", "strange", "missing", "doubled"))):
+            case "missing" if index is None:
+                holder.ClearField(field.name)
+            case "missing":
+                del getattr(holder, field.name)[index]
+            case "doubled" if index is not None:
+                getattr(holder, field.name).append(value)
+            case _ if not hasattr(value, "ListFields"):
+                strange = [
+                    each for each in (*STRANGE, b"", b"\xff" * 9, 2**31, 2**40, -7, 200) if type(each) is type(value)
+                ]
+                with contextlib.suppress(ValueError):  # a number that a field of its size does not take
+                    strange_one = draw(st.sampled_from(strange or [value]))
+                    if index is None:
+                        setattr(holder, field.name, strange_one)
+                    else:
+                        getattr(holder, field.name)[index] = strange_one
+    content: bytes = message.SerializeToString()
+    return content
+
+
+def _fields(message: Any) -> Iterator[tuple[Any, Any, int | None]]:
+    """Each field that is set in a message and in those within it, by its holder; of lists the first eight."""
+    for field, value in message.ListFields():
+        several = not isinstance(value, str | bytes | int | float) and not hasattr(value, "ListFields")
+        for index, each in enumerate(value[:8]) if several else ((None, value),):
+            yield message, field, index
+            if hasattr(each, "ListFields"):
+                yield from _fields(each)
+
+
+@st.composite
+def repacked(draw: st.DrawFn, whole: bytes, ending: str) -> bytes:
+    """An archive in which a member of JSON, whose name ends so, has changed."""
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = draw(st.sampled_from([name for name in members if name.endswith(ending)]))
+    members[name] = draw(changed(json.loads(members[name])))
+    return _zipped(members, zipfile.ZIP_STORED)
 
 
 def _places(value: Json, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -281,6 +332,41 @@ def targets_of_weights(folder: Path) -> Iterator[Target]:
     yield Target("safetensors", damaged(save(state)), partial(at, "c.safetensors", checkpoint))
     bundle = _zipped({"build.py": b"print(1)" * 20, "model.onnx": bytes(300)}, zipfile.ZIP_DEFLATED)
     yield Target("TensorRT bundle", damaged(bundle), partial(at, "b.zip", read_bundle), refuses=(ValueError,))
+
+
+def targets_of_models(folder: Path) -> Iterator[Target]:
+    """Readers of models by native code, each in a process of its own: protocol buffers, HDF5, FlatBuffers, archives."""
+    import onnx
+
+    onnx_bytes = damaged_apart.onnx_file()
+    read = Apart("onnx", folder / "m.onnx", onnx_bytes)
+    yield Target("onnx", damaged(onnx_bytes) | changed_message(onnx_bytes, onnx.ModelProto), read)
+    program = damaged_apart.pt2_file()
+    yield Target("pt2", damaged(program) | repacked(program, ".json"), Apart("pt2", folder / "m.pt2", program))
+    archive, hdf5, flat = damaged_apart.keras_files(folder / "whole")
+    read = Apart("keras", folder / "m.keras", archive)
+    yield Target("keras", damaged(archive) | repacked(archive, "config.json"), read)
+    yield Target("h5", damaged(hdf5), Apart("keras", folder / "m.h5", hdf5))
+    yield Target("tflite", damaged(flat), Apart("tflite", folder / "m.tflite", flat))
+
+
+def targets_of_records(registry: Registry, pets: Path) -> Iterator[Target]:
+    """The reader of TFRecord files, in a folder of cats and dogs as TFDS writes it; all its images are read."""
+    plugin = registry.get(DatasetPlugin, "tfds")
+    options: DatasetOptions = plugin.options.model_validate({"path": pets, "image_size": 8})
+    file = next(pets.glob("*-test.tfrecord-*"))
+    whole = file.read_bytes()
+
+    def read(content: bytes) -> object:
+        file.write_bytes(content)
+        try:
+            found = plugin.find(options)  # type: ignore[misc]  # this one finds
+            found.survey()
+            return [split[index] for split in found.load().splits.values() for index in range(len(split))]
+        finally:
+            file.write_bytes(whole)
+
+    yield Target("TFRecord", damaged(whole), read)
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from edgeopt.arrays import Json
 from edgeopt.cards.card import Card
 from edgeopt.errors import Problem, UserError
-from edgeopt.files import ARCHIVE_ERRORS, parsed_json
+from edgeopt.files import ARCHIVE_ERRORS, parsed_json, require_no_bomb
 from edgeopt.json_values import from_values
 
 CARD = "card.json"
@@ -99,6 +99,7 @@ def _texts(path: Path) -> list[str]:
         return []
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            require_no_bomb(archive, path)
             named = [name for name in archive.namelist() if name.endswith(CARD)]
             return [archive.read(name).decode("utf-8", "replace") for name in named]
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

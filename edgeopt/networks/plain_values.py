@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 
 import torch
+
+from edgeopt.files import require_no_bomb
 
 
 class UnreadableValuesError(ValueError):
@@ -18,6 +21,9 @@ def read_plain_values(source: Path | bytes) -> object:
     Raises `UnreadableValuesError` for everything else: damaged bytes, and objects that would have to be run.
     """
     try:
+        if isinstance(source, Path) and zipfile.is_zipfile(source):
+            with zipfile.ZipFile(source) as archive:
+                require_no_bomb(archive, source)
         file = source if isinstance(source, Path) else io.BytesIO(source)
         return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:

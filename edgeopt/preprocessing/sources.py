@@ -8,6 +8,7 @@ from edgeopt.option_values import GREY_MEAN, GREY_STD
 from edgeopt.preprocessing.description import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 _COLOURS = 3
+_MOST_PIXELS = 1 << 26  # a square of 8,192; what is larger is a damaged number, and a batch of it fills any memory
 
 
 def preprocessing_of_source(
@@ -50,6 +51,8 @@ def chosen_size(given: tuple[int | None, int | None], wanted: ImageSize | None, 
             said = "size" if height is width else f"size, {written} px"
             hint = "choose one, with --size 224 or, height before width, as in --size 96x160"
             raise CheckpointError(f"{what}: takes images of any {said}", hint=hint)
+        if min(height, width) < 1 or height * width > _MOST_PIXELS:
+            raise CheckpointError(f"{what}: says that it takes images of {written} px", hint="export it again")
         return height, width
     sides = sides_of(wanted)
     if any(own not in (None, side) for own, side in zip(given, sides, strict=True)):

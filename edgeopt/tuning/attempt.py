@@ -28,7 +28,7 @@ from edgeopt.tuning.goals import (
     out_of_reach,
     reference_of,
 )
-from edgeopt.tuning.halving import Rung, RungFiles, beaten
+from edgeopt.tuning.halving import Rival, Rung, RungFiles, beaten
 from edgeopt.tuning.space import Space, Values, changed
 from edgeopt.tuning.trials import Ending, Trial
 
@@ -72,7 +72,7 @@ class Attempts:
         number: int,
         values: Values,
         reference: Reference,
-        earlier: Sequence[Trial],
+        earlier: Sequence[Rival],
         say: Callable[[str], None],
     ) -> Trial:
         """One trial, held against `earlier` ones. What a run cannot do, or a crash, is a trial that failed, with its
@@ -99,7 +99,7 @@ class Attempts:
             trial = replace(trial, ending=Ending.FAILED, reason=in_a_line(error))
         return replace(trial, seconds=time.perf_counter() - start)
 
-    def _compared(self, trial: Trial, recipe: Recipe, earlier: Sequence[Trial]) -> Trial:
+    def _compared(self, trial: Trial, recipe: Recipe, earlier: Sequence[Rival]) -> Trial:
         """The trial with its scores at the rungs, stopped at the first one where others are ahead."""
         if self.halving is None:
             return trial

@@ -90,8 +90,7 @@ class SideBySide:
         self._workers, self._cores, self._places, self._shown = workers, cores, places, shown
         self._making = Making(attempts.folder)
         self._ended: queue.Queue[Trial | BaseException] = queue.Queue()
-        self._threads: list[threading.Thread] = []
-        self._busy = 0
+        self._threads: dict[int, threading.Thread] = {}  # by the number of the trial
 
     def __enter__(self) -> SideBySide:
         return self
@@ -100,27 +99,25 @@ class SideBySide:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._places.end()
-        for thread in self._threads:
+        for thread in self._threads.values():
             thread.join()
 
     @property
     def has_room(self) -> bool:
-        return self._busy < self._workers
+        return len(self._threads) < self._workers
 
     def start(self, proposal: Proposal) -> None:
-        self._busy += 1
         self._shown.trial(proposal.number, proposal.values)
-        needed = replace(proposal, proposer={}, earlier=proposal.earlier if self._attempts.halving else ())
-        request = TrialRequest(self._attempts, needed, self._reference)
+        request = TrialRequest(self._attempts, replace(proposal, proposer={}), self._reference)
         thread = threading.Thread(target=self._follow, args=(request,), daemon=True)
-        self._threads = [each for each in self._threads if each.is_alive()] + [thread]
+        self._threads[proposal.number] = thread
         thread.start()
 
     def ended(self) -> Trial:
         ended = self._ended.get()
-        self._busy -= 1
         if isinstance(ended, BaseException):
             raise ended
+        self._threads.pop(ended.number).join()
         return ended
 
     def _follow(self, request: TrialRequest) -> None:

@@ -5,7 +5,7 @@ way, and one that stays for each that has ended.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -25,14 +25,17 @@ if TYPE_CHECKING:
     from edgeopt.tuning.plan import Study
 
 
-class _Trials(Progress):
-    """The bar, and below it the lines of the trials on their way."""
+_SHOWN = 16  # trials on their way; a cluster has more than a terminal has lines
 
-    lines: Sequence[str] = ()
+
+class _Trials(Progress):
+    """The bar, and below it the lines of the trials on their way, which are asked for when they are drawn."""
+
+    lines: Callable[[], Iterable[str]] = tuple
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
-        for line in self.lines:
+        for line in self.lines():
             yield Text(line, style="dim", no_wrap=True, overflow="ellipsis")
 
 
@@ -57,6 +60,7 @@ class StudyDisplay:
             transient=True,
             disable=not console.is_terminal,
         )
+        self._progress.lines = self._lines
         self._task = self._progress.add_task("trials", total=request.trials or study.settings.trials, best="", doing="")
 
     def __enter__(self) -> StudyDisplay:
@@ -91,25 +95,21 @@ class StudyDisplay:
 
     def ended(self, trial: Trial, found: Trial | None) -> None:
         """A trial has ended, and all before it."""
-        self.gone(trial.number)
+        with self._lock:
+            self._on_the_way.pop(trial.number, None)
         line = f"trial {trial.number:<4} {values_told(trial.values)}  {outcome(trial, self._study)}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._progress.update(self._task, advance=1, best=self._best(found))
 
-    def gone(self, number: int) -> None:
-        """Nothing is done for a trial any more."""
-        with self._lock:
-            self._on_the_way.pop(number, None)
-            self._draw()
-
     def _show(self, number: int, told: str, doing: str) -> None:
         with self._lock:
             self._on_the_way[number] = (told, doing)
-            self._draw()
 
-    def _draw(self) -> None:
-        ways = sorted(self._on_the_way.items())
-        self._progress.lines = [f"  trial {number:<4} {told}  {doing}" for number, (told, doing) in ways]
+    def _lines(self) -> list[str]:
+        with self._lock:
+            ways = sorted(self._on_the_way.items())
+        lines = [f"  trial {number:<4} {told}  {doing}" for number, (told, doing) in ways[:_SHOWN]]
+        return lines + [f"  and {len(ways) - _SHOWN} more"] * (len(ways) > _SHOWN)
 
     def _best(self, found: Trial | None) -> str:
         if found is None:

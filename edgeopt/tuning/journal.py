@@ -42,11 +42,12 @@ class Journal:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(list(least))
+        self._known = len(self._study.get_trials(deepcopy=False))
 
     def add(self, trials: Sequence[Trial]) -> None:
         """Adds those of a study's `trials` that it does not have yet."""
-        known = len(self._study.get_trials(deepcopy=False))
-        self._study.add_trials([_as_optuna(self._space, each) for each in trials[known:]])
+        self._study.add_trials([_as_optuna(self._space, each) for each in trials[self._known :]])
+        self._known = max(self._known, len(trials))
 
 
 def _mend(file: Path) -> None:

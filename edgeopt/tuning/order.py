@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from edgeopt.arrays import Json
+from edgeopt.tuning.halving import Rival, Rivals
 from edgeopt.tuning.proposals import Proposer
 from edgeopt.tuning.space import Values
 from edgeopt.tuning.trials import Ending, Trial
@@ -28,7 +29,7 @@ class Proposal:
 
     number: int
     values: Values
-    earlier: tuple[Trial, ...]
+    earlier: tuple[Rival, ...]
     proposer: Mapping[str, Json]
     same: int | None = None
 
@@ -54,7 +55,7 @@ class Ended(Protocol):
     """The trials of a study that have ended, in their order."""
 
     @property
-    def all(self) -> tuple[Trial, ...]: ...
+    def all(self) -> Sequence[Trial]: ...
 
 
 class Order:
@@ -65,6 +66,7 @@ class Order:
         self._at_once = at_once
         self._next = len(ended)
         self._told = 0
+        self._rivals = Rivals()
         self._first: dict[str, int] = {}
         self._known_in_a_row = 0
         for trial in ended:
@@ -96,7 +98,7 @@ class Order:
         if self._known_in_a_row > _REPEATS:
             return None
         self._next += 1
-        return Proposal(number, values, tuple(ended[: self._told]), self._proposer.remembered(number), same)
+        return Proposal(number, values, self._rivals.all, self._proposer.remembered(number), same)
 
     def finish(self, ended: Sequence[Trial]) -> None:
         """Tells the proposer of all that it has not been told yet."""
@@ -106,6 +108,7 @@ class Order:
         count = max(self._told, last + 1)
         for trial in ended[self._told : count]:
             self._proposer.tell(trial)
+            self._rivals.meet(trial)
         self._told = count
 
     def _meet(self, number: int, values: Values) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from html import escape
 
@@ -19,9 +20,9 @@ _LOGARITHMIC_FROM = 20.0  # times that the largest figure is of the least
 _FAINT = 0.35
 
 
-def plots(result: TuneResult) -> tuple[Plot, ...]:
-    """Those for which there are trials enough."""
-    known = [each for each in result.trials if each.objectives and each.objectives[0] is not None]
+def plots(result: TuneResult, trials: Sequence[Trial]) -> tuple[Plot, ...]:
+    """Those for which there are `trials` enough to be shown."""
+    known = [each for each in trials if each.objectives and each.objectives[0] is not None]
     if len(known) < 2:
         return ()
     return (_front(result, known), _over_time(result, known), _parallel(result, known), *_importances(result))
@@ -149,6 +150,9 @@ def _scaled(axes: object, values: Sequence[float], *, on_y: bool = False) -> Non
 
 def _titled(svg: str, titles: dict[str, str]) -> str:
     """The plot whose points say what they are when a pointer rests on them."""
-    for identity, title in titles.items():
-        svg = svg.replace(f'<g id="{identity}">', f'<g id="{identity}"><title>{escape(title)}</title>')
-    return svg
+
+    def titled(found: re.Match[str]) -> str:
+        title = titles.get(found[1])
+        return found[0] if title is None else f"{found[0]}<title>{escape(title)}</title>"
+
+    return re.sub(r'<g id="([^"]+)">', titled, svg)

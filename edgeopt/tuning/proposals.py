@@ -3,6 +3,8 @@
 Each proposal has a sampler of its own, seeded by the study's seed and the trial's number, and knows the trials that it
 was told of: so a study that was interrupted proposes what one that was not would have. Of trials that are on their way
 it knows the values alone. Where several things are to be least, both samplers look for a Pareto front.
+
+Of a long study samplers look at a part, except for NSGA-II, whose generations descend from all before them.
 """
 
 from __future__ import annotations
@@ -11,22 +13,26 @@ import json
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgeopt.fingerprint import digest
 from edgeopt.recipe.tune import Sampler
+from edgeopt.tuning.memory import Memory
 from edgeopt.tuning.space import Choices, Parameter, Space, Values
 from edgeopt.tuning.trials import Ending, Trial
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
+    from optuna.study import Study as OptunaStudy
     from optuna.trial import FrozenTrial, TrialState
     from optuna.trial import Trial as OptunaTrial
 
 _GOAL = "goal"  # the one constraint: by how much a trial misses the goal in all; samplers want as many of each trial
 _POPULATION = 20  # trials of a generation of NSGA-II: a study has tens of trials
 _UNKNOWN = 1e30  # an objective that only training would have told
+_LOOKED_AT = 1000  # trials: TPE then proposes within hundredths of a second
+_WEIGHED = 300  # trials by which parameters are weighed: what that takes grows with their square
 _STARTUP = 10  # trials that TPE draws at random before it learns
 _OF_STUDY = "study"  # what a sampler wrote down of the whole study, as a generation's parents, when it drew a trial
 
@@ -55,74 +61,68 @@ class Proposer:
         import optuna  # heavy: only for whoever tunes
 
         optuna.logging.set_verbosity(logging.WARNING)
-        self._space, self._kind, self._seed = space, sampler, seed
-        self._storage = optuna.storages.InMemoryStorage()
-        self._study = optuna.create_study(storage=self._storage, directions=["minimize"] * objectives)
-        self._whole = self._storage.get_study_id_from_name(self._study.study_name)
-        self._standing = standing
-        self._on_the_way: dict[int, OptunaTrial | None] = {}
-        self._written_down: dict[int, dict[str, Any]] = {}
+        self._space, self._kind, self._seed, self._standing = space, sampler, seed, standing
+        self._directions: list[Literal["minimize", "maximize"]] = ["minimize"] * objectives
+        self._memory = Memory(None if sampler is Sampler.NSGA2 else _LOOKED_AT)
+        self._study: OptunaStudy | None = None  # begun when it is asked, and anew with what the memory holds by then
+        self._places: dict[int, int] = {}  # the trials on their way, and their numbers in that study
+        self._to_begin_with: dict[int, FrozenTrial] = {}  # trials that are on their way when it begins
+        self._of_study: dict[str, Any] = {}
+        self._remembered: dict[int, dict[str, Any]] = {}
 
     def propose(self, number: int) -> Values:
         """The values of trial `number`, which is on its way from now on; those of the recipe as it stands come first,
         where they are in the space.
         """
-        self._study.sampler = self._sampler(number)
+        study = self._study = self._study or self._begun()
+        study.sampler = self._sampler(number)
         if number == 0 and self._standing is not None:
             given = {each.name: _written(each, self._standing[each.name]) for each in self._space.parameters}
-            self._study.enqueue_trial(given)
-        before = self._storage.get_study_system_attrs(self._whole).keys()
-        asked = self._study.ask()
+            study.enqueue_trial(given)
+        before = self._written_down.keys()
+        asked = study.ask()
         chosen: dict[str, Any] = {}
         for each in self._space.parameters:
             if each.needs is None or chosen.get(each.needs):
                 chosen[each.name] = _read(each, self._suggested(asked, each))
-        now = self._storage.get_study_system_attrs(self._whole)
-        self._written_down[number] = {name: value for name, value in now.items() if name not in before}
-        self._on_the_way[number] = asked
+        of_study = {name: value for name, value in self._written_down.items() if name not in before}
+        of_trial = study.get_trials(deepcopy=False)[asked.number].system_attrs
+        self._remembered[number] = {**of_trial, **({_OF_STUDY: of_study} if of_study else {})}
+        self._places[number] = asked.number
         return chosen
 
     def expect(self, trial: Trial) -> None:
-        """A trial of an earlier session of whose end nothing may be known yet; `tell` says it when it may."""
+        """A trial of an earlier session of whose end nothing may be known yet; `tell` says it when it may. All of them
+        come before the first proposal.
+        """
         from optuna.trial import TrialState
 
-        self._study.add_trial(self._frozen(trial, TrialState.RUNNING))
-        self._on_the_way[trial.number] = None
+        self._of_study.update(trial.proposer.get(_OF_STUDY, {}))
+        self._to_begin_with[trial.number] = self._frozen(trial, TrialState.RUNNING)
 
     def tell(self, trial: Trial) -> None:
         """What came of a trial that is on its way, or of one of an earlier session; in their order."""
-        from optuna.trial import TrialState
+        from optuna.trial import Trial as OptunaTrial
 
-        state = TrialState.FAIL if trial.ending is Ending.FAILED else TrialState.COMPLETE
-        if trial.number not in self._on_the_way:
-            self._study.add_trial(self._frozen(trial, state))
+        has_forgotten = self._memory.meet(trial)
+        if self._study is None:
+            self._to_begin_with.pop(trial.number, None)
+            self._of_study.update(trial.proposer.get(_OF_STUDY, {}))
             return
-        if (asked := self._on_the_way.pop(trial.number)) is not None:
-            asked.set_constraint(_GOAL, trial.excess)
-        values = None if state is TrialState.FAIL else [_finite(each) for each in trial.objectives]
-        self._study.tell(trial.number, values, state=state)
+        place = self._places.pop(trial.number, None)
+        if has_forgotten:
+            known = self._study.get_trials(deepcopy=False)
+            self._to_begin_with = {number: known[there] for number, there in self._places.items()}
+            self._study, self._places = None, {}
+        if self._study is None or place is None:
+            return
+        asked = OptunaTrial(self._study, self._storage.get_trial_id_from_study_id_trial_number(self._whole, place))
+        asked.set_constraint(_GOAL, trial.excess)
+        self._study.tell(place, self._values(trial), state=self._state(trial))
 
     def remembered(self, number: int) -> dict[str, Any]:
         """What the sampler wants to know again of trial `number`, which was proposed in this session."""
-        attributes = dict(self._study.get_trials(deepcopy=False)[number].system_attrs)
-        of_study = self._written_down.pop(number, {})
-        return attributes | ({_OF_STUDY: of_study} if of_study else {})
-
-    def _frozen(self, trial: Trial, state: TrialState) -> FrozenTrial:
-        """A trial of an earlier session as Optuna has it, and what its sampler wrote down of the study."""
-        import optuna
-
-        attributes = dict(trial.proposer)
-        for name, value in attributes.pop(_OF_STUDY, {}).items():
-            self._storage.set_study_system_attr(self._whole, name, value)
-        is_complete = state is optuna.trial.TrialState.COMPLETE
-        return optuna.trial.create_trial(
-            values=[_finite(each) for each in trial.objectives] if is_complete else None,
-            state=state,
-            system_attrs=attributes,
-            constraints={_GOAL: trial.excess},  # of one that is on its way, no sampler looks at it
-            **vars(OptunaValues.of(self._space, trial)),
-        )
+        return self._remembered.pop(number)
 
     def importances(self) -> tuple[tuple[str, float], ...]:
         """How much each parameter decides of the first objective, the most important first, together 1; empty where too
@@ -133,15 +133,15 @@ class Proposer:
         """
         import optuna
 
-        complete = (each for each in self._study.get_trials() if each.state is optuna.trial.TrialState.COMPLETE)
-        done = [each for each in complete if each.values[0] < _UNKNOWN]
+        complete = [each for each in self._memory.trials if each.ending is not Ending.FAILED]
+        done = [each for each in complete if each.objectives[0] is not None][-_WEIGHED:]
         if len(done) < _STARTUP or len(self._space.parameters) < 2:
             return ()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                known = optuna.create_study(directions=self._study.directions)
-                known.add_trials(done)
+                known = optuna.create_study(directions=self._directions)
+                known.add_trials([self._frozen(each, self._state(each)) for each in done])
                 found = optuna.importance.get_param_importances(
                     known,
                     evaluator=optuna.importance.FanovaImportanceEvaluator(seed=self._seed),
@@ -150,6 +150,49 @@ class Proposer:
             except (ValueError, RuntimeError):  # every trial alike, or none that has every parameter
                 return ()
         return tuple((name, float(share)) for name, share in found.items())
+
+    def _begun(self) -> OptunaStudy:
+        """A study of Optuna that knows what the memory holds, and what is on its way; in the order of their numbers."""
+        import optuna
+
+        self._storage = optuna.storages.InMemoryStorage()
+        study = optuna.create_study(storage=self._storage, directions=self._directions)
+        self._whole = self._storage.get_study_id_from_name(study.study_name)
+        for name, value in self._of_study.items():
+            self._storage.set_study_system_attr(self._whole, name, value)
+        if self._kind is not Sampler.RANDOM:  # which looks at none
+            told = self._memory.trials
+            study.add_trials([self._frozen(each, self._state(each)) for each in told])
+            study.add_trials([each for _, each in sorted(self._to_begin_with.items())])
+            self._places = {number: len(told) + place for place, number in enumerate(sorted(self._to_begin_with))}
+        self._to_begin_with = {}
+        return study
+
+    @property
+    def _written_down(self) -> dict[str, Any]:
+        """What samplers wrote down of the whole study."""
+        return self._storage.get_study_system_attrs(self._whole)
+
+    def _frozen(self, trial: Trial, state: TrialState) -> FrozenTrial:
+        """A trial as Optuna has it."""
+        import optuna
+
+        is_running = state is optuna.trial.TrialState.RUNNING
+        return optuna.trial.create_trial(
+            values=None if is_running else self._values(trial),
+            state=state,
+            system_attrs={name: value for name, value in trial.proposer.items() if name != _OF_STUDY},
+            constraints=None if is_running else {_GOAL: trial.excess},
+            **vars(OptunaValues.of(self._space, trial)),
+        )
+
+    def _state(self, trial: Trial) -> TrialState:
+        from optuna.trial import TrialState
+
+        return TrialState.FAIL if trial.ending is Ending.FAILED else TrialState.COMPLETE
+
+    def _values(self, trial: Trial) -> list[float] | None:
+        return None if trial.ending is Ending.FAILED else [_finite(each) for each in trial.objectives]
 
     def _sampler(self, number: int) -> BaseSampler:
         import optuna

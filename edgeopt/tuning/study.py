@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from edgeopt.tuning.goals import Reference
 from edgeopt.tuning.halving import RungFiles
 from edgeopt.tuning.journal import FILE as JOURNAL
 from edgeopt.tuning.journal import Journal
+from edgeopt.tuning.leading import LeaderFiles
 from edgeopt.tuning.order import Course, Crew, OneByOne, Order, Proposal
 from edgeopt.tuning.plan import Study, plan_study
 from edgeopt.tuning.proposals import Proposer
@@ -40,7 +41,7 @@ from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.result import TuneResult
 from edgeopt.tuning.sharing import Sharing
 from edgeopt.tuning.trials import FILE, Ending, Trial, Trials
-from edgeopt.tuning.winner import PARETO, WINNER, best, front_csv, winner_recipe, winner_text
+from edgeopt.tuning.winner import winner_recipe
 from edgeopt.tuning.written import plain
 from edgeopt.workers.on_ray import RayResources, on_ray
 from edgeopt.workers.places import Places, Processes
@@ -96,34 +97,36 @@ class _Tuning:
             self.display.say("")
             proposer = Proposer(study.space, len(settings.least), settings.sampler, study.seed, study.standing)
             with self._crew(attempts, reference, places) as crew:
-                ended = self._try(trials, proposer, crew)
-        self._keep(trials.all)
-        found = best(trials.all)
+                ended, found = self._try(trials, proposer, crew)
         run = self._on_test(found) if found is not None else None
-        result = TuneResult(study, trials.all, reference, found, run, ended, proposer.importances())
+        result = TuneResult(study, tuple(trials.all), reference, found, run, ended, proposer.importances())
         from edgeopt.tuning.page import PAGE, render_page  # matplotlib and jinja2
 
         write_aside(study.folder / PAGE, render_page(result))
         return result
 
-    def _try(self, trials: Trials, proposer: Proposer, crew: Crew) -> str:
-        """Trials until there are enough; returns why there are no more."""
+    def _try(self, trials: Trials, proposer: Proposer, crew: Crew) -> tuple[str, Trial | None]:
+        """Trials until there are enough; returns why there are no more, and the best of them."""
         study = self.study
         journal = Journal(study.folder, study.recipe.name, study.space, study.settings.least)
         journal.add(trials.all)
+        leaders = LeaderFiles(study, trials)
 
         def keep(trial: Trial) -> None:
             trials.add(trial)
-            self._keep(trials.all)
+            leaders.add(trial)
             journal.add(trials.all)
-            self.display.ended(trial, best(trials.all))
+            self.display.ended(trial, leaders.best)
             self._tidy(trial)
 
         order = Order(proposer, study.settings.at_once, trials.all)
-        why = Course(order, crew, trials, keep, self._end(trials.all)).run()
+        try:
+            why = Course(order, crew, trials, keep, self._end(trials.all)).run()
+        finally:
+            leaders.write()
         for files in (RungFiles(study.folder), Making(study.folder)):
             files.forget()
-        return why
+        return why, leaders.best
 
     @contextmanager
     def _elsewhere(self) -> Iterator[Places | None]:
@@ -157,7 +160,7 @@ class _Tuning:
         say = partial(self.display.doing, proposal.number)
         return attempts.attempt(proposal.number, proposal.values, reference, proposal.earlier, say)
 
-    def _end(self, before: tuple[Trial, ...]) -> Callable[[Order], str | None]:
+    def _end(self, before: Sequence[Trial]) -> Callable[[Order], str | None]:
         """Says why there are to be no more trials, behind those that were made `before`."""
         most = self.request.trials or self.study.settings.trials
         minutes = self.request.minutes or self.study.settings.minutes
@@ -195,13 +198,6 @@ class _Tuning:
             below=study.folder.name,
             plugin_files=files,
         )
-
-    def _keep(self, trials: tuple[Trial, ...]) -> None:
-        """What is best so far, on disk."""
-        found = best(trials)
-        if found is not None:
-            write_aside(self.study.folder / WINNER, winner_text(self.study, found, len(trials)))
-        write_aside(self.study.folder / PARETO, front_csv(self.study, trials))
 
     def _tidy(self, trial: Trial) -> None:
         """What led to a trial, such as files that were made for their shapes, is of no further use."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -86,9 +86,9 @@ class Trials:
         self._trials = self._read()
 
     @property
-    def all(self) -> tuple[Trial, ...]:
-        """Those that have ended, in their order."""
-        return tuple(self._trials)
+    def all(self) -> Sequence[Trial]:
+        """Those that have ended, in their order; it grows with them, for a copy at each trial adds up."""
+        return self._trials
 
     def add(self, trial: Trial) -> None:
         """Keeps a trial; it is on disk when this returns."""

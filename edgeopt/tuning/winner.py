@@ -1,10 +1,14 @@
-"""The best trial of a study, the front of those that nothing beats, and the files that say so."""
+"""The best trial of a study, the front of those that nothing beats, and the files that say so.
+
+Both are known as trials end, one by one: looked for anew at each end, they would take a long study most of its time.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from edgeopt.tuning.plan import Study
@@ -15,29 +19,51 @@ from edgeopt.tuning.written import whole
 WINNER, PARETO = "winner.toml", "pareto.csv"
 
 
-def best(trials: Sequence[Trial]) -> Trial | None:
-    """The trial whose first objective is least among those that reach the goal, of equal ones the earliest; where none
-    does, the one that comes nearest, one that was trained to its end before others. None where all failed.
-    """
-    reaching = [each for each in trials if each.reaches_goal]
-    if reaching:
-        return min(reaching, key=lambda each: (_order(each), each.number))
-    able = [each for each in trials if each.ending is not Ending.FAILED]
-    return min(
-        able,
-        key=lambda each: (each.ending in (Ending.REFUSED, Ending.BEATEN), each.excess, _order(each), each.number),
-        default=None,
-    )
+class Leaders:
+    """The best of the trials that were added, and their front."""
+
+    def __init__(self, trials: Iterable[Trial] = ()) -> None:
+        self._best: Trial | None = None
+        self._front: dict[tuple[float, ...], list[Trial]] = {}  # by what is to be least: many may have the same
+        for each in trials:
+            self.add(each)
+
+    def add(self, trial: Trial) -> None:
+        """One more trial has ended."""
+        if trial.ending is not Ending.FAILED and (self._best is None or _rank(trial) < _rank(self._best)):
+            self._best = trial
+        if trial.ending is not Ending.DONE or not trial.reaches_goal:
+            return
+        order = _order(trial)
+        if order not in self._front:
+            if any(_beats(other, order) for other in self._front):
+                return
+            self._front = {other: them for other, them in self._front.items() if not _beats(order, other)}
+        insort(self._front.setdefault(order, []), trial, key=lambda each: each.number)
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial whose first objective is least among those that reach the goal, of equal ones the earliest; where
+        none does, the one that comes nearest, one that was trained to its end before others. None where all failed.
+        """
+        return self._best
+
+    @property
+    def front(self) -> tuple[Trial, ...]:
+        """The trials that reach the goal and that no other beats in everything that is to be least, by the first of
+        it.
+        """
+        return tuple(trial for order in sorted(self._front) for trial in self._front[order])
 
 
-def front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
-    """The trials that reach the goal and that no other beats in everything that is to be least, by the first of it."""
-    able = (each for each in trials if each.ending is Ending.DONE and each.reaches_goal)
-    kept: list[Trial] = []
-    for each in sorted(able, key=lambda each: (_order(each), each.number)):  # what beats a trial stands before it
-        if not any(_beats(other, each) for other in kept):
-            kept.append(each)
-    return tuple(kept)
+def best(trials: Iterable[Trial]) -> Trial | None:
+    """The best of some trials, as `Leaders` has it."""
+    return Leaders(trials).best
+
+
+def front(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    """The front of some trials, as `Leaders` has it."""
+    return Leaders(trials).front
 
 
 def winner_recipe(study: Study, trial: Trial) -> dict[str, Any]:
@@ -65,8 +91,8 @@ def misses(trial: Trial) -> str:
     return "; ".join(each.told for each in trial.missed)
 
 
-def front_csv(study: Study, trials: Sequence[Trial]) -> str:
-    """`pareto.csv`: a line for each trial of the front, with its values, what is to be least, and its figures."""
+def front_csv(study: Study, trials: Iterable[Trial]) -> str:
+    """`pareto.csv`: a line for each trial of a front, with its values, what is to be least, and its figures."""
     names = [each.name for each in study.space.parameters]
     figures = ["bytes", "latency_ms", "memory_bytes", "agreement", "macs"]
     scores = [kind.name for kind in study.kinds]
@@ -74,7 +100,7 @@ def front_csv(study: Study, trials: Sequence[Trial]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["trial", *names, *(f"least {name}" for name in minimize), *figures, *scores])
-    for each in front(trials):
+    for each in trials:
         values = [_cell(each.values.get(name)) for name in names]
         writer.writerow(
             [
@@ -97,13 +123,18 @@ def so_far(trials: Sequence[Trial]) -> Iterator[tuple[int, float]]:
             yield each.number, least
 
 
+def _rank(trial: Trial) -> tuple[bool, bool, float, tuple[float, ...], int]:
+    """The best trial has the least."""
+    is_whole = trial.ending not in (Ending.REFUSED, Ending.BEATEN)
+    return (not trial.reaches_goal, not is_whole, trial.excess, _order(trial), trial.number)
+
+
 def _order(trial: Trial) -> tuple[float, ...]:
     return tuple(float("inf") if each is None else each for each in trial.objectives)
 
 
-def _beats(other: Trial, trial: Trial) -> bool:
-    theirs, own = _order(other), _order(trial)
-    return all(a <= b for a, b in zip(theirs, own, strict=True)) and theirs != own
+def _beats(theirs: tuple[float, ...], own: tuple[float, ...]) -> bool:
+    return theirs != own and all(a <= b for a, b in zip(theirs, own, strict=True))
 
 
 def _cell(value: Any) -> Any:

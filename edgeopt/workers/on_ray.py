@@ -60,6 +60,9 @@ class OnRay:
         self._on_the_way: set[ray.ObjectRef[Any]] = set()
         self._is_over = False
         _connect(address)
+        import ray  # found by now
+
+        self._task = ray.remote(_do)  # once: the cluster keeps each function that it is handed
 
     def do(self, errand: Errand, listener: Listener) -> None:  # noqa: ARG002 - only its end comes from afar
         import ray
@@ -67,7 +70,7 @@ class OnRay:
         with self._lock:
             if self._is_over:
                 raise KeyboardInterrupt
-            task = ray.remote(_do).options(
+            task = self._task.options(
                 name=errand.label,
                 num_cpus=self._resources.cpus,
                 num_gpus=self._resources.gpus,

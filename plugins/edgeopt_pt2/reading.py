@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
 from edgeopt.export.predictor import quiet
-from edgeopt.files import ARCHIVE_ERRORS
+from edgeopt.files import ARCHIVE_ERRORS, require_no_bomb
 from edgeopt.networks.capture import export_program, spell_out_operators
 from edgeopt.networks.plain_values import UnreadableValuesError, read_plain_values
 from edgeopt.plugins import (
@@ -123,6 +123,7 @@ def _require_plain_data(path: Path) -> None:
     """Refuses an archive in which `torch.export.load` would unpickle anything but tensors."""
     try:
         with zipfile.ZipFile(path) as archive:
+            require_no_bomb(archive, path)
             for name in archive.namelist():
                 if name.endswith("_config.json"):
                     entries = json.loads(archive.read(name)).get("config", {})
@@ -134,7 +135,7 @@ def _require_plain_data(path: Path) -> None:
                     _load_tensors(path, name, archive.read(name))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ARCHIVE_ERRORS as error:
+    except (AttributeError, TypeError, *ARCHIVE_ERRORS) as error:  # its lists and tables may be anything
         raise CheckpointError(f"{path}: is damaged, or no file of torch.export", hint=_SAVE) from error
 
 
@@ -173,11 +174,13 @@ def _only_input(path: Path, program: ExportedProgram) -> Node:
         raise CheckpointError(
             f"{path}: takes {len(names)} inputs: {', '.join(map(str, names))}", hint=_ONE.format("input")
         )
-    return _node(program, names[0])
+    return _node(path, program, names[0])
 
 
-def _node(program: ExportedProgram, name: object) -> Node:
-    found: Node = next(node for node in program.graph.nodes if node.name == name)
+def _node(path: Path, program: ExportedProgram, name: object) -> Node:
+    found: Node | None = next((node for node in program.graph.nodes if node.name == name), None)
+    if found is None:
+        raise CheckpointError(f"{path}: says that it takes {name}, which is not in it", hint=_SAVE)
     return found
 
 
@@ -186,8 +189,8 @@ _ONE = "edgeopt converts models of one input of images; wrap the model so that i
 
 def _image_shape(node: Node, path: Path) -> list[int | None]:
     """The sizes of the input, None where they are not fixed."""
-    value = node.meta["val"]
-    if value.dtype != torch.float32 or value.dim() != 4:
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor) or value.dtype != torch.float32 or value.dim() != 4:
         raise CheckpointError(
             f"{path}: its input is {described(value)}, not float32 images (batch, channels, height, width)"
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from edgeopt.export.predictor import quiet
-from edgeopt.files import parsed_json
+from edgeopt.files import parsed_json, require_no_bomb
 from edgeopt.plugins import (
     TASKS,
     CheckpointError,
@@ -181,6 +181,7 @@ def _checked_config(path: Path, option: str | None) -> tuple[Json, str]:
         raise CheckpointError(Problem(f"{path} does not exist", "give the path of a .keras or .h5 file", option=option))
     try:
         config, version = _config(path)
+        refusals = list(_refusals(config, ("keras", "builtins", "tf_keras") if version.startswith("2.") else _MODULES))
     except Exception as error:  # zipfile, h5py and json raise many types for a damaged file
         raise _unreadable(path, error, option) from error
     if config is None:
@@ -191,7 +192,7 @@ def _checked_config(path: Path, option: str | None) -> tuple[Json, str]:
                 option=option,
             )
         )
-    for name, why in _refusals(config, ("keras", "builtins", "tf_keras") if version.startswith("2.") else _MODULES):
+    for name, why in refusals:
         raise _is_code(path, name, why, option)
     return config, version
 
@@ -230,6 +231,7 @@ def _config(path: Path) -> tuple[Json, str]:
     """The network's description, None where a file has none, and the version of Keras that wrote it."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            require_no_bomb(archive, path)
             version = parsed_json(archive.read("metadata.json")).get("keras_version", "")
             return parsed_json(archive.read("config.json")), str(version)
     import h5py  # comes with Keras
@@ -254,7 +256,7 @@ def _refusals(config: Json, modules: Sequence[str], name: str = "") -> Iterator[
         kind, module = config["class_name"], config.get("module")
         if kind in _CODE:
             yield name, f"is code ({kind})"
-        elif module and module.split(".")[0] not in modules:
+        elif module and str(module).split(".")[0] not in modules:
             yield name, f"is defined in {module}"
     for each in config.values():
         yield from _refusals(each, modules, name)

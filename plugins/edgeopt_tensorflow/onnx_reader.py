@@ -132,9 +132,10 @@ def save_model(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _in_single(answer: Any) -> Any:
-    """An output with its floats, of whatever precision, as float32."""
-    is_float = isinstance(answer, np.ndarray) and np.issubdtype(answer.dtype, np.floating)
-    return answer.astype(np.float32, copy=False) if is_float else answer
+    """An output with its floats, of whatever precision, as float32. Raises `TypeError` for one that is no array."""
+    if not isinstance(answer, np.ndarray):
+        raise TypeError(f"one of its outputs is a {type(answer).__name__}, not numbers")
+    return answer.astype(np.float32, copy=False) if np.issubdtype(answer.dtype, np.floating) else answer
 
 
 def read(path: Path, options: OnnxReaderOptions) -> ModelState:
@@ -210,11 +211,14 @@ def _images(
     shape: list[int | None] = [dim.dim_value or None for dim in kind.shape.dim]  # tidied: -1 is open
     written = " x ".join("?" if size is None else str(size) for size in shape)
     if kind.elem_type != onnx.TensorProto.FLOAT or len(shape) != 4 or not {shape[1], shape[3]} & set(_CHANNELS):
-        name = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+        known = onnx.TensorProto.DataType.items()
+        name = next((each.lower() for each, number in known if number == kind.elem_type), f"type {kind.elem_type}")
         raise CheckpointError(f"{path}: its input {value.name} is {name} {written}, not float images", hint=_ONE)
     channels = next(each for each in _CHANNELS if each in (shape[1], shape[3]))
     layout: Literal["NCHW", "NHWC"] = "NCHW" if shape[1] == channels else "NHWC"
     height, width = shape[2:] if layout == "NCHW" else shape[1:3]
+    if shape[0] is not None and shape[0] > _LARGEST_BATCH:
+        raise CheckpointError(f"{path}: takes {shape[0]} images at once", hint="export it with an open batch")
     return layout, shape[0], (*chosen_size((height, width), wanted, str(path)), channels)
 
 
@@ -303,7 +307,7 @@ def apart(output: NDArray[Any], other: NDArray[Any]) -> float:
 def _run(model: OnnxModel, path: Path, images: NDArray[np.float32]) -> Outputs:
     try:
         return model.outputs(images)
-    except CheckpointError:
+    except (CheckpointError, MemoryError):
         raise
     except Exception as error:  # onnxruntime's errors share no base class below Exception
         raise CheckpointError(

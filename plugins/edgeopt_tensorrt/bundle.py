@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgeopt.files import ARCHIVE_ERRORS, write_aside
+from edgeopt.files import ARCHIVE_ERRORS, require_no_bomb, write_aside
 
 CARD_FILE = "card.json"
 README_FILE = "README.txt"
@@ -42,6 +42,7 @@ def read_bundle(path: Path) -> dict[str, bytes]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            require_no_bomb(archive, path)
             return {name: archive.read(name) for name in archive.namelist()}
     except (OSError, *ARCHIVE_ERRORS) as error:
         raise ValueError(f"{path} is not a bundle of edgeopt: {error}") from error

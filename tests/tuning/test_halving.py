@@ -13,7 +13,7 @@ from edgeopt.tasks.classification import Classification
 from edgeopt.tuning import attempt as attempts
 from edgeopt.tuning.attempt import Attempts
 from edgeopt.tuning.goals import Figures, Reference
-from edgeopt.tuning.halving import beaten
+from edgeopt.tuning.halving import Rivals, beaten
 from edgeopt.tuning.plan import plan_study
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.space import Choices, Parameter, Space
@@ -29,8 +29,17 @@ def at(number, *rungs, cost=None, ending=Ending.DONE):
     return Trial(number=number, values={"n": number}, ending=ending, figures=Figures(), rungs=rungs, costs=(cost,))
 
 
+def rivals(*trials):
+    met = Rivals()
+    for each in trials:
+        met.meet(each)
+    return met.all
+
+
 def test_the_best_share_of_those_that_cost_no_more_goes_on():
-    earlier = [at(0, 0.9, cost=5), at(1, 0.6, cost=1), at(2, 0.7, cost=9), at(3, 0.99, cost=1, ending=Ending.REPEATED)]
+    earlier = rivals(
+        at(0, 0.9, cost=5), at(1, 0.6, cost=1), at(2, 0.7, cost=9), at(3, 0.99, cost=1, ending=Ending.REPEATED)
+    )
     assert beaten(at(4, 0.1, cost=0.5), earlier, 0.5, ACCURACY) is None  # the smallest so far
     assert beaten(at(4, 0.65, cost=6), earlier, 0.5, ACCURACY).startswith("accuracy 65.0 %, and it takes 90.0 % to")
     assert beaten(at(4, 0.65, cost=6), earlier, 0.7, ACCURACY) is None  # two of three
@@ -40,6 +49,11 @@ def test_the_best_share_of_those_that_cost_no_more_goes_on():
     assert beaten(at(4, 0.6, cost=1), earlier, 0.5, ACCURACY) is not None  # of equal ones, the earlier
     assert beaten(at(4, 0.2), [replace(each, costs=(None,)) for each in earlier], 0.5, ACCURACY) is not None
     assert beaten(at(4, 0.2, 0.3, cost=9), earlier, 0.5, ACCURACY) is None  # nobody stood at the second rung
+
+
+def test_a_trial_is_held_against_the_last_thousand_that_stood_at_a_rung():
+    met = rivals(*(at(number, number / 5000) for number in range(3000)), at(3000))
+    assert len(met) == 1000 and (met[0].rungs, met[-1].rungs) == ((0.4,), (2999 / 5000,))
 
 
 @pytest.fixture
@@ -72,7 +86,7 @@ def test_a_trial_pauses_at_each_rung_and_stops_where_others_are_ahead(tried):
     made, runs = tried
     trials = []
     for number, epochs in enumerate((20, 10, 30)):
-        trials.append(made.attempt(number, {"passes.0.epochs": epochs}, REFERENCE, trials, lambda _: None))
+        trials.append(made.attempt(number, {"passes.0.epochs": epochs}, REFERENCE, rivals(*trials), lambda _: None))
     assert [each.ending for each in trials] == [Ending.DONE, Ending.BEATEN, Ending.DONE]
     assert [each.rungs for each in trials] == [(0.2, 0.2), (0.1,), (0.3, 0.3)]
     assert trials[1].reason.startswith("after 9 epochs: accuracy 10.0 %, and it takes 20.0 % to go on")

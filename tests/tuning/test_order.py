@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeopt.recipe.tune import Sampler, TuneSettings
+from edgeopt.tuning import proposals
 from edgeopt.tuning.goals import Figures, Missed
 from edgeopt.tuning.order import Course, OneByOne, Order
 from edgeopt.tuning.proposals import Proposer
@@ -27,7 +28,7 @@ STANDING = {"model.arch": "large", "passes.0.epochs": 6}
 def made(proposal):
     """A made-up trial, which depends on what it may be held against."""
     small, epochs = proposal.values["model.arch"] == "small", proposal.values["passes.0.epochs"]
-    ahead = sum(each.objectives[0] for each in proposal.earlier if each.ending is Ending.DONE)
+    ahead = sum(each.costs[0] for each in proposal.earlier)
     ending = Ending.FAILED if epochs == 7 else Ending.REFUSED if epochs == 11 else Ending.DONE
     missed = (Missed("accuracy", 0.9, 0.8, 0.1),) if small else ()
     objectives = (float(epochs), float(len(proposal.earlier) + ahead % 7))
@@ -38,6 +39,8 @@ def made(proposal):
         figures=Figures(),
         objectives=objectives,
         missed=missed,
+        rungs=(float(proposal.number),),
+        costs=(float(epochs),),
     )
 
 
@@ -113,6 +116,14 @@ def test_who_works_and_who_is_first_changes_nothing(at_once, workers, sampler, s
     assert study(RandomCrew(workers, random.Random(seed + 1)), at_once, sampler, before) == wanted
 
 
+def test_a_sampler_that_looks_at_a_part_proposes_alike_after_a_kill(monkeypatch):
+    monkeypatch.setattr(proposals, "_LOOKED_AT", 16)
+    wanted = study(OneByOne(made), 5, Sampler.TPE, count=60)
+    for kill in (9, 17, 31, 52):
+        before = study(RandomCrew(5, random.Random(kill), kill), 5, Sampler.TPE, count=60)
+        assert study(RandomCrew(3, random.Random(1)), 5, Sampler.TPE, before, count=60) == wanted
+
+
 def test_generations_are_bred_alike_after_a_kill():
     wanted = alone(5, Sampler.NSGA2, count=70)
     for kill in (24, 43, 66):
@@ -123,17 +134,16 @@ def test_generations_are_bred_alike_after_a_kill():
 
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_a_trial_knows_exactly_those_that_it_may(at_once):
-    for trial in alone(at_once):
-        if trial.ending not in (Ending.REPEATED, Ending.FAILED):
-            assert int(trial.objectives[1]) >= max(0, trial.number - at_once + 1)
     seen = []
 
     def make(proposal):
-        seen.append((proposal.number, [each.number for each in proposal.earlier]))
+        seen.append((proposal.number, [int(each.rungs[0]) for each in proposal.earlier]))
         return made(proposal)
 
-    study(OneByOne(make), at_once)
-    assert all(earlier == list(range(max(0, number - at_once + 1))) for number, earlier in seen)
+    trials = study(OneByOne(make), at_once)
+    for number, earlier in seen:
+        known = trials[: max(0, number - at_once + 1)]
+        assert earlier == [int(each.rungs[0]) for each in known if each.ending is not Ending.REPEATED]
 
 
 def test_one_after_the_other_is_what_it_was():
