@@ -116,13 +116,13 @@ def tiled_boxes(batch: Mapping[str, Tensor], tiles: Tiles) -> dict[str, Tensor]:
     import torch  # as above
 
     corners, classes = batch["corners"], batch["classes"]
-    whole = tiles.points(corners.reshape(len(corners), -1, 2)).reshape(*tiles.sources.shape, -1, 4)
+    most, count = classes.shape[1], tiles.sources.shape[1]
+    whole = tiles.points(corners.reshape(len(corners), 2 * most, 2)).reshape(-1, count, most, 4)
     places = tiles.places.to(whole)[:, :, None]
     cut = torch.minimum(torch.maximum(whole, places[..., [0, 1, 0, 1]]), places[..., [2, 3, 2, 3]])
     shown = _as_seen(classes[tiles.sources], cut, whole)
     shown["seen"] = _area(cut) / _area(whole).clamp(min=1e-6)
     before = {"corners": corners, "classes": classes, "seen": torch.ones_like(corners[..., 0])}
-    most, count = classes.shape[1], tiles.sources.shape[1]
     together = {}
     for name, values in before.items():
         together[name] = torch.cat([values, torch.zeros_like(values).repeat_interleave(count - 1, dim=1)], dim=1)

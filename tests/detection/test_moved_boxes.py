@@ -243,6 +243,15 @@ def test_boxes_are_cut_at_the_edges_of_their_part_and_crowd_regions_go_along() -
     assert after["corners"][1].tolist() == [[2, 5, 20, 15], [0, 2, 3, 9], [20, 0, 40, 10], [22, 4, 24, 6]]
 
 
+def test_a_batch_in_which_no_image_was_drawn_stays_as_it_is() -> None:
+    tiles = drawn_tiles(16, 32, 32, 1e-9, torch.Generator().manual_seed(3))
+    batch, pixels = batch_of(White().targets), torch.zeros(16, 3, 32, 32, dtype=torch.uint8)
+    after = augmented_boxes(tiled_boxes(batch, tiles), still(16, 32))
+    assert not len(tiles.made) and torch.equal(tiles.images(pixels), pixels)
+    assert all(torch.equal(after[name], batch[name]) for name in batch)
+    assert torch.equal(tiles.masks(pixels[:, 0]), pixels[:, 0])
+
+
 def test_images_alone_and_without_boxes_are_put_together_too() -> None:
     request = BatchRequest(np.arange(1), seed=3)
     pixels, boxes = Batches(White(), Detection(), Augmentation(mosaic=1.0))[request]
