@@ -97,7 +97,7 @@ def check_augmentation(
             message = (
                 f"augmentation.mosaic puts parts of images together, and targets of the task {made.name} cannot be"
             )
-            hint = "use cutmix, by which labels are mixed too" if made.can_be_mixed else "leave it out"
+            hint = "use cutmix, which mixes targets too" if made.can_be_mixed else "leave it out"
             lookup.problems.append(Problem(message, hint, place))
         elif name in ("mixup", "cutmix") and not made.can_be_mixed:
             message = f"augmentation.{name} mixes images, and targets of the task {made.name} cannot be mixed"

@@ -364,6 +364,6 @@ def test_check_refuses_what_targets_do_not_have(
         make_plan(read_recipe(file), registry)
     for each in said:
         assert f"{file}{each}" in str(caught.value)
-    assert ("use cutmix, by which labels are mixed too" in str(caught.value)) == (dataset == "digits")
+    assert ("use cutmix, which mixes targets too" in str(caught.value)) == (dataset == "digits")
     for each in unsaid:
         assert f"augmentation.{each}" not in str(caught.value)
