@@ -96,6 +96,7 @@ HALVING
 """
 MARKS = (1_000, 10_000, 100_000)
 LAST = 0.1  # of the trials before a mark, over which seconds of a trial are taken
+TOGETHER = 64  # trials whose work is done at once: a switch from thread to thread waits for what else the machine does
 SPREAD = (0.5, 1.5)  # of the length of a trial, around their mean
 
 
@@ -135,7 +136,7 @@ def answer(request: TrialRequest) -> Trial:
 class Nodes:
     """A cluster of `count` nodes, each of which makes one trial at a time, of about `length_s` seconds of their own clock.
 
-    It is to a study what a cluster of Ray is. A trial ends when the study waits for one, the earliest first.
+    It is to a study what a cluster of Ray is. The work of a trial is done when it is let go.
     """
 
     told = "on a node that is made up"
@@ -145,29 +146,35 @@ class Nodes:
         self.now_s = 0.0
         self.made = Cost()
         self.worked: list[tuple[float, float]] = []  # from when to when, of each trial
-        self._arrived = threading.Condition()
-        self._waits: deque[tuple[int, threading.Event]] = deque()
-        self._at_work: list[tuple[float, int, threading.Event]] = []
-        self._on_the_way = 0
+        self._waits: deque[int] = deque()
+        self._at_work: list[tuple[float, int]] = []  # by when they end
+        self._may_go: dict[int, threading.Event] = {}
+        self._lock = threading.Lock()
 
-    def expect(self) -> None:
-        """The study hands out a trial, whose thread will come."""
-        self._on_the_way += 1
+    def take(self, number: int) -> None:
+        """A trial is handed out; it waits for a node that is free."""
+        self._may_go[number] = threading.Event()
+        self._waits.append(number)
 
-    def let_one_end(self, study_s: float) -> None:
-        """The study waits, and has worked for `study_s` since it did before."""
-        with self._arrived:
-            self._arrived.wait_for(lambda: len(self._waits) + len(self._at_work) == self._on_the_way)
-            self.now_s += study_s
-            while self._waits and len(self._at_work) < self.count:
-                number, event = self._waits.popleft()
-                end_s = self.now_s + self.length_s * random.Random(number).uniform(*SPREAD)
-                self.worked.append((self.now_s, end_s))
-                heapq.heappush(self._at_work, (end_s, number, event))
-            end_s, _, event = heapq.heappop(self._at_work)
-            self.now_s = max(self.now_s, end_s)
-            self._on_the_way -= 1
-        event.set()
+    def end_one(self, study_s: float) -> int:
+        """The trial that ends first, behind `study_s` for which the study worked since it last waited for one."""
+        self.now_s += study_s
+        while self._waits and len(self._at_work) < self.count:
+            number = self._waits.popleft()
+            end_s = self.now_s + self.length_s * random.Random(number).uniform(*SPREAD)
+            self.worked.append((self.now_s, end_s))
+            heapq.heappush(self._at_work, (end_s, number))
+        end_s, number = heapq.heappop(self._at_work)
+        self.now_s = max(self.now_s, end_s)
+        return number
+
+    def let_go(self, number: int) -> int:
+        """Has the work of a trial done, and that of those that end next; returns how many that are."""
+        going = [number, *(each for _, each in heapq.nsmallest(TOGETHER - 1, self._at_work))]
+        going = [each for each in going if each in self._may_go]
+        for each in going:
+            self._may_go.pop(each).set()
+        return len(going)
 
     @property
     def busy_share(self) -> float:
@@ -177,17 +184,14 @@ class Nodes:
 
     def do(self, errand: Errand, listener: Listener) -> None:  # noqa: ARG002 - only its end comes from afar
         assert isinstance(errand.job, TrialJob)
-        event = threading.Event()
-        with self._arrived:
-            self._waits.append((int(errand.job.request.name.partition(".")[0]), event))
-            self._arrived.notify()
-        event.wait()
+        if (event := self._may_go.get(int(errand.job.request.name.partition(".")[0]))) is not None:
+            event.wait()  # else it may go already
         before = Cost.of_thread()
         request = from_values(TrialRequest, json.loads(errand.job.request.read_text(encoding="utf-8")))
         trial = json.dumps(to_values(answer(request)))
         write_aside(errand.job.outcome, trial)
         store_of(request.attempts.out).compute(digest([trial]), partial(_keep, trial), "a made-up result")
-        with self._arrived:
+        with self._lock:
             self.made += Cost.of_thread() - before
 
     def on_every_node(self, ask: Callable[..., Any], *arguments: Any) -> Iterator[tuple[str, Any]]:
@@ -255,6 +259,7 @@ class Watched(SideBySide):
     def __init__(self, nodes: Nodes, marks: Sequence[int], attempts: Attempts, *others: Any) -> None:
         super().__init__(attempts, *others)
         self.noted: list[Mark] = []
+        self._early: dict[int, Trial] = {}  # their work is done, and their time has not come
         self._nodes, self._marks, self._folder = nodes, marks, attempts.folder
         self._count, self._waited_s = 0, self._own_s()
         self.first_s = self.last_s = time.perf_counter()  # when the first trial was handed out, and the last one ended
@@ -271,16 +276,19 @@ class Watched(SideBySide):
         if not self.noted:
             self.first_s = time.perf_counter()
             self.note()
-        self._nodes.expect()
+        self._nodes.take(proposal.number)
         super().start(proposal)
 
     def ended(self) -> Trial:
         if self._count in self._marks:
             self.note()
         now_s = self._own_s()
-        self._nodes.let_one_end(now_s - self._waited_s)
+        number = self._nodes.end_one(now_s - self._waited_s)
         self._waited_s = now_s
-        trial = super().ended()
+        if number not in self._early:
+            made = [super(Watched, self).ended() for _ in range(self._nodes.let_go(number))]
+            self._early |= {each.number: each for each in made}
+        trial = self._early.pop(number)
         self._count += 1
         self.last_s = time.perf_counter()
         return trial
@@ -334,8 +342,8 @@ class Simulated:
     end_s: float
 
 
-def simulate(asked: Asked, folder: Path, trials: int, marks: Sequence[int] = ()) -> Simulated:
-    """Makes a study of so many trials in a folder, or goes on with it."""
+def simulate(asked: Asked, folder: Path, trials: int, marks: Sequence[int] = (), *, page: bool = True) -> Simulated:
+    """Makes a study of so many trials in a folder, or goes on with it; without its `page` where nobody asks for that."""
     nodes = Nodes(asked.nodes, asked.length_s)
     crews: list[Watched] = []
 
@@ -349,12 +357,16 @@ def simulate(asked: Asked, folder: Path, trials: int, marks: Sequence[int] = ())
 
     request = TuneRequest(asked.recipe(folder), out=folder / "runs", plugin_files=(TINY_PLUGIN,), trials=trials)
     with (
+        contextlib.ExitStack() as without,
         Path(os.devnull).open("w") as nowhere,
         patch.object(studies, "on_ray", cluster),
         patch.object(studies, "SideBySide", crew),
         patch.object(Attempts, "reference", lambda _: Reference({"accuracy": 1.0}, {"npz": 50_000}, {"npz": 1.0})),
         patch("edgeopt.tuning.study._Tuning._on_test", lambda *_: None),
     ):
+        if not page:
+            without.enter_context(patch("edgeopt.tuning.page.render_page", lambda _: ""))
+            without.enter_context(patch("edgeopt.tuning.proposals.Proposer.importances", lambda _: ()))
         start = time.perf_counter()
         result = tune(request, Console(file=nowhere, width=120))
         end = time.perf_counter()
@@ -394,7 +406,7 @@ def grow(asked: Asked, trials: int) -> Iterator[Bar]:
         kept = [each.stat().st_size for each in store.rglob("*") if each.is_file()]
         print(f"{sum(kept) / 1e6:.1f} MB in {len(kept):,} files of the store, of one small result for each trial")
         print(f"the end, with its page: {made.end_s:.1f} s; page {_page_bytes(folder) / 1e6:.1f} MB")
-        again = simulate(asked, folder, whole + 1)
+        again = simulate(asked, folder, whole + 1, page=False)
         print(f"to go on with {whole:,} trials: {again.begin_s:.1f} s until the next one is handed out")
     name = f"{asked.sampler}, {asked.told}"
     yield Bar(f"{name}: a trial at {ends[-1]:,} against one at {ends[0]:,}", seconds[-1] / seconds[0], 1.5)
@@ -412,10 +424,10 @@ def busy(nodes: int) -> Iterator[Bar]:
         "seconds of a trial", *(f"{each:,} at once" for each in at_once), title=f"share of {nodes:,} nodes at work"
     )
     shares = {}
-    for length_s in (2.0, 10.0, 60.0, 600.0):
+    for length_s in (10.0, 60.0, 600.0):
         for each in at_once:
             with tempfile.TemporaryDirectory() as temporary:
-                made = simulate(Asked(nodes, each, length_s=length_s), Path(temporary), 4 * nodes)
+                made = simulate(Asked(nodes, each, length_s=length_s), Path(temporary), 4 * nodes, page=False)
                 shares[length_s, each] = made.nodes.busy_share
         table.add_row(f"{length_s:g}", *(f"{shares[length_s, each]:.0%}" for each in at_once))
     Console(width=120).print(table)

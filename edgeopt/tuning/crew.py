@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -90,7 +90,8 @@ class SideBySide:
         self._workers, self._cores, self._places, self._shown = workers, cores, places, shown
         self._making = Making(attempts.folder)
         self._ended: queue.Queue[Trial | BaseException] = queue.Queue()
-        self._threads: dict[int, threading.Thread] = {}  # by the number of the trial
+        self._threads = ThreadPoolExecutor(workers)
+        self._on_the_way = 0
 
     def __enter__(self) -> SideBySide:
         return self
@@ -99,25 +100,23 @@ class SideBySide:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._places.end()
-        for thread in self._threads.values():
-            thread.join()
+        self._threads.shutdown()
 
     @property
     def has_room(self) -> bool:
-        return len(self._threads) < self._workers
+        return self._on_the_way < self._workers
 
     def start(self, proposal: Proposal) -> None:
         self._shown.trial(proposal.number, proposal.values)
         request = TrialRequest(self._attempts, replace(proposal, proposer={}), self._reference)
-        thread = threading.Thread(target=self._follow, args=(request,), daemon=True)
-        self._threads[proposal.number] = thread
-        thread.start()
+        self._on_the_way += 1
+        self._threads.submit(self._follow, request)
 
     def ended(self) -> Trial:
         ended = self._ended.get()
+        self._on_the_way -= 1
         if isinstance(ended, BaseException):
             raise ended
-        self._threads.pop(ended.number).join()
         return ended
 
     def _follow(self, request: TrialRequest) -> None:

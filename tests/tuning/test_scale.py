@@ -35,18 +35,18 @@ def test_two_hundred_trials_on_fifty_nodes_are_those_of_one_node(scale: Any, tmp
     for each in folders:
         each.mkdir()
     asked = [scale.Asked(nodes, 75, Sampler.TPE, halving=halving) for nodes in (50, 1)]
-    many, one = (scale.simulate(each, folder, 200) for each, folder in zip(asked, folders, strict=True))
+    many, one = (scale.simulate(each, folder, 200, page=False) for each, folder in zip(asked, folders, strict=True))
     assert [each.number for each in many.result.trials] == list(range(200))
     assert [(each.values, each.rungs) for each in many.result.trials] == [
         (each.values, each.rungs) for each in one.result.trials
     ]
     assert 0.1 < many.nodes.busy_share <= 1 and one.nodes.busy_share > many.nodes.busy_share
-    going_on = scale.simulate(asked[0], folders[0], 210)
+    going_on = scale.simulate(asked[0], folders[0], 210, page=False)
     assert going_on.result.trials[:200] == many.result.trials and len(going_on.nodes.worked) == 10
 
 
 def test_what_a_trial_reads_and_writes_does_not_grow(scale: Any, tmp_path: Path) -> None:
-    made = scale.simulate(scale.Asked(20, 30), tmp_path, 330, (100, 200, 300))
+    made = scale.simulate(scale.Asked(20, 30), tmp_path, 330, (100, 200, 300), page=False)
     assert [each.trials for each in made.marks] == [0, 100, 200, 300, 330]
     second, third = (after.cost - before.cost for before, after in zip(made.marks[1:3], made.marks[2:4], strict=True))
     assert third.written_bytes < 1.2 * second.written_bytes

@@ -1,6 +1,7 @@
 """A study from its recipe to its winner, on images of stripes."""
 
 import csv
+import io
 import json
 import shutil
 import tomllib
@@ -8,15 +9,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import edgeopt
 from edgeopt.cli import app
 from edgeopt.errors import UserError
+from edgeopt.tuning import page
 from edgeopt.tuning.attempt import Attempts
+from edgeopt.tuning.display import StudyDisplay
 from edgeopt.tuning.goals import Missed
 from edgeopt.tuning.journal import Journal
-from edgeopt.tuning.page import PAGE
+from edgeopt.tuning.page import PAGE, render_page
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.study import tune
 from edgeopt.tuning.trials import FILE, Ending
@@ -119,11 +123,30 @@ def test_the_tables_and_the_page_have_every_trial(made):
     _, result = made
     rows = list(csv.DictReader((result.study.folder / PARETO).open()))
     assert [int(row["trial"]) for row in rows] == [result.best.number]
-    page = (result.study.folder / PAGE).read_text()
-    assert all(f"trial {each.number}:" in page for each in result.trials if each.objectives)
-    assert "<title>trial" in page and "http" not in page.replace("http://www.w3.org", "")
+    text = (result.study.folder / PAGE).read_text()
+    assert all(f"trial {each.number}:" in text for each in result.trials if each.objectives)
+    assert "<title>trial" in text and "http" not in text.replace("http://www.w3.org", "")
     lines = (result.study.folder / FILE).read_text().splitlines()
     assert [json.loads(line)["number"] for line in lines[1:]] == list(range(len(result.trials)))
+
+
+def test_the_page_of_many_trials_has_the_best_and_some_others(made, monkeypatch):
+    _, result = made
+    monkeypatch.setattr(page, "_MOST", 3)
+    text = render_page(result)
+    shown = [number for number in range(4) if f"<td class=\"number\">{number}" in text]
+    assert result.best.number in shown and len(shown) < 4
+    assert f"{len(shown)} of 4 trials" in text and "trials.jsonl" in text
+
+
+def test_a_terminal_shows_some_of_the_trials_of_a_cluster(made):
+    folder, result = made
+    written = io.StringIO()
+    with StudyDisplay(Console(file=written, force_terminal=True, width=90), result.study, request(folder)) as display:
+        for number in range(1000):
+            display.trial(number, {"dataset.image_size": 8})
+    told = written.getvalue()
+    assert "trial 15" in told and "trial 16" not in told and "and 984 more" in told
 
 
 def test_optuna_reads_the_study(made):
