@@ -24,7 +24,9 @@ RANGE_UJ = 3_000_000
 def write(root: Path, **files: object) -> Path:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(f"{text}\n")
+        aside = root / f"{name}.new"  # a file of the system is never seen half written
+        aside.write_text(f"{text}\n")
+        aside.replace(root / name)
     return root
 
 
