@@ -5,8 +5,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 KOTLIN := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgeopt/kotlin
 ADBD := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgeopt/adbd
-# Python compiles what is imported when it is: a tenth of what is installed, which pip would compile whole, in a minute
+# Python compiles what is imported when it is: a tenth of what is installed, which pip would compile whole, in a minute.
+# Where it may not keep that, each process compiles torch anew, which doubles its start
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test checks programs browser kotlin sshd adb lint types format docs benchmarks results model-matrix test-arm64 clean
 
@@ -17,9 +20,9 @@ test:  ## lint, types, import rules and all tests; the system's programs are fet
 	$(MAKE) --no-print-directory --jobs 2 programs $(VENV)/.dev
 	$(MAKE) --no-print-directory checks
 
-checks: lint  ## types in what the tests leave of the processors; threads of their two processes would wait for one another
+checks: lint  ## types in what the tests leave of the processors; threads of their processes would wait for one another; the third works while others wait
 	nice $(BIN)/mypy >$(VENV)/types.txt 2>&1 & types=$$!; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal; tests=$$?; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist worksteal; tests=$$?; \
 	wait $$types; types=$$?; cat $(VENV)/types.txt; test $$tests = 0 && test $$types = 0
 
 programs:  ## those of the system that tests use, one after the other: apt does one thing at a time

@@ -90,14 +90,15 @@ class _Tuning:
         settings, study = self.study.settings, self.study
         trials = Trials(study.folder, study.key)
         self.display.begin(trials.all)
-        with self._elsewhere() as places:
+        proposer = Proposer(study.space, len(settings.least), settings.sampler, study.seed, study.standing)
+        order = Order(proposer, settings.at_once, trials.all)
+        with self._elsewhere(is_needed=self._end(trials.all)(order) is None) as places:
             attempts = self._attempts
             self.display.say("the recipe as it stands")
             reference = attempts.reference()
             self.display.say("")
-            proposer = Proposer(study.space, len(settings.least), settings.sampler, study.seed, study.standing)
             with self._crew(attempts, reference, places) as crew:
-                ended, found = self._try(trials, proposer, crew)
+                ended, found = self._try(trials, order, crew)
         run = self._on_test(found) if found is not None else None
         result = TuneResult(study, tuple(trials.all), reference, found, run, ended, proposer.importances())
         from edgeopt.tuning.page import PAGE, render_page  # matplotlib and jinja2
@@ -105,7 +106,7 @@ class _Tuning:
         write_aside(study.folder / PAGE, render_page(result))
         return result
 
-    def _try(self, trials: Trials, proposer: Proposer, crew: Crew) -> tuple[str, Trial | None]:
+    def _try(self, trials: Trials, order: Order, crew: Crew) -> tuple[str, Trial | None]:
         """Trials until there are enough; returns why there are no more, and the best of them."""
         study = self.study
         journal = Journal(study.folder, study.recipe.name, study.space, study.settings.least)
@@ -119,7 +120,6 @@ class _Tuning:
             self.display.ended(trial, leaders.best)
             self._tidy(trial)
 
-        order = Order(proposer, study.settings.at_once, trials.all)
         try:
             why = Course(order, crew, trials, keep, self._end(trials.all)).run()
         finally:
@@ -129,12 +129,16 @@ class _Tuning:
         return why, leaders.best
 
     @contextmanager
-    def _elsewhere(self) -> Iterator[Places | None]:
-        """Where trials are made beside others; None where they are made one after the other, in this process.
+    def _elsewhere(self, is_needed: bool) -> Iterator[Places | None]:
+        """Where trials are made beside others; None where they are made one after the other, in this process, or no
+        more are made: a study that is done is shown again without its cluster.
 
         Raises `UserError` where a node of the cluster is not as this machine is, before anything is run.
         """
         cluster = self.study.settings.cluster
+        if not is_needed:
+            yield None
+            return
         if cluster is None:
             yield Processes() if Sharing.of(self.study.settings).workers > 1 else None
             return

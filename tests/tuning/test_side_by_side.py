@@ -5,22 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from edgeopt.cli import app
+from edgeopt.errors import UserError
 from edgeopt.recipe.tune import TuneSettings
 from edgeopt.tuning.crew import LOG
 from edgeopt.tuning.plan import plan_study
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.study import tune
 from edgeopt.tuning.trials import FILE, Ending, Trials
+from edgeopt.workers import on_ray
 from tests.conftest import TINY_PLUGIN
 
 pytestmark = [
@@ -124,6 +128,16 @@ def test_two_processes_make_the_study_of_one(one_worker, tmp_path):
     study = both.study.folder
     assert not (study / "making").exists() and not (study / "rungs").exists()
     assert all("--- trial" in (study / each.folder / LOG).read_text() for each in both.trials)
+
+
+def test_a_study_that_is_done_needs_no_cluster(one_worker, tmp_path, monkeypatch):
+    monkeypatch.setattr(on_ray, "find_spec", lambda name: None)
+    folder, result = one_worker
+    shutil.copytree(folder, tmp_path / "study")
+    given = request(tmp_path / "study", RECIPE, "tune.workers=ray")
+    assert told(tune(given).trials) == told(result.trials)
+    with pytest.raises(UserError, match="needs Ray"):
+        tune(replace(given, trials=4))
 
 
 @pytest.mark.timeout(900)
