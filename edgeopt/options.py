@@ -43,7 +43,7 @@ class Options(BaseModel):
     `renamed` holds, by its former name, what an option is called now, for the error that the former name gets.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
     renamed: ClassVar[Mapping[str, str]] = FORMER_NAMES
 

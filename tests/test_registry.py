@@ -151,6 +151,25 @@ def test_convert_refuses_what_two_plugins_claim(plugin_file, tmp_path):
         make_conversion(ConversionRequest(str(tmp_path / "model.abc"), "onnx"), load_registry(files))
 
 
+WRONG_OPTIONS = """from pydantic import Field
+
+
+class MyOptions(Options):
+    pattern: str = Field("a", pattern="(", description="x")
+
+
+"""
+
+
+def test_options_that_pydantic_cannot_use_are_told_before_they_are_asked_for(plugin_file, installed):
+    text = WRONG_OPTIONS + hook("passes", PASS.strip().replace("Options", "MyOptions"))
+    with pytest.raises(PluginError, match=r"pass 'mine' of .*mine\.py: its options cannot be used: SchemaError"):
+        load_registry([plugin_file(text)])
+    installed(text)
+    (problem,) = load_registry().problems
+    assert "pass 'mine' of edgeopt-mine 1.2: its options cannot be used" in problem.message
+
+
 @pytest.mark.parametrize("annotation", ["list[Use[QuantizerPlugin]]", "Table", "Table | None"])
 def test_a_reference_that_would_not_be_looked_up_is_refused_by_name(plugin_file, annotation):
     text = f"""class Table(Options):

@@ -289,6 +289,9 @@ class _Loader:
             for implementation in caller.get_hookimpls() if caller else ():
                 if implementation.plugin_name == name:
                     found += [Registered(plugin, origin) for plugin in _given(implementation.function(), kind)]
+        if origin.name != _OWN.name:  # ours are built when they are used, which is most of the time that a check takes
+            for entry in found:
+                _require_options(entry)
         known = {kind.hook for kind in PLUGIN_TYPES}
         unknown = [
             Problem(
@@ -317,6 +320,15 @@ def _given(declarations: Any, kind: type[Plugin]) -> Iterator[Plugin]:
                 hint="let an option of its own refer to it: inside lists and tables none is looked up",
             )
         yield plugin
+
+
+def _require_options(entry: Registered) -> None:
+    """Raises `PluginError` where pydantic can make nothing of a plugin's options."""
+    try:
+        entry.plugin.options.model_rebuild()
+    except Exception as error:
+        message = f"{entry.plugin.kind} {entry.plugin.name!r} of {entry.origin}: its options cannot be used"
+        raise PluginError(f"{message}: {_brief(error)}") from error
 
 
 def _meant(hook: str, known: Iterable[str]) -> str | None:
