@@ -119,7 +119,7 @@ class ExporterContract(AnswersOnDevices):
         path, result = exported
         assert path.stat().st_size > 0
         written = {file.name for file in path.parent.iterdir()}
-        assert written == {path.name, *result.companions}, "files beside the artifact are left over"
+        assert written == {path.name, *result.companions, *result.beside}, "files beside the artifact are left over"
 
     def test_describes_input_and_output(self, exported: tuple[Path, ExportResult], state: ModelState) -> None:
         _, result = exported
@@ -136,6 +136,9 @@ class ExporterContract(AnswersOnDevices):
         assert result.outputs[0].shape[-1] == len(state.classes)
         assert result.delegated_share is None or 0.0 <= result.delegated_share <= 1.0
         json.dumps(result.facts)
+
+    def test_footprint_is_as_declared(self, use: Use[ExporterPlugin], exported: tuple[Path, ExportResult]) -> None:
+        assert (exported[1].footprint is not None) == use.plugin.tells_footprint, "gates on RAM and flash go by this"
 
     @pytest.mark.parametrize("batch_size", [1, 3, _IMAGES])
     def test_file_agrees_with_program(
