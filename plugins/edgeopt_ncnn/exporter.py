@@ -58,10 +58,11 @@ def export_state(state: ModelState, options: NcnnOptions, context: ExportContext
     _write(context.path, graph, weights, card.to_json())
     _require_same(traced, context.path, _HALF_TOLERANCE if is_half else _TOLERANCE)
     float_layers: tuple[str, ...] = ()
-    if traced.layers:
+    rounded = sum(each.rounding is not None for each in traced.layers)
+    if rounded:
         weights, float_layers = quantize(graph, weights, traced.layers)
         _write(context.path, graph, weights, replace(card, precision=precision).to_json())
-    quantized = len(traced.layers) - len(float_layers)
+    quantized = rounded - len(float_layers)
     if precision not in ("float32", "float16") and not quantized:
         raise NothingChangedError(f"the program is {precision}, and no layer of the file is")
     return ExportResult(
@@ -72,6 +73,7 @@ def export_state(state: ModelState, options: NcnnOptions, context: ExportContext
         companions=(context.path.with_suffix(".bin").name,),
         facts={
             "nodes": len(graph.layers),
+            "layers": len(traced.layers),
             "layers_quantized": quantized,
             "roundings_left_out": traced.roundings_left_out,
             "hard_swishes_fused": fused,

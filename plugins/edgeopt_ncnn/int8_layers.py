@@ -1,4 +1,4 @@
-"""Layers of a program that ncnn computes in int8: which they are, and their integers and scales."""
+"""Layers of a program that ncnn can compute in int8: which they are, and their integers and scales."""
 
 from __future__ import annotations
 
@@ -21,16 +21,23 @@ _AXES = {LayerKind.CONVOLUTION: 4, LayerKind.LINEAR: 2}
 
 
 @dataclass(frozen=True, eq=False)
-class Int8Layer:
-    """A layer as the program rounds it: the module's `name`, `weight` as float32 and its integers, a scale for each
-    output channel, and the scale of what enters.
+class Rounding:
+    """How a layer is rounded: the integers of its weight with a scale for each output channel, and the scale of what
+    enters.
     """
 
-    name: str
-    weight: NDArray[np.float32]
     integers: NDArray[np.int8]
     weight_scales: NDArray[np.float32]
     input_scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """A layer by its module's `name`, with its `weight` as float32, and how the program rounds it, if it does."""
+
+    name: str
+    weight: NDArray[np.float32]
+    rounding: Rounding | None
 
 
 def has_int8_kernel(layer: LayerCall) -> bool:
@@ -44,18 +51,31 @@ def has_int8_kernel(layer: LayerCall) -> bool:
         return False
     if _AXES.get(layer.kind) != weight.dim():
         return False
-    groups = layer.input.meta["val"].shape[1] // weight.shape[1] if layer.kind is LayerKind.CONVOLUTION else 1
-    return bool(groups in (1, weight.shape[0]) and (groups == 1 or weight.shape[1] == 1))
+    return groups_of(layer) == 1 or is_depthwise(layer)
 
 
-def take_rounding_away(model: GraphModule) -> tuple[list[Int8Layer], int]:
-    """Makes, in place, a rounded program compute in float32, and returns what was rounded of its layers, in the order of
-    their calls, with the number of roundings that belong to none of them.
+def is_depthwise(layer: LayerCall) -> bool:
+    """Whether each output channel of a convolution is made of its own input channel."""
+    outputs, inputs = layer.weight.meta["val"].shape[:2]
+    return bool(inputs == 1 and 1 < groups_of(layer) == outputs)
+
+
+def groups_of(layer: LayerCall) -> int:
+    """In how many groups a convolution has its channels."""
+    if layer.kind is not LayerKind.CONVOLUTION:
+        return 1
+    return int(layer.input.meta["val"].shape[1] // layer.weight.meta["val"].shape[1])
+
+
+def take_rounding_away(model: GraphModule) -> tuple[list[Weighted], int]:
+    """Makes, in place, a rounded program compute in float32, and returns its layers in the order of their calls, with
+    the number of roundings that belong to none of them.
 
     Weights keep the values that they were rounded to. Raises `ValueError` for a layer whose input has a zero point.
     """
-    layers = [found for node in model.graph.nodes if (found := _rounded(model, node)) is not None]
-    entering = {layer.input for node in model.graph.nodes if (layer := layer_call(node)) is not None}
+    calls = [layer for node in model.graph.nodes if (layer := layer_call(node)) and has_int8_kernel(layer)]
+    layers = [_weighted(model, layer) for layer in calls]
+    entering = {layer.input for layer in calls}
     others = 0
     for node in list(model.graph.nodes):
         if not operator_name(node).startswith(_TO_FLOAT):
@@ -73,26 +93,18 @@ def take_rounding_away(model: GraphModule) -> tuple[list[Int8Layer], int]:
     return layers, others
 
 
-def _rounded(model: GraphModule, node: Node) -> Int8Layer | None:
-    layer = layer_call(node) if node.op == "call_function" else None
-    if layer is None or not has_int8_kernel(layer):
-        return None
+def _weighted(model: GraphModule, layer: LayerCall) -> Weighted:
     entering, weight = layer.input, layer.weight
-    if not (operator_name(entering).startswith(f"{_TO_FLOAT}tensor") and operator_name(weight).startswith(_TO_FLOAT)):
-        return None
     name = str(constant_of(weight).target).removesuffix(".weight")  # type: ignore[union-attr]  # it has a kernel
+    values = _value(model, weight).numpy()
+    if not (operator_name(entering).startswith(f"{_TO_FLOAT}tensor") and operator_name(weight).startswith(_TO_FLOAT)):
+        return Weighted(name, values, None)
     scale, zero_point = (float(_value(model, each)) for each in entering.args[1:3])
     if zero_point:
         raise ValueError(f"the input of {name} has the zero point {zero_point:g}, and ncnn knows none")
-    scales = torch.as_tensor(_value(model, weight.args[1]), dtype=torch.float32)
-    integers = _value(model, weight.args[0])
-    return Int8Layer(
-        name,
-        _value(model, weight).numpy(),
-        integers.numpy(),
-        np.ascontiguousarray(scales.expand(len(integers)).numpy()),
-        scale,
-    )
+    scales = torch.as_tensor(_value(model, weight.args[1]), dtype=torch.float32).expand(len(values))
+    integers = _value(model, weight.args[0]).numpy()
+    return Weighted(name, values, Rounding(integers, np.ascontiguousarray(scales.numpy()), scale))
 
 
 def _value(model: GraphModule, node: Any) -> Any:

@@ -2,7 +2,7 @@
 
 A weight stands in the `.bin` behind four bytes that say its type, and a layer in int8 has, behind its weight and its
 bias, the reciprocals of the scales of its weight and of what enters. Where what it gives goes to such layers alone, it
-hands them integers, and has their scale as well.
+hands them integers, and has their scale as well. Weights that stay in float take two bytes.
 Source: https://github.com/Tencent/ncnn, `tools/quantize/ncnn2int8.cpp` and `src/modelbin.cpp`
 """
 
@@ -14,94 +14,123 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeopt_ncnn.graph import Graph, Layer
-from edgeopt_ncnn.int8_layers import Int8Layer
+from edgeopt_ncnn.int8_layers import Rounding, Weighted
 
-_FLOAT32, _INT8 = (0).to_bytes(4, "little"), (0x000D4B38).to_bytes(4, "little")
+_FLOAT32, _FLOAT16, _INT8 = (tag.to_bytes(4, "little") for tag in (0, 0x01306B47, 0x000D4B38))
 _ALIGNED = 4
 _CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
 _SIZE, _BIAS = {"InnerProduct": 2}, {"InnerProduct": 1}  # numbers of parameters, where they are not 6 and 5
 _TERM = {"Convolution": 2, "InnerProduct": 2, "ConvolutionDepthWise": 1}
 _HANDS_INTEGERS = 100
 _INT8_TERM = 8  # the number of the parameter
+_WEIGHTLESS = {
+    *("Input", "Split", "Concat", "Slice", "Crop", "Reshape", "Flatten", "Permute", "Squeeze", "ExpandDims", "Padding"),
+    *("Pooling", "Interp", "Reduction", "BinaryOp", "UnaryOp", "Eltwise", "ReLU", "Clip", "Sigmoid", "TanH", "Swish"),
+    *("HardSwish", "HardSigmoid", "GELU", "ELU", "Mish", "SELU", "Softmax", "Dropout", "ShuffleChannel", "Noop"),
+    *("PixelShuffle", "MatMul", "Tile", "Normalize", "SDPA", "Softplus", "Fold", "Unfold", "Packing", "Cast", "Erf"),
+}
+"""Layers without anything in the `.bin`; behind all others, the place of the next weight is not known."""
 
 
-@dataclass
-class _Placed:
-    """A layer of the file that is one of the program: its weight begins at `start` of the `.bin`."""
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A layer of the file whose weight of `size` numbers begins at `start` of the `.bin`, and the program's layer."""
 
     layer: Layer
-    rounded: Int8Layer
     start: int
+    source: Weighted | None
 
     @property
-    def outputs(self) -> int:
-        return self.layer.number(0)
+    def weight(self) -> slice:
+        """Where the weight stands, with what says its type."""
+        return slice(self.start, self.start + len(_FLOAT32) + 4 * self.layer.number(_SIZE.get(self.layer.type, 6)))
 
     @property
     def bias(self) -> slice:
         """Where the bias stands, which follows the weight."""
-        start = self.start + len(_FLOAT32) + self.rounded.weight.nbytes
         has_bias = self.layer.number(_BIAS.get(self.layer.type, 5))
-        return slice(start, start + 4 * self.outputs * has_bias)
+        return slice(self.weight.stop, self.weight.stop + 4 * self.layer.number(0) * has_bias)
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """How the program rounds the layer."""
+        return None if self.source is None else self.source.rounding
 
 
-def quantize(graph: Graph, weights: bytes, layers: Sequence[Int8Layer]) -> tuple[bytes, tuple[str, ...]]:
-    """Makes layers of a network compute in int8, in place, and gives them their names in the program.
+def quantize(graph: Graph, weights: bytes, layers: Sequence[Weighted]) -> tuple[bytes, tuple[str, ...]]:
+    """Makes those layers of a network that the program rounds compute in int8, in place, and names them as the program.
 
-    `weights` are the network's own, in float32; returns the new ones, with the names of layers that are not found: what
-    pnnx made something else of stays in float.
+    `weights` are the network's own, in float32; returns the new ones, with the names of rounded layers that are not
+    found: what pnnx made something else of stays in float.
     """
-    placed = _find(graph, weights, layers)
+    placed = find_layers(graph, weights, layers)
     by_layer = {id(each.layer): each for each in placed}
     parts, end = [], 0
     for each in placed:
-        each.layer.name = each.rounded.name
-        integers = each.rounded.integers.tobytes()
-        scales = [np.reciprocal(each.rounded.weight_scales), [1 / each.rounded.input_scale]]
-        term = _TERM[each.layer.type]
-        if (given := _scale_behind(graph, each.layer, by_layer)) is not None:
-            term += _HANDS_INTEGERS
-            scales.append([1 / given])
-        each.layer.parameters[_INT8_TERM] = str(term)
-        parts += [weights[end : each.start], _INT8, integers, b"\0" * (-len(integers) % _ALIGNED)]
-        parts += [weights[each.bias], *(np.asarray(scale, dtype="<f4").tobytes() for scale in scales)]
+        parts += [weights[end : each.start]]
+        if (rounding := each.rounding) is None:
+            values = np.frombuffer(weights[each.weight][len(_FLOAT32) :], "<f4").astype("<f2").tobytes()
+            parts += [_FLOAT16, values, b"\0" * (-len(values) % _ALIGNED), weights[each.bias]]
+        else:
+            integers = rounding.integers.tobytes()
+            scales = [np.reciprocal(rounding.weight_scales), [1 / rounding.input_scale]]
+            term = _TERM[each.layer.type]
+            if (given := _scale_behind(graph, each.layer, by_layer)) is not None:
+                term += _HANDS_INTEGERS
+                scales.append([1 / given])
+            each.layer.parameters[_INT8_TERM] = str(term)
+            parts += [_INT8, integers, b"\0" * (-len(integers) % _ALIGNED), weights[each.bias]]
+            parts += [np.asarray(scale, dtype="<f4").tobytes() for scale in scales]
+        if each.source is not None:
+            each.layer.name = each.source.name
         end = each.bias.stop
-    found = {id(each.rounded) for each in placed}
-    return b"".join([*parts, weights[end:]]), tuple(each.name for each in layers if id(each) not in found)
+    found = {id(each.source) for each in placed}
+    lost = tuple(each.name for each in layers if each.rounding is not None and id(each) not in found)
+    return b"".join([*parts, weights[end:]]), lost
 
 
-def _find(graph: Graph, weights: bytes, layers: Sequence[Int8Layer]) -> list[_Placed]:
-    """Layers by their weights, in the order of the `.bin`, which is that of the graph."""
-    placed: list[_Placed] = []
-    left, end = list(layers), 0
+def find_layers(graph: Graph, weights: bytes, layers: Sequence[Weighted]) -> list[Placed]:
+    """The network's convolutions and fully connected layers, known as the program's by their weights."""
+    placed: list[Placed] = []
+    left, end, is_known = list(layers), 0, True
     for layer in graph.layers:
         if layer.type not in _TERM:
+            is_known &= layer.type in _WEIGHTLESS
             continue
         size = layer.number(_SIZE.get(layer.type, 6))
         found = [
-            _Placed(layer, each, start)
+            Placed(layer, start, each)
             for each in left
-            if each.weight.size == size
-            if (start := weights.find(_FLOAT32 + each.weight.tobytes(), end)) >= 0
+            if each.weight.size == size and (start := _find(weights, each, end, is_there=is_known)) >= 0
         ]
-        if not found:
-            continue
-        first = min(found, key=lambda each: each.start)
-        placed.append(first)
-        left.remove(first.rounded)
-        end = first.bias.stop
+        if found:
+            placed.append(min(found, key=lambda each: each.start))
+            left.remove(placed[-1].source)  # type: ignore[arg-type]  # it has one
+        elif is_known:
+            placed.append(Placed(layer, end, None))
+        else:
+            continue  # somewhere behind the weights of other layers: left as it is
+        end, is_known = placed[-1].bias.stop, True
     return placed
 
 
-def _scale_behind(graph: Graph, layer: Layer, placed: dict[int, _Placed]) -> float | None:
+def _find(weights: bytes, layer: Weighted, end: int, *, is_there: bool) -> int:
+    """Where the weight of a layer stands, which begins at `end` or, where that is not known, behind it; -1 if not."""
+    own = _FLOAT32 + layer.weight.tobytes()
+    if weights.startswith(own, end):
+        return end
+    return -1 if is_there else weights.find(own, end)
+
+
+def _scale_behind(graph: Graph, layer: Layer, placed: dict[int, Placed]) -> float | None:
     """The scale of what all readers of a convolution take, where they are convolutions in int8 that take the same."""
     if layer.type not in _CONVOLUTIONS:
         return None
     readers = graph.readers(layer.writes[0])
     if len(readers) == 1 and readers[0].type == "Split":
         readers = [each for blob in readers[0].writes for each in graph.readers(blob)]
-    scales = {
-        placed[id(each)].rounded.input_scale if each.type in _CONVOLUTIONS and id(each) in placed else None
-        for each in readers
-    }
+    scales = set()
+    for each in readers:
+        rounding = placed[id(each)].rounding if each.type in _CONVOLUTIONS and id(each) in placed else None
+        scales.add(rounding and rounding.input_scale)
     return scales.pop() if len(scales) == 1 else None

@@ -2,7 +2,8 @@
 
 ncnn rounds what enters a convolution or a fully connected layer, to -127..127 with one scale and no zero point, and
 their weights with a scale for each output channel. All else stays in float: what a layer gives is rounded where the next
-layer takes it, so that sums, averages and activation functions have nothing to lose.
+layer takes it, so that sums, averages and activation functions have nothing to lose. Depthwise convolutions
+stay in float unless they are asked for: ncnn's int8 kernels for them take longer than those for floats.
 Source: https://github.com/Tencent/ncnn, `src/layer/convolution.cpp`
 """
 
@@ -24,7 +25,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantiza
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from edgeopt.networks.layers import layer_call
-from edgeopt_ncnn.int8_layers import has_int8_kernel
+from edgeopt_ncnn.int8_layers import has_int8_kernel, is_depthwise
 
 _LARGEST = 127  # -128 has no counterpart, and ncnn's kernels clip to this
 
@@ -35,8 +36,9 @@ class NcnnQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no types
     `observer` finds the range of activations when calibrating; training always follows a moving minimum and maximum.
     """
 
-    def __init__(self, *, qat: bool, observer: Literal["histogram", "minmax"]) -> None:
+    def __init__(self, *, qat: bool, observer: Literal["histogram", "minmax"], depthwise: bool) -> None:
         super().__init__()
+        self._depthwise = depthwise
         calibrating: Any = HistogramObserver if observer == "histogram" else MinMaxObserver
         training: Any = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver)
         by_channel: Any = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver)
@@ -46,7 +48,7 @@ class NcnnQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no types
     def annotate(self, model: GraphModule) -> GraphModule:
         for node in model.graph.nodes:
             layer = layer_call(node) if node.op == "call_function" else None
-            if layer is not None and has_int8_kernel(layer):
+            if layer is not None and has_int8_kernel(layer) and (self._depthwise or not is_depthwise(layer)):
                 specs = {layer.input: self._activation, layer.weight: self._weight}
                 node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(input_qspec_map=specs, _annotated=True)
         return model

@@ -11,7 +11,7 @@ import torch
 from edgeopt.networks.capture import example_of
 from edgeopt.networks.layers import operator_name
 from edgeopt.plugins import InputKind
-from edgeopt_ncnn.int8_layers import Int8Layer, take_rounding_away
+from edgeopt_ncnn.int8_layers import Weighted, take_rounding_away
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """A program in float32 as `module`, an `example` that it takes, and what was rounded before."""
+    """A program in float32 as `module`, an `example` that it takes, its layers, and how many
+    roundings it had besides theirs."""
 
     module: GraphModule
     example: Tensor
-    layers: list[Int8Layer]
+    layers: list[Weighted]
     roundings_left_out: int
 
     def save(self, path: Path) -> None:
