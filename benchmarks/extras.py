@@ -87,6 +87,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "executorch": Smoke(passes=(_PTQ,), exports=({"use": "executorch"},)),
     "onnx": Smoke(exports=({"use": "onnx"},)),
     "tflite": Smoke(exports=({"use": "tflite"},)),
+    "ncnn": Smoke(passes=({"use": "ptq", "quantizer": "ncnn"},), exports=({"use": "ncnn"},)),
     "tensorflow": Smoke(
         model={"use": "keras-applications", "arch": "MobileNet", "alpha": 0.25},
         passes=({"use": "keras-train", "epochs": 1},),
