@@ -97,8 +97,8 @@ def xnnpack_plain(model: torch.nn.Module, images: Sequence[NDArray[np.float32]],
 
 
 def ncnn2int8(state: ModelState, card_json: str, path: Path) -> bool:
-    """ncnn's own `ncnn2int8` of what pnnx writes, by a table with the scales of an int8 program; False where the tool is
-    not on the PATH, as no wheel has it.
+    """What the tool `ncnn2int8` makes of what pnnx writes, by a table with the scales of an int8 program; False where it
+    is not on the PATH, as no wheel has it.
 
     Source: https://github.com/Tencent/ncnn/wiki/quantized-int8-inference
     """

@@ -57,13 +57,15 @@ def convert(traced: Traced, *, half: bool) -> tuple[Graph, bytes]:
 
 
 def _places(traced: Traced, kind: str) -> list[OperatorPlace]:
-    """The operators that pnnx left as a layer of a type such as `torch.cumsum`; the type where none is called so."""
+    """The operators that pnnx left as a layer of a type such as `torch.fft.rfft`; the type where none is called so."""
     name = kind.replace("::", ".").rpartition(".")[2].lower()
-    nodes = [
-        node for node in traced.module.graph.nodes if operator_name(node).split(".")[1:2] == [name]
-    ]
-    places = {(operator_name(node), _module_path(node)): None for node in nodes}
-    return [OperatorPlace(*each) for each in places] or [OperatorPlace(kind, "")]
+    called = [node for node in traced.module.graph.nodes if f"_{_packet(node)}".endswith(f"_{name}")]
+    return [OperatorPlace(operator_name(each), _module_path(each)) for each in called] or [OperatorPlace(kind, "")]
+
+
+def _packet(node: Node) -> str:
+    """An operator's name without its overload, such as `fft_rfft`."""
+    return operator_name(node).removeprefix("aten.").partition(".")[0]
 
 
 def _module_path(node: Node) -> str:

@@ -102,6 +102,6 @@ def _require_same(traced: Traced, path: Path, tolerance: float) -> None:
             answer,
             traced.example,
             "converting to ncnn",
-            hint="pnnx or ncnn has an operator of this model otherwise than PyTorch: replace it, or leave this export out",
+            hint="an operator of this model is another one in pnnx or ncnn: replace it, or leave this export out",
             tolerance=tolerance,
         )

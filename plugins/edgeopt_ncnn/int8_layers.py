@@ -14,7 +14,7 @@ from edgeopt.networks.tensors import named_tensor, set_named_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch.fx import GraphModule, Node
+    from torch.fx import GraphModule
 
 _TO_FLOAT = "quantized_decomposed.dequantize_per_"
 _AXES = {LayerKind.CONVOLUTION: 4, LayerKind.LINEAR: 2}

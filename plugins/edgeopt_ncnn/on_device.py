@@ -74,8 +74,8 @@ class OpenFile:
         options = self._net.opt
         options.num_threads = threads
         options.use_vulkan_compute = False
-        # By default ncnn computes any file in float16 where a processor can, as most of ARM's, and in float32 on x86: one
-        # file would answer in two ways. Here the file decides, so that answers of float32 and int8 are the same anywhere.
+        # By default ncnn computes any file in float16 where a processor can, as most of ARM's, and in float32 on x86:
+        # one file would answer in two ways. Here the file decides, so that float32 and int8 answer alike everywhere.
         is_half = self.card["precision"] == "float16"
         options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = is_half
         options.use_bf16_storage = False

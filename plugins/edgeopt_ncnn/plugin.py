@@ -27,7 +27,7 @@ INSTALL = "edgeopt[ncnn]"
 
 
 def build_quantizer(options: NcnnQuantizerOptions, qat: bool) -> Quantizer:
-    """ncnn's quantizer; see `edgeopt_ncnn.quantizer`."""
+    """The numerics of ncnn; see `edgeopt_ncnn.quantizer`."""
     from edgeopt_ncnn.quantizer import NcnnQuantizer  # torch is heavy
 
     return NcnnQuantizer(qat=qat, observer=options.observer, depthwise=options.depthwise)

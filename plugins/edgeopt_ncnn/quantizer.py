@@ -1,9 +1,9 @@
 """The numerics of ncnn's int8, as a torchao quantizer.
 
 ncnn rounds what enters a convolution or a fully connected layer, to -127..127 with one scale and no zero point, and
-their weights with a scale for each output channel. All else stays in float: what a layer gives is rounded where the next
-layer takes it, so that sums, averages and activation functions have nothing to lose. Depthwise convolutions
-stay in float unless they are asked for: ncnn's int8 kernels for them take longer than those for floats.
+their weights with a scale for each output channel. All else stays in float: what a layer gives is rounded where the
+next layer takes it, so that sums, averages and activation functions have nothing to lose. Depthwise convolutions stay
+in float unless they are asked for: ncnn's int8 kernels for them take longer than those for floats.
 Source: https://github.com/Tencent/ncnn, `src/layer/convolution.cpp`
 """
 

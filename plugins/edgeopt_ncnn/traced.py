@@ -1,4 +1,4 @@
-"""From a program to TorchScript, which pnnx reads: for one image, without rounding, and without what pixels begin with."""
+"""From a program to TorchScript, which pnnx reads: for one image, and without rounding."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """A program in float32 as `module`, an `example` that it takes, its layers, and how many
-    roundings it had besides theirs."""
+    """A program in float32 as `module`, an `example` that it takes, its layers, and how many roundings it had besides
+    theirs.
+    """
 
     module: GraphModule
     example: Tensor

@@ -1,10 +1,10 @@
-"""What the exporter and the quantizer of ncnn must keep."""
+"""The quantizer and the exporter for ncnn keep edgeopt's contracts."""
 
-import pytest
+# ruff: noqa: RUF012 - a contract is set up by the attributes of its class
+
+from __future__ import annotations
 
 from edgeopt.testing import ExporterContract, QuantizerContract
-
-pytest.importorskip("ncnn", reason="ncnn is an extra, which this environment has not")
 
 
 class TestNcnn(ExporterContract):
@@ -15,3 +15,8 @@ class TestNcnn(ExporterContract):
 
 class TestNcnnQuantizer(QuantizerContract):
     name = "ncnn"
+
+
+class TestNcnnQuantizerOfDepthwise(QuantizerContract):
+    name = "ncnn"
+    options = {"observer": "minmax", "depthwise": True}
