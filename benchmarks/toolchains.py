@@ -104,8 +104,8 @@ def ncnn2int8(state: ModelState, card_json: str, path: Path) -> bool:
     """
     from edgeopt_ncnn.conversion import convert
     from edgeopt_ncnn.on_device import Param
-    from edgeopt_ncnn.quantized import find_layers
-    from edgeopt_ncnn.traced import trace
+    from edgeopt_ncnn.rewrites.integers import find_layers
+    from edgeopt_ncnn.rewrites.traced import trace
 
     tool = shutil.which("ncnn2int8")
     if tool is None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from edgeopt.export.refusals import OperatorPlace, unsupported
 from edgeopt.networks.layers import operator_name
 from edgeopt.plugins import ExportError, Problem
-from edgeopt_ncnn.graph import Graph, unknown_types
-from edgeopt_ncnn.traced import Traced
+from edgeopt_ncnn.graph import Graph
+from edgeopt_ncnn.rewrites.traced import Traced
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -25,6 +25,7 @@ def convert(traced: Traced, *, half: bool) -> tuple[Graph, bytes]:
 
     Raises `ExportError` naming the operators, with their modules, that pnnx or ncnn does not know.
     """
+    from ncnn import layer_to_index  # both are native code, which `edgeopt check` does without
     from pnnx import EXEC_PATH
 
     with tempfile.TemporaryDirectory() as name:
@@ -50,7 +51,8 @@ def convert(traced: Traced, *, half: bool) -> tuple[Graph, bytes]:
                 )
             )
         graph = Graph(written.read_text(encoding="utf-8"))
-        if unknown := list(unknown_types(graph)):
+        kinds = dict.fromkeys(each.type for each in graph.layers)
+        if unknown := [each for each in kinds if layer_to_index(each) < 0]:
             places = [place for each in unknown for place in _places(traced, each)]
             raise unsupported("ncnn", places, "pnnx leaves it as it is")
         return graph, written.with_suffix(".bin").read_bytes()

@@ -15,9 +15,9 @@ from edgeopt_ncnn.conversion import convert
 from edgeopt_ncnn.graph import Graph
 from edgeopt_ncnn.on_device import Param
 from edgeopt_ncnn.predictor import NcnnPredictor
-from edgeopt_ncnn.quantized import quantize
-from edgeopt_ncnn.rewrites import fuse_hard_swish
-from edgeopt_ncnn.traced import Traced, trace
+from edgeopt_ncnn.rewrites.hard_swish import fuse_hard_swish
+from edgeopt_ncnn.rewrites.integers import quantize
+from edgeopt_ncnn.rewrites.traced import Traced, trace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,23 +45,20 @@ def export_state(state: ModelState, options: NcnnOptions, context: ExportContext
         )
     require_one_image(state.program, "ncnn")
     given, returned = input_of(state, 1), outputs_of(state, 1)
-    try:
-        with quiet():
-            traced = trace(state)
-            graph, weights = convert(traced, half=is_half)
-    except ValueError as error:
-        raise ExportError(Problem(str(error), 'quantize with quantizer = "ncnn"')) from error
+    with quiet():
+        traced = trace(state)
+        graph, weights = convert(traced, half=is_half)
     graph.rename({"in0": given.name, **{f"out{place}": each.name for place, each in enumerate(returned)}})
     precision = "float16" if is_half else state.precision
-    card = replace(context.card, precision="float16" if is_half else "float32").with_tensors(given, returned)
+    card_json = replace(context.card, precision=precision).with_tensors(given, returned).to_json()
     fused = fuse_hard_swish(graph)
-    _write(context.path, graph, weights, card.to_json())
+    _write(context.path, graph, weights, card_json)
     _require_same(traced, context.path, _HALF_TOLERANCE if is_half else _TOLERANCE)
     float_layers: tuple[str, ...] = ()
     rounded = sum(each.rounding is not None for each in traced.layers)
     if rounded:
         weights, float_layers = quantize(graph, weights, traced.layers)
-        _write(context.path, graph, weights, replace(card, precision=precision).to_json())
+        _write(context.path, graph, weights, card_json)
     quantized = rounded - len(float_layers)
     if precision not in ("float32", "float16") and not quantized:
         raise NothingChangedError(f"the program is {precision}, and no layer of the file is")

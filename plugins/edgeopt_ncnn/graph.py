@@ -5,7 +5,6 @@ Source: https://github.com/Tencent/ncnn/wiki/param-and-model-file-structure
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _MAGIC = "7767517"
@@ -65,10 +64,3 @@ def _layer(line: str) -> Layer:
     blobs, given = rest[: int(reads) + int(writes)], rest[int(reads) + int(writes) :]
     parameters = {int(key): value for key, _, value in (each.partition("=") for each in given)}
     return Layer(kind, name, blobs[: int(reads)], blobs[int(reads) :], parameters)
-
-
-def unknown_types(graph: Graph) -> Iterator[str]:
-    """The types of layers that ncnn does not have, each once."""
-    import ncnn  # native code, which a graph can do without
-
-    return (kind for kind in dict.fromkeys(each.type for each in graph.layers) if ncnn.layer_to_index(kind) < 0)

@@ -25,7 +25,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantiza
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from edgeopt.networks.layers import layer_call
-from edgeopt_ncnn.int8_layers import has_int8_kernel, is_depthwise
+from edgeopt_ncnn.rewrites.rounding import has_int8_kernel, is_depthwise
 
 _LARGEST = 127  # -128 has no counterpart, and ncnn's kernels clip to this
 

@@ -101,7 +101,7 @@ def test_a_file_in_int8_answers_as_its_program_and_names_its_layers(small, file)
 
 
 def test_integers_of_the_file_are_those_of_the_program(small, file):
-    from edgeopt_ncnn.traced import trace
+    from edgeopt_ncnn.rewrites.traced import trace
 
     content = file.with_suffix(".bin").read_bytes()
     head = next(each for each in trace(small).layers if each.name == "head")

@@ -11,6 +11,7 @@ from torch.fx.node import map_arg
 
 from edgeopt.networks.layers import LayerCall, LayerKind, constant_of, layer_call, operator_name
 from edgeopt.networks.tensors import named_tensor, set_named_tensor
+from edgeopt.plugins import ExportError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def take_rounding_away(model: GraphModule) -> tuple[list[Weighted], int]:
     """Makes, in place, a rounded program compute in float32, and returns its layers in the order of their calls, with
     the number of roundings that belong to none of them.
 
-    Weights keep the values that they were rounded to. Raises `ValueError` for a layer whose input has a zero point.
+    Weights keep the values that they were rounded to. Raises `ExportError` for a layer whose input has a zero point.
     """
     calls = [layer for node in model.graph.nodes if (layer := layer_call(node)) and has_int8_kernel(layer)]
     layers = [_weighted(model, layer) for layer in calls]
@@ -101,7 +102,8 @@ def _weighted(model: GraphModule, layer: LayerCall) -> Weighted:
         return Weighted(name, values, None)
     scale, zero_point = (float(_value(model, each)) for each in entering.args[1:3])
     if zero_point:
-        raise ValueError(f"the input of {name} has the zero point {zero_point:g}, and ncnn knows none")
+        said = f"the input of {name} has the zero point {zero_point:g}, and ncnn knows none"
+        raise ExportError(said, hint='quantize with quantizer = "ncnn"')
     scales = torch.as_tensor(_value(model, weight.args[1]), dtype=torch.float32).expand(len(values))
     integers = _value(model, weight.args[0]).numpy()
     return Weighted(name, values, Rounding(integers, np.ascontiguousarray(scales.numpy()), scale))

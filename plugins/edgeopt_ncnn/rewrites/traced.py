@@ -11,7 +11,7 @@ import torch
 from edgeopt.networks.capture import example_of
 from edgeopt.networks.layers import operator_name
 from edgeopt.plugins import InputKind
-from edgeopt_ncnn.int8_layers import Weighted, take_rounding_away
+from edgeopt_ncnn.rewrites.rounding import Weighted, take_rounding_away
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,8 @@ class Traced:
     def save(self, path: Path) -> None:
         """Writes TorchScript."""
         with torch.no_grad():
-            torch.jit.save(torch.jit.trace(self.module, self.example, check_trace=False), path)
+            traced: Any = torch.jit.trace(self.module, self.example, check_trace=False)  # type: ignore[no-untyped-call]
+            torch.jit.save(traced, path)
 
 
 def trace(state: ModelState) -> Traced:
@@ -42,7 +43,7 @@ def trace(state: ModelState) -> Traced:
 
     Pixels enter as floats in that order, which is what ncnn's own `Mat.from_pixels` makes of bytes.
 
-    Raises `ValueError` for a program with zero points.
+    Raises `ExportError` for a program with zero points.
     """
     model: Any = state.program.module(check_guards=False)
     model._forward_pre_hooks.clear()  # noqa: SLF001 - they compare sizes, which cannot be traced

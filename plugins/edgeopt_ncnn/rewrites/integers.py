@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeopt_ncnn.graph import Graph, Layer
-from edgeopt_ncnn.int8_layers import Rounding, Weighted
+from edgeopt_ncnn.rewrites.rounding import Rounding, Weighted
 
 _FLOAT32, _FLOAT16, _INT8 = (tag.to_bytes(4, "little") for tag in (0, 0x01306B47, 0x000D4B38))
 _ALIGNED = 4
@@ -129,8 +129,7 @@ def _scale_behind(graph: Graph, layer: Layer, placed: dict[int, Placed]) -> floa
     readers = graph.readers(layer.writes[0])
     if len(readers) == 1 and readers[0].type == "Split":
         readers = [each for blob in readers[0].writes for each in graph.readers(blob)]
-    scales = set()
-    for each in readers:
-        rounding = placed[id(each)].rounding if each.type in _CONVOLUTIONS and id(each) in placed else None
-        scales.add(rounding and rounding.input_scale)
+    convolutions = {key: each for key, each in placed.items() if each.layer.type in _CONVOLUTIONS}
+    roundings = [convolutions[id(each)].rounding if id(each) in convolutions else None for each in readers]
+    scales = {None if each is None else each.input_scale for each in roundings}
     return scales.pop() if len(scales) == 1 else None
