@@ -39,8 +39,8 @@ TOOLCHAIN_LIMIT = 1.05
 SIZE_LIMIT = 1.03
 
 
-def make(model: str, folder: Path) -> None:
-    """Writes every file of one model into `folder`."""
+def make(model: str, folder: Path, runtimes: Sequence[str]) -> None:
+    """Writes the files of one model for `runtimes` into `folder`, that in int8 last."""
     import toolchains
     import torch
 
@@ -56,26 +56,37 @@ def make(model: str, folder: Path) -> None:
     registry = load_registry()
     images = _images()
     module = untrained(model, map(torch.from_numpy, _images(count=6, seed=1)))
-    states = _states(module, images, build_xnnpack(per_channel=True, qat=False))
-    own = _states(module, images, NcnnQuantizer(qat=False, observer="histogram", depthwise=False))
-    for exporter, suffix in RUNTIMES.items():
-        for name, precision in (("float", "program"), ("int8", "program"), ("auto", "auto")):
-            if precision == "auto" and exporter not in AUTO:
-                continue
-            use = resolve(ExporterPlugin, exporter, {"precision": precision}, registry)
-            with tempfile.TemporaryDirectory() as aside:
-                given = own if exporter == "ncnn" else states
-                made, result = export_file(use, given["float" if name == "float" else "int8"], Path(aside))
-                (folder / f"{name}{suffix}").write_bytes(made.read_bytes())
-                for companion in result.companions:
-                    end = companion.removeprefix("model")
-                    (folder / f"{name}{end}").write_bytes(made.with_name(companion).read_bytes())
-    toolchains.onnx_static(folder / "float.onnx", images, folder / "toolchain.onnx")
-    toolchains.tflite_static(folder / "float.tflite", images, folder / "toolchain.tflite")
-    everything = _states(module, images, NcnnQuantizer(qat=False, observer="histogram", depthwise=True))
-    card = read_param(folder / "int8.ncnn.param").card_json
-    toolchains.ncnn2int8(everything["int8"], card, folder / "toolchain.ncnn.param")
-    toolchains.xnnpack_plain(module, images, folder / "toolchain.pte")
+    own = tuple(each for each in runtimes if each == "ncnn")
+    by_numerics = {
+        "xnnpack": _states(module, images, build_xnnpack(per_channel=True, qat=False))
+        if own != tuple(runtimes)
+        else {},
+        "ncnn": _states(module, images, NcnnQuantizer(qat=False, observer="histogram", depthwise=False)) if own else {},
+    }
+
+    def write(exporter: str, name: str, precision: str = "program") -> None:
+        states = by_numerics["ncnn" if exporter == "ncnn" else "xnnpack"]
+        use = resolve(ExporterPlugin, exporter, {"precision": precision}, registry)
+        with tempfile.TemporaryDirectory() as aside:
+            made, result = export_file(use, states["float" if name == "float" else "int8"], Path(aside))
+            for file in (made.name, *result.companions):
+                (folder / f"{name}{file.removeprefix('model')}").write_bytes(made.with_name(file).read_bytes())
+
+    for exporter in runtimes:
+        write(exporter, "float")
+        toolchain = folder / f"toolchain{RUNTIMES[exporter]}"
+        if exporter == "onnx":
+            toolchains.onnx_static(folder / "float.onnx", images, toolchain)
+        elif exporter == "tflite":
+            toolchains.tflite_static(folder / "float.tflite", images, toolchain)
+        elif exporter == "executorch":
+            toolchains.xnnpack_plain(module, images, toolchain)
+        else:  # its tool rounds depthwise convolutions too
+            everything = _states(module, images, NcnnQuantizer(qat=False, observer="histogram", depthwise=True))
+            toolchains.ncnn2int8(everything["int8"], read_param(folder / "float.ncnn.param").card_json, toolchain)
+        if exporter in AUTO:
+            write(exporter, "auto", "auto")
+        write(exporter, "int8")
 
 
 def race(exporter: str, folder: Path) -> dict[str, dict[str, float]]:
@@ -151,10 +162,10 @@ def main() -> None:
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help="keep the files here, and take those that are there already")
     parser.add_argument("--models", nargs="+", default=MODELS, help="models of torchvision")
-    parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=tuple(RUNTIMES), help="only these are raced")
+    parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=tuple(RUNTIMES), help="only these")
     given = parser.parse_args()
     if given.step == "make":
-        return make(given.arguments[0], Path(given.arguments[1]))
+        return make(given.arguments[0], Path(given.arguments[1]), given.arguments[2:])
     if given.step == "race":
         print(json.dumps(race(given.arguments[0], Path(given.arguments[1]))))
         return None
@@ -168,9 +179,10 @@ def _compare(models: Sequence[str], runtimes: Sequence[str], root: Path) -> list
     bars = []
     for model in models:
         folder = root / model
-        if not (folder / "toolchain.pte").exists():  # the last that is written
-            folder.mkdir(parents=True, exist_ok=True)
-            _run("make", model, str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [each for each in runtimes if not (folder / f"int8{RUNTIMES[each]}").exists()]
+        if missing:
+            _run("make", model, str(folder), *missing)
     for model in models:
         for exporter in runtimes:
             files = json.loads(_run("race", exporter, str(root / model)).splitlines()[-1])

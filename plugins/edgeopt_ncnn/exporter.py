@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from edgeopt_ncnn.options import NcnnOptions
 
-_TOLERANCE = 1e-3  # of an output's range: kernels of the same function differ in their last bits
-_HALF_TOLERANCE = 0.05
+_TOLERANCES = {False: 1e-3, True: 0.05}  # of an output's range: last bits differ, and with True those of float16
 
 
 def export_state(state: ModelState, options: NcnnOptions, context: ExportContext) -> ExportResult:
@@ -53,7 +52,7 @@ def export_state(state: ModelState, options: NcnnOptions, context: ExportContext
     card_json = replace(context.card, precision=precision).with_tensors(given, returned).to_json()
     fused = fuse_hard_swish(graph)
     _write(context.path, graph, weights, card_json)
-    _require_same(traced, context.path, _HALF_TOLERANCE if is_half else _TOLERANCE)
+    _require_same(traced, context.path, _TOLERANCES[is_half])
     float_layers: tuple[str, ...] = ()
     rounded = sum(each.rounding is not None for each in traced.layers)
     if rounded:
