@@ -54,7 +54,7 @@ def export_state(state: ModelState, options: NcnnOptions, context: ExportContext
     _write(context.path, graph, weights, card_json)
     _require_same(traced, context.path, _TOLERANCES[is_half])
     float_layers: tuple[str, ...] = ()
-    rounded = sum(each.rounding is not None for each in traced.layers)
+    rounded = sum(each.is_rounded for each in traced.layers)
     if rounded:
         weights, float_layers = quantize(graph, weights, traced.layers)
         _write(context.path, graph, weights, card_json)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_programs import CLASSES, SIZE, capture, float_net, odd_net
+from small_programs import CLASSES, SIZE, capture, float_net, odd_net, quantized
 from torch import nn
 
 from edgeopt.cards.reading import card_of
@@ -159,6 +159,14 @@ def test_a_program_for_all_runtimes_is_taken(tmp_path):
     expected = program_outputs(state, ArraySplit(noise, np.zeros(12, dtype=np.int64)), Silent(), "program")[0]
     got = outputs(file, state.preprocessing.normalize(noise))
     assert (got.argmax(1) == expected.argmax(1)).mean() >= 0.9
+
+
+def test_a_layer_that_ncnn_has_in_float_alone_is_named(tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, groups=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = nn.Sequential(*net, nn.Linear(8, CLASSES)).eval()
+    _, result = export_file(use_of(), state_of(quantized(capture(net), zero_points=False), "int8"), tmp_path)
+    assert result.outside == ("1 (quantized, and float in the file)",)
+    assert (result.facts["layers"], result.facts["layers_quantized"]) == (3, 2)
 
 
 def test_float16_takes_half_and_answers_alike(tmp_path):

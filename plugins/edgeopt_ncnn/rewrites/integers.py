@@ -60,8 +60,8 @@ class Placed:
 def quantize(graph: Graph, weights: bytes, layers: Sequence[Weighted]) -> tuple[bytes, tuple[str, ...]]:
     """Makes those layers of a network that the program rounds compute in int8, in place, and names them as the program.
 
-    `weights` are the network's own, in float32; returns the new ones, with the names of rounded layers that are not
-    found: what pnnx made something else of stays in float.
+    `weights` are the network's own, in float32; returns the new ones, with the names of layers that the program rounds
+    and the file does not: what ncnn has in float alone, and what pnnx made something else of.
     """
     placed = find_layers(graph, weights, layers)
     by_layer = {id(each.layer): each for each in placed}
@@ -84,9 +84,9 @@ def quantize(graph: Graph, weights: bytes, layers: Sequence[Weighted]) -> tuple[
         if each.source is not None:
             each.layer.name = each.source.name
         end = each.bias.stop
-    found = {id(each.source) for each in placed}
-    lost = tuple(each.name for each in layers if each.rounding is not None and id(each) not in found)
-    return b"".join([*parts, weights[end:]]), lost
+    in_int8 = {id(each.source) for each in placed if each.rounding}
+    in_float = tuple(each.name for each in layers if each.is_rounded and id(each) not in in_int8)
+    return b"".join([*parts, weights[end:]]), in_float
 
 
 def find_layers(graph: Graph, weights: bytes, layers: Sequence[Weighted]) -> list[Placed]:

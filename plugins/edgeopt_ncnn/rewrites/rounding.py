@@ -34,10 +34,14 @@ class Rounding:
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """A layer by its module's `name`, with its `weight` as float32, and how the program rounds it, if it does."""
+    """A layer by its module's `name`, with its `weight` as float32, and how ncnn can round it as the program does.
+
+    `is_rounded` is True without a `rounding` where the program rounds what ncnn has in float alone.
+    """
 
     name: str
     weight: NDArray[np.float32]
+    is_rounded: bool
     rounding: Rounding | None
 
 
@@ -74,7 +78,7 @@ def take_rounding_away(model: GraphModule) -> tuple[list[Weighted], int]:
 
     Weights keep the values that they were rounded to. Raises `ExportError` for a layer whose input has a zero point.
     """
-    calls = [layer for node in model.graph.nodes if (layer := layer_call(node)) and has_int8_kernel(layer)]
+    calls = [layer for node in model.graph.nodes if (layer := layer_call(node)) and constant_of(layer.weight)]
     layers = [_weighted(model, layer) for layer in calls]
     entering = {layer.input for layer in calls}
     others = 0
@@ -96,17 +100,18 @@ def take_rounding_away(model: GraphModule) -> tuple[list[Weighted], int]:
 
 def _weighted(model: GraphModule, layer: LayerCall) -> Weighted:
     entering, weight = layer.input, layer.weight
-    name = str(constant_of(weight).target).removesuffix(".weight")  # type: ignore[union-attr]  # it has a kernel
+    name = str(constant_of(weight).target).removesuffix(".weight")  # type: ignore[union-attr]  # it is a constant
     values = _value(model, weight).numpy()
-    if not (operator_name(entering).startswith(f"{_TO_FLOAT}tensor") and operator_name(weight).startswith(_TO_FLOAT)):
-        return Weighted(name, values, None)
+    is_rounded = operator_name(weight).startswith(_TO_FLOAT)
+    if not (is_rounded and operator_name(entering).startswith(f"{_TO_FLOAT}tensor") and has_int8_kernel(layer)):
+        return Weighted(name, values, is_rounded, None)
     scale, zero_point = (float(_value(model, each)) for each in entering.args[1:3])
     if zero_point:
         said = f"the input of {name} has the zero point {zero_point:g}, and ncnn knows none"
         raise ExportError(said, hint='quantize with quantizer = "ncnn"')
     scales = torch.as_tensor(_value(model, weight.args[1]), dtype=torch.float32).expand(len(values))
     integers = _value(model, weight.args[0]).numpy()
-    return Weighted(name, values, Rounding(integers, np.ascontiguousarray(scales.numpy()), scale))
+    return Weighted(name, values, is_rounded, Rounding(integers, np.ascontiguousarray(scales.numpy()), scale))
 
 
 def _value(model: GraphModule, node: Any) -> Any:
