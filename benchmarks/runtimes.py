@@ -61,7 +61,9 @@ def make(model: str, folder: Path, runtimes: Sequence[str]) -> None:
         "xnnpack": _states(module, images, build_xnnpack(per_channel=True, qat=False))
         if own != tuple(runtimes)
         else {},
-        "ncnn": _states(module, images, NcnnQuantizer(qat=False, observer="histogram", depthwise=False)) if own else {},
+        "ncnn": _states(module, images, NcnnQuantizer(qat=False, observer="histogram", all_layers=False))
+        if own
+        else {},
     }
 
     def write(exporter: str, name: str, precision: str = "program") -> None:
@@ -81,8 +83,8 @@ def make(model: str, folder: Path, runtimes: Sequence[str]) -> None:
             toolchains.tflite_static(folder / "float.tflite", images, toolchain)
         elif exporter == "executorch":
             toolchains.xnnpack_plain(module, images, toolchain)
-        else:  # its tool rounds depthwise convolutions too
-            everything = _states(module, images, NcnnQuantizer(qat=False, observer="histogram", depthwise=True))
+        else:  # its tool rounds all layers
+            everything = _states(module, images, NcnnQuantizer(qat=False, observer="histogram", all_layers=True))
             toolchains.ncnn2int8(everything["int8"], read_param(folder / "float.ncnn.param").card_json, toolchain)
         if exporter in AUTO:
             write(exporter, "auto", "auto")

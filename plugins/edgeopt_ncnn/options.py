@@ -18,9 +18,9 @@ class NcnnQuantizerOptions(Options):
     observer: Literal["histogram", "minmax"] = Field(
         "histogram", description="how calibration finds an activation's range: with the least error, or the whole of it"
     )
-    depthwise: bool = Field(
+    all_layers: bool = Field(
         False,
-        description="round depthwise convolutions too: few bytes less, and on x86 more time than in float",
+        description="round depthwise convolutions too, and those of fewer than 8 channels: slower than in float on x86",
     )
 
 

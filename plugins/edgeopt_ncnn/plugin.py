@@ -30,7 +30,7 @@ def build_quantizer(options: NcnnQuantizerOptions, qat: bool) -> Quantizer:
     """The numerics of ncnn; see `edgeopt_ncnn.quantizer`."""
     from edgeopt_ncnn.quantizer import NcnnQuantizer  # torch is heavy
 
-    return NcnnQuantizer(qat=qat, observer=options.observer, depthwise=options.depthwise)
+    return NcnnQuantizer(qat=qat, observer=options.observer, all_layers=options.all_layers)
 
 
 def export(state: ModelState, options: NcnnOptions, context: ExportContext) -> ExportResult:

@@ -17,6 +17,6 @@ class TestNcnnQuantizer(QuantizerContract):
     name = "ncnn"
 
 
-class TestNcnnQuantizerOfDepthwise(QuantizerContract):
+class TestNcnnQuantizerOfAllLayers(QuantizerContract):
     name = "ncnn"
-    options = {"observer": "minmax", "depthwise": True}
+    options = {"observer": "minmax", "all_layers": True}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _TO_FLOAT = "quantized_decomposed.dequantize_per_"
 _AXES = {LayerKind.CONVOLUTION: 4, LayerKind.LINEAR: 2}
+_CHANNELS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,12 @@ def is_depthwise(layer: LayerCall) -> bool:
     """Whether each output channel of a convolution is made of its own input channel."""
     outputs, inputs = layer.weight.meta["val"].shape[:2]
     return bool(inputs == 1 and 1 < groups_of(layer) == outputs)
+
+
+def is_slow_in_int8(layer: LayerCall) -> bool:
+    """Whether ncnn's kernel for a layer takes longer in int8 than in float: it takes channels by eight."""
+    channels = int(layer.weight.meta["val"].shape[1])
+    return layer.kind is LayerKind.CONVOLUTION and (is_depthwise(layer) or channels < _CHANNELS_AT_ONCE)
 
 
 def groups_of(layer: LayerCall) -> int:
