@@ -42,7 +42,7 @@ adb:  ## Android's adb, and an adbd in the user's cache, for the tests of phones
 	command -v adb >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends adb >/dev/null; } || echo "no adb: the tests of phones are skipped"
 	tests/plugins/fetch_adbd.sh $(ADBD) 2>/dev/null || echo "no adbd of Debian: phones are tested with the tests' own alone"
 
-test-arm64: $(VENV)/.dev  ## the files of both mobile runtimes under emulated ARM64; see docs/arm64.md
+test-arm64: $(VENV)/.dev  ## the files of all mobile runtimes under emulated ARM64; see docs/arm64.md
 	$(BIN)/python tests/arm64
 
 lint: $(VENV)/.dev
@@ -66,7 +66,7 @@ benchmarks: $(VENV)/.dev  ## every speed bar; exits 1 when one is missed
 results: $(VENV)/.dev  ## docs/results.md, from the runs below runs/
 	$(BIN)/python benchmarks/results.py
 
-model-matrix: $(VENV)/.dev  ## every model of torchvision in three runtimes, see docs/model_matrix.md; hours, goes on where it ended
+model-matrix: $(VENV)/.dev  ## every model of torchvision in four runtimes, see docs/model_matrix.md; hours, goes on where it ended
 	$(BIN)/python benchmarks/model_matrix.py
 
 $(VENV)/.demo: pyproject.toml constraints.txt

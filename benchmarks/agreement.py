@@ -1,7 +1,7 @@
 """Top-1 agreement of int8 files with their program, for models that were trained on the digits, in every runtime.
 
-Each model goes through a recipe of its own: train, ptq, three exports, each file opened in its runtime on 270 test
-images. One rule says how long each is trained: the epochs are doubled until the float model's report no longer says that
+Each model goes through recipes of its own: train, ptq with XNNPACK's numerics and three exports, or with ncnn's and one,
+each file opened in its runtime on 270 test images. One rule says how long each is trained: the epochs are doubled until the float model's report no longer says that
 it was still learning. It looks at no file, so it cannot be bent until the files agree.
 """
 
@@ -29,29 +29,31 @@ MODELS = (
     "squeezenet1_1",
     "efficientnet_b0",
 )
+RUNTIMES = {"xnnpack": ("onnx", "executorch", "tflite"), "ncnn": ("ncnn",)}
+"""The exporters of each quantizer."""
 LIMIT = 0.99
 #: The most that the epochs are doubled.
 _DOUBLINGS = 4
 
 
-def recipe(model: str, epochs: int, threads: int, *, quantized: bool) -> edgeopt.Recipe:
-    """Trains one model on the digits at 64 px, and quantizes it after training or writes one float file."""
+def recipe(model: str, epochs: int, threads: int, quantizer: str = "") -> edgeopt.Recipe:
+    """Trains one model on the digits at 64 px, and quantizes it after training or, without a quantizer, writes one float
+    file.
+    """
     # without BatchNorm, as in squeezenet, large steps end in chance
     train = {"use": "train", "epochs": epochs, "learning_rate": 5e-4 if model.startswith("squeezenet") else 3e-3}
     passes = [{**train, "schedule": "one-cycle"}]
-    exports = [{"use": "onnx"}]
-    if quantized:
-        passes.append({"use": "ptq", "quantizer": "xnnpack"})
-        exports += [{"use": "executorch"}, {"use": "tflite"}]
+    if quantizer:
+        passes.append({"use": "ptq", "quantizer": quantizer})
     return parse_recipe(
         {
             "schema": 1,
-            "name": f"agreement-{model.replace('_', '-')}-{'int8' if quantized else 'float'}",
+            "name": f"agreement-{model.replace('_', '-')}-{quantizer or 'float'}",
             "baseline": False,
             "dataset": {"use": "digits", "image_size": 64},
             "model": {"use": "torchvision", "arch": model},
             "passes": passes,
-            "exports": exports,
+            "exports": [{"use": each} for each in RUNTIMES.get(quantizer, ("onnx",))],
             "trainer": {"threads": threads},
             "measure": {"runs": 20, "rounds": 2},
         }
@@ -61,7 +63,7 @@ def recipe(model: str, epochs: int, threads: int, *, quantized: bool) -> edgeopt
 def learned_epochs(model: str, epochs: int, threads: int, out: Path, console: Console) -> int:
     """The epochs after which the float model's training had come to an end; at most `epochs` doubled four times."""
     for _ in range(_DOUBLINGS):
-        float_recipe = recipe(model, epochs, threads, quantized=False)
+        float_recipe = recipe(model, epochs, threads)
         passes = edgeopt.run(float_recipe, out=out, console=console).report.passes
         if not training_of(passes, len(passes)).still_learning:
             break
@@ -73,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the recipes and judges every file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS, help="models of torchvision")
+    parser.add_argument("--quantizers", nargs="+", choices=RUNTIMES, default=tuple(RUNTIMES), help="only these")
     parser.add_argument("--epochs", type=int, default=6, help="epochs of training, doubled while a model still learns")
     parser.add_argument("--threads", type=int, default=2, help="threads of training; 1 on a busy machine")
     parser.add_argument("--out", type=Path, help="keep the runs here; finished stages are not repeated")
@@ -84,15 +87,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         out = given.out or Path(temporary)
         for model in given.models:
             epochs = learned_epochs(model, given.epochs, given.threads, out, console)
-            result = edgeopt.run(recipe(model, epochs, given.threads, quantized=True), out=out, console=console)
-            for row in result.report.rows:
-                agreement = row.agreement or 0.0
-                accuracy = [
-                    f"{100 * value:.1f} %"
-                    for value in (result.report.programs[0].test_accuracy, row.test_accuracy or 0)
-                ]
-                table.add_row(model, str(epochs), row.runtime, *accuracy, f"{100 * agreement:.2f} %")
-                bars.append(Bar(f"{model} in {row.runtime}", agreement, LIMIT, at_least=True))
+            for quantizer in given.quantizers:
+                report = edgeopt.run(recipe(model, epochs, given.threads, quantizer), out=out, console=console).report
+                for row in report.rows:
+                    agreement = row.agreement or 0.0
+                    accuracy = (report.programs[0].test_accuracy or 0, row.test_accuracy or 0)
+                    shares = (f"{100 * value:.1f} %" for value in accuracy)
+                    table.add_row(model, str(epochs), row.runtime, *shares, f"{100 * agreement:.2f} %")
+                    bars.append(Bar(f"{model} in {row.runtime}", agreement, LIMIT, at_least=True))
     Console(width=100).print(table)
     finish(*bars)
 

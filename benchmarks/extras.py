@@ -88,6 +88,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "onnx": Smoke(exports=({"use": "onnx"},)),
     "tflite": Smoke(exports=({"use": "tflite"},)),
     "tflm": Smoke(model={"use": "mcu"}, passes=(_PTQ,), exports=({"use": "tflm"},)),
+    "ncnn": Smoke(passes=({"use": "ptq", "quantizer": "ncnn"},), exports=({"use": "ncnn"},)),
     "tensorflow": Smoke(
         model={"use": "keras-applications", "arch": "MobileNet", "alpha": 0.25},
         passes=({"use": "keras-train", "epochs": 1},),

@@ -1,5 +1,5 @@
-"""Every classification model of torchvision, and timm's mobile ones, through `ptq` to ExecuTorch, ONNX Runtime and
-LiteRT.
+"""Every classification model of torchvision, and timm's mobile ones, through `ptq` to ExecuTorch, ONNX Runtime,
+LiteRT and ncnn.
 
 Each model is trained for a moment on four kinds of generated images: the answers of random weights lie so close
 together that any rounding changes them. Each model, and each of its runtimes, has a process of its own with a time
@@ -40,8 +40,12 @@ Found = dict[str, Any]
 
 RESULTS = Path("docs/model_matrix.json")
 PAGE = Path("docs/model_matrix.md")
-HEAVY = ("edgeopt_torchao.quantize.prepare", *(f"edgeopt_{name}.exporter" for name in ("executorch", "onnx", "tflite")))
-RUNTIMES = {"executorch": "ExecuTorch", "onnx": "ONNX Runtime", "tflite": "LiteRT"}
+HEAVY = (
+    "edgeopt_torchao.quantize.prepare",
+    *(f"edgeopt_{name}.exporter" for name in ("executorch", "onnx", "tflite", "ncnn")),
+)
+RUNTIMES = {"executorch": "ExecuTorch", "onnx": "ONNX Runtime", "tflite": "LiteRT", "ncnn": "ncnn"}
+QUANTIZERS = {"ncnn": "ncnn"}  # others take "xnnpack"
 TIMM = (
     "mobilenetv3_small_050",
     "mobilenetv4_conv_small",
@@ -83,16 +87,18 @@ ROUNDS, CALLS = 5, 4
 
 @dataclass(frozen=True)
 class Prepared:
-    """The float and the int8 state of a model, and what the int8 program answers."""
+    """The float state of a model, and for each quantizer the int8 state, its answers and its accuracy."""
 
-    states: Mapping[str, ModelState]
-    logits: Logits
+    float: ModelState
+    int8: Mapping[str, ModelState]
+    logits: Mapping[str, Logits]
+    accuracy: Mapping[str, float]
     facts: Found
 
 
 def try_model(model: str, runtimes: Sequence[str], limit_seconds: float) -> dict[str, Found]:
     """What came of a model in each of `runtimes`; each gets a process that starts with the model at hand."""
-    prepared = prepare(model)
+    prepared = prepare(model, sorted({_quantizer(each) for each in runtimes}))
     row = {"prepared": prepared.facts}
     for runtime in runtimes:
         child = Child(try_runtime, model, runtime, prepared)
@@ -101,8 +107,12 @@ def try_model(model: str, runtimes: Sequence[str], limit_seconds: float) -> dict
     return row
 
 
-def prepare(model: str) -> Prepared:
-    """Makes the float and the int8 program of a model."""
+def _quantizer(runtime: str) -> str:
+    return QUANTIZERS.get(runtime, "xnnpack")
+
+
+def prepare(model: str, quantizers: Sequence[str]) -> Prepared:
+    """Makes the float and the int8 programs of a model."""
     import torch
 
     from edgeopt.networks.capture import program_outputs, to_program
@@ -121,16 +131,20 @@ def prepare(model: str) -> Prepared:
     data = _data(size)
     module = _trained(lambda: _module(model, size), data)
     state = ModelState(module, Form.MODULE, TASKS["classification"], data.classes, data.preprocessing)
-    quantize = resolve(PassPlugin, "ptq", {"batch_size": 8}, load_registry())
-    with tempfile.TemporaryDirectory() as folder, quick_tracing():
-        states = {
-            "int8": quantize.plugin.apply(state, quantize.options, pass_context(Path(folder), data)),
-            "float": to_program(state, data.validation),
-        }
-    logits = program_outputs(states["int8"], data.validation, Silent(), "program")[0]
-    accuracy = float((logits.argmax(1) == data.validation.labels).mean())
+    int8, logits, accuracy = {}, {}, {}
+    for quantizer in quantizers:
+        quantize = resolve(PassPlugin, "ptq", {"batch_size": 8, "quantizer": quantizer}, load_registry())
+        with tempfile.TemporaryDirectory() as folder, quick_tracing():
+            int8[quantizer] = quantize.plugin.apply(state, quantize.options, pass_context(Path(folder), data))
+        logits[quantizer] = program_outputs(int8[quantizer], data.validation, Silent(), "program")[0]
+        accuracy[quantizer] = float((logits[quantizer].argmax(1) == data.validation.labels).mean())
+    with quick_tracing():
+        program = to_program(state, data.validation)
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return Prepared(states, logits, {"int8_accuracy": accuracy, "parameters": parameters, "image_size": size})
+    facts: Found = {"parameters": parameters, "image_size": size}
+    if "xnnpack" in accuracy:
+        facts["int8_accuracy"] = accuracy["xnnpack"]
+    return Prepared(program, int8, logits, accuracy, facts)
 
 
 def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
@@ -146,13 +160,13 @@ def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
     data = _data(image_size(model))
     files, results, seconds = {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, state in prepared.states.items():
+        for name, state in (("int8", prepared.int8[_quantizer(exporter)]), ("float", prepared.float)):
             start = time.perf_counter()
             (aside := Path(folder) / name).mkdir()
             files[name], results[name] = export_file(use, state, aside)
             seconds[name] = time.perf_counter() - start
         opened = {name: use.plugin.open(file, 1) for name, file in files.items()}
-        sizes = {name: file.stat().st_size for name, file in files.items()}
+        sizes = {name: sum(each.stat().st_size for each in file.parent.iterdir()) for name, file in files.items()}
     feed = feeder("values", data.preprocessing)
     logits = file_outputs(opened["int8"], data.validation, feed, Silent(), "file")[0]
     batch = feed(data.validation.pixels(range(1)))
@@ -160,7 +174,7 @@ def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
     for _ in range(ROUNDS):
         for name, predictor in opened.items():
             best[name] = min(best[name], *(_milliseconds(predictor.predict, batch) for _ in range(CALLS)))
-    expected = prepared.logits
+    expected = prepared.logits[_quantizer(exporter)]
     return {
         "agreement": float((logits.argmax(1) == expected.argmax(1)).mean()),
         "logit_difference": float(np.abs(logits - expected).max() / max(float(np.ptp(expected)), 1e-12)),
@@ -168,6 +182,7 @@ def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
         "latency_ratio": best["int8"] / best["float"],
         "delegated_share": results["int8"].delegated_share,
         "export_seconds": round(seconds["int8"], 1),
+        "int8_accuracy": prepared.accuracy[_quantizer(exporter)],
     }
 
 
@@ -372,7 +387,9 @@ def run(chosen: Sequence[str], runtimes: Sequence[str], limit_seconds: float, un
             row = working.pop(model).result(patience)
             if "error" in row:
                 row = {runtime: row for runtime in runtimes if runtime not in results.get(model, {})}
-            results[model] = {**results.get(model, {}), **row}
+            before = results.get(model, {})
+            facts = {**before.get("prepared", {}), **row.get("prepared", {})}
+            results[model] = {**before, **row, **({"prepared": facts} if facts else {})}
             RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
             PAGE.write_text(page(results, len(models())))
             _say(model, row)
@@ -427,13 +444,14 @@ def _cell(found: dict | None) -> str:
 def passing_share(results: dict[str, dict[str, dict]], runtimes: Sequence[str]) -> float:
     """Share of torchvision's models that were run, whose answers mean something, and that agree in all `runtimes`."""
     ran = [row for model, row in results.items() if model.startswith("torchvision:")]
-    good = [
-        row
-        for row in ran
-        if row.get("prepared", {}).get("int8_accuracy", 0.0) >= MEANINGFUL
-        and all(row.get(runtime, {}).get("agreement", 0.0) >= AGREEMENT for runtime in runtimes)
-    ]
+    good = [row for row in ran if all(_passes(row, runtime) for runtime in runtimes)]
     return len(good) / len(ran) if ran else 0.0
+
+
+def _passes(row: Mapping[str, Found], runtime: str) -> bool:
+    found = row.get(runtime, {})
+    accuracy = found.get("int8_accuracy", row.get("prepared", {}).get("int8_accuracy", 0.0))
+    return bool(accuracy >= MEANINGFUL and found.get("agreement", 0.0) >= AGREEMENT)
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """Each file of edgeopt against what its runtime's own toolchain makes of the same float model: latency and size, in one
 run.
 
+ncnn's tool is in no wheel: where `ncnn2int8` is not on the PATH, its files are compared with float alone.
+
 Random weights with real BatchNorm statistics, 224 px, 2 threads. The files of one runtime are opened in one process and
 called in turns; a figure is the smallest of all its calls, which a busy machine disturbs least.
 """
@@ -13,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODELS = ("mobilenet_v2", "mobilenet_v3_small", "resnet18")
-RUNTIMES: Mapping[str, str] = {"onnx": ".onnx", "tflite": ".tflite", "executorch": ".pte"}
+RUNTIMES: Mapping[str, str] = {"onnx": ".onnx", "tflite": ".tflite", "executorch": ".pte", "ncnn": ".ncnn.param"}
 AUTO = ("onnx", "tflite")  # the exporters that can leave operators in float
 SIZE = 224
 THREADS = 2
@@ -37,8 +39,8 @@ TOOLCHAIN_LIMIT = 1.05
 SIZE_LIMIT = 1.03
 
 
-def make(model: str, folder: Path) -> None:
-    """Writes every file of one model into `folder`."""
+def make(model: str, folder: Path, runtimes: Sequence[str]) -> None:
+    """Writes the files of one model for `runtimes` into `folder`, that in int8 last."""
     import toolchains
     import torch
 
@@ -46,23 +48,47 @@ def make(model: str, folder: Path) -> None:
     from edgeopt.plugins.registry import load_registry
     from edgeopt.recipe.lookup import resolve
     from edgeopt.testing.exporter import export_file
+    from edgeopt_executorch.quantizer import build_xnnpack
+    from edgeopt_ncnn.on_device import read_param
+    from edgeopt_ncnn.quantizer import NcnnQuantizer
 
     torch.set_num_threads(2)
     registry = load_registry()
     images = _images()
     module = untrained(model, map(torch.from_numpy, _images(count=6, seed=1)))
-    states = _states(module, images)
-    for exporter, suffix in RUNTIMES.items():
-        for name, precision in (("float", "program"), ("int8", "program"), ("auto", "auto")):
-            if precision == "auto" and exporter not in AUTO:
-                continue
-            use = resolve(ExporterPlugin, exporter, {"precision": precision}, registry)
-            with tempfile.TemporaryDirectory() as aside:
-                made, _ = export_file(use, states["float" if name == "float" else "int8"], Path(aside))
-                (folder / f"{name}{suffix}").write_bytes(made.read_bytes())
-    toolchains.onnx_static(folder / "float.onnx", images, folder / "toolchain.onnx")
-    toolchains.tflite_static(folder / "float.tflite", images, folder / "toolchain.tflite")
-    toolchains.xnnpack_plain(module, images, folder / "toolchain.pte")
+    own = tuple(each for each in runtimes if each == "ncnn")
+    by_numerics = {
+        "xnnpack": _states(module, images, build_xnnpack(per_channel=True, qat=False))
+        if own != tuple(runtimes)
+        else {},
+        "ncnn": _states(module, images, NcnnQuantizer(qat=False, observer="histogram", all_layers=False))
+        if own
+        else {},
+    }
+
+    def write(exporter: str, name: str, precision: str = "program") -> None:
+        states = by_numerics["ncnn" if exporter == "ncnn" else "xnnpack"]
+        use = resolve(ExporterPlugin, exporter, {"precision": precision}, registry)
+        with tempfile.TemporaryDirectory() as aside:
+            made, result = export_file(use, states["float" if name == "float" else "int8"], Path(aside))
+            for file in (made.name, *result.companions):
+                (folder / f"{name}{file.removeprefix('model')}").write_bytes(made.with_name(file).read_bytes())
+
+    for exporter in runtimes:
+        write(exporter, "float")
+        toolchain = folder / f"toolchain{RUNTIMES[exporter]}"
+        if exporter == "onnx":
+            toolchains.onnx_static(folder / "float.onnx", images, toolchain)
+        elif exporter == "tflite":
+            toolchains.tflite_static(folder / "float.tflite", images, toolchain)
+        elif exporter == "executorch":
+            toolchains.xnnpack_plain(module, images, toolchain)
+        else:  # its tool rounds all layers
+            everything = _states(module, images, NcnnQuantizer(qat=False, observer="histogram", all_layers=True))
+            toolchains.ncnn2int8(everything["int8"], read_param(folder / "float.ncnn.param").card_json, toolchain)
+        if exporter in AUTO:
+            write(exporter, "auto", "auto")
+        write(exporter, "int8")
 
 
 def race(exporter: str, folder: Path) -> dict[str, dict[str, float]]:
@@ -73,13 +99,18 @@ def race(exporter: str, folder: Path) -> dict[str, dict[str, float]]:
 
     use = resolve(ExporterPlugin, exporter, {}, load_registry())
     files = sorted(folder.glob(f"*{RUNTIMES[exporter]}"))
-    predict = {file.stem: use.plugin.open(file, THREADS).predict for file in files}
+    predict = {file.name.partition(".")[0]: use.plugin.open(file, THREADS).predict for file in files}
     batch = _images()[0][:1]
     best = dict.fromkeys(predict, float("inf"))
     for _ in range(ROUNDS):
         for name, call in predict.items():
             best[name] = min(best[name], *(_milliseconds(call, batch) for _ in range(CALLS)))
-    return {file.stem: {"ms": best[file.stem], "bytes": file.stat().st_size} for file in files}
+    return {name: {"ms": best[name], "bytes": _bytes(folder / f"{name}{RUNTIMES[exporter]}")} for name in predict}
+
+
+def _bytes(file: Path) -> int:
+    """With those of a companion beside the file."""
+    return sum(each.stat().st_size for each in {file, file.with_suffix(".bin")} if each.exists())
 
 
 def _milliseconds(call: Callable[[NDArray[np.float32]], object], batch: NDArray[np.float32]) -> float:
@@ -96,21 +127,20 @@ def _images(count: int = 4, seed: int = 0) -> list[NDArray[np.float32]]:
     return list(np.repeat(np.repeat(coarse, 16, axis=3), 16, axis=4) + 0.3 * noise)
 
 
-def _states(module, images: list[NDArray[np.float32]]):
-    """The float program and the one that `ptq` makes of it, as model states."""
+def _states(module, images: list[NDArray[np.float32]], quantizer):
+    """The float program and the one that `ptq` makes of it for a target, as model states."""
     import torch
 
     from edgeopt.networks.capture import capture
     from edgeopt.preprocessing import Preprocessing
     from edgeopt.tasks import TASKS
     from edgeopt.types import Form, ModelState
-    from edgeopt_executorch.quantizer import build_xnnpack
     from edgeopt_torchao.quantize.convert import OPERATORS, convert
     from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq
 
     example = torch.from_numpy(images[0][:2])
     program = capture(module, example, (1, 64))
-    prepared = prepare_ptq(program, build_xnnpack(per_channel=True, qat=False))
+    prepared = prepare_ptq(program, quantizer)
     calibrate(prepared, [torch.from_numpy(each) for each in images])
     quantized = capture(convert(prepared), example, (1, 64))
     classes = tuple(str(index) for index in range(1000))
@@ -134,30 +164,33 @@ def main() -> None:
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help="keep the files here, and take those that are there already")
     parser.add_argument("--models", nargs="+", default=MODELS, help="models of torchvision")
+    parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=tuple(RUNTIMES), help="only these")
     given = parser.parse_args()
     if given.step == "make":
-        return make(given.arguments[0], Path(given.arguments[1]))
+        return make(given.arguments[0], Path(given.arguments[1]), given.arguments[2:])
     if given.step == "race":
         print(json.dumps(race(given.arguments[0], Path(given.arguments[1]))))
         return None
     with tempfile.TemporaryDirectory() as temporary:
-        bars = _compare(given.models, given.folder or Path(temporary))
+        bars = _compare(given.models, given.runtimes, given.folder or Path(temporary))
     return finish(*bars)
 
 
-def _compare(models: tuple[str, ...], root: Path) -> list[Bar]:
+def _compare(models: Sequence[str], runtimes: Sequence[str], root: Path) -> list[Bar]:
     table = Table("model", "runtime", "file", "ms", "against float", "against toolchain", "bytes", "against toolchain")
     bars = []
     for model in models:
         folder = root / model
-        if not (folder / "toolchain.pte").exists():  # the last that is written
-            folder.mkdir(parents=True, exist_ok=True)
-            _run("make", model, str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [each for each in runtimes if not (folder / f"int8{RUNTIMES[each]}").exists()]
+        if missing:
+            _run("make", model, str(folder), *missing)
     for model in models:
-        for exporter in RUNTIMES:
+        for exporter in runtimes:
             files = json.loads(_run("race", exporter, str(root / model)).splitlines()[-1])
             ms = {name: each["ms"] for name, each in files.items()}
             size = {name: each["bytes"] for name, each in files.items()}
+            has_toolchain = "toolchain" in files
             for name in files:
                 table.add_row(
                     model,
@@ -165,14 +198,17 @@ def _compare(models: tuple[str, ...], root: Path) -> list[Bar]:
                     name,
                     f"{ms[name]:.2f}",
                     f"{ms[name] / ms['float']:.2f}",
-                    f"{ms[name] / ms['toolchain']:.2f}",
+                    f"{ms[name] / ms['toolchain']:.2f}" if has_toolchain else "–",
                     str(size[name]),
-                    f"{size[name] / size['toolchain']:.3f}",
+                    f"{size[name] / size['toolchain']:.3f}" if has_toolchain else "–",
                 )
             shipped = min(("int8", "auto"), key=lambda name: ms.get(name, float("inf")))
+            bars.append(Bar(f"{exporter} {model} against float", ms[shipped] / ms["float"], 1.0))
+            if not has_toolchain:
+                print(f"{exporter} {model}: its toolchain's own tool is not here")
+                continue
             bars += [
                 Bar(f"{exporter} {model} against its toolchain", ms[shipped] / ms["toolchain"], TOOLCHAIN_LIMIT),
-                Bar(f"{exporter} {model} against float", ms[shipped] / ms["float"], 1.0),
                 Bar(f"{exporter} {model} size against its toolchain", size["int8"] / size["toolchain"], SIZE_LIMIT),
             ]
     Console(width=140).print(table)

@@ -6,6 +6,9 @@ Each follows the tool's documentation and its defaults: int8 weights per output 
 from __future__ import annotations
 
 import copy
+import hashlib
+import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +18,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
+
+    from edgeopt.types import ModelState
 
 
 def onnx_static(float_file: Path, images: Sequence[NDArray[np.float32]], path: Path) -> None:
@@ -89,3 +94,37 @@ def xnnpack_plain(model: torch.nn.Module, images: Sequence[NDArray[np.float32]],
     converted = torch.export.export(convert_pt2e(prepared), example)
     lowered = to_edge_transform_and_lower(converted, partitioner=[XnnpackPartitioner()])
     path.write_bytes(lowered.to_executorch().buffer)
+
+
+def ncnn2int8(state: ModelState, card_json: str, path: Path) -> bool:
+    """What the tool `ncnn2int8` makes of what pnnx writes, by a table with the scales of an int8 program; False where it
+    is not on the PATH, as no wheel has it.
+
+    Source: https://github.com/Tencent/ncnn/wiki/quantized-int8-inference
+    """
+    from edgeopt_ncnn.conversion import convert
+    from edgeopt_ncnn.on_device import Param
+    from edgeopt_ncnn.rewrites.integers import find_layers
+    from edgeopt_ncnn.rewrites.traced import trace
+
+    tool = shutil.which("ncnn2int8")
+    if tool is None:
+        return False
+    traced = trace(state)
+    graph, weights = convert(traced, half=False)
+    graph.rename({"in0": "input", "out0": state.output_names[0]})
+    table = []
+    for each in find_layers(graph, weights, traced.layers):
+        if each.rounding is not None:
+            scales = " ".join(f"{1 / scale:.9g}" for scale in each.rounding.weight_scales)
+            table += [f"{each.layer.name}_param_0 {scales}", f"{each.layer.name} {1 / each.rounding.input_scale:.9g}"]
+    given = [path.with_suffix(f".float.{kind}") for kind in ("param", "bin", "table")]
+    for file, content in zip(given, (graph.text().encode(), weights, "\n".join(table).encode()), strict=True):
+        file.write_bytes(content)
+    param, model, scales_file = map(str, given)
+    subprocess.run([tool, param, model, path, path.with_suffix(".bin"), scales_file], check=True, capture_output=True)
+    sha256 = hashlib.sha256(path.with_suffix(".bin").read_bytes()).hexdigest()
+    path.write_bytes(Param(path.read_bytes(), card_json, sha256).content())
+    for file in given:
+        file.unlink()
+    return True

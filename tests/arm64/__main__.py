@@ -27,7 +27,7 @@ from edgeopt_onnx.fusion import fused
 
 HERE = Path(__file__).parent
 NETWORKS = HERE / "networks.py"
-SUFFIXES = (".onnx", ".tflite")
+SUFFIXES = (".onnx", ".tflite", ".param")
 IMAGES = 6
 
 FLOAT32_TOLERANCE = 1e-5  # of the logits' range
@@ -106,7 +106,7 @@ def find_files(folders: list[Path]) -> list[Path]:
     )
     if not files:
         raise PreparationError(
-            f"no model{SUFFIXES[0]} or model{SUFFIXES[1]} with a card.json beside it in {', '.join(map(str, folders))}"
+            f"no model of {', '.join(SUFFIXES)} with a card.json beside it in {', '.join(map(str, folders))}"
         )
     return files
 
@@ -184,6 +184,8 @@ def allowed(file: Path) -> tuple[float, str]:
         return FLOAT32_TOLERANCE, "floats are added in another order"
     if precision != "int8":
         return ROUNDING_TOLERANCE, f"{precision} is rounded at run time"
+    if file.suffix == ".param":
+        return ROUNDING_TOLERANCE, "ncnn computes in float between its layers in int8"
     if file.suffix == ".onnx":
         fusion = fused(file)
         weighted = [node.name for node in onnx.load(file).graph.node if node.op_type in WEIGHTED]

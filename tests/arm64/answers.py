@@ -1,6 +1,6 @@
 """Runs files on given inputs and keeps what they answer: `python answers.py JOB.json`.
 
-Runs in either architecture's Python, so it needs numpy and the two runtimes alone. The job is a list of `{"file",
+Runs in either architecture's Python, so it needs numpy and the runtimes alone. The job is a list of `{"file",
 "inputs", "answers"}`, three paths: inputs is a `.npy` of images just as the file takes them, (n, ...), and answers the
 `.npy` of outputs that is written, (n, classes).
 """
@@ -40,8 +40,28 @@ def tflite(file: str) -> Callable[[Any], Any]:
     return run
 
 
+def ncnn(file: str) -> Callable[[Any], Any]:
+    import ncnn  # as above
+
+    net = ncnn.Net()
+    net.opt.num_threads = 1
+    is_half = json.loads((Path(file).parent / "card.json").read_text())["precision"] == "float16"
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = is_half
+    net.opt.use_bf16_storage = False
+    if net.load_param(file) or net.load_model(str(Path(file).with_suffix(".bin"))):
+        raise ValueError(f"ncnn cannot open {file}")
+    (given,), (returned, *_) = net.input_names(), net.output_names()
+
+    def run(batch: Any) -> Any:
+        extractor = net.create_extractor()
+        extractor.input(given, ncnn.Mat(batch[0]).clone())
+        return np.array(extractor.extract(returned)[1])[None]
+
+    return run
+
+
 if __name__ == "__main__":
     for each in json.loads(Path(sys.argv[1]).read_text()):
-        run = {".onnx": onnx, ".tflite": tflite}[Path(each["file"]).suffix](each["file"])
+        run = {".onnx": onnx, ".tflite": tflite, ".param": ncnn}[Path(each["file"]).suffix](each["file"])
         images = np.load(each["inputs"])
         np.save(each["answers"], np.concatenate([run(images[index : index + 1]) for index in range(len(images))]))

@@ -1,4 +1,4 @@
-"""Exports the files of a small network, float and int8, for both runtimes: `python networks.py NETWORK FOLDER`.
+"""Exports the files of a small network, float and int8, for each runtime: `python networks.py NETWORK FOLDER`.
 
 A network's folder is laid out like that of a run: `<network>/<file>/<role>/model.onnx`, its card beside it.
 """
@@ -40,8 +40,10 @@ class File:
 
 
 #: The float program's files; then the int8 program's, where ONNX has one for each processor's kernels.
-FLOAT = (File("onnx", "onnx", {}), File("tflite", "tflite", {}))
+FLOAT = (File("onnx", "onnx", {}), File("tflite", "tflite", {}), File("ncnn", "ncnn", {}))
+HALF = (File("ncnn-half", "ncnn", {"precision": "float16"}),)
 INT8 = (File("onnx", "onnx", {}), File("onnx-arm", "onnx", {"target": "arm"}), File("tflite", "tflite", {}))
+NCNN = (File("ncnn", "ncnn", {}),)
 
 
 def export(name: str, folder: Path) -> None:
@@ -51,12 +53,18 @@ def export(name: str, folder: Path) -> None:
     data = tiny_data(CLASSES, IMAGE_SIZE)
     state = NETWORKS[name](data)
     settle_batch_norm(state, data)
-    ptq = resolve(PassPlugin, "ptq", {"quantizer": "xnnpack"}, registry)
-    with tempfile.TemporaryDirectory() as work:
-        quantized = ptq.plugin.apply(state, ptq.options, pass_context(Path(work), data))
+
+    def quantized(quantizer: str) -> ModelState:
+        ptq = resolve(PassPlugin, "ptq", {"quantizer": quantizer}, registry)
+        with tempfile.TemporaryDirectory() as work:
+            rounded: ModelState = ptq.plugin.apply(state, ptq.options, pass_context(Path(work), data))
+        return rounded
+
     for role, program, files in (
         (Role.BASELINE, to_program(state, data.validation), FLOAT),
-        (Role.OPTIMIZED, quantized, INT8),
+        (Role.OPTIMIZED, to_program(state, data.validation), HALF),
+        (Role.OPTIMIZED, quantized("xnnpack"), INT8),
+        (Role.OPTIMIZED, quantized("ncnn"), NCNN),
     ):
         for file in files:
             target = folder / name / file.folder / role

@@ -20,7 +20,7 @@ QEMU = "qemu-aarch64-static"
 TOOLS = {QEMU: "qemu-user-static", "apt-get": "apt", "dpkg-deb": "dpkg"}
 DEBIAN_PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 #: In the versions that this Python has, so that both sides run the same runtime.
-DISTRIBUTIONS = ("numpy", "onnxruntime", "ai-edge-litert", "pillow")
+DISTRIBUTIONS = ("numpy", "onnxruntime", "ai-edge-litert", "ncnn", "pillow")
 WHEEL_PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 
 CPU = "cortex-a76"

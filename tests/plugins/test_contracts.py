@@ -15,6 +15,7 @@ import test_convert
 import test_detection_contracts
 import test_devices
 import test_distill
+import test_ncnn_contracts
 import test_prune_search
 import test_prune_structured
 import test_prune_unstructured
@@ -435,6 +436,7 @@ def test_every_plugin_is_here():
         test_prune_unstructured,
         test_segmentation,
         test_segmentation_contracts,
+        test_ncnn_contracts,
         test_tensorrt_contracts,
         test_tflite_contracts,
         test_tflm_contracts,

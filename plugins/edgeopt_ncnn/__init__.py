@@ -1,0 +1,1 @@
+"""ncnn: a `.param` with its `.bin`, for phones and boards."""

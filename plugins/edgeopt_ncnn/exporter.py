@@ -1,0 +1,103 @@
+"""The exporter `ncnn`: from a model state and options to a `.param` with its `.bin`, and their facts."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.export.predictor import input_of, outputs_of, quiet
+from edgeopt.export.refusals import require_one_image
+from edgeopt.networks.capture import require_same_function
+from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, NothingChangedError, Problem
+from edgeopt_ncnn.conversion import convert
+from edgeopt_ncnn.graph import Graph
+from edgeopt_ncnn.on_device import Param
+from edgeopt_ncnn.predictor import NcnnPredictor
+from edgeopt_ncnn.rewrites.hard_swish import fuse_hard_swish
+from edgeopt_ncnn.rewrites.integers import quantize
+from edgeopt_ncnn.rewrites.traced import Traced, trace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgeopt_ncnn.options import NcnnOptions
+
+_TOLERANCES = {False: 1e-3, True: 0.05}  # of an output's range: last bits differ, and with True those of float16
+
+
+def export_state(state: ModelState, options: NcnnOptions, context: ExportContext) -> ExportResult:
+    """Writes the state's program to `context.path` and the `.bin` beside it.
+
+    Raises `ExportError` naming the operators with their modules when ncnn cannot run them, and `FunctionChangedError`
+    when it computes something else than the program.
+    """
+    is_half = options.precision == "float16"
+    if is_half and state.precision != "float32":
+        raise ExportError(
+            Problem(
+                f"precision 'float16' is made from a float model, and this program is {state.precision}",
+                "leave `precision` out, or export a model that no pass has quantized",
+                option="precision",
+            )
+        )
+    require_one_image(state.program, "ncnn")
+    given, returned = input_of(state, 1), outputs_of(state, 1)
+    with quiet():
+        traced = trace(state)
+        graph, weights = convert(traced, half=is_half)
+    graph.rename({"in0": given.name, **{f"out{place}": each.name for place, each in enumerate(returned)}})
+    precision = "float16" if is_half else state.precision
+    card_json = replace(context.card, precision=precision).with_tensors(given, returned).to_json()
+    fused = fuse_hard_swish(graph)
+    _write(context.path, graph, weights, card_json)
+    _require_same(traced, context.path, _TOLERANCES[is_half])
+    float_layers: tuple[str, ...] = ()
+    rounded = sum(each.is_rounded for each in traced.layers)
+    if rounded:
+        weights, float_layers = quantize(graph, weights, traced.layers)
+        _write(context.path, graph, weights, card_json)
+    quantized = rounded - len(float_layers)
+    if precision not in ("float32", "float16") and not quantized:
+        raise NothingChangedError(f"the program is {precision}, and no layer of the file is")
+    return ExportResult(
+        input=given,
+        outputs=returned,
+        precision=precision,
+        outside=tuple(f"{name} (quantized, and float in the file)" for name in float_layers),
+        companions=(context.path.with_suffix(".bin").name,),
+        facts={
+            "nodes": len(graph.layers),
+            "layers": len(traced.layers),
+            "layers_quantized": quantized,
+            "roundings_left_out": traced.roundings_left_out,
+            "hard_swishes_fused": fused,
+        },
+    )
+
+
+def _write(path: Path, graph: Graph, weights: bytes, card_json: str) -> None:
+    path.with_suffix(".bin").write_bytes(weights)
+    path.write_bytes(Param(graph.text().encode(), card_json, hashlib.sha256(weights).hexdigest()).content())
+
+
+def _require_same(traced: Traced, path: Path, tolerance: float) -> None:
+    """Raises `FunctionChangedError` where the file answers otherwise than the program, before either is rounded."""
+    import torch
+
+    with NcnnPredictor(path, threads=1) as predictor:
+        is_pixels = predictor.input_info.holds == "pixels"
+
+        def answer(images: Tensor) -> tuple[Tensor, ...]:
+            taken: Any = images.permute(0, 2, 3, 1).byte() if is_pixels else images
+            return tuple(map(torch.from_numpy, predictor.predict(taken.numpy())))
+
+        require_same_function(
+            traced.module,
+            answer,
+            traced.example,
+            "converting to ncnn",
+            hint="an operator of this model is another one in pnnx or ncnn: replace it, or leave this export out",
+            tolerance=tolerance,
+        )
