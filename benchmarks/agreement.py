@@ -42,7 +42,7 @@ def recipe(model: str, epochs: int, threads: int, *, quantized: bool) -> edgeopt
     exports = [{"use": "onnx"}]
     if quantized:
         passes.append({"use": "ptq", "quantizer": "xnnpack"})
-        exports += [{"use": "executorch"}, {"use": "tflite"}]
+        exports += [{"use": "executorch"}, {"use": "tflite"}, {"use": "openvino"}]
     return parse_recipe(
         {
             "schema": 1,

@@ -86,6 +86,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "pruning": Smoke(passes=({"use": "prune-structured", "keep": 0.5, "epochs": 1},)),
     "executorch": Smoke(passes=(_PTQ,), exports=({"use": "executorch"},)),
     "onnx": Smoke(exports=({"use": "onnx"},)),
+    "openvino": Smoke(exports=({"use": "openvino"},)),
     "tflite": Smoke(exports=({"use": "tflite"},)),
     "tensorflow": Smoke(
         model={"use": "keras-applications", "arch": "MobileNet", "alpha": 0.25},
@@ -114,7 +115,7 @@ SMOKES: Mapping[str, Smoke | None] = {
         dataset={"use": "digits", "image_size": 32},
         model={"use": "torchvision", "arch": "mobilenet_v3_small"},
         passes=({"use": "train", "epochs": 1}, _PTQ),
-        exports=({"use": "executorch"}, {"use": "onnx"}, {"use": "tflite"}),
+        exports=({"use": "executorch"}, {"use": "onnx"}, {"use": "openvino"}, {"use": "tflite"}),
     ),
 }
 

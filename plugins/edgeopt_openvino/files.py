@@ -6,7 +6,6 @@ The `.bin` says nothing of itself, and OpenVINO takes any that is long enough. S
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 
 import openvino
@@ -25,12 +24,6 @@ files that carry one; XML reads the ends of its lines as spaces, which are the s
 def companion(path: Path) -> Path:
     """The file of the weights, where OpenVINO looks for it."""
     return path.with_suffix(".bin")
-
-
-@cache
-def core() -> openvino.Core:
-    """OpenVINO, with its plugins; loading them takes longer than opening a file."""
-    return openvino.Core()
 
 
 def open_model(path: Path, threads: int, **settings: object) -> tuple[openvino.Model, openvino.CompiledModel]:
@@ -63,13 +56,13 @@ def open_model(path: Path, threads: int, **settings: object) -> tuple[openvino.M
         "ENABLE_CPU_PINNING": False,
     }
     try:
-        model = core().read_model(path)
-        return model, core().compile_model(model, "CPU", {**properties, **settings})
+        model = openvino.Core().read_model(path)
+        return model, openvino.Core().compile_model(model, "CPU", {**properties, **settings})
     except RuntimeError as error:
         raise ValueError(f"OpenVINO cannot open {path}: {reason(error)}") from error
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """What OpenVINO says, without the places in its own source that it begins with."""
     lines = [line for line in str(error).splitlines() if line and not line.startswith(("Exception from", "Check '"))]
     return first_line(" ".join(lines) or str(error))

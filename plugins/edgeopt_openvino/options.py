@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from pydantic import Field
 
 from edgeopt.export.refusals import float_programs_only
+from edgeopt.networks.bits import PACKED_BITS
 from edgeopt.plugins import ExporterOptions, Numerics, Problem
 from edgeopt_onnx.options import OnnxOptions
-
-Precision: TypeAlias = Literal["program", "float16"]
 
 
 class OpenVinoOptions(ExporterOptions):
     """An `.xml` file with its weights in a `.bin` beside it."""
 
-    dynamic_batch: bool = Field(
-        False, description="take batches of any size, not single images alone, which costs small networks time"
-    )
-    precision: Precision = Field(
+    dynamic_batch: bool = Field(False, description="take batches of any size, which costs small networks time")
+    precision: Literal["program", "float16"] = Field(
         "program",
         description='"float16" for weights of half the bytes, of a float program; "program" for what the passes gave',
     )
@@ -40,7 +37,17 @@ def for_batch(options: OpenVinoOptions, _images: int) -> OpenVinoOptions:
     return options.model_copy(update={"dynamic_batch": True})
 
 
+def no_packed_weights(bits: int) -> Problem:
+    """The problem of weights of four bits or fewer, which OpenVINO's processor multiplies in float."""
+    return Problem(
+        f"OpenVINO computes no layer in integers whose weights take {bits} bits",
+        "give the weights 5 to 8 bits for OpenVINO, or export these with `onnx` or `tflite`",
+    )
+
+
 def check(options: OpenVinoOptions, numerics: Numerics) -> Iterator[Problem]:
     """What cannot work, known from the options and the recipe's quantizers."""
+    if numerics.bits.weights <= PACKED_BITS:
+        yield no_packed_weights(numerics.bits.weights)
     if options.precision == "float16":
         yield from float_programs_only(options.precision, numerics)
