@@ -29,7 +29,7 @@ MODELS = (
     "squeezenet1_1",
     "efficientnet_b0",
 )
-RUNTIMES = {"xnnpack": ("onnx", "executorch", "tflite"), "ncnn": ("ncnn",)}
+RUNTIMES = {"xnnpack": ("onnx", "executorch", "tflite", "openvino"), "ncnn": ("ncnn",)}
 """The exporters of each quantizer."""
 LIMIT = 0.99
 #: The most that the epochs are doubled.

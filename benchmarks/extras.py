@@ -86,6 +86,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "pruning": Smoke(passes=({"use": "prune-structured", "keep": 0.5, "epochs": 1},)),
     "executorch": Smoke(passes=(_PTQ,), exports=({"use": "executorch"},)),
     "onnx": Smoke(exports=({"use": "onnx"},)),
+    "openvino": Smoke(exports=({"use": "openvino"},)),
     "tflite": Smoke(exports=({"use": "tflite"},)),
     "tflm": Smoke(model={"use": "mcu"}, passes=(_PTQ,), exports=({"use": "tflm"},)),
     "ncnn": Smoke(passes=({"use": "ptq", "quantizer": "ncnn"},), exports=({"use": "ncnn"},)),
@@ -116,7 +117,7 @@ SMOKES: Mapping[str, Smoke | None] = {
         dataset={"use": "digits", "image_size": 32},
         model={"use": "torchvision", "arch": "mobilenet_v3_small"},
         passes=({"use": "train", "epochs": 1}, _PTQ),
-        exports=({"use": "executorch"}, {"use": "onnx"}, {"use": "tflite"}),
+        exports=({"use": "executorch"}, {"use": "onnx"}, {"use": "openvino"}, {"use": "tflite"}),
     ),
 }
 

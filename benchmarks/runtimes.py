@@ -1,7 +1,8 @@
 """Each file of edgeopt against what its runtime's own toolchain makes of the same float model: latency and size, in one
 run.
 
-ncnn's tool is in no wheel: where `ncnn2int8` is not on the PATH, its files are compared with float alone.
+In no wheel is ncnn's tool: where `ncnn2int8` is not on the PATH, its files are compared with float alone. OpenVINO's
+toolchain is NNCF (`pip install nncf==3.4.0`).
 
 Random weights with real BatchNorm statistics, 224 px, 2 threads. The files of one runtime are opened in one process and
 called in turns; a figure is the smallest of all its calls, which a busy machine disturbs least.
@@ -29,7 +30,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODELS = ("mobilenet_v2", "mobilenet_v3_small", "resnet18")
-RUNTIMES: Mapping[str, str] = {"onnx": ".onnx", "tflite": ".tflite", "executorch": ".pte", "ncnn": ".ncnn.param"}
+RUNTIMES: Mapping[str, str] = {
+    "onnx": ".onnx",
+    "tflite": ".tflite",
+    "openvino": ".xml",
+    "executorch": ".pte",
+    "ncnn": ".ncnn.param",
+}
+WEIGHTS_BESIDE = ("openvino", "ncnn")  # in a file that ends in .bin
 AUTO = ("onnx", "tflite")  # the exporters that can leave operators in float
 SIZE = 224
 THREADS = 2
@@ -81,6 +89,8 @@ def make(model: str, folder: Path, runtimes: Sequence[str]) -> None:
             toolchains.onnx_static(folder / "float.onnx", images, toolchain)
         elif exporter == "tflite":
             toolchains.tflite_static(folder / "float.tflite", images, toolchain)
+        elif exporter == "openvino":
+            toolchains.openvino_static(folder / "float.xml", images, toolchain)
         elif exporter == "executorch":
             toolchains.xnnpack_plain(module, images, toolchain)
         else:  # its tool rounds all layers
@@ -105,12 +115,14 @@ def race(exporter: str, folder: Path) -> dict[str, dict[str, float]]:
     for _ in range(ROUNDS):
         for name, call in predict.items():
             best[name] = min(best[name], *(_milliseconds(call, batch) for _ in range(CALLS)))
-    return {name: {"ms": best[name], "bytes": _bytes(folder / f"{name}{RUNTIMES[exporter]}")} for name in predict}
+    size = {file.name.partition(".")[0]: _bytes(file, exporter) for file in files}
+    return {name: {"ms": best[name], "bytes": size[name]} for name in predict}
 
 
-def _bytes(file: Path) -> int:
-    """With those of a companion beside the file."""
-    return sum(each.stat().st_size for each in {file, file.with_suffix(".bin")} if each.exists())
+def _bytes(file: Path, exporter: str) -> int:
+    """With those of its weights where they are beside it."""
+    parts = [file, file.with_suffix(".bin")] if exporter in WEIGHTS_BESIDE else [file]
+    return sum(part.stat().st_size for part in parts)
 
 
 def _milliseconds(call: Callable[[NDArray[np.float32]], object], batch: NDArray[np.float32]) -> float:

@@ -10,6 +10,7 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,22 @@ def onnx_static(float_file: Path, images: Sequence[NDArray[np.float32]], path: P
         weight_type=QuantType.QInt8,
     )
     prepared.unlink()
+
+
+def openvino_static(float_file: Path, images: Sequence[NDArray[np.float32]], path: Path) -> bool:
+    """NNCF's `quantize` with its defaults, of a float IR of one image a call, saved as OpenVINO does by itself; False
+    where NNCF is not installed, which edgeopt has no other use for.
+
+    Source: https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/quantizing-models-post-training.html
+    """
+    if find_spec("nncf") is None:
+        return False
+    import nncf
+    import openvino
+
+    dataset = nncf.Dataset([each[:1] for each in images])
+    openvino.save_model(nncf.quantize(openvino.Core().read_model(float_file), dataset), path)
+    return True
 
 
 def tflite_static(float_file: Path, images: Sequence[NDArray[np.float32]], path: Path) -> None:

@@ -1,6 +1,6 @@
 """The model matrix on a small subset: one model through one runtime, and a second call that finds it done.
 
-What the other two runtimes make of a program is in the tests of their exporters.
+What the other runtimes make of a program is in the tests of their exporters.
 """
 
 from __future__ import annotations

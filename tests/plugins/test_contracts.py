@@ -16,6 +16,7 @@ import test_detection_contracts
 import test_devices
 import test_distill
 import test_ncnn_contracts
+import test_openvino_contracts
 import test_prune_search
 import test_prune_structured
 import test_prune_unstructured
@@ -431,6 +432,7 @@ def test_every_plugin_is_here():
         test_convert,
         test_devices,
         test_distill,
+        test_openvino_contracts,
         test_prune_search,
         test_prune_structured,
         test_prune_unstructured,

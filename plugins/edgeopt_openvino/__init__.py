@@ -1,0 +1,1 @@
+"""OpenVINO for edgeopt: exporter, and a predictor on its CPU plugin."""

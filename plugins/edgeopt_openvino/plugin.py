@@ -1,0 +1,65 @@
+"""Declares the exporter `openvino`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeopt.export.predictor import damaged_explained
+from edgeopt.plugins import (
+    ExportContext,
+    ExporterPlugin,
+    ExportResult,
+    ModelState,
+    OperatorTime,
+    OperatorTimesRequest,
+    Predictor,
+    hookimpl,
+)
+from edgeopt_openvino.options import OpenVinoOptions, check, float_options, for_batch
+
+
+def export(state: ModelState, options: OpenVinoOptions, context: ExportContext) -> ExportResult:
+    """Writes an `.xml` with its `.bin`; see `edgeopt_openvino.exporter`."""
+    from edgeopt_openvino.exporter import export_state  # onnx, torch and openvino are heavy
+
+    return export_state(state, options, context)
+
+
+def open_file(path: Path, threads: int) -> Predictor:
+    """Opens an `.xml` with its `.bin` in OpenVINO, on the processor."""
+    from edgeopt_openvino.predictor import OpenVinoPredictor  # openvino is heavy
+
+    with damaged_explained():
+        return OpenVinoPredictor(path, threads=threads)
+
+
+def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
+    """What each operator takes; see `edgeopt_openvino.operators`."""
+    from edgeopt_openvino import operators  # openvino is heavy
+
+    return operators.operator_times(request)
+
+
+@hookimpl
+def edgeopt_exporters() -> Iterator[ExporterPlugin]:
+    """The exporters of this package."""
+    yield ExporterPlugin(
+        "openvino",
+        "An .xml with its .bin for OpenVINO; int8 where the passes made it.",
+        OpenVinoOptions,
+        export=export,
+        open=open_file,
+        operator_times=operator_times,
+        for_batch=for_batch,
+        tails="onnx",
+        runtime="openvino",
+        suffix=".xml",
+        format="openvino",
+        baseline=float_options,
+        check=check,
+        runtime_modules=("edgeopt_openvino.predictor",),
+        libraries=("edgeopt_onnx",),
+        requires=("openvino", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),
+        install="edgeopt[openvino]",
+    )

@@ -1,0 +1,51 @@
+"""Run an IR file in OpenVINO on the processor: a NumPy batch in, its outputs out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openvino
+
+from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
+from edgeopt.plugins import TensorInfo, usable_cores
+from edgeopt_openvino.files import open_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeopt.plugins import Outputs, Pixels
+
+
+class OpenVinoPredictor(FilePredictor):
+    """An `.xml` file with its `.bin`, opened in OpenVINO on the processor."""
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        """Open a file of one input, with `threads` within a call; by default as many as this process may use.
+
+        Raises `ExportError` where the weights are not beside it or are those of another file, and `ValueError` where
+        OpenVINO cannot open it, for the reason that the message repeats, or it has several inputs.
+        """
+        _, opened = open_model(path, threads or usable_cores())
+        if len(opened.inputs) != 1:
+            names = ", ".join(each.any_name for each in opened.inputs)
+            raise ValueError(f"{path} has {len(opened.inputs)} inputs, not one: {names}")
+        self.input_info = pixels_or_values(_tensor_info(opened.inputs[0], "NCHW"))
+        self.output_infos = tuple(map(_tensor_info, opened.outputs))
+        self._request = opened.create_infer_request()
+
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
+        answer = self._request.infer([np.ascontiguousarray(piece)], share_inputs=True)
+        return tuple(answer[place] for place in range(len(self.output_infos)))
+
+    def close(self) -> None:
+        """Free the file's memory."""
+        del self._request
+
+
+def _tensor_info(port: openvino.Output, layout: str | None = None) -> TensorInfo:
+    sizes = port.get_partial_shape()
+    shape = tuple("batch" if size.is_dynamic else int(size.get_length()) for size in sizes)
+    name = port.any_name if port.names else port.node.friendly_name
+    return TensorInfo(name, np.dtype(port.element_type.to_dtype()).name, shape, layout or layout_of(len(shape)))

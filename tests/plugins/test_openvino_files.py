@@ -1,0 +1,233 @@
+"""OpenVINO's files: the weights beside the graph, the card within, the layers in integers, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from small_programs import CLASSES, SIZE, capture, float_net, images, odd_net, outputs, quantized
+
+from edgeopt.cards.reading import card_of
+from edgeopt.errors import ExportError
+from edgeopt.plugins import (
+    Bits,
+    ExporterPlugin,
+    ExportResult,
+    Form,
+    ModelState,
+    Numerics,
+    OperatorTimesRequest,
+    Preprocessing,
+)
+from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.lookup import resolve
+from edgeopt.tasks import TASKS
+from edgeopt.testing.exporter import export_file
+from edgeopt_openvino.files import CARD_KEY
+from edgeopt_openvino.predictor import OpenVinoPredictor
+
+REGISTRY = load_registry()
+PLUGIN = REGISTRY.get(ExporterPlugin, "openvino")
+NAMES = ("käse & brot", "<b>", "rock 'n' roll", '"quoted"', "-->")
+LAYERS = {"stem.0", "block.0", "squeeze.1", "head"}
+
+
+def state_of(program: torch.export.ExportedProgram, precision: str) -> ModelState:
+    preprocessing = Preprocessing(SIZE, SIZE, SIZE)
+    task = TASKS["classification"]
+    return ModelState(program, Form.PROGRAM, task, NAMES, preprocessing, precision=precision, batch_range=(1, 64))
+
+
+def exported(state: ModelState, folder: Path, **options: Any) -> tuple[Path, ExportResult]:
+    folder.mkdir(exist_ok=True)
+    return export_file(resolve(ExporterPlugin, "openvino", options, REGISTRY), state, folder)
+
+
+@pytest.fixture(scope="module")
+def states() -> dict[str, ModelState]:
+    program = capture(float_net())
+    return {"float32": state_of(program, "float32"), "int8": state_of(quantized(program), "int8")}
+
+
+@pytest.fixture(scope="module")
+def files(states: dict[str, ModelState], tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
+    folder = tmp_path_factory.mktemp("openvino")
+    return {name: exported(state, folder / name) for name, state in states.items()}
+
+
+def test_an_int8_file_answers_as_its_program(states: dict[str, ModelState], files: dict[str, tuple[Path, Any]]) -> None:
+    batch = images(200)
+    expected = outputs(states["int8"].program, batch).numpy()
+    with PLUGIN.opened(files["int8"][0], 1) as predictor:
+        (logits,) = predictor.predict(batch.numpy())
+    assert logits.shape == (200, CLASSES)
+    assert (logits.argmax(1) == expected.argmax(1)).mean() >= 0.99
+    assert np.abs(logits - expected).max() <= 0.05 * np.ptp(expected)
+
+
+def test_layers_in_integers_are_counted_in_the_graph_that_runs(files: dict[str, tuple[Path, Any]]) -> None:
+    facts = {name: result.facts for name, (_, result) in files.items()}
+    assert (facts["float32"]["layers"], facts["float32"]["layers_int8"]) == (4, 0)
+    assert (facts["int8"]["layers"], facts["int8"]["layers_int8"]) == (4, 4)
+    assert not any(kernel.endswith("I8") for kernel in facts["float32"]["kernels"])
+    assert (files["float32"][1].delegated_share, files["int8"][1].delegated_share) == (None, 1.0)
+
+
+def test_a_layer_that_stays_in_float_is_named(states: dict[str, ModelState], tmp_path: Path) -> None:
+    class Mixed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.int8 = states["int8"].program.module(check_guards=False)
+            self.first = torch.nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.int8(self.first(x))
+
+    _, result = exported(state_of(capture(Mixed()), "int8"), tmp_path)
+    assert result.outside == ("first",)
+    assert result.delegated_share == 0.8
+
+
+def test_hard_sigmoids_are_written_as_what_they_are(files: dict[str, tuple[Path, Any]]) -> None:
+    kinds = {node.get_type_name() for node in openvino.Core().read_model(files["float32"][0]).get_ops()}
+    assert "Clamp" in kinds
+    assert "HardSigmoid" not in kinds
+
+
+def test_an_output_that_is_a_hard_sigmoid_keeps_its_name(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIZE * SIZE, CLASSES), torch.nn.Hardsigmoid())
+    path, _ = exported(state_of(capture(net), "float32"), tmp_path)
+    with OpenVinoPredictor(path, threads=1) as predictor:
+        assert [each.name for each in predictor.output_infos] == ["logits"]
+        np.testing.assert_allclose(predictor.predict(images(2).numpy())[0], net(images(2)).detach(), atol=1e-5)
+
+
+def test_the_file_says_what_it_takes(states: dict[str, ModelState], files: dict[str, Any], tmp_path: Path) -> None:
+    dynamic = exported(states["float32"], tmp_path, dynamic_batch=True)
+    for (path, result), size in ((files["float32"], 1), (dynamic, "batch")):
+        with OpenVinoPredictor(path, threads=1) as predictor:
+            assert predictor.input_info == result.input
+            assert predictor.output_infos == result.outputs
+            assert predictor.input_info.shape[0] == size
+            assert predictor.predict(images(3).numpy())[0].shape == (3, CLASSES)
+            assert predictor.predict(images(0).numpy())[0].shape == (0, CLASSES)
+
+
+def test_two_int8_files_of_a_program_are_alike(states: dict[str, ModelState], files: Any, tmp_path: Path) -> None:
+    again, _ = exported(states["int8"], tmp_path)
+    for suffix in (".xml", ".bin"):
+        assert again.with_suffix(suffix).read_bytes() == files["int8"][0].with_suffix(suffix).read_bytes()
+
+
+def test_the_card_is_plain_text_and_a_value_of_openvino(files: dict[str, tuple[Path, Any]]) -> None:
+    path = files["int8"][0]
+    card = card_of(path)
+    assert (card.classes, card.runtime, card.precision) == (NAMES, "openvino", "int8")
+    model = openvino.Core().read_model(path)
+    assert json.loads(model.get_rt_info(CARD_KEY).astype(str))["classes"] == list(NAMES)
+    assert "käse" in path.read_text(encoding="utf-8") or "k\\u00e4se" in path.read_text(encoding="utf-8")
+
+
+def test_nothing_of_the_way_there_is_in_the_file(files: dict[str, tuple[Path, Any]]) -> None:
+    path, result = files["int8"]
+    assert (
+        {file.name for file in path.parent.iterdir()} == {path.name, *result.companions} == {"model.xml", "model.bin"}
+    )
+    for leak in (b"pkg.torch", b"small_programs", str(path.parent).encode(), str(Path.home()).encode()):
+        assert leak not in path.read_bytes()
+
+
+def lost(path: Path, _other: Path) -> None:
+    path.with_suffix(".bin").unlink()
+
+
+def one_bit_off(path: Path, _other: Path) -> None:
+    content = bytearray(path.with_suffix(".bin").read_bytes())
+    content[len(content) // 2] ^= 1
+    path.with_suffix(".bin").write_bytes(content)
+
+
+def longer(path: Path, _other: Path) -> None:
+    with path.with_suffix(".bin").open("ab") as file:
+        file.write(b"\0")
+
+
+def of_another_file(path: Path, other: Path) -> None:
+    shutil.copyfile(other.with_suffix(".bin"), path.with_suffix(".bin"))
+
+
+def other_operators(path: Path, _other: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'type="Convolution"', b'type="Convolutoin"'))
+
+
+def no_xml(path: Path, other: Path) -> None:
+    shutil.copyfile(other.with_suffix(".bin"), path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lost, r"model\.bin is not beside it"),
+        (one_bit_off, r"model\.bin is damaged, or of another file"),
+        (longer, r"model\.bin is damaged, or of another file"),
+        (of_another_file, r"model\.bin is damaged, or of another file"),
+        (other_operators, "cannot open .*Convolutoin"),
+        (no_xml, "does not begin as XML does"),
+    ],
+)
+def test_what_is_damaged_or_missing_is_named(
+    files: dict[str, tuple[Path, Any]], tmp_path: Path, damage: Callable[[Path, Path], None], said: str
+) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(files["int8"][0].parent, copied)
+    damage(copied / "model.xml", files["float32"][0])
+    with pytest.raises(ExportError, match=said) as raised:
+        PLUGIN.opened(copied / "model.xml", 1).__enter__()
+    assert raised.value.problems[0].hint
+
+
+def test_a_file_of_others_needs_no_notes_of_ours(files: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    openvino.save_model(openvino.Core().read_model(files["float32"][0]), tmp_path / "theirs.xml")
+    text = (tmp_path / "theirs.xml").read_text(encoding="utf-8")
+    without = [line for line in text.splitlines() if "edgeopt" not in line]
+    (tmp_path / "theirs.xml").write_text("\n".join(without), encoding="utf-8")
+    with PLUGIN.opened(files["float32"][0], 1) as ours, PLUGIN.opened(tmp_path / "theirs.xml", 1) as theirs:
+        answers = [each.predict(images(2).numpy())[0] for each in (ours, theirs)]
+    np.testing.assert_allclose(*answers, atol=5e-3)  # OpenVINO saves weights as float16 by itself
+
+
+def test_several_inputs_and_unknown_operators_are_refused(tmp_path: Path) -> None:
+    operators = openvino.opset13
+    given = [operators.parameter([1, 3], np.float32, name=name) for name in ("first", "second")]
+    openvino.save_model(openvino.Model([operators.add(*given)], given), tmp_path / "two.xml")
+    with pytest.raises(ValueError, match="has 2 inputs, not one"):
+        OpenVinoPredictor(tmp_path / "two.xml")
+    with pytest.raises(ExportError, match=r"block\.odd"):
+        exported(state_of(capture(odd_net("bessel")), "float32"), tmp_path / "odd")
+    assert list((tmp_path / "odd").iterdir()) == []
+
+
+def test_operators_are_timed_and_known_as_layers(files: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    for path, _ in files.values():
+        request = OperatorTimesRequest(path, images(1).numpy(), threads=1, warmup=1, runs=3, folder=tmp_path)
+        times = PLUGIN.operator_times(request)
+        assert {each.layer for each in times} - {""} == LAYERS
+        assert all(each.ms >= 0 for each in times)
+        assert sum(each.ms for each in times) > 0
+
+
+def test_four_bits_are_refused_and_five_are_not(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIZE * SIZE, CLASSES)).eval()
+    with pytest.raises(ExportError, match="whose weights take 4 bits"):
+        exported(state_of(quantized(capture(net), weight_bits=4), "int4"), tmp_path / "four")
+    assert list((tmp_path / "four").iterdir()) == []
+    (problem,) = PLUGIN.check(PLUGIN.options(), Numerics(bits=Bits(weights=4)))
+    assert "take 4 bits" in problem.message
+    assert not list(PLUGIN.check(PLUGIN.options(), Numerics(bits=Bits(weights=5))))
