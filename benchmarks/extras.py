@@ -46,6 +46,7 @@ class Smoke:
     is_tuned: bool = False
     is_on_ray: bool = False
     loggers: Sequence[str] = ()
+    target: str = ""  # of `edgeopt check --target`, in the place of a run
 
     def recipe(self, name: str) -> dict[str, Any]:
         """The recipe's tables."""
@@ -90,6 +91,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "tflite": Smoke(exports=({"use": "tflite"},)),
     "tflm": Smoke(model={"use": "mcu"}, passes=(_PTQ,), exports=({"use": "tflm"},)),
     "ncnn": Smoke(passes=({"use": "ptq", "quantizer": "ncnn"},), exports=({"use": "ncnn"},)),
+    "ethos-u": Smoke(exports=({"use": "tflite"},), target="ethos-u"),
     "tensorflow": Smoke(
         model={"use": "keras-applications", "arch": "MobileNet", "alpha": 0.25},
         passes=({"use": "keras-train", "epochs": 1},),
@@ -208,6 +210,8 @@ def _smoke(extra: str, smoke: Smoke, environment: Environment) -> str:
     write_data(extra, environment.work)
     if smoke.is_tuned:
         return environment.run("-m", "edgeopt", "tune", recipe, "--plugin", PLUGIN)
+    if smoke.target:
+        return environment.run("-m", "edgeopt", "check", recipe, "--target", smoke.target, "--plugin", PLUGIN)
     cluster = ("--workers", "ray", "--ray-address", "local") if smoke.is_on_ray else ()
     ran = environment.run("-m", "edgeopt", "run", recipe, "--smoke", "--plugin", PLUGIN, *cluster)
     if ran != "ok" or not smoke.is_served:

@@ -1,4 +1,4 @@
-"""Packages of others, installed with pip into an environment of their own: the example, and what `edgeopt new plugin`
+"""Packages of others, installed with pip into an environment of their own: the examples, and what `edgeopt new plugin`
 writes.
 """
 
@@ -19,7 +19,8 @@ from edgeopt.plugins.declarations import PLUGIN_TYPES
 from edgeopt.plugins.registry import load_registry
 from edgeopt.scaffold import KINDS, write_plugin_package
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "edgeopt-example-plugin"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLE, RUNTIME = EXAMPLES / "edgeopt-example-plugin", EXAMPLES / "edgeopt-example-runtime"
 
 
 class Environment:
@@ -52,7 +53,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Installed:
-    """The example and a package of each kind, by names of folders in `folder`; building leaves files behind there."""
+    """The examples and a package of each kind, by names of folders in `folder`; building leaves files behind there."""
 
     environment: Environment
     folder: Path
@@ -63,12 +64,12 @@ class Installed:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     folder = tmp_path_factory.mktemp("packages")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", ".pytest_cache", "runs")
-    sources = shutil.copytree(EXAMPLE, folder / EXAMPLE.name, ignore=ignored)
+    sources = [shutil.copytree(each, folder / each.name, ignore=ignored) for each in (EXAMPLE, RUNTIME)]
     registry = load_registry()
     written = [write_plugin_package(f"edgeopt-{kind}-of-faces", folder, registry, kind) for kind in KINDS]
     environment = Environment(folder / "venv")
-    environment.install(sources, *written)
-    return Installed(environment, folder, (sources.name, *(package.name for package in written)))
+    environment.install(*sources, *written)
+    return Installed(environment, folder, tuple(package.name for package in (*sources, *written)))
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def test_example_is_not_installed_here():
 def test_packages_are_listed(installed: Installed) -> None:
     printed = installed.environment.edgeopt("plugins", cwd=installed.folder)
     listed = {tuple(row.split()[:2]) for row in printed.splitlines()}
-    assert {("dataset", "drawn-shapes"), ("pass", "coarse-weights")} <= listed
+    assert {("dataset", "drawn-shapes"), ("pass", "coarse-weights"), ("exporter", "example-numpy")} <= listed
     assert {(kind, f"{kind}-of-faces") for kind in KINDS} <= listed
     assert "edgeopt-example-plugin 0.1.0" in printed
     shown = installed.environment.edgeopt("plugins", "show", "coarse-weights", cwd=installed.folder)
@@ -124,6 +125,13 @@ def test_example_passes_its_own_tests(tested: dict[str, Outcome]) -> None:
     assert tested[EXAMPLE.name].passed > 20
 
 
+@pytest.mark.timeout(600)
+def test_example_of_a_runtime_keeps_its_contract_in_150_lines(tested: dict[str, Outcome]) -> None:
+    assert not tested[RUNTIME.name].failures
+    assert tested[RUNTIME.name].passed > 15
+    assert sum(len(file.read_text().splitlines()) for file in RUNTIME.rglob("*.py")) <= 150
+
+
 def test_what_is_written_is_for_every_kind():
     assert set(KINDS) == {kind.kind for kind in PLUGIN_TYPES}
 
@@ -138,7 +146,7 @@ def test_a_new_plugin_passes_its_own_tests(tested: dict[str, Outcome], kind: str
 
 def test_what_is_written_has_no_lint(installed: Installed) -> None:
     ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "E,F,B,S,RUF,D1,ARG", "--ignore", "D104"]
-    written = [package for package in installed.packages if package != EXAMPLE.name]
+    written = [package for package in installed.packages if package not in (EXAMPLE.name, RUNTIME.name)]
     done = subprocess.run(
         [*ruff, *written], capture_output=True, text=True, timeout=60, check=False, cwd=installed.folder
     )

@@ -16,6 +16,13 @@ from pydantic import Field
 
 from edgeopt.errors import ExportError, NothingChangedError, PausedError
 from edgeopt.options import DatasetOptions, Options
+from edgeopt.plugins.accelerator import (
+    Accelerator,
+    AcceleratorAnswer,
+    AcceleratorRequest,
+    AskedOperator,
+    Verdict,
+)
 from edgeopt.plugins.contexts import ExportContext, PassContext
 from edgeopt.plugins.declarations import (
     DatasetPlugin,
@@ -248,6 +255,18 @@ def time_npz(request: OperatorTimesRequest) -> list[OperatorTime]:
     ]
 
 
+def ask_npz(request: AcceleratorRequest) -> AcceleratorAnswer:
+    """The product runs on the accelerator, the sum on the CPU, or nowhere in files for calls of two images."""
+    file = NpzPredictor(request.write())
+    assert file.weight.shape[0] == len(request.state.classes)
+    summed = Verdict.REFUSED if file.takes == 2 else Verdict.FALLS_BACK
+    operators = (
+        AskedOperator("product", Verdict.RUNS, place="linear"),
+        AskedOperator("sum", summed, "it has no adder", "linear"),
+    )
+    return AcceleratorAnswer(operators, 1, "its makers")
+
+
 @hookimpl
 def edgeopt_datasets() -> Iterator[DatasetPlugin]:
     yield DatasetPlugin(
@@ -293,6 +312,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         export=export_npz,
         open=lambda path, threads: NpzPredictor(path),
         operator_times=time_npz,
+        accelerators=(Accelerator("tiny-npu", "An accelerator of products.", ask_npz),),
         runtime="numpy",
         suffix=".npz",
     )

@@ -49,6 +49,16 @@ def exporters(incomplete: str) -> list[tuple[str, str]]:
     return [(each.name, each.summary) for each in named if each.name.startswith(incomplete)]
 
 
+def targets(incomplete: str) -> list[tuple[str, str]]:
+    """Accelerators that `edgeopt check --target` knows, with summaries."""
+    from edgeopt.plugins.declarations import ExporterPlugin
+    from edgeopt.plugins.registry import load_registry
+
+    exporters = [entry.plugin for entry in load_registry() if isinstance(entry.plugin, ExporterPlugin)]
+    named = {each.name: each.summary for plugin in exporters for each in plugin.accelerators}
+    return [(name, summary) for name, summary in sorted(named.items()) if name.startswith(incomplete)]
+
+
 def examples(incomplete: str) -> list[tuple[str, str]]:
     """What `edgeopt new example` can write, with summaries."""
     from edgeopt.scaffold.examples import examples as known

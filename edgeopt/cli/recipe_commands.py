@@ -88,15 +88,35 @@ def check(
     recipe: RecipeArgument,
     set_: SetOption = None,
     *,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="NAME",
+            autocompletion=complete.targets,
+            help="Instead, ask what an accelerator takes of the recipe's files, before anything is trained: coreml, "
+            "edgetpu, ethos-u, qnn, vulkan or a plugin's.",
+            show_default=False,
+        ),
+    ] = None,
     smoke: SmokeOption = False,
     out: OutOption = Path("runs"),
     plugin: PluginOption = None,
 ) -> None:
-    """Find everything that is wrong with a recipe, or show what a run of it would do; no image is read."""
-    with failures_shown():
-        from edgeopt.cli.check import check_recipe
+    """Find everything that is wrong with a recipe, or show what a run of it would do; no image is read.
 
-        check_recipe(recipe, overrides=set_ or (), smoke=smoke, out=out, plugin_files=plugin or ())
+    With a target, the model is made of a few images and each operator gets a verdict: runs there, falls back to CPU, or
+    refused.
+    """
+    with failures_shown(GOES_ON if target else ""):
+        if target:
+            from edgeopt.cli.targets import show_target
+
+            show_target(recipe, target, overrides=set_ or (), out=out, plugin_files=plugin or ())
+        else:
+            from edgeopt.cli.check import check_recipe
+
+            check_recipe(recipe, overrides=set_ or (), smoke=smoke, out=out, plugin_files=plugin or ())
 
 
 @app.command(cls=Command)

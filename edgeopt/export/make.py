@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.arrays import InputKind, Json
 from edgeopt.errors import ExportError
-from edgeopt.export.endings import ended
+from edgeopt.export.endings import EndedState, ended
 from edgeopt.export.self_test import self_test_of
 from edgeopt.fingerprint import digest, file_digest
 from edgeopt.networks.tracing import quick_tracing
@@ -90,10 +90,7 @@ def make_artifact(
         _use_one_thread()
     # answers stand in no place of their own: which of two equal boxes comes first is for the runtime to say
     self_test = self_test_of(state) if has_self_test and ends_of(use.options) == OUTPUTS else None
-    if is_torch:
-        state = _as_the_device_has_it(state, use)
-    if (answering := ended(use, state)) is not None:
-        state = answering.state
+    state, answering = as_exported(use, state)
     there = set(folder.iterdir())
     card = Card(
         classes=state.classes,
@@ -118,6 +115,16 @@ def make_artifact(
     _require_companions(plugin.name, written, {*exported.companions, *exported.beside})
     card = replace(card, precision=exported.precision or state.precision, footprint=exported.footprint)
     return Artifact(path, exported, card.with_tensors(exported.input, exported.outputs))
+
+
+def as_exported(use: Use[ExporterPlugin], state: ModelState) -> tuple[ModelState, EndedState | None]:
+    """A state as an export is handed it: with the input that the device has, and with what the exporter's options put
+    behind it, if anything.
+    """
+    if state.framework == TORCH:
+        state = _as_the_device_has_it(state, use)
+    answering = ended(use, state)
+    return (state if answering is None else answering.state), answering
 
 
 def _require_companions(exporter: str, written: set[str], named: set[str]) -> None:

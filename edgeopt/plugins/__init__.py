@@ -49,6 +49,13 @@ from edgeopt.options import (
     TrainerSettings,
     to_json,
 )
+from edgeopt.plugins.accelerator import (
+    Accelerator,
+    AcceleratorAnswer,
+    AcceleratorRequest,
+    AskedOperator,
+    Verdict,
+)
 from edgeopt.plugins.browser_runtime import BrowserRuntime
 from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget, ExportContext, PassContext
 from edgeopt.plugins.declarations import (
@@ -171,7 +178,11 @@ __all__ = [
     "SMOKE_BUDGET",
     "TASKS",
     "TORCH",
+    "Accelerator",
+    "AcceleratorAnswer",
+    "AcceleratorRequest",
     "AsTable",
+    "AskedOperator",
     "Augmentation",
     "Bar",
     "Bits",
@@ -286,6 +297,7 @@ __all__ = [
     "TrainingError",
     "Use",
     "UserError",
+    "Verdict",
     "WholeWay",
     "as_outputs",
     "chosen_size",

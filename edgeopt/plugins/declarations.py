@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.errors import PluginError, Problem
 from edgeopt.options import DatasetOptions
+from edgeopt.plugins.accelerator import Accelerator
 from edgeopt.plugins.base import Plugin as Plugin  # noqa: PLC0414 - all declarations have their names here
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.browser_runtime import BrowserRuntime
@@ -245,7 +246,8 @@ class ExporterPlugin(Plugin):
     where the runtime does, for `edgeopt bench --operators`; see `OperatorTimesRequest`. `for_batch(options, images)`
     gives the options of a file that takes so many images in a call; without it, files take what their options say.
     `tails` names the format whose last operators it takes from a task as `ExportContext.tail`, "onnx", "tflite"
-    or "tensorrt".
+    or "tensorrt". `accelerators` are processors that run some operators of its files, for `edgeopt check --target`; see
+    `Accelerator`.
 
     `refuses(state, options)` gives what speaks against a network before anything trains it, such as operators that the
     runtime has not; the state is the program of the model as it was built. `tells_footprint` says that its results have
@@ -276,6 +278,7 @@ class ExporterPlugin(Plugin):
     tails: str = field(default="", kw_only=True)
     refuses: Callable[[ModelState, Any], Iterable[Problem]] | None = field(default=None, kw_only=True)
     tells_footprint: bool = field(default=False, kw_only=True)
+    accelerators: tuple[Accelerator, ...] = field(default=(), kw_only=True)
 
     @property
     def written_format(self) -> str:

@@ -4,7 +4,8 @@ The steps: fix the batch, choose the precision, fold the quantized weights, lowe
 lowering made constant, delegate, serialize.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -132,17 +133,11 @@ def export_executorch(
         require_same_function(
             before, program.module(check_guards=False), example_of(program), "folding constants for ExecuTorch"
         )
-        constants = dict(program.constants)
-        try:
+        with unsupported_explained(program):
             lowered = to_edge(program, partitioner, {CARD_METHOD: card_json})
             # Before the last step, which rewrites the nodes for the runtime.
             delegation = _delegation(lowered.exported_program())
             written = lowered.to_executorch()
-        except (SpecViolationError, RuntimeError) as error:
-            program.constants.update(constants)  # which the lowering took, and without which nothing is decomposed
-            if places := _blamed(str(error), program):
-                raise unsupported("ExecuTorch", places, "it is not in its core operator set") from error
-            raise
         _require_kernels(written, delegation.outside)
     write_aside(path, bytes(written.buffer))
     return ExecuTorchReport(
@@ -174,6 +169,19 @@ def to_edge(
             partitioner=[partitioner],
             constant_methods=dict(constant_methods),
         )
+
+
+@contextmanager
+def unsupported_explained(program: ExportedProgram) -> Iterator[None]:
+    """Within, a complaint of ExecuTorch's about operators of `program` becomes an `ExportError` that names them."""
+    constants = dict(program.constants)
+    try:
+        yield
+    except (SpecViolationError, RuntimeError) as error:
+        program.constants.update(constants)  # which the lowering took, and without which nothing is decomposed
+        if places := _blamed(str(error), program):
+            raise unsupported("ExecuTorch", places, "it is not in its core operator set") from error
+        raise
 
 
 def fold_constants(program: ExportedProgram) -> ExportedProgram:
@@ -227,7 +235,7 @@ def _delegation(program: ExportedProgram) -> Delegation:
         compute_nodes=sum(map(_computes, inside + outside)),
         delegated_nodes=sum(map(_computes, inside)),
         partitions=len(delegates),
-        outside=tuple(map(_place, outside)),
+        outside=tuple(map(place_of, outside)),
         weighted_layers=sum(map(_is_weighted, inside + outside)),
         quantized_layers=sum(map(_is_quantized, inside + outside)),
     )
@@ -263,7 +271,8 @@ def _before_layout(node: Node) -> Node:
     return node
 
 
-def _place(node: Node) -> OperatorPlace:
+def place_of(node: Node) -> OperatorPlace:
+    """An operator with the path of its module."""
     stack = node.meta.get("nn_module_stack") or {}
     paths = [entry[0] for entry in stack.values() if isinstance(entry, tuple)]
     return OperatorPlace(operator_name(node), max(paths, key=len, default=""))
@@ -280,7 +289,7 @@ def _blamed(message: str, program: ExportedProgram) -> tuple[OperatorPlace, ...]
     nodes = [
         node for node in program.run_decompositions().graph.nodes if _is_operator(node) and _mentions(message, node)
     ]
-    return tuple(dict.fromkeys(map(_place, nodes)))
+    return tuple(dict.fromkeys(map(place_of, nodes)))
 
 
 def _mentions(message: str, node: Node) -> bool:

@@ -10,6 +10,9 @@ from edgeopt.export.predictor import damaged_explained
 from edgeopt.export.refusals import OUTPUTS_QUANTIZED, float_programs_only, other_schemes
 from edgeopt.networks.bits import CONTAINER_BITS, PACKED_BITS
 from edgeopt.plugins import (
+    Accelerator,
+    AcceleratorAnswer,
+    AcceleratorRequest,
     ExportContext,
     ExporterPlugin,
     ExportResult,
@@ -105,6 +108,40 @@ def tap(request: TapRequest) -> TappedFile:
     return TappedExecuTorch(request)
 
 
+def ask_coreml(request: AcceleratorRequest) -> AcceleratorAnswer:
+    """What Core ML takes; see `edgeopt_executorch.accelerators`."""
+    from edgeopt_executorch import accelerators  # executorch is heavy
+
+    return accelerators.ask_coreml(request)
+
+
+def ask_vulkan(request: AcceleratorRequest) -> AcceleratorAnswer:
+    """What a GPU takes through Vulkan; see `edgeopt_executorch.accelerators`."""
+    from edgeopt_executorch import accelerators  # executorch is heavy
+
+    return accelerators.ask_vulkan(request)
+
+
+def ask_qnn(request: AcceleratorRequest) -> AcceleratorAnswer:
+    """What Qualcomm's NPU takes; see `edgeopt_executorch.accelerators`."""
+    from edgeopt_executorch import accelerators  # executorch is heavy
+
+    return accelerators.ask_qnn(request)
+
+
+ACCELERATORS = (
+    Accelerator(
+        "coreml",
+        "Apple's Core ML: Neural Engine, GPU and CPU, as it sees fit.",
+        ask_coreml,
+        requires=("coremltools",),
+        install="coremltools",
+    ),
+    Accelerator("vulkan", "A GPU of Android, through Vulkan.", ask_vulkan),
+    Accelerator("qnn", "Qualcomm's NPU, through its AI Engine Direct.", ask_qnn),
+)
+
+
 @hookimpl
 def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
     """The quantizers of this package."""
@@ -147,6 +184,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         on_device=OnDevice(
             ("edgeopt_executorch.on_device", "edgeopt_executorch.native_messages"), ("executorch", "torch")
         ),
+        accelerators=ACCELERATORS,
         requires=REQUIRES,
         install=INSTALL,
     )

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from edgeopt.export.predictor import damaged_explained
 from edgeopt.plugins import (
+    Accelerator,
+    AcceleratorAnswer,
+    AcceleratorRequest,
     ExportContext,
     ExporterPlugin,
     ExportResult,
@@ -42,6 +45,32 @@ def tap(request: TapRequest) -> TappedFile:
     return TappedTflite(request)
 
 
+def ask_ethos_u(request: AcceleratorRequest) -> AcceleratorAnswer:
+    """What an Ethos-U takes; see `edgeopt_tflite.accelerators.ethos_u`."""
+    from edgeopt_tflite.accelerators import ethos_u  # ai_edge_litert is heavy
+
+    return ethos_u.ask(request)
+
+
+def ask_edge_tpu(request: AcceleratorRequest) -> AcceleratorAnswer:
+    """What an Edge TPU takes; see `edgeopt_tflite.accelerators.edge_tpu`."""
+    from edgeopt_tflite.accelerators import edge_tpu  # ai_edge_litert is heavy
+
+    return edge_tpu.ask(request)
+
+
+ACCELERATORS = (
+    Accelerator(
+        "ethos-u",
+        "Arm's NPU for microcontrollers.",
+        ask_ethos_u,
+        requires=("ethos-u-vela",),
+        install="edgeopt[ethos-u]",
+    ),
+    Accelerator("edgetpu", "Google's Coral.", ask_edge_tpu),
+)
+
+
 @hookimpl
 def edgeopt_exporters() -> Iterator[ExporterPlugin]:
     """The exporters of this package."""
@@ -63,4 +92,5 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         baseline=baseline,
         tails="tflite",
         check=check,
+        accelerators=ACCELERATORS,
     )

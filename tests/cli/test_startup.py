@@ -54,8 +54,9 @@ def test_help_imports_nothing_but_typer():
     assert not [name for name in modules if name.endswith(".plugin")]
 
 
-def test_help_of_a_command_imports_no_plugin():
-    modules = imported_by("run", "--help")
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_help_of_a_command_imports_no_plugin(command):
+    modules = imported_by(command, "--help")
     assert not modules & (HEAVY | {"pluggy", "edgeopt.plugins.declarations", "edgeopt.plugins.registry"})
 
 

@@ -1,0 +1,1 @@
+"""A runtime for edgeopt: networks that NumPy runs."""

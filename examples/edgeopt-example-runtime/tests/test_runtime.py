@@ -1,0 +1,5 @@
+from edgeopt.testing import ExporterContract
+
+
+class TestExampleNumpy(ExporterContract):
+    name = "example-numpy"

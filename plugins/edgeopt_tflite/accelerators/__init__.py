@@ -1,0 +1,1 @@
+"""What processors that take `.tflite` files run of one."""
