@@ -15,7 +15,7 @@ from edgeopt.plugins import ExportError, first_line
 
 CARD_KEY = "edgeopt_card"
 """Name of the card's JSON text in the file's `rt_info`: `model.get_rt_info("edgeopt_card")`."""
-_DIGEST = re.compile(rb'<edgeopt_weights_sha256 value="([0-9a-f]{64})"')
+_DIGEST = re.compile(rb"<edgeopt_weights_sha256 value='([0-9a-f]{64})'")  # other tools keep it, in double quotes
 _IN_QUOTES = str.maketrans({"&": r"\u0026", "<": r"\u003c", "'": r"\u0027"})
 """JSON's own spelling of what XML does not take between single quotes. So a card stays the plain text that it is in all
 files that carry one; XML reads the ends of its lines as spaces, which are the same to JSON."""
@@ -74,6 +74,6 @@ def add_notes(path: Path, card_json: str) -> None:
     """
     # the file's own notes are the last; layers have some too
     before, end, after = re.sub(r"\n\t+", "\n", path.read_text(encoding="utf-8")).rpartition("</rt_info>")
-    weights = f'<edgeopt_weights_sha256 value="{file_digest(companion(path))}" />'
+    weights = f"<edgeopt_weights_sha256 value='{file_digest(companion(path))}' />"
     card = f"<{CARD_KEY} value='{card_json.translate(_IN_QUOTES)}' />"
     path.write_text(f"{before}{weights}\n{card}\n{end}{after}", encoding="utf-8")
