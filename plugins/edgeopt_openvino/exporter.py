@@ -25,7 +25,8 @@ def export_state(state: ModelState, options: OpenVinoOptions, context: ExportCon
     Raises `ExportError` naming what ONNX or OpenVINO cannot run, and `NothingChangedError` where the program is
     quantized and OpenVINO computes no layer in integers.
     """
-    path, precision = context.path, "" if options.precision == "program" else options.precision
+    path, is_quantized = context.path, state.precision != "float32"
+    precision = "" if options.precision == "program" else options.precision
     with storage_errors(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         onnx_file, pending = Path(folder) / "model.onnx", Path(folder) / path.name
         written = write_state(state, options.as_onnx(), replace(context, path=onnx_file))
@@ -34,7 +35,7 @@ def export_state(state: ModelState, options: OpenVinoOptions, context: ExportCon
         card = replace(context.card, precision=precision or state.precision)
         try:
             converted = openvino.Core().read_model(onnx_file)
-            rewrite(converted)
+            rewrite(converted, is_quantized=is_quantized)
             openvino.save_model(converted, pending, compress_to_fp16=precision == "float16")
             add_notes(pending, card.with_tensors(written.input, written.outputs).to_json())
             model, opened = open_model(pending, threads=1)
@@ -47,7 +48,6 @@ def export_state(state: ModelState, options: OpenVinoOptions, context: ExportCon
         pending.replace(path)
     integers = {name for each in operators if each.is_integer for name in each.stands_for}
     in_float = [module or min(names) for names, module in layers.items() if not names & integers]
-    is_quantized = state.precision != "float32"
     if is_quantized and len(in_float) == len(layers):
         raise NothingChangedError(f"the program is {state.precision}, and OpenVINO computes no layer of it in integers")
     return replace(

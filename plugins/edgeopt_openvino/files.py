@@ -5,17 +5,17 @@ The `.bin` says nothing of itself, and OpenVINO takes any that is long enough. S
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
 import openvino
 
-from edgeopt.fingerprint import file_digest
-from edgeopt.plugins import ExportError, first_line
+from edgeopt.plugins import ExportError
 
 CARD_KEY = "edgeopt_card"
 """Name of the card's JSON text in the file's `rt_info`: `model.get_rt_info("edgeopt_card")`."""
-_DIGEST = re.compile(rb'<edgeopt_weights_sha256 value="([0-9a-f]{64})"')
+_DIGEST = re.compile(rb"<edgeopt_weights_sha256 value='([0-9a-f]{64})'")  # other tools keep it, in double quotes
 _IN_QUOTES = str.maketrans({"&": r"\u0026", "<": r"\u003c", "'": r"\u0027"})
 """JSON's own spelling of what XML does not take between single quotes. So a card stays the plain text that it is in all
 files that carry one; XML reads the ends of its lines as spaces, which are the same to JSON."""
@@ -42,10 +42,9 @@ def open_model(path: Path, threads: int, **settings: object) -> tuple[openvino.M
         raise ValueError(f"{path} is no file of OpenVINO: it does not begin as XML does")
     weights = companion(path)
     if not weights.is_file():
-        hint = "put the .bin of this very .xml there"
-        raise ExportError(f"{path} cannot be opened: {weights.name} is not beside it", hint=hint)
+        raise ExportError(f"{path} cannot be opened: {weights.name} is not beside it", hint="put its own .bin there")
     digest = _DIGEST.search(content)
-    if digest and digest[1].decode() != file_digest(weights):
+    if digest and digest[1].decode() != _sha256(weights):
         hint = "put the .bin that was made with this .xml beside it, or export both again"
         raise ExportError(f"{path} cannot be opened: {weights.name} is damaged, or of another file", hint=hint)
     properties = {
@@ -65,7 +64,7 @@ def open_model(path: Path, threads: int, **settings: object) -> tuple[openvino.M
 def reason(error: BaseException) -> str:
     """What OpenVINO says, without the places in its own source that it begins with."""
     lines = [line for line in str(error).splitlines() if line and not line.startswith(("Exception from", "Check '"))]
-    return first_line(" ".join(lines) or str(error))
+    return " ".join(lines) or str(error)
 
 
 def add_notes(path: Path, card_json: str) -> None:
@@ -74,6 +73,11 @@ def add_notes(path: Path, card_json: str) -> None:
     """
     # the file's own notes are the last; layers have some too
     before, end, after = re.sub(r"\n\t+", "\n", path.read_text(encoding="utf-8")).rpartition("</rt_info>")
-    weights = f'<edgeopt_weights_sha256 value="{file_digest(companion(path))}" />'
+    weights = f"<edgeopt_weights_sha256 value='{_sha256(companion(path))}' />"
     card = f"<{CARD_KEY} value='{card_json.translate(_IN_QUOTES)}' />"
     path.write_text(f"{before}{weights}\n{card}\n{end}{after}", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

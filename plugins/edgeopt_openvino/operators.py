@@ -12,7 +12,6 @@ from edgeopt.plugins import OperatorTime, OperatorTimesRequest
 from edgeopt_openvino.files import open_model
 
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
-"""Operators that multiply by weights."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,6 @@ class OpenVinoPredictor(FilePredictor):
 
 
 def _tensor_info(port: openvino.Output, layout: str | None = None) -> TensorInfo:
-    sizes = port.get_partial_shape()
-    shape = tuple("batch" if size.is_dynamic else int(size.get_length()) for size in sizes)
+    shape = tuple("batch" if size.is_dynamic else int(size.get_length()) for size in port.get_partial_shape())
     name = port.any_name if port.names else port.node.friendly_name
     return TensorInfo(name, np.dtype(port.element_type.to_dtype()).name, shape, layout or layout_of(len(shape)))

@@ -13,12 +13,16 @@ _NUMBERED = re.compile(r"^([A-Z][A-Za-z0-9]*)_\d+")
 """How OpenVINO calls an operator that nobody has named."""
 
 
-def rewrite(model: openvino.Model) -> None:
-    """Changes a model in place, and then as OpenVINO's own converter ends: operators are merged."""
+def rewrite(model: openvino.Model, *, is_quantized: bool) -> None:
+    """Changes a quantized model in place, and then any as OpenVINO's own converter ends: operators are merged.
+
+    A float file is what that converter would make, because NNCF takes the sum of a HardSigmoid for the bias of a layer.
+    """
     # as optimum-intel does: `openvino.convert_model`, which does it in public, reports its use to the maker
     from openvino._offline_transformations import apply_moc_transformations
 
-    spell_out_hard_sigmoids(model)
+    if is_quantized:
+        spell_out_hard_sigmoids(model)
     weights = _weights(model)
     names = {name: constant.get_friendly_name() for name, constant in weights.items()}
     apply_moc_transformations(model, cf=False)

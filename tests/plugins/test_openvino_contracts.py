@@ -16,25 +16,15 @@ class TestOpenVino(ExporterContract):
     name = "openvino"
 
 
-class OtherOptions(ExporterContract):
-    __test__ = False
+class TestOpenVinoFloat16(ExporterContract):
     name = "openvino"
+    options = {"precision": "float16"}
     test_takes_a_program_of_two_outputs = None  # as the same exporter does without these options
     test_takes_a_program_of_one_image = None
+    test_takes_an_int8_program = None
     test_takes_pixels = None
     test_half_a_file_is_refused = None
     test_same_program_gives_the_same_bytes = None
-    test_takes_an_int8_program = None
-
-
-class TestOpenVinoBatches(OtherOptions):
-    __test__ = True
-    options = {"dynamic_batch": True}
-
-
-class TestOpenVinoFloat16(OtherOptions):
-    __test__ = True
-    options = {"precision": "float16"}
 
     def test_weights_are_half_as_large(self, exported, state):
         weights = sum(parameter.numel() for parameter in state.program.parameters())
