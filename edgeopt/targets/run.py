@@ -115,7 +115,7 @@ def _questions(plan: Plan, target: str) -> Iterator[Question]:
     for planned in mine:
         yield _question(plan, target, planned.use, planned.folder, planned.step, planned.role, planned.program_stage)
     if not mine:
-        program = next(stage for stage in reversed(plan.stages.values()) if stage.kind is StageKind.PROGRAM)
+        *_, program = (stage for stage in plan.stages.values() if stage.kind is StageKind.PROGRAM)
         use = resolve(ExporterPlugin, able[0].name, {}, plan.registry)
         yield _question(plan, target, use, use.plugin.name, None, plan.roles[-1], program.name)
 

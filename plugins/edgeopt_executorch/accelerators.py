@@ -105,7 +105,8 @@ class _OfBuilders(_Asked):
         from executorch.backends.qualcomm.builders.node_visitor_manager import get_node_visitors
         from executorch.backends.qualcomm.partition.common_defs import allow_list_operator, not_supported_operator
 
-        builders, made = get_node_visitors(program), defaultdict(dict)
+        builders: Mapping[str, Any] = get_node_visitors(program)
+        made: dict[Node, dict[int, Any]] = defaultdict(dict)  # what builders keep of each other's tensors
 
         def refusal(node: Node) -> str:
             """Why no builder takes a node, empty for one that does."""

@@ -45,6 +45,7 @@ from edgeopt_tensorflow.options import (
     OnnxReaderOptions,
     SavedModelOptions,
 )
+from edgeopt_tflite.plugin import ACCELERATORS
 
 #: Packages of other plugins that the work of this one uses, and that those use.
 _LIBRARIES = ("edgeopt_onnx", "edgeopt_tflite")
@@ -192,6 +193,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         framework=KERAS,
         format="tflite",
         baseline=float32,
+        accelerators=ACCELERATORS,
         libraries=_LIBRARIES,
         requires=_TFLITE,
         install=_INSTALL,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as schema
 from small_programs import CLASSES, SIZE, capture, odd_net
 from tflite_files import export
 from torch import nn
@@ -23,6 +24,7 @@ from edgeopt.testing.values import tiny_int8_program
 from edgeopt_executorch.options import ExecuTorchOptions
 from edgeopt_tflite.accelerators import edge_tpu, ethos_u
 from edgeopt_tflite.graph import Graph
+from edgeopt_tflite.options import TfliteOptions
 
 
 class OddNet(nn.Module):
@@ -204,17 +206,22 @@ def test_the_edge_tpu_maps_one_piece_alone(content) -> None:
     assert "after an operator that runs on the CPU" in reasons["MEAN"][1]
 
 
-def test_the_edge_tpu_refuses_float(tmp_path) -> None:
-    from edgeopt.testing.values import tiny_program
+def test_the_edge_tpu_refuses_float(content) -> None:
+    def to_float(graph: Graph) -> None:
+        for tensor in graph.main.tensors:
+            tensor.type = schema.TensorType.FLOAT32
 
-    plugin = load_registry().get(ExporterPlugin, "tflite")
-    (accelerator,) = [each for each in plugin.accelerators if each.name == "edgetpu"]
-    request = AcceleratorRequest(tiny_program(), None, lambda: export(tiny_program(), tmp_path).path)
     with pytest.raises(ExportError, match="takes int8 files alone"):
-        accelerator.ask(request)
+        edge_tpu_of(content, to_float)
+
+
+def test_the_file_that_a_run_would_write_is_asked_about(file) -> None:
+    plugin, state = load_registry().get(ExporterPlugin, "tflite"), tiny_int8_program()
+    asked = {
+        each.name: each.ask(AcceleratorRequest(state, TfliteOptions(), lambda: file)) for each in plugin.accelerators
+    }
+    assert {name: answer.islands for name, answer in asked.items()} == {"ethos-u": 1, "edgetpu": 1}
 
 
 def test_every_kind_of_the_table_is_one_of_the_format() -> None:
-    from ai_edge_litert import schema_py_generated as schema
-
     assert all(hasattr(schema.BuiltinOperator, kind) for kind in edge_tpu.TABLE)
