@@ -38,7 +38,7 @@ def require_trained(plan: Plan, untrained: Sequence[str]) -> None:
 def require_taken(plan: Plan, state: ModelState, split: Split) -> None:
     """Raises `RecipeError`, at their lines, with what the recipe's exporters refuse of the network as it was built.
 
-    `split` gives images of the network's size, and none of its labels is read.
+    `split` gives images of the network's size, and none of its targets is read.
     """
     asked = {each.step: each.use for each in plan.exports if each.use.plugin.refuses is not None}
     if not asked or state.framework != TORCH:
