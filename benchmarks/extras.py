@@ -87,6 +87,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "executorch": Smoke(passes=(_PTQ,), exports=({"use": "executorch"},)),
     "onnx": Smoke(exports=({"use": "onnx"},)),
     "tflite": Smoke(exports=({"use": "tflite"},)),
+    "tflm": Smoke(model={"use": "mcu"}, passes=(_PTQ,), exports=({"use": "tflm"},)),
     "tensorflow": Smoke(
         model={"use": "keras-applications", "arch": "MobileNet", "alpha": 0.25},
         passes=({"use": "keras-train", "epochs": 1},),

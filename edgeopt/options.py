@@ -369,9 +369,7 @@ class DeviceGates(ScoreGates):
 
 
 class Gates(ScoreGates):
-    """What the files must reach, or the run ends with exit code 3: the `[gates]` table. Keys `SCORE` and `SCORE_drop`
-    for any other score of the task work as `accuracy` and `accuracy_drop` do.
-    """
+    """What files must reach, else exit code 3: the `[gates]` table. Any score of the task is a key, as in `SCORE_drop`."""
 
     accuracy: Share | None = Field(None, description="smallest test accuracy of every optimized file")
     accuracy_drop: Share | None = Field(None, description="largest drop of it against the float program")
@@ -385,13 +383,15 @@ class Gates(ScoreGates):
     latency_ratio: float | None = Field(
         None, gt=0, description="largest p50 latency against the float file of the same runtime, 1.0 for no slower"
     )
+    ram_bytes: int | None = Field(None, gt=0, description="most RAM that a file may take on a microcontroller, bytes")
+    flash_bytes: int | None = Field(None, gt=0, description="most flash that it may take there, bytes")
     devices: Mapping[str, DeviceGates] = Field(
         default_factory=dict, description="what they must reach on devices, a table for each by its name"
     )
 
     @model_serializer(mode="wrap")
-    def _as_before_recall(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_usual(self, write(self), ("recall",))
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_usual(self, write(self), ("recall", "ram_bytes", "flash_bytes"))
 
 
 def to_json(options: BaseModel) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from edgeopt.arrays import InputKind, Json
-from edgeopt.cards.card import Card as Card  # noqa: PLC0414 - exporters look for the two here
+from edgeopt.cards.card import Card as Card  # noqa: PLC0414 - exporters look for these here
+from edgeopt.cards.card import Footprint as Footprint  # noqa: PLC0414 - as above
 from edgeopt.cards.card import TensorInfo as TensorInfo  # noqa: PLC0414 - as above
 from edgeopt.tasks.base import Task
 from edgeopt.tasks.classification import Classification
@@ -376,13 +377,12 @@ class Probe(Protocol):
 class ExportResult:
     """What an exporter says of the file it wrote: its input, and its outputs, called and ordered as in the state.
 
-    `precision` is the file's where the exporter converted it, and empty where it is the program's. `delegated_share` is
-    the share of compute nodes that the runtime's fast path takes, 0 to 1, or None where the runtime has no delegate.
-    `outside` names what stayed out of it.
-
+    `precision` is the file's where the exporter converted it, empty where it is the program's. `delegated_share` is the
+    share of nodes that the runtime's fast path takes, 0 to 1, None where it has no delegate; `outside` the others.
     `not_run` says why this machine cannot run the file, which is then neither verified nor measured. `stand_in` names
     the runtime that answers where the file's own is not here: its latency would say nothing. `companions` are files
-    that it cannot be opened without. `batch_dependent` says that an image's answer depends on its neighbours in a call.
+    that it cannot be opened without, `beside` others that go along with it and are no part of its size, such as source
+    code. `batch_dependent` says that an image's answer depends on its neighbours in a call.
     """
 
     input: TensorInfo
@@ -396,3 +396,5 @@ class ExportResult:
     stand_in: str = ""
     companions: tuple[str, ...] = ()
     batch_dependent: bool = False
+    beside: tuple[str, ...] = ()
+    footprint: Footprint | None = None

@@ -82,12 +82,29 @@ class SelfTest:
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """What a file takes of a device that has little of it: bytes of RAM while it answers, and of flash as it lies there.
+
+    `ram_parts` is the RAM by what holds it. `most_ram` and `most_flash` are the layer that takes most of each, and its
+    bytes. `operators` counts the kinds of operators that the runtime on the device must have.
+    """
+
+    ram_bytes: int
+    flash_bytes: int
+    ram_parts: Mapping[str, int] = field(default_factory=dict)
+    most_ram: tuple[str, int] = ("", 0)
+    most_flash: tuple[str, int] = ("", 0)
+    operators: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Card:
     """What an app must know to use a file; written beside it as `card.json`, and inside where the format allows.
 
     `task` is what the file is for: the name of its task, which a card of a classifier leaves out. `decision` is what
     turns outputs into that task's answers and is not in the outputs, as `Task.decision` gives it: a temperature,
-    thresholds, how raw heads become boxes; a card without any leaves it out.
+    thresholds, how raw heads become boxes; a card without any leaves it out. `footprint` is there where the runtime is
+    one of devices with little memory.
     """
 
     classes: tuple[str, ...]
@@ -102,6 +119,7 @@ class Card:
     self_test: SelfTest | None = None
     task: str = DEFAULT_TASK
     decision: Mapping[str, Json] = field(default_factory=dict)
+    footprint: Footprint | None = None
     schema: int = 1
 
     def with_tensors(self, input: TensorInfo, outputs: tuple[TensorInfo, ...]) -> Card:
@@ -129,6 +147,8 @@ class Card:
         values |= {"outputs": outputs} if len(outputs) > 1 else {"output": outputs[0] if outputs else None}
         if not self.decision:
             del values["decision"]
+        if self.footprint is None:
+            del values["footprint"]
         if self.task == DEFAULT_TASK:
             del values["task"]
         text = json.dumps(values, indent=2, sort_keys=True)

@@ -147,7 +147,7 @@ def _convert(conversion: Conversion, folder: Path, file: Path, events: Events) -
         runtime=made.exported.stand_in or conversion.exporter.plugin.runtime,
         precision=made.precision,
         size_bytes=made.size_bytes,
-        companions=made.exported.companions,
+        companions=(*made.exported.companions, *made.exported.beside),
         warnings=(
             *(prepared.warnings if prepared else ()),
             *(f"{record.name}: {warning}" for record in state.history for warning in record.warnings),

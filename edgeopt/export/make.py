@@ -115,8 +115,8 @@ def make_artifact(
     if not path.is_file() or path.stat().st_size == 0:
         raise ExportError(f"exporter {plugin.name!r} wrote no file")
     written = {file.name for file in folder.iterdir() if file not in there and file != path}
-    _require_companions(plugin.name, written, set(exported.companions))
-    card = replace(card, precision=exported.precision or state.precision)
+    _require_companions(plugin.name, written, {*exported.companions, *exported.beside})
+    card = replace(card, precision=exported.precision or state.precision, footprint=exported.footprint)
     return Artifact(path, exported, card.with_tensors(exported.input, exported.outputs))
 
 
@@ -129,7 +129,7 @@ def _require_companions(exporter: str, written: set[str], named: set[str]) -> No
     if left_over := sorted(written - named):
         raise ExportError(
             f"exporter {exporter!r} wrote files beside its own that it does not name: {', '.join(left_over)}",
-            hint="let ExportResult(companions=...) name those that the file needs, and delete the others",
+            hint="let ExportResult name those that the file needs (companions), or that go along (beside); delete the others",
         )
 
 

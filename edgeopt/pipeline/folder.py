@@ -95,7 +95,8 @@ def fill(folder: RunFolder, results: Results, failures: Collection[str], held_to
         lock.compare_artifacts(held_to, hashes, parts)
     for planned in made:
         stored, beside = results.folder(planned.export_stage), Path(planned.file).parent.as_posix()
-        for name in (Path(planned.file).name, *results.export(planned).exported.companions):
+        exported = results.export(planned).exported
+        for name in (Path(planned.file).name, *exported.companions, *exported.beside):
             folder.place(stored / name, f"{beside}/{name}")
         card = card_from_text((stored / "card.json").read_text(encoding="utf-8"))
         folder.write(f"{beside}/card.json", _completed(card, results, planned).to_json())

@@ -220,6 +220,7 @@ def _row(
         output=exported.outputs[0],
         outputs=exported.outputs if len(exported.outputs) > 1 else (),
         facts=exported.facts,
+        footprint=exported.footprint,
         warnings=(*exported.warnings, *batch_warnings(exported, results.plan.measure.batch_size)),
         converted=export.precision != program.precision,
         not_run=exported.not_run or None,

@@ -43,7 +43,7 @@ from edgeopt.pipeline.results import (
     VerifiedFile,
     WrittenReport,
 )
-from edgeopt.pipeline.untrained import require_trained
+from edgeopt.pipeline.untrained import require_taken, require_trained
 from edgeopt.plugins.blame import BlamedLoad, BlamedPredictor, blamed
 from edgeopt.plugins.contexts import PassContext
 from edgeopt.progress import Silent
@@ -181,6 +181,7 @@ def _make_model(bench: Workbench, stage: Stage, folder: Path) -> StageResult:
     if state.framework == TORCH:
         _require_outputs(state, bench.training().validation)
     require_trained(bench.plan, state.untrained)
+    require_taken(bench.plan, state, bench.training().validation)
     save_state(state, folder)
     bench.states = {stage.name: state}
     return BuiltModel(_parameter_count(state), state.untrained)

@@ -246,6 +246,10 @@ class ExporterPlugin(Plugin):
     gives the options of a file that takes so many images in a call; without it, files take what their options say.
     `tails` names the format whose last operators it takes from a task as `ExportContext.tail`, "onnx", "tflite"
     or "tensorrt".
+
+    `refuses(state, options)` gives what speaks against a network before anything trains it, such as operators that the
+    runtime has not; the state is the program of the model as it was built. `tells_footprint` says that its results have
+    a `footprint`, which gates on RAM and flash need.
     """
 
     kind: ClassVar[str] = "exporter"
@@ -270,6 +274,8 @@ class ExporterPlugin(Plugin):
     operator_times: Callable[[OperatorTimesRequest], Sequence[OperatorTime]] | None = field(default=None, kw_only=True)
     for_batch: Callable[[Any, int], Any] | None = field(default=None, kw_only=True)
     tails: str = field(default="", kw_only=True)
+    refuses: Callable[[ModelState, Any], Iterable[Problem]] | None = field(default=None, kw_only=True)
+    tells_footprint: bool = field(default=False, kw_only=True)
 
     @property
     def written_format(self) -> str:

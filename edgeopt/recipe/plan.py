@@ -186,7 +186,7 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False, device
     lookup.check_loggers(recipe.trainer.loggers)
     lookup.check_sweep(recipe.measure.sweep, model)
     task = check_task(lookup, recipe.task, dataset, model, passes)
-    check_gates(lookup, recipe.gates, task)
+    check_gates(lookup, recipe.gates, task, exporters)
     check_augmentation(lookup, dataset, task, passes)
     check_endings(lookup, exporters, task, dataset)
     check_images(lookup, dataset, model)

@@ -10,6 +10,7 @@ from edgeopt.options import Gates, ScoreGates
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import (
     DatasetPlugin,
+    ExporterPlugin,
     ModelPlugin,
     PassPlugin,
     Plugin,
@@ -104,8 +105,15 @@ def check_augmentation(
             lookup.problems.append(Problem(message, "leave it out", place))
 
 
-def check_gates(lookup: Lookup, gates: Gates, use: Use[TaskPlugin] | None) -> None:
-    """Notes gates on scores that the recipe's task does not give."""
+def check_gates(
+    lookup: Lookup, gates: Gates, use: Use[TaskPlugin] | None, exporters: Sequence[Use[ExporterPlugin] | None]
+) -> None:
+    """Notes gates on scores that the recipe's task does not give, and on RAM and flash that no exporter tells."""
+    for name in ("ram_bytes", "flash_bytes"):
+        if getattr(gates, name) and not any(each is None or each.plugin.tells_footprint for each in exporters):
+            message = f"gates.{name} is about microcontrollers, and no [[exports]] table is for one"
+            hint = "add an exporter that tells what its files take, such as `tflm`"
+            lookup.problems.append(Problem(message, hint, lookup.source.locate(("gates", name))))
     if use is None:
         return
     kinds = use.plugin.made(use.options).score_kinds

@@ -35,7 +35,8 @@ def judge(
     Those on scores, what is lost of them and `recall`, `size_ratio` and `latency_ratio` are about the files that ship:
     the optimized ones, or the float ones where the recipe does not optimize. `agreement` is about every file. A figure
     that could not be had misses its gate, and a file that gives one class for every image misses all of them: its
-    figures say nothing. Those on `devices` are judged on these.
+    figures say nothing. Those on `devices` are judged on these, `ram_bytes` and `flash_bytes` on the files of exporters
+    that tell them.
     """
     optimized = [row for row in rows if row.role is Role.OPTIMIZED]
     shipped = optimized or list(rows)
@@ -46,7 +47,7 @@ def judge(
         ("size_ratio", gates.size_ratio, shipped, lambda row: _size_ratio(row, rows)),
         ("latency_ratio", gates.latency_ratio, shipped, lambda row: _latency_ratio(row, rows)),
     )
-    results: list[GateResult] = []
+    results: list[GateResult] = [*_footprints(gates, shipped)]
     for name, limit, asked, figure_of in questions:
         if limit is not None:
             answers = [_judged(name, limit, figure_of(row), row) for row in asked]
@@ -59,6 +60,26 @@ def judge(
         if (wanted := gates.devices.get(device.name)) is not None:
             results += _judged_there(wanted, device, shipped, rows)
     return tuple(results)
+
+
+def _footprints(gates: Gates, shipped: Sequence[Row]) -> Iterator[GateResult]:
+    """The gates on RAM and flash, whose messages say by how much a file is over them and which layer takes most."""
+    for name, limit in (("ram_bytes", gates.ram_bytes), ("flash_bytes", gates.flash_bytes)):
+        if limit is None:
+            continue
+        asked = [row for row in shipped if row.footprint is not None]
+        for row in asked:
+            assert row.footprint is not None  # these alone are asked
+            found = row.footprint
+            is_ram = name == "ram_bytes"
+            figure, (layer, most) = (
+                (found.ram_bytes, found.most_ram) if is_ram else (found.flash_bytes, found.most_flash)
+            )
+            result = GateResult(name, limit, figure, passed=figure <= limit, file=row.file)
+            note = f"over by {figure - limit:,} bytes; {layer} takes most of it, {most:,} bytes"
+            yield result if result.passed else replace(result, note=note)
+        if not asked:
+            yield GateResult(name, limit, None, passed=False, reason="no file tells what it takes")
 
 
 def _judged_there(

@@ -21,11 +21,11 @@ from edgeopt.tasks.guessing import Guess
 from edgeopt.tasks.scores import DROP, Score, ScoreKind, led_by_accuracy
 from edgeopt.tasks.sections import Section
 from edgeopt.tasks.statistics import Paired
-from edgeopt.types import PassRecord, Role, TensorInfo
+from edgeopt.types import Footprint, PassRecord, Role, TensorInfo
 
 SCHEMA = 1
 
-GATES_FROM_ABOVE = frozenset({"accuracy_drop", "latency_ratio", "p50_ms"})
+GATES_FROM_ABOVE = frozenset({"accuracy_drop", "latency_ratio", "p50_ms", "ram_bytes", "flash_bytes"})
 """Gates that bound a figure from above; the others bound theirs from below."""
 
 Interval = tuple[float, float]
@@ -53,6 +53,7 @@ class Row:
     far each is from the program's. `scores` are those of the task, the primary one first, each with its interval;
     `test_accuracy` and its interval say again the one of that name. `sections` are what the task shows of the file's
     answers besides, and `guess` in what way these are no more than a guess, for a task without classes.
+    `footprint` is what it takes of a microcontroller, where the runtime is one for those.
     `converted` says that the exporter changed the precision. Where this machine cannot run the file, `not_run` says why
     and the figures of answers and latency are None; where another runtime answered in its place, `stand_in` names it
     and there is no latency.
@@ -94,6 +95,7 @@ class Row:
     scores: tuple[Score, ...] = ()
     sections: tuple[Section, ...] = ()
     guess: Guess | None = None
+    footprint: Footprint | None = None
 
     def __post_init__(self) -> None:
         images = sum(score.support for score in self.per_class)
@@ -216,6 +218,8 @@ class GateResult:
             return self.kind.text(value)
         if self.name.endswith("_ms"):
             return figures.milliseconds(value)
+        if self.name.endswith("_bytes"):
+            return f"{value:,.0f} bytes"
         return f"{value:.2f}×" if self.name.endswith("_ratio") else f"{100 * value:.2f} %"
 
 

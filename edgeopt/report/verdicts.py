@@ -13,7 +13,7 @@ from edgeopt.report.schema import ClassScore, MeasuredDevice, Row
 from edgeopt.report.training import Training, training_of
 from edgeopt.tasks.guessing import GuessKind
 from edgeopt.tasks.scores import ACCURACY
-from edgeopt.types import PassRecord, Role
+from edgeopt.types import Footprint, PassRecord, Role
 
 SMOKE = (
     "This was a smoke run on a few batches and images: it shows that the recipe works, "
@@ -60,6 +60,8 @@ def _sentences(rows: Sequence[Row], passes: Sequence[PassRecord], training: Trai
     if not smoke:
         yield from _about_training(training)
     for row in rows:
+        if row.footprint is not None and row.role is Role.OPTIMIZED:
+            yield _footprint(row, row.footprint)
         yield from _doubts(row)
         if not smoke:
             yield from _doubt_of_answers(row)
@@ -96,6 +98,14 @@ def _what_it_scores(row: Row) -> str:
     if score is None or score.kind == ACCURACY:
         return f"{figures.score(score)} of right answers"
     return f"{score.kind.called} of {score.text}"
+
+
+def _footprint(row: Row, found: Footprint) -> str:
+    (ram_layer, ram), (flash_layer, flash) = found.most_ram, found.most_flash
+    return (
+        f"{title(row)} takes {found.ram_bytes:,} bytes of RAM, most of them for {ram_layer} ({ram:,}), and "
+        f"{found.flash_bytes:,} bytes of flash, most of them for {flash_layer} ({flash:,})."
+    )
 
 
 def _about_training(training: Training) -> Iterator[str]:

@@ -119,7 +119,7 @@ class ExporterContract(AnswersOnDevices):
         path, result = exported
         assert path.stat().st_size > 0
         written = {file.name for file in path.parent.iterdir()}
-        assert written == {path.name, *result.companions}, "files beside the artifact are left over"
+        assert written == {path.name, *result.companions, *result.beside}, "files beside the artifact are left over"
 
     def test_describes_input_and_output(self, exported: tuple[Path, ExportResult], state: ModelState) -> None:
         _, result = exported

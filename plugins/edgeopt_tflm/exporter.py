@@ -1,0 +1,90 @@
+"""From a model state to a file for microcontrollers, in the terms of edgeopt.
+
+```
+program ─▶ edgeopt_tflite ─▶ operators known? ─▶ bare file ─▶ opened and called once ─▶ footprint ─▶ file, model.h, model.cc
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from edgeopt.files import write_aside
+from edgeopt.networks.bits import layer_bits
+from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, Problem
+from edgeopt_tflite.audit import is_quantized
+from edgeopt_tflite.convert import convert
+from edgeopt_tflite.exporter import export_state as export_tflite
+from edgeopt_tflite.graph import Graph
+from edgeopt_tflm.footprint import bare, footprint
+from edgeopt_tflm.interpreter import MicroFile
+from edgeopt_tflm.operators import lacking
+from edgeopt_tflm.options import TflmOptions, as_tflite
+from edgeopt_tflm.sources import write_sources
+
+
+def export_state(state: ModelState, options: TflmOptions, context: ExportContext) -> ExportResult:
+    """Writes the state's program to `context.path`.
+
+    Raises `ExportError` naming the operators that microcontrollers cannot run, and as the exporter `tflite` does.
+    """
+    written = export_tflite(state, as_tflite(is_int8=is_quantized(state.program)), context)
+    graph = Graph(context.path.read_bytes())
+    if (problem := lacking(graph.kinds())) is not None:
+        raise ExportError(problem)
+    layers = [layer.name for layer in layer_bits(state.program)]
+    content = bare(graph)
+    try:
+        file = MicroFile(content, graph)
+    except ValueError as error:
+        raise ExportError(
+            f"TensorFlow Lite Micro cannot open the file that was made: {error}",
+            hint="replace what it names in the model, or leave this export out",
+        ) from error
+    file.run(np.zeros(graph.shape(int(graph.main.inputs[0])), written.input.dtype))
+    taken = footprint(content, file.arena(), graph, layers)
+    write_aside(context.path, content)
+    card = replace(context.card, precision=state.precision, footprint=taken).with_tensors(written.input, written.outputs)
+    beside = write_sources(context.path, card, content) if options.sources else ()
+    counted = {name: written.facts[name] for name in ("layers", "layers_quantized", "operators_kept_float")}
+    return replace(
+        written,
+        delegated_share=None,  # of XNNPACK, which no microcontroller has
+        outside=(),
+        facts={
+            **counted,
+            "arena_bytes": taken.ram_bytes,
+            **{f"arena_{part}_bytes": count for part, count in taken.ram_parts.items()},
+            "flash_bytes": taken.flash_bytes,
+            "operators": dict(taken.operators),
+        },
+        warnings=_warnings(written),
+        beside=beside,
+        footprint=taken,
+    )
+
+
+def _warnings(written: ExportResult) -> tuple[str, ...]:
+    count = written.facts["operators_kept_float"]
+    if not count:
+        return written.warnings
+    told = "one operator computes" if count == 1 else f"{count} operators compute"
+    return (
+        *written.warnings,
+        f"{told} in float, such as a hard swish or a sigmoid: four times the RAM, and slow where there is no FPU; "
+        "a ReLU in its place is int8",
+    )
+
+
+def refused(state: ModelState, _options: TflmOptions) -> Iterator[Problem]:
+    """What speaks against a network that nothing has trained yet: operators that microcontrollers cannot run."""
+    try:
+        kinds = Graph(convert(state.program)).kinds()
+    except ExportError as error:
+        yield from error.problems
+        return
+    if (problem := lacking(kinds)) is not None:
+        yield problem
