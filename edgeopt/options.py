@@ -369,7 +369,7 @@ class DeviceGates(ScoreGates):
 
 
 class Gates(ScoreGates):
-    """What files must reach, else exit code 3: the `[gates]` table. Any score of the task is a key, as in `SCORE_drop`."""
+    """What files must reach, else exit code 3: the `[gates]` table. Scores of the task are keys, and `SCORE_drop`."""
 
     accuracy: Share | None = Field(None, description="smallest test accuracy of every optimized file")
     accuracy_drop: Share | None = Field(None, description="largest drop of it against the float program")

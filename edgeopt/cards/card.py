@@ -83,7 +83,7 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a file takes of a device that has little of it: bytes of RAM while it answers, and of flash as it lies there.
+    """What a file takes of a device that has little: bytes of RAM while it answers, and of flash as it lies there.
 
     `ram_parts` is the RAM by what holds it. `most_ram` and `most_flash` are the layer that takes most of each, and its
     bytes. `operators` counts the kinds of operators that the runtime on the device must have.

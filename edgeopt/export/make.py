@@ -129,7 +129,7 @@ def _require_companions(exporter: str, written: set[str], named: set[str]) -> No
     if left_over := sorted(written - named):
         raise ExportError(
             f"exporter {exporter!r} wrote files beside its own that it does not name: {', '.join(left_over)}",
-            hint="let ExportResult name those that the file needs (companions), or that go along (beside); delete the others",
+            hint="let ExportResult(companions=..., beside=...) name those that go along, and delete the others",
         )
 
 

@@ -1,7 +1,7 @@
 """From a model state to a file for microcontrollers, in the terms of edgeopt.
 
 ```
-program ─▶ edgeopt_tflite ─▶ operators known? ─▶ bare file ─▶ opened and called once ─▶ footprint ─▶ file, model.h, model.cc
+program ─▶ edgeopt_tflite ─▶ operators known? ─▶ bare file ─▶ opened, called once ─▶ footprint ─▶ file, .h, .cc
 ```
 """
 
@@ -47,7 +47,9 @@ def export_state(state: ModelState, options: TflmOptions, context: ExportContext
     file.run(np.zeros(graph.shape(int(graph.main.inputs[0])), written.input.dtype))
     taken = footprint(content, file.arena(), graph, layers)
     write_aside(context.path, content)
-    card = replace(context.card, precision=state.precision, footprint=taken).with_tensors(written.input, written.outputs)
+    card = replace(context.card, precision=state.precision, footprint=taken).with_tensors(
+        written.input, written.outputs
+    )
     beside = write_sources(context.path, card, content) if options.sources else ()
     counted = {name: written.facts[name] for name in ("layers", "layers_quantized", "operators_kept_float")}
     return replace(
@@ -72,11 +74,8 @@ def _warnings(written: ExportResult) -> tuple[str, ...]:
     if not count:
         return written.warnings
     told = "one operator computes" if count == 1 else f"{count} operators compute"
-    return (
-        *written.warnings,
-        f"{told} in float, such as a hard swish or a sigmoid: four times the RAM, and slow where there is no FPU; "
-        "a ReLU in its place is int8",
-    )
+    why = "in float, such as a hard swish or a sigmoid: four times the RAM, and slow where there is no FPU"
+    return (*written.warnings, f"{told} {why}; a ReLU in its place is int8")
 
 
 def refused(state: ModelState, _options: TflmOptions) -> Iterator[Problem]:

@@ -1,8 +1,8 @@
-"""Small networks for microcontrollers, of one channel or three: convolutions, ReLU, one average and one linear layer."""
+"""Small networks for microcontrollers, of one channel or three: convolutions, ReLU, an average and a linear layer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 
 #: Output channels and stride of each depthwise-separable layer.
 Plan = Sequence[tuple[int, int]]
-
-_MOBILENET: Plan = (
-    *((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2)),
-    *((128, 1),) * 5,
-    *((256, 2), (256, 1)),
-)
-_PERSON: Plan = (
-    *((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2)),
-    *((128, 1),) * 2,
-    *((128, 2), (128, 1)),
-)
+PLANS: Mapping[str, Plan] = {
+    "ds_cnn": ((64, 1),) * 4,
+    "mobilenet_v1_025": (
+        *((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2)),
+        *((128, 1),) * 5,
+        *((256, 2), (256, 1)),
+    ),
+    "person_detect": (
+        *((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2)),
+        *((128, 1),) * 2,
+        *((128, 2), (128, 1)),
+    ),
+}
+"""The layers of each network behind its first convolution."""
 
 
 def build(options: McuOptions, data: TrainingData) -> ModelState:
@@ -46,7 +49,7 @@ def ds_cnn(channels: int, classes: int) -> nn.Module:
     small one of the paper, which MLPerf Tiny has for its keyword spotting.
     """
     stem = _convolution(channels, 64, (10, 4), stride=2, padding=(5, 1))
-    return _network(stem, 64, ((64, 1),) * 4, classes)
+    return _network(stem, 64, PLANS["ds_cnn"], classes)
 
 
 def mobilenet_v1_025(channels: int, classes: int) -> nn.Module:
@@ -56,7 +59,7 @@ def mobilenet_v1_025(channels: int, classes: int) -> nn.Module:
     arXiv:1704.04861; with this width it is the network of Chowdhery et al., "Visual Wake Words Dataset",
     arXiv:1906.05721, and of MLPerf Tiny.
     """
-    return _network(_convolution(channels, 8, (3, 3), stride=2, padding=(1, 1)), 8, _MOBILENET, classes)
+    return _network(_convolution(channels, 8, (3, 3), stride=2, padding=(1, 1)), 8, PLANS["mobilenet_v1_025"], classes)
 
 
 def person_detect(channels: int, classes: int) -> nn.Module:
@@ -65,7 +68,7 @@ def person_detect(channels: int, classes: int) -> nn.Module:
     That is MobileNetV1 of a quarter of the channels for one channel of 96 px (sources as of `mobilenet_v1_025`); here
     three of its equal layers are left out, and the last ones do not double their channels.
     """
-    return _network(_convolution(channels, 8, (3, 3), stride=2, padding=(1, 1)), 8, _PERSON, classes)
+    return _network(_convolution(channels, 8, (3, 3), stride=2, padding=(1, 1)), 8, PLANS["person_detect"], classes)
 
 
 _ARCHITECTURES = {"ds_cnn": ds_cnn, "mobilenet_v1_025": mobilenet_v1_025, "person_detect": person_detect}

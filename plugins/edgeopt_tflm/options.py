@@ -27,8 +27,8 @@ class McuOptions(Options):
 
     arch: Arch = Field(
         "ds_cnn",
-        description='"ds_cnn" (24 thousand parameters, for spectrograms and small images), "person_detect" (0.1 million) '
-        'or "mobilenet_v1_025" (0.2 million)',
+        description='"ds_cnn" (24 thousand parameters, for spectrograms and small images), "person_detect" (0.1 '
+        'million) or "mobilenet_v1_025" (0.2 million)',
     )
 
 

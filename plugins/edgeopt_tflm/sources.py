@@ -29,10 +29,7 @@ def array_text(content: bytes, header: str) -> str:
     """The file as an array that stays in flash."""
     lines = (content[start : start + _PER_LINE] for start in range(0, len(content), _PER_LINE))
     body = "\n".join("    " + " ".join(f"0x{byte:02x}," for byte in line) for line in lines)
-    return (
-        f'#include "{header}"\n\n'
-        f"alignas({_ALIGNMENT}) const unsigned char kModel[kModelBytes] = {{\n{body}\n}};\n"
-    )
+    return f'#include "{header}"\n\nalignas({_ALIGNMENT}) const unsigned char kModel[kModelBytes] = {{\n{body}\n}};\n'
 
 
 def header_text(card: Card, name: str) -> str:

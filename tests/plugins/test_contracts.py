@@ -22,6 +22,7 @@ import test_segmentation
 import test_segmentation_contracts
 import test_tensorrt_contracts
 import test_tflite_contracts
+import test_tflm_contracts
 import test_web_contracts
 import tfds_files
 from PIL import Image
@@ -436,6 +437,7 @@ def test_every_plugin_is_here():
         test_segmentation_contracts,
         test_tensorrt_contracts,
         test_tflite_contracts,
+        test_tflm_contracts,
         test_web_contracts,
     )
     tested = {
