@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
 from pathlib import Path
-from typing import cast
 
-from edgeopt.plugins import Card, Footprint, TensorInfo
+from jinja2 import Environment, StrictUndefined
+
+from edgeopt.plugins import Card
 from edgeopt_tflm.operators import method
 
 _PER_LINE = 16  # bytes
@@ -34,85 +35,28 @@ def array_text(content: bytes, header: str) -> str:
 
 def header_text(card: Card, name: str) -> str:
     """What a program on the device must know of a file called `name`."""
-    given, taken = card.input, card.footprint
-    assert given is not None  # whoever writes sources has completed the card
-    assert taken is not None
-    guard = f"EDGEOPT_{''.join(each if each.isalnum() else '_' for each in name.upper())}_H_"
-    kinds = sorted(taken.operators)
-    registered = "\n".join(f"  if (resolver.{method(kind)}() != kTfLiteOk) return kTfLiteError;" for kind in kinds)
-    labels = ", ".join(json.dumps(label, ensure_ascii=False) for label in card.classes)
-    _, height, width, channels = given.shape
-    return f"""\
-// Made by edgeopt from the card of a file for microcontrollers: {card.precision}, {card.role}. C++17.
-#ifndef {guard}
-#define {guard}
-
-#include <algorithm>
-#include <cmath>
-#include <cstddef>
-#include <cstdint>
-
-#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
-
-constexpr std::size_t kModelBytes = {taken.flash_bytes};
-extern const unsigned char kModel[kModelBytes];
-
-// As the 64-bit interpreter of tflite-micro counted it with reference kernels. On 32 bits, what it keeps of tensors is
-// smaller; kernels of a vendor (CMSIS-NN, ESP-NN) ask for memory of their own besides: ask arena_used_bytes() there.
-constexpr std::size_t kArenaBytes = {_rounded(taken)};
-
-constexpr int kHeight = {height}, kWidth = {width}, kChannels = {channels};
-{_outputs(card.outputs)}
-constexpr int kLabelCount = {len(card.classes)};
-inline constexpr const char* kLabels[kLabelCount] = {{{labels}}};
-
-{_input_text(card, given)}
-inline TfLiteStatus RegisterOperators(tflite::MicroMutableOpResolver<{len(kinds)}>& resolver) {{
-{registered}
-  return kTfLiteOk;
-}}
-
-#endif  // {guard}
-"""
-
-
-def _rounded(taken: Footprint) -> int:
-    return -(-taken.ram_bytes // _ALIGNMENT) * _ALIGNMENT
-
-
-def _outputs(outputs: Sequence[TensorInfo]) -> str:
-    """Scale and zero point of each output that has them."""
-    return "\n".join(
-        f"constexpr float kOutputScale{number} = {_float(each.scale)};  // of {each.name!r}\n"
-        f"constexpr int kOutputZeroPoint{number} = {each.zero_point};"
-        for number, each in enumerate(outputs)
-        if each.scale is not None
+    assert card.footprint is not None  # whoever writes sources has completed the card
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 — code, not HTML
+    environment.filters |= {"float32": _float32, "quoted": _quoted}
+    template = environment.from_string(Path(__file__).with_name("header.h.j2").read_text(encoding="utf-8"))
+    return template.render(
+        card=card,
+        guard=f"EDGEOPT_{re.sub('[^A-Z0-9]', '_', name.upper())}_H_",
+        taken=card.footprint,
+        arena_bytes=-(-card.footprint.ram_bytes // _ALIGNMENT) * _ALIGNMENT,
+        input=card.input,
+        mean=card.preprocessing["mean"],
+        std=card.preprocessing["std"],
+        order=card.preprocessing["channel_order"],
+        methods=[method(kind) for kind in sorted(card.footprint.operators)],
     )
 
 
-def _input_text(card: Card, given: TensorInfo) -> str:
-    """The function that makes the file's input of one channel of a pixel, 0 to 255."""
-    mean, std = (cast("list[float]", card.preprocessing[name]) for name in ("mean", "std"))
-    constants = (
-        f"constexpr float kMean[kChannels] = {{{', '.join(map(_float, mean))}}};  // of pixels as 0..1, "
-        f"{card.preprocessing['channel_order']}\n"
-        f"constexpr float kStd[kChannels] = {{{', '.join(map(_float, std))}}};\n"
-    )
-    value = "(static_cast<float>(pixel) / 255.0f - kMean[channel]) / kStd[channel]"
-    if given.scale is None:
-        return f"{constants}\ninline float ToInput(std::uint8_t pixel, int channel) {{ return {value}; }}\n"
-    return (
-        f"{constants}constexpr float kInputScale = {_float(given.scale)};\n"
-        f"constexpr int kInputZeroPoint = {given.zero_point};\n\n"
-        "inline std::int8_t ToInput(std::uint8_t pixel, int channel) {\n"
-        f"  const float value = {value};\n"
-        "  const int rounded = static_cast<int>(std::nearbyint(value * (1.0f / kInputScale))) + kInputZeroPoint;\n"
-        "  return static_cast<std::int8_t>(std::clamp(rounded, -128, 127));\n"
-        "}\n"
-    )
-
-
-def _float(value: float | None) -> str:
+def _float32(value: float) -> str:
     """A number with all its digits, as C++ has it."""
-    text = repr(float(value or 0.0))
-    return f"{text}f"
+    return f"{float(value)!r}f"
+
+
+def _quoted(text: str) -> str:
+    """A text in quotes, its bytes as UTF-8."""
+    return json.dumps(text, ensure_ascii=False)
