@@ -109,7 +109,8 @@ def accuracies(arch: str, epochs: int, images: int, out: Path) -> tuple[float, f
     """Of the float program and of the int8 file, and on how many test images."""
     import edgeopt
 
-    changes = [f"name={arch}", f"model.arch={arch}", f"passes.0.epochs={epochs}", f"dataset.images={images}"]
+    name = arch.replace("_", "-")
+    changes = [f"name=mcu-{name}", f"model.arch={arch}", f"passes.0.epochs={epochs}", f"dataset.images={images}"]
     report = edgeopt.run(RECIPE, overrides=changes, out=out).report
     (program,) = (each for each in report.programs if each.role == "baseline")
     (row,) = (each for each in report.rows if each.role == "optimized")

@@ -1,7 +1,7 @@
 """From a model state to a file for microcontrollers, in the terms of edgeopt.
 
 ```
-program ─▶ edgeopt_tflite ─▶ operators known? ─▶ bare file ─▶ opened, called once ─▶ footprint ─▶ file, .h, .cc
+program ─▶ edgeopt_tflite ─▶ operators known? ─▶ rewritten, bare ─▶ opened, called once ─▶ footprint ─▶ file, .h, .cc
 ```
 """
 
@@ -23,6 +23,7 @@ from edgeopt_tflm.footprint import bare, footprint
 from edgeopt_tflm.interpreter import MicroFile
 from edgeopt_tflm.operators import lacking
 from edgeopt_tflm.options import TflmOptions, as_tflite
+from edgeopt_tflm.rewrites import absorb_padding
 from edgeopt_tflm.sources import write_sources
 
 
@@ -35,6 +36,7 @@ def export_state(state: ModelState, options: TflmOptions, context: ExportContext
     graph = Graph(context.path.read_bytes())
     if (problem := lacking(graph.kinds())) is not None:
         raise ExportError(problem)
+    absorbed = absorb_padding(graph)
     layers = [layer.name for layer in layer_bits(state.program)]
     content = bare(graph)
     try:
@@ -58,6 +60,7 @@ def export_state(state: ModelState, options: TflmOptions, context: ExportContext
         outside=(),
         facts={
             **counted,
+            "paddings_absorbed": absorbed,
             "arena_bytes": taken.ram_bytes,
             **{f"arena_{part}_bytes": count for part, count in taken.ram_parts.items()},
             "flash_bytes": taken.flash_bytes,

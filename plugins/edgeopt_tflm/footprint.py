@@ -61,15 +61,12 @@ def bare(graph: Graph) -> bytes:
     """The file of a graph without what no microcontroller reads, changed in place: metadata, signatures, names of inner
     tensors, which are a tenth of a small file.
     """
+    outer = [*map(int, graph.main.inputs), *map(int, graph.main.outputs)]
+    given, *returned = [(graph.main.tensors[index].name or b"").decode() for index in outer]
     graph.model.metadata, graph.model.signatureDefs = [], None
-    outer = {*map(int, graph.main.inputs), *map(int, graph.main.outputs)}
+    graph.compact(given, returned)
+    outer = [*map(int, graph.main.inputs), *map(int, graph.main.outputs)]
     for index, tensor in enumerate(graph.main.tensors):
         if index not in outer:
             tensor.name = None
-    used = {tensor.buffer for each in graph.model.subgraphs for tensor in each.tensors}
-    kept = [index for index in range(len(graph.model.buffers)) if index in used or not index]
-    for each in graph.model.subgraphs:
-        for tensor in each.tensors:
-            tensor.buffer = kept.index(tensor.buffer)
-    graph.model.buffers = [graph.model.buffers[index] for index in kept]
     return graph.to_bytes()
