@@ -8,7 +8,6 @@ import json
 import math
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
 from edgeopt.tasks import TASKS
 from edgeopt.testing import ExporterContract, ModelContract, tiny_data
-from edgeopt.testing.values import tiny_int8_program, tiny_program
+from edgeopt.testing.values import tiny_int8_program
 from edgeopt.types import Role
 
 
@@ -143,11 +142,49 @@ def test_card_and_report_say_what_the_file_takes(made) -> None:
     assert made.exported.facts["arena_bytes"] == taken.ram_bytes == sum(taken.ram_parts.values())
     assert made.exported.facts["flash_bytes"] == taken.flash_bytes == made.path.stat().st_size == made.size_bytes
     # 16 channels of 8 px each way, two of them read and one written by the sum, all at once
-    assert taken.most_ram == ("operator 4 (ADD)", 3 * 16 * 8 * 8)
+    assert taken.most_ram == ("operator 3 (ADD)", 3 * 16 * 8 * 8)
     assert taken.ram_parts["head"] >= taken.most_ram[1]
     assert taken.most_flash == ("body.0 (CONV_2D)", 16 * 16 * 9 + 16 * 4)
-    assert set(taken.operators) == {"PAD", "CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"}
+    assert set(taken.operators) == {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"}
     assert made.exported.delegated_share is None
+
+
+def test_padding_is_absorbed_and_no_bit_changes(made) -> None:
+    """The file's first convolution has a fourth row and column of zeros; with the padding that they stand for, and
+    without them, it takes more RAM and gives the same answers.
+    """
+    from edgeopt_tflite.graph import Graph
+    from edgeopt_tflm.footprint import bare
+    from edgeopt_tflm.interpreter import MicroFile
+    from edgeopt_tflm.rewrites import absorb_padding
+
+    content = made.path.read_bytes()
+    assert made.exported.facts["paddings_absorbed"] == 1
+    graph = Graph(content)
+    first = graph.operators[0]
+    value, weight = map(int, first.inputs[:2])
+    kernel = graph.constant(weight).reshape(graph.shape(weight))
+    assert kernel.shape == (1, 4, 4, 16)
+    assert not kernel[:, 3].any()
+    assert not kernel[:, :, 3].any()
+    batch, height, width, channels = graph.shape(value)
+    padded = graph.add_tensor((batch, height + 2, width + 2, channels), "int8", graph.quantization(value))
+    widths = graph.add_constant(np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32))
+    graph.set_constant(weight, kernel[:, :3, :3].ravel(), "int8")
+    graph.main.tensors[weight].shape = np.array([1, 3, 3, 16], np.int32)
+    graph.operators = [graph.operator("PAD", [value, widths], [padded], version=2), *graph.operators]
+    first.inputs = np.array([padded, *first.inputs[1:]], np.int32)
+    first.builtinOptions.padding = 1  # VALID
+    plain = bare(graph)
+    before, after = MicroFile(plain, Graph(plain)), MicroFile(content, Graph(content))
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        image = random.integers(-128, 128, (batch, height, width, channels)).astype(np.int8)
+        assert np.array_equal(before.run(image)[0], after.run(image)[0])
+    assert before.arena().total > after.arena().total
+    again = Graph(plain)
+    assert absorb_padding(again) == 1
+    assert bare(again) == content
 
 
 _STANDING_IN = """\
@@ -158,7 +195,6 @@ template <unsigned int count>
 struct MicroMutableOpResolver {
   unsigned int added = 0;
   TfLiteStatus Add() { return ++added <= count ? kTfLiteOk : kTfLiteError; }
-  TfLiteStatus AddPad() { return Add(); }
   TfLiteStatus AddConv2D() { return Add(); }
   TfLiteStatus AddDepthwiseConv2D() { return Add(); }
   TfLiteStatus AddAdd() { return Add(); }
@@ -171,8 +207,8 @@ _PROGRAM = """\
 #include <cstdio>
 #include "model.h"
 int main() {
-  tflite::MicroMutableOpResolver<6> resolver;
-  if (RegisterOperators(resolver) != kTfLiteOk || resolver.added != 6) return 1;
+  tflite::MicroMutableOpResolver<5> resolver;
+  if (RegisterOperators(resolver) != kTfLiteOk || resolver.added != 5) return 1;
   for (int pixel = 0; pixel < 256; ++pixel) std::printf("%d ", ToInput(pixel, 0));
   std::printf("\\n%zu %d %d %d %s\\n", kArenaBytes, kHeight, kWidth, kChannels, kLabels[kLabelCount - 1]);
   for (unsigned char byte : kModel) std::printf("%02x", byte);
@@ -244,5 +280,3 @@ def test_an_operator_that_is_not_there_is_named_before_anything_is_trained(regis
             seed=0,
             has_self_test=False,
         )
-    fine = replace(tiny_program(data), precision="float32")
-    assert not list(use.plugin.refuses(fine, use.options))
