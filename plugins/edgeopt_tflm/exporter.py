@@ -26,6 +26,8 @@ from edgeopt_tflm.options import TflmOptions, as_tflite
 from edgeopt_tflm.rewrites import absorb_padding
 from edgeopt_tflm.sources import write_sources
 
+_NO_LATENCY = "its latency is that of reference kernels on this machine, and says nothing of a microcontroller's"
+
 
 def export_state(state: ModelState, options: TflmOptions, context: ExportContext) -> ExportResult:
     """Writes the state's program to `context.path`.
@@ -73,12 +75,12 @@ def export_state(state: ModelState, options: TflmOptions, context: ExportContext
 
 
 def _warnings(written: ExportResult) -> tuple[str, ...]:
-    count = written.facts["operators_kept_float"]
-    if not count:
-        return written.warnings
-    told = "one operator computes" if count == 1 else f"{count} operators compute"
-    why = "in float, such as a hard swish or a sigmoid: four times the RAM, and slow where there is no FPU"
-    return (*written.warnings, f"{told} {why}; a ReLU in its place is int8")
+    warnings = [*written.warnings, _NO_LATENCY]
+    if count := written.facts["operators_kept_float"]:
+        told = "one operator computes" if count == 1 else f"{count} operators compute"
+        why = "in float, such as a hard swish or a sigmoid: four times the RAM, and slow where there is no FPU"
+        warnings.append(f"{told} {why}; a ReLU in its place is int8")
+    return tuple(warnings)
 
 
 def refused(state: ModelState, _options: TflmOptions) -> Iterator[Problem]:
