@@ -137,6 +137,9 @@ class ExporterContract(AnswersOnDevices):
         assert result.delegated_share is None or 0.0 <= result.delegated_share <= 1.0
         json.dumps(result.facts)
 
+    def test_footprint_is_as_declared(self, use: Use[ExporterPlugin], exported: tuple[Path, ExportResult]) -> None:
+        assert (exported[1].footprint is not None) == use.plugin.tells_footprint, "gates on RAM and flash go by this"
+
     @pytest.mark.parametrize("batch_size", [1, 3, _IMAGES])
     def test_file_agrees_with_program(
         self,
