@@ -22,7 +22,8 @@ def absorb_padding(graph: Graph) -> int:
     products with zero, for the largest activation of many networks. Kernels with zeros are given to depthwise
     convolutions alone, which have few weights.
     """
-    readers, removed = graph.consumers(), []
+    readers = graph.consumers()
+    removed: list[Any] = []
     for operator, reader in pairwise(graph.operators):
         if graph.kind(operator) != "PAD" or readers.get(int(operator.outputs[0])) != [reader]:
             continue
@@ -47,7 +48,8 @@ def _kernel(graph: Graph, padding: Any, reader: Any) -> tuple[int, int] | None:
     if options.dilationHFactor != 1 or options.dilationWFactor != 1 or graph.constant(int(reader.inputs[1])) is None:
         return None
     size, made = graph.shape(int(padding.inputs[0])), graph.shape(int(reader.outputs[0]))
-    kernel, found = graph.shape(int(reader.inputs[1])), []
+    kernel = graph.shape(int(reader.inputs[1]))
+    found: list[int] = []
     for axis, stride in zip(_AXES, (options.strideH, options.strideW), strict=True):
         for rows in (kernel[axis], kernel[axis] + 1)[: 2 if kind == "DEPTHWISE_CONV_2D" else 1]:
             total = max((made[axis] - 1) * stride + rows - size[axis], 0)
