@@ -64,18 +64,15 @@ def make(model: str, folder: Path, runtimes: Sequence[str]) -> None:
     registry = load_registry()
     images = _images()
     module = untrained(model, map(torch.from_numpy, _images(count=6, seed=1)))
-    own = tuple(each for each in runtimes if each == "ncnn")
-    by_numerics = {
-        "xnnpack": _states(module, images, build_xnnpack(per_channel=True, qat=False))
-        if own != tuple(runtimes)
-        else {},
-        "ncnn": _states(module, images, NcnnQuantizer(qat=False, observer="histogram", all_layers=False))
-        if own
-        else {},
+    quantizers = {
+        "xnnpack": build_xnnpack(per_channel=True, qat=False),
+        "ncnn": NcnnQuantizer(qat=False, observer="histogram", all_layers=False),
     }
+    numerics = {each: "ncnn" if each == "ncnn" else "xnnpack" for each in runtimes}
+    by_numerics = {each: _states(module, images, quantizers[each]) for each in set(numerics.values())}
 
     def write(exporter: str, name: str, precision: str = "program") -> None:
-        states = by_numerics["ncnn" if exporter == "ncnn" else "xnnpack"]
+        states = by_numerics[numerics[exporter]]
         use = resolve(ExporterPlugin, exporter, {"precision": precision}, registry)
         with tempfile.TemporaryDirectory() as aside:
             made, result = export_file(use, states["float" if name == "float" else "int8"], Path(aside))
