@@ -114,9 +114,9 @@ def test_packages_are_listed(installed: Installed) -> None:
     assert "values = 31" in shown
 
 
-def test_example_recipe_is_right(installed: Installed) -> None:
-    sources = installed.folder / EXAMPLE.name
-    assert "nothing wrong" in installed.environment.edgeopt("check", "shapes.toml", cwd=sources)
+@pytest.mark.parametrize("recipe", ["edgeopt-example-plugin/shapes.toml", "edgeopt-example-runtime/digits.toml"])
+def test_recipe_of_an_example_is_right(installed: Installed, recipe: str) -> None:
+    assert "nothing wrong" in installed.environment.edgeopt("check", recipe, cwd=installed.folder)
 
 
 @pytest.mark.timeout(600)
