@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
 from edgeopt.tasks import TASKS
 from edgeopt.testing.exporter import export_file
+from edgeopt_openvino import exporter
 from edgeopt_openvino.files import CARD_KEY
 from edgeopt_openvino.predictor import OpenVinoPredictor
 from edgeopt_openvino.rewrites import spell_out_hard_sigmoids
@@ -232,11 +234,14 @@ def test_operators_are_timed_and_known_as_layers(files: dict[str, tuple[Path, An
         assert sum(each.ms for each in times) > 0
 
 
-def test_four_bits_are_refused_and_five_are_not(tmp_path: Path) -> None:
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIZE * SIZE, CLASSES)).eval()
-    with pytest.raises(ExportError, match="whose weights take 4 bits"):
-        exported(state_of(quantized(capture(net), weight_bits=4), "int4"), tmp_path / "four")
-    assert list((tmp_path / "four").iterdir()) == []
+def test_four_bits_are_refused_and_five_are_not(
+    states: dict[str, ModelState], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (problem,) = PLUGIN.check(PLUGIN.options(), Numerics(bits=Bits(weights=4)))
     assert "take 4 bits" in problem.message
     assert not list(PLUGIN.check(PLUGIN.options(), Numerics(bits=Bits(weights=5))))
+    packed = SimpleNamespace(facts={"layers_int4": 1})  # what the exporter `onnx` says of such a program
+    monkeypatch.setattr(exporter, "write_state", lambda *_: packed)
+    with pytest.raises(ExportError, match="whose weights take 4 bits"):
+        exported(states["int8"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
