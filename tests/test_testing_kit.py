@@ -78,6 +78,7 @@ EXPECTED = {
         "test_answer_does_not_depend_on_neighbours",
         "test_same_program_gives_the_same_bytes",
         "test_leaves_the_program_alone",
+        "test_footprint_is_as_declared",
         *OTHER_PROGRAMS,
     },
     ("exporter", "off"): {"test_file_agrees_with_program", *OTHER_PROGRAMS},

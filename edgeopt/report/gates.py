@@ -76,7 +76,7 @@ def _footprints(gates: Gates, shipped: Sequence[Row]) -> Iterator[GateResult]:
                 (found.ram_bytes, found.most_ram) if is_ram else (found.flash_bytes, found.most_flash)
             )
             result = GateResult(name, limit, figure, passed=figure <= limit, file=row.file)
-            note = f"over by {figure - limit:,} bytes; {layer} takes most of it, {most:,} bytes"
+            note = f"over by {figure - limit:,} bytes; {layer} takes the most, {most:,} bytes"
             yield result if result.passed else replace(result, note=note)
         if not asked:
             yield GateResult(name, limit, None, passed=False, reason="no file tells what it takes")

@@ -103,8 +103,8 @@ def _what_it_scores(row: Row) -> str:
 def _footprint(row: Row, found: Footprint) -> str:
     (ram_layer, ram), (flash_layer, flash) = found.most_ram, found.most_flash
     return (
-        f"{title(row)} takes {found.ram_bytes:,} bytes of RAM, most of them for {ram_layer} ({ram:,}), and "
-        f"{found.flash_bytes:,} bytes of flash, most of them for {flash_layer} ({flash:,})."
+        f"{title(row)} takes {found.ram_bytes:,} bytes of RAM, of which {ram_layer} has the most ({ram:,}), and "
+        f"{found.flash_bytes:,} bytes of flash, of which {flash_layer} has the most ({flash:,})."
     )
 
 

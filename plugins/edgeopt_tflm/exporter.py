@@ -26,7 +26,7 @@ from edgeopt_tflm.options import TflmOptions, as_tflite
 from edgeopt_tflm.rewrites import absorb_padding
 from edgeopt_tflm.sources import write_sources
 
-_NO_LATENCY = "its latency is that of reference kernels on this machine, and says nothing of a microcontroller's"
+_STAND_IN = "the interpreter of tflite-micro"  # whose reference kernels on a PC say nothing of a board's latency
 
 
 def export_state(state: ModelState, options: TflmOptions, context: ExportContext) -> ExportResult:
@@ -69,18 +69,18 @@ def export_state(state: ModelState, options: TflmOptions, context: ExportContext
             "operators": dict(taken.operators),
         },
         warnings=_warnings(written),
+        stand_in=_STAND_IN,
         beside=beside,
         footprint=taken,
     )
 
 
 def _warnings(written: ExportResult) -> tuple[str, ...]:
-    warnings = [*written.warnings, _NO_LATENCY]
-    if count := written.facts["operators_kept_float"]:
-        told = "one operator computes" if count == 1 else f"{count} operators compute"
-        why = "in float, such as a hard swish or a sigmoid: four times the RAM, and slow where there is no FPU"
-        warnings.append(f"{told} {why}; a ReLU in its place is int8")
-    return tuple(warnings)
+    if not (count := written.facts["operators_kept_float"]):
+        return written.warnings
+    told = "one operator computes" if count == 1 else f"{count} operators compute"
+    why = "in float, such as a hard swish or a sigmoid: four times the RAM, and slow where there is no FPU"
+    return (*written.warnings, f"{told} {why}; a ReLU in its place is int8")
 
 
 def refused(state: ModelState, _options: TflmOptions) -> Iterator[Problem]:

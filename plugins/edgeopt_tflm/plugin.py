@@ -58,7 +58,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         TflmOptions,
         export=export,
         open=open_file,
-        runtime="tflm",
+        runtime="microcontroller",
         suffix=".tflite",
         check=check,
         refuses=refuses,

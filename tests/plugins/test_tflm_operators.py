@@ -103,7 +103,7 @@ def test_a_gate_says_by_how_much_and_which_layer() -> None:
     assert not ram.passed
     assert ram.message == (
         "gate ram_bytes of tflm/optimized/model was missed: 9,000 bytes "
-        "(limit ≤ 8,192 bytes; over by 808 bytes; stem (CONV_2D) takes most of it, 7,500 bytes)"
+        "(limit ≤ 8,192 bytes; over by 808 bytes; stem (CONV_2D) takes the most, 7,500 bytes)"
     )
     assert flash.passed
     assert flash.limit_text == "≤ 21,000 bytes"
