@@ -197,6 +197,26 @@ def test_quick_tracing_knows_a_library_that_is_loaded_within() -> None:
             assert {str(each) for each in _collect_all_valid_cia_ops() - before} == {"loaded_within.twice.default"}
 
 
+@pytest.mark.parametrize("inplace", [True, False])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_quick_tracing_has_the_shapes_of_hard_swishes(inplace: bool, memory_format: torch.memory_format) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Hardswish(inplace=inplace), torch.nn.Flatten(2, 3))
+    program = capture(net.to(memory_format=memory_format).eval())
+
+    def walked() -> list[str]:
+        nodes = program.run_decompositions({}).graph.nodes
+        values = [(node.target, node.meta["val"]) for node in nodes if node.op == "call_function"]
+        tensors = [(target, value) for target, value in values if isinstance(value, torch.Tensor)]
+        return [f"{target} {tuple(value.shape)} {value.stride()} {value.dtype}" for target, value in tensors]
+
+    before = walked()
+    with quick_tracing():
+        assert walked() == before
+    assert any("hardswish" in each for each in before)
+    kernel = torch.ops.aten.hardswish.default.py_kernels[torch._C.DispatchKey.Meta]
+    assert kernel is not torch.empty_like
+
+
 def test_what_stays_outside_the_delegate_is_named_with_its_module(tmp_path: Path) -> None:
     report = export_executorch(capture(odd_net("cumulative")), tmp_path / "model.pte", card_json=CARD)
     assert [(one.operator, one.module_path) for one in report.outside if "cumsum" in one.operator] == [
