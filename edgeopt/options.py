@@ -251,7 +251,7 @@ class TrainerSettings(Options):
     compile: bool = Field(False, description="compile the training step with torch.compile: pays in long runs")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; the machine's cores when left out")
     loader_workers: int = Field(0, ge=0, le=256, description="processes that read images which do not fit in the cache")
-    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = Field(
         (), description="trackers that are given the figures of each epoch and of each file"
     )
 

@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from edgeopt.errors import first_line
-from edgeopt.tracking.trackers import Identity, MLflow, TensorBoard, Tracker, WeightsAndBiases
+from edgeopt.tracking.trackers import Identity, MLflow, TensorBoard, Tracker, Trackio, WeightsAndBiases
 
 _KINDS: Mapping[str, Callable[[Identity, str], Tracker]] = {
     "tensorboard": TensorBoard,
     "mlflow": MLflow,
     "wandb": WeightsAndBiases,
+    "trackio": Trackio,
 }
 #: The distribution that each needs, and what brings it.
 PACKAGES: Mapping[str, tuple[str, str]] = {
     "tensorboard": ("tensorboard", "edgeopt[tensorboard]"),
     "mlflow": ("mlflow-skinny", "edgeopt[mlflow]"),
     "wandb": ("wandb", "edgeopt[wandb]"),
+    "trackio": ("trackio", "trackio"),  # no extra: it wants an older Pillow than the pinned set has
 }
 
 _log = logging.getLogger("edgeopt.tracking")

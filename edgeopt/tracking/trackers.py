@@ -162,3 +162,36 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
+
+
+@dataclass
+class Trackio:
+    """A run of the project `edgeopt` in trackio's own folder, or where its variables say.
+
+    Its name has the beginning of the key: trackio goes on with a run that has the same name.
+    """
+
+    identity: Identity
+    part: str
+    _run: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        import trackio  # an extra
+
+        self._run = trackio.init(
+            project=os.environ.get("TRACKIO_PROJECT", "edgeopt"),
+            name=f"{self.identity.name}-{self.identity.key[:8]}",
+            resume="allow",
+            embed=False,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+        )
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(values), step=step)
+
+    def describe(self, values: Mapping[str, str]) -> None:
+        self._run.config.update(values)  # which trackio writes with the figures that come next
+
+    def close(self) -> None:
+        self._run.finish()

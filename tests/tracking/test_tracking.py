@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import os
 import sqlite3
 import struct
 import time
@@ -142,6 +144,38 @@ def test_weights_and_biases_offline(a_run: TrackedRun, monkeypatch: pytest.Monke
     while len(found := told()) < len(ACCURACIES) and time.monotonic() < give_up:
         time.sleep(0.2)
     assert found == ACCURACIES
+
+
+def test_trackio_without_a_server(a_run: TrackedRun, tmp_path: Path) -> None:
+    """In a process of its own, because trackio reads its folder when it is imported."""
+    pytest.importorskip("trackio")
+    import subprocess
+    import sys
+
+    code = f"""
+from pathlib import Path
+from edgeopt.tracking.tracked import TrackedRun
+from edgeopt.tracking.trackers import Identity
+
+run = TrackedRun(Identity("name", "0123456789abcdef", Path({str(a_run.identity.folder)!r})), prefix="0-")
+for epochs in ((1, 2), (3,)):
+    with TrackedRun(run.identity, ("trackio",), run.prefix).part("train") as part:
+        part.describe({{"seed": "17", "passes.0.use": "train"}})
+        for epoch in epochs:
+            part.log({{"validation accuracy": epoch / 10}}, epoch)
+    assert not part.failures, part.failures
+from trackio.sqlite_storage import SQLiteStorage
+
+logs = SQLiteStorage.get_logs("edgeopt", "name-01234567")
+told = [(each["step"], each["0-train/validation accuracy"]) for each in logs]
+asked = SQLiteStorage.get_run_config("edgeopt", "name-01234567")["passes.0.use"]
+Path({str(tmp_path / "told.txt")!r}).write_text(repr((told, asked)))
+"""
+    environment = os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert ast.literal_eval((tmp_path / "told.txt").read_text()) == ([(1, 0.1), (2, 0.2), (3, 0.3)], "train")
 
 
 def test_one_that_fails_is_left_out_and_the_others_go_on(a_run: TrackedRun, monkeypatch: pytest.MonkeyPatch) -> None:
