@@ -61,7 +61,7 @@ docs: $(VENV)/.dev  ## the pages that are generated from the code
 	$(BIN)/python -m edgeopt.describe docs/reference.md
 
 benchmarks: $(VENV)/.dev  ## every speed bar; exits 1 when one is missed
-	for name in startup overhead qat_step runtimes exports agreement idioms sensitivity compression kills busy deploy web_runtimes detection_scores; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in startup overhead qat_step runtimes exports agreement idioms sensitivity compression kills busy deploy web_runtimes detection_scores microcontrollers; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 results: $(VENV)/.dev  ## docs/results.md, from the runs below runs/
 	$(BIN)/python benchmarks/results.py
