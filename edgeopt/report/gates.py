@@ -67,10 +67,8 @@ def _footprints(gates: Gates, shipped: Sequence[Row]) -> Iterator[GateResult]:
     for name, limit in (("ram_bytes", gates.ram_bytes), ("flash_bytes", gates.flash_bytes)):
         if limit is None:
             continue
-        asked = [row for row in shipped if row.footprint is not None]
-        for row in asked:
-            assert row.footprint is not None  # these alone are asked
-            found = row.footprint
+        asked = [(row, row.footprint) for row in shipped if row.footprint is not None]
+        for row, found in asked:
             is_ram = name == "ram_bytes"
             figure, (layer, most) = (
                 (found.ram_bytes, found.most_ram) if is_ram else (found.flash_bytes, found.most_flash)

@@ -176,7 +176,7 @@ class Trackio:
     _run: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        import trackio  # an extra
+        import trackio  # which whoever wants it installs
 
         self._run = trackio.init(
             project=os.environ.get("TRACKIO_PROJECT", "edgeopt"),

@@ -109,6 +109,6 @@ def _made(state: ModelState, graph: Graph, precision: Precision, quantized_io: T
 
 def _tensor(graph: Graph, index: int) -> TensorInfo:
     scale, zero_point = graph.quantization(index) or (None, None)
-    name = graph.main.tensors[index].name.decode()
+    name = graph.name(index)
     layout = layout_of(len(graph.shape(index)))
     return TensorInfo(name, graph.dtype(index), graph.shape(index), layout, scale, zero_point)

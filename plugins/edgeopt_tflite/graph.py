@@ -148,6 +148,10 @@ class Graph:
         """The type of a tensor's elements, such as `float32`; empty for an operand that is left out."""
         return _TYPES[self.main.tensors[tensor].type] if tensor >= 0 else ""
 
+    def name(self, tensor: int) -> str:
+        """The name of a tensor, empty where it has none."""
+        return (self.main.tensors[tensor].name or b"").decode()
+
     def shape(self, tensor: int) -> tuple[int, ...]:
         """The sizes of a tensor."""
         sizes = self.main.tensors[tensor].shape

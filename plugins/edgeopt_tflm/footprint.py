@@ -62,7 +62,7 @@ def bare(graph: Graph) -> bytes:
     tensors, which are a tenth of a small file.
     """
     outer = [*map(int, graph.main.inputs), *map(int, graph.main.outputs)]
-    given, *returned = [(graph.main.tensors[index].name or b"").decode() for index in outer]
+    given, *returned = map(graph.name, outer)
     graph.model.metadata, graph.model.signatureDefs = [], None
     graph.compact(given, returned)
     outer = [*map(int, graph.main.inputs), *map(int, graph.main.outputs)]

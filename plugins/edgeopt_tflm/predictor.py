@@ -76,7 +76,6 @@ def _values(given: NDArray[Any], info: TensorInfo) -> NDArray[np.float32]:
 def _info(graph: Graph, tensor: int) -> TensorInfo:
     shape = graph.shape(tensor)
     scale, zero_point = graph.quantization(tensor) or (None, None)
-    name = (graph.main.tensors[tensor].name or b"").decode()
     is_input = tensor in map(int, graph.main.inputs)
     layout = "NHWC" if is_input else layout_of(len(shape))
-    return TensorInfo(name, graph.dtype(tensor), shape, layout, scale, zero_point)
+    return TensorInfo(graph.name(tensor), graph.dtype(tensor), shape, layout, scale, zero_point)

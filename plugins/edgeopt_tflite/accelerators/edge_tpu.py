@@ -3,7 +3,8 @@
 Its compiler is a program for Debian on x86 that is no package of Python, so this is a table: that of "TensorFlow models
 on the Edge TPU", https://coral.ai/docs/edgetpu/models-intro/#supported-operations, for runtime 14 and compiler 16, the
 last that there are, with the conditions that stand there. What the compiler leaves out for reasons of its own, such as
-a tensor that is too large for its memory, is in no table.
+a tensor that is too large for its memory, is in no table. Rows up to REDUCE_MIN were compared with a copy of the
+table; the later ones that came with runtimes 13 and 14 were not.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ def judge(graph: Graph) -> AcceleratorAnswer:
             mapped |= made
         elif read & (mapped | behind):
             behind |= made
-        name = graph.main.tensors[min(made)].name.decode()
+        name = graph.name(min(made))
         verdict = Verdict.FALLS_BACK if reason else Verdict.RUNS
         asked.append(AskedOperator(graph.kind(operator), verdict, reason, name))
     return AcceleratorAnswer(tuple(asked), int(bool(mapped)), SOURCE)

@@ -63,8 +63,7 @@ def judge(file: Path) -> AcceleratorAnswer:
 
 def _computed(graph: Graph, operator: Any) -> str:
     """The name of the first tensor that an operator computes."""
-    name: str = graph.main.tensors[int(operator.outputs[0])].name.decode()
-    return name
+    return graph.name(int(operator.outputs[0]))
 
 
 def _complaint(text: str) -> str:
