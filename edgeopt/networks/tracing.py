@@ -6,26 +6,51 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from edgeopt.networks.deferred_code import deferred_code
+
 if TYPE_CHECKING:  # torch is heavy: whoever traces has imported it already
     from torch._ops import OpOverload
 
 
 @contextmanager
 def quick_tracing() -> Iterator[None]:
-    """Inside this context, torch walks through graphs without four habits that take half of an int8 export's time.
+    """Inside this context, torch walks through graphs without six habits that take half of an int8 export's time.
 
-    The files differ in debug handles and in the numbers of names at most. torch keeps all ancestors of a node, copied
+    The files differ in debug handles and in the numbers of names at most. torch writes out each graph as Python
+    whenever it changed, and notes for each node where in Python it was made. It keeps all ancestors of a node, copied
     deeply at each of the dozens of walks. Nothing here reads them; the module path of a node is kept elsewhere. It
     remembers what its own operators return for which shapes and types, but not what quantize and dequantize do, which
     are half of an int8 program. It goes through all its operators once for each library of operators that there is. And
     it has no word for the shape of a hard swish: each walk computes one from sums and bounds, the batch as a symbol.
     """
-    with _no_ancestors(), _known_results(), _operators_listed_once(), _hard_swish_at_once():
+    with ExitStack() as stack:
+        for without in (
+            deferred_code,
+            _no_stack_traces,
+            _no_ancestors,
+            _known_results,
+            _operators_listed_once,
+            _hard_swish_at_once,
+        ):
+            stack.enter_context(without())
         yield
 
 
-# torch has no switch for any of the four. In another torch that lacks what is patched here, the walks are as they are:
+# torch has a switch for one of the six. In another torch that lacks what is patched here, the walks are as they are:
 # slower, and the files the same.
+
+
+@contextmanager
+def _no_stack_traces() -> Iterator[None]:
+    from unittest.mock import patch
+
+    from torch.fx import config
+
+    if not hasattr(config, "do_not_emit_stack_traces"):
+        yield
+        return
+    with patch.object(config, "do_not_emit_stack_traces", True):
+        yield
 
 
 @contextmanager

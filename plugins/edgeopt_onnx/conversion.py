@@ -47,6 +47,7 @@ from edgeopt_onnx.options import (
     no_packed_weights,
     opset_too_low,
 )
+from edgeopt_onnx.plain_operators import untraced_where_plain
 from edgeopt_onnx.precision import quantize_on_the_run, quantize_weights, to_float16
 from edgeopt_onnx.rewrites import canonicalize
 from edgeopt_onnx.tail import add_tail
@@ -255,7 +256,7 @@ def _with_batch_of_one(program: ExportedProgram) -> ExportedProgram:
 
 def _convert(program: ExportedProgram, opset: int, output_names: Sequence[str]) -> onnx_ir.Model:
     try:
-        with quick_conversion():
+        with quick_conversion(), untraced_where_plain(program):
             converted = torch.onnx.export(
                 program,
                 dynamo=True,

@@ -22,6 +22,8 @@ with quiet():  # importing litert-torch alone writes several warnings
     from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
     from litert_torch.quantize.quant_config import QuantConfig
 
+    from edgeopt_tflite.conversion_speed import quick_conversion
+
 
 aten = torch.ops.aten
 _EXPANDING = {aten.expand.default, aten.expand_as.default}
@@ -59,7 +61,7 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
     module = _OneImage(plain, takes_pixels)
     module.training = False  # `eval` refuses to go into an exported program, which has no modes
     litert_torch.config.show_progress = False
-    with quiet():
+    with quiet(), quick_conversion():
         try:
             model = litert_torch.convert(module, (sample,), quant_config=numerics)
             content: bytes = model.model_content()

@@ -14,14 +14,14 @@ from executorch.exir import pass_base, pass_manager
 from executorch.exir.pass_base import ExportPass
 from small_programs import CLASSES, SIZE, capture, float_net, images, outputs, quantized
 from torch.export import ExportedProgram
-from torch.fx import Graph, GraphModule, symbolic_trace
+from torch.fx import Graph, GraphModule
 
 from edgeopt_executorch import lowering, lowering_speed
 from edgeopt_executorch.lowering import export_executorch
 from edgeopt_executorch.predictor import ExecuTorchPredictor
 
 CARD = '{"classes": ["käse", "b"]}'
-ALONE = ("deferred_code", "known_values", "known_graphs", "one_check")
+ALONE = ("known_values", "known_graphs", "one_check")
 
 
 class Attention(torch.nn.Module):
@@ -117,7 +117,7 @@ def test_nothing_is_changed_outside_the_block() -> None:
     def doors() -> list[object]:
         base = pass_base._ExportPassBase
         checked = pass_manager.ExportedProgramPassManager
-        return [GraphModule.recompile, base._fx, ExportPass.call_submodule, checked.check, _passes.XNNPACKPassManager]
+        return [base._fx, ExportPass.call_submodule, checked.check, _passes.XNNPACKPassManager]
 
     before = doors()
     with lowering_speed.quick_lowering(Graph()):
@@ -128,7 +128,6 @@ def test_nothing_is_changed_outside_the_block() -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "part"),
     [
-        (GraphModule, "recompile", "deferred_code"),
         (pass_base._ExportPassBase, "_fx", "known_values"),
         (pass_base, "_ExportPassBase", "known_values"),
         (_passes.XNNPACKPassManager, "transform", "one_check"),
@@ -141,23 +140,6 @@ def test_a_version_without_the_attribute_is_left_as_it_is(
     monkeypatch.delattr(owner, name)
     with getattr(lowering_speed, part)():
         assert not hasattr(owner, name)
-
-
-def test_deferred_code_is_written_when_it_is_run_or_read() -> None:
-    batch = images(2)
-    with lowering_speed.deferred_code():
-        module = symbolic_trace(torch.nn.Sequential(torch.nn.ReLU()))
-        (call,) = (node for node in module.graph.nodes if node.op == "call_module")
-        assert torch.equal(module(batch), batch.relu())
-        with module.graph.inserting_after(call):
-            doubled = module.graph.call_function(torch.add, (call, call))
-        call.replace_all_uses_with(doubled, delete_user_cb=lambda user: user is not doubled)
-        module.recompile()
-        assert "torch.add" in module.code
-        assert torch.equal(module(batch), 2 * batch.relu())
-        module.recompile()
-    assert torch.equal(module(batch), 2 * batch.relu())  # left over from the block, and not yet written again
-    assert "torch.add" in module.code
 
 
 class Shrink(ExportPass):
