@@ -190,7 +190,8 @@ class PassPlugin(Plugin):
     Where the options name local files, `fingerprint(options)` is a text that changes when what the pass reads in them
     does, and raises a `UserError` when one is missing or cannot be read. Such files are small, so it goes by their
     contents. A pass that looks at answers in a way of its own, and not through the task alone, names in `tasks` those
-    that it knows.
+    that it knows. `leaves_out` names options of `[dataset.augmentation]` without which it trains whatever they ask for;
+    a recipe in which every pass that trains leaves one out is refused.
     """
 
     kind: ClassVar[str] = "pass"
@@ -209,6 +210,7 @@ class PassPlugin(Plugin):
     framework: str = field(default=TORCH, kw_only=True)
     bits: Callable[[Any], Bits] | None = field(default=None, kw_only=True)
     tasks: tuple[str, ...] | None = field(default=None, kw_only=True)
+    leaves_out: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

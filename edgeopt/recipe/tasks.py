@@ -78,9 +78,12 @@ def check_augmentation(
     asked += ["scale_jitter"] if augmentation.scale_jitter != (1.0, 1.0) else []
     for name in asked:
         place = lookup.source.locate(("dataset", "augmentation", name))
-        foreign = next(
-            (each.plugin for each in passes if each and each.plugin.trains and each.plugin.framework != TORCH), None
-        )
+        trains = [each.plugin for each in passes if each and each.plugin.trains]
+        foreign = next((plugin for plugin in trains if plugin.framework != TORCH), None)
+        if None not in passes and trains and all(name in plugin.leaves_out for plugin in trains):
+            without = " and ".join(dict.fromkeys(repr(plugin.name) for plugin in trains))
+            message = f"augmentation.{name} would change nothing: {without} trains without it, and nothing else trains"
+            lookup.problems.append(Problem(message, "leave it out, or train before with a pass that has it", place))
         if foreign is not None:
             message = f"augmentation.{name} is not there in {foreign.framework}, where pass {foreign.name!r} trains"
             lookup.problems.append(Problem(message, "leave it out", place))

@@ -115,6 +115,7 @@ def edgeopt_passes() -> Iterator[PassPlugin]:
         produces=Form.PROGRAM,
         fingerprint=fingerprint_allocation,
         bits=bits_asked,
+        leaves_out=("mosaic",),
         libraries=TAUGHT_LIBRARIES,
         requires=("torchao", "lightning"),
         install="edgeopt[vision]",

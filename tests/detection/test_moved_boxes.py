@@ -344,6 +344,11 @@ use = "{export}"
             ["scale_jitter", "iou_crop", "mosaic"],
         ),
         (
+            ("shapes-boxes", "torchvision-detector", "", "qat", "onnx"),
+            [":12: augmentation.mosaic would change nothing: 'qat' trains without it, and nothing else trains"],
+            ["scale_jitter", "iou_crop"],
+        ),
+        (
             ("digits", "keras-applications", 'arch = "MobileNetV2"', "keras-train", "keras-tflite"),
             [
                 ":9: augmentation.iou_crop",
