@@ -47,7 +47,7 @@ _KINDS: Mapping[str, _Kind] = {
     "reader": _Kind("One linear layer on the mean colour.", ("reading",)),
     "device": _Kind("Another Python on this machine.", ("link",)),
     "probe": _Kind("Noise on the weights, in standard deviations.", ("noise",)),
-    "task": _Kind("One number an image, such as how much of it is bright.", ("number",)),
+    "task": _Kind("One number an image, such as how much of it is bright.", ("number", "answers")),
 }
 KINDS = tuple(_KINDS)
 """The kinds of plugins that can be written."""
