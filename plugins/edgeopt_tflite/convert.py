@@ -22,7 +22,7 @@ with quiet():  # importing litert-torch alone writes several warnings
     from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
     from litert_torch.quantize.quant_config import QuantConfig
 
-    from edgeopt_tflite.conversion_speed import quick_conversion
+    from edgeopt_tflite.conversion_speed import named_operators, quick_conversion
 
 
 aten = torch.ops.aten
@@ -61,16 +61,25 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
     module = _OneImage(plain, takes_pixels)
     module.training = False  # `eval` refuses to go into an exported program, which has no modes
     litert_torch.config.show_progress = False
+    # litert-torch, JAX and MLIR raise many types of errors; all mean that it cannot be converted
     with quiet(), quick_conversion():
         try:
-            model = litert_torch.convert(module, (sample,), quant_config=numerics)
-            content: bytes = model.model_content()
-        except Exception as error:  # litert-torch, JAX and MLIR raise many types; all mean that it cannot be converted
-            raise _explained(error, program) from error
+            content = _converted(module, sample, numerics)
+        except Exception:
+            try:  # once more, so that the message has the operator that the model calls, and not one of its parts
+                with named_operators():
+                    content = _converted(module, sample, numerics)
+            except Exception as error:
+                raise _explained(error, program) from error
     if marked is not None and marked.count:
         graph = Graph(content)
         unmark_float_layers(graph, marked)
         content = graph.to_bytes()
+    return content
+
+
+def _converted(module: nn.Module, sample: Tensor, numerics: QuantConfig | None) -> bytes:
+    content: bytes = litert_torch.convert(module, (sample,), quant_config=numerics).model_content()
     return content
 
 
