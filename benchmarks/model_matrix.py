@@ -102,7 +102,7 @@ class Prepared:
 
 def try_model(model: str, runtimes: Sequence[str], limit_seconds: float) -> dict[str, Found]:
     """What came of a model in each of `runtimes`; each gets a process that starts with the model at hand."""
-    prepared = prepare(model, sorted({_quantizer(each) for each in runtimes}))
+    prepared = prepare(model, sorted({quantizer_of(each) for each in runtimes}))
     row = {"prepared": prepared.facts}
     for runtime in runtimes:
         child = Child(try_runtime, model, runtime, prepared)
@@ -111,7 +111,8 @@ def try_model(model: str, runtimes: Sequence[str], limit_seconds: float) -> dict
     return row
 
 
-def _quantizer(runtime: str) -> str:
+def quantizer_of(runtime: str) -> str:
+    """Whose numerics the int8 program for a runtime has."""
     return QUANTIZERS.get(runtime, "xnnpack")
 
 
@@ -164,7 +165,7 @@ def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
     data = _data(image_size(model))
     files, results, seconds = {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, state in (("int8", prepared.int8[_quantizer(exporter)]), ("float", prepared.float)):
+        for name, state in (("int8", prepared.int8[quantizer_of(exporter)]), ("float", prepared.float)):
             start = time.perf_counter()
             (aside := Path(folder) / name).mkdir()
             files[name], results[name] = export_file(use, state, aside)
@@ -181,7 +182,7 @@ def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
     for _ in range(ROUNDS):
         for name, predictor in opened.items():
             best[name] = min(best[name], *(_milliseconds(predictor.predict, batch) for _ in range(CALLS)))
-    expected = prepared.logits[_quantizer(exporter)]
+    expected = prepared.logits[quantizer_of(exporter)]
     return {
         "agreement": float((logits.argmax(1) == expected.argmax(1)).mean()),
         "logit_difference": float(np.abs(logits - expected).max() / max(float(np.ptp(expected)), 1e-12)),
@@ -189,7 +190,7 @@ def try_runtime(model: str, exporter: str, prepared: Prepared) -> Found:
         "latency_ratio": best["int8"] / best["float"],
         "delegated_share": results["int8"].delegated_share,
         "export_seconds": round(seconds["int8"], 1),
-        "int8_accuracy": prepared.accuracy[_quantizer(exporter)],
+        "int8_accuracy": prepared.accuracy[quantizer_of(exporter)],
     }
 
 

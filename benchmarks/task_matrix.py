@@ -1,5 +1,5 @@
-"""Every segmentation and detection model of torchvision through `ptq` to ExecuTorch, ONNX Runtime and LiteRT: what
-exports, how far its files are from their programs, and what is refused and why.
+"""Every segmentation and detection model of torchvision through `ptq` to five runtimes: what exports, how far its
+files are from their programs, and what is refused and why.
 
 Weights are random, so that nothing is said of masks and boxes; each output is compared number by number. Detectors are
 split at their raw heads. Each model, and each of its runtimes, has a process of its own with a time limit. What was
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from model_matrix import RUNTIMES, Child, import_heavy
+from model_matrix import RUNTIMES, Child, import_heavy, quantizer_of
 
 if TYPE_CHECKING:
     from edgeopt.arrays import Outputs
@@ -38,7 +38,7 @@ KINDS = {"detection": "torchvision.models.detection", "segmentation": "torchvisi
 
 @dataclass(frozen=True)
 class Prepared:
-    """The float and the int8 program of a model, and what each answers."""
+    """The float program of a model, as "float", an int8 program for each quantizer, and what each answers."""
 
     states: Mapping[str, ModelState]
     answers: Mapping[str, Outputs]
@@ -83,12 +83,11 @@ def prepare(model: str) -> Prepared:
     torch.set_num_threads(1)  # processes are forked later, which a pool of threads would not survive
     torch.manual_seed(0)
     state, data = _state(model)
-    ptq = resolve(PassPlugin, "ptq", {"batch_size": 2}, load_registry())
-    with tempfile.TemporaryDirectory() as folder:
-        states = {
-            "float": to_program(state, data.validation),
-            "int8": ptq.plugin.apply(state, ptq.options, pass_context(Path(folder), data)),
-        }
+    states = {"float": to_program(state, data.validation)}
+    for quantizer in sorted(set(map(quantizer_of, RUNTIMES))):
+        ptq = resolve(PassPlugin, "ptq", {"batch_size": 2, "quantizer": quantizer}, load_registry())
+        with tempfile.TemporaryDirectory() as folder:
+            states[quantizer] = ptq.plugin.apply(state, ptq.options, pass_context(Path(folder), data))
     answers = {name: program_outputs(each, data.validation, Silent(), name) for name, each in states.items()}
     parameters = sum(each.numel() for each in state.module.parameters())
     return Prepared(states, answers, {"parameters": parameters, "outputs": list(state.output_names)})
@@ -106,15 +105,17 @@ def try_runtime(exporter: str, prepared: Prepared) -> Found:
     use = resolve(ExporterPlugin, exporter, {}, load_registry())
     found: Found = {}
     sizes = {}
-    for name, state in prepared.states.items():
+    for name, program in (("float", "float"), ("int8", quantizer_of(exporter))):
+        state = prepared.states[program]
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             file, result = export_file(use, state, Path(folder))
-            sizes[name] = file.stat().st_size
+            parts = (file.name, *result.companions)
+            sizes[name] = sum(file.with_name(part).stat().st_size for part in parts)
             feed = feeder("values", state.preprocessing)
             with use.plugin.opened(file, 1) as predictor:
                 outputs = file_outputs(predictor, _images(state.task), feed, Silent(), name)
-        apart = differences(outputs, prepared.answers[name], state.output_names)
+        apart = differences(outputs, prepared.answers[program], state.output_names)
         found[name] = {each.name: each.share for each in apart}
         found[f"{name}_seconds"] = round(time.perf_counter() - start, 1)
         found[f"{name}_delegated"] = result.delegated_share
