@@ -143,6 +143,9 @@ def test_vela_refuses_what_it_cannot_read(file, tmp_path) -> None:
     broken.write_bytes(file.read_bytes()[: len(file.read_bytes()) // 2])
     with pytest.raises(ExportError, match="Vela does not compile the file: "):
         ethos_u.judge(broken)
+    with pytest.raises(ExportError, match="Vela does not compile the file: ") as refused:
+        ethos_u.estimate(broken, ethos_u.PROCESSOR)
+    assert "ask for no estimate" in refused.value.problems[0].hint
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,11 @@ def estimate(file: Path, processor: str) -> CycleEstimate:
 
     Raises `ExportError` where Vela does not take the file.
     """
-    made = _compiled(file, processor)
+    try:
+        made = _compiled(file, processor)
+    except ExportError as error:
+        hint = "ask for no estimate, or replace what it names in the model"
+        raise ExportError(error.problems[0].message, hint=hint) from error
     told = made.summary
     memory = {
         column.removesuffix(_MEMORY): round(float(kib) * 1024)
