@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test checks programs browser kotlin sshd adb lint types format docs benchmarks results model-matrix test-arm64 clean
+.PHONY: demo test checks programs browser kotlin sshd adb lint types format docs benchmarks results model-matrix test-arm64 test-mcu clean
 
 demo: $(VENV)/.demo  ## the main job on real images, to a finished report
 	$(BIN)/edgeopt run recipes/mobilenetv3_qat_android.toml
@@ -44,6 +44,9 @@ adb:  ## Android's adb, and an adbd in the user's cache, for the tests of phones
 
 test-arm64: $(VENV)/.dev  ## the files of all mobile runtimes under emulated ARM64; see docs/arm64.md
 	$(BIN)/python tests/arm64
+
+test-mcu: $(VENV)/.dev  ## an int8 file in an emulated Cortex-M3, TFLM_SOURCE=folder of tflite-micro; see docs/microcontrollers.md
+	$(BIN)/python tests/mcu $(if $(TFLM_SOURCE),--source "$(TFLM_SOURCE)")
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -66,13 +66,13 @@ def keras_file(arch: str, path: Path) -> None:
     import tensorflow as tf
     from tensorflow.keras import layers
 
-    from edgeopt_tflm import networks
+    from edgeopt_mcu import networks
 
     height, width = SIZES[arch]
     given = tf.keras.Input((height, width, 1), batch_size=1)
 
     def convolution(x: Any, made: int, kernel: tuple[int, int], stride: int, padding: tuple[int, int]) -> Any:
-        """As `edgeopt_tflm.networks` has it; where the padding is that of the word "same", Keras would say so."""
+        """As `edgeopt_mcu.networks` has it; where the padding is that of the word "same", Keras would say so."""
         same = stride == 1
         if not same:
             x = layers.ZeroPadding2D(padding)(x)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -79,6 +81,39 @@ def test_few_modules_stand_at_the_top() -> None:
 def test_modules_are_small() -> None:
     long = {name: lines for name, file in modules().items() if (lines := len(file.read_text().splitlines())) > 400}
     assert not long
+
+
+#: Plugins of one runtime each; a folder or module called `rewrites` changes graphs, and is no part of the adapter.
+RUNTIMES = ("edgeopt_ncnn", "edgeopt_openvino", "edgeopt_tflm")
+
+
+def lines_of_code(text: str) -> int:
+    """Lines with a token of Python in them: no blank ones, comments or docstrings."""
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = [each for each in tokenize.generate_tokens(io.StringIO(text).readline) if each.type not in silent]
+    lines = {line for each in tokens for line in range(each.start[0], each.end[0] + 1)}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+def test_lines_of_code_are_those_that_do_something() -> None:
+    assert (
+        lines_of_code('"""Doc.\n\nMore."""\n\nx = (\n    1,  # why\n    # why not\n)\n\n\ndef f():\n    """Doc."""\n')
+        == 4
+    )
+    assert lines_of_code('x = """a\n\nb"""\n') == 3
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_runtime_is_a_small_plugin(runtime: str) -> None:
+    folder = ROOT / "plugins" / runtime
+    files = [
+        file for file in folder.rglob("*.py") if file.relative_to(folder).parts[0] not in ("rewrites", "rewrites.py")
+    ]
+    assert len(files) > 3
+    assert sum(lines_of_code(file.read_text()) for file in files) <= 400
 
 
 def _outside() -> list[Path]:

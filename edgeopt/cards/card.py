@@ -82,11 +82,30 @@ class SelfTest:
 
 
 @dataclass(frozen=True)
+class CycleEstimate:
+    """What a vendor's compiler expects an image to cost on its `processor`; nothing of it was measured.
+
+    `source` is the compiler with its version and the system that it assumes around the processor. `cycles` are those of
+    one image at `clock_mhz`, without the `on_cpu` operators that are left to the CPU beside it. `memory_bytes` is what
+    the compiled file takes of each kind of memory.
+    """
+
+    processor: str
+    source: str
+    cycles: int
+    clock_mhz: float
+    images_per_second: float
+    on_cpu: int
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Footprint:
     """What a file takes of a device that has little: bytes of RAM while it answers, and of flash as it lies there.
 
     `ram_parts` is the RAM by what holds it. `most_ram` and `most_flash` are the layer that takes most of each, and its
-    bytes. `operators` counts the kinds of operators that the runtime on the device must have.
+    bytes. `operators` counts the kinds of operators that the runtime on the device must have. `estimate` is there where
+    a compiler was asked for one.
     """
 
     ram_bytes: int
@@ -95,6 +114,7 @@ class Footprint:
     most_ram: tuple[str, int] = ("", 0)
     most_flash: tuple[str, int] = ("", 0)
     operators: Mapping[str, int] = field(default_factory=dict)
+    estimate: CycleEstimate | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +169,8 @@ class Card:
             del values["decision"]
         if self.footprint is None:
             del values["footprint"]
+        elif self.footprint.estimate is None:
+            del values["footprint"]["estimate"]
         if self.task == DEFAULT_TASK:
             del values["task"]
         text = json.dumps(values, indent=2, sort_keys=True)

@@ -18,6 +18,7 @@ from edgeopt.arrays import (
     size_in_words,
     size_of,
 )
+from edgeopt.cards.card import CycleEstimate
 from edgeopt.cores import usable_cores
 from edgeopt.errors import (
     CheckpointError,
@@ -196,6 +197,7 @@ __all__ = [
     "Classification",
     "ConnectionLostError",
     "Curve",
+    "CycleEstimate",
     "DataBundle",
     "DataError",
     "DataSurvey",

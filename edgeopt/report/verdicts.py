@@ -61,7 +61,7 @@ def _sentences(rows: Sequence[Row], passes: Sequence[PassRecord], training: Trai
         yield from _about_training(training)
     for row in rows:
         if row.footprint is not None and row.role is Role.OPTIMIZED:
-            yield _footprint(row, row.footprint)
+            yield from _footprint(row, row.footprint)
         yield from _doubts(row)
         if not smoke:
             yield from _doubt_of_answers(row)
@@ -100,12 +100,18 @@ def _what_it_scores(row: Row) -> str:
     return f"{score.kind.called} of {score.text}"
 
 
-def _footprint(row: Row, found: Footprint) -> str:
+def _footprint(row: Row, found: Footprint) -> Iterator[str]:
     (ram_layer, ram), (flash_layer, flash) = found.most_ram, found.most_flash
-    return (
+    yield (
         f"{title(row)} takes {found.ram_bytes:,} bytes of RAM, of which {ram_layer} has the most ({ram:,}), and "
         f"{found.flash_bytes:,} bytes of flash, of which {flash_layer} has the most ({flash:,})."
     )
+    if (told := found.estimate) is not None:
+        left = f", without {told.on_cpu} operators that are left to the CPU" if told.on_cpu else ""
+        yield (
+            f"{title(row)}, estimated and not measured: {told.cycles:,} cycles an image on {told.processor}{left}, "
+            f"{told.images_per_second:,.0f} images/s at {told.clock_mhz:g} MHz ({told.source})."
+        )
 
 
 def _about_training(training: Training) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Files for microcontrollers: int8 `.tflite` in TensorFlow Lite Micro, source code around them, and small networks."""
+"""Files for microcontrollers: int8 `.tflite` in TensorFlow Lite Micro, and source code around them."""

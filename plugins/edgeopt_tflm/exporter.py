@@ -15,6 +15,7 @@ import numpy as np
 from edgeopt.files import write_aside
 from edgeopt.networks.bits import layer_bits
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, Problem
+from edgeopt_tflite.accelerators.ethos_u import estimate
 from edgeopt_tflite.audit import is_quantized
 from edgeopt_tflite.convert import convert
 from edgeopt_tflite.exporter import export_state as export_tflite
@@ -51,6 +52,8 @@ def export_state(state: ModelState, options: TflmOptions, context: ExportContext
     file.run(np.zeros(graph.shape(int(graph.main.inputs[0])), written.input.dtype))
     taken = footprint(content, file.arena(), graph, layers)
     write_aside(context.path, content)
+    if options.accelerator and is_quantized(state.program):
+        taken = replace(taken, estimate=estimate(context.path, options.accelerator))
     card = replace(context.card, precision=state.precision, footprint=taken).with_tensors(
         written.input, written.outputs
     )

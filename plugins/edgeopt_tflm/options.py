@@ -1,4 +1,4 @@
-"""The options of the exporter `tflm` and of the model `mcu`, and the problems that options alone show. Light."""
+"""The options of the exporter `tflm`, and the problems that options alone show. Light."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgeopt.plugins import Numerics, Options, Problem
+from edgeopt.plugins import Numerics, Options, Problem, installed_version
 from edgeopt_tflite.options import TfliteOptions
 from edgeopt_tflite.options import check as check_tflite
 
-Arch = Literal["ds_cnn", "mobilenet_v1_025", "person_detect"]
+VELA = "ethos-u-vela"
+U55 = Literal["ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256"]
+U65 = Literal["ethos-u65-256", "ethos-u65-512"]
+U85 = Literal["ethos-u85-128", "ethos-u85-256", "ethos-u85-512", "ethos-u85-1024", "ethos-u85-2048"]
+Accelerator = Literal[U55, U65, U85]
 
 
 class TflmOptions(Options):
@@ -20,15 +24,10 @@ class TflmOptions(Options):
     sources: bool = Field(
         True, description="write C++ beside the file: the array, its preprocessing, labels, arena and operators"
     )
-
-
-class McuOptions(Options):
-    """Which small network."""
-
-    arch: Arch = Field(
-        "ds_cnn",
-        description='"ds_cnn" (24 thousand parameters, for spectrograms and small images), "person_detect" (0.1 '
-        'million) or "mobilenet_v1_025" (0.2 million)',
+    accelerator: Accelerator | None = Field(
+        None,
+        description="an Ethos-U for which Arm's compiler Vela estimates the cycles of the int8 file, which card and "
+        "report then have as an estimate; needs the extra `ethos-u`",
     )
 
 
@@ -37,8 +36,18 @@ def as_tflite(*, is_int8: bool) -> TfliteOptions:
     return TfliteOptions(quantized_io="int8" if is_int8 else "float32", int4_weights="int8")
 
 
-def check(_options: TflmOptions, numerics: Numerics) -> Iterator[Problem]:
-    """What cannot work, known from the recipe's quantizers."""
+def fingerprint(options: TflmOptions) -> str:
+    """The version of the compiler that is asked, which an estimate depends on."""
+    return installed_version(VELA) or "" if options.accelerator else ""
+
+
+def check(options: TflmOptions, numerics: Numerics) -> Iterator[Problem]:
+    """What cannot work, known from the options and the recipe's quantizers."""
+    if options.accelerator and installed_version(VELA) is None:
+        yield Problem(
+            f"accelerator = {options.accelerator!r} asks {VELA}, which is not installed",
+            "pip install 'edgeopt[ethos-u]', or leave the option out",
+        )
     if not numerics.quantizers:
         yield Problem(
             "a file for microcontrollers is int8, and no pass of this recipe quantizes",

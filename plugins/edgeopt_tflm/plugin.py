@@ -1,4 +1,4 @@
-"""Declares the exporter `tflm` and the model `mcu`."""
+"""Declares the exporter `tflm`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from edgeopt.plugins import (
     ExportContext,
     ExporterPlugin,
     ExportResult,
-    ModelPlugin,
     ModelState,
     Predictor,
     Problem,
-    TrainingData,
     hookimpl,
 )
-from edgeopt_tflm.options import McuOptions, TflmOptions, check
+from edgeopt_tflm.options import TflmOptions, check, fingerprint
 
 
 def export(state: ModelState, options: TflmOptions, context: ExportContext) -> ExportResult:
@@ -42,13 +40,6 @@ def open_file(path: Path, _threads: int) -> Predictor:
         return TflmPredictor(path)
 
 
-def build_model(options: McuOptions, data: TrainingData) -> ModelState:
-    """A small network for the classes of `data`."""
-    from edgeopt_tflm.networks import build  # torch is heavy
-
-    return build(options, data)
-
-
 @hookimpl
 def edgeopt_exporters() -> Iterator[ExporterPlugin]:
     """The exporters of this package."""
@@ -61,25 +52,11 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime="microcontroller",
         suffix=".tflite",
         check=check,
+        fingerprint=fingerprint,
         refuses=refuses,
         tells_footprint=True,
         runtime_modules=("edgeopt_tflm.predictor",),
         libraries=("edgeopt_tflite",),
         requires=("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "tflite-micro"),
         install="edgeopt[tflm]",
-    )
-
-
-@hookimpl
-def edgeopt_models() -> Iterator[ModelPlugin]:
-    """The networks of this package."""
-    yield ModelPlugin(
-        "mcu",
-        "Networks of 20 to 300 KB in int8 for microcontrollers, from scratch.",
-        McuOptions,
-        build=build_model,
-        libraries=("edgeopt_tflite",),
-        tasks=("classification", "multi-label"),
-        requires=("torch",),
-        install="edgeopt",
     )

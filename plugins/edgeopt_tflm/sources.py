@@ -6,10 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from edgeopt.plugins import Card
+from edgeopt.plugins import Card, Preprocessing
 from edgeopt_tflm.operators import method
+from edgeopt_tflm.predictor import quantized
 
 _PER_LINE = 16  # bytes
 _ALIGNMENT = 16  # bytes, of an arena and of a flatbuffer's constants
@@ -45,11 +47,23 @@ def header_text(card: Card, name: str) -> str:
         taken=card.footprint,
         arena_bytes=-(-card.footprint.ram_bytes // _ALIGNMENT) * _ALIGNMENT,
         input=card.input,
+        inputs=_inputs(card),
         mean=card.preprocessing["mean"],
         std=card.preprocessing["std"],
         order=card.preprocessing["channel_order"],
         methods=[method(kind) for kind in sorted(card.footprint.operators)],
     )
+
+
+def _inputs(card: Card) -> list[list[int]]:
+    """What each of 256 pixel values becomes, a row for each channel; computed here, so that no device rounds it
+    otherwise, and none without an FPU computes it for every pixel.
+    """
+    assert card.input is not None  # as above
+    preprocessing = Preprocessing.from_json(card.preprocessing)
+    pixels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], preprocessing.channels, axis=1)
+    rows: list[list[int]] = quantized(preprocessing.normalize(pixels[None, None]), card.input)[0, 0].T.tolist()
+    return rows
 
 
 def _float32(value: float) -> str:

@@ -127,11 +127,25 @@ def test_vela_compiles_what_runs_on_an_ethos_u(file) -> None:
     assert "Vela" in answer.source
 
 
+def test_vela_estimates_what_an_image_costs(file) -> None:
+    small, large = (ethos_u.estimate(file, f"ethos-u55-{macs}") for macs in (32, 256))
+    assert small.cycles > large.cycles > 0, "of 32 and 256 products in a cycle"
+    assert large.images_per_second == pytest.approx(large.clock_mhz * 1e6 / large.cycles, rel=0.01)
+    assert large.on_cpu == 2, "its input and output are float"
+    assert set(large.memory_bytes) == {"sram", "off_chip_flash"}
+    assert 0 < large.memory_bytes["off_chip_flash"] < 2 * file.stat().st_size
+    assert large.source.startswith("Vela ")
+    assert "Ethos_U55" in large.source, "the system that it assumes"
+
+
 def test_vela_refuses_what_it_cannot_read(file, tmp_path) -> None:
     broken = tmp_path / "model.tflite"
     broken.write_bytes(file.read_bytes()[: len(file.read_bytes()) // 2])
     with pytest.raises(ExportError, match="Vela does not compile the file: "):
         ethos_u.judge(broken)
+    with pytest.raises(ExportError, match="Vela does not compile the file: ") as refused:
+        ethos_u.estimate(broken, ethos_u.PROCESSOR)
+    assert "ask for no estimate" in refused.value.problems[0].hint
 
 
 @pytest.fixture(scope="module")

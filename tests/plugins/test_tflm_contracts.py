@@ -4,19 +4,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import re
 import shutil
 import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgeopt.cards.reading import card_from_text
 from edgeopt.errors import ExportError
 from edgeopt.export.make import make_artifact
-from edgeopt.plugins import ExporterPlugin, Form, ModelState, Numerics, QuantizerPlugin
+from edgeopt.plugins import ExporterPlugin, Form, ModelState, Numerics, QuantizerPlugin, installed_version
 from edgeopt.plugins.registry import Registry
+from edgeopt.preprocessing import Preprocessing
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
 from edgeopt.tasks import TASKS
@@ -55,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     from edgeopt.plugins.registry import load_registry
 
     data = tiny_data(image_size=16, channels=1)
-    use = resolve(ExporterPlugin, "tflm", {}, load_registry())
+    use = resolve(ExporterPlugin, "tflm", {"accelerator": "ethos-u55-64"}, load_registry())
     return make_artifact(
         use,
         tiny_int8_program(data),
@@ -149,6 +155,14 @@ def test_card_and_report_say_what_the_file_takes(made) -> None:
     assert made.exported.delegated_share is None
 
 
+def test_an_estimate_is_on_the_card_and_in_the_report_as_one(made) -> None:
+    told = made.exported.footprint.estimate
+    assert (told.processor, told.on_cpu) == ("ethos-u55-64", 0)
+    assert told.cycles > 0
+    assert json.loads(made.card.to_json())["footprint"]["estimate"]["cycles"] == told.cycles
+    assert card_from_text(made.card.to_json()).footprint == made.exported.footprint
+
+
 def test_padding_is_absorbed_and_no_bit_changes(made) -> None:
     """The file's first convolution has a fourth row and column of zeros; with the padding that they stand for, and
     without them, it takes more RAM and gives the same answers.
@@ -207,7 +221,7 @@ _PROGRAM = """\
 #include <cstdio>
 #include "model.h"
 int main() {
-  tflite::MicroMutableOpResolver<5> resolver;
+  tflite::MicroMutableOpResolver<kOperators> resolver;
   if (RegisterOperators(resolver) != kTfLiteOk || resolver.added != 5) return 1;
   for (int pixel = 0; pixel < 256; ++pixel) std::printf("%d ", ToInput(pixel, 0));
   std::printf("\\n%zu %d %d %d %s\\n", kArenaBytes, kHeight, kWidth, kChannels, kLabels[kLabelCount - 1]);
@@ -230,15 +244,61 @@ def test_source_code_feeds_the_file_as_the_predictor_does(made, tmp_path: Path) 
     subprocess.run(built, cwd=tmp_path, check=True, timeout=120)
     done = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60)
     inputs, said, array = done.stdout.split("\n")
-    pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 1, 256)
-    mean, std = (made.card.preprocessing[name][0] for name in ("mean", "std"))
-    wanted = quantized((pixels.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std), made.exported.input)
-    differing = np.abs(np.array(inputs.split(), int) - wanted.ravel())
-    assert differing.max() <= 1  # where float32 lies between two integers, the order of operations decides
-    assert (differing > 0).sum() <= 2
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 256, 1)
+    preprocessing = Preprocessing.from_json(made.card.preprocessing)
+    wanted = quantized(preprocessing.normalize(pixels), made.exported.input)
+    assert [int(each) for each in inputs.split()] == wanted.ravel().tolist()
+    assert len(set(wanted.ravel().tolist())) > 100
     taken = made.exported.footprint
     assert said == f"{-(-taken.ram_bytes // 16) * 16} 16 16 1 class-2"
     assert bytes.fromhex(array) == made.path.read_bytes()
+
+
+# ---- in an emulated Cortex-M ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch):
+    """The command behind `make test-mcu`, which itself is not part of the tests: it compiles for minutes."""
+    path = Path(__file__).parents[1] / "mcu" / "__main__.py"
+    spec = importlib.util.spec_from_file_location("mcu_command", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "mcu_command", module)  # dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_image_is_fed_the_pixels_that_python_answers(board, made, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """What stands for the image answers by a file of its own; one other value, or RAM that was not told, is a failure."""
+    (made.path.parent / "card.json").write_text(made.card.to_json())
+    parts = made.exported.footprint.ram_parts
+    given = []
+
+    def answers(_folder, _source, _cache, pixels, change: int = 0, head: int = parts["head"]):
+        given.append(pixels)
+        values = board.python_answers(made.path, made.card, pixels)
+        values[0, 0] ^= change
+        return board.Answered(values, head, parts["tail"] - 1, 200_000)
+
+    for change, head, wanted in ((0, parts["head"], True), (1, parts["head"], False), (0, parts["head"] + 16, False)):
+        monkeypatch.setattr(board, "image_answers", partial(answers, change=change, head=head))
+        assert board.check(made.path.parent, Path(), Path()) is wanted
+        assert f"{change} of 150 values of 50 images differ" in capsys.readouterr().out
+    assert given[0].shape == (50, 16, 16, 1)
+    assert given[0].dtype == np.uint8
+    assert given[0].std() > 50
+
+
+def test_what_is_missing_for_an_image_is_said_at_once(board, tmp_path: Path, made) -> None:
+    board.NEEDED["no-such-compiler"] = "a-package"
+    with pytest.raises(board.UnpreparedError) as caught:
+        board.require(tmp_path)
+    assert "a-package" in str(caught.value)
+    assert "TFLM_SOURCE must be a clone" in str(caught.value)
+    assert re.search(r"of commit [0-9a-f]{7}", str(caught.value)), "that of the interpreter's package"
+    (tmp_path / "card.json").write_text(made.card.to_json())
+    with pytest.raises(board.UnpreparedError, match=r"no int8 file of the exporter tflm with its model\.h"):
+        board.check(tmp_path, tmp_path, tmp_path)
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------------
@@ -251,6 +311,17 @@ def test_a_recipe_without_int8_is_refused(registry: Registry) -> None:
     assert not list(use.plugin.check(use.options, Numerics((registry.get(QuantizerPlugin, "xnnpack"),))))
     (problem,) = use.plugin.check(use.options, Numerics((registry.get(QuantizerPlugin, "tensorrt"),)))
     assert "leaves outputs in float" in problem.message
+
+
+def test_an_estimate_without_its_compiler_is_refused(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    use = resolve(ExporterPlugin, "tflm", {"accelerator": "ethos-u55-64"}, registry)
+    numerics = Numerics((registry.get(QuantizerPlugin, "xnnpack"),))
+    assert not list(use.plugin.check(use.options, numerics))
+    assert use.plugin.fingerprint(use.options) == installed_version("ethos-u-vela")
+    monkeypatch.setattr("edgeopt_tflm.options.installed_version", lambda _name: None)
+    (problem,) = use.plugin.check(use.options, numerics)
+    assert problem.message == "accelerator = 'ethos-u55-64' asks ethos-u-vela, which is not installed"
+    assert "edgeopt[ethos-u]" in problem.hint
 
 
 def test_an_operator_that_is_not_there_is_named_before_anything_is_trained(registry: Registry, tmp_path: Path) -> None:

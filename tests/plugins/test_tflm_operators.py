@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,13 +15,14 @@ from conftest import TINY_RECIPE
 from edgeopt.errors import Problem, RecipeError
 from edgeopt.options import Gates
 from edgeopt.pipeline.untrained import require_taken
-from edgeopt.plugins import ExporterPlugin, Footprint, Options
+from edgeopt.plugins import CycleEstimate, ExporterPlugin, Footprint, Options
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use
 from edgeopt.recipe.plan import make_plan
 from edgeopt.recipe.read import read_recipe
 from edgeopt.report.gates import judge
 from edgeopt.report.schema import Row
+from edgeopt.report.verdicts import verdicts
 from edgeopt.testing.values import tiny_data, tiny_model
 from edgeopt.types import Role
 from edgeopt_tflm.operators import KNOWN, method, unknown
@@ -122,6 +124,17 @@ def test_a_gate_without_an_exporter_that_tells_is_refused_at_its_line(
     with pytest.raises(RecipeError, match="ram_bytes is about microcontrollers") as caught:
         make_plan(read_recipe(path), registry)
     assert caught.value.problems[0].location.line == TINY_RECIPE.count("\n") + 4
+
+
+def test_the_report_says_what_takes_the_most_and_that_an_estimate_is_one() -> None:
+    estimate = CycleEstimate("ethos-u55-128", "Vela 5.2.0, a system", 125_000, 500, 4_000, on_cpu=2)
+    *_, takes, estimated = said = verdicts([row("tflm", replace(TAKEN, estimate=estimate))])
+    assert "9,000 bytes of RAM, of which stem (CONV_2D) has the most (7,500)" in takes
+    assert estimated == (
+        "tflm int8, estimated and not measured: 125,000 cycles an image on ethos-u55-128, without 2 operators that are "
+        "left to the CPU, 4,000 images/s at 500 MHz (Vela 5.2.0, a system)."
+    )
+    assert verdicts([row("tflm", TAKEN)]) == said[:-1]
 
 
 # ---- before training ----------------------------------------------------------------------------------------------

@@ -1,13 +1,15 @@
-"""What Arm's Ethos-U runs of a `.tflite` file, by Arm's own compiler: Vela compiles the file, and what it leaves in it
-is the CPU's.
+"""What Arm's Ethos-U runs of a `.tflite` file and how fast, by Arm's own compiler: Vela compiles the file, and what it
+leaves in it is the CPU's.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from edgeopt.plugins import (
     AcceleratorAnswer,
     AcceleratorRequest,
     AskedOperator,
+    CycleEstimate,
     ExportError,
     Verdict,
     installed_version,
@@ -29,6 +32,16 @@ _REASON = re.compile(r"^Warning \(supported operators\) operator: \w+, ofm: '(.*
 _TENSOR = re.compile(r" \([^)]*\)$")  # which of its tensors a reason is about
 _UNREAD = "Failed to parse TFLite file"  # the end of every complaint
 _UNTOLD = "Vela leaves it to the CPU, and does not say why"
+_MEMORY = "_memory_used"  # how the columns of its summary end that tell the KiB of a kind of memory
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """What Vela made of a file, what it said, and its summary by the names of the columns."""
+
+    graph: Graph
+    said: str
+    summary: dict[str, str]
 
 
 def ask(request: AcceleratorRequest) -> AcceleratorAnswer:
@@ -41,14 +54,9 @@ def ask(request: AcceleratorRequest) -> AcceleratorAnswer:
 
 def judge(file: Path) -> AcceleratorAnswer:
     """A verdict on each operator of a file."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", _VELA, "--accelerator-config", PROCESSOR, "--output-dir", folder, str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        compiled = Path(folder) / f"{file.stem}_vela.tflite"
-        if done.returncode or not compiled.is_file():
-            raise ExportError(f"Vela does not compile the file: {_complaint(done.stdout + done.stderr)}")
-        left = Graph(compiled.read_bytes())
-    reasons = {name: _TENSOR.sub("", reason) for name, reason in _REASON.findall(done.stdout)}
+    made = _compiled(file, PROCESSOR)
+    left = made.graph
+    reasons = {name: _TENSOR.sub("", reason) for name, reason in _REASON.findall(made.said)}
     on_cpu = {_computed(left, operator) for operator in left.operators if left.kind(operator) != _COMPILED}
     given = Graph(file.read_bytes())
     asked = []
@@ -57,8 +65,51 @@ def judge(file: Path) -> AcceleratorAnswer:
         verdict = Verdict.FALLS_BACK if name in on_cpu else Verdict.RUNS
         reason = reasons.get(name, _UNTOLD) if name in on_cpu else ""
         asked.append(AskedOperator(given.kind(operator), verdict, reason, name))
-    source = f"Vela {installed_version('ethos-u-vela')}, for {PROCESSOR}"
-    return AcceleratorAnswer(tuple(asked), left.kinds()[_COMPILED], source)
+    return AcceleratorAnswer(tuple(asked), left.kinds()[_COMPILED], f"{_version()}, for {PROCESSOR}")
+
+
+def estimate(file: Path, processor: str) -> CycleEstimate:
+    """What Vela expects an image to cost on a processor, in the system that Vela assumes around it.
+
+    Raises `ExportError` where Vela does not take the file.
+    """
+    try:
+        made = _compiled(file, processor)
+    except ExportError as error:
+        hint = "ask for no estimate, or replace what it names in the model"
+        raise ExportError(error.problems[0].message, hint=hint) from error
+    told = made.summary
+    memory = {
+        column.removesuffix(_MEMORY): round(float(kib) * 1024)
+        for column, kib in told.items()
+        if column.endswith(_MEMORY) and float(kib)
+    }
+    return CycleEstimate(
+        processor,
+        f"{_version()}, {told['system_config']}, {told['memory_mode']}",
+        cycles=int(float(told["cycles_total"])),
+        clock_mhz=float(told["core_clock"]) / 1e6,
+        images_per_second=float(told["inferences_per_second"]),
+        on_cpu=made.graph.kinds().total() - made.graph.kinds()[_COMPILED],
+        memory_bytes=memory,
+    )
+
+
+def _compiled(file: Path, processor: str) -> _Compiled:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command = [sys.executable, "-m", _VELA, "--accelerator-config", processor, "--output-dir", name, str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        compiled = folder / f"{file.stem}_vela.tflite"
+        if done.returncode or not compiled.is_file():
+            raise ExportError(f"Vela does not compile the file: {_complaint(done.stdout + done.stderr)}")
+        (summary,) = folder.glob(f"{file.stem}_summary_*.csv")
+        (row,) = csv.DictReader(summary.read_text().splitlines())
+        return _Compiled(Graph(compiled.read_bytes()), done.stdout, row)
+
+
+def _version() -> str:
+    return f"Vela {installed_version('ethos-u-vela')}"
 
 
 def _computed(graph: Graph, operator: Any) -> str:

@@ -11,7 +11,7 @@ from edgeopt.networks.heads import float_state, require_input
 from edgeopt.plugins import ModelState, TrainingData
 
 if TYPE_CHECKING:
-    from edgeopt_tflm.options import McuOptions
+    from edgeopt_mcu.options import McuOptions
 
 #: Output channels and stride of each depthwise-separable layer.
 Plan = Sequence[tuple[int, int]]
