@@ -24,24 +24,26 @@ from model_matrix import RUNTIMES, Child, import_heavy, quantizer_of
 
 if TYPE_CHECKING:
     from edgeopt.arrays import Outputs
-    from edgeopt.types import ModelState, TrainingData
+    from edgeopt.types import ModelState, Split, TrainingData
 
 Found = dict[str, Any]
 
 RESULTS = Path("docs/task_matrix.json")
 PAGE = Path("docs/task_matrix.md")
 CLASSES = 4
-SIZE = 128  # px; as small as all of them take
+SIZE = 128  # px; as small as nearly all of them take
+SIZES = {"ssd300_vgg16": 300}  # its maps shrink to nothing below that
 IMAGES = 8
 KINDS = {"detection": "torchvision.models.detection", "segmentation": "torchvision.models.segmentation"}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The float program of a model, as "float", an int8 program for each quantizer, and what each answers."""
+    """The float program of a model, as "float", an int8 program for each quantizer, and what each answers to the images."""
 
     states: Mapping[str, ModelState]
     answers: Mapping[str, Outputs]
+    images: Split
     facts: Found
 
 
@@ -90,7 +92,7 @@ def prepare(model: str) -> Prepared:
             states[quantizer] = ptq.plugin.apply(state, ptq.options, pass_context(Path(folder), data))
     answers = {name: program_outputs(each, data.validation, Silent(), name) for name, each in states.items()}
     parameters = sum(each.numel() for each in state.module.parameters())
-    return Prepared(states, answers, {"parameters": parameters, "outputs": list(state.output_names)})
+    return Prepared(states, answers, data.validation, {"parameters": parameters, "outputs": list(state.output_names)})
 
 
 def try_runtime(exporter: str, prepared: Prepared) -> Found:
@@ -114,7 +116,7 @@ def try_runtime(exporter: str, prepared: Prepared) -> Found:
             sizes[name] = sum(file.with_name(part).stat().st_size for part in parts)
             feed = feeder("values", state.preprocessing)
             with use.plugin.opened(file, 1) as predictor:
-                outputs = file_outputs(predictor, _images(state.task), feed, Silent(), name)
+                outputs = file_outputs(predictor, prepared.images, feed, Silent(), name)
         apart = differences(outputs, prepared.answers[program], state.output_names)
         found[name] = {each.name: each.share for each in apart}
         found[f"{name}_seconds"] = round(time.perf_counter() - start, 1)
@@ -122,14 +124,10 @@ def try_runtime(exporter: str, prepared: Prepared) -> Found:
     return {**found, "size_ratio": sizes["float"] / sizes["int8"]}
 
 
-def _images(task: Any) -> Any:
-    return _data(task).validation
-
-
-def _data(task: Any) -> TrainingData:
+def _data(task: Any, size: int) -> TrainingData:
     from edgeopt.testing import tiny_data
 
-    return tiny_data(classes=CLASSES, image_size=SIZE, per_class=IMAGES // CLASSES, task=task)
+    return tiny_data(classes=CLASSES, image_size=size, per_class=IMAGES // CLASSES, task=task)
 
 
 def _state(model: str) -> tuple[ModelState, TrainingData]:
@@ -141,10 +139,11 @@ def _state(model: str) -> tuple[ModelState, TrainingData]:
 
     vision = import_torchvision()
     kind, _, name = model.partition(":")
+    size = SIZES.get(name, SIZE)
     if kind == "segmentation":
         from edgeopt_segmentation.task import Segmentation
 
-        data = _data(Segmentation())
+        data = _data(Segmentation(), size)
         built = vision.models.get_model(name, weights=None, weights_backbone=None, num_classes=CLASSES)
         state = replace(float_state(built, data, {}), output_names=("out",))
     else:
@@ -152,8 +151,8 @@ def _state(model: str) -> tuple[ModelState, TrainingData]:
         from edgeopt_detection.task import Detection
 
         built = vision.models.get_model(name, weights=None, weights_backbone=None, num_classes=CLASSES + 1)
-        network, decoding = split_detector(built, SIZE, SIZE)
-        data = _data(Detection(decoding=decoding))
+        network, decoding = split_detector(built, size, size)
+        data = _data(Detection(decoding=decoding), size)
         state = replace(float_state(network, data, {}), task=data.task, output_names=decoding.outputs)
         state = replace(state, imports=("edgeopt_detection.networks.raw_heads",))
     with torch.no_grad():

@@ -281,8 +281,11 @@ def _convert(program: ExportedProgram, opset: int, output_names: Sequence[str]) 
 
 
 def _cleaned(model: onnx_ir.Model) -> onnx.ModelProto:
-    """Drop what only a debugger of the exporter reads."""
+    """Drop what only a debugger of the exporter reads, and constants that are there already: a head of a detector has
+    its weights once for each map that it looks at.
+    """
     for clean in (
+        onnx_passes.DeduplicateHashedInitializersPass(),
         onnx_passes.RemoveUnusedNodesPass(),
         onnx_passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         onnx_passes.RemoveUnusedOpsetsPass(),

@@ -60,6 +60,19 @@ def test_int8_weights_are_folded_and_counted(programs: dict[str, ExportedProgram
     assert report.dequantize_nodes == report.quantize_nodes + 4
 
 
+def test_equal_weights_lie_in_the_file_once(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3), torch.nn.Conv2d(32, 32, 3), torch.nn.Conv2d(32, 32, 3))
+    net.append(torch.nn.AdaptiveAvgPool2d(1)).append(torch.nn.Flatten())
+    net[2].load_state_dict(net[1].state_dict())
+    program = capture(net.eval())
+    report = export_onnx(program, tmp_path / "model.onnx", card_json=CARD)
+    own = sum(each.numel() for layer in net[:2] for each in layer.parameters())
+    assert 4 * own < report.size_bytes < 4 * own + 3000
+    with OnnxPredictor(report.path, threads=1) as predictor:
+        answers = predictor.predict(images(3).numpy())[0]
+    assert np.allclose(answers, outputs(program, images(3)).numpy(), atol=1e-5)
+
+
 def test_a_quick_conversion_writes_the_same_bytes(
     programs: dict[str, ExportedProgram], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
