@@ -48,6 +48,11 @@ def open_file(path: Path, threads: int) -> Predictor:
         return NcnnPredictor(path, threads=threads)
 
 
+def companions(path: Path) -> tuple[Path, ...]:
+    """The weights of a `.param`."""
+    return (path.with_suffix(".bin"),)
+
+
 @hookimpl
 def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
     """The quantizers of this package."""
@@ -77,6 +82,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         suffix=".ncnn.param",
         runtime_modules=("edgeopt_ncnn.predictor",),
         on_device=OnDevice(("edgeopt_ncnn.on_device",), ("ncnn",)),
+        companions=companions,
         requires=("ncnn", "pnnx"),
         install=INSTALL,
     )

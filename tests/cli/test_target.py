@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeopt.cli.targets import sentence
-from edgeopt.plugins import Accelerator, AcceleratorAnswer, AskedOperator, PluginError, Verdict
+from edgeopt.plugins import Accelerator, AcceleratorAnswer, AskedOperator, PluginError, Verdict, registry
 from edgeopt.targets import run
 from edgeopt.targets.asked import reasons_of, rows_of
 
@@ -62,10 +62,11 @@ def test_an_unknown_target_gets_the_list_and_a_hint(cli, tiny_recipe, tiny_plugi
 
 
 def test_what_is_asked_must_be_installed(cli, tiny_recipe, tiny_plugin_file, monkeypatch) -> None:
-    monkeypatch.setattr(run, "installed_version", lambda name: None)
+    own = registry.installed_version
+    monkeypatch.setattr(registry, "installed_version", lambda name: None if "vela" in name else own(name))
     result = cli("check", tiny_recipe, "--plugin", tiny_plugin_file, "--target", "ethos-u")
     assert result.exit_code == 2
-    assert "target 'ethos-u' asks ethos-u-vela, which is not installed" in result.stderr
+    assert "target 'ethos-u' needs ethos-u-vela, which is not installed" in result.stderr
     assert "pip install 'edgeopt[ethos-u]'" in result.stderr
     with pytest.raises(PluginError, match="does not say how"):
         Accelerator("npu", "One.", lambda request: None, requires=("tool",))
