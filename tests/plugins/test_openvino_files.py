@@ -29,6 +29,7 @@ from edgeopt.plugins import (
 )
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
+from edgeopt.report.finished_files import find_files
 from edgeopt.tasks import TASKS
 from edgeopt.testing.exporter import export_file
 from edgeopt_openvino import exporter
@@ -154,6 +155,15 @@ def test_nothing_of_the_way_there_is_in_the_file(files: dict[str, tuple[Path, An
     )
     for leak in (b"pkg.torch", b"small_programs", str(path.parent).encode(), str(Path.home()).encode()):
         assert leak not in path.read_bytes()
+
+
+def test_a_file_of_no_run_is_as_large_as_both(files: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    path = Path(shutil.copytree(files["int8"][0].parent, tmp_path / "alone")) / "model.xml"
+    (found,) = find_files([path], REGISTRY).files
+    assert found.size_bytes == path.stat().st_size + path.with_suffix(".bin").stat().st_size
+    path.with_suffix(".bin").unlink()
+    with pytest.raises(UserError, match=r"model\.bin is not beside it"):
+        find_files([path], REGISTRY)
 
 
 def lost(path: Path, _other: Path) -> None:
