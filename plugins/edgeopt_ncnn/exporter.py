@@ -15,6 +15,7 @@ from edgeopt_ncnn.conversion import convert
 from edgeopt_ncnn.graph import Graph
 from edgeopt_ncnn.on_device import Param
 from edgeopt_ncnn.predictor import NcnnPredictor
+from edgeopt_ncnn.rewrites.fully_connected import as_convolutions
 from edgeopt_ncnn.rewrites.hard_swish import fuse_hard_swish
 from edgeopt_ncnn.rewrites.integers import quantize
 from edgeopt_ncnn.rewrites.traced import Traced, trace
@@ -57,6 +58,7 @@ def export_state(state: ModelState, options: NcnnOptions, context: ExportContext
     rounded = sum(each.is_rounded for each in traced.layers)
     if rounded:
         weights, float_layers = quantize(graph, weights, traced.layers)
+        as_convolutions(graph, {each.name for each in traced.layers if each.takes_a_vector})
         _write(context.path, graph, weights, card_json)
     quantized = rounded - len(float_layers)
     if precision not in ("float32", "float16") and not quantized:
