@@ -17,7 +17,7 @@ from edgeopt_ncnn.on_device import Param
 from edgeopt_ncnn.predictor import NcnnPredictor
 from edgeopt_ncnn.rewrites.fully_connected import as_convolutions
 from edgeopt_ncnn.rewrites.hard_swish import fuse_hard_swish
-from edgeopt_ncnn.rewrites.integers import quantize
+from edgeopt_ncnn.rewrites.integers import name_layers, quantize
 from edgeopt_ncnn.rewrites.traced import Traced, trace
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def export_state(state: ModelState, options: NcnnOptions, context: ExportContext
     precision = "float16" if is_half else state.precision
     card_json = replace(context.card, precision=precision).with_tensors(given, returned).to_json()
     fused = fuse_hard_swish(graph)
+    name_layers(graph, traced.layers)
     _write(context.path, graph, weights, card_json)
     _require_same(traced, context.path, _TOLERANCES[is_half])
     float_layers: tuple[str, ...] = ()

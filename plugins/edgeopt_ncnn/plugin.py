@@ -13,6 +13,8 @@ from edgeopt.plugins import (
     ExportResult,
     ModelState,
     OnDevice,
+    OperatorTime,
+    OperatorTimesRequest,
     Predictor,
     QuantizerPlugin,
     Scheme,
@@ -48,6 +50,13 @@ def open_file(path: Path, threads: int) -> Predictor:
         return NcnnPredictor(path, threads=threads)
 
 
+def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
+    """What each layer takes; see `edgeopt_ncnn.operator_times`."""
+    from edgeopt_ncnn import operator_times as times  # ncnn is native code
+
+    return times.operator_times(request)
+
+
 def companions(path: Path) -> tuple[Path, ...]:
     """The weights of a `.param`."""
     return (path.with_suffix(".bin"),)
@@ -76,6 +85,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         NcnnOptions,
         export=export,
         open=open_file,
+        operator_times=operator_times,
         check=check,
         baseline=baseline,
         runtime="ncnn",

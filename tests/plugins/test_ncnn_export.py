@@ -16,6 +16,7 @@ from edgeopt.cards.reading import card_of
 from edgeopt.errors import ExportError, RecipeError
 from edgeopt.networks.capture import program_outputs
 from edgeopt.options import ExporterOptions
+from edgeopt.plugins import OperatorTimesRequest
 from edgeopt.plugins.declarations import ExporterPlugin, Numerics, QuantizerPlugin
 from edgeopt.plugins.registry import load_registry
 from edgeopt.preprocessing import Preprocessing
@@ -180,6 +181,19 @@ def test_layers_of_few_products_stay_in_float(tmp_path):
     file, _ = export_file(use_of(), rounded(net), tmp_path)
     layers = layers_of(file)
     assert (layers["0"], layers["1"], layers["2"]) == ("Convolution", "Convolution", "Convolution int8")
+
+
+def test_layers_are_timed_and_known_by_their_modules(small, file, tmp_path):
+    floats, _ = export_file(use_of(), state_of(capture(float_net())), tmp_path)
+    times = {}
+    for path in (file, floats):
+        request = OperatorTimesRequest(path, images_of(1), threads=1, warmup=1, runs=3, folder=tmp_path)
+        times[path] = use_of().plugin.operator_times(request)
+        assert {each.layer for each in times[path]} - {""} == {"stem.0", "block.0", "squeeze.1", "head"}
+        assert all(each.ms >= 0 for each in times[path])
+        assert [each.kind for each in times[path]].count("InnerProduct") == 2
+        assert len(times[path]) == len(layers_of(path)) - 1, "all but the input"
+    assert sum(each.ms for each in times[floats]) > 0
 
 
 def test_a_program_for_all_runtimes_is_taken(tmp_path):
