@@ -69,7 +69,9 @@ class LocalWork:
             sustained=tuple(self._sustained_rows()),
             operators=tuple(self._operator_rows()),
             untold=tuple(self.untold),
-            failures=tuple({str(each): each for each in self.failed}.values()) if all(row.error for row in rows) else (),
+            failures=tuple({str(each): each for each in self.failed}.values())
+            if all(row.error for row in rows)
+            else (),
         )
 
     # -- turn by turn

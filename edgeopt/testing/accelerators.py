@@ -48,7 +48,9 @@ def require_told(accelerator: Accelerator, answer: AcceleratorAnswer) -> None:
     for each in answer.operators:
         assert isinstance(each, AskedOperator) and each.kind, f"{name} has an operator without a kind"
         is_told = bool(each.reason) != (each.verdict is Verdict.RUNS)
-        assert is_told, f"{name}: {each.kind} {each.verdict}, with the reason {each.reason!r}: only what stays away has one"
+        assert is_told, (
+            f"{name}: {each.kind} {each.verdict}, with the reason {each.reason!r}: only what stays away has one"
+        )
     runs = sum(each.verdict is Verdict.RUNS for each in answer.operators)
     assert min(runs, 1) <= answer.islands <= runs, f"{name}: {runs} operators run there, in {answer.islands} islands"
     assert from_text(AcceleratorAnswer, to_text(answer)) == answer, f"{name}: its answer cannot be kept"

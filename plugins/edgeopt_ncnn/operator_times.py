@@ -29,10 +29,7 @@ def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
     finally:
         file.close()
     medians = map(median, zip(*calls[request.warmup :], strict=True))
-    return [
-        OperatorTime(layer.name, layer.type, ms, _module(layer))
-        for layer, ms in zip(layers, medians, strict=True)
-    ]
+    return [OperatorTime(layer.name, layer.type, ms, _module(layer)) for layer, ms in zip(layers, medians, strict=True)]
 
 
 def _call(file: OpenFile, layers: Sequence[Layer], image: Any) -> list[float]:

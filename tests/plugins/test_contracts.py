@@ -332,7 +332,9 @@ class Int8(ExporterContract):
 
 class TestExecuTorch(ExporterContract):
     name = "executorch"
-    test_each_accelerator_gives_a_verdict_on_each_operator = None  # tests/plugins/test_accelerators.py holds answers to it
+    test_each_accelerator_gives_a_verdict_on_each_operator = (
+        None  # tests/plugins/test_accelerators.py holds answers to it
+    )
 
 
 class TestExecuTorchBatches(ExporterContract):

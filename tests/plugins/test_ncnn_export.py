@@ -169,7 +169,12 @@ def test_large_vectors_are_multiplied_as_images_of_a_point(tmp_path, monkeypatch
     assert {layers_of(before)[name] for name in ("3", "5", "7")} == {"InnerProduct int8"}
     assert (layers["3"], layers["5"]) == ("Convolution int8", "Convolution int8")
     assert [*layers.values()].count("Reshape") - [*layers_of(before).values()].count("Reshape") <= 2
-    assert ("3.image" in layers, "3.answer" in layers, "5.image" in layers, "5.answer" in layers) == (True, False, False, True)
+    assert ("3.image" in layers, "3.answer" in layers, "5.image" in layers, "5.answer" in layers) == (
+        True,
+        False,
+        False,
+        True,
+    )
     assert np.array_equal(outputs(before, images), outputs(after, images))
     assert before.with_suffix(".bin").read_bytes() == after.with_suffix(".bin").read_bytes()
 
