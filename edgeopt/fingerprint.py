@@ -27,7 +27,7 @@ def file_digest(path: Path) -> str:
 
 
 def parts_digest(digests: Sequence[str]) -> str:
-    """That of a file and of those that it cannot be opened without, by the digests of each: of a file alone, its own."""
+    """That of a file and of those that it cannot be opened without, by the digest of each; of a file alone, its own."""
     return digest(list(digests)) if len(digests) > 1 else digests[0]
 
 

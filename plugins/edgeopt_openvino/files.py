@@ -1,6 +1,4 @@
-"""What edgeopt writes into OpenVINO's files: an `.xml` with the graph and the card, and a `.bin` with the weights beside
-it.
-"""
+"""What edgeopt writes into OpenVINO's files, an `.xml` with the graph and a `.bin` with the weights beside it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _KERNEL, _CONVOLUTION_BIAS, _CONVOLUTION_SIZE = 1, 5, 6  # those of a convolutio
 def as_convolutions(graph: Graph, vectors: Collection[str], fewest: int = FEWEST_WEIGHTS) -> int:
     """Has fully connected layers in int8 of at least `fewest` weights be convolutions, in place; returns how many.
 
-    `vectors` names the layers that take one vector an image. Their weights stand in the `.bin` as those of a convolution
+    `vectors` names the layers that take one vector an image. Their weights stand in the `.bin` as those of convolutions
     do.
     """
     chosen = [each for each in graph.layers if each.name in vectors and _is_large(each, fewest)]
