@@ -18,6 +18,8 @@ from edgeopt.plugins import (
     Predictor,
     QuantizerPlugin,
     Scheme,
+    TappedFile,
+    TapRequest,
     hookimpl,
 )
 from edgeopt_ncnn.options import NcnnOptions, NcnnQuantizerOptions, baseline, check
@@ -48,6 +50,13 @@ def open_file(path: Path, threads: int) -> Predictor:
 
     with damaged_explained():
         return NcnnPredictor(path, threads=threads)
+
+
+def tap(request: TapRequest) -> TappedFile:
+    """Opens a file that shows its inner values; see `edgeopt_ncnn.tap`."""
+    from edgeopt_ncnn.tap import TappedNcnn  # torch, and native code
+
+    return TappedNcnn(request)
 
 
 def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
@@ -85,6 +94,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         NcnnOptions,
         export=export,
         open=open_file,
+        tap=tap,
         operator_times=operator_times,
         check=check,
         baseline=baseline,

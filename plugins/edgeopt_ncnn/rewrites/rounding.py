@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.fx import GraphModule
 
+LARGEST = 127
+"""-128 has no counterpart, and ncnn's kernels clip to this."""
 _TO_FLOAT = "quantized_decomposed.dequantize_per_"
 _VECTOR_AXES = 2  # images, and the numbers of each
 _AXES = {LayerKind.CONVOLUTION: 4, LayerKind.LINEAR: 2}
@@ -40,7 +42,8 @@ class Weighted:
     """A layer by its module's `name`, with its `weight` as float32, and how ncnn can round it as the program does.
 
     `is_rounded` is True without a `rounding` where the program rounds what ncnn has in float alone. `takes_a_vector`
-    says of a fully connected layer that it takes one for each image.
+    says of a fully connected layer that it takes one for each image, and `entering` is the program's node of what
+    enters.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Weighted:
     is_rounded: bool
     rounding: Rounding | None
     takes_a_vector: bool
+    entering: str
 
 
 def has_int8_kernel(layer: LayerCall) -> bool:
@@ -119,7 +123,7 @@ def _weighted(model: GraphModule, layer: LayerCall) -> Weighted:
     is_rounded = operator_name(weight).startswith(_TO_FLOAT)
     takes_a_vector = layer.kind is LayerKind.LINEAR and entering.meta["val"].dim() == _VECTOR_AXES
     if not (is_rounded and operator_name(entering).startswith(f"{_TO_FLOAT}tensor") and has_int8_kernel(layer)):
-        return Weighted(name, values, is_rounded, None, takes_a_vector)
+        return Weighted(name, values, is_rounded, None, takes_a_vector, entering.name)
     scale, zero_point = (float(_value(model, each)) for each in entering.args[1:3])
     if zero_point:
         said = f"the input of {name} has the zero point {zero_point:g}, and ncnn knows none"
@@ -127,7 +131,7 @@ def _weighted(model: GraphModule, layer: LayerCall) -> Weighted:
     scales = torch.as_tensor(_value(model, weight.args[1]), dtype=torch.float32).expand(len(values))
     integers = _value(model, weight.args[0]).numpy()
     rounding = Rounding(integers, np.ascontiguousarray(scales.numpy()), scale)
-    return Weighted(name, values, is_rounded, rounding, takes_a_vector)
+    return Weighted(name, values, is_rounded, rounding, takes_a_vector, entering.name)
 
 
 def _value(model: GraphModule, node: Any) -> Any:
