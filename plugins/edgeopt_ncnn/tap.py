@@ -6,6 +6,7 @@ is shown, as the program has it, and the float beside it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,11 @@ class TappedNcnn:
     how = "the file itself in ncnn, which is asked for each value; what a layer rounds as it enters is rounded here"
 
     def __init__(self, request: TapRequest) -> None:
-        layers = [each for each in Graph(read_param(request.path).layers.decode()).layers if each.type != "Split"]
+        graph = Graph(read_param(request.path).layers.decode())
         program = {each.name: each for each in trace(request.state).layers}
-        self._blobs = [blob for each in layers for blob in each.writes]
-        self._entering = [each for layer in layers if (each := _entering(layer, program.get(layer.name)))]
+        copies = {blob: each.reads[0] for each in graph.layers if each.type == "Split" for blob in each.writes}
+        self._blobs = [blob for each in graph.layers for blob in each.writes if blob not in copies]
+        self._entering = [each for layer in graph.layers if (each := _entering(layer, program.get(layer.name), copies))]
         self._file = open_file(request.path, request.threads)
 
     def run(self, batch: NDArray[np.float32] | Pixels) -> Seen:
@@ -60,7 +62,6 @@ class TappedNcnn:
         entering = [
             SeenTensor(f"{each.blob} as {each.node}", each.rounded(blobs[each.blob]), each.node)
             for each in self._entering
-            if each.blob in blobs
         ]
         return Seen(outputs, [*inner, *entering])
 
@@ -76,8 +77,8 @@ class TappedNcnn:
         return self._file.outputs_of(extractor), inner
 
 
-def _entering(layer: Layer, program: Weighted | None) -> _Entering | None:
-    """What enters a layer of the file, None where it stays in float."""
+def _entering(layer: Layer, program: Weighted | None, copies: Mapping[str, str]) -> _Entering | None:
+    """What enters a layer of the file, None where it stays in float; `copies` are blobs that repeat another."""
     if program is None or program.rounding is None or not layer.number(_INT8_TERM):
         return None
-    return _Entering(layer.reads[0], program.rounding.input_scale, program.entering)
+    return _Entering(copies.get(layer.reads[0], layer.reads[0]), program.rounding.input_scale, program.entering)
