@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edgeopt.fingerprint import file_digest
+from edgeopt.plugins import file_digest
 from edgeopt_openvino.on_device import companion
 
 CARD_KEY = "edgeopt_card"
