@@ -396,7 +396,7 @@ def run(chosen: Sequence[str], runtimes: Sequence[str], limit_seconds: float, un
             if "error" in row:
                 row = {runtime: row for runtime in runtimes if runtime not in results.get(model, {})}
             before = results.get(model, {})
-            facts = {**before.get("prepared", {}), **row.get("prepared", {})}
+            facts = {**row.get("prepared", {}), **before.get("prepared", {})}  # an earlier run's programs stay told
             results[model] = {**before, **row, **({"prepared": facts} if facts else {})}
             RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
             PAGE.write_text(page(results, len(models())))

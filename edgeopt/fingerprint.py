@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +24,11 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parts_digest(digests: Sequence[str]) -> str:
+    """That of a file and of those that it cannot be opened without, by the digest of each; of a file alone, its own."""
+    return digest(list(digests)) if len(digests) > 1 else digests[0]
 
 
 def source_digest(folder: Path, without: Iterable[str] = ()) -> str:

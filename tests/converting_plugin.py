@@ -27,6 +27,7 @@ class HalvesOptions(ExporterOptions):
     place: Literal["here", "device", "stand-in"] = Field("here", description="where the file runs")
     apart: bool = Field(False, description="put the bias into a file of its own, readable by its owner alone")
     named: bool = Field(True, description="name that file among the companions")
+    source: bool = Field(False, description="write a line of source code beside the file")
 
 
 def export_halves(state: ModelState, options: HalvesOptions, context: ExportContext) -> ExportResult:
@@ -43,11 +44,18 @@ def export_halves(state: ModelState, options: HalvesOptions, context: ExportCont
         np.savez(file, weight=weight, bias=np.empty(0) if options.apart else bias, seen=len(context.calibration))
     return _described(
         state,
+        beside=_source_of(context) if options.source else (),
         precision="float16" if options.precision == "float16" else "",
         not_run="the abacus is at home" if options.place == "device" else "",
         stand_in="fingers" if options.place == "stand-in" else "",
         companions=("model.bias.npy",) if options.apart and options.named else (),
     )
+
+
+def _source_of(context: ExportContext) -> tuple[str, ...]:
+    code = context.path.with_suffix(".h")
+    code.write_text("// halves\n")
+    return (code.name,)
 
 
 def _described(state: ModelState, **more: Any) -> ExportResult:
@@ -125,6 +133,7 @@ def read_abacus(path: Path, options: Options) -> ModelState:
 
 class AbacusOptions(Options):
     lie: bool = Field(False, description="write another model than the one given")
+    source: bool = Field(False, description="write a line of source code beside the file")
 
 
 def export_abacus(state: ModelState, options: AbacusOptions, context: ExportContext) -> ExportResult:
@@ -134,7 +143,7 @@ def export_abacus(state: ModelState, options: AbacusOptions, context: ExportCont
     weight = -state.foreign.weight if options.lie else state.foreign.weight
     with context.path.open("wb") as file:
         np.savez(file, weight=weight, bias=np.zeros(len(weight), np.float32))
-    return _described(state)
+    return _described(state, beside=_source_of(context) if options.source else ())
 
 
 @hookimpl
@@ -159,6 +168,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         suffix=".npz",
         baseline=float_options,
         check=check,
+        companions=lambda path: tuple(path.parent.glob("model.bias.npy")),
     )
     yield ExporterPlugin(
         "abacus-npz",

@@ -79,6 +79,7 @@ EXPECTED = {
         "test_same_program_gives_the_same_bytes",
         "test_leaves_the_program_alone",
         "test_footprint_is_as_declared",
+        "test_each_accelerator_gives_a_verdict_on_each_operator",
         *OTHER_PROGRAMS,
     },
     ("exporter", "off"): {"test_file_agrees_with_program", *OTHER_PROGRAMS},

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeopt.bench.table import BenchDevice, BenchRow, OperatorsRow, SustainedRow, WholeRow
-from edgeopt.errors import Problem
+from edgeopt.errors import EdgeoptError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """Parts of a `Bench`. `untold` says why some figures are not known, a sentence each, and `failures` what is wrong
-    with devices that were not measured.
+    with devices that were not measured, and with the files where not one was.
     """
 
     image: str
@@ -22,4 +22,4 @@ class Measured:
     devices: tuple[BenchDevice, ...] = ()
     verdicts: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
-    failures: tuple[Problem, ...] = ()
+    failures: tuple[EdgeoptError, ...] = ()

@@ -18,7 +18,7 @@ from edgeopt.bench.sustained import pieces
 from edgeopt.bench.sweep.make import SweptFile
 from edgeopt.bench.sweep.wanted import Place, places
 from edgeopt.bench.table import BenchDevice, BenchRow, Minute, OperatorsRow, PipelineTimes, SustainedRow, WholeRow
-from edgeopt.errors import DeviceError, Problem, in_a_line
+from edgeopt.errors import DeviceError, EdgeoptError, in_a_line
 from edgeopt.measure.on_device import (
     DeviceAnswers,
     device_file,
@@ -91,12 +91,15 @@ class DeviceWork:
         summaries: list[BenchDevice] = []
         minutes: list[SustainedRow] = []
         whole: list[WholeRow] = []
-        failures: list[Problem] = []
+        failures: list[EdgeoptError] = []
         for name, use in self.devices.items():
             found, summary, wrong = self._device(name, use, here, minutes, whole)
             rows += found
             summaries.append(summary)
-            failures += wrong
+            failures += [wrong] if wrong is not None else []
+        if not failures and all(row.error for row in rows):
+            told = dict.fromkeys(f"{row.device}, {row.file}: {row.error}" for row in rows)
+            failures.append(DeviceError(*told))
         count = max(len(group.tests.targets) for at in self._places.values() for group in at.groups)
         return Measured(
             image=f"the first {count:,} test images, of which the first are timed",
@@ -157,7 +160,7 @@ class DeviceWork:
         here: Mapping[FileAtSize, Outputs],
         minutes: list[SustainedRow],
         whole: list[WholeRow],
-    ) -> tuple[list[BenchRow], BenchDevice, tuple[Problem, ...]]:
+    ) -> tuple[list[BenchRow], BenchDevice, DeviceError | None]:
         """All rows of a device, the device, and what is wrong with it altogether; calls without a pause go to
         `minutes`, and the whole ways of an image to `whole`.
         """
@@ -184,11 +187,10 @@ class DeviceWork:
             finally:
                 if device is not None:
                     device.close()
-        problems = wrong.problems if wrong is not None else ()
-        said = in_a_line(wrong) if wrong is not None else ""
-        if problems:
+        said = in_a_line(wrong) if wrong is not None else None
+        if said is not None:
             rows += self._not_done(name, rows, said)
-        return rows, BenchDevice(name=name, kind=use.plugin.name, facts=facts, error=said or None), problems
+        return rows, BenchDevice(name=name, kind=use.plugin.name, facts=facts, error=said), wrong
 
     def _missing(self, device: str, place: Place, at: FilesAt) -> Iterator[BenchRow]:
         """The rows of files that could not be made for a place."""

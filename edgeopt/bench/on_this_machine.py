@@ -18,7 +18,7 @@ from edgeopt.bench.sweep.make import Swept, SweptFile
 from edgeopt.bench.sweep.there import MissingFile, files_there
 from edgeopt.bench.sweep.wanted import Place, places
 from edgeopt.bench.table import BenchRow, OperatorsRow, PipelineTimes, SustainedRow, WholeRow
-from edgeopt.errors import UserError, WorkerError
+from edgeopt.errors import EdgeoptError, UserError, WorkerError
 from edgeopt.json_values import from_values
 from edgeopt.measure.calls import END, OPEN
 from edgeopt.measure.energy import Meter, MeterError
@@ -53,19 +53,25 @@ class LocalWork:
     """Why energies are not known, a sentence each."""
     ways: dict[tuple[str, int], WholeRow] = field(default_factory=dict)
     """The whole ways that were taken already, by file and threads."""
+    failed: list[EdgeoptError] = field(default_factory=list)
+    """Why rows have no figures."""
 
     def run(self) -> Measured:
         """Times all files turn by turn, and lets one after the other do the rest.
 
         A file that fails, or could not be made, has rows that say so.
         """
+        rows = tuple(self._rows())
         return Measured(
             image=self.request.image.name if self.request.image else _MADE_IMAGE,
-            rows=tuple(self._rows()),
+            rows=rows,
             whole=tuple(self._whole_ways()),
             sustained=tuple(self._sustained_rows()),
             operators=tuple(self._operator_rows()),
             untold=tuple(self.untold),
+            failures=tuple({str(each): each for each in self.failed}.values())
+            if all(row.error for row in rows)
+            else (),
         )
 
     # -- turn by turn
@@ -106,9 +112,11 @@ class LocalWork:
             advance,
             finish,
         )
+        self.failed.extend(timed.failures.values())
         energies = self._energies(able, place) if place.batch == self.request.batches[0] else {}
         for each in group:
             if isinstance(each, MissingFile):
+                self.failed.append(UserError(f"{each.file.name}: {each.reason}"))
                 yield missing_row(each.file, place.threads, place.batch, place.size, each.reason)
                 continue
             name = each.file.name

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from edgeopt.bench.run import BenchResult
 from edgeopt.bench.whole_recipe import sweep
 from edgeopt.cores import own_cores
 from edgeopt.errors import EdgeoptError, Problem, UserError, WorkerError
@@ -114,8 +115,8 @@ class RecipeJob:
 def outcome_of(recipe: Path, request: RunRequest, console: Console | None = None) -> RecipeOutcome:
     """Runs the recipe of a file, with its sweep, and says what became of it; raises what keeps it from being run."""
     result = runner.run(request, console)
-    sweep(result, request, console)
-    failures: tuple[EdgeoptError, ...] = result.failures
+    done = sweep(result, request, console)
+    failures = (*result.failures, *(done.failures if isinstance(done, BenchResult) else ()))
     return RecipeOutcome(
         recipe,
         result.folder,

@@ -21,7 +21,7 @@ from edgeopt.bench.rows import fed
 from edgeopt.bench.sweep.make import SweptFile, make_files
 from edgeopt.bench.sweep.wanted import all_wanted
 from edgeopt.bench.table import Bench
-from edgeopt.errors import Problem, UserError
+from edgeopt.errors import EdgeoptError, Problem, UserError
 from edgeopt.files import storage_errors, write_aside
 from edgeopt.fingerprint import file_digest, versions_of
 from edgeopt.measure.energy import Meter, MeterError, find_meter
@@ -43,11 +43,13 @@ JSON, CSV, PAGE = "bench.json", "bench.csv", "bench.html"
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What was measured, the folder in which it lies, and what was wrong with devices that were not measured."""
+    """What was measured, the folder in which it lies, and what was wrong with devices that were not measured, and with
+    the files where not one was.
+    """
 
     bench: Bench
     folder: Path
-    failures: tuple[Problem, ...] = ()
+    failures: tuple[EdgeoptError, ...] = ()
 
 
 def run_bench(request: BenchRequest, console: Console | None = None) -> BenchResult:
@@ -122,14 +124,18 @@ def run_bench(request: BenchRequest, console: Console | None = None) -> BenchRes
 
 
 def is_measured(request: BenchRequest) -> bool:
-    """Whether the folder of a benchmark holds what it asks for, measured on this machine of the very same files."""
+    """Whether the folder of a benchmark holds what it asks for, measured on this machine of the very same files, one of
+    which has figures.
+    """
     files = find_files(request.given, load_registry(request.plugin_files)).files
     folder = request.out or files[0].folder / FOLDER
     try:
         kept = json.loads((folder / JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(kept, dict) and kept.get("key") == request.key(each.identity for each in files)
+    if not isinstance(kept, dict) or kept.get("key") != request.key(each.identity for each in files):
+        return False
+    return not all(row["error"] for row in kept["rows"])
 
 
 def _meter(request: BenchRequest) -> tuple[Meter | None, list[str]]:

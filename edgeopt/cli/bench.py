@@ -13,7 +13,7 @@ from edgeopt.bench import terminal
 from edgeopt.bench.request import BenchRequest, swept
 from edgeopt.bench.run import CSV, JSON, PAGE, run_bench
 from edgeopt.cli.consoles import stderr, stdout
-from edgeopt.errors import DeviceError, Problem, UserError
+from edgeopt.errors import Problem, UserError, one_error
 from edgeopt.option_values import seconds_of, size_from_text
 from edgeopt.options import MeasureSettings
 from edgeopt.report.finished_files import is_alone, run_of
@@ -58,7 +58,7 @@ def bench_files(
     """Times the files, prints the tables, and says where the page lies.
 
     Without a flag, what `[measure.sweep]` in the recipe of the first run says. Raises `UserError` with every value that
-    does not fit, and `DeviceError` in the end for devices that were away.
+    does not fit, and in the end what was wrong with devices that were away, and with the files where none was measured.
     """
     given, devices = tuple(given), tuple(devices)
     problems: list[Problem] = []
@@ -82,7 +82,7 @@ def bench_files(
     result = run_bench(request, stderr())
     terminal.render(result.bench, stdout(), [result.folder / name for name in (PAGE, JSON, CSV)])
     if result.failures:
-        raise DeviceError(*result.failures)
+        raise one_error(result.failures)
 
 
 def _requested(given: tuple[Path, ...], flags: Flags, problems: list[Problem]) -> BenchRequest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeopt.cli.consoles import stderr, stdout
-from edgeopt.errors import GateError, one_error
+from edgeopt.errors import EdgeoptError, GateError, one_error
 from edgeopt.pipeline import runner
 from edgeopt.pipeline.request import RunRequest
 from edgeopt.report import terminal
@@ -22,17 +22,17 @@ def run_recipe(request: RunRequest) -> None:
     terminal.render(result.report, stdout(), files)
     for note in result.notes:
         stderr().print(note, markup=False, soft_wrap=True)
-    _sweep(result, request)
-    if result.failures:
-        raise one_error(result.failures)
+    failures = (*result.failures, *_sweep(result, request))
+    if failures:
+        raise one_error(failures)
     if not result.gates_passed:
         raise GateError(gate.message for gate in result.report.gates if not gate.passed)
 
 
-def _sweep(result: runner.RunResult, request: RunRequest) -> None:
-    """Benchmarks what the recipe names, and prints it."""
+def _sweep(result: runner.RunResult, request: RunRequest) -> tuple[EdgeoptError, ...]:
+    """Benchmarks what the recipe names, and prints it; returns what went wrong where nothing was measured."""
     if "sweep" not in result.report.recipe.resolved.get("measure", {}):
-        return
+        return ()
     from edgeopt.bench import terminal as bench_terminal  # only for recipes with a sweep
     from edgeopt.bench.run import CSV, JSON, PAGE
     from edgeopt.bench.whole_recipe import sweep
@@ -42,3 +42,5 @@ def _sweep(result: runner.RunResult, request: RunRequest) -> None:
         stdout().print(str(done), markup=False, soft_wrap=True)
     elif done is not None:
         bench_terminal.render(done.bench, stdout(), [done.folder / name for name in (PAGE, JSON, CSV)])
+        return done.failures
+    return ()

@@ -18,7 +18,7 @@ from edgeopt.devices.connection import AgentRefusedError, Connection, Message
 from edgeopt.devices.link import Link
 from edgeopt.devices.told import facts_told, with_told
 from edgeopt.errors import ConnectionLostError, DeviceError, Problem
-from edgeopt.fingerprint import file_digest, installed_version
+from edgeopt.fingerprint import file_digest, installed_version, parts_digest
 from edgeopt.measure.whole_way import MODULES
 from edgeopt.plugins.device import DeviceFacts, DeviceFile, DeviceJob, FileOnDevice, OnDevice, WholeWay
 
@@ -186,6 +186,20 @@ class AgentDevice:
 
     # ---- files
 
+    def _put_together(self, file: DeviceFile) -> str:
+        """Puts a file there, and beside it those that it cannot be opened without; returns its place there."""
+        parts = ((file.path, file.sha256), *file.companions)
+        for part, digest in parts:
+            self._require(part, digest)
+        if not file.companions or self._settings.edgeopt:  # there they lie beside each other already
+            self._put(file.path, file.sha256)
+            return self._place(file.path, file.sha256)
+        place = f"files/{parts_digest([digest for _, digest in parts])}"
+        self._answer({"do": "place", "place": place})
+        for part, digest in parts:
+            self._push(part, place, part.name, digest)
+        return f"{place}/{file.path.name}"
+
     def _put(self, file: Path, sha256: str) -> None:
         self._require(file, sha256)
         if not self._settings.edgeopt:  # else it is on this machine already
@@ -281,7 +295,7 @@ class AgentDevice:
         given |= {"way": way, "no_whole": no_whole}
         opener = file.on_device
         if self._settings.edgeopt and file.handed is not None and opener is None:
-            self._require(file.path, file.sha256)
+            self._put_together(file)
             command = [self._settings.python, "-m", "edgeopt.devices.agent", "child"]
             return {**given, "file": str(file.handed.resolve()), "opener": _HANDED, "command": command}
         if opener is None:
@@ -292,9 +306,8 @@ class AgentDevice:
             environments[opener, needed] = self._place_of(opener, needed, aside, tell)
         there = environments[opener, needed]
         tell(f"{file.name}: copy")
-        self._put(file.path, file.sha256)
+        place = self._put_together(file)
         command = [there.python, there.agent, "child"]
-        place = self._place(file.path, file.sha256)
         if there.no_whole:
             given |= {"way": None, "no_whole": there.no_whole}
         return {**given, "file": place, "opener": f"{opener.modules[0]}:open_file", "command": command}

@@ -13,7 +13,7 @@ from edgeopt.arrays import InputKind, Json
 from edgeopt.errors import ExportError
 from edgeopt.export.endings import EndedState, ended
 from edgeopt.export.self_test import self_test_of
-from edgeopt.fingerprint import digest, file_digest
+from edgeopt.fingerprint import file_digest, parts_digest
 from edgeopt.networks.tracing import quick_tracing
 from edgeopt.options import ExporterOptions
 from edgeopt.plugins.blame import blamed
@@ -51,8 +51,7 @@ class Artifact:
     @property
     def sha256(self) -> str:
         """The file's SHA-256; with companions, that of the list of all of theirs."""
-        digests = list(self.parts.values())
-        return digest(digests) if len(digests) > 1 else digests[0]
+        return parts_digest([*self.parts.values()])
 
     @cached_property
     def parts(self) -> Mapping[str, str]:

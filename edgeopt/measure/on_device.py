@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import UserError
-from edgeopt.fingerprint import file_digest
+from edgeopt.fingerprint import file_digest, parts_digest
 from edgeopt.measure.latency import Latency, Start, summarize, summarize_means, turns
 from edgeopt.options import MeasureSettings
 from edgeopt.plugins.declarations import ExporterPlugin
@@ -112,19 +112,23 @@ def device_file(
     answering: tuple[str, ...] = (),
 ) -> DeviceFile:
     """A file as a device takes it; `handed` holds what a process of this machine opens it from, and `answering` are the
-    modules that make its answers there. A digest that is not known is made.
+    modules that make its answers there. `sha256` is that of the file with all that it cannot be opened without, None
+    where it is not known; a device refuses what is no longer as it says.
     """
+    own, *others = exporter.parts(path)
+    digests = [file_digest(part) if part.is_file() else "" for part in (own, *others)]
     scale, offset = preprocessing.scale_and_offset()
     return DeviceFile(
         name=name,
         path=path,
-        sha256=sha256 or file_digest(path),
+        sha256=digests[0] if sha256 in (None, parts_digest(digests)) else sha256,
         scale=None if takes_pixels else scale,
         offset=None if takes_pixels else offset,
         on_device=exporter.on_device,
         handed=handed,
         card=card,
         answering=answering,
+        companions=tuple(zip(others, digests[1:], strict=True)),
     )
 
 

@@ -102,8 +102,6 @@ def _refused(results: Results, planned: PlannedExport) -> str | None:
     export = results.export(planned)
     if export.exported.not_run or export.exported.stand_in:
         return export.exported.not_run or f"{export.exported.stand_in} answers in its place"
-    if export.exported.companions:
-        return "it is several files, and a device takes one"
     return refused(export.exported.input, results.plan.measure.batch_size)
 
 

@@ -39,7 +39,7 @@ from edgeopt.errors import (
     first_line,
     printable,
 )
-from edgeopt.fingerprint import digest, files_fingerprint, installed_version, versions_of
+from edgeopt.fingerprint import digest, file_digest, files_fingerprint, installed_version, versions_of
 from edgeopt.option_values import ChannelDeviations, ChannelMeans, PosixPath, Share, SizeOption, without_usual
 from edgeopt.options import (
     Augmentation,
@@ -306,6 +306,7 @@ __all__ = [
     "close_predictor",
     "did_you_mean",
     "digest",
+    "file_digest",
     "files_fingerprint",
     "first_line",
     "guess_in",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.errors import PluginError
 
@@ -66,6 +66,8 @@ class Accelerator:
     else by a table with its source. It raises an `ExportError` for a program that is refused as a whole. `requires` and
     `install` are those of what is asked, as far as the exporter does not need it.
     """
+
+    kind: ClassVar[str] = "target"
 
     name: str
     summary: str

@@ -253,7 +253,8 @@ class ExporterPlugin(Plugin):
 
     `refuses(state, options)` gives what speaks against a network before anything trains it, such as operators that the
     runtime has not; the state is the program of the model as it was built. `tells_footprint` says that its results have
-    a `footprint`, which gates on RAM and flash need.
+    a `footprint`, which gates on RAM and flash need. `companions(path)` are the files beside one that it cannot be
+    opened without, as `ExportResult.companions` names them: they count as its bytes and go along to devices.
     """
 
     kind: ClassVar[str] = "exporter"
@@ -281,11 +282,16 @@ class ExporterPlugin(Plugin):
     refuses: Callable[[ModelState, Any], Iterable[Problem]] | None = field(default=None, kw_only=True)
     tells_footprint: bool = field(default=False, kw_only=True)
     accelerators: tuple[Accelerator, ...] = field(default=(), kw_only=True)
+    companions: Callable[[Path], tuple[Path, ...]] | None = field(default=None, kw_only=True)
 
     @property
     def written_format(self) -> str:
         """What it writes, as `edgeopt convert --to` names it."""
         return self.format or self.name
+
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """A file and those that it cannot be opened without."""
+        return (path, *(self.companions(path) if self.companions else ()))
 
     @contextmanager
     def opened(self, path: Path, threads: int) -> Iterator[Predictor]:

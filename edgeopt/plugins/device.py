@@ -36,7 +36,8 @@ class DeviceFile:
     `on_device` opens it where edgeopt is not, and `handed` is a file from which a process with edgeopt opens it, see
     `edgeopt.devices.handed_file`; either may be missing. `card` tells whoever feeds it without Python what it takes.
     `answering` are the modules that make answers of its outputs where edgeopt is not, see `TaskPlugin.device_modules`;
-    none where its task has none.
+    none where its task has none. `companions` are files beside it, each with its digest, that it cannot be opened
+    without: they lie beside it there as well, under their own names.
     """
 
     name: str
@@ -48,6 +49,7 @@ class DeviceFile:
     handed: Path | None = None
     card: Card | None = None
     answering: tuple[str, ...] = ()
+    companions: tuple[tuple[Path, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from edgeopt._version import __version__
 from edgeopt.errors import Location, PluginError, Problem, did_you_mean
 from edgeopt.fingerprint import installed_version
 from edgeopt.plugins import hookspecs, own_tasks
+from edgeopt.plugins.accelerator import Accelerator
 from edgeopt.plugins.declarations import PLUGIN_TYPES, ExporterPlugin, Plugin, ReaderPlugin, kind_of
 from edgeopt.plugins.former_names import tell_former_names
 from edgeopt.plugins.use import default_references, misplaced_references
@@ -244,20 +245,20 @@ def load_origins(origins: Iterable[Origin]) -> Registry:
     return Registry(loader.registered, loader.problems)
 
 
-def missing_requirements(plugin: Plugin) -> list[str]:
-    """The distributions that `plugin` needs and that are not installed."""
-    return [name for name in plugin.requires if installed_version(name) is None]
+def missing_requirements(asked: Plugin | Accelerator) -> list[str]:
+    """The distributions that a plugin or an accelerator needs and that are not installed."""
+    return [name for name in asked.requires if installed_version(name) is None]
 
 
-def missing_problem(plugin: Plugin) -> Problem | None:
-    """What to tell a user who asks for `plugin` without its packages, or None when they are there."""
-    missing = missing_requirements(plugin)
+def missing_problem(asked: Plugin | Accelerator) -> Problem | None:
+    """What to tell a user who asks for a plugin or an accelerator without its packages, or None when they are there."""
+    missing = missing_requirements(asked)
     if not missing:
         return None
     names = ", ".join(missing)
     verb = "is" if len(missing) == 1 else "are"
     return Problem(
-        f"{plugin.kind} {plugin.name!r} needs {names}, which {verb} not installed", f"pip install '{plugin.install}'"
+        f"{asked.kind} {asked.name!r} needs {names}, which {verb} not installed", f"pip install '{asked.install}'"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeopt.cards.reading import card_from_text, card_of
 from edgeopt.errors import Problem, UserError
-from edgeopt.fingerprint import digest, file_digest
+from edgeopt.fingerprint import digest, file_digest, parts_digest
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.report.answers import shown_file
@@ -42,7 +42,7 @@ class FinishedFile:
     @property
     def size_bytes(self) -> int:
         """Bytes of the file and of those that it cannot be opened without."""
-        return self.row.size_bytes or self.path.stat().st_size
+        return self.row.size_bytes or sum(part.stat().st_size for part in self.exporter.parts(self.path))
 
     @property
     def identity(self) -> str:
@@ -140,7 +140,7 @@ def is_alone(path: Path) -> bool:
 def _alone(path: Path, name: str, registry: Registry) -> FinishedFile:
     """A file of no run, by the card within or beside it.
 
-    Raises `UserError` where it has none, and where nothing here opens it.
+    Raises `UserError` where it has none, where nothing here opens it, and where one is missing that it needs.
     """
     card = card_of(path)
     exporters = [
@@ -157,8 +157,6 @@ def _alone(path: Path, name: str, registry: Registry) -> FinishedFile:
         file=path.name,
         precision=card.precision,
         role=next((role for role in Role if role == card.role), Role.OPTIMIZED),
-        size_bytes=path.stat().st_size,
-        sha256=file_digest(path),
         input=card.input,
         output=card.outputs[0] if card.outputs else None,
         outputs=card.outputs if len(card.outputs) > 1 else (),
@@ -167,7 +165,13 @@ def _alone(path: Path, name: str, registry: Registry) -> FinishedFile:
     able = [exporter for exporter, reason in zip(exporters, reasons, strict=False) if reason is None]
     if not able:
         raise UserError(Problem(f"{path} cannot be opened here: {reasons[0]}"))
-    return FinishedFile(name, name, path.resolve().parent, path.resolve(), able[0], card, row, is_converted=True)
+    parts = able[0].parts(path.resolve())
+    if missing := [part.name for part in parts if not part.is_file()]:
+        hint = "put there what was made with it, or make both again"
+        raise UserError(Problem(f"{path} cannot be opened: {', '.join(missing)} is not beside it", hint))
+    digests = [file_digest(part) for part in parts]
+    row = replace(row, size_bytes=sum(part.stat().st_size for part in parts), sha256=parts_digest(digests))
+    return FinishedFile(name, name, parts[0].parent, parts[0], able[0], card, row, is_converted=True)
 
 
 def _free_name(name: str, taken: Iterable[str]) -> str:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgeopt.errors import MissingExtraError, Problem, StorageError, UserError, did_you_mean
 from edgeopt.files import storage_errors
-from edgeopt.fingerprint import installed_version, versions_of
+from edgeopt.fingerprint import versions_of
 from edgeopt.json_values import from_text
 from edgeopt.pipeline.job import StagesJob, hand_over_plan, missing_stages, trunk_jobs
 from edgeopt.pipeline.runner import check, run_folder, store_of
 from edgeopt.plugins.accelerator import Accelerator
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.handed import hand_over
+from edgeopt.plugins.registry import missing_problem
 from edgeopt.plugins.use import Use
 from edgeopt.recipe.lookup import checked, numerics_of, resolve
 from edgeopt.recipe.plan import Plan
@@ -125,9 +126,8 @@ def _question(
 ) -> Question:
     accelerator = accelerator_of(use.plugin, target)
     assert accelerator is not None  # its exporter was chosen for it
-    if missing := [name for name in accelerator.requires if installed_version(name) is None]:
-        message = f"target {target!r} asks {', '.join(missing)}, which is not installed"
-        raise MissingExtraError(message, hint=f"pip install '{accelerator.install}'")
+    if missing := missing_problem(accelerator):
+        raise MissingExtraError(missing)
     key = plan.key_of(use, plan.stages[program].key, "target", target, dict(versions_of(accelerator.requires)))
     return Question(target, use, called, step, role, program, key)
 

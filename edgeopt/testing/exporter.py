@@ -24,6 +24,7 @@ from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use
 from edgeopt.progress import Silent
 from edgeopt.recipe.lookup import resolve
+from edgeopt.testing.accelerators import AskedOfAccelerators
 from edgeopt.testing.answers import NEIGHBOURS, ROUNDING, filled, require_close, require_shown
 from edgeopt.testing.on_device import AnswersOnDevices
 from edgeopt.testing.states import state_digest
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 _IMAGES = 7
 
 
-class ExporterContract(AnswersOnDevices):
+class ExporterContract(AnswersOnDevices, AskedOfAccelerators):
     """Subclass it, set `name` and `options`; override `state` to export another program, such as a quantized one. An
     exporter of another framework than PyTorch is given one of its models by `state`.
 
@@ -115,11 +116,15 @@ class ExporterContract(AnswersOnDevices):
         """What the program answers."""
         return program_outputs(state, images, Silent(), "program")
 
-    def test_writes_one_file_where_it_is_told(self, exported: tuple[Path, ExportResult]) -> None:
+    def test_writes_one_file_where_it_is_told(
+        self, use: Use[ExporterPlugin], exported: tuple[Path, ExportResult]
+    ) -> None:
         path, result = exported
         assert path.stat().st_size > 0
         written = {file.name for file in path.parent.iterdir()}
         assert written == {path.name, *result.companions, *result.beside}, "files beside the artifact are left over"
+        said = "ExporterPlugin.companions names other files than ExportResult.companions"
+        assert [part.name for part in use.plugin.parts(path)[1:]] == [*result.companions], said
 
     def test_describes_input_and_output(self, exported: tuple[Path, ExportResult], state: ModelState) -> None:
         _, result = exported
@@ -232,7 +237,7 @@ class ExporterContract(AnswersOnDevices):
             pytest.skip("the contract's subclass says that the bytes of two exports differ")
         again, result = export_file(use, state, tmp_path)
         assert result.companions == exported[1].companions, "two exports of one program name other companions"
-        for first, second in zip(_files(*exported), _files(again, result), strict=True):
+        for first, second in zip(use.plugin.parts(exported[0]), use.plugin.parts(again), strict=True):
             assert file_digest(first) == file_digest(second), (
                 f"two exports of one program write other bytes into {first.name}"
             )
@@ -339,12 +344,15 @@ class ExporterContract(AnswersOnDevices):
         assert exported
         assert state_digest(state) == before
 
-    def test_half_a_file_is_refused(self, exported: tuple[Path, ExportResult], tmp_path: Path) -> None:
+    def test_half_a_file_is_refused(
+        self, use: Use[ExporterPlugin], exported: tuple[Path, ExportResult], tmp_path: Path
+    ) -> None:
         """A damaged file is a `UserError`, not a crash of the process that opens it."""
-        for number, cut in enumerate(_files(*exported)):
+        parts = use.plugin.parts(exported[0])
+        for number, cut in enumerate(parts):
             folder = tmp_path / str(number)
             folder.mkdir()
-            for file in _files(*exported):
+            for file in parts:
                 content = file.read_bytes()
                 (folder / file.name).write_bytes(content[: len(content) // 2] if file == cut else content)
             self._require_refusal(folder / exported[0].name, cut.name)
@@ -390,8 +398,3 @@ def _as_taken(state: ModelState) -> TrainingData:
     """Data with images as a state takes them."""
     preprocessing = state.preprocessing
     return tiny_data(image_size=preprocessing.image_size, channels=1 if preprocessing.channels == 1 else 3)
-
-
-def _files(path: Path, result: ExportResult) -> list[Path]:
-    """The file and those that it cannot be opened without."""
-    return [path, *(path.with_name(name) for name in result.companions)]

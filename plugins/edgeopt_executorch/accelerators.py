@@ -20,6 +20,8 @@ from edgeopt.plugins import (
     AcceleratorAnswer,
     AcceleratorRequest,
     AskedOperator,
+    ExportError,
+    UserError,
     Verdict,
     first_line,
     installed_version,
@@ -168,10 +170,11 @@ def _lower_until_asked(request: AcceleratorRequest, asked: _Asked) -> None:
     options = request.options
     require_one_image(request.state.program, "ExecuTorch")
     program = for_executorch(CONVERSIONS[options.precision](with_batch(request.state.program, options.max_batch)))
-    with suppress(_Answered), unsupported_explained(program):
-        if isinstance(asked, _OfBuilders):
+    if isinstance(asked, _OfBuilders):
+        with suppress(_Answered), _qnn_refusals(), unsupported_explained(program):
             _to_qnn_edge(program, asked)
-        else:
+    else:
+        with suppress(_Answered), unsupported_explained(program):
             to_edge(program, asked, {})
 
 
@@ -188,6 +191,18 @@ def _to_qnn_edge(program: ExportedProgram, asked: _Asked) -> None:
         partitioner=[asked],
         compile_config=qnn_edge_config(),
     )
+
+
+@contextmanager
+def _qnn_refusals() -> Iterator[None]:
+    """Within, what QNN's own passes fail with is that the program is refused as a whole."""
+    try:
+        yield
+    except (_Answered, UserError):
+        raise
+    except Exception as error:  # passes end with many types, and the pass manager wraps each into another
+        said = f"ExecuTorch's passes for QNN do not take this program: {first_line(error.__cause__ or error)}"
+        raise ExportError(said, hint="leave this target to a file of another precision") from error
 
 
 def _verdict(node: Node, asked: _Asked, backend: str, kernels: frozenset[str]) -> AskedOperator:

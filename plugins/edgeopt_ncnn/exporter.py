@@ -15,8 +15,9 @@ from edgeopt_ncnn.conversion import convert
 from edgeopt_ncnn.graph import Graph
 from edgeopt_ncnn.on_device import Param
 from edgeopt_ncnn.predictor import NcnnPredictor
+from edgeopt_ncnn.rewrites.fully_connected import as_convolutions
 from edgeopt_ncnn.rewrites.hard_swish import fuse_hard_swish
-from edgeopt_ncnn.rewrites.integers import quantize
+from edgeopt_ncnn.rewrites.integers import name_layers, quantize
 from edgeopt_ncnn.rewrites.traced import Traced, trace
 
 if TYPE_CHECKING:
@@ -51,12 +52,14 @@ def export_state(state: ModelState, options: NcnnOptions, context: ExportContext
     precision = "float16" if is_half else state.precision
     card_json = replace(context.card, precision=precision).with_tensors(given, returned).to_json()
     fused = fuse_hard_swish(graph)
+    name_layers(graph, traced.layers)
     _write(context.path, graph, weights, card_json)
     _require_same(traced, context.path, _TOLERANCES[is_half])
     float_layers: tuple[str, ...] = ()
     rounded = sum(each.is_rounded for each in traced.layers)
     if rounded:
         weights, float_layers = quantize(graph, weights, traced.layers)
+        as_convolutions(graph, {each.name for each in traced.layers if each.takes_a_vector})
         _write(context.path, graph, weights, card_json)
     quantized = rounded - len(float_layers)
     if precision not in ("float32", "float16") and not quantized:

@@ -84,8 +84,16 @@ class OpenFile:
 
     def predict(self, batch: Any) -> Any:
         """An array (1, ...) for each output, for one image as the file takes it."""
+        return self.outputs_of(self.extractor(batch[0]))
+
+    def extractor(self, image: Any) -> Any:
+        """What computes each value of the network that it is asked for, for one image as the file takes it."""
         extractor = self._net.create_extractor()
-        extractor.input(self.card["input"]["name"], _as_taken(batch[0]))
+        extractor.input(self.card["input"]["name"], _as_taken(image))
+        return extractor
+
+    def outputs_of(self, extractor: Any) -> Any:
+        """An array (1, ...) for each output, of an extractor that has its image."""
         return tuple(self._output(extractor, **each) for each in self.outputs)
 
     def _output(self, extractor: Any, name: str, shape: list[int], dtype: str, **_: Any) -> Any:

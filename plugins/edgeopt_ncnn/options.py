@@ -20,7 +20,7 @@ class NcnnQuantizerOptions(Options):
     )
     all_layers: bool = Field(
         False,
-        description="round depthwise convolutions too, and those of fewer than 8 channels: slower than in float on x86",
+        description="round depthwise convolutions too, and those of few channels: slower than in float on x86",
     )
 
 

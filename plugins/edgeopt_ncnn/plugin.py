@@ -13,9 +13,13 @@ from edgeopt.plugins import (
     ExportResult,
     ModelState,
     OnDevice,
+    OperatorTime,
+    OperatorTimesRequest,
     Predictor,
     QuantizerPlugin,
     Scheme,
+    TappedFile,
+    TapRequest,
     hookimpl,
 )
 from edgeopt_ncnn.options import NcnnOptions, NcnnQuantizerOptions, baseline, check
@@ -48,6 +52,25 @@ def open_file(path: Path, threads: int) -> Predictor:
         return NcnnPredictor(path, threads=threads)
 
 
+def tap(request: TapRequest) -> TappedFile:
+    """Opens a file that shows its inner values; see `edgeopt_ncnn.tap`."""
+    from edgeopt_ncnn.tap import TappedNcnn  # torch, and native code
+
+    return TappedNcnn(request)
+
+
+def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
+    """What each layer takes; see `edgeopt_ncnn.operator_times`."""
+    from edgeopt_ncnn import operator_times as times  # ncnn is native code
+
+    return times.operator_times(request)
+
+
+def companions(path: Path) -> tuple[Path, ...]:
+    """The weights of a `.param`."""
+    return (path.with_suffix(".bin"),)
+
+
 @hookimpl
 def edgeopt_quantizers() -> Iterator[QuantizerPlugin]:
     """The quantizers of this package."""
@@ -71,12 +94,15 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         NcnnOptions,
         export=export,
         open=open_file,
+        tap=tap,
+        operator_times=operator_times,
         check=check,
         baseline=baseline,
         runtime="ncnn",
         suffix=".ncnn.param",
         runtime_modules=("edgeopt_ncnn.predictor",),
         on_device=OnDevice(("edgeopt_ncnn.on_device",), ("ncnn",)),
+        companions=companions,
         requires=("ncnn", "pnnx"),
         install=INSTALL,
     )

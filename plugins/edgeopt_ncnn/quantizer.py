@@ -26,9 +26,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantiza
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from edgeopt.networks.layers import layer_call
-from edgeopt_ncnn.rewrites.rounding import has_int8_kernel, is_slow_in_int8
-
-_LARGEST = 127  # -128 has no counterpart, and ncnn's kernels clip to this
+from edgeopt_ncnn.rewrites.rounding import LARGEST, has_int8_kernel, is_slow_in_int8
 
 
 class NcnnQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no types
@@ -62,8 +60,8 @@ def _spec(constructor: Any, scheme: torch.qscheme, axis: int | None = None) -> Q
     return QuantizationSpec(
         dtype=torch.int8,
         observer_or_fake_quant_ctr=constructor,
-        quant_min=-_LARGEST,
-        quant_max=_LARGEST,
+        quant_min=-LARGEST,
+        quant_max=LARGEST,
         qscheme=scheme,
         ch_axis=axis,
     )

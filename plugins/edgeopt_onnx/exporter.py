@@ -19,8 +19,7 @@ from edgeopt.plugins import (
 from edgeopt_onnx.auto.chosen import RECORDED, Choice, choose
 from edgeopt_onnx.auto.costs import X86_VNNI, Costs
 from edgeopt_onnx.conversion import OnnxReport, export_onnx
-from edgeopt_onnx.files import companion
-from edgeopt_onnx.options import CONVERTED, INPUT_NAME
+from edgeopt_onnx.options import CONVERTED, INPUT_NAME, companion
 from edgeopt_onnx.tail import outputs_of_tail
 
 if TYPE_CHECKING:

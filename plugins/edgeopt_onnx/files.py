@@ -13,16 +13,11 @@ import onnx
 from edgeopt.files import storage_errors
 from edgeopt.plugins import CheckpointError, Problem
 from edgeopt_onnx.fusion import Fusion, fused
-from edgeopt_onnx.options import ExternalData
+from edgeopt_onnx.options import ExternalData, companion
 
 LARGEST_MESSAGE = 2**31 - 2**24
 """Bytes of weights that still fit into one file: protocol buffers end at 2 GB, some of which the graph needs."""
 _SMALLEST_EXTERNAL = 1024  # bytes; shapes and scales stay in the graph, where shape inference finds them
-
-
-def companion(path: Path) -> Path:
-    """The file of the weights that stands beside `path` where they are not inside."""
-    return path.with_name(f"{path.name}.data")
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from pydantic import Field
@@ -66,6 +67,11 @@ def float_options(options: OnnxOptions) -> OnnxOptions:
 def for_batch(options: OnnxOptions, _images: int) -> OnnxOptions:
     """The options of a file that takes several images in a call."""
     return options.model_copy(update={"dynamic_batch": True})
+
+
+def companion(path: Path) -> Path:
+    """The file of the weights that stands beside `path` where they are not inside."""
+    return path.with_name(f"{path.name}.data")
 
 
 def opset_too_low(opset: int | None, bits: int) -> Problem:

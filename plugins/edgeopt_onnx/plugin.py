@@ -20,7 +20,7 @@ from edgeopt.plugins import (
     hookimpl,
 )
 from edgeopt_onnx.auto.chosen import choose
-from edgeopt_onnx.options import OnnxOptions, check, float_options, for_batch
+from edgeopt_onnx.options import OnnxOptions, check, companion, float_options, for_batch
 
 
 def export(state: ModelState, options: OnnxOptions, context: ExportContext) -> ExportResult:
@@ -59,6 +59,11 @@ def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
     return times.operator_times(request)
 
 
+def companions(path: Path) -> tuple[Path, ...]:
+    """The weights, where they are not within."""
+    return (companion(path),) if companion(path).is_file() else ()
+
+
 @hookimpl
 def edgeopt_exporters() -> Iterator[ExporterPlugin]:
     """The exporters of this package."""
@@ -80,6 +85,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         fingerprint=fingerprint,
         runtime_modules=("edgeopt_onnx.predictor",),
         on_device=OnDevice(("edgeopt_onnx.on_device", "edgeopt_onnx.session"), ("onnxruntime",)),
+        companions=companions,
         requires=("onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),
         install="edgeopt[onnx]",
     )

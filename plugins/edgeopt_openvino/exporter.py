@@ -13,7 +13,8 @@ from edgeopt.files import storage_errors
 from edgeopt.networks.bits import PACKED_BITS
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, NothingChangedError
 from edgeopt_onnx.exporter import write_state
-from edgeopt_openvino.files import add_notes, companion, open_model, reason
+from edgeopt_openvino.files import add_notes
+from edgeopt_openvino.on_device import companion, open_model, reason
 from edgeopt_openvino.operators import layers_of, operators_of
 from edgeopt_openvino.options import OpenVinoOptions, no_packed_weights
 from edgeopt_openvino.rewrites import rewrite

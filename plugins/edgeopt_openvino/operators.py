@@ -9,7 +9,7 @@ from statistics import median
 import openvino
 
 from edgeopt.plugins import OperatorTime, OperatorTimesRequest
-from edgeopt_openvino.files import open_model
+from edgeopt_openvino.on_device import open_model
 
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 

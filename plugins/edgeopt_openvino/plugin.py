@@ -11,6 +11,7 @@ from edgeopt.plugins import (
     ExporterPlugin,
     ExportResult,
     ModelState,
+    OnDevice,
     OperatorTime,
     OperatorTimesRequest,
     Predictor,
@@ -41,6 +42,11 @@ def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
     return operators.operator_times(request)
 
 
+def companions(path: Path) -> tuple[Path, ...]:
+    """The weights of an `.xml`."""
+    return (path.with_suffix(".bin"),)
+
+
 @hookimpl
 def edgeopt_exporters() -> Iterator[ExporterPlugin]:
     """The exporters of this package."""
@@ -59,6 +65,8 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         baseline=float_options,
         check=check,
         runtime_modules=("edgeopt_openvino.predictor",),
+        on_device=OnDevice(("edgeopt_openvino.on_device",), ("openvino",)),
+        companions=companions,
         libraries=("edgeopt_onnx",),
         requires=("openvino", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),
         install="edgeopt[openvino]",

@@ -10,7 +10,7 @@ import openvino
 
 from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
 from edgeopt.plugins import TensorInfo, usable_cores
-from edgeopt_openvino.files import open_model
+from edgeopt_openvino.on_device import OpenFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,24 +24,24 @@ class OpenVinoPredictor(FilePredictor):
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         """Open a file of one input, with `threads` within a call; by default as many as this process may use.
 
-        Raises `ExportError` where the weights are not beside it or are those of another file, and `ValueError` where
-        OpenVINO cannot open it, for the reason that the message repeats, or it has several inputs.
+        Raises `ValueError` where the weights are not beside it or are those of another file, where OpenVINO cannot open
+        it, for the reason that the message repeats, and where it has several inputs.
         """
-        _, opened = open_model(path, threads or usable_cores())
+        self._file = OpenFile(path, threads or usable_cores())
+        opened = self._file.model
         if len(opened.inputs) != 1:
             names = ", ".join(each.any_name for each in opened.inputs)
             raise ValueError(f"{path} has {len(opened.inputs)} inputs, not one: {names}")
         self.input_info = pixels_or_values(_tensor_info(opened.inputs[0], "NCHW"))
         self.output_infos = tuple(map(_tensor_info, opened.outputs))
-        self._request = opened.create_infer_request()
 
     def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
-        answer = self._request.infer([np.ascontiguousarray(piece)], share_inputs=True)
-        return tuple(answer[place] for place in range(len(self.output_infos)))
+        outputs: Outputs = self._file.predict(piece)
+        return outputs
 
     def close(self) -> None:
         """Free the file's memory."""
-        del self._request
+        self._file.close()
 
 
 def _tensor_info(port: openvino.Output, layout: str | None = None) -> TensorInfo:

@@ -29,7 +29,8 @@ from edgeopt.plugins import (
     first_line,
     preprocessing_of_source,
 )
-from edgeopt_onnx.files import LARGEST_MESSAGE, companion, put_outside, read_model, weight_bytes
+from edgeopt_onnx.files import LARGEST_MESSAGE, put_outside, read_model, weight_bytes
+from edgeopt_onnx.options import companion
 from edgeopt_onnx.session import open_session
 from edgeopt_tensorflow.onnx_tidy import (
     LIFTED_OPSET,

@@ -21,11 +21,11 @@ import edgeopt
 from edgeopt.bench.layers import side_by_side
 from edgeopt.bench.page import render_page
 from edgeopt.bench.request import BenchRequest
-from edgeopt.bench.run import BenchResult, run_bench
+from edgeopt.bench.run import BenchResult, is_measured, run_bench
 from edgeopt.bench.sustained import pieces
 from edgeopt.bench.terminal import render
 from edgeopt.cli import app
-from edgeopt.errors import UserError
+from edgeopt.errors import ExitCode, UserError
 from edgeopt.measure.state import MachineState, machine_state
 from edgeopt.options import MeasureSettings
 from edgeopt.types import Role
@@ -165,6 +165,21 @@ def test_a_broken_file_fails_its_own_rows(finished: Path, tmp_path: Path) -> Non
     assert "latency" in (by_role[Role.OPTIMIZED].error or "")
     failed = {row.file for row in (*bench.whole, *bench.sustained) if row.error}
     assert failed == {by_role[Role.OPTIMIZED].file}
+
+
+def test_a_benchmark_without_a_figure_is_a_failure(finished: Path, tmp_path: Path) -> None:
+    """Whoever asks for many figures and gets some reads why of the others; one that has none must not pass for done."""
+    run = copied(finished, tmp_path)
+    files = [str(file) for role in ("baseline", "optimized") if (file := run / "npz" / role / "model.npz").is_file()]
+    for file in files:
+        Path(file).write_bytes(b"no archive")
+    command = ["bench", str(run), "--runs", "5", "--plugin", str(TINY_PLUGIN)]
+    told = CliRunner().invoke(app, command)
+    assert len(files) == 2
+    assert told.exit_code == ExitCode.BUG, "the plugin of these files raises whatever NumPy does"
+    assert "latency: " in told.stderr
+    assert (run / "bench" / "bench.html").is_file()
+    assert not is_measured(BenchRequest((run,), settings=MeasureSettings(runs=5), plugin_files=(TINY_PLUGIN,)))
 
 
 def test_a_file_for_one_image_says_that_it_takes_no_more(finished: Path, tmp_path: Path) -> None:

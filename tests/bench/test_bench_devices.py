@@ -89,7 +89,7 @@ def test_what_files_answer_is_compared_with_this_machine(result: BenchResult) ->
     assert "board answers otherwise than this machine" in first
     assert "of 9 images" in first
     assert first != second
-    assert [problem.hint for problem in result.failures] == ["switch it on"]
+    assert [problem.hint for failure in result.failures for problem in failure.problems] == ["switch it on"]
 
 
 def test_calls_without_a_pause_are_those_of_the_device(result: BenchResult) -> None:

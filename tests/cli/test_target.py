@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from edgeopt.cli.targets import sentence
-from edgeopt.plugins import Accelerator, AcceleratorAnswer, AskedOperator, PluginError, Verdict
+from edgeopt.plugins import Accelerator, AcceleratorAnswer, AskedOperator, PluginError, Verdict, registry
 from edgeopt.targets import run
 from edgeopt.targets.asked import reasons_of, rows_of
+from edgeopt.testing.accelerators import require_told
 
 pytestmark = pytest.mark.usefixtures("imports_done_once")
 
@@ -62,10 +65,11 @@ def test_an_unknown_target_gets_the_list_and_a_hint(cli, tiny_recipe, tiny_plugi
 
 
 def test_what_is_asked_must_be_installed(cli, tiny_recipe, tiny_plugin_file, monkeypatch) -> None:
-    monkeypatch.setattr(run, "installed_version", lambda name: None)
+    own = registry.installed_version
+    monkeypatch.setattr(registry, "installed_version", lambda name: None if "vela" in name else own(name))
     result = cli("check", tiny_recipe, "--plugin", tiny_plugin_file, "--target", "ethos-u")
     assert result.exit_code == 2
-    assert "target 'ethos-u' asks ethos-u-vela, which is not installed" in result.stderr
+    assert "target 'ethos-u' needs ethos-u-vela, which is not installed" in result.stderr
     assert "pip install 'edgeopt[ethos-u]'" in result.stderr
     with pytest.raises(PluginError, match="does not say how"):
         Accelerator("npu", "One.", lambda request: None, requires=("tool",))
@@ -82,6 +86,32 @@ def test_operators_are_counted_by_kind_and_reasons_by_place() -> None:
         "2 of 7 operators run there, in 2 islands: between them data goes to the CPU and back once. Asked: a table."
     )
     assert "in 0 islands. " in sentence(AcceleratorAnswer((refused,), 0, "a table"))
+
+
+RUNS, FALLS = AskedOperator("conv", Verdict.RUNS), AskedOperator("swish", Verdict.FALLS_BACK, "no table")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (AcceleratorAnswer((RUNS, FALLS), 1, "a table"), ""),
+        (AcceleratorAnswer((FALLS,), 0, "a table"), ""),
+        (AcceleratorAnswer((RUNS,), 1, ""), "does not say who was asked"),
+        (AcceleratorAnswer((), 0, "a table"), "says nothing of any operator"),
+        (AcceleratorAnswer((AskedOperator("", Verdict.RUNS),), 1, "a table"), "without a kind"),
+        (AcceleratorAnswer((AskedOperator("conv", Verdict.REFUSED),), 0, "a table"), "only what stays away has one"),
+        (
+            AcceleratorAnswer((AskedOperator("conv", Verdict.RUNS, "why"),), 1, "a table"),
+            "only what stays away has one",
+        ),
+        (AcceleratorAnswer((RUNS,), 0, "a table"), "1 operators run there, in 0 islands"),
+        (AcceleratorAnswer((RUNS, FALLS), 2, "a table"), "1 operators run there, in 2 islands"),
+    ],
+)
+def test_the_contract_finds_answers_that_tell_too_little(answer: AcceleratorAnswer, said: str) -> None:
+    accelerator = Accelerator("npu", "One.", lambda request: answer)
+    with pytest.raises(AssertionError, match=said) if said else nullcontext():
+        require_told(accelerator, answer)
 
 
 def test_targets_are_completed() -> None:

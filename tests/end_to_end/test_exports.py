@@ -75,10 +75,10 @@ def test_without_a_baseline_there_is_one_file(folder: Path) -> None:
 
 
 def test_files_that_belong_together_are_placed_together(folder: Path) -> None:
-    result = run(CONVERTING, folder, "exports.0.apart=true", "baseline=false")
+    result = run(CONVERTING, folder, "exports.0.apart=true", "exports.0.source=true", "baseline=false")
     (row,) = result.report.rows
     made = result.folder / "halves/optimized"
-    assert {file.name for file in made.iterdir()} == {"model.npz", "model.bias.npy", "card.json"}
+    assert {file.name for file in made.iterdir()} == {"model.npz", "model.bias.npy", "model.h", "card.json"}
     assert row.size_bytes == sum((made / name).stat().st_size for name in ("model.npz", "model.bias.npy"))
     assert row.agreement == 1.0  # it was opened with its companion
     assert len({(made / name).stat().st_mode for name in ("model.npz", "model.bias.npy")}) == 1
@@ -91,7 +91,7 @@ def test_files_that_belong_together_are_placed_together(folder: Path) -> None:
     with pytest.raises(LockError) as caught:
         edgeopt.run(
             folder / "recipe.toml",
-            overrides=("exports.0.apart=true", "baseline=false"),
+            overrides=("exports.0.apart=true", "exports.0.source=true", "baseline=false"),
             out=folder / "runs",
             plugin_files=PLUGINS,
             locked=True,
@@ -157,9 +157,13 @@ def test_conversion_runs_both_sides_and_refuses_another_function(tmp_path: Path)
     source = tmp_path / "abacus"
     source.mkdir()
     np.save(source / "weight.npy", np.random.default_rng(0).standard_normal((4, 3 * 8 * 8)).astype(np.float32))
-    request = ConversionRequest(str(source / "weight.npy"), "npz", plugin_files=tuple(map(str, PLUGINS)))
+    request = ConversionRequest(
+        str(source / "weight.npy"), "npz", overrides=("export.source=true",), plugin_files=tuple(map(str, PLUGINS))
+    )
     result = convert(request, tmp_path / "out.npz")
     assert result.path.exists()
+    assert result.companions == (tmp_path / "out.h",) and result.companions[0].read_text() == "// halves\n"
+    assert result.size_bytes == result.path.stat().st_size, "what the file is opened without is no part of its size"
     assert result.agreement == 1.0
     assert result.relative_difference < 1e-6  # the file answers one image a call, and sums are added in another order
     lying = ConversionRequest(

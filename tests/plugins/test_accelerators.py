@@ -20,7 +20,8 @@ from edgeopt.errors import ExportError
 from edgeopt.plugins import TASKS, AcceleratorAnswer, AcceleratorRequest, Form, ModelState, Preprocessing, Verdict
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.registry import load_registry
-from edgeopt.testing.values import tiny_int8_program
+from edgeopt.testing.accelerators import require_told
+from edgeopt.testing.values import tiny_int8_program, tiny_program
 from edgeopt_executorch.options import ExecuTorchOptions
 from edgeopt_tflite.accelerators import edge_tpu, ethos_u
 from edgeopt_tflite.graph import Graph
@@ -50,11 +51,17 @@ def state_of(net: nn.Module) -> ModelState:
 
 
 @pytest.fixture(scope="module")
-def ask() -> Callable[[str, ModelState], AcceleratorAnswer]:
-    """Asks an accelerator of ExecuTorch's exporter."""
+def ask() -> Callable[..., AcceleratorAnswer]:
+    """Asks an accelerator of ExecuTorch's exporter, whose answers keep the contract."""
     plugin = load_registry().get(ExporterPlugin, "executorch")
     known = {each.name: each for each in plugin.accelerators}
-    return lambda name, state: known[name].ask(AcceleratorRequest(state, ExecuTorchOptions(), never))
+
+    def ask(name: str, state: ModelState, **options: Any) -> AcceleratorAnswer:
+        answer = known[name].ask(AcceleratorRequest(state, ExecuTorchOptions(**options), never))
+        require_told(known[name], answer)
+        return answer
+
+    return ask
 
 
 def left(answer: AcceleratorAnswer) -> dict[str, tuple[Verdict, str]]:
@@ -97,6 +104,11 @@ def test_an_int8_program_runs_as_one_piece(ask) -> None:
     answer = ask("vulkan", tiny_int8_program())
     assert not left(answer)
     assert answer.islands == 1
+
+
+def test_what_the_passes_for_qnn_fail_with_is_a_refusal(ask) -> None:
+    with pytest.raises(ExportError, match="passes for QNN do not take this program: Expect getitem"):
+        ask("qnn", tiny_program(), precision="dynamic-int8")
 
 
 def test_what_executorch_itself_refuses_is_refused(ask) -> None:

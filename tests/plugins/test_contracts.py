@@ -332,16 +332,21 @@ class Int8(ExporterContract):
 
 class TestExecuTorch(ExporterContract):
     name = "executorch"
+    test_each_accelerator_gives_a_verdict_on_each_operator = (
+        None  # tests/plugins/test_accelerators.py holds answers to it
+    )
 
 
 class TestExecuTorchBatches(ExporterContract):
     name = "executorch"
     options = {"max_batch": 4}
     test_takes_a_program_of_two_outputs = None  # as the same exporter does without these options
+    test_each_accelerator_gives_a_verdict_on_each_operator = None
 
 
 class TestExecuTorchInt8(Int8):
     name = "executorch"
+    test_each_accelerator_gives_a_verdict_on_each_operator = None
 
 
 class TestOnnx(ExporterContract):
@@ -368,6 +373,7 @@ class TestExecuTorchRangesAtRunTime(ExporterContract):
     tolerance = 0.05
     takes_int8 = False
     test_takes_a_program_of_two_outputs = None  # as the same exporter does without these options
+    test_each_accelerator_gives_a_verdict_on_each_operator = None
 
 
 class TestOnnxInt8(Int8):

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,12 +26,15 @@ import ssh_server
 from PIL import Image
 from ssh_server import Loopback
 
+from edgeopt.fingerprint import parts_digest
+from edgeopt.measure.on_device import device_file as measured_there
 from edgeopt.plugins import (
     Device,
     DeviceError,
     DeviceFile,
     DeviceJob,
     DevicePlugin,
+    ExporterPlugin,
     OnDevice,
     RecipeError,
     Use,
@@ -39,7 +43,8 @@ from edgeopt.plugins.device import WholeWay
 from edgeopt.plugins.registry import Registry, load_registry
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.recipe.lookup import resolve
-from edgeopt.testing import DeviceContract
+from edgeopt.testing import DeviceContract, tiny_data, tiny_program
+from edgeopt.testing.exporter import export_file
 from edgeopt.types import Card
 
 needs_sshd = pytest.mark.skipif(ssh_server.SSHD is None, reason=ssh_server.MISSING)
@@ -77,6 +82,67 @@ class TestSsh(DeviceContract):
     @classmethod
     def use(cls, registry: Registry, server: Loopback) -> Use[DevicePlugin]:
         return board(server)
+
+
+# ---- a file and what it cannot be opened without --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> DeviceFile:
+    """A network of OpenVINO: its weights lie beside it."""
+    exporter = resolve(ExporterPlugin, "openvino", {}, load_registry())
+    path, _ = export_file(exporter, tiny_program(), tmp_path_factory.mktemp("apart"))
+    return device_file_of(path, exporter.plugin)
+
+
+def device_file_of(path: Path, exporter: ExporterPlugin, sha256: str | None = None) -> DeviceFile:
+    taken = {"takes_pixels": False, "handed": path.with_name("none")}
+    return measured_there("apart", path, sha256, exporter, tiny_data().preprocessing, **taken)
+
+
+def images_of(path: Path, folder: Path) -> DeviceJob:
+    images = folder / "images.npy"
+    np.save(images, np.random.default_rng(3).integers(0, 256, (3, *tiny_data().preprocessing.shape), dtype=np.uint8))
+    return DeviceJob((), images, digest(images), timeout_s=60)
+
+
+def test_companions_lie_beside_their_file_there(server: Loopback, apart: DeviceFile, tmp_path: Path) -> None:
+    """Both have their names, by which they find each other, and the answers are those of this machine."""
+    job = replace(images_of(apart.path, tmp_path), files=(apart,))
+    outputs = []
+    for use in (resolve(DevicePlugin, "local", {}, load_registry()), board(server)):
+        device = opened(use)
+        for _ in range(2):
+            found = device.run(job, lambda _: None)["apart"]
+            assert found.error is None
+            outputs.append(found.outputs[0])
+        device.close()
+    assert all(np.array_equal(each, outputs[0]) for each in outputs)
+    (there,) = server.home.rglob("model.xml")
+    assert {file.name for file in there.parent.iterdir()} == {"model.xml", "model.bin"}
+    require_nobody_left(server)
+
+
+def test_a_companion_that_is_gone_or_changed_fails_its_file_alone(
+    server: Loopback, apart: DeviceFile, tmp_path: Path
+) -> None:
+    exporter = load_registry().get(ExporterPlugin, "openvino")
+    made = parts_digest([apart.sha256, *(sha256 for _, sha256 in apart.companions)])
+    files = []
+    for name, content in (("changed", b"other bytes"), ("gone", None)):
+        folder = Path(shutil.copytree(apart.path.parent, tmp_path / name))
+        if content is None:
+            (folder / "model.bin").unlink()
+        else:
+            (folder / "model.bin").write_bytes(content)
+        files.append(replace(device_file_of(folder / "model.xml", exporter, made), name=name))
+    with_both = replace(images_of(apart.path, tmp_path), files=(*files, apart))
+    device = opened(board(server))
+    found = device.run(with_both, lambda _: None)
+    device.close()
+    assert "it changed since it was made" in (found["changed"].error or "")
+    assert "it changed since it was made" in (found["gone"].error or "")
+    assert found["apart"].outputs is not None
 
 
 # ---- what goes wrong behind ssh ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from edgeopt.cards.reading import card_of
 from edgeopt.errors import ExportError, RecipeError
 from edgeopt.networks.capture import program_outputs
 from edgeopt.options import ExporterOptions
+from edgeopt.plugins import OperatorTimesRequest
 from edgeopt.plugins.declarations import ExporterPlugin, Numerics, QuantizerPlugin
 from edgeopt.plugins.registry import load_registry
 from edgeopt.preprocessing import Preprocessing
@@ -25,9 +27,11 @@ from edgeopt.testing import tiny_int8_program
 from edgeopt.testing.exporter import export_file
 from edgeopt.testing.values import ArraySplit
 from edgeopt.types import Form, ModelState
+from edgeopt_ncnn import exporter
 from edgeopt_ncnn.graph import Graph
 from edgeopt_ncnn.on_device import read_param
 from edgeopt_ncnn.quantizer import NcnnQuantizer
+from edgeopt_ncnn.rewrites.fully_connected import as_convolutions
 from edgeopt_torchao.quantize.convert import OPERATORS, convert
 from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq
 
@@ -95,7 +99,7 @@ def test_a_file_in_int8_answers_as_its_program_and_names_its_layers(small, file)
     assert (got.argmax(1) == expected.argmax(1)).mean() >= 0.95
     layers = layers_of(file)
     assert (layers["stem.0"], layers["block.0"]) == ("Convolution", "ConvolutionDepthWise"), "faster in float"
-    assert layers["squeeze.1"] == "InnerProduct int8"
+    assert layers["squeeze.1"] == "InnerProduct", "of few products, and no slower in float"
     assert layers["head"] == "InnerProduct int8"
     assert "HardSwish" not in layers.values()
 
@@ -147,6 +151,54 @@ def test_layers_are_found_behind_weights_of_others(tmp_path):
     images = images_of(8)
     expected = answers_of(state, images)
     assert np.abs(outputs(file, images) - expected).max() <= 0.05 * np.ptp(expected)
+
+
+def test_large_vectors_are_multiplied_as_images_of_a_point(tmp_path, monkeypatch):
+    """Bit for bit as without; between two that follow each other, none becomes a vector again."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 24))
+    net = nn.Sequential(*net, nn.Hardswish(), nn.Linear(24, 16), nn.LayerNorm(16), nn.Linear(16, CLASSES)).eval()
+    state, images = rounded(net), images_of(8)
+    plain, fast = tmp_path / "plain", tmp_path / "fast"
+    plain.mkdir()
+    fast.mkdir()
+    before, _ = export_file(use_of(), state, plain)
+    monkeypatch.setattr(exporter, "as_convolutions", partial(as_convolutions, fewest=100))
+    after, _ = export_file(use_of(), state, fast)
+    layers = layers_of(after)
+    assert {layers_of(before)[name] for name in ("3", "5", "7")} == {"InnerProduct int8"}
+    assert (layers["3"], layers["5"]) == ("Convolution int8", "Convolution int8")
+    assert [*layers.values()].count("Reshape") - [*layers_of(before).values()].count("Reshape") <= 2
+    assert ("3.image" in layers, "3.answer" in layers, "5.image" in layers, "5.answer" in layers) == (
+        True,
+        False,
+        False,
+        True,
+    )
+    assert np.array_equal(outputs(before, images), outputs(after, images))
+    assert before.with_suffix(".bin").read_bytes() == after.with_suffix(".bin").read_bytes()
+
+
+def test_layers_of_few_products_stay_in_float(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 8, 1), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU())
+    net = nn.Sequential(*net, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)).eval()
+    file, _ = export_file(use_of(), rounded(net), tmp_path)
+    layers = layers_of(file)
+    assert (layers["0"], layers["1"], layers["2"]) == ("Convolution", "Convolution", "Convolution int8")
+
+
+def test_layers_are_timed_and_known_by_their_modules(small, file, tmp_path):
+    floats, _ = export_file(use_of(), state_of(capture(float_net())), tmp_path)
+    times = {}
+    for path in (file, floats):
+        request = OperatorTimesRequest(path, images_of(1), threads=1, warmup=1, runs=3, folder=tmp_path)
+        times[path] = use_of().plugin.operator_times(request)
+        assert {each.layer for each in times[path]} - {""} == {"stem.0", "block.0", "squeeze.1", "head"}
+        assert all(each.ms >= 0 for each in times[path])
+        assert [each.kind for each in times[path]].count("InnerProduct") == 2
+        assert len(times[path]) == len(layers_of(path)) - 1, "all but the input"
+    assert sum(each.ms for each in times[floats]) > 0
 
 
 def test_a_program_for_all_runtimes_is_taken(tmp_path):

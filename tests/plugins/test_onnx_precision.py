@@ -22,7 +22,7 @@ from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import ExporterContract, tiny_program
 from edgeopt.testing.exporter import export_file
 from edgeopt_onnx.conversion import export_onnx
-from edgeopt_onnx.files import companion
+from edgeopt_onnx.options import companion
 from edgeopt_onnx.precision import quantize_weights
 from edgeopt_onnx.predictor import OnnxPredictor
 

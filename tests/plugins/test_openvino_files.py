@@ -29,12 +29,13 @@ from edgeopt.plugins import (
 )
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
+from edgeopt.report.finished_files import find_files
 from edgeopt.tasks import TASKS
 from edgeopt.testing.exporter import export_file
 from edgeopt_openvino import exporter
 from edgeopt_openvino.files import CARD_KEY
 from edgeopt_openvino.predictor import OpenVinoPredictor
-from edgeopt_openvino.rewrites import spell_out_hard_sigmoids
+from edgeopt_openvino.rewrites import fold_zero_points, spell_out_hard_sigmoids
 
 REGISTRY = load_registry()
 PLUGIN = REGISTRY.get(ExporterPlugin, "openvino")
@@ -121,6 +122,43 @@ def test_a_hard_sigmoid_that_is_spelled_out_computes_the_same_and_keeps_its_name
     assert {node.get_type_name() for node in model.get_ops()} & {"HardSigmoid", "Clamp"} == {"Clamp"}
 
 
+def rounded_twice(padding: int, low: float) -> openvino.Model:
+    """A rounding that a convolution reads, of whose bias there is none yet, and behind it one that has a bias."""
+    operators, random = openvino.opset13, np.random.default_rng(0)
+    given = operators.parameter([1, 3, 5, 5], np.float32, name="input")
+    last = given
+    for biased in (False, True):
+        limits = [operators.constant(np.full((1, 1, 1, 1), each, np.float32)) for each in (low, low + 4.08)]
+        rounded = operators.fake_quantize(last, *limits, *limits, 256)
+        integers = operators.constant(random.integers(-127, 128, (3, 3, 1, 1), dtype=np.int8))
+        scales = operators.constant(random.uniform(0.001, 0.01, (3, 1, 1, 1)).astype(np.float32))
+        weight = operators.multiply(operators.convert(integers, "f32"), scales)
+        last = operators.convolution(rounded, weight, [1, 1], [padding] * 2, [padding] * 2, [1, 1])
+        if biased:
+            last = operators.add(last, operators.constant(random.standard_normal((1, 3, 1, 1)).astype(np.float32)))
+    return openvino.Model([last], [given])
+
+
+@pytest.mark.parametrize(("padding", "low", "folded"), [(0, -0.4, 2), (1, -0.4, 0), (0, 0.0, 0)])
+def test_zero_points_of_layers_without_padding_are_in_their_biases(padding: int, low: float, folded: int) -> None:
+    model = rounded_twice(padding, low)
+    values = np.random.default_rng(1).uniform(-1, 4, (1, 3, 5, 5)).astype(np.float32)
+    in_float32 = {"INFERENCE_PRECISION_HINT": "f32"}
+    (expected,) = openvino.Core().compile_model(model, "CPU", in_float32)([values]).values()
+    assert fold_zero_points(model) == folded
+    (answers,) = openvino.Core().compile_model(model, "CPU", in_float32)([values]).values()
+    np.testing.assert_allclose(answers, expected, atol=1e-4)
+    lows = [node.input_value(3).get_node().data.item() for node in model.get_ops() if "Fake" in node.get_type_name()]
+    assert all((each == 0) == bool(folded) or low == 0 for each in lows)
+
+
+def test_a_rounding_that_others_read_keeps_its_zero_point() -> None:
+    model = rounded_twice(0, -0.4)
+    rounded = next(node for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize")
+    model.add_results([openvino.opset13.result(rounded)])
+    assert fold_zero_points(model) == 1
+
+
 def test_the_file_says_what_it_takes(states: dict[str, ModelState], files: dict[str, Any], tmp_path: Path) -> None:
     dynamic = exported(states["float32"], tmp_path, dynamic_batch=True)
     for (path, result), size in ((files["float32"], 1), (dynamic, "batch")):
@@ -154,6 +192,15 @@ def test_nothing_of_the_way_there_is_in_the_file(files: dict[str, tuple[Path, An
     )
     for leak in (b"pkg.torch", b"small_programs", str(path.parent).encode(), str(Path.home()).encode()):
         assert leak not in path.read_bytes()
+
+
+def test_a_file_of_no_run_is_as_large_as_both(files: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    path = Path(shutil.copytree(files["int8"][0].parent, tmp_path / "alone")) / "model.xml"
+    (found,) = find_files([path], REGISTRY).files
+    assert found.size_bytes == path.stat().st_size + path.with_suffix(".bin").stat().st_size
+    path.with_suffix(".bin").unlink()
+    with pytest.raises(UserError, match=r"model\.bin is not beside it"):
+        find_files([path], REGISTRY)
 
 
 def lost(path: Path, _other: Path) -> None:

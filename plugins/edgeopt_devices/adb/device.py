@@ -129,6 +129,9 @@ class AdbDevice:
     # ---- a job
 
     def _prepare(self, file: DeviceFile, runner: Runner, job: DeviceJob, tell: Callable[[str], None]) -> None:
+        if file.companions:
+            hint = "export one that has all within, or leave this export to another device"
+            raise DeviceError(f"{file.name} is several files, and what runs files on a phone takes one", hint=hint)
         runner.require(file, job)
         tell(f"{file.name}: copy")
         self._phone.put(file.path, file.sha256)

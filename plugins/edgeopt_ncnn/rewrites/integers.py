@@ -43,7 +43,7 @@ class Placed:
     @property
     def weight(self) -> slice:
         """Where the weight stands, with what says its type."""
-        return slice(self.start, self.start + len(_FLOAT32) + 4 * self.layer.number(_SIZE.get(self.layer.type, 6)))
+        return slice(self.start, self.start + len(_FLOAT32) + 4 * _size(self.layer))
 
     @property
     def bias(self) -> slice:
@@ -89,6 +89,16 @@ def quantize(graph: Graph, weights: bytes, layers: Sequence[Weighted]) -> tuple[
     return b"".join([*parts, weights[end:]]), in_float
 
 
+def name_layers(graph: Graph, layers: Sequence[Weighted]) -> None:
+    """Calls the layers of a network in float as the program does, in place, where they are as many, of the same sizes
+    in the same order: pnnx folds BatchNorms, so that their weights are others.
+    """
+    own = [each for each in graph.layers if each.type in _TERM]
+    if [_size(each) for each in own] == [each.weight.size for each in layers]:
+        for layer, source in zip(own, layers, strict=True):
+            layer.name = source.name
+
+
 def find_layers(graph: Graph, weights: bytes, layers: Sequence[Weighted]) -> list[Placed]:
     """The network's convolutions and fully connected layers, known as the program's by their weights."""
     placed: list[Placed] = []
@@ -97,7 +107,7 @@ def find_layers(graph: Graph, weights: bytes, layers: Sequence[Weighted]) -> lis
         if layer.type not in _TERM:
             is_known &= layer.type in _WEIGHTLESS
             continue
-        size = layer.number(_SIZE.get(layer.type, 6))
+        size = _size(layer)
         found = [
             Placed(layer, start, each)
             for each in left
@@ -112,6 +122,11 @@ def find_layers(graph: Graph, weights: bytes, layers: Sequence[Weighted]) -> lis
             continue  # somewhere behind the weights of other layers: left as it is
         end, is_known = placed[-1].bias.stop, True
     return placed
+
+
+def _size(layer: Layer) -> int:
+    """How many numbers a layer's weight has."""
+    return layer.number(_SIZE.get(layer.type, 6))
 
 
 def _find(weights: bytes, layer: Weighted, end: int, *, is_there: bool) -> int:

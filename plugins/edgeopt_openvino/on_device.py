@@ -1,0 +1,87 @@
+"""Opens an `.xml` file with its `.bin` where edgeopt is not. This module goes to devices as it is.
+
+The `.bin` says nothing of itself, and OpenVINO takes any that is long enough. So the `.xml` keeps its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+
+_DIGEST = re.compile(rb"<edgeopt_weights_sha256 value='([0-9a-f]{64})'")  # other tools keep it, in double quotes
+
+
+def companion(path: Path) -> Path:
+    """The file of the weights, where OpenVINO looks for it."""
+    return path.with_suffix(".bin")
+
+
+def open_model(path: Path, threads: int, **settings: object) -> tuple[openvino.Model, openvino.CompiledModel]:
+    """The graph of an `.xml` file with the weights beside it, and what OpenVINO makes of it on the processor;
+    `settings` are further properties of OpenVINO by their names.
+
+    What is float is computed in float32, also where the processor has bfloat16 or float16, which OpenVINO would take by
+    itself: a file answers alike on every processor, and is held against a float32 program. Threads are not tied to
+    cores, because a thread that is waits for whoever else works on its own.
+
+    Raises `ValueError` where the weights are not there or are those of another file, and for what OpenVINO cannot read
+    or run.
+    """
+    content = path.read_bytes()
+    if not content.startswith(b"<?xml"):  # OpenVINO would try the readers of all other formats
+        raise ValueError(f"{path} is no file of OpenVINO: it does not begin as XML does")
+    weights = companion(path)
+    if not weights.is_file():
+        raise ValueError(f"{path} cannot be opened: {weights.name} is not beside it")
+    if (digest := _DIGEST.search(content)) and digest[1].decode() != _sha256(weights):
+        raise ValueError(f"{path} cannot be opened: {weights.name} is damaged, or of another file")
+    properties = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        model = openvino.Core().read_model(path)
+        return model, openvino.Core().compile_model(model, "CPU", {**properties, **settings})
+    except RuntimeError as error:
+        raise ValueError(f"OpenVINO cannot open {path}: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """What OpenVINO says, without the places in its own source that it begins with."""
+    lines = [line for line in str(error).splitlines() if line and not line.startswith(("Exception from", "Check '"))]
+    return " ".join(lines) or str(error)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:  # `edgeopt.fingerprint` does not go to devices
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class OpenFile:
+    """A file that answers in calls as large as it takes."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        _, self.model = open_model(path, threads)
+        self._request = self.model.create_infer_request()
+
+    def predict(self, batch: Any) -> Any:
+        """An array for each output, for what the file takes, as it is."""
+        answer = self._request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+        return tuple(answer[place] for place in range(len(self.model.outputs)))
+
+    def close(self) -> None:
+        """Free the file's memory."""
+        del self._request, self.model
+
+
+def open_file(path: Path, threads: int) -> OpenFile:
+    """The file, opened in OpenVINO on the processor; raises as `open_model` does."""
+    return OpenFile(path, threads)
