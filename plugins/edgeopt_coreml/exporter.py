@@ -15,19 +15,10 @@ from typing import Any
 from edgeopt.export.predictor import input_of, outputs_of, quiet
 from edgeopt.files import storage_errors
 from edgeopt.networks.bits import narrow_activations
-from edgeopt.plugins import (
-    Card,
-    ExportContext,
-    ExportError,
-    ExportResult,
-    Json,
-    ModelState,
-    NothingChangedError,
-    Problem,
-)
+from edgeopt.plugins import Card, ExportContext, ExportError, ExportResult, Json, ModelState, NothingChangedError
 from edgeopt_coreml.conversion import convert
 from edgeopt_coreml.graph_check import check_graph
-from edgeopt_coreml.options import CoreMlOptions, no_activations_of
+from edgeopt_coreml.options import CoreMlOptions, no_activations_of, not_made_of
 from edgeopt_coreml.package import CARD_KEY, WEIGHTS, write_package
 from edgeopt_coreml.tools import not_run
 
@@ -43,8 +34,7 @@ def export_state(state: ModelState, options: CoreMlOptions, context: ExportConte
     """
     converted = "" if options.precision == "program" else options.precision
     if converted and state.precision != "float32":
-        said = f"precision {converted!r} is made from a float model, and this program is {state.precision}"
-        raise ExportError(Problem(said, "leave `precision` out, or the pass that quantizes", option="precision"))
+        raise ExportError(not_made_of(state.precision, converted))
     if narrow := narrow_activations(state.program):
         raise ExportError(no_activations_of(min(each.bits for _, each in narrow)))
     precision = converted or state.precision
@@ -67,8 +57,8 @@ def export_state(state: ModelState, options: CoreMlOptions, context: ExportConte
         write_package(context.path, spec, (made / WEIGHTS).read_bytes(), card.to_json())
     facts: dict[str, Json] = {"layers": len(layers), "layers_quantized": sum(integer)}
     facts |= {"arithmetic": arithmetic, "deployment_target": target, "operators": operators}
-    in_float = tuple(each.module for each, is_integer in zip(layers, integer, strict=True) if not is_integer)
-    outside = () if precision in _FLOAT else in_float
+    in_float = (each.module for each, is_integer in zip(layers, integer, strict=True) if not is_integer)
+    outside = () if precision in _FLOAT else tuple(in_float)
     reason = not_run(spec.specificationVersion)
     return ExportResult(*tensors, precision=converted, outside=outside, facts=facts, not_run=reason)
 

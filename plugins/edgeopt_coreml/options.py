@@ -43,6 +43,12 @@ def no_activations_of(bits: int) -> Problem:
     return Problem(said, "give the activations 8 bits for `coreml`, or export these with `onnx`")
 
 
+def not_made_of(program: str, precision: str) -> Problem:
+    """The problem of a precision that is made of a float program, for one that has another."""
+    said = f"precision {precision!r} is made of a float program, and this one is {program}"
+    return Problem(said, "leave `precision` out, or the pass that quantizes", option="precision")
+
+
 def check(options: CoreMlOptions, numerics: Numerics) -> Iterator[Problem]:
     """What cannot work, known from the options and the recipe's quantizers."""
     yield from other_schemes("Core ML", _TAKES, numerics, 'use quantizer = "xnnpack-symmetric" or "xnnpack"')

@@ -38,7 +38,7 @@ class CoreMlPredictor(FilePredictor):
     def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
         given: Any = _image(piece) if self.input_info.holds == "pixels" else piece
         answers = self._model.predict({self.input_info.name: given})
-        return tuple(np.asarray(answers[info.name]).reshape(info.shape) for info in self.output_infos)
+        return tuple(np.asarray(answers[info.name]) for info in self.output_infos)
 
     def close(self) -> None:
         """Free the file's memory."""

@@ -212,7 +212,7 @@ def test_core_ml_takes_the_whole_of_a_network_or_none(states):
 
 
 def test_what_a_file_cannot_be_is_refused(states, tmp_path):
-    with pytest.raises(ExportError, match="made from a float model") as caught:
+    with pytest.raises(ExportError, match="made of a float program") as caught:
         exported(states["int8"], tmp_path, precision="float16")
     assert caught.value.problems[0].option == "precision"
     with pytest.raises(ExportError, match="those of this program take 4"):
