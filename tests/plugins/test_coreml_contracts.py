@@ -18,6 +18,7 @@ from edgeopt_coreml import predictor
 class TestCoreMl(ExporterContract):
     name = "coreml"
     fixed_batch = 1
+    test_half_a_file_is_refused = None  # no native code reads it: see test_coreml_export.py
 
     @pytest.fixture(autouse=True)
     def interpreted(self, monkeypatch):

@@ -7,6 +7,7 @@ import platform
 import sys
 import zipfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,6 +62,17 @@ def states() -> dict[str, ModelState]:
     return {"float32": state_of(program), "int8": state_of(quantized(program), "int8")}
 
 
+@pytest.fixture(scope="module")
+def made(states, tmp_path_factory):
+    """A file of one of the states and what the exporter says of it, each made once."""
+
+    @cache
+    def make(precision: str, **options: Any) -> tuple[Path, ExportResult]:
+        return exported(states[precision], tmp_path_factory.mktemp("coreml"), **options)
+
+    return make
+
+
 def difference(opened: Any, path: Path, state: ModelState) -> float:
     """The largest, as a share of the range of the program's logits."""
     batch = images(20)
@@ -79,8 +91,8 @@ def difference(opened: Any, path: Path, state: ModelState) -> float:
         ("int8", {}, 0.03),
     ],
 )
-def test_a_file_computes_its_program(states, precision, options, tolerance, opened, tmp_path):
-    path, result = exported(states[precision], tmp_path, **options)
+def test_a_file_computes_its_program(states, made, precision, options, tolerance, opened):
+    path, result = made(precision, **options)
     assert difference(opened, path, states[precision]) <= tolerance
     facts = result.facts
     is_float = "float" in options.get("precision", "")
@@ -91,7 +103,7 @@ def test_a_file_computes_its_program(states, precision, options, tolerance, open
 
 
 def test_weights_take_the_bytes_that_they_should(tmp_path):
-    """A layer of 64 × 64 × 9 weights: four bytes each, two in float16, one in int8; half a one for four bits where the
+    """A layer of 64 × 64 × 9 weights: two bytes each in float16, one in int8, and half a one for four bits where the
     system has such a type.
     """
     torch.manual_seed(0)
@@ -99,7 +111,6 @@ def test_weights_take_the_bytes_that_they_should(tmp_path):
     program = capture(net.eval())
     four = state_of(quantized(program, weight_bits=4), "int8")
     files = {
-        4.0: (state_of(program), {}),
         2.0: (state_of(program), {"precision": "float16"}),
         1.0: (four, {}),
         0.5: (four, {"deployment_target": "iOS18"}),
@@ -126,8 +137,8 @@ def test_layers_in_float_are_named(states, tmp_path):
     assert (result.facts["layers"], result.facts["layers_quantized"]) == (5, 4)
 
 
-def test_a_package_is_what_xcode_and_coremltools_open(states, tmp_path):
-    path, result = exported(states["int8"], tmp_path)
+def test_a_package_is_what_xcode_and_coremltools_open(states, made, tmp_path):
+    path, result = made("int8")
     folder = tmp_path / "model.mlpackage"
     with zipfile.ZipFile(path) as archive:
         archive.extractall(folder)
@@ -249,21 +260,29 @@ def test_a_machine_without_core_ml_says_so(monkeypatch, system, version, said):
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML is here")
-def test_a_file_is_not_opened_where_core_ml_is_not(states, tmp_path):
-    path, _ = exported(states["float32"], tmp_path)
+def test_a_file_is_not_opened_where_core_ml_is_not(made):
+    path, _ = made("int8")
     with pytest.raises(ExportError, match="has neither") as caught, PLUGIN.opened(path, 1):
         pass
     assert "Mac" in str(caught.value.problems[0].hint)
 
 
-def test_what_core_ml_says_of_a_file_that_it_does_not_open_is_told(states, tmp_path, monkeypatch):
+def test_what_core_ml_says_of_a_file_that_it_does_not_open_is_told(made, monkeypatch):
     """coremltools keeps the reason of such a model, and would tell it at the first answer."""
-    path, _ = exported(states["float32"], tmp_path)
+    path, _ = made("int8")
     monkeypatch.setattr(predictor, "not_run", lambda version: "")
     failed = SimpleNamespace(__proxy__=None, _framework_error="validator error: no such operator")
     monkeypatch.setattr(tools.coremltools.models, "MLModel", lambda *given, **named: failed)
     with pytest.raises(ValueError, match="no such operator"):
         CoreMlPredictor(path)
+
+
+def test_half_a_file_is_refused_as_such(made, tmp_path):
+    path, content = tmp_path / "half.mlpackage.zip", made("int8")[0].read_bytes()
+    for damaged in (content[: len(content) // 2], b"", content.replace(b"logits", b"logist")):
+        path.write_bytes(damaged)
+        with pytest.raises(ExportError, match=r"is not a \.mlpackage"), PLUGIN.opened(path, 1):
+            pass
 
 
 def test_a_zip_of_something_else_is_refused(tmp_path):
