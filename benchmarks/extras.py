@@ -90,6 +90,7 @@ SMOKES: Mapping[str, Smoke | None] = {
     "openvino": Smoke(exports=({"use": "openvino"},)),
     "tflite": Smoke(exports=({"use": "tflite"},)),
     "tflm": Smoke(model={"use": "mcu"}, passes=(_PTQ,), exports=({"use": "tflm"},)),
+    "coreml": Smoke(exports=({"use": "coreml", "precision": "weight-only-int8"},)),
     "ncnn": Smoke(passes=({"use": "ptq", "quantizer": "ncnn"},), exports=({"use": "ncnn"},)),
     "ethos-u": Smoke(exports=({"use": "tflite"},), target="ethos-u"),
     "tensorflow": Smoke(

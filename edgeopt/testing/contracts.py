@@ -29,7 +29,7 @@ from edgeopt.tasks import Task
 #: Import packages that no declaration module may load: each takes from a tenth of a second to several.
 HEAVY = (
     *("torch", "torchvision", "torchao", "lightning", "timm", "transformers", "tensorflow", "keras", "jax"),
-    *("executorch", "onnx", "onnxruntime", "onnxscript", "openvino", "tensorrt"),
+    *("executorch", "onnx", "onnxruntime", "onnxscript", "openvino", "tensorrt", "coremltools"),
     *("numpy", "scipy", "sklearn", "pandas", "datasets", "matplotlib", "PIL", "cv2"),
 )
 

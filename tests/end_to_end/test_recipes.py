@@ -117,6 +117,7 @@ def test_no_recipe_is_forgotten() -> None:
         "resnet18_wide_grey",  # files of such images are tested in tests/plugins/test_shapes_of_models.py
         "person_detect_mcu_digits",  # files of such networks are tested in tests/plugins/test_tflm_contracts.py
         "mobilenetv3_ncnn_digits",  # as the next one, in tests/plugins/test_ncnn_export.py
+        "mobilenetv3_coreml",  # its files are tested in tests/plugins/test_coreml_export.py
         "mobilenetv3_openvino",  # its files are tested in tests/plugins/test_openvino_files.py
         "mobilenetv3_web",  # as the one for Android, with files that tests/web opens
         "keras_mobilenet_digits",  # run in tests/plugins/test_tensorflow_run.py
@@ -150,6 +151,7 @@ def test_other_recipes_for_digits_are_right(monkeypatch: pytest.MonkeyPatch) -> 
         "resnet18_pruned_digits",
         "mobilenetv2_four_runtimes",
         "mobilenetv3_web",
+        "mobilenetv3_coreml",
         "mobilenetv3_openvino",
         "mobilenetv2_on_devices",
         "mobilenetv3_sizes",

@@ -12,6 +12,7 @@ import other_frameworks_contracts
 import pytest
 import test_adb
 import test_convert
+import test_coreml_contracts
 import test_detection_contracts
 import test_devices
 import test_distill
@@ -436,6 +437,7 @@ def test_every_plugin_is_here():
         other_frameworks_contracts,
         test_adb,
         test_convert,
+        test_coreml_contracts,
         test_devices,
         test_distill,
         test_openvino_contracts,

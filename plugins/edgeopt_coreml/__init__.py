@@ -1,0 +1,1 @@
+"""Core ML for edgeopt: exporter of `.mlpackage`, and a predictor for macOS."""

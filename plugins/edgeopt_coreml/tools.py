@@ -1,0 +1,41 @@
+"""coremltools, imported without what else it looks for; and whether Core ML is on this machine."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from edgeopt.export.predictor import quiet
+from edgeopt_coreml.options import SYSTEMS
+
+_SOUGHT = ("tensorflow", "sklearn", "xgboost", "executorch", "torchao", "torchaudio", "torchvision", "transformers")
+
+
+@contextmanager
+def _hidden() -> Iterator[None]:
+    """Within, packages that coremltools would import for other front ends, where they are installed, are not found:
+    with them its import takes ten times as long, and TensorFlow would come to stand beside torch.
+    """
+    absent = [name for name in _SOUGHT if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None is how Python says that one is not there
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+with quiet(), _hidden():
+    import coremltools as coremltools  # noqa: PLC0414 - for the other modules of this package
+
+
+def not_run(version: int) -> str:
+    """Why this machine cannot run a file of a `version` of the format; empty where it can."""
+    if sys.platform != "darwin":
+        return "Core ML is a part of macOS and iOS, and this machine has neither"
+    here, (target, needed) = platform.mac_ver()[0], SYSTEMS[version]
+    if int(here.partition(".")[0]) < needed:
+        return f"the file is for {target} and macOS {needed} or later, and this is macOS {here}"
+    return ""
