@@ -15,6 +15,7 @@ from edgeopt.plugins import ExportError, first_line
 from edgeopt_tflite.audit import is_quantized
 from edgeopt_tflite.float_layers import mark_float_layers, unmark_float_layers
 from edgeopt_tflite.graph import Graph
+from edgeopt_tflite.int16 import widen_biases
 from edgeopt_tflite.transposed import settle_transposed
 
 with quiet():  # importing litert-torch alone writes several warnings
@@ -43,7 +44,7 @@ class _OneImage(nn.Module):
 
 
 def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
-    """The `.tflite` file of a float program, or of an unfolded int8 one; its input is (1, height, width, channels).
+    """The `.tflite` file of a float program, or of an unfolded int8 or 16x8 one; its input is (1, height, width, channels).
 
     `takes_pixels` says that the program itself takes its channels last.
 
@@ -65,11 +66,12 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
             content: bytes = model.model_content()
         except Exception as error:  # litert-torch, JAX and MLIR raise many types; all mean that it cannot be converted
             raise _explained(error, program) from error
-    if marked is not None and marked.count:
-        graph = Graph(content)
+    if marked is None:
+        return content
+    graph = Graph(content)
+    if marked.count:
         unmark_float_layers(graph, marked)
-        content = graph.to_bytes()
-    return content
+    return graph.to_bytes() if widen_biases(graph) or marked.count else content
 
 
 def _settled(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
