@@ -4,8 +4,9 @@ A captured program says what is rounded, and computes between in float32, where 
 its last bits. That is enough to round one value of a few thousand to the next integer, which later layers amplify: deep
 in a network a tenth of all values can differ from those of the runtimes, all of which agree. Sums of integers are exact
 in float32 up to 2**24, so that nothing depends on the order in which, or on how many threads, they are made; with
-activations of int16 they are made in float64. Then they are scaled and rounded once, in the kernels' order. It is the arithmetic of B. Jacob et al., "Quantization and Training
-of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 2.2.
+activations of int16 they are made in float64. Then they are scaled and rounded once, in the kernels' order. It is the
+arithmetic of B. Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR 2018, section 2.2.
 """
 
 from __future__ import annotations

@@ -79,4 +79,5 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         on_device=OnDevice(("edgeopt_ncnn.on_device",), ("ncnn",)),
         requires=("ncnn", "pnnx"),
         install=INSTALL,
+        no_int16="rounds what enters a layer to 8 bits",
     )

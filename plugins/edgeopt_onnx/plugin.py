@@ -20,7 +20,7 @@ from edgeopt.plugins import (
     hookimpl,
 )
 from edgeopt_onnx.auto.chosen import choose
-from edgeopt_onnx.options import OnnxOptions, check, float_options, for_batch
+from edgeopt_onnx.options import NO_INT16, OnnxOptions, check, float_options, for_batch
 
 
 def export(state: ModelState, options: OnnxOptions, context: ExportContext) -> ExportResult:
@@ -82,4 +82,5 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         on_device=OnDevice(("edgeopt_onnx.on_device", "edgeopt_onnx.session"), ("onnxruntime",)),
         requires=("onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),
         install="edgeopt[onnx]",
+        no_int16=NO_INT16,
     )

@@ -44,7 +44,7 @@ class _OneImage(nn.Module):
 
 
 def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
-    """The `.tflite` file of a float program, or of an unfolded int8 or 16x8 one; its input is (1, height, width, channels).
+    """The `.tflite` file of a float program, or of an unfolded integer one; its input is (1, height, width, channels).
 
     `takes_pixels` says that the program itself takes its channels last.
 

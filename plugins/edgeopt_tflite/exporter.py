@@ -19,8 +19,8 @@ from edgeopt_tflite.audit import FileLayerCounts, is_quantized, require_converte
 from edgeopt_tflite.convert import convert
 from edgeopt_tflite.delegate import delegation
 from edgeopt_tflite.graph import Graph
-from edgeopt_tflite.int16 import operators_kept_float, undelegated
 from edgeopt_tflite.int4 import Packed, pack_weights, require_whole_activations
+from edgeopt_tflite.int16 import operators_kept_float, undelegated
 from edgeopt_tflite.metadata import METADATA_KEY, metadata_of, packed
 from edgeopt_tflite.options import CONVERTED, Precision, TensorType, TfliteOptions, unfit_io
 from edgeopt_tflite.precision import to_precision

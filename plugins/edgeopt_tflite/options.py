@@ -29,8 +29,8 @@ class TfliteOptions(ExporterOptions):
     )
     quantized_io: TensorType = Field(
         "float32",
-        description="type of the input and output of an integer file, int16 for one of 16x8 alone; float32 keeps an app "
-        "as it is",
+        description="type of the input and output of an integer file, int16 for a 16x8 one; float32 keeps an app as it "
+        "is",
     )
     int4_weights: Literal["packed", "int8"] = Field(
         "packed",
