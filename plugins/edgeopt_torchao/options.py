@@ -121,6 +121,17 @@ class PtqOptions(BitOptions):
         description="the exporter whose files tell what a layer in float costs, with max_accuracy_drop",
     )
 
+    @model_validator(mode="after")
+    def _costs_of_what_it_takes(self) -> PtqOptions:
+        if self.activation_bits == WIDE_BITS and self.max_accuracy_drop is not None:
+            runtime = self.cost_runtime
+            if not isinstance(runtime, Use) or runtime.plugin.no_int16:  # else it is still the name of the default
+                raise ValueError(
+                    "cost_runtime takes no int16, so that it cannot tell what a layer in float costs beside "
+                    'activation_bits = 16: take cost_runtime = "tflite"'
+                )
+        return self
+
     def idle_references(self) -> frozenset[str]:
         """What a layer in float costs is asked only where layers may be put back to float."""
         return frozenset() if self.max_accuracy_drop is not None else frozenset({"cost_runtime"})

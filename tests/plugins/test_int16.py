@@ -157,6 +157,13 @@ def test_other_bits_beside_it_are_refused(options: dict[str, object]) -> None:
         resolve(PassPlugin, "ptq", {"activation_bits": 16, **options}, load_registry())
 
 
+def test_what_a_layer_in_float_costs_is_asked_of_a_runtime_that_takes_the_rest() -> None:
+    asked = {"activation_bits": 16, "max_accuracy_drop": 0.01}
+    with pytest.raises(RecipeError, match="cost_runtime takes no int16"):
+        resolve(PassPlugin, "ptq", asked, load_registry())
+    assert resolve(PassPlugin, "ptq", {**asked, "cost_runtime": "tflite"}, load_registry())
+
+
 def test_bits_between_8_and_16_are_refused() -> None:
     with pytest.raises(RecipeError, match="activation_bits"):
         resolve(PassPlugin, "ptq", {"activation_bits": 12}, load_registry())
