@@ -21,9 +21,10 @@ from edgeopt_tflite.graph import Graph
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-#: Operators that litert-torch gives int16, and LiteRT computes in it as the program does; `tests/plugins/
-#: test_int16_tflite.py` tries each. Of the others some have no kernel, some a coarse one (RESIZE_BILINEAR), and some
-#: demand a certain scale of the output (LOGISTIC, SOFTMAX).
+#: Operators that litert-torch gives int16 where both sides of them are rounded, and that LiteRT computes in it as the
+#: program does: each was tried between two convolutions. Of the others some have no kernel, some a coarse one
+#: (RESIZE_BILINEAR), some demand a certain scale of the output (LOGISTIC, SOFTMAX), and some one scale for all inputs,
+#: which litert-torch gives them by cutting off the larger one (MAXIMUM of two values).
 TAKEN = (
     "aten.relu.",
     "aten.relu_.",
@@ -35,8 +36,6 @@ TAKEN = (
     "aten.leaky_relu_.",
     "aten.clamp.",
     "aten.abs.",
-    "aten.maximum.",
-    "aten.minimum.",
     "aten.mul.Tensor",
     "aten.matmul.",
     "aten.bmm.",

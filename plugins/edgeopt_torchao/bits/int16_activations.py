@@ -3,8 +3,8 @@
 All that a quantizer rounds to int8 besides weights is rounded to int16 around zero, as the kernels of LiteRT and of
 TensorFlow Lite Micro take it: without zero points, from -32768 to 32767. Source: "Post-training integer quantization
 with int16 activations", https://www.tensorflow.org/lite/performance/post_training_integer_quant_16x8, and what the
-kernels themselves demand, such as `EnsureZeroPoint` in
-https://github.com/tensorflow/tensorflow/blob/master/tensorflow/lite/kernels/conv.cc
+kernels themselves ask of zero points as they are prepared, such as
+https://github.com/tensorflow/tensorflow/blob/master/tensorflow/lite/kernels/depthwise_conv.cc
 """
 
 from __future__ import annotations
