@@ -54,7 +54,7 @@ from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq
 SIZE = 48
 _TESTED, _CALIBRATION = 500, 1000
 _BATCHES = (1, 64)
-_SHARE = 1 / 16  # there are 256 times the integers, of which a ReLU leaves half without zero points
+_SHARE = 1 / 16  # there are 256 times the integers, of which a ReLU leaves half around zero, and half is room
 _EXAMPLE = Path(__file__).parents[1] / "examples" / "edgeopt-angle-plugin" / "src"
 Answers = NDArray[np.float64]
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from torch.fx import GraphModule
 from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver
 from torchao.quantization.pt2e.quantizer import QuantizationSpec, Quantizer
@@ -22,7 +23,19 @@ from edgeopt.networks.bits import CONTAINER_BITS, WIDE_BITS, activation_range
 from edgeopt.networks.layers import layer_call
 from edgeopt.plugins import PluginError
 
+ROOM = 2
 _BYTES = (torch.int8, torch.uint8)
+
+
+class RoomyObserver(MinMaxObserver):  # type: ignore[misc]  # as below
+    """Twice the range that was seen while calibrating: an image beyond it would lose more than all rounding does, and
+    of 65,536 integers half are enough.
+    """
+
+    @torch.no_grad()
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        scale, zero_point = super().calculate_qparams()
+        return scale * ROOM, zero_point
 
 
 class WideningQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no types
@@ -78,13 +91,13 @@ def _widened(spec: Any) -> Any:
 def _observer(given: Any) -> Any:
     """The observer of a specification, for 65,536 integers.
 
-    All that was seen is in the range: with so many integers nothing is won by saturating, which is what histograms are
-    for. The least step is that of int8 by the integers that there are more, so that the smallest range stays.
+    Nothing is won by saturating, which is what histograms are for. The least step is that of int8 by the integers that
+    there are more, so that the smallest range stays.
     """
     partial = getattr(given, "p", None)
     kind, arguments = (given, {}) if partial is None else (partial.func, dict(partial.keywords))
     if kind is HistogramObserver:
-        kind = MinMaxObserver
+        kind = RoomyObserver
     if "eps" in arguments:
         arguments["eps"] /= 2 ** (WIDE_BITS - CONTAINER_BITS)
     return kind.with_args(**arguments)
