@@ -14,6 +14,7 @@ from edgeopt.errors import ExportError
 from edgeopt.export.endings import EndedState, ended
 from edgeopt.export.self_test import self_test_of
 from edgeopt.fingerprint import file_digest, parts_digest
+from edgeopt.networks.bits import has_wide_activations
 from edgeopt.networks.tracing import quick_tracing
 from edgeopt.options import ExporterOptions
 from edgeopt.plugins.blame import blamed
@@ -22,6 +23,7 @@ from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.use import Use
 from edgeopt.plugins.versions import versions_behind
 from edgeopt.recipe.endings import ends_of
+from edgeopt.recipe.lookup import no_int16_activations
 from edgeopt.tasks.endings import OUTPUTS
 from edgeopt.types import TORCH, Card, ExportResult, ModelState, Role
 
@@ -80,7 +82,8 @@ def make_artifact(
     """Exports a state into `folder`, as `stem` with the exporter's suffix; `recipe` is what the card says of the file's
     making. The card of a file that nobody will use needs no self-test.
 
-    Raises `ExportError` when the exporter wrote nothing, or other files beside it than those that it names.
+    Raises `ExportError` when the exporter wrote nothing, or other files beside it than those that it names, and for
+    activations of more bits than its runtime computes with.
     """
     plugin = use.plugin
     path = folder / f"{stem}{plugin.suffix}"
@@ -90,6 +93,8 @@ def make_artifact(
     # answers stand in no place of their own: which of two equal boxes comes first is for the runtime to say
     self_test = self_test_of(state) if has_self_test and ends_of(use.options) == OUTPUTS else None
     state, answering = as_exported(use, state)
+    if is_torch and plugin.no_int16 and has_wide_activations(state.program):
+        raise ExportError(no_int16_activations(plugin))
     there = set(folder.iterdir())
     card = Card(
         classes=state.classes,

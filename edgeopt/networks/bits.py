@@ -2,7 +2,7 @@
 
 A quantized program keeps its integers in int8 and says with `quant_min` and `quant_max` how many of them are used: -7
 to 7 takes four bits, -128 to 127 eight. Runtimes saturate where int8 ends, so exporters ask here what a file must do
-besides.
+besides. Activations may be int16 as well.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # torch is heavy: whoever has a program has imported it alrea
 
 CONTAINER_BITS = 8
 """Bits of int8, which holds the integers of a quantized program."""
+WIDE_BITS = 16
+"""Bits of int16, which holds activations where weights stay int8: "16x8"."""
 FLOAT_BITS = 32
 """In place of bits: what stays in float."""
 PACKED_BITS = 4
@@ -101,8 +103,8 @@ def layer_bits(program: ExportedProgram) -> tuple[LayerBits, ...]:
     return tuple(
         LayerBits(
             _layer_name(program, weight) or layer.name,
-            _bits_behind(weight),
-            _bits_behind(value),
+            bits_behind(weight),
+            bits_behind(value),
             is_linear=kind is LayerKind.LINEAR,
             is_transposed=kind is LayerKind.TRANSPOSED,
         )
@@ -118,8 +120,13 @@ def float_layers_of_integers(program: ExportedProgram) -> tuple[tuple[Node, Node
     return tuple(
         (layer, value)
         for layer, value, weight, _ in _layers(program)
-        if _bits_behind(weight) is None and _bits_behind(value) is not None and not _is_constant(value, constants)
+        if bits_behind(weight) is None and bits_behind(value) is not None and not _is_constant(value, constants)
     )
+
+
+def has_wide_activations(program: ExportedProgram) -> bool:
+    """Whether activations of a program are int16."""
+    return any(layer.activations is not None and layer.activations > CONTAINER_BITS for layer in layer_bits(program))
 
 
 def packed_layers(program: ExportedProgram) -> tuple[LayerBits, ...]:
@@ -236,7 +243,8 @@ def _is_constant(node: Node, constants: set[str]) -> bool:
     return all(each.all_input_nodes or each.name in constants for each in upstream(node))
 
 
-def _bits_behind(node: Node) -> int | None:
+def bits_behind(node: Node) -> int | None:
+    """The bits to which a value was rounded, perhaps before it was brought to another shape; None where it was not."""
     node = _through_layout(node)
     name = operator_name(node)
     if not name.startswith(_DEQUANTIZE):

@@ -3,9 +3,10 @@
 A captured program says what is rounded, and computes between in float32, where a sum of some hundred products is off in
 its last bits. That is enough to round one value of a few thousand to the next integer, which later layers amplify: deep
 in a network a tenth of all values can differ from those of the runtimes, all of which agree. Sums of integers are exact
-in float32 up to 2**24, so that nothing depends on the order in which, or on how many threads, they are made; then they
-are scaled and rounded once, in the kernels' order. It is the arithmetic of B. Jacob et al., "Quantization and Training
-of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 2.2.
+in float32 up to 2**24, so that nothing depends on the order in which, or on how many threads, they are made; with
+activations of int16 they are made in float64. Then they are scaled and rounded once, in the kernels' order. It is the
+arithmetic of B. Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR 2018, section 2.2.
 """
 
 from __future__ import annotations
@@ -108,15 +109,16 @@ class _IntegerLayer(nn.Module):
         """Integers of the type `dtype`; `bias` is in the units of the result before it is rounded."""
         by_channel = (-1,) if self._is_linear else (-1, *[1] * (weight.dim() - 2))
         in_weight = (-1, *[1] * (weight.dim() - 1))
-        entering = images.float() - images_zero
-        factors = weight.float() - torch.as_tensor(weight_zero).reshape(in_weight)
+        exact = torch.float64 if images.dtype is torch.int16 else torch.float32
+        entering = images.to(exact) - images_zero
+        factors = weight.to(exact) - torch.as_tensor(weight_zero).reshape(in_weight)
         sums: Tensor = self._operator(entering, factors, None, *self._rest)
         # float32 from here on, and divided last: so kernels make the one factor of each channel
         units = torch.as_tensor(images_scale, dtype=torch.float32) * torch.as_tensor(weight_scale, dtype=torch.float32)
         if bias is not None:
             added = bias.double() / units.double()
             whole = added.round()
-            sums += torch.where((added - whole).abs() < _WHOLE, whole, added).float().reshape(by_channel)
+            sums += torch.where((added - whole).abs() < _WHOLE, whole, added).to(exact).reshape(by_channel)
         result = sums * (units / torch.as_tensor(scale, dtype=torch.float32)).reshape(by_channel)
         for clip, arguments in self._clips:  # in steps of the result, as all is here
             result = clip(result, *(each / scale if isinstance(each, int | float) else each for each in arguments))

@@ -184,7 +184,7 @@ class PassPlugin(Plugin):
     away again, such as "zeros"; `keeps` names what this one does not take away. A recipe in which a later pass does is
     refused. `trains` is False for a pass that does no training: its data has no augmentation, and of `[trainer]` it is
     given the accelerator, the threads and the loader's processes alone, so that no other change makes it work again.
-    `bits(options)` says what the options ask for where the pass can give fewer than eight, so that exporters
+    `bits(options)` says what the options ask for where the pass can give others than eight, so that exporters
     can refuse them before anything runs.
 
     Where the options name local files, `fingerprint(options)` is a text that changes when what the pass reads in them
@@ -218,7 +218,7 @@ class Numerics:
     """What is known of an exporter's program before anything runs: the quantizers of the passes, in order, and the
     bits.
 
-    `bits` are those of the layers that no option names, 8 and 8 where no pass asks for fewer.
+    `bits` are those of the layers that no option names, 8 and 8 where no pass asks for others.
     """
 
     quantizers: tuple[QuantizerPlugin, ...] = ()
@@ -255,6 +255,10 @@ class ExporterPlugin(Plugin):
     runtime has not; the state is the program of the model as it was built. `tells_footprint` says that its results have
     a `footprint`, which gates on RAM and flash need. `companions(path)` are the files beside one that it cannot be
     opened without, as `ExportResult.companions` names them: they count as its bytes and go along to devices.
+
+    `no_int16` says why its runtime computes nothing in integers where activations are int16, as the end of a sentence
+    that begins with the exporter's name; recipes that ask for them are refused with it. It is empty where the runtime
+    does.
     """
 
     kind: ClassVar[str] = "exporter"
@@ -283,6 +287,7 @@ class ExporterPlugin(Plugin):
     tells_footprint: bool = field(default=False, kw_only=True)
     accelerators: tuple[Accelerator, ...] = field(default=(), kw_only=True)
     companions: Callable[[Path], tuple[Path, ...]] | None = field(default=None, kw_only=True)
+    no_int16: str = field(default="is not known to take them", kw_only=True)
 
     @property
     def written_format(self) -> str:

@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, RecipeError, UserError, did_you_mean
 from edgeopt.fingerprint import installed_version
+from edgeopt.networks.bits import CONTAINER_BITS
 from edgeopt.options import Gates, SweepSettings, without_augmentation
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import (
@@ -93,10 +94,21 @@ def files_of(plugin: Plugin, options: Any) -> str:
 
 def checked(use: Use[ExporterPlugin], numerics: Numerics) -> list[Problem]:
     """What an exporter refuses before anything runs."""
-    if use.plugin.check is None:
-        return []
-    with blamed(use.plugin, "check"):
-        return list(use.plugin.check(use.options, numerics))
+    problems = []
+    if numerics.bits.activations > CONTAINER_BITS and use.plugin.no_int16:
+        problems.append(no_int16_activations(use.plugin))
+    if use.plugin.check is not None:
+        with blamed(use.plugin, "check"):
+            problems += use.plugin.check(use.options, numerics)
+    return problems
+
+
+def no_int16_activations(exporter: ExporterPlugin) -> Problem:
+    """The problem of int16 activations for an exporter whose runtime would compute them in no integers."""
+    return Problem(
+        f"activations of 16 bits: exporter {exporter.name!r} {exporter.no_int16}",
+        "take activation_bits = 8, or leave this export out",
+    )
 
 
 def float_options(use: Use[ExporterPlugin]) -> Any:

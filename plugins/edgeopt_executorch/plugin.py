@@ -185,6 +185,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
             ("edgeopt_executorch.on_device", "edgeopt_executorch.native_messages"), ("executorch", "torch")
         ),
         accelerators=ACCELERATORS,
+        no_int16="has XNNPACK's integers, which are of 8 bits",
         requires=REQUIRES,
         install=INSTALL,
     )

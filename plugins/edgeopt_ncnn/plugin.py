@@ -105,4 +105,5 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         companions=companions,
         requires=("ncnn", "pnnx"),
         install=INSTALL,
+        no_int16="rounds what enters a layer to 8 bits",
     )

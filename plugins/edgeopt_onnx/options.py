@@ -27,6 +27,9 @@ DEFAULT_OPSET = 20
 LOWEST_INT4_OPSET = 21
 """The first operator set with integers of four bits."""
 
+NO_INT16 = "would round to int16 and compute in float: ONNX Runtime's processor has no layer that multiplies int16"
+"""Why a file for ONNX Runtime has none: QuantizeLinear takes int16 since operator set 21, and no kernel of a layer."""
+
 
 class OnnxOptions(ExporterOptions):
     """An `.onnx` file."""

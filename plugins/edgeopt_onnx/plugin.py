@@ -20,7 +20,7 @@ from edgeopt.plugins import (
     hookimpl,
 )
 from edgeopt_onnx.auto.chosen import choose
-from edgeopt_onnx.options import OnnxOptions, check, companion, float_options, for_batch
+from edgeopt_onnx.options import NO_INT16, OnnxOptions, check, companion, float_options, for_batch
 
 
 def export(state: ModelState, options: OnnxOptions, context: ExportContext) -> ExportResult:
@@ -88,4 +88,5 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         companions=companions,
         requires=("onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),
         install="edgeopt[onnx]",
+        no_int16=NO_INT16,
     )

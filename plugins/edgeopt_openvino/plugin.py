@@ -70,4 +70,5 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         libraries=("edgeopt_onnx",),
         requires=("openvino", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),
         install="edgeopt[openvino]",
+        no_int16="would leave the rounding out and compute in float: OpenVINO's processor has integers of 8 bits alone",
     )

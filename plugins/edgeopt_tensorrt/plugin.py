@@ -37,6 +37,7 @@ RUNTIME_MODULES = ("edgeopt_tensorrt.predictor",)
 
 
 #: Packages of other plugins that the work of this one uses, and that those use.
+_NO_INT16 = "has no layer that multiplies them: TensorRT's integers are of 8 and 4 bits"
 _LIBRARIES = ("edgeopt_onnx",)
 
 
@@ -123,6 +124,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime_modules=RUNTIME_MODULES,
         is_folder=True,
         tails="tensorrt",
+        no_int16=_NO_INT16,
         libraries=_LIBRARIES,
         requires=REQUIRES,
         optional=("tensorrt",),
@@ -140,6 +142,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         suffix=".tensorrt-rtx.zip",
         runtime_modules=RUNTIME_MODULES,
         is_folder=True,
+        no_int16=_NO_INT16,
         libraries=_LIBRARIES,
         requires=(*REQUIRES, "tensorrt-rtx"),
         install=RTX_INSTALL,

@@ -27,7 +27,7 @@ class FileLayerCounts:
     """Convolution and linear layers, by the types of their input and weight."""
 
     int8: int
-    """Both are int8, or the weight has four bits."""
+    """Both are int8, or the weight has four bits, or the input sixteen."""
     weights: int
     """The weight alone is int8 or float16; the runtime computes in float, or takes the input's range by itself."""
     float32: int
@@ -50,7 +50,7 @@ def layers_of_file(graph: Graph) -> FileLayerCounts:
     """Counts the layers of a file."""
     int8 = weights = floats = 0
     for layer in graph.layers():
-        if layer.value == "int8" and layer.weight in ("int8", "int4"):
+        if layer.value in ("int8", "int16") and layer.weight in ("int8", "int4"):
             int8 += 1
         elif layer.weight in ("int8", "float16"):
             weights += 1

@@ -15,6 +15,7 @@ from edgeopt.plugins import ExportError, first_line
 from edgeopt_tflite.audit import is_quantized
 from edgeopt_tflite.float_layers import mark_float_layers, unmark_float_layers
 from edgeopt_tflite.graph import Graph
+from edgeopt_tflite.int16 import widen_biases
 from edgeopt_tflite.transposed import settle_transposed
 
 with quiet():  # importing litert-torch alone writes several warnings
@@ -45,7 +46,7 @@ class _OneImage(nn.Module):
 
 
 def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
-    """The `.tflite` file of a float program, or of an unfolded int8 one; its input is (1, height, width, channels).
+    """The `.tflite` file of a float program, or of an unfolded integer one; its input is (1, height, width, channels).
 
     `takes_pixels` says that the program itself takes its channels last.
 
@@ -71,11 +72,12 @@ def convert(program: ExportedProgram, *, takes_pixels: bool = False) -> bytes:
                     content = _converted(module, sample, numerics)
             except Exception as error:
                 raise _explained(error, program) from error
-    if marked is not None and marked.count:
-        graph = Graph(content)
+    if marked is None:
+        return content
+    graph = Graph(content)
+    if marked.count:
         unmark_float_layers(graph, marked)
-        content = graph.to_bytes()
-    return content
+    return graph.to_bytes() if widen_biases(graph) or marked.count else content
 
 
 def _converted(module: nn.Module, sample: Tensor, numerics: QuantConfig | None) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from edgeopt.export.predictor import layout_of
 from edgeopt.export.refusals import require_named_outputs
 from edgeopt.files import write_aside
+from edgeopt.networks.bits import has_wide_activations
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, InputKind, ModelState, TensorInfo, TfliteTail
 from edgeopt_tflite import rewrites
 from edgeopt_tflite.audit import FileLayerCounts, is_quantized, require_converted, require_float, require_int8
@@ -19,8 +20,9 @@ from edgeopt_tflite.convert import convert
 from edgeopt_tflite.delegate import delegation
 from edgeopt_tflite.graph import Graph
 from edgeopt_tflite.int4 import Packed, pack_weights, require_whole_activations
+from edgeopt_tflite.int16 import operators_kept_float, undelegated
 from edgeopt_tflite.metadata import METADATA_KEY, metadata_of, packed
-from edgeopt_tflite.options import CONVERTED, Precision, TensorType, TfliteOptions
+from edgeopt_tflite.options import CONVERTED, Precision, TensorType, TfliteOptions, unfit_io
 from edgeopt_tflite.precision import to_precision
 from edgeopt_tflite.tail import add_tail
 
@@ -40,6 +42,9 @@ def export_state(state: ModelState, options: TfliteOptions, context: ExportConte
             hint='use precision = "program"',
         )
     require_whole_activations(state.program)
+    is_wide = has_wide_activations(state.program)
+    if is_quantized(state.program) and (problems := list(unfit_io(options.quantized_io, is_wide=is_wide))):
+        raise ExportError(*problems)
     takes_pixels = state.input_kind is InputKind.UINT8_NHWC
     require_named_outputs(state.program, state.output_names)
     graph = Graph(convert(state.program, takes_pixels=takes_pixels))
@@ -56,6 +61,7 @@ def export_state(state: ModelState, options: TfliteOptions, context: ExportConte
     graph.set_metadata(METADATA_KEY, metadata_of(card, given, returned))
     content = packed(graph.to_bytes(), card)
     taken = delegation(content)
+    warnings = (*packed_weights.warnings, *undelegated(graph))
     write_aside(context.path, content)
     return ExportResult(
         input=given,
@@ -72,7 +78,7 @@ def export_state(state: ModelState, options: TfliteOptions, context: ExportConte
             "layers_int4": packed_weights.layers,
             "operators_kept_float": made.kept_float,
         },
-        warnings=packed_weights.warnings,
+        warnings=warnings,
     )
 
 
@@ -89,7 +95,7 @@ def _made(state: ModelState, graph: Graph, precision: Precision, quantized_io: T
     rewrites.plain_padding(graph)
     if is_quantized(program):
         layers = require_int8(program, graph)
-        kept_float = rewrites.float_operators(graph)
+        kept_float = rewrites.float_operators(graph) + operators_kept_float(program)
         if precision == "auto":
             kept_float += rewrites.float_islands(graph)
         rewrites.set_tensor_types(graph, quantized_io)
@@ -97,7 +103,7 @@ def _made(state: ModelState, graph: Graph, precision: Precision, quantized_io: T
     layers = require_float(program, graph)
     if quantized_io != "float32":
         raise ExportError(
-            f"quantized_io = {quantized_io!r} needs an int8 program, and this one is {state.precision}",
+            f"quantized_io = {quantized_io!r} needs an integer program, and this one is {state.precision}",
             hint='use quantized_io = "float32", or add a pass such as "ptq"',
         )
     if precision in CONVERTED:

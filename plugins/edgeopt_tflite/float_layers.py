@@ -1,4 +1,4 @@
-"""Layers that a quantized program keeps in float.
+"""Layers that a quantized program keeps in float, and operators that have no kernel for its integers.
 
 TensorFlow's converter makes every layer int8 that stands between integers, even where its weights are float. A mark
 before such a layer keeps the converter from that: two operators that have no integer kernel. It is taken out of the
@@ -19,6 +19,7 @@ from edgeopt.networks.bits import float_layers_of_integers
 from edgeopt.networks.layers import operator_name
 from edgeopt.plugins import ExportError
 from edgeopt_tflite.graph import Graph
+from edgeopt_tflite.int16 import operators_without_int16
 
 aten = torch.ops.aten
 
@@ -35,11 +36,12 @@ class Marks:
 
 
 def mark_float_layers(program: ExportedProgram, module: GraphModule) -> Marks:
-    """Puts a mark between integers and each float layer, in place, in a program's module."""
+    """Puts a mark between integers and each operator that stays float, in place, in a program's module."""
     nodes = {node.name: node for node in module.graph.nodes}
     length = max(2, 1 + _longest_row(module))
     marks: dict[Node, Node] = {}  # of each value one, as several layers may read it
-    for layer, value in ((nodes[layer.name], nodes[value.name]) for layer, value in float_layers_of_integers(program)):
+    found = [*float_layers_of_integers(program), *operators_without_int16(program)]
+    for layer, value in ((nodes[layer.name], nodes[value.name]) for layer, value in found):
         if value not in marks:
             marks[value] = value
             with module.graph.inserting_before(layer):
@@ -85,7 +87,7 @@ def unmark_float_layers(graph: Graph, marks: Marks) -> None:
         dropped += row
     if found != marks.count:
         raise ExportError(
-            f"{marks.count} layers of the program stay float behind integers, and {found} of the file",
+            f"{marks.count} values of the program enter what stays float behind integers, and {found} of the file",
             hint="this is a bug in edgeopt or in litert-torch: please report the model and the recipe",
         )
     graph.operators = [operator for operator in graph.operators if all(operator is not each for each in dropped)]

@@ -244,11 +244,12 @@ class Graph:
 
     def quantize(self, source: int, target: int) -> Any:
         """The operator that makes quantized values of floats, or of values of another quantization."""
-        return self.operator("QUANTIZE", [source], [target])
+        return self.operator("QUANTIZE", [source], [target], version=2 if self.dtype(target) == "int16" else 1)
 
     def dequantize(self, source: int, target: int) -> Any:
         """The operator that makes floats of quantized values."""
-        return self.operator("DEQUANTIZE", [source], [target], version=2)  # 2 is the first that takes int8
+        version = 3 if self.dtype(source) == "int16" else 2  # the first that take int16, and int8
+        return self.operator("DEQUANTIZE", [source], [target], version=version)
 
     def set_metadata(self, name: str, content: bytes) -> None:
         """Keeps bytes under a name in the model."""

@@ -12,7 +12,7 @@ from edgeopt.networks.bits import CONTAINER_BITS
 from edgeopt.plugins import ExporterOptions, Numerics, Problem
 
 Precision = Literal["program", "auto", "float16", "dynamic-int8", "weight-only-int8"]
-TensorType = Literal["float32", "int8", "uint8"]
+TensorType = Literal["float32", "int8", "uint8", "int16"]
 
 #: Precisions that the exporter makes of a float program by itself.
 CONVERTED = ("float16", "dynamic-int8", "weight-only-int8")
@@ -28,7 +28,9 @@ class TfliteOptions(ExporterOptions):
         '"weight-only-int8"',
     )
     quantized_io: TensorType = Field(
-        "float32", description="type of the input and output of an int8 file; float32 keeps an app as it is"
+        "float32",
+        description="type of the input and output of an integer file, int16 for a 16x8 one; float32 keeps an app as it "
+        "is",
     )
     int4_weights: Literal["packed", "int8"] = Field(
         "packed",
@@ -43,6 +45,18 @@ def no_narrow_activations(bits: int) -> Problem:
         f"LiteRT's kernels saturate activations where int8 ends, and those of this program take {bits} bits",
         "give the activations 8 bits for `tflite`, or export with `onnx`, which saturates any",
     )
+
+
+def unfit_io(quantized_io: str, *, is_wide: bool) -> Iterator[Problem]:
+    """The problem of an input and output of another type than the file computes in."""
+    fit = ("float32", "int16") if is_wide else ("float32", "int8", "uint8")
+    if quantized_io not in fit:
+        computes = "16x8" if is_wide else "int8"
+        yield Problem(
+            f"quantized_io = {quantized_io!r} does not fit a program that computes in {computes}",
+            f"take one of {', '.join(fit)}",
+            option="quantized_io",
+        )
 
 
 def baseline(options: TfliteOptions) -> TfliteOptions:
@@ -66,7 +80,9 @@ def check(options: TfliteOptions, numerics: Numerics) -> Iterator[Problem]:
         )
     if options.quantized_io != "float32" and not numerics.quantizers:
         yield Problem(
-            f"quantized_io = {options.quantized_io!r} needs an int8 program, and no pass quantizes this one",
+            f"quantized_io = {options.quantized_io!r} needs an integer program, and no pass quantizes this one",
             'add a pass such as "ptq", or use quantized_io = "float32"',
             option="quantized_io",
         )
+    elif numerics.quantizers:
+        yield from unfit_io(options.quantized_io, is_wide=numerics.bits.activations > CONTAINER_BITS)

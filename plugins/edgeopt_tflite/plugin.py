@@ -93,4 +93,5 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         tails="tflite",
         check=check,
         accelerators=ACCELERATORS,
+        no_int16="",
     )

@@ -149,19 +149,23 @@ def _to_float(graph: Graph, operator: Any) -> None:
     graph.operators = [one for one in graph.operators if id(one) not in dropped]
 
 
-def set_tensor_types(graph: Graph, dtype: Literal["float32", "int8", "uint8"]) -> None:
-    """Gives the int8 input and outputs of a file another type; what is not int8, such as pixels, stays."""
+def set_tensor_types(graph: Graph, dtype: Literal["float32", "int8", "uint8", "int16"]) -> None:
+    """Gives the integer input and outputs of a file another type; what was never rounded, such as pixels, stays."""
     (given,) = map(int, graph.main.inputs)
-    if graph.dtype(given) == "int8" and dtype != "int8":
+    if _is_other(graph, given, dtype):
         outer = _outer(graph, given, dtype)
         graph.operators = [graph.quantize(outer, given), *graph.operators]
         graph.replace_input(outer)
     for returned in dict.fromkeys(map(int, graph.main.outputs)):
-        if graph.dtype(returned) == "int8" and dtype != "int8":
+        if _is_other(graph, returned, dtype):
             outer = _outer(graph, returned, dtype)
             last = graph.dequantize(returned, outer) if dtype == "float32" else graph.quantize(returned, outer)
             graph.operators = [*graph.operators, last]
             graph.replace_output(returned, outer)
+
+
+def _is_other(graph: Graph, tensor: int, dtype: str) -> bool:
+    return graph.dtype(tensor) in ("int8", "int16") and graph.dtype(tensor) != dtype
 
 
 def _outer(graph: Graph, tensor: int, dtype: str) -> int:

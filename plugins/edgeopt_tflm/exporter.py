@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeopt.files import write_aside
-from edgeopt.networks.bits import layer_bits
+from edgeopt.networks.bits import CONTAINER_BITS, WIDE_BITS, has_wide_activations, layer_bits
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, Problem
 from edgeopt_tflite.accelerators.ethos_u import estimate
 from edgeopt_tflite.audit import is_quantized
@@ -35,7 +35,7 @@ def export_state(state: ModelState, options: TflmOptions, context: ExportContext
 
     Raises `ExportError` naming the operators that microcontrollers cannot run, and as the exporter `tflite` does.
     """
-    written = export_tflite(state, as_tflite(is_int8=is_quantized(state.program)), context)
+    written = export_tflite(state, as_tflite(_activation_bits(state)), context)
     graph = Graph(context.path.read_bytes())
     if (problem := lacking(graph.kinds())) is not None:
         raise ExportError(problem)
@@ -71,19 +71,26 @@ def export_state(state: ModelState, options: TflmOptions, context: ExportContext
             "flash_bytes": taken.flash_bytes,
             "operators": dict(taken.operators),
         },
-        warnings=_warnings(written),
+        warnings=_warnings(written, is_wide=_activation_bits(state) == WIDE_BITS),
         stand_in=_STAND_IN,
         beside=beside,
         footprint=taken,
     )
 
 
-def _warnings(written: ExportResult) -> tuple[str, ...]:
+def _activation_bits(state: ModelState) -> int | None:
+    if not is_quantized(state.program):
+        return None
+    return WIDE_BITS if has_wide_activations(state.program) else CONTAINER_BITS
+
+
+def _warnings(written: ExportResult, *, is_wide: bool) -> tuple[str, ...]:
+    given = () if is_wide else written.warnings  # there that XNNPACK takes no int16, which no microcontroller has
     if not (count := written.facts["operators_kept_float"]):
-        return written.warnings
+        return given
     told = "one operator computes" if count == 1 else f"{count} operators compute"
     why = "in float, such as a hard swish or a sigmoid: four times the RAM, and slow where there is no FPU"
-    return (*written.warnings, f"{told} {why}; a ReLU in its place is int8")
+    return (*given, f"{told} {why}; a ReLU in its place is an integer operator")
 
 
 def refused(state: ModelState, _options: TflmOptions) -> Iterator[Problem]:

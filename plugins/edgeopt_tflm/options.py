@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from edgeopt.networks.bits import WIDE_BITS
 from edgeopt.plugins import Numerics, Options, Problem, installed_version
-from edgeopt_tflite.options import TfliteOptions
+from edgeopt_tflite.options import TensorType, TfliteOptions
 from edgeopt_tflite.options import check as check_tflite
 
 VELA = "ethos-u-vela"
@@ -19,7 +20,7 @@ Accelerator = Literal[U55, U65, U85]
 
 
 class TflmOptions(Options):
-    """An int8 `.tflite` file for microcontrollers, int8 going in and coming out."""
+    """An int8 or 16x8 `.tflite` file for microcontrollers, int8 or int16 going in and coming out."""
 
     sources: bool = Field(
         True, description="write C++ beside the file: the array, its preprocessing, labels, arena and operators"
@@ -31,9 +32,10 @@ class TflmOptions(Options):
     )
 
 
-def as_tflite(*, is_int8: bool) -> TfliteOptions:
-    """The options of the exporter `tflite` that write the file to begin with."""
-    return TfliteOptions(quantized_io="int8" if is_int8 else "float32", int4_weights="int8")
+def as_tflite(activation_bits: int | None) -> TfliteOptions:
+    """The options of the exporter `tflite` that write the file to begin with; None for a program in float."""
+    types: dict[int | None, TensorType] = {None: "float32", WIDE_BITS: "int16"}
+    return TfliteOptions(quantized_io=types.get(activation_bits, "int8"), int4_weights="int8")
 
 
 def fingerprint(options: TflmOptions) -> str:
@@ -50,8 +52,8 @@ def check(options: TflmOptions, numerics: Numerics) -> Iterator[Problem]:
         )
     if not numerics.quantizers:
         yield Problem(
-            "a file for microcontrollers is int8, and no pass of this recipe quantizes",
+            "a file for microcontrollers is int8 or 16x8, and no pass of this recipe quantizes",
             'add a pass such as "ptq", with quantizer = "xnnpack"',
         )
         return
-    yield from check_tflite(as_tflite(is_int8=True), numerics)
+    yield from check_tflite(as_tflite(numerics.bits.activations), numerics)

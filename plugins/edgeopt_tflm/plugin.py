@@ -45,7 +45,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
     """The exporters of this package."""
     yield ExporterPlugin(
         "tflm",
-        "An int8 .tflite file for microcontrollers, with C++ around it, opened in TensorFlow Lite Micro.",
+        "An int8 or 16x8 .tflite file for microcontrollers, with C++ around it, opened in TensorFlow Lite Micro.",
         TflmOptions,
         export=export,
         open=open_file,
@@ -55,6 +55,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         fingerprint=fingerprint,
         refuses=refuses,
         tells_footprint=True,
+        no_int16="",
         runtime_modules=("edgeopt_tflm.predictor",),
         libraries=("edgeopt_tflite",),
         requires=("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "tflite-micro"),

@@ -6,19 +6,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from edgeopt.networks.bits import CONTAINER_BITS, WIDE_BITS
 from edgeopt.plugins import AsTable, ExporterPlugin, ModelPlugin, Options, QuantizerPlugin, Use
 from edgeopt_distillation.options import TaughtOptions
 from edgeopt_lightning.options import Schedule
 
 Quantizer = Annotated[Use[QuantizerPlugin], AsTable]
 BitsOrFloat = Annotated[int, Field(ge=2, le=8)] | Literal["float"]
+ActivationBits = Annotated[int, Field(ge=2, le=8)] | Literal[16]
 
 
 class BitOptions(Options):
     """How many bits weights and activations take."""
 
     weight_bits: int = Field(8, ge=2, le=8, description="bits of the weights of convolution and linear layers")
-    activation_bits: int = Field(8, ge=2, le=8, description="bits of what enters a convolution or linear layer")
+    activation_bits: ActivationBits = Field(
+        8,
+        description="bits of what enters a convolution or linear layer; 16 for int16 wherever a value is rounded, with "
+        'weights of 8 bits: "16x8"',
+    )
     edge_bits: int = Field(
         8, ge=2, le=8, description="bits of the first and the last layer, where they are more than those of the rest"
     )
@@ -56,6 +62,21 @@ class BitOptions(Options):
             raise ValueError("weight_bits has no say where a budget chooses the bits of each layer")
         if not self.has_budget and self.bit_choices != BitOptions.model_fields["bit_choices"].default:
             raise ValueError("bit_choices needs average_bits or weight_bytes")
+        return self
+
+    @model_validator(mode="after")
+    def _wide_activations_alone(self) -> BitOptions:
+        if self.activation_bits != WIDE_BITS:
+            return self
+        if self.weight_bits != CONTAINER_BITS or self.has_budget or self.allocation is not None:
+            raise ValueError(
+                "activation_bits = 16 goes with weights of 8 bits: leave weight_bits, average_bits, weight_bytes and "
+                "allocation out"
+            )
+        if self.edge_bits != CONTAINER_BITS or any(bits != "float" for bits in self.layer_bits.values()):
+            raise ValueError(
+                'with activation_bits = 16 a layer is 16x8 or "float": leave edge_bits and other layer_bits out'
+            )
         return self
 
     @property
@@ -99,6 +120,17 @@ class PtqOptions(BitOptions):
         "onnx",  # type: ignore[arg-type]  # as above
         description="the exporter whose files tell what a layer in float costs, with max_accuracy_drop",
     )
+
+    @model_validator(mode="after")
+    def _costs_of_what_it_takes(self) -> PtqOptions:
+        if self.activation_bits == WIDE_BITS and self.max_accuracy_drop is not None:
+            runtime = self.cost_runtime
+            if not isinstance(runtime, Use) or runtime.plugin.no_int16:  # else it is still the name of the default
+                raise ValueError(
+                    "cost_runtime takes no int16, so that it cannot tell what a layer in float costs beside "
+                    'activation_bits = 16: take cost_runtime = "tflite"'
+                )
+        return self
 
     def idle_references(self) -> frozenset[str]:
         """What a layer in float costs is asked only where layers may be put back to float."""

@@ -15,6 +15,7 @@ from edgeopt.plugins import (
     Predictor,
     hookimpl,
 )
+from edgeopt_onnx.options import NO_INT16
 from edgeopt_web.costs import costs_fingerprint
 from edgeopt_web.options import (
     LitertWebOptions,
@@ -84,6 +85,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         libraries=("edgeopt_onnx", "edgeopt_tflite"),
         install="edgeopt[web]",
         browser=onnx_web,
+        no_int16=NO_INT16,
     )
     yield ExporterPlugin(
         "litert-web",
@@ -100,4 +102,5 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         libraries=("edgeopt_onnx", "edgeopt_tflite"),
         install="edgeopt[web]",
         browser=litert_web,
+        no_int16="has XNNPACK's integers, which are of 8 bits",
     )

@@ -116,6 +116,7 @@ def test_no_recipe_is_forgotten() -> None:
         "mobilenetv3_sizes",
         "resnet18_wide_grey",  # files of such images are tested in tests/plugins/test_shapes_of_models.py
         "person_detect_mcu_digits",  # files of such networks are tested in tests/plugins/test_tflm_contracts.py
+        "ds_cnn_16x8_digits",  # its files are tested in tests/plugins/test_int16.py
         "mobilenetv3_ncnn_digits",  # as the next one, in tests/plugins/test_ncnn_export.py
         "mobilenetv3_coreml",  # its files are tested in tests/plugins/test_coreml_export.py
         "mobilenetv3_openvino",  # its files are tested in tests/plugins/test_openvino_files.py
@@ -153,6 +154,7 @@ def test_other_recipes_for_digits_are_right(monkeypatch: pytest.MonkeyPatch) -> 
         "mobilenetv3_web",
         "mobilenetv3_coreml",
         "mobilenetv3_openvino",
+        "ds_cnn_16x8_digits",
         "mobilenetv2_on_devices",
         "mobilenetv3_sizes",
     ):

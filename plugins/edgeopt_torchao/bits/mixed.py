@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from torch.export import ExportedProgram
 
-from edgeopt.networks.bits import FLOAT_BITS
+from edgeopt.networks.bits import FLOAT_BITS, WIDE_BITS
 from edgeopt.plugins import Bits, ModelState, PassContext, QuantizerPlugin, Use, UserError, usable_cores
 from edgeopt.sensitivity.network import Network
 from edgeopt.sensitivity.scan import ScannedImages, ScanSettings, scan
@@ -39,7 +39,9 @@ def choose_bits(
     have.
     """
     exact = [place for place, name in enumerate(state.output_names) if name in state.task.exact_outputs]
-    bits = replace(asked_bits(options), exact=tuple(exact))
+    bits = asked_bits(options)
+    if options.activation_bits != WIDE_BITS:  # with which an output is near enough to what it was
+        bits = replace(bits, exact=tuple(exact))
     if not options.has_budget and options.allocation is None:
         return bits
     everything = covered(program.module(), quantizer, bits)

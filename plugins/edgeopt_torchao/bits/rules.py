@@ -1,8 +1,8 @@
-"""Fewer than eight bits, for any target's quantizer.
+"""Fewer than eight bits, or sixteen for activations, for any target's quantizer.
 
 A layer is a convolution or linear layer with a weight of its own. `activation_bits` concern what enters a layer. What
 is only added or multiplied keeps eight bits, and so do the images and the logits. A result that enters both a layer
-and a sum is rounded to eight bits, and once more in front of the layer.
+and a sum is rounded to eight bits, and once more in front of the layer. Sixteen bits are for all activations alike.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 from edgeopt.networks.bits import (
     CONTAINER_BITS,
     FLOAT_BITS,
+    WIDE_BITS,
     activation_range,
     bits_between,
     weight_range,
@@ -36,6 +37,7 @@ from edgeopt.networks.layers import LayerOperator, layer_call
 from edgeopt.networks.tensors import named_tensor
 from edgeopt.plugins import Bits, Json, NothingChangedError, QuantizerPlugin, Use, UserError
 from edgeopt_torchao.bits.end_of_graph import EndOfGraph
+from edgeopt_torchao.bits.int16_activations import WideningQuantizer
 from edgeopt_torchao.bits.least_error_ranges import (
     LeastErrorHistogramObserver,
     LeastErrorObserver,
@@ -48,8 +50,10 @@ IN_FLOAT = Bits(FLOAT_BITS, FLOAT_BITS)
 
 
 def label(bits: Bits) -> str:
-    """Short text, such as "w4a8"."""
-    return "float" if bits == IN_FLOAT else f"w{bits.weights}a{bits.activations}"
+    """Short text, such as "w4a8", or "16x8" as runtimes call activations of 16 bits with weights of 8."""
+    if bits == IN_FLOAT:
+        return "float"
+    return "16x8" if bits == Bits(CONTAINER_BITS, WIDE_BITS) else f"w{bits.weights}a{bits.activations}"
 
 
 @dataclass(frozen=True)
@@ -249,7 +253,7 @@ def narrowed_weight(spec: QuantizationSpec, bits: int) -> QuantizationSpec:
 
 def narrowed_activation(spec: QuantizationSpec, bits: int) -> QuantizationSpec:
     """`spec` for integers of so many bits: -8 to 7 for four."""
-    if bits == CONTAINER_BITS:
+    if bits in (CONTAINER_BITS, WIDE_BITS):  # whose integers it has already
         return spec
     observer = _observer(spec, {HistogramObserver: LeastErrorHistogramObserver})
     low, high = activation_range(bits)
@@ -281,7 +285,7 @@ class Target:
 
     @property
     def precision(self) -> str:
-        """Short name of the result: "int8", "w4a8", or "mixed" where layers were named."""
+        """Short name of the result: "int8", "w4a8", "16x8", or "mixed" where layers were named."""
         narrow = {bits for bits in self.chosen.values() if bits not in (Bits(), IN_FLOAT)}
         if not narrow:
             return self.int8
@@ -314,13 +318,18 @@ def asked_bits(options: BitOptions) -> BitRules:
 
 def covered(model: GraphModule, use: Use[QuantizerPlugin], bits: BitRules) -> NarrowingQuantizer:
     """What the quantizer and `bits` choose for the layers of a captured graph, which is left alone."""
-    quantizer = NarrowingQuantizer(use.plugin.build(use.options, False), bits)
+    quantizer = NarrowingQuantizer(_built(use, bits, qat=False), bits)
     quantizer.annotate(copy.deepcopy(model))
     return quantizer
 
 
+def _built(use: Use[QuantizerPlugin], bits: BitRules, *, qat: bool) -> Quantizer:
+    quantizer: Quantizer = use.plugin.build(use.options, qat)
+    return WideningQuantizer(quantizer) if bits.rest.activations == WIDE_BITS else quantizer
+
+
 def target_of(use: Use[QuantizerPlugin], bits: BitRules, *, qat: bool) -> Target:
     """The quantizer that a recipe names, narrowed to `bits`."""
-    quantizer = use.plugin.build(use.options, qat)
+    quantizer = _built(use, bits, qat=qat)
     narrowed = quantizer if bits.changes_nothing else NarrowingQuantizer(quantizer, bits)
     return Target(narrowed, bits, use.plugin.precision)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import ObserverBase
@@ -56,6 +57,8 @@ def observe_what_is_told_apart(prepared: GraphModule) -> int:
         saturation = _of_readers(node)
         if saturation is None or calls[str(node.target)] > 1:  # one range for several tensors
             continue
+        if _has_steps_enough(module):
+            continue
         if isinstance(module, FakeQuantizer):
             module.moved_range = saturation.of_range
         elif isinstance(module, ObserverBase):
@@ -64,6 +67,12 @@ def observe_what_is_told_apart(prepared: GraphModule) -> int:
             continue
         count += 1
     return count
+
+
+def _has_steps_enough(module: Any) -> bool:
+    """Whether its integers are so many that those beyond the ends are not missed, and 8 bits say nothing of them."""
+    observer = getattr(module, "activation_post_process", module)
+    return getattr(observer, "dtype", None) is torch.int16
 
 
 def _of_readers(node: Node) -> Saturation | None:

@@ -5,7 +5,8 @@ one of the trained module, in steps: the distance between two integers of that t
 the trained module's own tensor, so each layer is judged on equal inputs and errors of earlier ones are not in it.
 
 On equal inputs, a right layer can differ by the order of its additions and by nothing else. So only a value that lies
-at the border between two integers may become another one, which is then one step away.
+at the border between two integers may become another one, which is then one step away. Between two integers of int16
+lies less than the order of additions makes: there a step is that of eight bits, 256 integers.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 from torchao.quantization.pt2e import FakeQuantizeBase
 
+from edgeopt.networks.bits import CONTAINER_BITS, WIDE_BITS
 from edgeopt.networks.outputs import tensors
 from edgeopt.networks.tensors import named_tensor
 from edgeopt.plugins import FunctionChangedError
@@ -171,7 +173,7 @@ class _Tally:
         self.astray: Counter[str] = Counter()
         self.largest: dict[str, dict[str, float]] = {}
 
-    def add(self, key: str, steps: Tensor, unrounded: Tensor) -> None:
+    def add(self, key: str, steps: Tensor, unrounded: Tensor, integers_in_a_step: int = 1) -> None:
         """Takes the differences of a tensor and the values that the training rounded, both in steps."""
         moved = steps.abs() >= 0.5
         to_border = (0.5 - (unrounded - unrounded.round()).abs()).abs()
@@ -179,7 +181,8 @@ class _Tally:
         self.moved[key] += int(moved.sum())
         self.astray[key] += int((moved & (to_border > AT_THE_BORDER)).sum())
         self._note(key, "steps", steps)
-        self._note(key, "off_the_grid", steps - steps.round())
+        integers = steps * integers_in_a_step
+        self._note(key, "off_the_grid", integers - integers.round())
 
     def add_ends(self, key: str, steps: Tensor) -> None:
         self._note(key, "ends", steps)
@@ -249,10 +252,11 @@ class _Program(Interpreter):
         key = self._keys[quantize]
         there = self._rounded[key]
         (scale, *constants), (own_scale, *own_constants) = (self._constants(node) for node in (quantize, n))
-        step = torch.as_tensor(own_scale, dtype=result.dtype)
+        finer = 2 ** (WIDE_BITS - CONTAINER_BITS) if torch.int16 in n.args else 1
+        step = torch.as_tensor(own_scale, dtype=result.dtype) * finer
         if step.numel() > 1:
             step = along(step, cast("int", n.args[3]), result.dim())
-        self._tally.add(key, (result - there.value) / step, there.unrounded / step)
+        self._tally.add(key, (result - there.value) / step, there.unrounded / step, finer)
         for probe, end in zip(there.probes, there.ends, strict=True):
             integers = operator_of(quantize)(probe, scale, *constants)
             self._tally.add_ends(key, (operator_of(n)(integers, own_scale, *own_constants) - end) / step)
