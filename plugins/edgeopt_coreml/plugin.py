@@ -67,6 +67,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         is_folder=True,
         runtime_modules=("edgeopt_coreml.predictor",),
         accelerators=(Accelerator("coreml", "Apple's Core ML: Neural Engine, GPU and CPU, as it sees fit.", ask),),
+        no_int16="has Core ML's integers, which are of 8 bits",
         requires=("coremltools",),
         install="edgeopt[coreml]",
     )
