@@ -38,7 +38,7 @@ def float_options(options: CoreMlOptions) -> CoreMlOptions:
 
 
 def no_activations_of(bits: int) -> Problem:
-    """The problem of activations of other than eight bits."""
+    """The problem of activations of fewer than eight bits."""
     said = f"Core ML rounds activations to eight bits, and those of this program take {bits}"
     return Problem(said, "give the activations 8 bits for `coreml`, or export these with `onnx`")
 
@@ -55,7 +55,7 @@ def check(options: CoreMlOptions, numerics: Numerics) -> Iterator[Problem]:
     if numerics.quantizers and options.deployment_target == "iOS16":
         said = "Core ML rounds activations from iOS17 on, and deployment_target is 'iOS16'"
         yield Problem(said, 'take "iOS17", or `precision` in place of the pass', option="deployment_target")
-    if numerics.bits.activations != CONTAINER_BITS:
+    if numerics.bits.activations < CONTAINER_BITS:
         yield no_activations_of(numerics.bits.activations)
     if options.precision != "program":
         yield from float_programs_only(options.precision, numerics)
