@@ -69,8 +69,9 @@ benchmarks: $(VENV)/.dev  ## every speed bar; exits 1 when one is missed
 results: $(VENV)/.dev  ## docs/results.md, from the runs below runs/
 	$(BIN)/python benchmarks/results.py
 
-model-matrix: $(VENV)/.dev  ## every model of torchvision in four runtimes, see docs/model_matrix.md; hours, goes on where it ended
+model-matrix: $(VENV)/.dev  ## every model of torchvision in each runtime, see docs/model_matrix.md and task_matrix.md; hours, goes on where it ended
 	$(BIN)/python benchmarks/model_matrix.py
+	$(BIN)/python benchmarks/task_matrix.py
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
