@@ -13,13 +13,14 @@ from dataclasses import replace
 import numpy as np
 
 from edgeopt.files import write_aside
-from edgeopt.networks.bits import CONTAINER_BITS, WIDE_BITS, has_wide_activations, layer_bits
+from edgeopt.networks.bits import has_wide_activations, layer_bits
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, Problem
 from edgeopt_tflite.accelerators.ethos_u import estimate
 from edgeopt_tflite.audit import is_quantized
 from edgeopt_tflite.convert import convert
 from edgeopt_tflite.exporter import export_state as export_tflite
 from edgeopt_tflite.graph import Graph
+from edgeopt_tflite.options import TensorType
 from edgeopt_tflm.footprint import bare, footprint
 from edgeopt_tflm.interpreter import MicroFile
 from edgeopt_tflm.operators import lacking
@@ -35,7 +36,9 @@ def export_state(state: ModelState, options: TflmOptions, context: ExportContext
 
     Raises `ExportError` naming the operators that microcontrollers cannot run, and as the exporter `tflite` does.
     """
-    written = export_tflite(state, as_tflite(_activation_bits(state)), context)
+    is_wide = has_wide_activations(state.program)
+    values: TensorType = "int16" if is_wide else "int8" if is_quantized(state.program) else "float32"
+    written = export_tflite(state, as_tflite(values), context)
     graph = Graph(context.path.read_bytes())
     if (problem := lacking(graph.kinds())) is not None:
         raise ExportError(problem)
@@ -71,17 +74,11 @@ def export_state(state: ModelState, options: TflmOptions, context: ExportContext
             "flash_bytes": taken.flash_bytes,
             "operators": dict(taken.operators),
         },
-        warnings=_warnings(written, is_wide=_activation_bits(state) == WIDE_BITS),
+        warnings=_warnings(written, is_wide=is_wide),
         stand_in=_STAND_IN,
         beside=beside,
         footprint=taken,
     )
-
-
-def _activation_bits(state: ModelState) -> int | None:
-    if not is_quantized(state.program):
-        return None
-    return WIDE_BITS if has_wide_activations(state.program) else CONTAINER_BITS
 
 
 def _warnings(written: ExportResult, *, is_wide: bool) -> tuple[str, ...]:

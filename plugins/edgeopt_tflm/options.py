@@ -32,10 +32,9 @@ class TflmOptions(Options):
     )
 
 
-def as_tflite(activation_bits: int | None) -> TfliteOptions:
-    """The options of the exporter `tflite` that write the file to begin with; None for a program in float."""
-    types: dict[int | None, TensorType] = {None: "float32", WIDE_BITS: "int16"}
-    return TfliteOptions(quantized_io=types.get(activation_bits, "int8"), int4_weights="int8")
+def as_tflite(values: TensorType) -> TfliteOptions:
+    """The options of the exporter `tflite` that write the file to begin with, which computes in `values`."""
+    return TfliteOptions(quantized_io=values, int4_weights="int8")
 
 
 def fingerprint(options: TflmOptions) -> str:
@@ -56,4 +55,4 @@ def check(options: TflmOptions, numerics: Numerics) -> Iterator[Problem]:
             'add a pass such as "ptq", with quantizer = "xnnpack"',
         )
         return
-    yield from check_tflite(as_tflite(numerics.bits.activations), numerics)
+    yield from check_tflite(as_tflite("int16" if numerics.bits.activations == WIDE_BITS else "int8"), numerics)

@@ -319,7 +319,7 @@ def test_files_and_programs_that_do_not_match_are_refused(
     ("precision", "options", "message"),
     [
         ("int8", {"precision": "float16"}, "made of a float program"),
-        ("float32", {"quantized_io": "int8"}, "needs an int8 program"),
+        ("float32", {"quantized_io": "int8"}, "needs an integer program"),
     ],
 )
 def test_options_that_do_not_fit_the_program_are_refused(
