@@ -139,7 +139,7 @@ def test_a_program_of_one_image_at_a_time(tmp_path):
     ("changes", "said"),
     [
         ({"format": "onxx"}, "did you mean 'onnx'"),
-        ({"format": "core-ml"}, "known: coreml, executorch, litert-web, ncnn, onnx"),
+        ({"format": "npu"}, "known: coreml, executorch, litert-web, ncnn, onnx"),
         ({"overrides": ("export.opset=99",)}, "export.opset"),
         ({"overrides": ("epxort.opset=18",)}, "the tables are source, export, dataset"),
         ({"overrides": ("dataset.limit=9",)}, "--dataset"),
