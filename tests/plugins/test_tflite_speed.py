@@ -16,10 +16,8 @@ from edgeopt_tflite import conversion_speed
 from edgeopt_tflite import convert as conversion
 
 
-@pytest.mark.parametrize("is_quantized", [False, True])
-def test_the_file_is_the_same(monkeypatch: pytest.MonkeyPatch, is_quantized: bool) -> None:
-    program = capture(float_net())
-    program = quantized(program) if is_quantized else program
+def test_an_int8_file_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = quantized(capture(float_net()))
     quick = conversion.convert(program)
     monkeypatch.setattr(conversion, "quick_conversion", nullcontext)
     assert conversion.convert(program) == quick
