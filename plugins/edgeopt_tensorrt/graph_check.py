@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -48,16 +48,19 @@ class GraphLayer:
     module: str
 
 
-def require_tensorrt(model: onnx.ModelProto) -> None:
+def require_tensorrt(model: onnx.ModelProto, in_float: Collection[str] = ()) -> None:
     """Raises `ExportError` with every problem of `find_problems`."""
-    problems = find_problems(model)
+    problems = find_problems(model, in_float)
     if problems:
         raise ExportError(*problems)
 
 
-def find_problems(model: onnx.ModelProto) -> tuple[Problem, ...]:
-    """What TensorRT refuses, computes otherwise, or leaves in float although it is quantized; in the graph's order."""
-    graph = _Graph(model.graph)
+def find_problems(model: onnx.ModelProto, in_float: Collection[str] = ()) -> tuple[Problem, ...]:
+    """What TensorRT refuses, computes otherwise, or leaves in float although it is quantized; in the graph's order.
+
+    `in_float` are the modules of layers that were left in float on purpose, and may read what was rounded for others.
+    """
+    graph = _Graph(model.graph, in_float)
     return tuple(problem for node in model.graph.node for problem in _problems_of(node, graph))
 
 
@@ -85,7 +88,8 @@ def weighted_layers(model: onnx.ModelProto) -> tuple[GraphLayer, ...]:
 class _Graph:
     """A graph's nodes and constants by the names of their tensors."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, in_float: Collection[str] = ()) -> None:
+        self.in_float = in_float
         self.producer = {output: node for node in graph.node for output in node.output}
         self.readers: dict[str, list[NodeProto]] = {}
         for node in graph.node:
@@ -196,6 +200,8 @@ def _scale_problems(node: NodeProto, graph: _Graph) -> Iterator[Problem]:
 
 def _layer_problems(node: NodeProto, graph: _Graph) -> Iterator[Problem]:
     activation, weight = (graph.dequantized(name) for name in node.input[:2])
+    if weight is None and graph.layer(node).module in graph.in_float:
+        return
     if (activation is None) != (weight is None):
         missing = "input" if activation is None else "weight"
         yield Problem(f"{_name(node)} is quantized, but its {missing} does not come from DequantizeLinear", _SYMMETRIC)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
 from edgeopt.export.predictor import input_of, layout_of, outputs_of
+from edgeopt.networks.bits import layer_bits
 from edgeopt.plugins import ExportError, ModelState, NothingChangedError, OnnxTail, Problem, TensorInfo
 from edgeopt_onnx.files import read_model
 from edgeopt_onnx.tail import add_tail, outputs_of_tail
@@ -68,7 +70,8 @@ def write_onnx(
     if tail is not None:  # only now: ONNX Runtime has opened the network, and knows no operator of TensorRT
         add_tail(model, tail)
         content = _serialized(model)
-    file = _checked(model, content, input_of(state, "batch"), outputs_with(state, tail))
+    in_float = {layer.name for layer in layer_bits(state.program) if layer.weights is None}
+    file = _checked(model, content, input_of(state, "batch"), outputs_with(state, tail), in_float)
     if state.precision != "float32" and not file.quantized:
         raise NothingChangedError(f"the program is {state.precision}, and no layer of the file is")
     return file
@@ -117,8 +120,14 @@ def _output(value: onnx.ValueInfoProto, size: int | str, classes: int) -> Tensor
     return TensorInfo(value.name, dtype, shape, layout_of(len(shape)))
 
 
-def _checked(model: onnx.ModelProto, content: bytes, given: TensorInfo, returned: tuple[TensorInfo, ...]) -> OnnxFile:
-    require_tensorrt(model)
+def _checked(
+    model: onnx.ModelProto,
+    content: bytes,
+    given: TensorInfo,
+    returned: tuple[TensorInfo, ...],
+    in_float: Collection[str] = (),
+) -> OnnxFile:
+    require_tensorrt(model, in_float)
     return OnnxFile(content, given, returned, weighted_layers(model), quantized_layers(model), needs_plugin(model))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import onnx
 import pytest
 import torch
-from tensorrt_programs import LAYERS, batches, quantized, small_resnet
+from tensorrt_programs import LAYERS, as_state, batches, quantized, small_resnet
 from torch import nn
 from torch.fx import GraphModule, Node
 
@@ -14,9 +15,14 @@ from edgeopt.plugins.declarations import PassPlugin
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
 from edgeopt.testing import pass_context, tiny_data, tiny_model
+from edgeopt_executorch.quantizer import build_xnnpack
+from edgeopt_tensorrt.graph_check import find_problems
+from edgeopt_tensorrt.onnx_file import write_onnx
 from edgeopt_tensorrt.quantizer import build_tensorrt
+from edgeopt_torchao.bits.rules import IN_FLOAT, BitRules, NarrowingQuantizer
 from edgeopt_torchao.graph.layers import count_quantized
-from edgeopt_torchao.quantize.prepare import prepare_ptq
+from edgeopt_torchao.quantize.convert import convert
+from edgeopt_torchao.quantize.prepare import calibrate, prepare_ptq
 
 aten = torch.ops.aten
 operators = torch.ops.quantized_decomposed
@@ -154,3 +160,18 @@ def test_the_public_passes_work_with_it(name: str, tmp_path) -> None:
         node.args[2] for node in state.program.graph.nodes if node.target is operators.quantize_per_tensor.default
     }
     assert zero_points == {0}
+
+
+def test_a_layer_that_is_kept_in_float_may_read_what_is_rounded_for_others() -> None:
+    """As the last layers of a detector do, which give its boxes."""
+    kept = BitRules(layers={"same.conv2": IN_FLOAT, "head": IN_FLOAT})
+    quantizer = NarrowingQuantizer(build_xnnpack(per_channel=True, qat=False, zero_points=False), kept)
+    prepared = prepare_ptq(capture(small_resnet(), batches(1)[0], (1, 64)), quantizer)
+    calibrate(prepared, batches(3))
+    state = as_state(convert(prepared), "int8")
+    file = write_onnx(state, "{}", 20, "program")
+    assert {each.module for each in file.layers} - {each.module for each in file.quantized} == set(kept.layers)
+    assert len(file.quantized) == LAYERS - len(kept.layers)
+    model = onnx.load_from_string(file.content)
+    (problem,) = find_problems(model, {"head"})
+    assert "its weight does not come from DequantizeLinear" in problem.message
