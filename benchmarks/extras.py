@@ -182,7 +182,7 @@ class Environment:
         return sum(each.stat().st_size for each in files) / 1e6
 
     def _site(self) -> Path:
-        (site,) = self.python.parents[1].rglob("site-packages")
+        (site,) = self.python.parents[1].glob("lib/python*/site-packages")  # some packages have one within
         return site
 
 
