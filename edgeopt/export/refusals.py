@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeopt.errors import ExportError, Problem
+from edgeopt.networks.layers import module_path, operator_name
 from edgeopt.plugins.declarations import Scheme
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+    from torch.fx import Node
 
     from edgeopt.plugins.declarations import Numerics
 
@@ -32,6 +34,11 @@ class OperatorPlace:
 
     def __str__(self) -> str:
         return f"{self.operator} (in {self.module_path})" if self.module_path else self.operator
+
+
+def place_of(node: Node) -> OperatorPlace:
+    """An operator of a captured graph with the path of its module."""
+    return OperatorPlace(operator_name(node), module_path(node))
 
 
 def unsupported(runtime: str, places: Iterable[OperatorPlace], reason: str) -> ExportError:

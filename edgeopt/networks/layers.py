@@ -126,6 +126,12 @@ def operator_name(node: object) -> str:
     return str(getattr(node, "target", "")) if getattr(node, "op", "") == "call_function" else ""
 
 
+def module_path(node: Node) -> str:
+    """The path of the module that an operator of a captured graph was called in, "" where unknown."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return max((entry[0] for entry in stack.values() if isinstance(entry, tuple)), key=len, default="")
+
+
 def spell_out_linear_layers(model: GraphModule) -> int:
     """Makes, in place, each product by a constant matrix of a captured graph a linear layer, as most networks have it;
     returns how many there were.

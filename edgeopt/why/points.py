@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeopt.networks.bits import bits_between
-from edgeopt.networks.layers import LayerOperator, layer_operator, operator_name
+from edgeopt.networks.layers import LayerOperator, layer_operator, module_path, operator_name
 from edgeopt.sensitivity.calls import Call, Code, calls_of
 from edgeopt.sensitivity.network import layer_name
 
@@ -235,9 +235,7 @@ def _kind(node: Node) -> str:
 
 
 def _module(node: Node) -> str:
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [entry[0] for entry in stack.values() if isinstance(entry, tuple)]
-    return max(paths, key=len, default="").removeprefix("L['self'].")
+    return module_path(node).removeprefix("L['self'].")
 
 
 def _without_rounding(code: Code) -> dict[Node, Any]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from edgeopt.export.predictor import quiet
-from edgeopt.export.refusals import unsupported
+from edgeopt.export.refusals import place_of, unsupported
 from edgeopt.plugins import AcceleratorAnswer, AskedOperator, ExportError, Problem, Verdict, installed_version
-from edgeopt_coreml.rewrites.prepared import Prepared, place_of, prepare
+from edgeopt_coreml.rewrites.prepared import Prepared, prepare
 from edgeopt_coreml.tools import coremltools as coremltools  # noqa: PLC0414 - which hides what its parts look for
 
 if TYPE_CHECKING:

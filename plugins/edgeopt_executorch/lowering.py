@@ -21,7 +21,7 @@ from edgeopt.files import write_aside
 from edgeopt.networks.batch_norms import fold_batch_norms
 from edgeopt.networks.bits import narrow_activations, packed_layers
 from edgeopt.networks.capture import example_of, require_same_function
-from edgeopt.networks.layers import layer_operator
+from edgeopt.networks.layers import layer_operator, module_path
 from edgeopt.plugins import ExportError
 from edgeopt_executorch.backends import XNNPACK, partitioner_of
 from edgeopt_executorch.lowering_speed import quick_lowering
@@ -272,10 +272,8 @@ def _before_layout(node: Node) -> Node:
 
 
 def place_of(node: Node) -> OperatorPlace:
-    """An operator with the path of its module."""
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [entry[0] for entry in stack.values() if isinstance(entry, tuple)]
-    return OperatorPlace(operator_name(node), max(paths, key=len, default=""))
+    """An operator, by the name that it has in ATen, with the path of its module."""
+    return OperatorPlace(operator_name(node), module_path(node))
 
 
 def _blamed(message: str, program: ExportedProgram) -> tuple[OperatorPlace, ...]:

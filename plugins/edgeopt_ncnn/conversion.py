@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.export.refusals import OperatorPlace, unsupported
-from edgeopt.networks.layers import operator_name
+from edgeopt.networks.layers import module_path, operator_name
 from edgeopt.plugins import ExportError, Problem
 from edgeopt_ncnn.graph import Graph
 from edgeopt_ncnn.rewrites.traced import Traced
@@ -62,15 +62,9 @@ def _places(traced: Traced, kind: str) -> list[OperatorPlace]:
     """The operators that pnnx left as a layer of a type such as `torch.fft.rfft`; the type where none is called so."""
     name = kind.replace("::", ".").rpartition(".")[2].lower()
     called = [node for node in traced.module.graph.nodes if f"_{_packet(node)}".endswith(f"_{name}")]
-    return [OperatorPlace(operator_name(each), _module_path(each)) for each in called] or [OperatorPlace(kind, "")]
+    return [OperatorPlace(operator_name(each), module_path(each)) for each in called] or [OperatorPlace(kind, "")]
 
 
 def _packet(node: Node) -> str:
     """An operator's name without its overload, such as `fft_rfft`."""
     return operator_name(node).removeprefix("aten.").partition(".")[0]
-
-
-def _module_path(node: Node) -> str:
-    """The path of the module that an operator was called in, "" where unknown."""
-    paths = [entry[0] for entry in (node.meta.get("nn_module_stack") or {}).values() if isinstance(entry, tuple)]
-    return max(paths, key=len, default="")

@@ -27,6 +27,7 @@ from edgeopt.export.predictor import quiet
 from edgeopt.export.refusals import OperatorPlace, require_named_outputs, require_one_image, unsupported
 from edgeopt.networks.bits import LayerBits, packed_layers, spell_out_saturation
 from edgeopt.networks.capture import example_of, require_same_function
+from edgeopt.networks.layers import module_path
 from edgeopt.plugins import ONLY_LOGITS, ExportError, OnnxTail, UserError, first_line
 from edgeopt_onnx.attention import give_heads
 from edgeopt_onnx.auto.choice import keep_cheaper_in_float
@@ -267,7 +268,7 @@ def _convert(program: ExportedProgram, opset: int, output_names: Sequence[str]) 
             )
     except torch.onnx.errors.OnnxExporterError as error:
         if "No ONNX function found" in "".join(map(str, _causes(error))) and (node := _translated_node(error)):
-            place = OperatorPlace(str(node.target), _deepest_path(node))
+            place = OperatorPlace(str(node.target), module_path(node))
             raise unsupported("ONNX", (place,), "ONNX has no translation of it") from error
         raise
     assert converted is not None  # None is the return of the older exporter
@@ -346,11 +347,6 @@ def _module_path(namespace: str) -> str:
     """
     paths = [level.partition(":")[0] for level in namespace.split("/")[:-1]]
     return max(paths, key=len, default="")
-
-
-def _deepest_path(node: Node) -> str:
-    stack = node.meta.get("nn_module_stack") or {}
-    return max((entry[0] for entry in stack.values() if isinstance(entry, tuple)), key=len, default="")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

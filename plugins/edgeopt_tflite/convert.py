@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edgeopt.export.predictor import quiet
-from edgeopt.export.refusals import OperatorPlace, require_one_image, unsupported
+from edgeopt.export.refusals import place_of, require_one_image, unsupported
 from edgeopt.networks.layers import operator_name
 from edgeopt.plugins import ExportError, first_line
 from edgeopt_tflite.audit import is_quantized
@@ -138,16 +138,10 @@ def _explained(error: Exception, program: ExportedProgram) -> ExportError:
     for found in filter(None, (names.search(message) for names in _NAMES)):
         packet = found[1] if found[1].startswith("aten.") else f"aten.{found[1]}"
         for graph in (program.graph, program.run_decompositions().graph):
-            places = [_place(node) for node in graph.nodes if f"{operator_name(node)}.".startswith(f"{packet}.")]
+            places = [place_of(node) for node in graph.nodes if f"{operator_name(node)}.".startswith(f"{packet}.")]
             if places:
                 return unsupported("LiteRT", dict.fromkeys(places), f"litert-torch says {reason!r}")
     return ExportError(
         f"litert-torch cannot convert the program: {reason}",
         hint="replace what it names in the model, or leave this export out",
     )
-
-
-def _place(node: torch.fx.Node) -> OperatorPlace:
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [entry[0] for entry in stack.values() if isinstance(entry, tuple)]
-    return OperatorPlace(operator_name(node), max(paths, key=len, default=""))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from edgeopt.export.refusals import OperatorPlace, require_one_image
+from edgeopt.export.refusals import require_one_image
 from edgeopt.networks.batch_norms import fold_batch_norms
 from edgeopt.networks.bits import upstream
-from edgeopt.networks.layers import layer_call, operator_name
+from edgeopt.networks.layers import layer_call
 from edgeopt.plugins import ExportError, InputKind
 from edgeopt_coreml.rewrites.integers import fold_integers, round_weights
 from edgeopt_coreml.rewrites.planes import take_planes
@@ -69,9 +69,3 @@ def prepare(state: ModelState, *, is_half: bool = False, has_int8_weights: bool 
     with torch.no_grad():
         captured = torch.export.export(module, (torch.zeros(1, *state.input_shape),))
     return Prepared(captured.run_decompositions({}))
-
-
-def place_of(node: Node) -> OperatorPlace:
-    """An operator with the path of its module."""
-    paths = [entry[0] for entry in (node.meta.get("nn_module_stack") or {}).values() if isinstance(entry, tuple)]
-    return OperatorPlace(operator_name(node), max(paths, key=len, default=""))
