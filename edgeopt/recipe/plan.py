@@ -291,11 +291,11 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         yield states[-1]
 
     programs: dict[Role, Stage] = {}
+    captured: dict[Role, str] = {}  # keys of programs without their answers, which no file is made of
     wanted = {planned.program_role for planned in plan.exports} | {Role.BASELINE}
-    for role in plan.roles:
-        if role not in wanted:
-            continue
+    for role in (each for each in plan.roles if each in wanted):
         state = states[plan.baseline_passes] if role is Role.BASELINE else states[-1]
+        captured[role] = key_of(None, state.key, data.key, "program")
         programs[role] = Stage(
             StageKind.PROGRAM,
             f"program-{role}",
@@ -309,10 +309,10 @@ def _stages(plan: Plan) -> Iterable[Stage]:
 
     exports, verifies = [], []
     for planned in plan.exports:
-        program = programs[planned.program_role]
         where: Key = ("exports", planned.step)
         label = f"{planned.folder}, {planned.role}"
-        export_key = key_of(planned.use, program.key, card_recipe(plan, planned.program_role), str(planned.role))
+        role = planned.program_role
+        export_key = key_of(planned.use, captured[role], card_recipe(plan, role), str(planned.role))
         called = [plan.recipe.measure.threads, plan.recipe.measure.batch_size]
         verify_key = key_of(planned.use, export_key, data.key, called, "verify", *on)
         exports.append(
@@ -321,7 +321,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
                 planned.export_stage,
                 f"export: {label}",
                 export_key,
-                (data.name, program.name),
+                (data.name, planned.program_stage),
                 where,
                 planned.number,
                 planned.role,
@@ -333,7 +333,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
                 planned.verify_stage,
                 f"verify: {label}",
                 verify_key,
-                (data.name, program.name, planned.export_stage),
+                (data.name, planned.program_stage, planned.export_stage),
                 where,
                 planned.number,
                 planned.role,
@@ -341,16 +341,15 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         )
     yield from exports
     yield from verifies
-    unmeasured = ("timeout_s", "sweep")
-    settings = {name: value for name, value in to_json(plan.recipe.measure).items() if name not in unmeasured}
+    settings = {key: value for key, value in to_json(plan.recipe.measure).items() if key not in ("timeout_s", "sweep")}
     measured = {name: value for name, value in settings.items() if name != "device_images"}
     made = [[stage.name, stage.key] for stage in exports]  # by name, as the figures are: another name exports nothing
-    fully = [True] if plan.measures_fully else []
+    again = [*on, *([True] if plan.measures_fully else [])]  # what was chosen by its latency is measured anew
     measure = Stage(
         StageKind.MEASURE,
         "measure",
         "latency",
-        key_of(None, made, measured, plan.smoke, platform.node(), "measure", *fully),
+        key_of(None, made, measured, plan.smoke, platform.node(), "measure", *again),
         (data.name, *(stage.name for stage in exports)),
         ("measure",),
     )
@@ -361,7 +360,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
             StageKind.DEVICE,
             f"{StageKind.DEVICE}-{step.called}",
             f"device: {step.called}",
-            key_of(use, step.called, made, settings, plan.smoke, platform.node(), "device", *on, *fully),
+            key_of(use, step.called, made, settings, plan.smoke, platform.node(), "device", *again),
             needed,
             ("devices", index),
             index,

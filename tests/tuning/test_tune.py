@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import edgeopt
 from edgeopt.cli import app
 from edgeopt.errors import UserError
+from edgeopt.pipeline.record import read_record
 from edgeopt.tuning import page
 from edgeopt.tuning.attempt import Attempts
 from edgeopt.tuning.display import StudyDisplay
@@ -87,6 +88,15 @@ def test_trials_are_judged_on_validation_images_and_the_winner_on_test_images(ma
     assert (validation, test) == (27, 9)
     assert not (result.study.folder / result.best.folder / "report.html").exists()
     assert (result.run.folder / "report.html").exists()
+
+
+def test_the_winner_s_files_are_the_trial_s_and_are_measured_again(made):
+    _, result = made
+    trial, winner = (
+        read_record(folder).stages for folder in (result.study.folder / result.best.folder, result.run.folder)
+    )
+    own = {name for name, key in winner.items() if trial[name] != key}
+    assert {each.partition("-")[0] for each in own} == {"program", "verify", "measure", "report"}
 
 
 def test_a_finished_study_is_not_made_again_and_more_trials_go_on(made, monkeypatch, tmp_path):
