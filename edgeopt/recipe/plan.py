@@ -292,7 +292,8 @@ def _stages(plan: Plan) -> Iterable[Stage]:
 
     programs: dict[Role, Stage] = {}
     captured: dict[Role, str] = {}  # keys of programs without their answers, which no file is made of
-    wanted = {planned.program_role for planned in plan.exports} | {Role.BASELINE}
+    held_against = () if plan.measures_fully else (Role.BASELINE,)
+    wanted = {planned.program_role for planned in plan.exports}.union(held_against)
     for role in (each for each in plan.roles if each in wanted):
         state = states[plan.baseline_passes] if role is Role.BASELINE else states[-1]
         captured[role] = key_of(None, state.key, data.key, "program")

@@ -123,7 +123,7 @@ class Attempts:
 
     def _shaped(self, trial: Trial, recipe: Recipe, reference: Reference) -> Trial:
         """The trial with what its shapes cost, refused where that cannot reach the goal."""
-        if not self._asks_shapes:
+        if not self._asks_shapes or self._is_standing(trial.values):
             return replace(trial, costs=tuple(None for _ in self.minimize))
         figures = figures_of(self._report(recipe, shapes=True), self.goal.device, reference)
         if figures.failed is not None:
@@ -145,6 +145,10 @@ class Attempts:
             objectives=tuple(objective(name, figures, reference, self.kinds) for name in self.minimize),
             missed=missed(self.goal, figures, reference, self.kinds),
         )
+
+    def _is_standing(self, values: Values) -> bool:
+        """Whether it is the recipe as it stands, which was run as the reference."""
+        return changed(self.written, self.space, values) == self.written
 
     @property
     def _asks_shapes(self) -> bool:

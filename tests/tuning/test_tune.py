@@ -65,7 +65,16 @@ def test_shapes_that_cannot_reach_the_goal_are_not_trained(made):
         assert "and the goal 5.00 kB" in each.reason
         assert not (result.study.folder / each.folder).exists()
         assert not each.figures.scores
-    assert all(each.values["dataset.image_size"] == 8 for each in result.trials if each.ending is Ending.DONE)
+    done = [each for each in result.trials if each.ending is Ending.DONE]
+    assert {each.values["dataset.image_size"] for each in done if each.number} == {8}
+
+
+def test_the_recipe_as_it_stands_was_run_already(made):
+    _, result = made
+    standing = result.trials[0]
+    assert standing.values == result.study.standing and standing.ending is Ending.DONE
+    assert standing.figures.scores and [each.name for each in standing.missed] == ["bytes"]
+    assert not [each for each in result.trials[1:] if each.values == standing.values]
 
 
 def test_the_winner_reaches_the_goal_and_is_a_recipe(made):
