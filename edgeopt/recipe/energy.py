@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgeopt.errors import Problem
-from edgeopt.measure.energy import MeterError, find_meter
 from edgeopt.options import MeasureSettings
 from edgeopt.recipe.gates import Gates
 from edgeopt.recipe.read import DeviceStep
@@ -24,6 +23,8 @@ _SWITCH: Key = ("measure", "energy")
 def check_energy(lookup: Lookup, measure: MeasureSettings, gates: Gates, devices: Sequence[DeviceStep]) -> None:
     """Notes energy that is asked for where no meter can tell it, and gates on energy that is not asked for."""
     if measure.energy_here:
+        from edgeopt.measure.energy import MeterError, find_meter  # a check without it need not wait for this
+
         try:
             find_meter()
         except MeterError as error:
