@@ -27,6 +27,7 @@ from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use, references
 from edgeopt.recipe.cache_keys import Keys, report_source
 from edgeopt.recipe.endings import check_endings
+from edgeopt.recipe.energy import check_energy
 from edgeopt.recipe.images import check_images
 from edgeopt.recipe.lookup import Lookup, float_options, surveyed
 from edgeopt.recipe.read import Recipe
@@ -131,10 +132,9 @@ class Plan:
 
     @property
     def measure(self) -> MeasureSettings:
-        """How latency is measured in this run; a smoke run only shows that it can be, unless it is for the shapes."""
+        """How files are measured in this run; a smoke run only shows that they can be, unless it is for the shapes."""
         settings = self.recipe.measure
-        only_shown = self.smoke and not self.measures_fully
-        return settings.model_copy(update={"warmup": 1, "runs": 5, "rounds": 1}) if only_shown else settings
+        return settings.only_shown() if self.smoke and not self.measures_fully else settings
 
     @property
     def named_devices(self) -> list[Json]:
@@ -187,6 +187,7 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False, device
     lookup.check_sweep(recipe.measure.sweep, model)
     task = check_task(lookup, recipe.task, dataset, model, passes)
     check_gates(lookup, recipe.gates, task, exporters)
+    check_energy(lookup, recipe.measure, recipe.gates, recipe.devices)
     check_augmentation(lookup, dataset, task, passes)
     check_endings(lookup, exporters, task, dataset)
     check_images(lookup, dataset, model)
@@ -342,8 +343,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         )
     yield from exports
     yield from verifies
-    settings = {key: value for key, value in to_json(plan.recipe.measure).items() if key not in ("timeout_s", "sweep")}
-    measured = {name: value for name, value in settings.items() if name != "device_images"}
+    measured, settings = (plan.recipe.measure.decisive(there=there) for there in (False, True))
     made = [[stage.name, stage.key] for stage in exports]  # by name, as the figures are: another name exports nothing
     again = [*on, *([True] if plan.measures_fully else [])]  # what was chosen by its latency is measured anew
     measure = Stage(

@@ -18,6 +18,7 @@ from edgeopt.recipe.tune import Goal, Halving
 from edgeopt.report.schema import Report
 from edgeopt.tasks.scores import ScoreKind
 from edgeopt.tuning.goals import (
+    BOUNDS,
     COSTS,
     Figures,
     Reference,
@@ -155,8 +156,7 @@ class Attempts:
         """Whether shapes decide a bound of the goal, or against which trials one is held, and something besides needs a
         training.
         """
-        bounds = ("bytes", "memory_bytes", "size_ratio", "latency_ms", "latency_ratio")
-        decides = any(getattr(self.goal, name) is not None for name in bounds)
+        decides = any(getattr(self.goal, name) is not None for name in BOUNDS)
         compares = self.halving is not None and any(name in COSTS for name in self.minimize)
         return (decides or compares) and needs_training(self.goal, self.minimize)
 
