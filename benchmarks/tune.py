@@ -168,6 +168,7 @@ def search(
         out=out,
         below=study.folder.name,
         plugin_files=(),
+        standing=study.standing,
     )
     start = time.perf_counter()
     reference = attempts.reference()

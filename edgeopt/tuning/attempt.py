@@ -39,8 +39,8 @@ SLACK = 0.03
 
 @dataclass(frozen=True)
 class Attempts:
-    """How trials of one study are run, the recipe as it stands being `written`, without its `[tune]`. `beside` says
-    that they are run side by side.
+    """How trials of one study are run, the recipe as it stands being `written`, without its `[tune]`; it has the values
+    `standing`, or None where the space has it not. `beside` says that trials are run side by side.
     """
 
     written: Mapping[str, Json]
@@ -52,6 +52,7 @@ class Attempts:
     out: Path
     below: str
     plugin_files: tuple[Path, ...]
+    standing: Values | None = None
     beside: Beside | None = None
 
     @staticmethod
@@ -124,7 +125,7 @@ class Attempts:
 
     def _shaped(self, trial: Trial, recipe: Recipe, reference: Reference) -> Trial:
         """The trial with what its shapes cost, refused where that cannot reach the goal."""
-        if not self._asks_shapes or self._is_standing(trial.values):
+        if not self._asks_shapes or trial.values == self.standing:  # which was run as the reference
             return replace(trial, costs=tuple(None for _ in self.minimize))
         figures = figures_of(self._report(recipe, shapes=True), self.goal.device, reference)
         if figures.failed is not None:
@@ -146,10 +147,6 @@ class Attempts:
             objectives=tuple(objective(name, figures, reference, self.kinds) for name in self.minimize),
             missed=missed(self.goal, figures, reference, self.kinds),
         )
-
-    def _is_standing(self, values: Values) -> bool:
-        """Whether it is the recipe as it stands, which was run as the reference."""
-        return changed(self.written, self.space, values) == self.written
 
     @property
     def _asks_shapes(self) -> bool:

@@ -201,6 +201,7 @@ class _Tuning:
             out=out,
             below=study.folder.name,
             plugin_files=files,
+            standing=study.standing,
         )
 
     def _tidy(self, trial: Trial) -> None:
