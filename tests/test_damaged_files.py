@@ -138,6 +138,9 @@ def test_keras_files_whose_description_is_of_another_kind(
     deep = b'{"config":' * 900 + b"1" + b"}" * 900
     refused(read, with_member(archive, "config.json", deep), "cannot be read as a Keras model")
     refused(read, bomb(), "it says that 104,857,600 bytes are packed in it")
+    with zipfile.ZipFile(io.BytesIO(archive)) as whole:
+        strides = whole.read("config.json").replace(b'"strides": [1, 1]', b'"strides": [1e+308, 1]')
+    refused(read, with_member(archive, "config.json", strides), "cannot be run on an image: Stride must be > 0")
     read = apart("keras", ".h5", hdf5)
     refused(read, hdf5[: len(hdf5) // 2], "cannot be read as a Keras model")
     read = apart("tflite", ".tflite", flat)

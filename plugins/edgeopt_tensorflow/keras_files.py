@@ -5,6 +5,7 @@ A SavedModel is a graph of TensorFlow's operators: one that holds others than `o
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -67,6 +68,7 @@ def build(options: KerasFileOptions, data: TrainingData) -> ModelState:
     network = open_keras_file(path, "path")
     _require_one(network, path)
     _require_shape(network, path, shape)
+    _require_runs(network, path, shape, "path")
     if not isinstance(network, keras.Model):
         if options.replace_head:
             raise CheckpointError(
@@ -109,6 +111,7 @@ def read(path: Path, options: KerasReaderOptions) -> ModelState:
         network = open_keras_file(path)
         _require_images(network, path)
         shape = _chosen(network.inputs[0].shape, path, options.image_size)
+        _require_runs(network, path, shape)
         preprocessing = preprocessing_of_source(shape, options.mean, options.std)
         warnings = _warnings(network, preprocessing, options.scale, "source.scale=pixels")
         classifies, is_new = is_classifier(network, options.output), isinstance(network, keras.Model)
@@ -300,6 +303,24 @@ def _chosen(given: Sequence[int | None], path: Path, wanted: ImageSize | None) -
     """Height, width and channels of the images (n, height, width, channels) that a file takes, or is to take."""
     _, height, width, channels = given
     return (*chosen_size((height, width), wanted, str(path)), channels or 3)
+
+
+def _require_runs(network: Any, path: Path, shape: Shape, option: str | None = None) -> None:
+    """Raises `CheckpointError` where the network itself fails on an image: Keras builds layers that cannot run."""
+    images = np.zeros((network.inputs[0].shape[0] or 1, *shape), np.float32)
+    try:
+        with quiet():
+            network(images, training=False)
+    except Exception as error:  # Keras and TensorFlow raise many types
+        reason = next((line for line in map(_plain, str(error).splitlines()) if line), type(error).__name__)
+        message = f"{path}: its network cannot be run on an image: {reason}"
+        raise CheckpointError(Problem(message, "mend it in Keras, and save it again", option=option)) from error
+
+
+def _plain(line: str) -> str:
+    """A line of an error without colours, node names, and what Keras says before the reason."""
+    told = re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|^Exception encountered when calling .*$", "", line)
+    return told.strip()
 
 
 def _require_shape(network: keras.Model, path: Path, shape: Shape) -> None:
