@@ -2,8 +2,8 @@
 
 - `goal`: on handwritten digits, the time until a trial reaches the goal of `recipes/mobilenet_tune_digits.toml` in a
   space of more networks, sizes and bits, in which few recipes do; with shapes measured first and halving, against
-  random proposals that are all trained whole. Both begin with the recipe as it stands, and share what trials have in
-  common through a store of their own. Random search is given up as soon as it has taken three times as long.
+  random proposals that are each trained whole, in a store of their own. Both begin with the recipe as it stands.
+  Random search is given up as soon as it has taken three times as long.
 - `overhead`: a study against a loop of plain runs of the same recipes; `again`: the study once more, unchanged.
 - `fake`: a thousand trials that cost nothing.
 - `kills`: a study that is killed at random instants, and started again.
@@ -153,8 +153,8 @@ class Search:
 def search(
     study: Study, out: Path, sampler: Sampler, halving: Halving | None, most: int, most_s: float = math.inf
 ) -> Search:
-    """Trials until one reaches the goal, or there were `most`, or they took `most_s`. Without `halving`, nothing is
-    measured before it is trained whole.
+    """Trials until one reaches the goal, or there were `most`, or they took `most_s`. Without `halving`, each is trained
+    whole before anything is measured, and shares nothing with others.
     """
     settings = study.settings
     goal = settings.goal if halving else settings.goal.model_copy(update={"latency_ratio": None})
@@ -180,7 +180,8 @@ def search(
             trial = replace(next(each for each in trials if each.values == values), number=len(trials), seconds=0.0)
             trial = replace(trial, ending=Ending.REPEATED)
         else:
-            trial = attempts.attempt(len(trials), values, reference, trials, lambda _: None)
+            here = attempts if halving or values == study.standing else replace(attempts, out=out / f"{len(trials)}")
+            trial = here.attempt(len(trials), values, reference, trials, lambda _: None)
         trial = replace(trial, proposer=proposer.remembered(trial.number))
         if trial.ending is Ending.DONE:
             trial = replace(trial, missed=missed(settings.goal, trial.figures, reference, study.kinds))
