@@ -40,7 +40,7 @@ from edgeopt.errors import (
     printable,
 )
 from edgeopt.fingerprint import digest, file_digest, files_fingerprint, installed_version, versions_of
-from edgeopt.option_values import ChannelDeviations, ChannelMeans, PosixPath, Share, SizeOption, without_usual
+from edgeopt.option_values import ChannelDeviations, ChannelMeans, Observer, PosixPath, Share, SizeOption, without_usual
 from edgeopt.options import (
     Augmentation,
     DatasetOptions,
@@ -58,6 +58,7 @@ from edgeopt.plugins.accelerator import (
     Verdict,
 )
 from edgeopt.plugins.browser_runtime import BrowserRuntime
+from edgeopt.plugins.common_options import HalfOptions, ObserverOptions, without_conversion
 from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget, ExportContext, PassContext
 from edgeopt.plugins.declarations import (
     Bits,
@@ -229,6 +230,7 @@ __all__ = [
     "Geometry",
     "Guess",
     "GuessKind",
+    "HalfOptions",
     "ImageSize",
     "Images",
     "InputKind",
@@ -240,6 +242,8 @@ __all__ = [
     "Moves",
     "NothingChangedError",
     "Numerics",
+    "Observer",
+    "ObserverOptions",
     "OnDevice",
     "OnnxTail",
     "OperatorTime",
@@ -330,6 +334,7 @@ __all__ = [
     "usable_cores",
     "versions_of",
     "wilson_interval",
+    "without_conversion",
     "without_packages",
     "without_usual",
 ]

@@ -1,11 +1,11 @@
-"""Opens an `.xml` file with its `.bin` where edgeopt is not. This module goes to devices as it is.
+"""Opens an `.xml` file with its `.bin` where edgeopt is not. This module goes to devices as it is, with
+`edgeopt.export.companions`.
 
 The `.bin` says nothing of itself, and OpenVINO takes any that is long enough. So the `.xml` keeps its SHA-256.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,9 @@ from typing import Any
 import numpy as np
 import openvino
 
+from edgeopt.export.companions import require_weights
+
 _DIGEST = re.compile(rb"<edgeopt_weights_sha256 value='([0-9a-f]{64})'")  # other tools keep it, in double quotes
-
-
-def companion(path: Path) -> Path:
-    """The file of the weights, where OpenVINO looks for it."""
-    return path.with_suffix(".bin")
 
 
 def open_model(path: Path, threads: int, **settings: object) -> tuple[openvino.Model, openvino.CompiledModel]:
@@ -35,11 +32,8 @@ def open_model(path: Path, threads: int, **settings: object) -> tuple[openvino.M
     content = path.read_bytes()
     if not content.startswith(b"<?xml"):  # OpenVINO would try the readers of all other formats
         raise ValueError(f"{path} is no file of OpenVINO: it does not begin as XML does")
-    weights = companion(path)
-    if not weights.is_file():
-        raise ValueError(f"{path} cannot be opened: {weights.name} is not beside it")
-    if (digest := _DIGEST.search(content)) and digest[1].decode() != _sha256(weights):
-        raise ValueError(f"{path} cannot be opened: {weights.name} is damaged, or of another file")
+    digest = _DIGEST.search(content)
+    require_weights(path, digest[1].decode() if digest else None)
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -58,11 +52,6 @@ def reason(error: BaseException) -> str:
     """What OpenVINO says, without the places in its own source that it begins with."""
     lines = [line for line in str(error).splitlines() if line and not line.startswith(("Exception from", "Check '"))]
     return " ".join(lines) or str(error)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:  # `edgeopt.fingerprint` does not go to devices
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class OpenFile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgeopt.export.companions import companions
 from edgeopt.export.predictor import damaged_explained
 from edgeopt.plugins import (
     ExportContext,
@@ -16,8 +17,9 @@ from edgeopt.plugins import (
     OperatorTimesRequest,
     Predictor,
     hookimpl,
+    without_conversion,
 )
-from edgeopt_openvino.options import OpenVinoOptions, check, float_options, for_batch
+from edgeopt_openvino.options import OpenVinoOptions, check, for_batch
 
 
 def export(state: ModelState, options: OpenVinoOptions, context: ExportContext) -> ExportResult:
@@ -42,11 +44,6 @@ def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
     return operators.operator_times(request)
 
 
-def companions(path: Path) -> tuple[Path, ...]:
-    """The weights of an `.xml`."""
-    return (path.with_suffix(".bin"),)
-
-
 @hookimpl
 def edgeopt_exporters() -> Iterator[ExporterPlugin]:
     """The exporters of this package."""
@@ -62,10 +59,10 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         runtime="openvino",
         suffix=".xml",
         format="openvino",
-        baseline=float_options,
+        baseline=without_conversion,
         check=check,
         runtime_modules=("edgeopt_openvino.predictor",),
-        on_device=OnDevice(("edgeopt_openvino.on_device",), ("openvino",)),
+        on_device=OnDevice(("edgeopt_openvino.on_device", "edgeopt.export.companions"), ("openvino",)),
         companions=companions,
         libraries=("edgeopt_onnx",),
         requires=("openvino", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),

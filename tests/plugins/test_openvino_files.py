@@ -233,10 +233,10 @@ def no_xml(path: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lost, r"model\.bin is not beside it"),
-        (one_bit_off, r"model\.bin is damaged, or of another file"),
-        (longer, r"model\.bin is damaged, or of another file"),
-        (of_another_file, r"model\.bin is damaged, or of another file"),
+        (lost, r"weights in model\.bin, which is not beside it"),
+        (one_bit_off, r"model\.bin is damaged, or belongs to another file than model.xml"),
+        (longer, r"model\.bin is damaged, or belongs to another file than model.xml"),
+        (of_another_file, r"model\.bin is damaged, or belongs to another file than model.xml"),
         (other_operators, "cannot open .*Convolutoin"),
         (no_xml, "does not begin as XML does"),
     ],
