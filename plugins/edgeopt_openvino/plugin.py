@@ -16,6 +16,8 @@ from edgeopt.plugins import (
     OperatorTime,
     OperatorTimesRequest,
     Predictor,
+    TappedFile,
+    TapRequest,
     hookimpl,
     without_conversion,
 )
@@ -37,6 +39,13 @@ def open_file(path: Path, threads: int) -> Predictor:
         return OpenVinoPredictor(path, threads=threads)
 
 
+def tap(request: TapRequest) -> TappedFile:
+    """Opens a file so that it shows its inner values; see `edgeopt_openvino.tap`."""
+    from edgeopt_openvino.tap import TappedOpenVino  # openvino is heavy
+
+    return TappedOpenVino(request)
+
+
 def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
     """What each operator takes; see `edgeopt_openvino.operators`."""
     from edgeopt_openvino import operators  # openvino is heavy
@@ -53,6 +62,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         OpenVinoOptions,
         export=export,
         open=open_file,
+        tap=tap,
         operator_times=operator_times,
         for_batch=for_batch,
         tails="onnx",

@@ -9,7 +9,7 @@ import openvino
 
 from edgeopt.export.predictor import OpenFilePredictor, layout_of, pixels_or_values
 from edgeopt.plugins import TensorInfo, usable_cores
-from edgeopt_openvino.on_device import OpenFile
+from edgeopt_openvino.on_device import OpenFile, open_file
 
 
 class OpenVinoPredictor(OpenFilePredictor):
@@ -23,7 +23,7 @@ class OpenVinoPredictor(OpenFilePredictor):
         Raises `ValueError` where the weights are not beside it or are those of another file, where OpenVINO cannot open
         it, for the reason that the message repeats, and where it has several inputs.
         """
-        self._file = OpenFile(path, threads or usable_cores())
+        self._file = open_file(path, threads or usable_cores())
         opened = self._file.model
         if len(opened.inputs) != 1:
             names = ", ".join(each.any_name for each in opened.inputs)
