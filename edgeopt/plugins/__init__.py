@@ -87,6 +87,7 @@ from edgeopt.plugins.device import (
 from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.plugins.imports import without_packages
+from edgeopt.plugins.kept_epoch import epoch_rank, prefers_epoch
 from edgeopt.plugins.levels import Levels
 from edgeopt.plugins.operator_times import OperatorTime, OperatorTimesRequest
 from edgeopt.plugins.predictor import Predictor, RemotePredictor, close_predictor
@@ -310,6 +311,7 @@ __all__ = [
     "close_predictor",
     "did_you_mean",
     "digest",
+    "epoch_rank",
     "file_digest",
     "files_fingerprint",
     "first_line",
@@ -322,6 +324,7 @@ __all__ = [
     "mean_interval",
     "of_images",
     "paired",
+    "prefers_epoch",
     "preprocessing_of_source",
     "printable",
     "resampled_interval",
