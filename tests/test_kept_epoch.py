@@ -28,7 +28,7 @@ def kept(scores: Sequence[float], losses: Sequence[float], error: float, *, sett
     [
         ([0.2, 0.8, 0.75, 0.72], [1, 1, 1, 1], True, 2),  # the last within an error of 0.06 of the best
         ([0.2, 0.8, 0.75, 0.72], [1, 1, 1, 1], False, 1),
-        ([0.2, 0.8, 0.75, 0.76], [1, 1, 1, NAN], True, 2),  # broken at the end, and not kept for coming last
+        ([0.2, 0.8, 0.75, 0.745], [1, 1, 1, NAN], True, 2),  # broken at the end, and not kept for coming last
         ([0.5, 0.5, 0.5], [0.4, 0.2, 0.3], False, 1),  # of equal scores the lower loss
         ([0.5, 0.5], [NAN, 0.9], False, 1),
         ([-3.0, -1.0, -1.04], [1, 1, 1], True, 2),  # of a score of which less is better

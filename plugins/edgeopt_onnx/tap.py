@@ -77,7 +77,7 @@ class TappedOnnx:
         pieces = np.array_split(batch, max(1, len(batch) // self._size)) if self._size else [batch]
         return Seen.joined([self._call(piece) for piece in pieces])
 
-    def _call(self, piece: NDArray[np.float32] | Pixels) -> Seen:
+    def _call(self, piece: NDArray[Any]) -> Seen:
         names = [*self._outputs, *(each.name for each in self._asked)]
         answers = self._session.run(names, {self._input: piece})
         outputs, values = as_outputs(answers[: len(self._outputs)]), answers[len(self._outputs) :]
