@@ -37,6 +37,8 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Mixed = Annotated[float, Field(ge=0.0, le=10.0)]
 """Of Beta(a, a), by which images are blended; 0 for none."""
 ScaleFactor = Annotated[float, Field(ge=0.25, le=4.0)]
+Observer = Literal["histogram", "minmax"]
+"""How the range of an activation is found."""
 BatchSize = Annotated[int, Field(ge=1, le=1024)]
 """Images in a call."""
 ThreadCount = Annotated[int, Field(ge=1, le=256)]

@@ -84,7 +84,7 @@ def test_modules_are_small() -> None:
 
 
 #: Plugins of one runtime each; a folder or module called `rewrites` changes graphs, and is no part of the adapter.
-RUNTIMES = ("edgeopt_coreml", "edgeopt_openvino", "edgeopt_tflm")
+RUNTIMES = ("edgeopt_coreml", "edgeopt_ncnn", "edgeopt_openvino", "edgeopt_tflm")
 
 
 def lines_of_code(text: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from edgeopt.cards.card import Card
 from edgeopt.errors import Problem, UserError
@@ -35,6 +35,23 @@ def problems_of_outputs(card: Card, name: str, registry: Registry) -> Iterator[P
             f"{name} is for the task {card.task}, and its outputs, {given}, do not fit that: it returns {wrong}",
             "feed it with edgeopt's own predictor, or write the app by its card.json",
         )
+
+
+def problems_of_types(
+    card: Card, name: str, taken: Sequence[str], returned: Sequence[str], who: str
+) -> Iterator[Problem]:
+    """What keeps an app from feeding the file called `name` and reading its outputs: `who` begins the end of a sentence
+    that names the types it knows.
+    """
+    sides = [(card.input, "input", taken), *((each, "output", returned) for each in card.outputs)]
+    for info, side, known in sides:
+        if info is None:
+            yield Problem(f"the card of {name} does not say what its {side} is", "export the file again")
+        elif info.dtype not in known:
+            yield Problem(
+                f"the {side} of {name} is {info.dtype}, and {who} {', '.join(known)}",
+                "export it with float32 going in and coming out, as files have where `quantized_io` is left out",
+            )
 
 
 def numbers_of(card: Card) -> int:

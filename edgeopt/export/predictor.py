@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
 from edgeopt.arrays import InputKind, joined
 from edgeopt.errors import ExportError
@@ -161,6 +161,28 @@ class FilePredictor(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class OpenFile(Protocol):
+    """A file as `ExporterPlugin.on_device` opens it, which answers in calls as large as it takes."""
+
+    def predict(self, batch: Any) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class OpenFilePredictor(FilePredictor):
+    """A file that is opened here as it is on a device: a runtime sets `_file` besides."""
+
+    _file: OpenFile
+
+    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
+        outputs: Outputs = self._file.predict(piece)
+        return outputs
+
+    def close(self) -> None:
+        """Frees the file's memory."""
+        self._file.close()
 
 
 def _nothing(info: TensorInfo) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeopt.errors import ExportError, Problem
+from edgeopt.networks.bits import CONTAINER_BITS, narrow_activations
 from edgeopt.networks.layers import module_path, operator_name
 from edgeopt.plugins.declarations import Scheme
 
@@ -51,6 +52,11 @@ def unsupported(runtime: str, places: Iterable[OperatorPlace], reason: str) -> E
     )
 
 
+def not_converted(said: str) -> ExportError:
+    """The error for a model that a runtime, or what writes its files, does not take for the reason that it says."""
+    return ExportError(Problem(said, "replace what it names in the model, or leave this export out"))
+
+
 def require_one_image(program: ExportedProgram, runtime: str) -> None:
     """Raises `ExportError`, naming them, where a program has several inputs."""
     names = program.graph_signature.user_inputs
@@ -77,8 +83,10 @@ def require_named_outputs(program: ExportedProgram, names: Sequence[str]) -> Non
 
 
 def float_programs_only(precision: str, numerics: Numerics) -> Iterator[Problem]:
-    """The problem of a precision that an exporter makes of a float program, in a recipe that quantizes; for `check`."""
-    if numerics.quantizers:
+    """The problem of a precision that an exporter makes of a float program, in a recipe that quantizes; for `check`.
+    "program" is none of them.
+    """
+    if numerics.quantizers and precision != "program":
         quantizer = numerics.quantizers[-1]
         yield Problem(
             f"precision {precision!r} is made of a float program, "
@@ -86,6 +94,38 @@ def float_programs_only(precision: str, numerics: Numerics) -> Iterator[Problem]
             'leave the quantizing pass out, or take precision = "program"',
             option="precision",
         )
+
+
+def not_made_of(program: str, precision: str) -> Problem:
+    """The problem of a precision that an exporter makes of a float program, for one that has another; see
+    `float_programs_only` for the same in `check`.
+    """
+    return Problem(
+        f"precision {precision!r} is made of a float program, and this one is {program}",
+        "leave `precision` out, or the pass that quantizes",
+        option="precision",
+    )
+
+
+def whole_activations_only(exporter: str, reason: str, numerics: Numerics) -> Iterator[Problem]:
+    """The problem of activations of fewer than eight bits, in a recipe; for `check`. `reason` says what the runtime
+    does in place of rounding to them.
+    """
+    if numerics.bits.activations < CONTAINER_BITS:
+        yield _narrow(exporter, reason, numerics.bits.activations)
+
+
+def require_whole_activations(exporter: str, reason: str, program: ExportedProgram) -> None:
+    """Raises `ExportError` where an activation of a program takes fewer than eight bits; the rest is as above."""
+    if narrow := narrow_activations(program):
+        raise ExportError(_narrow(exporter, reason, min(each.bits for _, each in narrow)))
+
+
+def _narrow(exporter: str, reason: str, bits: int) -> Problem:
+    return Problem(
+        f"{reason}, and those of this program take {bits} bits",
+        f"give the activations 8 bits for `{exporter}`, or export with `onnx`, which saturates any",
+    )
 
 
 def other_schemes(

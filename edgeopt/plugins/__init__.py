@@ -40,7 +40,7 @@ from edgeopt.errors import (
     printable,
 )
 from edgeopt.fingerprint import digest, file_digest, files_fingerprint, installed_version, versions_of
-from edgeopt.option_values import ChannelDeviations, ChannelMeans, PosixPath, Share, SizeOption, without_usual
+from edgeopt.option_values import ChannelDeviations, ChannelMeans, Observer, PosixPath, Share, SizeOption, without_usual
 from edgeopt.options import (
     Augmentation,
     DatasetOptions,
@@ -58,6 +58,7 @@ from edgeopt.plugins.accelerator import (
     Verdict,
 )
 from edgeopt.plugins.browser_runtime import BrowserRuntime
+from edgeopt.plugins.common_options import HalfOptions, ObserverOptions, without_conversion
 from edgeopt.plugins.contexts import FULL_BUDGET, SMOKE_BUDGET, Budget, ExportContext, PassContext
 from edgeopt.plugins.declarations import (
     Bits,
@@ -86,6 +87,7 @@ from edgeopt.plugins.device import (
 from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.plugins.hookspecs import hookimpl
 from edgeopt.plugins.imports import without_packages
+from edgeopt.plugins.kept_epoch import epoch_rank, prefers_epoch
 from edgeopt.plugins.levels import Levels
 from edgeopt.plugins.operator_times import OperatorTime, OperatorTimesRequest
 from edgeopt.plugins.predictor import Predictor, RemotePredictor, close_predictor
@@ -229,6 +231,7 @@ __all__ = [
     "Geometry",
     "Guess",
     "GuessKind",
+    "HalfOptions",
     "ImageSize",
     "Images",
     "InputKind",
@@ -240,6 +243,8 @@ __all__ = [
     "Moves",
     "NothingChangedError",
     "Numerics",
+    "Observer",
+    "ObserverOptions",
     "OnDevice",
     "OnnxTail",
     "OperatorTime",
@@ -306,6 +311,7 @@ __all__ = [
     "close_predictor",
     "did_you_mean",
     "digest",
+    "epoch_rank",
     "file_digest",
     "files_fingerprint",
     "first_line",
@@ -318,6 +324,7 @@ __all__ = [
     "mean_interval",
     "of_images",
     "paired",
+    "prefers_epoch",
     "preprocessing_of_source",
     "printable",
     "resampled_interval",
@@ -330,6 +337,7 @@ __all__ = [
     "usable_cores",
     "versions_of",
     "wilson_interval",
+    "without_conversion",
     "without_packages",
     "without_usual",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from edgeopt.arrays import joined
 
 if TYPE_CHECKING:  # NumPy and torch are heavy, and only named here
     import numpy as np
@@ -34,6 +36,13 @@ class Seen:
 
     outputs: Outputs
     tensors: Sequence[SeenTensor]
+
+    @staticmethod
+    def joined(pieces: Sequence[Seen]) -> Seen:
+        """What was seen in several calls, one after the other, as if in one; each has the same tensors in one order."""
+        values = joined([tuple(each.values for each in piece.tensors) for piece in pieces])
+        tensors = [replace(each, values=own) for each, own in zip(pieces[0].tensors, values, strict=True)]
+        return Seen(joined([piece.outputs for piece in pieces]), tensors)
 
 
 class TappedFile(Protocol):

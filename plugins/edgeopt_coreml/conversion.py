@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt.export.predictor import quiet
-from edgeopt.plugins import ExportError, TensorInfo, first_line
+from edgeopt.export.refusals import not_converted
+from edgeopt.plugins import TensorInfo, first_line
 from edgeopt_coreml.operators import require_converted
 from edgeopt_coreml.rewrites.prepared import prepare
 from edgeopt_coreml.tools import coremltools
@@ -53,8 +54,7 @@ def convert(
                 skip_model_load=True,
             )
         except Exception as error:  # coremltools raises many types for arguments that it does not take
-            said = f"coremltools cannot convert this model: {first_line(error)}"
-            raise ExportError(said, hint="replace what it names in the model, or leave this export out") from error
+            raise not_converted(f"coremltools cannot convert this model: {first_line(error)}") from error
     return model.get_spec(), prepared.modules
 
 

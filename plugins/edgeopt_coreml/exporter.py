@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.export.predictor import input_of, outputs_of, quiet
+from edgeopt.export.refusals import not_made_of, require_whole_activations
 from edgeopt.files import storage_errors
-from edgeopt.networks.bits import narrow_activations
 from edgeopt.plugins import Card, ExportContext, ExportError, ExportResult, Json, ModelState, NothingChangedError
 from edgeopt_coreml.conversion import convert
 from edgeopt_coreml.graph_check import check_graph
-from edgeopt_coreml.options import CoreMlOptions, no_activations_of, not_made_of
+from edgeopt_coreml.options import EIGHT_BITS, CoreMlOptions
 from edgeopt_coreml.package import CARD_KEY, WEIGHTS, write_package
 from edgeopt_coreml.tools import not_run
 
@@ -35,8 +35,7 @@ def export_state(state: ModelState, options: CoreMlOptions, context: ExportConte
     converted = "" if options.precision == "program" else options.precision
     if converted and state.precision != "float32":
         raise ExportError(not_made_of(state.precision, converted))
-    if narrow := narrow_activations(state.program):
-        raise ExportError(no_activations_of(min(each.bits for _, each in narrow)))
+    require_whole_activations("coreml", EIGHT_BITS, state.program)
     precision = converted or state.precision
     arithmetic = precision if precision in _FLOAT else options.arithmetic
     has_int8_weights = precision == "weight-only-int8"

@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgeopt.export.refusals import NO_ZERO_POINTS, float_programs_only, other_schemes
-from edgeopt.networks.bits import CONTAINER_BITS
+from edgeopt.export.refusals import NO_ZERO_POINTS, float_programs_only, other_schemes, whole_activations_only
 from edgeopt.plugins import ExporterOptions, Numerics, Problem, Scheme
 
 DeploymentTarget = Literal["iOS16", "iOS17", "iOS18"]
 SYSTEMS: dict[int, tuple[DeploymentTarget, int]] = {7: ("iOS16", 13), 8: ("iOS17", 14), 9: ("iOS18", 15)}
 """The iOS, and the macOS of the same year, that are the first to open a file, by the version of its format."""
+EIGHT_BITS = "Core ML rounds activations to eight bits"
 _TAKES = (Scheme.INT8_AFFINE, *NO_ZERO_POINTS)
 
 
@@ -32,33 +32,14 @@ class CoreMlOptions(ExporterOptions):
     )
 
 
-def float_options(options: CoreMlOptions) -> CoreMlOptions:
-    """The options of the float32 file."""
-    return options.model_copy(update={"precision": "program"})
-
-
-def no_activations_of(bits: int) -> Problem:
-    """The problem of activations of fewer than eight bits."""
-    said = f"Core ML rounds activations to eight bits, and those of this program take {bits}"
-    return Problem(said, "give the activations 8 bits for `coreml`, or export these with `onnx`")
-
-
-def not_made_of(program: str, precision: str) -> Problem:
-    """The problem of a precision that is made of a float program, for one that has another."""
-    said = f"precision {precision!r} is made of a float program, and this one is {program}"
-    return Problem(said, "leave `precision` out, or the pass that quantizes", option="precision")
-
-
 def check(options: CoreMlOptions, numerics: Numerics) -> Iterator[Problem]:
     """What cannot work, known from the options and the recipe's quantizers."""
     yield from other_schemes("Core ML", _TAKES, numerics, 'use quantizer = "xnnpack-symmetric" or "xnnpack"')
     if numerics.quantizers and options.deployment_target == "iOS16":
         said = "Core ML rounds activations from iOS17 on, and deployment_target is 'iOS16'"
         yield Problem(said, 'take "iOS17", or `precision` in place of the pass', option="deployment_target")
-    if numerics.bits.activations < CONTAINER_BITS:
-        yield no_activations_of(numerics.bits.activations)
-    if options.precision != "program":
-        yield from float_programs_only(options.precision, numerics)
+    yield from whole_activations_only("coreml", EIGHT_BITS, numerics)
+    yield from float_programs_only(options.precision, numerics)
     if options.precision == "float16" and options.arithmetic == "float32":
         said = "precision is 'float16', and arithmetic 'float32'"
         yield Problem(said, "leave `arithmetic` out: it is for files of integers", option="arithmetic")

@@ -17,8 +17,9 @@ from edgeopt.plugins import (
     Predictor,
     Problem,
     hookimpl,
+    without_conversion,
 )
-from edgeopt_coreml.options import CoreMlOptions, check, float_options
+from edgeopt_coreml.options import CoreMlOptions, check
 
 
 def export(state: ModelState, options: CoreMlOptions, context: ExportContext) -> ExportResult:
@@ -61,7 +62,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         open=open_file,
         check=check,
         refuses=refuses,
-        baseline=float_options,
+        baseline=without_conversion,
         runtime="coreml",
         suffix=".mlpackage.zip",
         is_folder=True,

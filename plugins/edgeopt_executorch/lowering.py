@@ -16,17 +16,17 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeopt.export.predictor import quiet
-from edgeopt.export.refusals import OperatorPlace, require_one_image, unsupported
+from edgeopt.export.refusals import OperatorPlace, require_one_image, require_whole_activations, unsupported
 from edgeopt.files import write_aside
 from edgeopt.networks.batch_norms import fold_batch_norms
-from edgeopt.networks.bits import narrow_activations, packed_layers
+from edgeopt.networks.bits import packed_layers
 from edgeopt.networks.capture import example_of, require_same_function
 from edgeopt.networks.layers import layer_operator, module_path
 from edgeopt.plugins import ExportError
 from edgeopt_executorch.backends import XNNPACK, partitioner_of
 from edgeopt_executorch.lowering_speed import quick_lowering
 from edgeopt_executorch.operators import operator_name
-from edgeopt_executorch.options import CARD_METHOD, DEFAULT_CHIP, Chip, no_int4_weights, no_narrow_activations
+from edgeopt_executorch.options import CARD_METHOD, DEFAULT_CHIP, SATURATES, Chip, no_int4_weights
 from edgeopt_executorch.precision import to_dynamic_int8, to_float16
 from edgeopt_executorch.rewrites.clamps import settle_clips
 from edgeopt_executorch.rewrites.own_dequantize import OwnDequantize
@@ -122,8 +122,7 @@ def export_executorch(
     """
     if int4_weights == "refuse" and (packed := packed_layers(program)):
         raise ExportError(no_int4_weights(min(each.weights or 0 for each in packed), packed))
-    if narrow := narrow_activations(program):
-        raise ExportError(no_narrow_activations(min(each.bits for _, each in narrow)))
+    require_whole_activations("executorch", SATURATES, program)
     with quiet():
         require_one_image(program, "ExecuTorch")
         unfolded = CONVERSIONS[precision](with_batch(program, max_batch))

@@ -36,6 +36,8 @@ Chip: TypeAlias = Literal[
 """The chips that ExecuTorch compiles for with Qualcomm's compiler, by the names of its `QcomChipset`."""
 DEFAULT_CHIP: Chip = "SM8650"
 
+SATURATES = "XNNPACK's kernels saturate activations where int8 ends"
+
 CARD_METHOD = "edgeopt_card"
 """The file's constant method that returns the card's JSON text: `program.load_method(CARD_METHOD).execute([])[0]`."""
 
@@ -86,12 +88,4 @@ def no_int4_weights(bits: int, layers: Sequence[LayerBits] = ()) -> Problem:
         'export with `onnx` or `tflite`, which store them in four bits, or take int4_weights = "int8" for twice the '
         "bytes",
         option="int4_weights",
-    )
-
-
-def no_narrow_activations(bits: int) -> Problem:
-    """The problem of activations of fewer than eight bits."""
-    return Problem(
-        f"XNNPACK's kernels saturate activations where int8 ends, and those of this program take {bits} bits",
-        "give the activations 8 bits for `executorch`, or export with `onnx`, which saturates any",
     )

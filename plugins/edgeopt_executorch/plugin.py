@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.export.predictor import damaged_explained
-from edgeopt.export.refusals import OUTPUTS_QUANTIZED, float_programs_only, other_schemes
-from edgeopt.networks.bits import CONTAINER_BITS, PACKED_BITS
+from edgeopt.export.refusals import OUTPUTS_QUANTIZED, float_programs_only, other_schemes, whole_activations_only
+from edgeopt.networks.bits import PACKED_BITS
 from edgeopt.plugins import (
     Accelerator,
     AcceleratorAnswer,
@@ -26,12 +26,13 @@ from edgeopt.plugins import (
     TappedFile,
     TapRequest,
     hookimpl,
+    without_conversion,
 )
 from edgeopt_executorch.options import (
+    SATURATES,
     ExecuTorchOptions,
     XnnpackOptions,
     no_int4_weights,
-    no_narrow_activations,
 )
 
 if TYPE_CHECKING:
@@ -63,11 +64,6 @@ def export(state: ModelState, options: ExecuTorchOptions, context: ExportContext
     return export_state(state, options, context)
 
 
-def float_options(options: ExecuTorchOptions) -> ExecuTorchOptions:
-    """Those of the float file that a converted one is compared with."""
-    return options.model_copy(update={"precision": "program"})
-
-
 def for_batch(options: ExecuTorchOptions, images: int) -> ExecuTorchOptions:
     """Those of a file that takes so many images in a call, or fewer."""
     return options.model_copy(update={"max_batch": images})
@@ -79,10 +75,8 @@ def check(options: ExecuTorchOptions, numerics: Numerics) -> Iterator[Problem]:
     yield from other_schemes("XNNPACK", OUTPUTS_QUANTIZED, numerics, hint)
     if options.int4_weights == "refuse" and numerics.bits.weights <= PACKED_BITS:
         yield no_int4_weights(numerics.bits.weights)
-    if numerics.bits.activations < CONTAINER_BITS:
-        yield no_narrow_activations(numerics.bits.activations)
-    if options.precision != "program":
-        yield from float_programs_only(options.precision, numerics)
+    yield from whole_activations_only("executorch", SATURATES, numerics)
+    yield from float_programs_only(options.precision, numerics)
     if options.precision == "dynamic-int8" and options.backend != "xnnpack":
         yield Problem(f"backend {options.backend!r} has no dynamic int8", 'take backend = "xnnpack"', option="backend")
     if options.chip is not None and options.backend != "qnn":
@@ -175,7 +169,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         export=export,
         open=open_file,
         tap=tap,
-        baseline=float_options,
+        baseline=without_conversion,
         check=check,
         for_batch=for_batch,
         runtime="executorch",

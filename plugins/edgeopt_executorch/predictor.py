@@ -6,26 +6,25 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
+from edgeopt.export.predictor import OpenFilePredictor, layout_of, pixels_or_values
 from edgeopt.plugins import ONLY_LOGITS, TensorInfo, usable_cores
-from edgeopt_executorch.on_device import open_file
+from edgeopt_executorch.on_device import OpenFile
 from edgeopt_executorch.options import CARD_METHOD
 
 if TYPE_CHECKING:
-    import numpy as np
     from executorch.extension.pybindings import _C
-    from numpy.typing import NDArray
 
-    from edgeopt.plugins import Outputs, Pixels
 
 _DTYPES = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 15: "bfloat16"}  # c10::ScalarType
 
 
-class ExecuTorchPredictor(FilePredictor):
+class ExecuTorchPredictor(OpenFilePredictor):
     """A `.pte` file opened in the ExecuTorch runtime.
 
     The runtime's thread pool is one for the whole process: the last predictor that was opened sets its size.
     """
+
+    _file: OpenFile
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         """Open a file.
@@ -39,7 +38,7 @@ class ExecuTorchPredictor(FilePredictor):
 
         """
         self.threads = threads or usable_cores()
-        self._file = open_file(path, self.threads)
+        self._file = OpenFile(path, self.threads)
         meta = self._file.method.method_meta()
         self.input_info = pixels_or_values(_tensor_info("input", "NCHW", meta.input_tensor_meta(0)))
         metas = [meta.output_tensor_meta(place) for place in range(meta.num_outputs())]
@@ -56,19 +55,11 @@ class ExecuTorchPredictor(FilePredictor):
         names = tuple(str(each["name"]) for each in card.get("outputs", ()))
         return names if len(names) == count else tuple(f"output_{place}" for place in range(count))
 
-    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
-        outputs: Outputs = self._file.predict(piece)
-        return outputs
-
     def constant(self, method: str) -> str | None:
         """Return the text of a constant method, for instance the card's; None where the file has none of that name."""
         program = self._file.program
         methods = [program.get_method_name(index) for index in range(program.num_methods())]
         return str(program.load_method(method)([])[0]) if method in methods else None
-
-    def close(self) -> None:
-        """Free the file's memory."""
-        self._file.close()
 
 
 def _tensor_info(name: str, layout: str, info: _C.TensorInfo) -> TensorInfo:

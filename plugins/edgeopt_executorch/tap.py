@@ -17,7 +17,7 @@ from torch.fx import Node
 
 from edgeopt.export.predictor import quiet
 from edgeopt.networks.outputs import returned_nodes
-from edgeopt.plugins import Seen, SeenTensor, TapRequest, as_outputs, joined
+from edgeopt.plugins import Seen, SeenTensor, TapRequest, as_outputs
 from edgeopt_executorch.backends import partitioner_of
 from edgeopt_executorch.lowering import CONVERSIONS, for_executorch, to_edge, with_batch
 from edgeopt_executorch.native_messages import native_messages
@@ -66,14 +66,11 @@ class TappedExecuTorch:
 
     def run(self, batch: NDArray[np.float32] | Pixels) -> Seen:
         """What the file computes of images, one after the other."""
-        rows = [
-            [
-                output.numpy().copy()  # the runtime's memory, which the next call writes over
-                for output in self._method([torch.from_numpy(np.ascontiguousarray(batch[index : index + 1]))])
-            ]
-            for index in range(len(batch))
-        ]
-        values = joined([tuple(row) for row in rows])
+        return Seen.joined([self._call(batch[index : index + 1]) for index in range(len(batch))])
+
+    def _call(self, image: NDArray[np.float32] | Pixels) -> Seen:
+        given = torch.from_numpy(np.ascontiguousarray(image))
+        values = [each.numpy().copy() for each in self._method([given])]  # the next call writes over the runtime's own
         nodes = (*self._answers, *self._nodes)
         tensors = [
             SeenTensor(node, value.astype(np.float32, copy=False), node)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import torch
+
+from edgeopt.export.companions import weights_beside
 from edgeopt.export.predictor import input_of, outputs_of, quiet
-from edgeopt.export.refusals import require_one_image
+from edgeopt.export.refusals import not_made_of, require_one_image, require_whole_activations
 from edgeopt.networks.capture import require_same_function
-from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, NothingChangedError, Problem
+from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, NothingChangedError, file_digest
 from edgeopt_ncnn.conversion import convert
 from edgeopt_ncnn.graph import Graph
-from edgeopt_ncnn.on_device import Param
-from edgeopt_ncnn.predictor import NcnnPredictor
+from edgeopt_ncnn.on_device import Param, open_file
+from edgeopt_ncnn.options import EIGHT_BITS, NcnnOptions
 from edgeopt_ncnn.rewrites.fully_connected import as_convolutions
 from edgeopt_ncnn.rewrites.hard_swish import fuse_hard_swish
 from edgeopt_ncnn.rewrites.integers import name_layers, quantize
 from edgeopt_ncnn.rewrites.traced import Traced, trace
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from edgeopt_ncnn.options import NcnnOptions
 
 _TOLERANCES = {False: 1e-3, True: 0.05}  # of an output's range: last bits differ, and with True those of float16
 
@@ -36,13 +33,8 @@ def export_state(state: ModelState, options: NcnnOptions, context: ExportContext
     """
     is_half = options.precision == "float16"
     if is_half and state.precision != "float32":
-        raise ExportError(
-            Problem(
-                f"precision 'float16' is made from a float model, and this program is {state.precision}",
-                "leave `precision` out, or export a model that no pass has quantized",
-                option="precision",
-            )
-        )
+        raise ExportError(not_made_of(state.precision, "float16"))
+    require_whole_activations("ncnn", EIGHT_BITS, state.program)
     require_one_image(state.program, "ncnn")
     given, returned = input_of(state, 1), outputs_of(state, 1)
     with quiet():
@@ -69,7 +61,7 @@ def export_state(state: ModelState, options: NcnnOptions, context: ExportContext
         outputs=returned,
         precision=precision,
         outside=tuple(f"{name} (quantized, and float in the file)" for name in float_layers),
-        companions=(context.path.with_suffix(".bin").name,),
+        companions=(weights_beside(context.path).name,),
         facts={
             "nodes": len(graph.layers),
             "layers": len(traced.layers),
@@ -81,24 +73,16 @@ def export_state(state: ModelState, options: NcnnOptions, context: ExportContext
 
 
 def _write(path: Path, graph: Graph, weights: bytes, card_json: str) -> None:
-    path.with_suffix(".bin").write_bytes(weights)
-    path.write_bytes(Param(graph.text().encode(), card_json, hashlib.sha256(weights).hexdigest()).content())
+    weights_beside(path).write_bytes(weights)
+    path.write_bytes(Param(graph.text().encode(), card_json, file_digest(weights_beside(path))).content())
 
 
 def _require_same(traced: Traced, path: Path, tolerance: float) -> None:
     """Raises `FunctionChangedError` where the file answers otherwise than the program, before either is rounded."""
-    import torch
-
-    with NcnnPredictor(path, threads=1) as predictor:
-        is_pixels = predictor.input_info.holds == "pixels"
-
-        def answer(images: Tensor) -> tuple[Tensor, ...]:
-            taken: Any = images.permute(0, 2, 3, 1).byte() if is_pixels else images
-            return tuple(map(torch.from_numpy, predictor.predict(taken.numpy())))
-
+    with closing(open_file(path, threads=1)) as file:
         require_same_function(
             traced.module,
-            answer,
+            lambda images: tuple(map(torch.from_numpy, file.predict(images.numpy()))),
             traced.example,
             "converting to ncnn",
             hint="an operator of this model is another one in pnnx or ncnn: replace it, or leave this export out",

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+WEIGHTED = ("Convolution", "ConvolutionDepthWise", "InnerProduct")
+"""Types of layers that multiply by a weight."""
+INT8_TERM = 8
+"""The number of the parameter that such a layer has in int8 alone."""
 _MAGIC = "7767517"
 _ARRAY = -23300  # of which the number of a parameter is taken, where it is an array
 

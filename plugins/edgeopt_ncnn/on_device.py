@@ -1,4 +1,6 @@
-"""Opens a `.param` file with its `.bin` where edgeopt is not. This module goes to devices as it is."""
+"""Opens a `.param` file with its `.bin` where edgeopt is not. This module goes to devices as it is, with
+`edgeopt.export.companions`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ from typing import Any
 
 import ncnn
 import numpy as np
+
+from edgeopt.export.companions import require_weights
 
 MARK = b"#edgeopt "
 """Begins the line behind the layers, where ncnn stops to read: the SHA-256 of the rest of the file and of the `.bin`.
@@ -50,24 +54,12 @@ def _sha256(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 
-def require_bin(path: Path, param: Param) -> Path:
-    """The `.bin` beside a `.param`. Raises `ValueError` where it is missing, damaged, or that of another file."""
-    companion = path.with_suffix(".bin")
-    if not companion.is_file():
-        raise ValueError(f"{path} has its weights in {companion.name}, which is not beside it")
-    with companion.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != param.bin_sha256:
-        raise ValueError(f"{companion} is damaged, or belongs to another file than {path.name}")
-    return companion
-
-
 class OpenFile:
     """A file that answers for one image in a call, as ncnn does."""
 
     def __init__(self, path: Path, threads: int) -> None:
         param = read_param(path)
-        companion = require_bin(path, param)
+        weights = require_weights(path, param.bin_sha256)
         self.card = json.loads(param.card_json)
         self.outputs: list[dict[str, Any]] = self.card.get("outputs") or [self.card["output"]]
         self._net = ncnn.Net()
@@ -79,7 +71,7 @@ class OpenFile:
         is_half = self.card["precision"] == "float16"
         options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = is_half
         options.use_bf16_storage = False
-        if self._net.load_param(str(path)) or self._net.load_model(str(companion)):
+        if self._net.load_param(str(path)) or self._net.load_model(str(weights)):
             raise ValueError(f"ncnn cannot open {path}: it has a layer that this ncnn does not have")
 
     def predict(self, batch: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeopt.export.companions import companions
 from edgeopt.export.predictor import damaged_explained
 from edgeopt.plugins import (
     ExportContext,
@@ -21,8 +22,9 @@ from edgeopt.plugins import (
     TappedFile,
     TapRequest,
     hookimpl,
+    without_conversion,
 )
-from edgeopt_ncnn.options import NcnnOptions, NcnnQuantizerOptions, baseline, check
+from edgeopt_ncnn.options import NcnnOptions, NcnnQuantizerOptions, check
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import Quantizer
@@ -53,22 +55,17 @@ def open_file(path: Path, threads: int) -> Predictor:
 
 
 def tap(request: TapRequest) -> TappedFile:
-    """Opens a file that shows its inner values; see `edgeopt_ncnn.tap`."""
-    from edgeopt_ncnn.tap import TappedNcnn  # torch, and native code
+    """Opens a file that shows its inner values; see `edgeopt_ncnn.values`."""
+    from edgeopt_ncnn.values import TappedNcnn  # torch, and native code
 
     return TappedNcnn(request)
 
 
 def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
-    """What each layer takes; see `edgeopt_ncnn.operator_times`."""
-    from edgeopt_ncnn import operator_times as times  # ncnn is native code
+    """What each layer takes; see `edgeopt_ncnn.values`."""
+    from edgeopt_ncnn import values  # ncnn is native code
 
-    return times.operator_times(request)
-
-
-def companions(path: Path) -> tuple[Path, ...]:
-    """The weights of a `.param`."""
-    return (path.with_suffix(".bin"),)
+    return values.operator_times(request)
 
 
 @hookimpl
@@ -97,11 +94,11 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         tap=tap,
         operator_times=operator_times,
         check=check,
-        baseline=baseline,
+        baseline=without_conversion,
         runtime="ncnn",
         suffix=".ncnn.param",
         runtime_modules=("edgeopt_ncnn.predictor",),
-        on_device=OnDevice(("edgeopt_ncnn.on_device",), ("ncnn",)),
+        on_device=OnDevice(("edgeopt_ncnn.on_device", "edgeopt.export.companions"), ("ncnn",)),
         companions=companions,
         requires=("ncnn", "pnnx"),
         install=INSTALL,

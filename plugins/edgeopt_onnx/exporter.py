@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeopt.export.predictor import input_of, outputs_of
+from edgeopt.export.refusals import not_made_of
 from edgeopt.plugins import (
     ExportContext,
     ExportError,
@@ -46,13 +47,7 @@ def write_state(
     Raises `ExportError` as `export_state` does.
     """
     if options.precision in CONVERTED and state.precision != "float32":
-        raise ExportError(
-            Problem(
-                f"precision {options.precision!r} is made from a float model, and this program is {state.precision}",
-                "leave `precision` out, or export a model that no pass has quantized",
-                option="precision",
-            )
-        )
+        raise ExportError(not_made_of(state.precision, options.precision))
     batch: int | str = "batch" if options.dynamic_batch else 1
     given = input_of(state, batch, INPUT_NAME)
     tail = context.tail if isinstance(context.tail, OnnxTail) else None

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import onnxruntime
 
-from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
+from edgeopt.export.predictor import OpenFilePredictor, layout_of, pixels_or_values
 from edgeopt.plugins import TensorInfo, usable_cores
-from edgeopt_onnx.on_device import open_file
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from edgeopt.plugins import Outputs, Pixels
+from edgeopt_onnx.on_device import OpenFile
 
 _DTYPES = {"float": "float32", "double": "float64"}  # ONNX's names that NumPy spells differently
 
 
-class OnnxPredictor(FilePredictor):
+class OnnxPredictor(OpenFilePredictor):
     """An ONNX file opened in ONNX Runtime on the processor."""
+
+    _file: OpenFile
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         """Open a file.
@@ -37,7 +32,7 @@ class OnnxPredictor(FilePredictor):
         """
         self.threads = threads or usable_cores()
         try:
-            self._file = open_file(path, self.threads)
+            self._file = OpenFile(path, self.threads)
         except Exception as error:  # onnxruntime's errors share no base class below Exception
             raise ValueError(f"ONNX Runtime cannot open {path}: {error}") from error
         self.input_info = pixels_or_values(_tensor_info(_only_input(path, self._file.session), "NCHW"))
@@ -45,18 +40,10 @@ class OnnxPredictor(FilePredictor):
             _tensor_info(each, layout_of(len(each.shape))) for each in self._file.session.get_outputs()
         )
 
-    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
-        outputs: Outputs = self._file.predict(piece)
-        return outputs
-
     def metadata(self, key: str) -> str | None:
         """Return a text of the file's metadata, for instance the card's; None where the file has none of that name."""
         text: str | None = self._file.session.get_modelmeta().custom_metadata_map.get(key)
         return text
-
-    def close(self) -> None:
-        """Free the file's memory."""
-        self._file.close()
 
 
 def _only_input(path: Path, session: onnxruntime.InferenceSession) -> onnxruntime.NodeArg:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgeopt.plugins import Seen, SeenTensor, TapRequest, as_outputs, joined
+from edgeopt.plugins import Seen, SeenTensor, TapRequest, as_outputs
 from edgeopt_onnx.files import read_model
 from edgeopt_onnx.operators import WEIGHTED
 from edgeopt_onnx.session import open_session
@@ -75,8 +75,11 @@ class TappedOnnx:
     def run(self, batch: NDArray[np.float32] | Pixels) -> Seen:
         """What the file computes of images."""
         pieces = np.array_split(batch, max(1, len(batch) // self._size)) if self._size else [batch]
+        return Seen.joined([self._call(piece) for piece in pieces])
+
+    def _call(self, piece: NDArray[Any]) -> Seen:
         names = [*self._outputs, *(each.name for each in self._asked)]
-        answers = joined([tuple(self._session.run(names, {self._input: piece})) for piece in pieces])
+        answers = self._session.run(names, {self._input: piece})
         outputs, values = as_outputs(answers[: len(self._outputs)]), answers[len(self._outputs) :]
         own = [SeenTensor(name, each) for name, each in zip(self._outputs, outputs, strict=True)]
         inner = [SeenTensor(each.name, each.values(value)) for each, value in zip(self._asked, values, strict=True)]

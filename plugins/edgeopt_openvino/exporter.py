@@ -9,12 +9,14 @@ from pathlib import Path
 
 import openvino
 
+from edgeopt.export.companions import weights_beside
+from edgeopt.export.refusals import not_converted
 from edgeopt.files import storage_errors
 from edgeopt.networks.bits import PACKED_BITS
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, NothingChangedError
 from edgeopt_onnx.exporter import write_state
 from edgeopt_openvino.files import add_notes
-from edgeopt_openvino.on_device import companion, open_model, reason
+from edgeopt_openvino.on_device import open_model, reason
 from edgeopt_openvino.operators import layers_of, operators_of
 from edgeopt_openvino.options import OpenVinoOptions, no_packed_weights
 from edgeopt_openvino.rewrites import rewrite
@@ -42,10 +44,10 @@ def export_state(state: ModelState, options: OpenVinoOptions, context: ExportCon
             model, opened = open_model(pending, threads=1)
         except (RuntimeError, ValueError) as error:
             said = f"OpenVINO cannot run what would become {path.name}: {reason(error.__cause__ or error)}"
-            raise ExportError(said, hint="replace what it names in the model, or leave this export out") from error
+            raise not_converted(said) from error
         operators, layers = tuple(operators_of(opened)), layers_of(model)
         del model, opened  # they hold the file of the weights open
-        companion(pending).replace(companion(path))
+        weights_beside(pending).replace(weights_beside(path))
         pending.replace(path)
     integers = {name for each in operators if each.is_integer for name in each.stands_for}
     in_float = [module or min(names) for names, module in layers.items() if not names & integers]
@@ -61,5 +63,5 @@ def export_state(state: ModelState, options: OpenVinoOptions, context: ExportCon
             "layers_int8": len(layers) - len(in_float),
             "kernels": dict(sorted(Counter(each.kernel for each in operators).items())),
         },
-        companions=(companion(path).name,),
+        companions=(weights_beside(path).name,),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from edgeopt.export.companions import weights_beside
 from edgeopt.plugins import file_digest
-from edgeopt_openvino.on_device import companion
 
 CARD_KEY = "edgeopt_card"
 """Name of the card's JSON text in the file's `rt_info`: `model.get_rt_info("edgeopt_card")`."""
@@ -21,6 +21,6 @@ def add_notes(path: Path, card_json: str) -> None:
     """
     # the file's own notes are the last; layers have some too
     before, end, after = re.sub(r"\n\t+", "\n", path.read_text(encoding="utf-8")).rpartition("</rt_info>")
-    weights = f"<edgeopt_weights_sha256 value='{file_digest(companion(path))}' />"
+    weights = f"<edgeopt_weights_sha256 value='{file_digest(weights_beside(path))}' />"
     card = f"<{CARD_KEY} value='{card_json.translate(_IN_QUOTES)}' />"
     path.write_text(f"{before}{weights}\n{card}\n{end}{after}", encoding="utf-8")

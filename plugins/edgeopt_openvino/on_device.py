@@ -1,45 +1,56 @@
-"""Opens an `.xml` file with its `.bin` where edgeopt is not. This module goes to devices as it is.
+"""Opens an `.xml` file with its `.bin` where edgeopt is not. This module goes to devices as it is, with
+`edgeopt.export.companions`.
 
 The `.bin` says nothing of itself, and OpenVINO takes any that is long enough. So the `.xml` keeps its SHA-256.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino
 
+from edgeopt.export.companions import require_weights
+
 _DIGEST = re.compile(rb"<edgeopt_weights_sha256 value='([0-9a-f]{64})'")  # other tools keep it, in double quotes
 
 
-def companion(path: Path) -> Path:
-    """The file of the weights, where OpenVINO looks for it."""
-    return path.with_suffix(".bin")
-
-
 def open_model(path: Path, threads: int, **settings: object) -> tuple[openvino.Model, openvino.CompiledModel]:
-    """The graph of an `.xml` file with the weights beside it, and what OpenVINO makes of it on the processor;
-    `settings` are further properties of OpenVINO by their names.
+    """The graph of an `.xml` file with the weights beside it, and what OpenVINO makes of it, see `compiled`.
+
+    Raises `ValueError` where the weights are not there or are those of another file, and for what OpenVINO cannot read
+    or run.
+    """
+    model = read_model(path)
+    return model, compiled(path, model, threads, **settings)
+
+
+def read_model(path: Path) -> openvino.Model:
+    """The graph of an `.xml` file with the weights beside it; raises as `open_model` does."""
+    content = path.read_bytes()
+    if not content.startswith(b"<?xml"):  # OpenVINO would try the readers of all other formats
+        raise ValueError(f"{path} is no file of OpenVINO: it does not begin as XML does")
+    digest = _DIGEST.search(content)
+    require_weights(path, digest[1].decode() if digest else None)
+    with _refusals_of(path):
+        return openvino.Core().read_model(path)
+
+
+def compiled(path: Path, model: openvino.Model, threads: int, **settings: object) -> openvino.CompiledModel:
+    """What OpenVINO makes on the processor of the graph of a file; `settings` are further properties of OpenVINO by
+    their names.
 
     What is float is computed in float32, also where the processor has bfloat16 or float16, which OpenVINO would take by
     itself: a file answers alike on every processor, and is held against a float32 program. Threads are not tied to
     cores, because a thread that is waits for whoever else works on its own.
 
-    Raises `ValueError` where the weights are not there or are those of another file, and for what OpenVINO cannot read
-    or run.
+    Raises `ValueError` for what OpenVINO cannot run.
     """
-    content = path.read_bytes()
-    if not content.startswith(b"<?xml"):  # OpenVINO would try the readers of all other formats
-        raise ValueError(f"{path} is no file of OpenVINO: it does not begin as XML does")
-    weights = companion(path)
-    if not weights.is_file():
-        raise ValueError(f"{path} cannot be opened: {weights.name} is not beside it")
-    if (digest := _DIGEST.search(content)) and digest[1].decode() != _sha256(weights):
-        raise ValueError(f"{path} cannot be opened: {weights.name} is damaged, or of another file")
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -47,9 +58,15 @@ def open_model(path: Path, threads: int, **settings: object) -> tuple[openvino.M
         "INFERENCE_PRECISION_HINT": "f32",
         "ENABLE_CPU_PINNING": False,
     }
+    with _refusals_of(path):
+        return openvino.Core().compile_model(model, "CPU", {**properties, **settings})
+
+
+@contextmanager
+def _refusals_of(path: Path) -> Iterator[None]:
+    """Within, what OpenVINO refuses becomes a `ValueError` that names the file."""
     try:
-        model = openvino.Core().read_model(path)
-        return model, openvino.Core().compile_model(model, "CPU", {**properties, **settings})
+        yield
     except RuntimeError as error:
         raise ValueError(f"OpenVINO cannot open {path}: {reason(error)}") from error
 
@@ -60,17 +77,12 @@ def reason(error: BaseException) -> str:
     return " ".join(lines) or str(error)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:  # `edgeopt.fingerprint` does not go to devices
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class OpenFile:
     """A file that answers in calls as large as it takes."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        _, self.model = open_model(path, threads)
-        self._request = self.model.create_infer_request()
+    def __init__(self, model: openvino.CompiledModel) -> None:
+        self.model = model
+        self._request = model.create_infer_request()
 
     def predict(self, batch: Any) -> Any:
         """An array for each output, for what the file takes, as it is."""
@@ -84,4 +96,4 @@ class OpenFile:
 
 def open_file(path: Path, threads: int) -> OpenFile:
     """The file, opened in OpenVINO on the processor; raises as `open_model` does."""
-    return OpenFile(path, threads)
+    return OpenFile(open_model(path, threads)[1])

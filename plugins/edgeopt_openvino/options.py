@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 from pydantic import Field
 
 from edgeopt.export.refusals import float_programs_only
 from edgeopt.networks.bits import PACKED_BITS
-from edgeopt.plugins import ExporterOptions, Numerics, Problem
+from edgeopt.plugins import HalfOptions, Numerics, Problem
 from edgeopt_onnx.options import OnnxOptions
 
 
-class OpenVinoOptions(ExporterOptions):
+class OpenVinoOptions(HalfOptions):
     """An `.xml` file with its weights in a `.bin` beside it."""
 
     dynamic_batch: bool = Field(False, description="take batches of any size, which costs small networks time")
-    precision: Literal["program", "float16"] = Field(
-        "program",
-        description='"float16" for weights of half the bytes, of a float program; "program" for what the passes gave',
-    )
 
     def as_onnx(self) -> OnnxOptions:
         """The options of the exporter `onnx` that write what the file is made of."""
         return OnnxOptions(dynamic_batch=self.dynamic_batch, input=self.input, ends=self.ends)
-
-
-def float_options(options: OpenVinoOptions) -> OpenVinoOptions:
-    """The options of the float file that one with `options` is compared with."""
-    return options.model_copy(update={"precision": "program"})
 
 
 def for_batch(options: OpenVinoOptions, _images: int) -> OpenVinoOptions:
@@ -49,5 +39,4 @@ def check(options: OpenVinoOptions, numerics: Numerics) -> Iterator[Problem]:
     """What cannot work, known from the options and the recipe's quantizers."""
     if numerics.bits.weights <= PACKED_BITS:
         yield no_packed_weights(numerics.bits.weights)
-    if options.precision == "float16":
-        yield from float_programs_only(options.precision, numerics)
+    yield from float_programs_only(options.precision, numerics)

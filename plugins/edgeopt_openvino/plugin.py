@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgeopt.export.companions import companions
 from edgeopt.export.predictor import damaged_explained
 from edgeopt.plugins import (
     ExportContext,
@@ -15,9 +16,12 @@ from edgeopt.plugins import (
     OperatorTime,
     OperatorTimesRequest,
     Predictor,
+    TappedFile,
+    TapRequest,
     hookimpl,
+    without_conversion,
 )
-from edgeopt_openvino.options import OpenVinoOptions, check, float_options, for_batch
+from edgeopt_openvino.options import OpenVinoOptions, check, for_batch
 
 
 def export(state: ModelState, options: OpenVinoOptions, context: ExportContext) -> ExportResult:
@@ -35,16 +39,18 @@ def open_file(path: Path, threads: int) -> Predictor:
         return OpenVinoPredictor(path, threads=threads)
 
 
+def tap(request: TapRequest) -> TappedFile:
+    """Opens a file so that it shows its inner values; see `edgeopt_openvino.tap`."""
+    from edgeopt_openvino.tap import TappedOpenVino  # openvino is heavy
+
+    return TappedOpenVino(request)
+
+
 def operator_times(request: OperatorTimesRequest) -> list[OperatorTime]:
     """What each operator takes; see `edgeopt_openvino.operators`."""
     from edgeopt_openvino import operators  # openvino is heavy
 
     return operators.operator_times(request)
-
-
-def companions(path: Path) -> tuple[Path, ...]:
-    """The weights of an `.xml`."""
-    return (path.with_suffix(".bin"),)
 
 
 @hookimpl
@@ -56,16 +62,17 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         OpenVinoOptions,
         export=export,
         open=open_file,
+        tap=tap,
         operator_times=operator_times,
         for_batch=for_batch,
         tails="onnx",
         runtime="openvino",
         suffix=".xml",
         format="openvino",
-        baseline=float_options,
+        baseline=without_conversion,
         check=check,
         runtime_modules=("edgeopt_openvino.predictor",),
-        on_device=OnDevice(("edgeopt_openvino.on_device",), ("openvino",)),
+        on_device=OnDevice(("edgeopt_openvino.on_device", "edgeopt.export.companions"), ("openvino",)),
         companions=companions,
         libraries=("edgeopt_onnx",),
         requires=("openvino", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "networkx"),

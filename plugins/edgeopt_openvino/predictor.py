@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino
 
-from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
+from edgeopt.export.predictor import OpenFilePredictor, layout_of, pixels_or_values
 from edgeopt.plugins import TensorInfo, usable_cores
-from edgeopt_openvino.on_device import OpenFile
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from edgeopt.plugins import Outputs, Pixels
+from edgeopt_openvino.on_device import OpenFile, open_file
 
 
-class OpenVinoPredictor(FilePredictor):
+class OpenVinoPredictor(OpenFilePredictor):
     """An `.xml` file with its `.bin`, opened in OpenVINO on the processor."""
+
+    _file: OpenFile
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         """Open a file of one input, with `threads` within a call; by default as many as this process may use.
@@ -27,21 +23,13 @@ class OpenVinoPredictor(FilePredictor):
         Raises `ValueError` where the weights are not beside it or are those of another file, where OpenVINO cannot open
         it, for the reason that the message repeats, and where it has several inputs.
         """
-        self._file = OpenFile(path, threads or usable_cores())
+        self._file = open_file(path, threads or usable_cores())
         opened = self._file.model
         if len(opened.inputs) != 1:
             names = ", ".join(each.any_name for each in opened.inputs)
             raise ValueError(f"{path} has {len(opened.inputs)} inputs, not one: {names}")
         self.input_info = pixels_or_values(_tensor_info(opened.inputs[0], "NCHW"))
         self.output_infos = tuple(map(_tensor_info, opened.outputs))
-
-    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
-        outputs: Outputs = self._file.predict(piece)
-        return outputs
-
-    def close(self) -> None:
-        """Free the file's memory."""
-        self._file.close()
 
 
 def _tensor_info(port: openvino.Output, layout: str | None = None) -> TensorInfo:

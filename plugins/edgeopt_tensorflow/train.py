@@ -1,7 +1,6 @@
 """The pass `keras-train`: fits a Keras network on the training split.
 
-Of its epochs it keeps the best, or, where the learning rate comes down to the end, the last of those within one
-standard error of the best score, as `edgeopt_lightning.fit.history` does and says why.
+Of its epochs it keeps one as `edgeopt.plugins.kept_epoch` says.
 
 A training that was killed goes on at its last whole epoch and ends with the same weights as one that was not killed.
 """
@@ -38,7 +37,9 @@ from edgeopt.plugins import (
     Silent,
     TrainingError,
     digest,
+    epoch_rank,
     first_line,
+    prefers_epoch,
     to_json,
 )
 from edgeopt_tensorflow.batches import Epoch
@@ -90,10 +91,9 @@ class History:
         accuracy, and `settles` says that the learning rate comes down to the end.
         """
         self.least_accuracy = max(self.least_accuracy, self.validation_accuracy[-1] - error)
-        if self.epochs > 1 and settles:
-            return self.validation_accuracy[-1] >= self.least_accuracy
-        ranks = list(zip(self.validation_accuracy, (-loss for loss in self.validation_loss), strict=True))
-        return self.epochs == 1 or ranks[-1] > ranks[self.best_epoch]
+        ranks = [epoch_rank(*each) for each in zip(self.validation_accuracy, self.validation_loss, strict=True)]
+        best = ranks[self.best_epoch] if self.epochs > 1 else None
+        return prefers_epoch(ranks[-1], best, self.least_accuracy, settles=settles)
 
 
 def train_model(state: ModelState, options: KerasTrainOptions, context: PassContext) -> ModelState:

@@ -8,20 +8,16 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from edgeopt.export.refusals import NO_ZERO_POINTS, float_programs_only, other_schemes
-from edgeopt.plugins import ExporterOptions, Numerics, Options, PosixPath, Problem
+from edgeopt.plugins import HalfOptions, Numerics, ObserverOptions, Options, PosixPath, Problem
 from edgeopt_onnx.options import no_packed_weights
 
 Precision = Literal["program", "float16"]
 Opset = Literal[17, 18, 19, 20, 21, 22, 23]
 
 
-class TensorRtQuantizerOptions(Options):
+class TensorRtQuantizerOptions(ObserverOptions):
     """The numerics of TensorRT."""
 
-    observer: Literal["histogram", "minmax"] = Field(
-        "histogram",
-        description="how `ptq` finds the range of an activation: with rare large values cut off, or of all values",
-    )
     residual: bool = Field(
         True, description="quantize the other side of a sum with a convolution, which TensorRT then fuses into it"
     )
@@ -68,12 +64,9 @@ class RtxOptions(Options):
         return self
 
 
-class ProgramOptions(ExporterOptions):
+class ProgramOptions(HalfOptions):
     """What is made of a program of PyTorch."""
 
-    precision: Precision = Field(
-        "program", description='"float16" for half of the bits of a float program; "program" for what the passes gave'
-    )
     opset: Opset = Field(19, description="version of the ONNX operator set; an older TensorRT wants a lower one")
 
 
@@ -98,11 +91,5 @@ def check(options: ProgramOptions, numerics: Numerics) -> Iterator[Problem]:
     hint = 'use quantizer = "tensorrt", or "xnnpack-symmetric" for one program that the others take as well'
     yield from other_schemes("TensorRT", NO_ZERO_POINTS, numerics, hint)
     yield from no_packed_weights(numerics.bits.weights)
-    if options.precision == "float16":
-        # The scale of an int8 convolution's sums, the product of two scales, is below what float16 can tell from zero.
-        yield from float_programs_only(options.precision, numerics)
-
-
-def baseline(options: ProgramOptions) -> ProgramOptions:
-    """The options of the float32 file."""
-    return options.model_copy(update={"precision": "program"})
+    # The scale of an int8 convolution's sums, the product of two scales, is below what float16 can tell from zero.
+    yield from float_programs_only(options.precision, numerics)

@@ -16,6 +16,7 @@ from edgeopt.plugins import (
     QuantizerPlugin,
     Scheme,
     hookimpl,
+    without_conversion,
 )
 from edgeopt_tensorrt.options import (
     OnnxTensorRtOptions,
@@ -23,7 +24,6 @@ from edgeopt_tensorrt.options import (
     TensorRtOptions,
     TensorRtQuantizerOptions,
     TensorRtRtxOptions,
-    baseline,
     check,
 )
 
@@ -118,7 +118,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         export=export,
         open=open_file,
         check=check,
-        baseline=baseline,
+        baseline=without_conversion,
         runtime=RUNTIME,
         suffix=".tensorrt.zip",
         runtime_modules=RUNTIME_MODULES,
@@ -137,7 +137,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         export=export_rtx,
         open=open_rtx_file,
         check=check,
-        baseline=baseline,
+        baseline=without_conversion,
         runtime=RTX_RUNTIME,
         suffix=".tensorrt-rtx.zip",
         runtime_modules=RUNTIME_MODULES,

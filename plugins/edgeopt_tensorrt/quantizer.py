@@ -9,24 +9,12 @@ Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/w
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 import torch
 from torch.fx import GraphModule, Node
-from torchao.quantization.pt2e import (
-    FakeQuantize,
-    HistogramObserver,
-    MinMaxObserver,
-    MovingAverageMinMaxObserver,
-    MovingAveragePerChannelMinMaxObserver,
-    PerChannelMinMaxObserver,
-)
-from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
-from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from edgeopt.networks.layers import LayerCall, LayerKind, layer_call
-
-Observer = Literal["histogram", "minmax"]
+from edgeopt.networks.symmetric_int8 import SymmetricQuantizer
+from edgeopt.plugins import Observer
 
 aten = torch.ops.aten
 _SUMS = frozenset({aten.add.Tensor, aten.add_.Tensor})
@@ -35,73 +23,32 @@ _FUSED = frozenset(
 )
 
 
-class TensorRtQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no types
-    """Int8 for convolutions, linear layers and the identity side of residual sums, symmetric everywhere.
-
-    `observer` finds the range of activations when calibrating; training always follows a moving minimum and maximum.
-    """
+class TensorRtQuantizer(SymmetricQuantizer):
+    """Int8 for convolutions, linear layers and the identity side of residual sums, symmetric everywhere."""
 
     def __init__(self, *, qat: bool, observer: Observer, residual: bool) -> None:
-        super().__init__()
-        self._activation = _activation_spec(qat=qat, observer=observer)
-        self._weight = _weight_spec(qat=qat)
+        super().__init__(qat=qat, observer=observer)
         self._residual = residual
 
     def annotate(self, model: GraphModule) -> GraphModule:
         for node in model.graph.nodes:
-            if node.op != "call_function":
-                continue
             if layer := layer_call(node):
-                self._annotate_layer(layer)
+                if _takes_scales(layer):
+                    self.round_layer(layer)
             elif self._residual and node.target in _SUMS and (identity := _identity_of(node)) is not None:
-                _set_inputs(node, {identity: self._activation})
+                self.round_input(node, identity)
         return model
 
-    def validate(self, model: GraphModule) -> None:
-        """Every annotation here is one that TensorRT takes."""
 
-    def _annotate_layer(self, layer: LayerCall) -> None:
-        # A weight that the network computes has no fixed range for each channel, and stays in float with its layer. So
-        # does one with its output channels on another axis than the first, where TensorRT takes no scale per channel.
-        if layer.operator.weight_axis == 0 and layer.weight.op == "get_attr" and _is_float(layer.input):
-            _set_inputs(layer.node, {layer.input: self._activation, layer.weight: self._weight})
+def _takes_scales(layer: LayerCall) -> bool:
+    # A weight that the network computes has no fixed range for each channel, and stays in float with its layer. So
+    # does one with its output channels on another axis than the first, where TensorRT takes no scale per channel.
+    return layer.operator.weight_axis == 0 and layer.weight.op == "get_attr" and _is_float(layer.input)
 
 
 def build_tensorrt(*, qat: bool, observer: Observer = "histogram", residual: bool = True) -> TensorRtQuantizer:
     """TensorRT's quantizer for calibration, or with `qat` for training."""
     return TensorRtQuantizer(qat=qat, observer=observer, residual=residual)
-
-
-def _activation_spec(*, qat: bool, observer: Observer) -> QuantizationSpec:
-    if qat:
-        constructor: Any = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver)
-    else:
-        constructor = HistogramObserver if observer == "histogram" else MinMaxObserver
-    return QuantizationSpec(
-        dtype=torch.int8,
-        observer_or_fake_quant_ctr=constructor,
-        quant_min=-128,
-        quant_max=127,
-        qscheme=torch.per_tensor_symmetric,
-    )
-
-
-def _weight_spec(*, qat: bool) -> QuantizationSpec:
-    observer: Any = PerChannelMinMaxObserver
-    if qat:
-        observer = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver)
-    return QuantizationSpec(
-        dtype=torch.int8,
-        observer_or_fake_quant_ctr=observer,
-        quant_min=-127,
-        quant_max=127,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=0,
-    )
-
-
-def _set_inputs(node: Node, specs: dict[Node, QuantizationSpec]) -> None:
-    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(input_qspec_map=dict(specs), _annotated=True)
 
 
 def _identity_of(node: Node) -> Node | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgeopt.export.predictor import layout_of
-from edgeopt.export.refusals import require_named_outputs
+from edgeopt.export.refusals import not_made_of, require_named_outputs, require_whole_activations
 from edgeopt.files import write_aside
 from edgeopt.networks.bits import has_wide_activations
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, InputKind, ModelState, TensorInfo, TfliteTail
@@ -19,10 +19,10 @@ from edgeopt_tflite.audit import FileLayerCounts, is_quantized, require_converte
 from edgeopt_tflite.convert import convert
 from edgeopt_tflite.delegate import delegation
 from edgeopt_tflite.graph import Graph
-from edgeopt_tflite.int4 import Packed, pack_weights, require_whole_activations
+from edgeopt_tflite.int4 import Packed, pack_weights
 from edgeopt_tflite.int16 import operators_kept_float, undelegated
 from edgeopt_tflite.metadata import METADATA_KEY, metadata_of, packed
-from edgeopt_tflite.options import CONVERTED, Precision, TensorType, TfliteOptions, unfit_io
+from edgeopt_tflite.options import CONVERTED, SATURATES, Precision, TensorType, TfliteOptions, unfit_io
 from edgeopt_tflite.precision import to_precision
 from edgeopt_tflite.tail import add_tail
 
@@ -37,11 +37,8 @@ def export_state(state: ModelState, options: TfliteOptions, context: ExportConte
     """
     precision = options.precision
     if precision in CONVERTED and is_quantized(state.program):
-        raise ExportError(
-            f"precision {precision!r} is made of a float program, and this one is {state.precision}",
-            hint='use precision = "program"',
-        )
-    require_whole_activations(state.program)
+        raise ExportError(not_made_of(state.precision, precision))
+    require_whole_activations("tflite", SATURATES, state.program)
     is_wide = has_wide_activations(state.program)
     if is_quantized(state.program) and (problems := list(unfit_io(options.quantized_io, is_wide=is_wide))):
         raise ExportError(*problems)

@@ -1,4 +1,4 @@
-"""Weights of four bits or fewer take four bits in a file, and activations must take eight."""
+"""Weights of four bits or fewer take four bits in a file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeopt.networks.bits import narrow_activations, packed_layers
-from edgeopt.plugins import ExportError, NothingChangedError
+from edgeopt.networks.bits import packed_layers
+from edgeopt.plugins import NothingChangedError
 from edgeopt_tflite.graph import Graph
-from edgeopt_tflite.options import no_narrow_activations
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -39,13 +38,6 @@ class Packed:
         return (
             f'{slow}{self.layers} such layers, many times slower; int4_weights = "int8" is fast, in twice the bytes',
         )
-
-
-def require_whole_activations(program: ExportedProgram) -> None:
-    """Raises `ExportError` where an activation takes fewer than eight bits: a file would saturate it as int8."""
-    narrow = narrow_activations(program)
-    if narrow:
-        raise ExportError(no_narrow_activations(min(each.bits for _, each in narrow)))
 
 
 def pack_weights(program: ExportedProgram, graph: Graph) -> Packed:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgeopt.export.refusals import OUTPUTS_QUANTIZED, float_programs_only, other_schemes
+from edgeopt.export.refusals import OUTPUTS_QUANTIZED, float_programs_only, other_schemes, whole_activations_only
 from edgeopt.networks.bits import CONTAINER_BITS
 from edgeopt.plugins import ExporterOptions, Numerics, Problem
 
@@ -16,6 +16,7 @@ TensorType = Literal["float32", "int8", "uint8", "int16"]
 
 #: Precisions that the exporter makes of a float program by itself.
 CONVERTED = ("float16", "dynamic-int8", "weight-only-int8")
+SATURATES = "LiteRT's kernels saturate activations where int8 ends"
 
 
 class TfliteOptions(ExporterOptions):
@@ -36,14 +37,6 @@ class TfliteOptions(ExporterOptions):
         "packed",
         description="how weights of four bits or fewer are stored: two to a byte, whose convolutions XNNPACK does not "
         "take, or as int8, which is fast and takes twice the bytes",
-    )
-
-
-def no_narrow_activations(bits: int) -> Problem:
-    """The problem of activations of fewer than eight bits."""
-    return Problem(
-        f"LiteRT's kernels saturate activations where int8 ends, and those of this program take {bits} bits",
-        "give the activations 8 bits for `tflite`, or export with `onnx`, which saturates any",
     )
 
 
@@ -68,8 +61,7 @@ def check(options: TfliteOptions, numerics: Numerics) -> Iterator[Problem]:
     """Options that do not fit the numerics of the recipe's program."""
     hint = 'take quantizer = "xnnpack", or "xnnpack-symmetric" for one program that TensorRT takes as well'
     yield from other_schemes("LiteRT", OUTPUTS_QUANTIZED, numerics, hint)
-    if numerics.bits.activations < CONTAINER_BITS:
-        yield no_narrow_activations(numerics.bits.activations)
+    yield from whole_activations_only("tflite", SATURATES, numerics)
     if options.precision in CONVERTED:
         yield from float_programs_only(options.precision, numerics)
     if options.precision == "auto" and not numerics.quantizers:

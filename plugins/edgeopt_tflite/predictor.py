@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from edgeopt.export.predictor import FilePredictor, layout_of, pixels_or_values
+from edgeopt.export.predictor import OpenFilePredictor, layout_of, pixels_or_values
 from edgeopt.plugins import TensorInfo, usable_cores
 from edgeopt_tflite.integrity import require_whole
-from edgeopt_tflite.on_device import open_file
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from edgeopt.plugins import Outputs, Pixels
+from edgeopt_tflite.on_device import OpenFile
 
 
-class TflitePredictor(FilePredictor):
+class TflitePredictor(OpenFilePredictor):
     """A `.tflite` file opened in LiteRT on the processor, with XNNPACK.
 
     `file_input` and `output_infos` describe the file's own tensors. Normalized images (n, channels, height, width) are
     transposed and quantized as these want it; a file that takes pixels gets them as they are.
     """
+
+    _file: OpenFile
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         """Open a file.
@@ -39,7 +36,7 @@ class TflitePredictor(FilePredictor):
         self.threads = threads or usable_cores()
         require_whole(path)
         try:
-            self._file = open_file(path, self.threads)
+            self._file = OpenFile(path, self.threads)
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"LiteRT cannot open {path}: {error}") from error
         inputs = self._file.inputs
@@ -48,14 +45,6 @@ class TflitePredictor(FilePredictor):
         self.file_input = pixels_or_values(_tensor_info(inputs[0], "NHWC" if self._file.channels_last else "NCHW"))
         self.input_info = self.file_input if self.file_input.holds == "pixels" else _as_fed(self.file_input)
         self.output_infos = tuple(_tensor_info(each, layout_of(len(each["shape"]))) for each in self._file.outputs)
-
-    def run(self, piece: NDArray[np.float32] | Pixels) -> Outputs:
-        outputs: Outputs = self._file.predict(piece)
-        return outputs
-
-    def close(self) -> None:
-        """Free the file's memory."""
-        self._file.close()
 
 
 def _tensor_info(details: dict[str, Any], layout: str) -> TensorInfo:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.plugins import Seen, SeenTensor, TapRequest, joined
+from edgeopt.plugins import Seen, SeenTensor, TapRequest
 from edgeopt_tflite.graph import Graph
 from edgeopt_tflite.predictor import TflitePredictor
 
@@ -36,12 +36,11 @@ class TappedTflite:
 
     def run(self, batch: NDArray[np.float32] | Pixels) -> Seen:
         """What the file computes of images, one after the other."""
-        rows = [(self._file.predict(batch[index : index + 1]), self._file.shown()) for index in range(len(batch))]
-        tensors = [
-            SeenTensor(tensor.name, np.concatenate([shown[place].values for _, shown in rows]))
-            for place, tensor in enumerate(rows[0][1])
-        ]
-        return Seen(joined([outputs[: self._outputs] for outputs, _ in rows]), tensors)
+        return Seen.joined([self._call(batch[index : index + 1]) for index in range(len(batch))])
+
+    def _call(self, image: NDArray[np.float32] | Pixels) -> Seen:
+        outputs = self._file.predict(image)
+        return Seen(outputs[: self._outputs], self._file.shown())
 
     def close(self) -> None:
         """Frees the file's memory."""

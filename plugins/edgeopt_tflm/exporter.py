@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgeopt.export.refusals import not_converted
 from edgeopt.files import write_aside
 from edgeopt.networks.bits import has_wide_activations, layer_bits
 from edgeopt.plugins import ExportContext, ExportError, ExportResult, ModelState, Problem
@@ -48,10 +49,7 @@ def export_state(state: ModelState, options: TflmOptions, context: ExportContext
     try:
         file = MicroFile(content, graph)
     except ValueError as error:
-        raise ExportError(
-            f"TensorFlow Lite Micro cannot open the file that was made: {error}",
-            hint="replace what it names in the model, or leave this export out",
-        ) from error
+        raise not_converted(f"TensorFlow Lite Micro cannot open the file that was made: {error}") from error
     file.run(np.zeros(graph.shape(int(graph.main.inputs[0])), written.input.dtype))
     taken = footprint(content, file.arena(), graph, layers)
     write_aside(context.path, content)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,17 +17,26 @@ import numpy as np
 
 from edgeopt.files import write_aside
 from edgeopt_onnx.auto.costs import Costs, Kind
-from edgeopt_onnx.auto.measure import SIZES, Graph, clip, line, pooled, two
+from edgeopt_onnx.auto.measure import (
+    FULLY_CONNECTED,
+    NARROW,
+    SIZES,
+    SMALL_SIZES,
+    Graph,
+    clip,
+    fully_connected,
+    line,
+    pooled,
+    two,
+)
 from edgeopt_onnx.auto.processor import this_processor
 from edgeopt_web.browser import Browser, require_browser
 from edgeopt_web.local_server import LocalServer
 from edgeopt_web.packages import ARCHITECTURE, ONNXRUNTIME_WEB
 from edgeopt_web.runtime import onnx_web
 
-_ALL_SIZES = (*SIZES, (96, 4), (240, 2), (16, 14))  # small ones too: a page spends much of its time in calls
+_ALL_SIZES = (*SIZES, *SMALL_SIZES)
 _CHAIN = 6  # operators that are timed at once
-_NARROW = ((16, 3, 112), (16, 3, 224), (32, 3, 224), (64, 7, 112))  # outputs, kernel, and edge of the image
-_FULL = ((256, 256), (512, 1000), (576, 1024), (1280, 1000))  # inputs and outputs
 _START = "import('/runtime/onnx_web.js').then(async (runtime) => { window.runtime = runtime; await runtime.start(1); })"
 _FASTEST_MS = """(async () => {
   const file = await runtime.open(await (await fetch("/input")).arrayBuffer());
@@ -82,7 +92,7 @@ class _Page:
 
     def narrow(self, *, int8: bool) -> Iterator[Point]:
         """Convolutions of images, against a graph that only takes the image in."""
-        for outputs, kernel, edge in _NARROW:
+        for outputs, kernel, edge in NARROW[:-1]:  # the largest takes a page long
 
             def layers(graph: Graph, outputs: int = outputs, kernel: int = kernel) -> None:
                 graph.convolution(outputs, kernel, stride=2)
@@ -92,18 +102,9 @@ class _Page:
 
     def fully_connected(self, *, int8: bool) -> Iterator[Point]:
         """Fully connected layers, against a graph that only takes their input in."""
-        for inputs, outputs in _FULL:
-
-            def layers(graph: Graph, inputs: int = inputs, outputs: int = outputs) -> None:
-                graph.add("Flatten")
-                if graph.int8:
-                    graph.quantize()
-                bias = graph.constant(np.zeros(outputs, np.float32))
-                graph.add("Gemm", graph.weights((outputs, inputs)), bias, transB=1)
-                if graph.int8:
-                    graph.quantize()
-
-            yield inputs * outputs, self.difference_us(inputs, 1, layers, _nothing, int8=int8)
+        for inputs, outputs in FULLY_CONNECTED[:-1]:
+            layer = partial(fully_connected, outputs=outputs)
+            yield inputs * outputs, self.difference_us(inputs, 1, layer, _nothing, int8=int8)
 
     def after_convolutions(self, operator: Layers, *, int8: bool) -> Iterator[Point]:
         """Operators after each of several convolutions, against the convolutions."""

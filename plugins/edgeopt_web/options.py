@@ -71,11 +71,6 @@ def float_onnx_web(options: OnnxWebOptions) -> OnnxWebOptions:
     return options.model_copy(update={"precision": "program", "costs": None})
 
 
-def float_litert_web(options: LitertWebOptions) -> LitertWebOptions:
-    """As `float_onnx_web`."""
-    return options.model_copy(update={"precision": "program"})
-
-
 def check_onnx_web(options: OnnxWebOptions, numerics: Numerics) -> Iterator[Problem]:
     """What cannot work, known from the options, the recipe's quantizers and this machine."""
     yield from check_onnx(options.as_onnx(), numerics)

@@ -14,6 +14,7 @@ from edgeopt.plugins import (
     ModelState,
     Predictor,
     hookimpl,
+    without_conversion,
 )
 from edgeopt_onnx.options import NO_INT16
 from edgeopt_web.costs import costs_fingerprint
@@ -22,7 +23,6 @@ from edgeopt_web.options import (
     OnnxWebOptions,
     check_litert_web,
     check_onnx_web,
-    float_litert_web,
     float_onnx_web,
     for_batch,
 )
@@ -95,7 +95,7 @@ def edgeopt_exporters() -> Iterator[ExporterPlugin]:
         open=open_litert,
         runtime="litert-js",
         suffix=".tflite",
-        baseline=float_litert_web,
+        baseline=without_conversion,
         check=check_litert_web,
         runtime_modules=("edgeopt_web.predictor",),
         requires=("litert-torch", "ai-edge-litert", "ai-edge-quantizer"),

@@ -43,6 +43,12 @@ INT8 = Card(
     input=TensorInfo("input", "int8", (1, 24, 24, 3), "NHWC", 0.0187, -14),
     outputs=(TensorInfo("logits", "uint8", (1, 4), "NC", 0.07, 131),),
 )
+INT16 = replace(
+    INT8,
+    precision="16x8",
+    input=TensorInfo("input", "int16", (1, 24, 24, 3), "NHWC", 7.3e-05, 0),
+    outputs=(TensorInfo("logits", "int16", (1, 4), "NC", 0.0005, 0),),
+)
 PIXELS = replace(
     INT8,
     preprocessing=Preprocessing(16, resize=16, crop=16, interpolation="nearest").to_json(),
@@ -74,6 +80,7 @@ STRETCH = replace(
 )
 CARDS = {
     "int8": INT8,
+    "int16": INT16,
     "pixels": PIXELS,
     "planes": PLANES,
     "letterbox": LETTERBOX,
@@ -99,7 +106,8 @@ def expected_input(card: Card, image: Image.Image) -> bytes:
     values = preprocessing.normalize(pixels)
     if info.scale is not None:
         values = np.rint(values * np.float32(1 / info.scale)) + info.zero_point
-        values = values.clip(-128, 127).astype(np.int8)
+        limits = np.iinfo(info.dtype)
+        values = values.clip(limits.min, limits.max).astype(info.dtype)
     return np.ascontiguousarray(values.transpose(0, 2, 3, 1) if info.layout == "NHWC" else values).tobytes()
 
 
@@ -250,6 +258,7 @@ CPP_TYPES = {
     "float32": "float",
     "int8": "std::int8_t",
     "uint8": "std::uint8_t",
+    "int16": "std::int16_t",
     "int64": "std::int64_t",
 }
 

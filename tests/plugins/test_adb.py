@@ -329,6 +329,9 @@ def test_an_app_gives_all_outputs(tmp_path: Path) -> None:
     Phone.content += b"more"
     with pytest.raises(DeviceError, match="116 bytes instead of 112"):
         runner.answers(file, np.zeros((2, 1, 1, 3), np.uint8), job, tmp_path)
+    wide = replace(card, outputs=tuple(replace(each, dtype="int16") for each in card.outputs))
+    with pytest.raises(DeviceError, match="the app knows no int16"):
+        runner.require(replace(file, card=wide), job)
 
 
 def test_what_an_app_must_say_of_itself_is_said(phone: Android, desk: Desk, task: DeviceTask) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.nn import functional
 from training_samples import make_context, make_data
+from typer.testing import CliRunner, Result
 
 import edgeopt
+from edgeopt.cli import app
 from edgeopt.errors import ExportError, RecipeError
 from edgeopt.export.make import Artifact, make_artifact
 from edgeopt.networks.bits import has_wide_activations, layer_bits, rounding_of
@@ -208,6 +212,31 @@ def test_a_file_answers_as_the_program_to_a_few_of_65536_steps(wide: ExportedPro
     assert step is not None
     assert np.ptp(expected) > 250 * step, "a difference of six would not be small"
     assert np.abs(got - expected).max() < 6 * step
+
+
+def test_the_card_is_printed_with_lines_that_feed_the_file_and_an_app_refuses_it(
+    made: Artifact, tmp_path: Path
+) -> None:
+    def asked(*command: str) -> Result:
+        return CliRunner().invoke(app, [*command, str(made.path)])
+
+    said = json.loads(asked("card").stdout)
+    assert (said["input"]["dtype"], said["output"]["dtype"], said["precision"]) == ("int16", "int16", "16x8")
+    lines: dict[str, Any] = {"__name__": "lines"}
+    exec(asked("card", "--lang", "python").stdout, lines)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8)
+    given = lines["model_input"](pixels)
+    (returned,) = lines["open_file"](str(made.path))(given)
+    assert (given.dtype, returned.dtype, np.abs(given).max() > 255) == (np.int16, np.int16, True)
+    with TflitePredictor(made.path, threads=1) as predictor:
+        (expected,) = predictor.predict(Preprocessing(SIZE, resize=SIZE, crop=SIZE).normalize(pixels))
+    assert returned * np.float32(said["output"]["scale"]) == pytest.approx(expected)
+    assert lines["likeliest"]([returned])[0][0] == str(expected.argmax())
+    refused = asked("app", "android", "--out", str(tmp_path / "app"))
+    assert refused.exit_code == 2
+    told = " ".join(refused.output.split())
+    assert "is int16, and apps know float32, int8, uint8" in told
+    assert "export it with float32 going in and coming out" in told
 
 
 def test_biases_that_are_left_as_the_converter_writes_them_answer_nonsense(

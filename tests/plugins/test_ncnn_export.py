@@ -299,3 +299,10 @@ def test_unknown_precision_is_refused():
     assert issubclass(type(use_of().options), ExporterOptions)
     with pytest.raises(RecipeError):
         use_of(precision="float8")
+
+
+def test_a_layer_that_takes_fewer_bits_is_refused(tmp_path):
+    """Where a recipe names single layers, `check` does not know of it; ncnn would round to eight bits in silence."""
+    state = state_of(quantized(capture(float_net()), activation_bits=6, zero_points=False), "int8")
+    with pytest.raises(ExportError, match="ncnn rounds activations to eight bits, and those of this program take 6"):
+        export_file(use_of(), state, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from edgeopt.plugins import (
     Numerics,
     OperatorTimesRequest,
     Preprocessing,
+    TapRequest,
 )
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.lookup import resolve
@@ -152,6 +154,25 @@ def test_zero_points_of_layers_without_padding_are_in_their_biases(padding: int,
     assert all((each == 0) == bool(folded) or low == 0 for each in lows)
 
 
+def test_inner_values_are_what_is_rounded_also_where_a_range_begins_at_zero(tmp_path: Path) -> None:
+    """Two images for a file that takes one, with no kernel between them that the file has not."""
+    plain, model = rounded_twice(0, -0.4), rounded_twice(0, -0.4)
+    plain.add_outputs([node.output(0) for node in plain.get_ordered_ops() if node.get_type_name() == "FakeQuantize"])
+    values = np.random.default_rng(1).uniform(-1, 4, (2, 3, 5, 5)).astype(np.float32)
+    opened = openvino.Core().compile_model(plain, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    expected = [np.concatenate(each) for each in zip(*(opened([one[None]]).values() for one in values), strict=True)]
+    assert fold_zero_points(model) == 2
+    model.outputs[0].get_tensor().set_names({"logits"})
+    openvino.save_model(model, tmp_path / "model.xml", compress_to_fp16=False)
+    with closing(PLUGIN.tap(TapRequest(tmp_path / "model.xml", None, None, (), 1, tmp_path))) as tapped:
+        seen = tapped.run(values)
+    assert [each.name for each in seen.tensors][:1] == ["logits"]
+    assert len(seen.tensors) == len(expected) == 3
+    for tensor, wanted in zip(seen.tensors, expected, strict=True):
+        np.testing.assert_allclose(tensor.values, wanted, atol=1e-4)
+    assert min(each.values.min() for each in seen.tensors[1:]) < -0.3
+
+
 def test_a_rounding_that_others_read_keeps_its_zero_point() -> None:
     model = rounded_twice(0, -0.4)
     rounded = next(node for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize")
@@ -233,10 +254,10 @@ def no_xml(path: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lost, r"model\.bin is not beside it"),
-        (one_bit_off, r"model\.bin is damaged, or of another file"),
-        (longer, r"model\.bin is damaged, or of another file"),
-        (of_another_file, r"model\.bin is damaged, or of another file"),
+        (lost, r"weights in model\.bin, which is not beside it"),
+        (one_bit_off, r"model\.bin is damaged, or belongs to another file than model.xml"),
+        (longer, r"model\.bin is damaged, or belongs to another file than model.xml"),
+        (of_another_file, r"model\.bin is damaged, or belongs to another file than model.xml"),
         (other_operators, "cannot open .*Convolutoin"),
         (no_xml, "does not begin as XML does"),
     ],

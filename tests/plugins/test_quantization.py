@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -15,6 +15,8 @@ from edgeopt.errors import ExportError, FunctionChangedError, NothingChangedErro
 from edgeopt.networks.capture import capture, export_program
 from edgeopt_executorch import quantizer
 from edgeopt_executorch.quantizer import build_xnnpack
+from edgeopt_torchao.bits.int16_activations import WideningQuantizer
+from edgeopt_torchao.bits.rules import BitRules, NarrowingQuantizer
 from edgeopt_torchao.graph.batch_norm import BatchNorm
 from edgeopt_torchao.graph.dropout import put_back_dropouts, take_out_dropouts
 from edgeopt_torchao.graph.layers import count_quantized
@@ -454,3 +456,24 @@ def test_a_program_comes_back_in_a_fresh_process(tmp_path: Path) -> None:
 def test_export_program_gives_the_module_as_it_stands() -> None:
     program = export_program(small_net(), images(), BATCHES)
     assert any(node.target is torch.ops.aten.batch_norm.default for node in program.graph.nodes)
+
+
+def test_what_is_around_a_quantizer_hands_on_what_it_does_not_change() -> None:
+    """A target's own quantizer may take part in each step that torchao has."""
+    asked = []
+
+    class Asked(XNNPACKQuantizer):
+        def transform_for_annotation(self, model):
+            asked.append("transform")
+            return model
+
+        def validate(self, model):
+            asked.append("validate")
+
+        def prepare_obs_or_fq_callback(self, model, edge_or_node_to_obs_or_fq):
+            asked.append("prepare")
+
+    config = get_symmetric_quantization_config(is_per_channel=True)
+    around = WideningQuantizer(NarrowingQuantizer(Asked().set_global(config), BitRules()))
+    prepare_ptq(capture(small_net(), images(), BATCHES), around)
+    assert asked == ["transform", "validate", "prepare"]

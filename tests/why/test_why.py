@@ -23,7 +23,7 @@ from edgeopt.why.table import Part
 
 pytestmark = pytest.mark.usefixtures("imports_done_once")
 
-RUNTIMES = ("onnx", "tflite", "executorch")
+RUNTIMES = ("onnx", "tflite", "executorch", "openvino")
 
 
 @pytest.fixture(scope="module")

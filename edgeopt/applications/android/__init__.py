@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeopt.applications.fitting import numbers_of, problems_of_outputs
+from edgeopt.applications.fitting import numbers_of, problems_of_outputs, problems_of_types
 from edgeopt.applications.parts import KotlinPart, kotlin_part
 from edgeopt.arrays import Json
-from edgeopt.cards.card import Card, TensorInfo
+from edgeopt.cards.card import Card
 from edgeopt.cards.reading import card_of
 from edgeopt.errors import Problem, StorageError, UserError
 from edgeopt.files import storage_errors
@@ -188,9 +188,7 @@ def _feedable(path: Path, card: Card, registry: Registry) -> KotlinPart:
             Problem(f"the card of {path} does not say for which {runtime.name} it was made", "export the file again")
         )
     problems += problems_of_outputs(card, str(path), registry)
-    sides = [(card.input, "input", _TAKEN), *((each, "output", _RETURNED) for each in card.outputs)]
-    for info, side, known in sides:
-        problems += _problems_of(path, info, side, known)
+    problems += problems_of_types(card, str(path), _TAKEN, _RETURNED, "apps know")
     largest = card.input.shape[0] if card.input and card.input.shape else 1
     if isinstance(largest, int) and largest > 1:
         problems.append(
@@ -203,13 +201,6 @@ def _feedable(path: Path, card: Card, registry: Registry) -> KotlinPart:
     if problems:
         raise UserError(*problems)
     return part
-
-
-def _problems_of(path: Path, info: TensorInfo | None, side: str, known: tuple[str, ...]) -> Iterator[Problem]:
-    if info is None:
-        yield Problem(f"the card of {path} does not say what its {side} is", "export the file again")
-    elif info.dtype not in known:
-        yield Problem(f"the {side} of {path} is {info.dtype}, and apps know {', '.join(known)}")
 
 
 def _texts(file: AndroidFile, application_id: str) -> Iterator[tuple[Path, str]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from edgeopt.applications.fitting import problems_of_outputs
+from edgeopt.applications.fitting import problems_of_outputs, problems_of_types
 from edgeopt.applications.parts import template_of
 from edgeopt.applications.snippets.outputs import VALUES_OF, count, cpp_type, float32, rounded, swift_type, thresholds
 from edgeopt.arrays import Json, sides_of
@@ -18,10 +18,11 @@ from edgeopt.preprocessing import Preprocessing
 _TEMPLATES = {"kotlin": "kotlin.kt.j2", "swift": "swift.swift.j2", "cpp": "cpp.cpp.j2", "python": "python.py.j2"}
 LANGUAGES = tuple(_TEMPLATES)
 """The languages that lines can be printed in."""
-_TAKEN = ("float32", "int8", "uint8")
+_TAKEN = ("float32", "int8", "uint8", "int16")
 _RETURNED = (*_TAKEN, "int32", "int64")
 _TALL_FIRST_SINCE = 13  # of Pillow
-_RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
+_RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+_BYTES = {"float32": 4, "int16": 2}  # of a number, where they are not one
 
 
 def feeding_lines(card: Card, language: str, file: str, registry: Registry) -> str:
@@ -35,8 +36,7 @@ def feeding_lines(card: Card, language: str, file: str, registry: Registry) -> s
             Problem(f"--lang {language}: there is no such language here", did_you_mean(language, LANGUAGES))
         )
     problems = [*problems_of_outputs(card, file, registry)]
-    for info, side, known in ((card.input, "input", _TAKEN), *((each, "output", _RETURNED) for each in card.outputs)):
-        problems += _unknown(info, side, known)
+    problems += problems_of_types(card, "the file", _TAKEN, _RETURNED, "lines are printed for")
     if problems or card.input is None:
         raise UserError(*problems)
     from jinja2 import Environment, StrictUndefined  # only whoever prints lines needs it
@@ -54,14 +54,6 @@ def feeding_lines(card: Card, language: str, file: str, registry: Registry) -> s
 
 def _text(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
-def _unknown(info: TensorInfo | None, side: str, known: Sequence[str]) -> list[Problem]:
-    if info is None:
-        return [Problem(f"the card does not say what the {side} of the file is", "export the file again")]
-    if info.dtype not in known:
-        return [Problem(f"the {side} of the file is {info.dtype}, and lines are printed for {', '.join(known)} alone")]
-    return []
 
 
 def _values(card: Card, given: TensorInfo, language: str, file: str) -> dict[str, Json | Callable[..., object]]:
@@ -96,7 +88,7 @@ def _values(card: Card, given: TensorInfo, language: str, file: str) -> dict[str
         "quantized_in": given.holds == "values" and given.dtype != "float32",
         "least_in": least,
         "most_in": most,
-        "bytes_in": 4 if given.dtype == "float32" else 1,
+        "bytes_in": _BYTES.get(given.dtype, 1),
         "type_in": cpp_type(given),
         "swift_in": swift_type(given),
         "scales": [float(each) for each in rounded(scale)],

@@ -13,14 +13,16 @@ _CPP = {
     "float32": "float",
     "int8": "std::int8_t",
     "uint8": "std::uint8_t",
+    "int16": "std::int16_t",
     "int32": "std::int32_t",
     "int64": "std::int64_t",
 }
-_SWIFT = {"float32": "Float", "int8": "Int8", "uint8": "UInt8", "int32": "Int32", "int64": "Int64"}
+_SWIFT = {"float32": "Float", "int8": "Int8", "uint8": "UInt8", "int16": "Int16", "int32": "Int32", "int64": "Int64"}
 _KOTLIN = {
     "float32": "getFloat()",
     "int8": "get().toInt()",
     "uint8": "get().toInt() and 255",
+    "int16": "getShort().toInt()",
     "int32": "getInt()",
     "int64": "getLong()",
 }

@@ -54,6 +54,9 @@ class App:
             raise DeviceError("the app takes one image in a call")
         if file.card is None:
             raise DeviceError("it has no card, by which the app would feed it", hint="run the recipe again")
+        given, returned = file.card.input, file.card.outputs
+        if "int16" in {each.dtype for each in (given, *returned) if each is not None}:
+            raise DeviceError("the app knows no int16", hint="export it without `quantized_io`, for float32")
 
     def answers(self, file: DeviceFile, pixels: Pixels, job: DeviceJob, aside: Path) -> Answered:
         """See `Runner`."""

@@ -1,11 +1,4 @@
-"""What a training remembers of its epochs, and which of them it keeps.
-
-Of few validation images the best of many epochs is often a lucky one, long before the learning rate has come down. So
-where a schedule brings it down to the end, the last epoch is kept of those that cannot be told from the best: no more
-than one standard error of its score below it (the one-standard-error rule of L. Breiman et al., "Classification and
-Regression Trees", 1984, section 3.4.3, which takes the simplest of equals). Elsewhere, and where `patience` asks to go
-back to the best, it is the best.
-"""
+"""What a training remembers of its epochs, of which it keeps one as `edgeopt.plugins.kept_epoch` says."""
 
 from __future__ import annotations
 
@@ -14,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from edgeopt.plugins import Curve, PausedError, ScoreKind
+from edgeopt.plugins import Curve, PausedError, ScoreKind, epoch_rank, prefers_epoch
 
 
 @dataclass(frozen=True)
@@ -29,7 +22,7 @@ class Validation:
     @property
     def rank(self) -> tuple[float, float]:
         """Larger is better."""
-        return (self.score_rank, -self.loss if math.isfinite(self.loss) else -math.inf)
+        return epoch_rank(self.score_rank, self.loss)
 
 
 @dataclass
@@ -66,12 +59,8 @@ class History:
         comes down to the end.
         """
         self.least_rank = max(self.least_rank, validation.score_rank - validation.score_error)
-        if not self.best_weights:
-            return True
-        best = self.best(kind)
-        if not settles or not math.isfinite(validation.loss):
-            return validation.rank > best.rank
-        return validation.score_rank >= self.least_rank
+        best = self.best(kind).rank if self.best_weights else None
+        return prefers_epoch(validation.rank, best, self.least_rank, settles=settles)
 
     def is_paused(self, pause: int | None) -> bool:
         """Whether `pause` epochs are done, after which it was asked to pause, and it has not come to its end."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from edgeopt_ncnn.graph import Graph, Layer
+from edgeopt_ncnn.graph import INT8_TERM, Graph, Layer
 
 FEWEST_WEIGHTS = 1 << 17
-_OUTPUTS, _BIAS, _SIZE, _INT8_TERM = 0, 1, 2, 8  # numbers of a fully connected layer's parameters
+_OUTPUTS, _BIAS, _SIZE = 0, 1, 2  # numbers of a fully connected layer's parameters
 _KERNEL, _CONVOLUTION_BIAS, _CONVOLUTION_SIZE = 1, 5, 6  # those of a convolution that differ
 
 
@@ -49,7 +49,7 @@ def as_convolutions(graph: Graph, vectors: Collection[str], fewest: int = FEWEST
 
 
 def _is_large(layer: Layer, fewest: int) -> bool:
-    return layer.type == "InnerProduct" and bool(layer.number(_INT8_TERM)) and layer.number(_SIZE) >= fewest
+    return layer.type == "InnerProduct" and bool(layer.number(INT8_TERM)) and layer.number(_SIZE) >= fewest
 
 
 def _join(graph: Graph, vectors: list[Layer], images: list[Layer]) -> None:

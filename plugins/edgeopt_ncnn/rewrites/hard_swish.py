@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from edgeopt_ncnn.graph import Graph
+from edgeopt_ncnn.graph import WEIGHTED, Graph
 
-_LAYERS = ("Convolution", "ConvolutionDepthWise", "InnerProduct")
 _ACTIVATION, _ARGUMENTS = 9, 10  # numbers of a layer's parameters
 _HARD_SWISH = "6"
 
@@ -19,7 +18,7 @@ def fuse_hard_swish(graph: Graph) -> int:
     for activation in [each for each in graph.layers if each.type == "HardSwish"]:
         (given,) = activation.reads
         before = next(each for each in graph.layers if given in each.writes)
-        if before.type not in _LAYERS or len(graph.readers(given)) > 1 or before.number(_ACTIVATION):
+        if before.type not in WEIGHTED or len(graph.readers(given)) > 1 or before.number(_ACTIVATION):
             continue
         slope, shift = activation.parameters[0], activation.parameters[1]
         before.parameters[_ACTIVATION] = _HARD_SWISH

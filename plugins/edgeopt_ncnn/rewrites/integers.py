@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeopt_ncnn.graph import Graph, Layer
+from edgeopt_ncnn.graph import INT8_TERM, Graph, Layer
 from edgeopt_ncnn.rewrites.rounding import Rounding, Weighted
 
 _FLOAT32, _FLOAT16, _INT8 = (tag.to_bytes(4, "little") for tag in (0, 0x01306B47, 0x000D4B38))
@@ -22,7 +22,6 @@ _CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
 _SIZE, _BIAS = {"InnerProduct": 2}, {"InnerProduct": 1}  # numbers of parameters, where they are not 6 and 5
 _TERM = {"Convolution": 2, "InnerProduct": 2, "ConvolutionDepthWise": 1}
 _HANDS_INTEGERS = 100
-_INT8_TERM = 8  # the number of the parameter
 _WEIGHTLESS = {
     *("Input", "Split", "Concat", "Slice", "Crop", "Reshape", "Flatten", "Permute", "Squeeze", "ExpandDims", "Padding"),
     *("Pooling", "Interp", "Reduction", "BinaryOp", "UnaryOp", "Eltwise", "ReLU", "Clip", "Sigmoid", "TanH", "Swish"),
@@ -78,7 +77,7 @@ def quantize(graph: Graph, weights: bytes, layers: Sequence[Weighted]) -> tuple[
             if (given := _scale_behind(graph, each.layer, by_layer)) is not None:
                 term += _HANDS_INTEGERS
                 scales.append([1 / given])
-            each.layer.parameters[_INT8_TERM] = str(term)
+            each.layer.parameters[INT8_TERM] = str(term)
             parts += [_INT8, integers, b"\0" * (-len(integers) % _ALIGNED), weights[each.bias]]
             parts += [np.asarray(scale, dtype="<f4").tobytes() for scale in scales]
         if each.source is not None:

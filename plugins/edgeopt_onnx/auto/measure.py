@@ -28,6 +28,9 @@ _RUNS = 300
 _WARNINGS = 2  # of ONNX Runtime's levels: whoever measures wants to read them
 _OPSET = 20
 SIZES = ((16, 56), (32, 28), (96, 28), (96, 14), (240, 14), (576, 7), (256, 4), (128, 2))  # channels, and edge, px
+SMALL_SIZES = ((96, 4), (240, 2), (16, 14))  # for whom a call itself costs much: in a page it does
+NARROW = ((16, 3, 112), (16, 3, 224), (32, 3, 224), (64, 7, 112), (64, 7, 224))  # outputs, kernel, edge of the image
+FULLY_CONNECTED = ((256, 256), (512, 1000), (576, 1024), (1280, 1000), (2048, 1000))  # inputs and outputs
 
 
 class Graph:
@@ -133,22 +136,16 @@ def _convolutions(kernel: int, *, depthwise: bool) -> Callable[[bool], Iterator[
 
 
 def _narrow(int8: bool) -> Iterator[tuple[int, float]]:
-    for outputs, kernel, edge in ((16, 3, 112), (16, 3, 224), (32, 3, 224), (64, 7, 112), (64, 7, 224)):
+    for outputs, kernel, edge in NARROW:
         graph = Graph(3, edge, int8=int8)
         work = graph.convolution(outputs, kernel, stride=2)
         yield work, _of_convolution(graph)
 
 
 def _fully_connected(int8: bool) -> Iterator[tuple[int, float]]:
-    for inputs, outputs in ((256, 256), (512, 1000), (576, 1024), (1280, 1000), (2048, 1000)):
+    for inputs, outputs in FULLY_CONNECTED:
         graph = Graph(inputs, 1, int8=int8)
-        graph.add("Flatten")
-        if int8:
-            graph.quantize()
-        bias = graph.constant(np.zeros(outputs, np.float32))
-        graph.add("Gemm", graph.weights((outputs, inputs)), bias, transB=1)
-        if int8:
-            graph.quantize()
+        fully_connected(graph, outputs)
         times = graph.times_us()
         yield inputs * outputs, times.get("Gemm", 0.0) + times.get("QGemm", 0.0)
 
@@ -169,6 +166,17 @@ def _differences(with_it: Layers, without: Layers) -> Callable[[bool], Iterator[
             yield channels * edge**2, max(both[0] - both[1], 0.0)
 
     return measured
+
+
+def fully_connected(graph: Graph, outputs: int) -> None:
+    """A fully connected layer of all that an image has."""
+    graph.add("Flatten")
+    if graph.int8:
+        graph.quantize()
+    bias = graph.constant(np.zeros(outputs, np.float32))
+    graph.add("Gemm", graph.weights((outputs, graph.channels * graph.edge**2)), bias, transB=1)
+    if graph.int8:
+        graph.quantize()
 
 
 def two(graph: Graph) -> None:

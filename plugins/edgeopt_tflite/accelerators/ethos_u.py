@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import csv
 import re
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeopt.export.compilers import run_compiler
 from edgeopt.plugins import (
     AcceleratorAnswer,
     AcceleratorRequest,
@@ -98,8 +98,8 @@ def estimate(file: Path, processor: str) -> CycleEstimate:
 def _compiled(file: Path, processor: str) -> _Compiled:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [sys.executable, "-m", _VELA, "--accelerator-config", processor, "--output-dir", name, str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", _VELA, "--accelerator-config", processor, "--output-dir", name]
+        done = run_compiler([*command, str(file.resolve())], folder)
         compiled = folder / f"{file.stem}_vela.tflite"
         if done.returncode or not compiled.is_file():
             raise ExportError(f"Vela does not compile the file: {_complaint(done.stdout + done.stderr)}")

@@ -10,18 +10,19 @@ https://github.com/tensorflow/tensorflow/blob/master/tensorflow/lite/kernels/dep
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver
-from torchao.quantization.pt2e.quantizer import QuantizationSpec, Quantizer
+from torchao.quantization.pt2e.quantizer import QuantizationSpec
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from edgeopt.networks.bits import CONTAINER_BITS, WIDE_BITS, activation_range
 from edgeopt.networks.layers import layer_call
 from edgeopt.plugins import PluginError
+from edgeopt_torchao.graph.around import QuantizerAround
 
 ROOM = 2
 _BYTES = (torch.int8, torch.uint8)
@@ -38,18 +39,11 @@ class RoomyObserver(MinMaxObserver):  # type: ignore[misc]  # as below
         return scale * ROOM, zero_point
 
 
-class WideningQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no types
+class WideningQuantizer(QuantizerAround):
     """`quantizer`, with int16 wherever it rounds an activation to int8."""
 
-    def __init__(self, quantizer: Quantizer) -> None:
-        super().__init__()
-        self._quantizer = quantizer
-
-    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        return cast("GraphModule", self._quantizer.transform_for_annotation(model))
-
     def annotate(self, model: GraphModule) -> GraphModule:
-        annotated: GraphModule = self._quantizer.annotate(model)
+        annotated = super().annotate(model)
         for node in annotated.graph.nodes:
             annotation = node.meta.get(Q_ANNOTATION_KEY)
             if annotation is None:
@@ -60,12 +54,6 @@ class WideningQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no ty
                     annotation.input_qspec_map[source] = _widened(spec)
             annotation.output_qspec = _widened(annotation.output_qspec)
         return annotated
-
-    def validate(self, model: GraphModule) -> None:
-        self._quantizer.validate(model)
-
-    def prepare_obs_or_fq_callback(self, model: GraphModule, edge_or_node_to_obs_or_fq: Any) -> None:
-        self._quantizer.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
 
 
 def _widened(spec: Any) -> Any:

@@ -11,7 +11,7 @@ import copy
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
@@ -43,6 +43,7 @@ from edgeopt_torchao.bits.least_error_ranges import (
     LeastErrorObserver,
     LeastErrorPerChannelObserver,
 )
+from edgeopt_torchao.graph.around import QuantizerAround
 from edgeopt_torchao.graph.repeated_calls import name_without_call
 from edgeopt_torchao.options import BitOptions
 
@@ -145,24 +146,20 @@ def _edges(layers: list[QuantizableLayer]) -> set[str]:
     return set(by_node.values()) - inner
 
 
-class NarrowingQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no types
+class NarrowingQuantizer(QuantizerAround):
     """`quantizer`, with the layers narrowed to `bits`.
 
     Once it has annotated a graph, `chosen` says what bits each layer takes, and `sizes` how many weights it has.
     """
 
     def __init__(self, quantizer: Quantizer, bits: BitRules) -> None:
-        super().__init__()
-        self._quantizer = quantizer
+        super().__init__(quantizer)
         self._bits = bits
         self.chosen: dict[str, Bits] = {}
         self.sizes: dict[str, int] = {}
 
-    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        return cast("GraphModule", self._quantizer.transform_for_annotation(model))
-
     def annotate(self, model: GraphModule) -> GraphModule:
-        model = self._quantizer.annotate(model)
+        model = super().annotate(model)
         layers = [
             layer for layer in weighted_layers(model) if isinstance(_spec(layer.node, layer.weight), QuantizationSpec)
         ]
@@ -187,12 +184,6 @@ class NarrowingQuantizer(Quantizer):  # type: ignore[misc]  # torchao ships no t
             node.meta.pop(Q_ANNOTATION_KEY, None)
         _narrow_producers(model)
         return model
-
-    def validate(self, model: GraphModule) -> None:
-        self._quantizer.validate(model)
-
-    def prepare_obs_or_fq_callback(self, model: GraphModule, edge_or_node_to_obs_or_fq: Any) -> None:
-        self._quantizer.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
 
 
 def _spec(node: Node, source: Node | None = None) -> QuantizationSpecBase | None:

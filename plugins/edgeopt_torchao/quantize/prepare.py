@@ -20,6 +20,7 @@ from edgeopt.networks.batch_norms import fold_batch_norms, groups_of, hide_batch
 from edgeopt.networks.layers import LayerKind, layer_call
 from edgeopt.plugins import NothingChangedError
 from edgeopt_torchao.bits.learned_step import learn_steps
+from edgeopt_torchao.graph.around import QuantizerAround
 from edgeopt_torchao.graph.batch_norm import (
     BatchNorm,
     called_module,
@@ -115,29 +116,19 @@ def prepare_qat(program: ExportedProgram, quantizer: Quantizer, learned_up_to_bi
     return cast("GraphModule", prepared.train())
 
 
-class _ForTraining(Quantizer):  # type: ignore[misc]  # torchao ships no types
+class _ForTraining(QuantizerAround):
     """`quantizer`, with what torchao loses of its annotations, and BatchNorm hidden from torchao's fusion as soon as
     they are made.
     """
 
-    def __init__(self, quantizer: Quantizer) -> None:
-        super().__init__()
-        self._quantizer = quantizer
-
-    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        return cast("GraphModule", self._quantizer.transform_for_annotation(model))
-
     def annotate(self, model: GraphModule) -> GraphModule:
-        annotated: GraphModule = self._quantizer.annotate(model)
+        annotated = super().annotate(model)
         _keep_channel_axes(annotated)
         return annotated
 
     def validate(self, model: GraphModule) -> None:
-        self._quantizer.validate(model)
+        super().validate(model)
         hide_batch_norms(model)
-
-    def prepare_obs_or_fq_callback(self, model: Any, edge_or_node_to_obs_or_fq: Any) -> None:
-        self._quantizer.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
 
 
 def _keep_channel_axes(model: GraphModule) -> None:
