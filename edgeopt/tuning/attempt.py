@@ -31,6 +31,7 @@ from edgeopt.tuning.goals import (
 from edgeopt.tuning.halving import Rival, Rung, RungFiles, beaten
 from edgeopt.tuning.space import Space, Values, changed
 from edgeopt.tuning.trials import Ending, Trial
+from edgeopt.workers.bucket import Bucket
 
 SLACK = 0.03
 """By how much of its limit a size may be over where nothing is trained yet: scales and constants differ a little."""
@@ -52,6 +53,7 @@ class Attempts:
     below: str
     plugin_files: tuple[Path, ...]
     beside: Beside | None = None
+    bucket: Bucket | None = None
 
     @staticmethod
     def name_of(number: int) -> str:
@@ -97,7 +99,8 @@ class Attempts:
             raise
         except (UserError, WorkerError) as error:
             trial = replace(trial, ending=Ending.FAILED, reason=in_a_line(error))
-        return replace(trial, seconds=time.perf_counter() - start)
+        without = self.bucket.given_up if self.bucket else ""
+        return replace(trial, seconds=time.perf_counter() - start, without_bucket=without)
 
     def _compared(self, trial: Trial, recipe: Recipe, earlier: Sequence[Rival]) -> Trial:
         """The trial with its scores at the rungs, stopped at the first one where others are ahead."""
@@ -167,6 +170,7 @@ class Attempts:
             shapes=shapes,
             pause=pause,
             beside=self.beside,
+            bucket=self.bucket,
         )
         try:
             return _reported(request)

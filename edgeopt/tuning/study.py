@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +24,8 @@ from edgeopt.errors import Problem, StorageError, UserError
 from edgeopt.files import storage_errors, write_aside
 from edgeopt.pipeline import runner
 from edgeopt.pipeline.cluster import require_same, shipped, with_shipped_plugins
-from edgeopt.pipeline.request import RunRequest
-from edgeopt.pipeline.runner import RunResult, store_of
+from edgeopt.pipeline.request import RunRequest, RunResult
+from edgeopt.pipeline.runner import store_of
 from edgeopt.recipe.read import parse_recipe
 from edgeopt.tuning.attempt import Attempts
 from edgeopt.tuning.crew import Making, SideBySide
@@ -58,14 +58,16 @@ def tune(request: TuneRequest, console: Console | None = None) -> TuneResult:
     """Makes a study, or goes on with one that was interrupted or is to have more trials.
 
     After each trial, `trials.jsonl`, `winner.toml` and `pareto.csv` in `out/NAME-tune` say how far it is. Raises
-    `RecipeError` for everything that can be known to be wrong before, and whatever the run of the recipe as it stands
-    raises; a trial that fails takes no other with it.
+    `RecipeError` for everything that can be known to be wrong before, `BucketError` for a bucket that cannot be used,
+    and whatever the run of the recipe as it stands raises; a trial that fails takes no other with it.
     """
     from rich.console import Console as Shown  # shown things are loaded only when there is something to show
 
     from edgeopt.tuning.display import StudyDisplay
 
     study = plan_study(request)
+    if request.bucket:
+        request = replace(request, bucket=request.bucket.tried())
     with storage_errors(study.folder):
         study.folder.mkdir(parents=True, exist_ok=True)
     inside = storage_errors(study.folder, inside=request.out)
@@ -97,6 +99,7 @@ class _Tuning:
             self.display.say("the recipe as it stands")
             reference = attempts.reference()
             self.display.say("")
+            self._say_bucket()
             with self._crew(attempts, reference, places) as crew:
                 ended, found = self._try(trials, order, crew)
         run = self._on_test(found) if found is not None else None
@@ -201,7 +204,13 @@ class _Tuning:
             out=out,
             below=study.folder.name,
             plugin_files=files,
+            bucket=self.request.bucket,
         )
+
+    def _say_bucket(self) -> None:
+        """Says that the runs of this process gave up the bucket, if they did."""
+        if self.request.bucket:
+            self.display.without(self.request.bucket.given_up)
 
     def _tidy(self, trial: Trial) -> None:
         """What led to a trial, such as files that were made for their shapes, is of no further use."""
@@ -217,8 +226,10 @@ class _Tuning:
         """The winner, run like any recipe: here its files see test images for the first time."""
         self.display.say(f"trial {trial.number}, on test images")
         recipe = parse_recipe(winner_recipe(self.study, trial))
-        request = RunRequest(recipe, out=self.request.out, plugin_files=self.request.plugin_files)
-        return runner.run(request)
+        given = self.request
+        run = runner.run(RunRequest(recipe, out=given.out, plugin_files=given.plugin_files, bucket=given.bucket))
+        self._say_bucket()
+        return run
 
 
 @contextmanager
