@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 from edgeopt.errors import Problem, StorageError, UserError
 from edgeopt.files import storage_errors, write_aside
 from edgeopt.pipeline import runner
-from edgeopt.pipeline.cluster import require_same, shipped, with_shipped_plugins
+from edgeopt.pipeline.cluster import Luggage, node_folder, require_same, shipped, with_shipped_plugins
 from edgeopt.pipeline.request import RunRequest, RunResult
 from edgeopt.pipeline.runner import store_of
 from edgeopt.recipe.read import parse_recipe
+from edgeopt.tuning.apart import Apart
 from edgeopt.tuning.attempt import Attempts
 from edgeopt.tuning.crew import Making, SideBySide
 from edgeopt.tuning.goals import Reference
@@ -43,6 +44,7 @@ from edgeopt.tuning.sharing import Sharing
 from edgeopt.tuning.trials import FILE, Ending, Trial, Trials
 from edgeopt.tuning.winner import winner_recipe
 from edgeopt.tuning.written import plain
+from edgeopt.workers.bucket import Bucket
 from edgeopt.workers.on_ray import RayResources, on_ray
 from edgeopt.workers.places import Places, Processes
 
@@ -66,8 +68,8 @@ def tune(request: TuneRequest, console: Console | None = None) -> TuneResult:
     from edgeopt.tuning.display import StudyDisplay
 
     study = plan_study(request)
-    if request.bucket:
-        request = replace(request, bucket=request.bucket.tried())
+    if bucket := _bucket(study, request):
+        request = replace(request, bucket=bucket.tried())
     with storage_errors(study.folder):
         study.folder.mkdir(parents=True, exist_ok=True)
     inside = storage_errors(study.folder, inside=request.out)
@@ -78,6 +80,18 @@ def tune(request: TuneRequest, console: Console | None = None) -> TuneResult:
             RungFiles(study.folder).forget()
             Making(study.folder).forget()
         return _Tuning(study, request, display).run()
+
+
+def _bucket(study: Study, request: TuneRequest) -> Bucket | None:
+    """The bucket of a study, which is that of its cluster."""
+    cluster = study.settings.cluster
+    if cluster is None or cluster.bucket is None:
+        return request.bucket
+    if request.bucket and request.bucket.address != cluster.bucket:
+        message = f"tune.ray.bucket is {Bucket(cluster.bucket)}, and the study is given {request.bucket}"
+        where = study.recipe.locate("tune", "ray", "bucket")
+        raise UserError(Problem(message, "leave out --bucket and EDGEOPT_BUCKET", where))
+    return Bucket(cluster.bucket)
 
 
 @dataclass(frozen=True)
@@ -148,8 +162,10 @@ class _Tuning:
         resources = RayResources(cluster.cpus, cluster.gpus, cluster.resources, cluster.retries)
         with on_ray(cluster.address, resources) as places:
             attempts = self._attempts
-            require_same(places, store_of(attempts.out), {**attempts.written}, attempts.plugin_files)
-            yield places
+            written, files = {**attempts.written}, attempts.plugin_files
+            luggage = Luggage.of(Bucket(cluster.bucket), written, files) if cluster.bucket else None
+            require_same(places, store_of(attempts.out), written, files, luggage)
+            yield Apart(places, luggage) if luggage else places
 
     @contextmanager
     def _crew(self, attempts: Attempts, reference: Reference, places: Places | None) -> Iterator[Crew]:
@@ -187,13 +203,14 @@ class _Tuning:
 
     @property
     def _attempts(self) -> Attempts:
-        """How trials are run; on a cluster by whole paths, and with plugins from the store, which all nodes see."""
+        """How trials are run; on a cluster by whole paths, and with plugins from where all nodes see or have them."""
         study, out, files = self.study, self.request.out, self.request.plugin_files
         written = plain(study.recipe)
-        if study.settings.cluster is not None:
+        if (cluster := study.settings.cluster) is not None:
             out = out.resolve()
-            files = shipped(store_of(out), files)
-            written = with_shipped_plugins(store_of(out), written)
+            store = store_of(node_folder() if cluster.bucket else out)
+            files = shipped(store, files)
+            written = with_shipped_plugins(store, written)
         return Attempts(
             written=written,
             space=study.space,
