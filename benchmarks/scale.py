@@ -94,7 +94,7 @@ HALVING
 "passes.round-weights.steps" = { low = 1, high = 4096, log = true }
 "dataset.image_size" = [8, 16, 24, 32]
 """
-MARKS = (1_000, 10_000, 100_000)
+MARKS = (4_000, 10_000, 100_000)  # where as many trials have ended as are on their way, and more
 LAST = 0.1  # of the trials before a mark, over which seconds of a trial are taken
 TOGETHER = 64  # trials whose work is done at once: a switch from thread to thread waits for what else the machine does
 SPREAD = (0.5, 1.5)  # of the length of a trial, around their mean
@@ -378,7 +378,7 @@ def simulate(asked: Asked, folder: Path, trials: int, marks: Sequence[int] = (),
 
 def grow(asked: Asked, trials: int) -> Iterator[Bar]:
     """A study of many trials, as it grows: what a trial costs the study's process, and how large files become."""
-    ends = [*(each for each in MARKS if each < trials), trials]
+    ends = [*(each for each in MARKS if 2 * asked.at_once < each < trials), trials]
     table = Table("trials", "ms of a processor", "ms", "trials a second", "MB of memory", *(f"MB of {each}" for each in (FILE, JOURNAL)),
                   "bytes written", "bytes read", title=f"{asked.sampler}, {asked.told}: each trial, and the whole")  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:

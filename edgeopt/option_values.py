@@ -9,7 +9,7 @@ import re
 from collections.abc import Hashable, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer
 
@@ -139,6 +139,17 @@ def _duration(text: str) -> str:
 
 Duration = Annotated[str, AfterValidator(_duration)]
 """A time such as "10m"."""
+
+
+def _energy_asked(value: Any) -> Any:
+    """Says what there is before the words of each part of the type do."""
+    if value not in (True, False, "devices"):
+        raise ValueError(f'write true, false or "devices", and not {value!r}')
+    return value
+
+
+EnergyAsked = Annotated[bool | Literal["devices"], BeforeValidator(_energy_asked)]
+"""Whether energy is measured: on this machine and on devices, or on devices alone."""
 
 
 class Protocol(StrEnum):

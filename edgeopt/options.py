@@ -1,4 +1,4 @@
-"""The options that the core owns: what every data set takes, and the `[trainer]`, `[measure]` and `[gates]` tables."""
+"""The options that the core owns: what every data set takes, and the `[trainer]` and `[measure]` tables."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from edgeopt.option_values import (
     ChannelDeviations,
     ChannelMeans,
     Duration,
+    EnergyAsked,
     Mixed,
     Protocol,
     ResizedSize,
@@ -291,7 +292,7 @@ class SweepSettings(Options):
 
 
 class MeasureSettings(Options):
-    """How latency is measured: the `[measure]` table."""
+    """How latency and energy are measured: the `[measure]` table."""
 
     threads: int = Field(
         1,
@@ -323,6 +324,11 @@ class MeasureSettings(Options):
     device_images: int = Field(
         500, ge=1, le=1_000_000, description="test images for which every file answers on each of [[devices]]"
     )
+    energy: EnergyAsked = Field(
+        False,
+        description="also the energy of an image in each file, by the meter of this machine and of each of "
+        '[[devices]]; "devices" for theirs alone',
+    )
 
     sweep: SweepSettings | None = Field(
         None,
@@ -330,9 +336,30 @@ class MeasureSettings(Options):
     )
 
     @model_serializer(mode="wrap")
-    def _as_before_sweeps(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A recipe without a sweep has the keys that it had before there were any."""
-        return without_usual(self, write(self), ("sweep",))
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A recipe that asks for neither has the keys that it had before there were any."""
+        return without_usual(self, write(self), ("energy", "sweep"))
+
+    @property
+    def energy_here(self) -> bool:
+        """Whether this machine's meter is asked."""
+        return self.energy is True
+
+    @property
+    def energy_there(self) -> bool:
+        """Whether those of devices are."""
+        return self.energy is not False
+
+    def decisive(self, *, there: bool) -> dict[str, Json]:
+        """All of it, as JSON, that figures of this machine depend on, or those of a device, which is `there`."""
+        other = ("timeout_s", "sweep", "energy", *(() if there else ("device_images",)))
+        asks_meter = self.energy_there if there else self.energy_here
+        read = {name: value for name, value in to_json(self).items() if name not in other}
+        return read | {"energy": True} if asks_meter else read
+
+    def only_shown(self) -> MeasureSettings:
+        """As little as shows that files can be timed; a meter would want its time."""
+        return self.model_copy(update={"warmup": 1, "runs": 5, "rounds": 1, "energy": False})
 
     @model_validator(mode="after")
     def _one_image_a_query(self) -> MeasureSettings:
@@ -343,55 +370,6 @@ class MeasureSettings(Options):
         if self.sweep and (several := [each for each in self.sweep.batches if each != 1]):
             raise ValueError(f'protocol = "single-stream" has one image a call, and sweep.batches has {several[0]}')
         return self
-
-
-class ScoreGates(Options):
-    """Gates that may name any score of the recipe's task, as in `map50 = 0.4`: names are checked with the task."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, float] = Field(init=False)
-
-    @property
-    def scores(self) -> Mapping[str, float]:
-        """The limits of scores by their names, those that are fields left out."""
-        return dict(self.__pydantic_extra__ or {})
-
-
-class DeviceGates(ScoreGates):
-    """What the files that ship must reach on one device, as in `[gates]`: the `[gates.devices.NAME]` table."""
-
-    accuracy: Share | None = Field(None, description="smallest test accuracy there")
-    agreement: Share | None = Field(None, description="smallest top-1 agreement there of every file with its program")
-    latency_ratio: float | None = Field(
-        None, gt=0, description="largest p50 latency there against the float file of the same runtime"
-    )
-    p50_ms: float | None = Field(None, gt=0, description="largest p50 latency there, ms")
-
-
-class Gates(ScoreGates):
-    """What files must reach, else exit code 3: the `[gates]` table. Scores of the task are keys, and `SCORE_drop`."""
-
-    accuracy: Share | None = Field(None, description="smallest test accuracy of every optimized file")
-    accuracy_drop: Share | None = Field(None, description="largest drop of it against the float program")
-    recall: dict[str, Share] = Field(
-        {}, description="smallest share of a class's test images that are told, by class, as in { cat = 0.9 }"
-    )
-    agreement: Share | None = Field(None, description="smallest top-1 agreement of every file with its program")
-    size_ratio: float | None = Field(
-        None, gt=0, description="smallest factor by which a file is smaller than the float file of its runtime"
-    )
-    latency_ratio: float | None = Field(
-        None, gt=0, description="largest p50 latency against the float file of the same runtime, 1.0 for no slower"
-    )
-    ram_bytes: int | None = Field(None, gt=0, description="most RAM that a file may take on a microcontroller, bytes")
-    flash_bytes: int | None = Field(None, gt=0, description="most flash that it may take there, bytes")
-    devices: Mapping[str, DeviceGates] = Field(
-        default_factory=dict, description="what they must reach on devices, a table for each by its name"
-    )
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_usual(self, write(self), ("recall", "ram_bytes", "flash_bytes"))
 
 
 def to_json(options: BaseModel) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from conftest import TINY_PLUGIN
 from edgeopt.bench import run as bench_run
 from edgeopt.bench.request import BenchRequest
 from edgeopt.bench.run import run_bench
-from edgeopt.measure.energy import Meter, MeterError, energy_of, find_meter, metered
+from edgeopt.measure.energy import SYSTEM, Meter, MeterError, energy_of, find_meter, metered
 from edgeopt.options import MeasureSettings
 
 RANGE_UJ = 3_000_000
@@ -142,7 +142,8 @@ def test_a_battery_counts_only_while_it_is_discharged(tmp_path: Path) -> None:
 
 def test_bench_has_it_in_each_row(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zones = rapl(tmp_path / "sys")
-    monkeypatch.setattr(bench_run, "find_meter", lambda system: quick(find_meter(system)))
+    monkeypatch.setenv(SYSTEM, str(tmp_path / "sys"))
+    monkeypatch.setattr(bench_run, "find_meter", lambda: quick(find_meter()))
     request = BenchRequest(
         (finished / "npz" / "optimized" / "model.npz",),
         energy=True,
@@ -150,7 +151,6 @@ def test_bench_has_it_in_each_row(finished: Path, tmp_path: Path, monkeypatch: p
         settings=MeasureSettings(warmup=1, runs=5, rounds=1),
         out=tmp_path / "out",
         plugin_files=(TINY_PLUGIN,),
-        system=tmp_path / "sys",
     )
     start = time.monotonic()
     with counting(zones / "intel-rapl:0" / "energy_uj", lambda: time.monotonic() - start):  # ever more

@@ -23,6 +23,7 @@ from edgeopt.measure.on_device import (
     DeviceAnswers,
     device_file,
     device_job,
+    energy_untold,
     judged,
     latency_there,
     steps_there,
@@ -256,8 +257,7 @@ class DeviceWork:
             )
             yield replace(row, energy=result.energy)
             if job.energy and result.energy is None and not error:
-                reason = result.energy_problem or "this kind of device tells none"
-                self.untold.append(f"{name}: the energy of {file.name} is not known: {reason}")
+                self.untold.append(f"{name}: the energy of {file.name} is not known: {energy_untold(result)}")
 
     def _sustained(self, device: Device, name: str, tell: Callable[[str], None]) -> Iterator[SustainedRow]:
         """Each file without a pause, for as long as was asked for, one after the other."""
@@ -285,9 +285,9 @@ class DeviceWork:
                         )
                     )
                     if self.request.energy and None in energies_mj and not found.error:
-                        reason = found.energy_problem or "this kind of device tells none"
                         self.untold.append(
-                            f"{name}: the energy of {each.file.name} without a pause is not known: {reason}"
+                            f"{name}: the energy of {each.file.name} without a pause is not known: "
+                            f"{energy_untold(found)}"
                         )
                     yield SustainedRow(
                         file=each.file.name, threads=threads, minutes=tuple(told), error=found.error, device=name

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.bench.energy import energy_of_file
 from edgeopt.bench.image import MADE_SIZE
 from edgeopt.bench.measured import Measured
 from edgeopt.bench.operators import OperatorsJob
@@ -24,6 +23,7 @@ from edgeopt.measure.calls import END, OPEN
 from edgeopt.measure.energy import Meter, MeterError
 from edgeopt.measure.timed_file import FileTimingJob, WholeWayRuns
 from edgeopt.options import MeasureSettings
+from edgeopt.pipeline.energy import energy_of_file
 from edgeopt.pipeline.timing import steps_of, time_files
 from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.plugins.operator_times import OperatorTime
@@ -132,12 +132,11 @@ class LocalWork:
             assert self.meter is not None  # as was just asked
             job = self._timing_job(file, place.threads, place.batch)
             worker = self.workers.start(job, f"energy: {file.name}", place.threads)
-            try:
-                found[file.name] = energy_of_file(worker, self.meter, place.batch, limit_s)
-                self.workers.finish(worker, limit_s)
-            except (UserError, WorkerError, MeterError) as error:
-                self.workers.give_up(worker)
-                self.untold.append(f"the energy of {file.name} is not known: {error}")
+            used = energy_of_file(worker, self.workers, self.meter, place.batch, limit_s)
+            if isinstance(used, str):
+                self.untold.append(f"the energy of {file.name} is not known: {used}")
+            else:
+                found[file.name] = used
         return found
 
     def _settings(self, threads: int, batch: int) -> MeasureSettings:

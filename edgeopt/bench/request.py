@@ -21,9 +21,8 @@ class BenchRequest:
     Each file is timed with every number of `batches` and every number of `threads`, as `settings` say otherwise; files
     for images of other `sizes`, px, are made and timed with the first of `batches`. Each is called for `sustained_s`
     without a pause after that, 0 for not at all. With `operators`, what each operator of it takes is asked of its
-    runtime, and with `energy` what an image takes of the machine's meter, which is looked for below `system`. `image`
-    is the file that all are given, None for one that is made. `out` takes the results, None for the folder `bench` of
-    the first run.
+    runtime, and with `energy` what an image takes of the machine's meter. `image` is the file that all are given, None
+    for one that is made. `out` takes the results, None for the folder `bench` of the first run.
 
     With `devices`, each file answers for `images` test images on each of them and is timed there with these, by their
     names in `recipe`, or in the recipe of its run where that is None.
@@ -48,7 +47,6 @@ class BenchRequest:
     dataset: str | None = None
     overrides: tuple[str, ...] = ()
     plugin_files: tuple[Path, ...] = ()
-    system: Path = Path("/sys")
 
     def key(self, files: Iterable[str]) -> str:
         """By what one benchmark is told from another: what is asked for, the bytes of `files`, and the machine."""
@@ -66,7 +64,7 @@ def swept(run: Path, measure: MeasureSettings, plugin_files: Iterable[Path] = ()
         threads=sweep.threads or (measure.threads,),
         sustained_s=seconds_of(sweep.sustained) if sweep.sustained else 0.0,
         operators=sweep.operators,
-        energy=sweep.energy,
+        energy=sweep.energy or measure.energy_here,
         settings=measure.model_copy(update={"sweep": None}),
         plugin_files=tuple(plugin_files),
     )

@@ -143,7 +143,7 @@ def _meter(request: BenchRequest) -> tuple[Meter | None, list[str]]:
     if not request.energy:
         return None, []
     try:
-        return find_meter(request.system), []
+        return find_meter(), []
     except MeterError as error:
         return None, [f"energy is not known: {error}"]
 

@@ -12,9 +12,12 @@ from edgeopt.tuning.terminal import render, render_plan
 
 def check_study(request: TuneRequest) -> None:
     """Finds everything that is wrong with a study, or prints what it would do."""
+    from edgeopt.pipeline.runner import store_of
+    from edgeopt.tuning.outlook import outlook_of
     from edgeopt.tuning.plan import plan_study
 
-    render_plan(plan_study(request), stdout())
+    study = plan_study(request)
+    render_plan(study, outlook_of(study, store_of(request.out)), stdout())
 
 
 def tune_recipe(request: TuneRequest) -> None:

@@ -16,7 +16,8 @@ from pydantic_core import core_schema
 from tomli_w import dumps
 
 from edgeopt.arrays import Json
-from edgeopt.options import DatasetOptions, Gates, MeasureSettings, TrainerSettings
+from edgeopt.options import DatasetOptions, MeasureSettings, TrainerSettings
+from edgeopt.recipe.gates import Gates
 from edgeopt.recipe.tune import TuneSettings
 
 #: The tables of a recipe that belong to the core.

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from edgeopt.describe.options import CORE_TABLES, Option, options_of
-from edgeopt.options import DatasetOptions, DeviceGates
+from edgeopt.options import DatasetOptions
 from edgeopt.plugins import hookspecs
 from edgeopt.plugins.declarations import (
     PLUGIN_TYPES,
@@ -20,6 +20,7 @@ from edgeopt.plugins.declarations import (
     QuantizerPlugin,
 )
 from edgeopt.plugins.registry import Registered, load_registry
+from edgeopt.recipe.gates import DeviceGates
 from edgeopt.recipe.read import DeviceStep, ExportStep, Recipe
 
 

@@ -7,6 +7,7 @@ This module goes to devices as it is: it imports the standard library alone, and
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,11 @@ from edgeopt.plugins.energy_use import EnergyUse
 _TOTAL_RAILS = ("VDD_IN", "POM_5V_IN", "5V_IN")
 """Names of the rail that feeds a whole Jetson; where there is none, its rails are added up."""
 _UNUSED_RAILS = ("", "NC", "sum of shunt voltages")
+
+SYSTEM = "EDGEOPT_SYSFS"
+"""The variable that names where Linux's /sys is, for containers, which see one of their own without the processor's
+counters.
+"""
 
 
 class MeterError(Exception):
@@ -176,11 +182,13 @@ def _power(meter: Meter) -> float:
     return meter.power_w() if meter.power_w else 0.0
 
 
-def find_meter(system: Path = Path("/sys")) -> Meter:
-    """The machine's meter, by what Linux shows below `system`: its processor's, its board's, or its battery's.
+def find_meter(system: Path | None = None) -> Meter:
+    """The machine's meter, by what Linux shows below `system`: its processor's, its board's, or its battery's. Where
+    `system` is left out, it is what the environment names as `EDGEOPT_SYSFS`, or /sys.
 
     Raises `MeterError` where there is none that may be read.
     """
+    system = system or Path(os.environ.get(SYSTEM) or "/sys")
     reasons = []
     for look in (_rapl, _jetson, _battery):
         try:

@@ -13,6 +13,7 @@ from edgeopt.measure.latency import Latency, Start, summarize, summarize_means, 
 from edgeopt.options import MeasureSettings
 from edgeopt.plugins.declarations import ExporterPlugin
 from edgeopt.plugins.device import DeviceFile, DeviceJob, FileOnDevice
+from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.preprocessing import Preprocessing
 from edgeopt.tasks.scores import Score, led_by_accuracy
 from edgeopt.types import ONLY_LOGITS, Card, TensorInfo
@@ -56,6 +57,7 @@ class DeviceAnswers:
 class FileThere:
     """What a file of a run, by its path below the run's folder, did on a device. Where it failed, `error` says why, and
     `note` what must be known of its figures, such as that there are no answers. A `refused` one was not taken there.
+    `energy` is that of an image where it was asked for, and `energy_problem` says why it is not known.
     """
 
     file: str
@@ -65,6 +67,8 @@ class FileThere:
     error: str | None = None
     note: str | None = None
     refused: bool = False
+    energy: EnergyUse | None = None
+    energy_problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,11 @@ def latency_there(found: FileOnDevice, settings: MeasureSettings) -> Latency | N
     if found.means_of:
         return summarize_means([mean_ms for (mean_ms,) in found.turns_ms], found.means_of, settings, start)
     return summarize(found.turns_ms, settings, start)
+
+
+def energy_untold(found: FileOnDevice) -> str:
+    """Why a device told no energy of a file that did not fail."""
+    return found.energy_problem or "this kind of device tells none"
 
 
 def judged(

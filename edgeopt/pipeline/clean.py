@@ -80,8 +80,8 @@ def _judged(
 ) -> tuple[Stored, ...]:
     if choice.used_too and holders:
         raise StorageError(
-            f"{', '.join(holder.what for holder in holders)} is at work on {root}",
-            hint="wait until it has ended, or leave --all out",
+            f"at work on {root}: {', '.join(holder.what for holder in holders)}",
+            hint="wait until that has ended, or leave --all out",
         )
     used, now = references(out), time.time()
     found = [_judge(entry, used, holders, choice, now) for entry in there]

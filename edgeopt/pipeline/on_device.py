@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from edgeopt.measure.on_device import (
     ImagesThere,
     device_file,
     device_job,
+    energy_untold,
     judged,
     latency_there,
     refused,
@@ -52,7 +54,8 @@ def measure_there(
     made = [planned for planned in plan.exports if planned.name not in failures]
     refusals = {each.name: why for each in made if (why := _refused(results, each))}
     files = tuple(_taken(results, each, aside) for each in made if each.name not in refusals)
-    with progress.bar(stage.label, steps_there(plan.measure) * max(1, len(files))) as bar:
+    steps = steps_there(plan.measure) + plan.measure.energy_there
+    with progress.bar(stage.label, steps * max(1, len(files))) as bar:
         found, facts = _asked(results, stage, files, ImagesThere.of(aside / "images.npy"), bar)
     shutil.rmtree(aside)
     targets = targets_of(test)[:count]
@@ -77,7 +80,11 @@ def _asked(
         bar.advance()
 
     with _opened(results, stage, bar) as device:
-        job = device_job(files, images, results.plan.measure, answers=True, timed=True)
+        settings = results.plan.measure
+        job = replace(
+            device_job(files, images, settings, answers=True, timed=True),
+            energy=settings.energy_there,
+        )
         return (device.run(job, tell) if files else {}), device.describe()
 
 
@@ -126,6 +133,7 @@ def _taken(results: Results, planned: PlannedExport, aside: Path) -> DeviceFile:
 def _there(results: Results, planned: PlannedExport, found: FileOnDevice, targets: Any) -> FileThere:
     """What a file did, its answers held against its program's and those of this machine."""
     answers, error = None, found.error
+    asks_meter = results.plan.measure.energy_there
     if found.outputs is not None:
         program = results.folder(planned.program_stage)
         here, before = (
@@ -143,4 +151,6 @@ def _there(results: Results, planned: PlannedExport, found: FileOnDevice, target
         answers=answers,
         error=error,
         note=found.note or (None if found.outputs is not None or error else "it gave no answers"),
+        energy=found.energy,
+        energy_problem=energy_untold(found) if asks_meter and found.energy is None and not found.error else None,
     )

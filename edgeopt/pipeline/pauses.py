@@ -25,7 +25,7 @@ def pauses_of(plan: Plan, pause: Pause | None) -> Mapping[str, int]:
         (stage.name, epochs)
         for stage in plan.stages.values()
         if stage.kind is StageKind.PASS and stage.index >= pause.first
-        if (epochs := _epochs(plan, stage.index)) > 0
+        if (epochs := trained_epochs(plan, stage.index)) > 0
     ]
     due = max(1, round(pause.share * sum(epochs for _, epochs in trainings)))
     for name, epochs in trainings:
@@ -35,7 +35,7 @@ def pauses_of(plan: Plan, pause: Pause | None) -> Mapping[str, int]:
     return {}
 
 
-def _epochs(plan: Plan, index: int) -> int:
+def trained_epochs(plan: Plan, index: int) -> int:
     """How many epochs a pass trains; 0 for one that does not."""
     use = plan.passes[index]
     epochs = plan.budget.of(plan.budget.epochs, getattr(use.options, "epochs", 0))

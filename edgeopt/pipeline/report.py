@@ -234,7 +234,13 @@ def _row(
     if row.stand_in:
         return row
     measured = results.measured(planned)
-    return replace(row, latency_ms=measured.latency_ms, peak_memory_bytes=measured.peak_memory_bytes)
+    return replace(
+        row,
+        latency_ms=measured.latency_ms,
+        peak_memory_bytes=measured.peak_memory_bytes,
+        energy=measured.energy,
+        energy_problem=measured.energy_problem,
+    )
 
 
 def _with_answers(

@@ -16,6 +16,7 @@ from edgeopt.measure.latency import Latency
 from edgeopt.measure.on_device import FileThere
 from edgeopt.networks.cost import ProgramCost
 from edgeopt.plugins.device import DeviceFacts
+from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.recipe.plan import Plan
 from edgeopt.recipe.stage import PlannedExport
 from edgeopt.tasks.scores import Score
@@ -78,10 +79,12 @@ class VerifiedFile:
 
 @dataclass(frozen=True)
 class MeasuredFile:
-    """Latency and memory of a file."""
+    """Latency and memory of a file, and the energy of an image where that was asked for, or why it is not known."""
 
     latency_ms: Latency
     peak_memory_bytes: int
+    energy: EnergyUse | None = None
+    energy_problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ class Results:
         return self._read(VerifiedFile, planned.verify_stage).self_test
 
     def measured(self, planned: PlannedExport) -> MeasuredFile:
-        """A file's latency and memory."""
+        """A file's latency and memory, and its energy."""
         return self._read(Measured, "measure").files[planned.name]
 
     def there(self, stage: str) -> MeasuredThere:

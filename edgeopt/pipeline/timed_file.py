@@ -5,13 +5,17 @@ how the parent lets those of a run take turns.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgeopt.json_values import from_text
+from edgeopt.measure.energy import MeterError, find_meter
+from edgeopt.options import MeasureSettings
+from edgeopt.pipeline.energy import energy_of_file
 from edgeopt.pipeline.job import HandedPlan, read_plan
+from edgeopt.pipeline.results import Measured
 from edgeopt.pipeline.timing import Timed, steps_of, time_files
 from edgeopt.recipe.stage import PlannedExport, Stage
 from edgeopt.workers.pool import Workers
@@ -42,12 +46,34 @@ def time_run(
     settings, store = handed.plan.measure, handed.store
     numbers = {each.name: each.number for each in planned}
 
-    def start(name: str) -> Worker:
+    def start(name: str, what: str = "latency") -> Worker:
         job = TimingJob(handed.file, store.root, store.not_before, numbers[name])
-        return workers.start(job, f"latency: {name}", settings.threads)
+        return workers.start(job, f"{what}: {name}", settings.threads)
 
-    with display.bar(stage.label, len(planned) * steps_of(settings)) as advance:
-        return time_files(list(numbers), start, workers, settings, advance)
+    with display.bar(stage.label, len(planned) * (steps_of(settings) + settings.energy_here)) as advance:
+        timed = time_files(list(numbers), start, workers, settings, advance)
+        return _metered(timed, start, workers, settings, advance) if settings.energy_here else timed
+
+
+def _metered(
+    timed: Timed,
+    start: Callable[[str, str], Worker],
+    workers: Workers,
+    settings: MeasureSettings,
+    advance: Callable[[str], None],
+) -> Timed:
+    """What was timed, with the energy of an image in each file, one file after the other."""
+    try:
+        meter = find_meter()
+    except MeterError as error:  # it was there when the recipe was checked
+        files = {name: replace(file, energy_problem=str(error)) for name, file in timed.measured.files.items()}
+        return replace(timed, measured=Measured(files))
+    files = {}
+    for name, file in timed.measured.files.items():
+        used = energy_of_file(start(name, "energy"), workers, meter, settings.batch_size, settings.timeout_s)
+        files[name] = replace(file, energy_problem=used) if isinstance(used, str) else replace(file, energy=used)
+        advance(name)
+    return replace(timed, measured=Measured(files))
 
 
 def main(events: Events) -> None:

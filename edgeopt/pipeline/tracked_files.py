@@ -36,6 +36,7 @@ def _figures(row: Row) -> Iterator[tuple[str, float]]:
         ("p50 ms", p50),
         ("p90 ms", p90),
         ("peak memory bytes", row.peak_memory_bytes),
+        ("mJ of an image", row.energy.mj_per_image if row.energy else None),
     ):
         if value is not None:
             yield name, float(value)
@@ -52,6 +53,8 @@ def _figures_there(row: Row, devices: Sequence[MeasuredDevice]) -> Iterator[tupl
             yield f"{device.name}/agreement", file.answers.agreement
         if file.latency_ms:
             yield f"{device.name}/p50 ms", file.latency_ms.p50
+        if file.energy:
+            yield f"{device.name}/mJ of an image", file.energy.mj_per_image
 
 
 def _flat(values: Json, key: str = "") -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from edgeopt.arrays import Json
 from edgeopt.errors import Location, Problem, RecipeError, UserError, did_you_mean
 from edgeopt.fingerprint import installed_version
 from edgeopt.networks.bits import CONTAINER_BITS
-from edgeopt.options import Gates, SweepSettings, without_augmentation
+from edgeopt.options import SweepSettings, without_augmentation
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import (
     Bits,
@@ -31,6 +31,7 @@ from edgeopt.plugins.declarations import (
 )
 from edgeopt.plugins.registry import Registry, missing_problem
 from edgeopt.plugins.use import Use, idle_references, reference_kind, reference_words, references
+from edgeopt.recipe.gates import Gates
 from edgeopt.recipe.read import DeviceStep, ExportStep, Source, Step, problems_of
 from edgeopt.toml_lines import Key
 from edgeopt.tracking.tracked import PACKAGES

@@ -27,6 +27,7 @@ from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use, references
 from edgeopt.recipe.cache_keys import Keys, report_source
 from edgeopt.recipe.endings import check_endings
+from edgeopt.recipe.energy import check_energy
 from edgeopt.recipe.images import check_images
 from edgeopt.recipe.lookup import Lookup, float_options, surveyed
 from edgeopt.recipe.read import Recipe
@@ -131,10 +132,9 @@ class Plan:
 
     @property
     def measure(self) -> MeasureSettings:
-        """How latency is measured in this run; a smoke run only shows that it can be, unless it is for the shapes."""
+        """How files are measured in this run; a smoke run only shows that they can be, unless it is for the shapes."""
         settings = self.recipe.measure
-        only_shown = self.smoke and not self.measures_fully
-        return settings.model_copy(update={"warmup": 1, "runs": 5, "rounds": 1}) if only_shown else settings
+        return settings.only_shown() if self.smoke and not self.measures_fully else settings
 
     @property
     def named_devices(self) -> list[Json]:
@@ -187,6 +187,7 @@ def make_plan(recipe: Recipe, registry: Registry, *, smoke: bool = False, device
     lookup.check_sweep(recipe.measure.sweep, model)
     task = check_task(lookup, recipe.task, dataset, model, passes)
     check_gates(lookup, recipe.gates, task, exporters)
+    check_energy(lookup, recipe.measure, recipe.gates, recipe.devices)
     check_augmentation(lookup, dataset, task, passes)
     check_endings(lookup, exporters, task, dataset)
     check_images(lookup, dataset, model)
@@ -291,11 +292,12 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         yield states[-1]
 
     programs: dict[Role, Stage] = {}
-    wanted = {planned.program_role for planned in plan.exports} | {Role.BASELINE}
-    for role in plan.roles:
-        if role not in wanted:
-            continue
+    captured: dict[Role, str] = {}  # keys of programs without their answers, which no file is made of
+    held_against = () if plan.measures_fully else (Role.BASELINE,)
+    wanted = {planned.program_role for planned in plan.exports}.union(held_against)
+    for role in (each for each in plan.roles if each in wanted):
         state = states[plan.baseline_passes] if role is Role.BASELINE else states[-1]
+        captured[role] = key_of(None, state.key, data.key, "program")
         programs[role] = Stage(
             StageKind.PROGRAM,
             f"program-{role}",
@@ -309,10 +311,10 @@ def _stages(plan: Plan) -> Iterable[Stage]:
 
     exports, verifies = [], []
     for planned in plan.exports:
-        program = programs[planned.program_role]
         where: Key = ("exports", planned.step)
         label = f"{planned.folder}, {planned.role}"
-        export_key = key_of(planned.use, program.key, card_recipe(plan, planned.program_role), str(planned.role))
+        role = planned.program_role
+        export_key = key_of(planned.use, captured[role], card_recipe(plan, role), str(planned.role))
         called = [plan.recipe.measure.threads, plan.recipe.measure.batch_size]
         verify_key = key_of(planned.use, export_key, data.key, called, "verify", *on)
         exports.append(
@@ -321,7 +323,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
                 planned.export_stage,
                 f"export: {label}",
                 export_key,
-                (data.name, program.name),
+                (data.name, planned.program_stage),
                 where,
                 planned.number,
                 planned.role,
@@ -333,7 +335,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
                 planned.verify_stage,
                 f"verify: {label}",
                 verify_key,
-                (data.name, program.name, planned.export_stage),
+                (data.name, planned.program_stage, planned.export_stage),
                 where,
                 planned.number,
                 planned.role,
@@ -341,16 +343,14 @@ def _stages(plan: Plan) -> Iterable[Stage]:
         )
     yield from exports
     yield from verifies
-    unmeasured = ("timeout_s", "sweep")
-    settings = {name: value for name, value in to_json(plan.recipe.measure).items() if name not in unmeasured}
-    measured = {name: value for name, value in settings.items() if name != "device_images"}
+    measured, settings = (plan.recipe.measure.decisive(there=there) for there in (False, True))
     made = [[stage.name, stage.key] for stage in exports]  # by name, as the figures are: another name exports nothing
-    fully = [True] if plan.measures_fully else []
+    again = [*on, *([True] if plan.measures_fully else [])]  # what was chosen by its latency is measured anew
     measure = Stage(
         StageKind.MEASURE,
         "measure",
         "latency",
-        key_of(None, made, measured, plan.smoke, platform.node(), "measure", *fully),
+        key_of(None, made, measured, plan.smoke, platform.node(), "measure", *again),
         (data.name, *(stage.name for stage in exports)),
         ("measure",),
     )
@@ -361,7 +361,7 @@ def _stages(plan: Plan) -> Iterable[Stage]:
             StageKind.DEVICE,
             f"{StageKind.DEVICE}-{step.called}",
             f"device: {step.called}",
-            key_of(use, step.called, made, settings, plan.smoke, platform.node(), "device", *on, *fully),
+            key_of(use, step.called, made, settings, plan.smoke, platform.node(), "device", *again),
             needed,
             ("devices", index),
             index,

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from edgeopt.errors import Location, Problem, RecipeError, did_you_mean
-from edgeopt.options import Gates, MeasureSettings, Options, TrainerSettings
+from edgeopt.options import MeasureSettings, Options, TrainerSettings
+from edgeopt.recipe.gates import Gates
 from edgeopt.recipe.tune import TuneSettings
 from edgeopt.toml_lines import Key, key_lines, toml_mistake
 
@@ -76,7 +77,7 @@ class Recipe(BaseModel):
     exports: tuple[ExportStep, ...] = Field(min_length=1, description="the files to make")
     devices: tuple[DeviceStep, ...] = Field((), description="where the files answer and are timed, too")
     trainer: TrainerSettings = Field(default_factory=TrainerSettings, description="where and how training runs")
-    measure: MeasureSettings = Field(default_factory=MeasureSettings, description="how latency is measured")
+    measure: MeasureSettings = Field(default_factory=MeasureSettings, description="how latency and energy are measured")
     gates: Gates = Field(default_factory=Gates, description="what the files must reach")
     tune: TuneSettings | None = Field(None, description="what `edgeopt tune` looks for; a run takes no notice of it")
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from edgeopt.errors import Problem, did_you_mean
-from edgeopt.options import Gates, ScoreGates
 from edgeopt.plugins.blame import blamed
 from edgeopt.plugins.declarations import (
     DatasetPlugin,
@@ -18,6 +17,7 @@ from edgeopt.plugins.declarations import (
     kind_of,
 )
 from edgeopt.plugins.use import Use
+from edgeopt.recipe.gates import Gates, ScoreGates
 from edgeopt.recipe.lookup import surveyed
 from edgeopt.recipe.read import Step
 from edgeopt.tasks import DEFAULT as DEFAULT_TASK

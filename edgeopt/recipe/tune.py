@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgeopt.option_values import without_usual
-from edgeopt.options import Options, ScoreGates
+from edgeopt.options import Options
+from edgeopt.recipe.gates import ScoreGates
 
 
 class Sampler(StrEnum):
@@ -36,9 +37,16 @@ class Goal(ScoreGates):
         None, gt=0, description="largest p50 latency against that of the float file of the recipe as it stands"
     )
     memory_bytes: int | None = Field(None, gt=0, description="largest peak memory of a file")
+    energy_mj: float | None = Field(None, gt=0, description="largest energy of an image, mJ; see `energy` of [measure]")
     device: str | None = Field(
-        None, description="one of [[devices]], where latency and scores are measured; this machine when left out"
+        None,
+        description="one of [[devices]], where latency, energy and scores are measured; this machine when left out",
     )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A study that does not ask for energy keeps the key that it had before one could."""
+        return without_usual(self, write(self), ("energy_mj",))
 
 
 class Halving(Options):
@@ -93,7 +101,7 @@ class TuneSettings(Options):
     goal: Goal = Field(default_factory=Goal, description="what the files must reach")
     minimize: str | tuple[str, ...] = Field(
         "bytes",
-        description='what is to be least: "bytes", "latency_ms", "memory_bytes" or a SCORE_drop; '
+        description='what is to be least: "bytes", "latency_ms", "memory_bytes", "energy_mj" or a SCORE_drop; '
         "several for a Pareto front",
     )
     trials: int = Field(30, ge=1, le=1_000_000, description="most trials")

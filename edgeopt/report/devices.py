@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from edgeopt.measure.on_device import DeviceAnswers, FileThere
 from edgeopt.plugins.device import DeviceFacts
-from edgeopt.report import figures
+from edgeopt.report import energies, figures
 from edgeopt.report.compare import baseline_of, title
 from edgeopt.report.latencies import LatencyPair, measured_alike
 from edgeopt.report.schema import MeasuredDevice, Row
@@ -52,6 +52,7 @@ def device_verdicts(devices: Sequence[MeasuredDevice], rows: Sequence[Row]) -> I
                 failed.setdefault(each.error, []).append(titles[each.file])
         for error, names in failed.items():
             yield f"{device.name} has no whole figures of {', '.join(names)}: {error}."
+        yield from energies.untold(((titles[each.file], each.energy_problem) for each in device.files), device.name)
 
 
 def away(device: str, why: str) -> str:

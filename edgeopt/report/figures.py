@@ -87,6 +87,11 @@ def milliseconds(value: float | None, unit: str = " ms") -> str:
     return MISSING if value is None else f"{three_digits(value)}{unit}"
 
 
+def millijoules(value: float | None, unit: str = " mJ") -> str:
+    """Millijoules to three digits, as in "4.2 mJ"."""
+    return MISSING if value is None else f"{three_digits(value)}{unit}"
+
+
 def factor(value: float | None) -> str:
     """A ratio, as in "3.5×"."""
     return MISSING if value is None else f"{_ratio(value)}×"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from edgeopt.measure.on_device import FileThere
-from edgeopt.options import DeviceGates, Gates
+from edgeopt.recipe.gates import DeviceGates, Gates
 from edgeopt.report.answers import guess_in_row
 from edgeopt.report.compare import baseline_of, compare
 from edgeopt.report.devices import latencies_there, there
@@ -32,8 +32,9 @@ def judge(
 ) -> tuple[GateResult, ...]:
     """Each gate of the recipe on each file it is about.
 
-    Those on scores, what is lost of them and `recall`, `size_ratio` and `latency_ratio` are about the files that ship:
-    the optimized ones, or the float ones where the recipe does not optimize. `agreement` is about every file. A figure
+    Those on scores, what is lost of them and `recall`, `size_ratio`, `latency_ratio` and `energy_mj` are about the
+    files that ship: the optimized ones, or the float ones where the recipe does not optimize. `agreement` is about
+    every file. A figure
     that could not be had misses its gate, and a file that gives one class for every image misses all of them: its
     figures say nothing. Those on `devices` are judged on these, `ram_bytes` and `flash_bytes` on the files of exporters
     that tell them.
@@ -46,6 +47,7 @@ def judge(
         ("agreement", gates.agreement, rows, lambda row: row.agreement),
         ("size_ratio", gates.size_ratio, shipped, lambda row: _size_ratio(row, rows)),
         ("latency_ratio", gates.latency_ratio, shipped, lambda row: _latency_ratio(row, rows)),
+        ("energy_mj", gates.energy_mj, shipped, lambda row: row.energy.mj_per_image if row.energy else None),
     )
     results: list[GateResult] = [*_footprints(gates, shipped)]
     for name, limit, asked, figure_of in questions:
@@ -93,6 +95,7 @@ def _judged_there(
         ("agreement", gates.agreement, rows, of(lambda file: file.answers.agreement if file.answers else None)),
         ("latency_ratio", gates.latency_ratio, shipped, lambda row: _ratio(latencies_there(device, row, rows))),
         ("p50_ms", gates.p50_ms, shipped, of(lambda file: file.latency_ms.p50 if file.latency_ms else None)),
+        ("energy_mj", gates.energy_mj, shipped, of(lambda file: file.energy.mj_per_image if file.energy else None)),
     )
     for name, limit, asked, figure_of in questions:
         if limit is None:
@@ -101,6 +104,8 @@ def _judged_there(
             result = replace(_judged(name, limit, figure_of(row), row), device=device.name)
             found = there(device, row)
             why = device.error or (found.error if found else None)
+            if name == "energy_mj" and found:
+                why = why or found.energy_problem
             yield replace(result, reason=why) if result.figure is None and why else result
 
 
@@ -145,6 +150,8 @@ def _judged_as(name: str, limit: float, figure: float | None, row: Row, kind: Sc
         reason = "the file failed" if row.error else row.not_run or "there is no figure to compare"
         if name.startswith(_RECALL) and row.per_class:
             reason = f"the test split has no image of class {name.removeprefix(_RECALL)!r}"
+        if name == "energy_mj" and row.energy_problem:
+            reason = row.energy_problem
         return GateResult(name, limit, None, passed=False, file=row.file, reason=reason)
     guess = guess_in_row(row)
     if guess is not None and guess.kind is GuessKind.ONE_CLASS:

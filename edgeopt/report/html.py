@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from edgeopt.arrays import Json, size_in_words
 from edgeopt.measure.on_device import FileThere
-from edgeopt.report import figures, plots
+from edgeopt.report import energies, figures, plots
 from edgeopt.report.answers import score_called, shown_file
 from edgeopt.report.compare import Comparison, compare, comparisons, title
 from edgeopt.report.confusion import condense, worst_pairs
@@ -169,6 +169,8 @@ def environment(*folders: Path) -> Environment:
         size_in_words=size_in_words,
         count=figures.count,
         milliseconds=figures.milliseconds,
+        energy=energies.told,
+        methods=energies.methods,
         factor=figures.factor,
         points=figures.points,
         duration=figures.seconds,

@@ -15,6 +15,7 @@ from edgeopt.measure.answers import OutputDifference
 from edgeopt.measure.latency import Latency
 from edgeopt.measure.on_device import FileThere
 from edgeopt.plugins.device import DeviceFacts
+from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.report import figures
 from edgeopt.report.figures import MISSING
 from edgeopt.tasks.guessing import Guess
@@ -25,7 +26,7 @@ from edgeopt.types import Footprint, PassRecord, Role, TensorInfo
 
 SCHEMA = 1
 
-GATES_FROM_ABOVE = frozenset({"accuracy_drop", "latency_ratio", "p50_ms", "ram_bytes", "flash_bytes"})
+GATES_FROM_ABOVE = frozenset({"accuracy_drop", "latency_ratio", "p50_ms", "energy_mj", "ram_bytes", "flash_bytes"})
 """Gates that bound a figure from above; the others bound theirs from below."""
 
 Interval = tuple[float, float]
@@ -53,7 +54,8 @@ class Row:
     far each is from the program's. `scores` are those of the task, the primary one first, each with its interval;
     `test_accuracy` and its interval say again the one of that name. `sections` are what the task shows of the file's
     answers besides, and `guess` in what way these are no more than a guess, for a task without classes.
-    `footprint` is what it takes of a microcontroller, where the runtime is one for those.
+    `footprint` is what it takes of a microcontroller, where the runtime is one for those. `energy` is that of an image
+    where the recipe asks this machine's meter, and `energy_problem` says why it is not known.
     `converted` says that the exporter changed the precision. Where this machine cannot run the file, `not_run` says why
     and the figures of answers and latency are None; where another runtime answered in its place, `stand_in` names it
     and there is no latency.
@@ -96,6 +98,8 @@ class Row:
     sections: tuple[Section, ...] = ()
     guess: Guess | None = None
     footprint: Footprint | None = None
+    energy: EnergyUse | None = None
+    energy_problem: str | None = None
 
     def __post_init__(self) -> None:
         images = sum(score.support for score in self.per_class)
@@ -218,6 +222,8 @@ class GateResult:
             return self.kind.text(value)
         if self.name.endswith("_ms"):
             return figures.milliseconds(value)
+        if self.name.endswith("_mj"):
+            return figures.millijoules(value)
         if self.name.endswith("_bytes"):
             return f"{value:,.0f} bytes"
         return f"{value:.2f}×" if self.name.endswith("_ratio") else f"{100 * value:.2f} %"

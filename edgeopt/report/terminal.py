@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgeopt.report import figures
+from edgeopt.plugins.energy_use import EnergyUse
+from edgeopt.report import energies, figures
 from edgeopt.report.answers import score_called
 from edgeopt.report.compare import Comparison, compare
 from edgeopt.report.devices import described, latencies_there, there
@@ -23,6 +24,7 @@ _NARROWEST = 80  # letters
 def render(report: Report, console: Console, paths: Sequence[Path] = ()) -> None:
     """Prints the report; `paths` are where the reader can go on."""
     parts: list[RenderableType] = [Text(report.recipe.name, style="bold"), Unsqueezed(_files(report), _NARROWEST)]
+    parts += _methods(row.energy for row in report.rows)
     parts += [_failure(row) for row in report.rows if row.error]
     parts += [part for device in report.devices if device.files for part in _device(device, report.rows)]
     if report.gates:
@@ -42,12 +44,20 @@ def _files(report: Report) -> Table:
     table = plain_table()
     table.add_column("file\n", overflow="fold")
     headers = (f"{score_called(report.rows)}\ninterval", "agree-\nment", "size\nsmaller", "p50 ms\nfaster", "p90 ms\n")
-    for header in (*headers, "memory\n", "dele-\ngated"):
+    metered = any(row.energy for row in report.rows)
+    for header in (*headers, "memory\n", "dele-\ngated", *(["energy\nmJ"] if metered else [])):
         table.add_column(header, justify="right", no_wrap=True)
     for row, following in zip_longest(report.rows, report.rows[1:]):
         last = following is None or following.export != row.export
-        table.add_row(*_cells(row, compare(row, report.rows)), end_section=last)
+        energy = [Text("" if row.error else energies.told(row.energy, unit=""))] if metered else []
+        table.add_row(*_cells(row, compare(row, report.rows)), *energy, end_section=last)
     return table
+
+
+def _methods(measured: Iterable[EnergyUse | None]) -> list[Text]:
+    """A line that says how energy was measured, where it was."""
+    methods = energies.methods(measured)
+    return [Text(f"energy of an image by {methods}", style=QUIET)] if methods else []
 
 
 def _cells(row: Row, pair: Comparison | None) -> list[Text]:
@@ -77,6 +87,7 @@ def _device(device: MeasuredDevice, rows: Sequence[Row]) -> list[RenderableType]
     """What a device is, and what the files did there."""
     table = plain_table()
     table.add_column(f"on {device.name}\n", overflow="fold")
+    metered = any(file.energy for file in device.files)
     for header in (
         f"{score_called(rows)}\nimages",
         "agree-\nment",
@@ -84,6 +95,7 @@ def _device(device: MeasuredDevice, rows: Sequence[Row]) -> list[RenderableType]
         "p50 ms\nfaster",
         "p90 ms\n",
         "memory\n",
+        *(["energy\nmJ"] if metered else []),
     ):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
@@ -107,9 +119,10 @@ def _device(device: MeasuredDevice, rows: Sequence[Row]) -> list[RenderableType]
             ),
             Text(figures.milliseconds(latency.p90 if latency else None, unit="")),
             Text(figures.size(file.peak_memory_bytes)),
+            *([Text(energies.told(file.energy, unit=""))] if metered else []),
         )
     said = [Text(described(device.name, device.facts), style=QUIET)] if device.facts else []
-    return [Unsqueezed(table, _NARROWEST), *said]
+    return [Unsqueezed(table, _NARROWEST), *said, *_methods(file.energy for file in device.files)]
 
 
 def _two_lines(first: str, second: str) -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgeopt.report import figures
+from edgeopt.report import energies, figures
 from edgeopt.report.answers import guess_in_row, has_answers, never_recognized
 from edgeopt.report.compare import Comparison, compare, title
 from edgeopt.report.devices import device_verdicts
@@ -67,6 +67,7 @@ def _sentences(rows: Sequence[Row], passes: Sequence[PassRecord], training: Trai
             yield from _doubt_of_answers(row)
     if not smoke:
         yield from _doubt_of_latencies(rows)
+        yield from energies.untold((f"{title(row)} ({row.role})", row.energy_problem) for row in rows)
     for record in passes:
         yield from _about_pass(record)
 

@@ -18,6 +18,7 @@ from edgeopt.recipe.tune import Goal, Halving
 from edgeopt.report.schema import Report
 from edgeopt.tasks.scores import ScoreKind
 from edgeopt.tuning.goals import (
+    BOUNDS,
     COSTS,
     Figures,
     Reference,
@@ -39,8 +40,8 @@ SLACK = 0.03
 
 @dataclass(frozen=True)
 class Attempts:
-    """How trials of one study are run, the recipe as it stands being `written`, without its `[tune]`. `beside` says
-    that they are run side by side.
+    """How trials of one study are run, the recipe as it stands being `written`, without its `[tune]`; it has the values
+    `standing`, or None where the space has it not. `beside` says that trials are run side by side.
     """
 
     written: Mapping[str, Json]
@@ -52,6 +53,7 @@ class Attempts:
     out: Path
     below: str
     plugin_files: tuple[Path, ...]
+    standing: Values | None = None
     beside: Beside | None = None
     bucket: Bucket | None = None
 
@@ -126,7 +128,7 @@ class Attempts:
 
     def _shaped(self, trial: Trial, recipe: Recipe, reference: Reference) -> Trial:
         """The trial with what its shapes cost, refused where that cannot reach the goal."""
-        if not self._asks_shapes:
+        if not self._asks_shapes or trial.values == self.standing:  # which was run as the reference
             return replace(trial, costs=tuple(None for _ in self.minimize))
         figures = figures_of(self._report(recipe, shapes=True), self.goal.device, reference)
         if figures.failed is not None:
@@ -154,8 +156,7 @@ class Attempts:
         """Whether shapes decide a bound of the goal, or against which trials one is held, and something besides needs a
         training.
         """
-        bounds = ("bytes", "memory_bytes", "size_ratio", "latency_ms", "latency_ratio")
-        decides = any(getattr(self.goal, name) is not None for name in bounds)
+        decides = any(getattr(self.goal, name) is not None for name in BOUNDS)
         compares = self.halving is not None and any(name in COSTS for name in self.minimize)
         return (decides or compares) and needs_training(self.goal, self.minimize)
 

@@ -20,14 +20,14 @@ def objective_told(name: str, value: float | None, kinds: tuple[ScoreKind, ...])
         return "not known"
     if name in ("bytes", "memory_bytes"):
         return figures.size(round(value))
-    if name == "latency_ms":
-        return f"{value:.3g} ms"
+    if name in ("latency_ms", "energy_mj"):
+        return f"{value:.3g} {'ms' if name == 'latency_ms' else 'mJ'}"
     kind = next((each for each in kinds if f"{each.name}{DROP}" == name), None)
     return f"{100 * value:.1f} points" if kind is None or kind.is_share else f"{value:.3g}{kind.unit}"
 
 
 def reached_told(trial: Trial, study: Study) -> str:
-    """The scores, size and latency of a trial's files, the worst of each."""
+    """The scores, size, latency and energy of a trial's files, the worst of each."""
     scores = [
         f"{kind.name} {kind.text(trial.figures.scores[kind.name])}"
         for kind in study.kinds
@@ -35,7 +35,8 @@ def reached_told(trial: Trial, study: Study) -> str:
     ]
     size = [figures.size(trial.figures.bytes)] if trial.figures.bytes is not None else []
     latency = [f"{trial.figures.latency_ms:.3g} ms"] if trial.figures.latency_ms is not None else []
-    return ", ".join([*scores, *size, *latency])
+    energy = [figures.millijoules(trial.figures.energy_mj)] if trial.figures.energy_mj is not None else []
+    return ", ".join([*scores, *size, *latency, *energy])
 
 
 def _short(name: str) -> str:

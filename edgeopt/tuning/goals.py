@@ -19,8 +19,14 @@ from edgeopt.types import Role
 
 N = TypeVar("N", int, float)
 
-COSTS = ("bytes", "latency_ms", "memory_bytes")
+COSTS = ("bytes", "latency_ms", "memory_bytes", "energy_mj")
 """What can be least besides drops of scores; all of it is known before anything is trained."""
+
+BOUNDS = ("bytes", "memory_bytes", "latency_ms", "latency_ratio", "size_ratio", "energy_mj")
+"""What a goal can bound besides scores and agreement; shapes tell all of it."""
+
+_MEASURED = frozenset({"latency_ms", "latency_ratio", "energy_mj"})
+"""Those of them that another measurement would give a little otherwise."""
 
 UNKNOWN = 1.0
 """How far a figure counts to be from its limit that nobody could measure."""
@@ -37,6 +43,7 @@ class Figures:
     bytes: int | None = None
     latency_ms: float | None = None
     memory_bytes: int | None = None
+    energy_mj: float | None = None
     agreement: float | None = None
     size_ratio: float | None = None
     latency_ratio: float | None = None
@@ -50,7 +57,7 @@ class Figures:
         return getattr(self, name) if name in _NAMED else self.scores.get(name)
 
 
-_NAMED = frozenset({"bytes", "latency_ms", "memory_bytes", "agreement", "size_ratio", "latency_ratio", "macs"})
+_NAMED = frozenset({*COSTS, "agreement", "size_ratio", "latency_ratio", "macs"})
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,8 @@ class Missed:
 def _told(name: str, value: float) -> str:
     if name in ("bytes", "memory_bytes"):
         return size(value)
-    return f"{value:.4g} ms" if name == "latency_ms" else f"{value:.4g}"
+    unit = {"latency_ms": " ms", "energy_mj": " mJ"}.get(name, "")
+    return f"{value:.4g}{unit}"
 
 
 def reference_of(report: Report, device: str | None) -> Reference:
@@ -107,6 +115,7 @@ def figures_of(report: Report, device: str | None, reference: Reference | None =
         bytes=_worst([row.size_bytes for row in shipped]),
         latency_ms=_worst([latency.p50 if latency else None for latency in latencies]),
         memory_bytes=_worst([_memory(report, row, device) for row in shipped]),
+        energy_mj=_worst([_energy_mj(report, row, device) for row in shipped]),
         agreement=_least([row.agreement for row in shipped]),
         size_ratio=_least([_smaller(row, report, reference) for row in shipped]),
         latency_ratio=_worst(
@@ -125,12 +134,12 @@ def missed(goal: Goal, figures: Figures, reference: Reference, kinds: Sequence[S
 
 def out_of_reach(goal: Goal, figures: Figures, slack: float) -> tuple[Missed, ...]:
     """The bounds that files of these shapes cannot keep, whatever their weights learn: sizes and memory by more than
-    `slack` of the limit, and latency, which is a measurement, by more than three times that.
+    `slack` of the limit, and latency and energy, which are measurements, by more than three times that.
     """
     return tuple(
         each
         for each in _costs_missed(goal, figures)
-        if each.figure is not None and each.excess > (3 * slack if each.name.startswith("latency") else slack)
+        if each.figure is not None and each.excess > (3 * slack if each.name in _MEASURED else slack)
     )
 
 
@@ -148,7 +157,7 @@ def needs_training(goal: Goal, minimize: Sequence[str]) -> bool:
 
 def _costs_missed(goal: Goal, figures: Figures) -> Iterator[Missed]:
     """The bounds on what files cost."""
-    for name in ("bytes", "memory_bytes", "latency_ms", "latency_ratio", "size_ratio"):
+    for name in BOUNDS:
         if (limit := getattr(goal, name)) is not None:
             yield from _bound(name, limit, figures.of(name), above=name != "size_ratio", scale=limit)
 
@@ -200,6 +209,11 @@ def _memory(report: Report, row: Row, device: str | None) -> int | None:
         return row.peak_memory_bytes
     found = _there(report, row, device)
     return found.peak_memory_bytes if found else None
+
+
+def _energy_mj(report: Report, row: Row, device: str | None) -> float | None:
+    found = row if device is None else _there(report, row, device)
+    return found.energy.mj_per_image if found and found.energy else None
 
 
 def _scores(report: Report, shipped: Sequence[Row], device: str | None) -> Mapping[str, float]:

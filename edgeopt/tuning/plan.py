@@ -11,6 +11,7 @@ from edgeopt.errors import Location, Problem, RecipeError, UserError, did_you_me
 from edgeopt.fingerprint import digest
 from edgeopt.options import to_json
 from edgeopt.plugins.registry import Registry, load_registry
+from edgeopt.recipe.energy import ENERGY, unasked
 from edgeopt.recipe.own_plugins import own_plugin_files
 from edgeopt.recipe.plan import Plan, make_plan
 from edgeopt.recipe.read import Recipe, parse_recipe, read_recipe
@@ -107,11 +108,24 @@ def _unfit_goal(recipe: Recipe, settings: TuneSettings, plan: Plan) -> Iterator[
         what = "names something twice" if settings.least else "is empty"
         hint = 'as in minimize = "bytes", or ["bytes", "latency_ms"]'
         yield Problem(f"tune.minimize {what}", hint, recipe.locate("tune", "minimize"))
+    yield from _unmeasured_energy(recipe, settings)
     device = settings.goal.device
     called = [each.called for each in recipe.devices]
     if device is not None and device not in called:
         hint = did_you_mean(device, called) or "describe it in [[devices]]"
         yield Problem(f"tune.goal: there is no device {device!r}", hint, recipe.locate("tune", "goal", "device"))
+
+
+def _unmeasured_energy(recipe: Recipe, settings: TuneSettings) -> Iterator[Problem]:
+    """A bound on energy, or a wish for less, where nobody measures it."""
+    is_here = settings.goal.device is None
+    if recipe.measure.energy_here if is_here else recipe.measure.energy_there:
+        return
+    keys: list[tuple[str, ...]] = [("tune", "goal", ENERGY)] if settings.goal.energy_mj is not None else []
+    keys += [("tune", "minimize")] if ENERGY in settings.least else []
+    for key in keys:
+        message, hint = unasked(".".join(key), needs_this_machine=is_here)
+        yield Problem(message, hint, recipe.locate(*key))
 
 
 def _unfit_halving(recipe: Recipe, settings: TuneSettings) -> Iterator[Problem]:

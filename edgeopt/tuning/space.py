@@ -128,6 +128,7 @@ class Space:
             if isinstance(each.scale, Choices):
                 if value not in each.scale.values:
                     return None
+                value = each.scale.values[each.scale.values.index(value)]  # 30 as it is written, of an option's 30.0
             elif not isinstance(value, int | float) or not each.scale.low <= value <= each.scale.high:
                 return None
             found[each.name] = value

@@ -222,6 +222,7 @@ class _Tuning:
             below=study.folder.name,
             plugin_files=files,
             bucket=self.request.bucket,
+            standing=study.standing,
         )
 
     def _say_bucket(self) -> None:

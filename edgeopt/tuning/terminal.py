@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.tuning.figures import objective_told, reached_told, values_told
+from edgeopt.tuning.outlook import Outlook
 from edgeopt.tuning.plan import Study
 from edgeopt.tuning.sharing import Sharing, notes
 from edgeopt.tuning.trials import Ending, Trial
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # rich is loaded when something is shown
     from edgeopt.tuning.result import TuneResult
 
 _SHOWN = 12  # trials of the front
+_REASONS = 3  # for which recipes are refused
 
 
 def outcome(trial: Trial, study: Study) -> str:
@@ -29,8 +31,8 @@ def outcome(trial: Trial, study: Study) -> str:
     return f"{told}{again}" if trial.reaches_goal else f"{told}; misses the goal: {misses(trial)}{again}"
 
 
-def render_plan(study: Study, console: Console) -> None:
-    """What a study would do: the goal, the space, and how large it is."""
+def render_plan(study: Study, outlook: Outlook, console: Console) -> None:
+    """What a study would do: the goal, the space, how large it is, what its trainings cost, and what cannot run."""
     from rich.table import Table
 
     settings = study.settings
@@ -53,8 +55,30 @@ def render_plan(study: Study, console: Console) -> None:
     console.print(f"{'any number of' if count is None else count} recipes in all", highlight=False)
     if study.standing is None:
         console.print("the recipe as it stands is not among them; it is run once, to be compared with", highlight=False)
+    for line in _told(outlook, settings.trials):
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
     for note in notes(study.recipe, settings):
         console.print(f"note  {note}", markup=False, soft_wrap=True, highlight=False)
+
+
+def _told(outlook: Outlook, trials: int) -> Iterator[str]:
+    """What trials cost in epochs, and the recipes that are refused."""
+    looked_at = f"the {outlook.recipes} recipes" if outlook.is_whole else f"{outlook.recipes} recipes drawn at random"
+    if outlook.trainings:
+        each = f"{outlook.least}" if outlook.least == outlook.most else f"{outlook.least} to {outlook.most}"
+        yield f"cost      {each} epochs a trial, {trials * outlook.most:,} at most for {trials} trials"
+        yield (
+            f"          {looked_at} have {outlook.trainings} trainings of {outlook.together:,} epochs between them, "
+            f"and {outlook.alone:,} if each made its own; {outlook.kept} of the trainings are in the store"
+        )
+    if not outlook.refused:
+        yield f"refused   none of {looked_at}"
+        return
+    yield f"refused   {outlook.refused} of {looked_at}: a trial of these fails before anything is trained"
+    for refusal in outlook.refusals[:_REASONS]:
+        yield f"          {refusal.recipes}, as with {values_told(refusal.values)}: {refusal.reason}"
+    if len(outlook.refusals) > _REASONS:
+        yield f"          and for {len(outlook.refusals) - _REASONS} other reasons"
 
 
 def render(result: TuneResult, console: Console, files: Sequence[Path]) -> None:

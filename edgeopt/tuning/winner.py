@@ -11,6 +11,7 @@ from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from edgeopt.tuning.goals import COSTS
 from edgeopt.tuning.plan import Study
 from edgeopt.tuning.space import changed
 from edgeopt.tuning.trials import Ending, Trial
@@ -94,7 +95,7 @@ def misses(trial: Trial) -> str:
 def front_csv(study: Study, trials: Iterable[Trial]) -> str:
     """`pareto.csv`: a line for each trial of a front, with its values, what is to be least, and its figures."""
     names = [each.name for each in study.space.parameters]
-    figures = ["bytes", "latency_ms", "memory_bytes", "agreement", "macs"]
+    figures = [*COSTS, "agreement", "macs"]
     scores = [kind.name for kind in study.kinds]
     minimize = list(study.settings.least)
     text = io.StringIO()

@@ -54,6 +54,10 @@ class Store:
             return None
         return Result(key, folder, record.values, record.seconds)
 
+    def has(self, key: str) -> bool:
+        """Whether there is a result of `key`, by its record alone: whoever uses it asks `find`."""
+        return Record.of(self._layout.result(key)) is not None
+
     def anew(self, keys: Iterable[str]) -> Store:
         """This store, for which all that it has of some results now is too old, also where the clock was ahead then."""
         records = (Record.of(self._layout.result(key)) for key in keys)

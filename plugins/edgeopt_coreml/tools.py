@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from edgeopt.export.predictor import quiet
+from edgeopt.plugins import without_packages
 from edgeopt_coreml.options import SYSTEMS
 
 _SOUGHT = ("tensorflow", "sklearn", "xgboost", "executorch", "torchao", "torchaudio", "torchvision", "transformers")
 
-
-@contextmanager
-def _hidden() -> Iterator[None]:
-    """Within, packages that coremltools would import for other front ends, where they are installed, are not found:
-    with them its import takes ten times as long, and TensorFlow would come to stand beside torch.
-    """
-    absent = [name for name in _SOUGHT if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None is how Python says that one is not there
-    try:
-        yield
-    finally:
-        for name in absent:
-            del sys.modules[name]
-
-
-with quiet(), _hidden():
+# of other front ends, where they are installed: with them its import takes ten times as long, and TensorFlow would come
+# to stand beside torch
+with quiet(), without_packages(*_SOUGHT):
     import coremltools as coremltools  # noqa: PLC0414 - for the other modules of this package
 
 

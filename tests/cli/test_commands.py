@@ -11,9 +11,9 @@ from report.sample import make_report
 from edgeopt import __version__
 from edgeopt.cli import complete
 from edgeopt.errors import ExportError, WorkerError
-from edgeopt.options import Gates
 from edgeopt.pipeline.request import RunResult
 from edgeopt.plugins.registry import load_registry
+from edgeopt.recipe.gates import Gates
 from edgeopt.recipe.plan import make_plan
 from edgeopt.recipe.read import parse_recipe
 

@@ -13,11 +13,11 @@ import pytest
 from conftest import TINY_RECIPE
 
 from edgeopt.errors import Problem, RecipeError
-from edgeopt.options import Gates
 from edgeopt.pipeline.untrained import require_taken
 from edgeopt.plugins import CycleEstimate, ExporterPlugin, Footprint, Options
 from edgeopt.plugins.registry import Registry
 from edgeopt.plugins.use import Use
+from edgeopt.recipe.gates import Gates
 from edgeopt.recipe.plan import make_plan
 from edgeopt.recipe.read import read_recipe
 from edgeopt.report.gates import judge

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeopt.options import Gates
+from edgeopt.recipe.gates import Gates
 from edgeopt.report.gates import judge
 from edgeopt.report.schema import (
     DatasetSummary,

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from sample import failed, four_rows, latency, make_report
 
+from edgeopt.plugins.energy_use import EnergyUse
 from edgeopt.report.schema import Report
 from edgeopt.report.terminal import render
 
@@ -53,11 +54,14 @@ def test_wide_figures_fit_in_80_columns() -> None:
             accuracy_interval=(0.9859, 1.0),
             agreement=0.99999,
             delegated_share=1.0,
+            energy=EnergyUse(
+                mj_per_image=12_345.0, idle_w=3.0, busy_w=9.0, seconds=60.0, images=30, method="battery BAT0"
+            ),
         )
         for row in four_rows()
     )
     text = printed(make_report(rows), 80)
-    assert "…" not in text
+    assert "…" not in text and "energy of an image by battery BAT0" in text
     for figure in ("988 MB", "999 MB", "12345", "100.0 %", "98.6–100.0", ">99.9 %"):
         assert figure in text
 

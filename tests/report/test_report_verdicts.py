@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample import failed, four_rows, latency, make_report, make_row
 
-from edgeopt.options import Gates
+from edgeopt.recipe.gates import Gates
 from edgeopt.report import figures
 from edgeopt.report.gates import judge
 from edgeopt.report.schema import ProgramScore, Row, class_scores

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import edgeopt
 from edgeopt.cli import app
 from edgeopt.errors import UserError
+from edgeopt.pipeline.record import read_record
 from edgeopt.tuning import page
 from edgeopt.tuning.attempt import Attempts
 from edgeopt.tuning.display import StudyDisplay
@@ -64,7 +65,16 @@ def test_shapes_that_cannot_reach_the_goal_are_not_trained(made):
         assert "and the goal 5.00 kB" in each.reason
         assert not (result.study.folder / each.folder).exists()
         assert not each.figures.scores
-    assert all(each.values["dataset.image_size"] == 8 for each in result.trials if each.ending is Ending.DONE)
+    done = [each for each in result.trials if each.ending is Ending.DONE]
+    assert {each.values["dataset.image_size"] for each in done if each.number} == {8}
+
+
+def test_the_recipe_as_it_stands_was_run_already(made):
+    _, result = made
+    standing = result.trials[0]
+    assert standing.values == result.study.standing and standing.ending is Ending.DONE
+    assert standing.figures.scores and [each.name for each in standing.missed] == ["bytes"]
+    assert not [each for each in result.trials[1:] if each.values == standing.values]
 
 
 def test_the_winner_reaches_the_goal_and_is_a_recipe(made):
@@ -87,6 +97,15 @@ def test_trials_are_judged_on_validation_images_and_the_winner_on_test_images(ma
     assert (validation, test) == (27, 9)
     assert not (result.study.folder / result.best.folder / "report.html").exists()
     assert (result.run.folder / "report.html").exists()
+
+
+def test_the_winner_s_files_are_the_trial_s_and_are_measured_again(made):
+    _, result = made
+    trial, winner = (
+        read_record(folder).stages for folder in (result.study.folder / result.best.folder, result.run.folder)
+    )
+    own = {name for name, key in winner.items() if trial[name] != key}
+    assert {each.partition("-")[0] for each in own} == {"program", "verify", "measure", "report"}
 
 
 def test_a_finished_study_is_not_made_again_and_more_trials_go_on(made, monkeypatch, tmp_path):

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch_pruning
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -20,6 +19,7 @@ from edgeopt_distillation.teacher_loss import Teacher
 from edgeopt_lightning.fit import batch_norm
 from edgeopt_lightning.fit.hooks import FitResult
 from edgeopt_lightning.fit.validation import outputs_of, validation_score
+from edgeopt_pruning._imports import torch_pruning
 from edgeopt_pruning.options import ChannelOptions
 from edgeopt_pruning.structured.choice import Ranked
 from edgeopt_pruning.structured.cost import NetworkCost, cost_of, layers_of

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
-from torch_pruning.ops import OPTYPE
 
+from edgeopt_pruning._imports import OPTYPE, torch_pruning
 from edgeopt_pruning.structured.attention import packed_attentions
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)

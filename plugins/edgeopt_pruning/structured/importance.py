@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch_pruning
 from torch import Tensor, nn
-from torch_pruning.pruner import importance
 
 from edgeopt.plugins import Task
 from edgeopt_lightning.fit.validation import outputs_of
+from edgeopt_pruning._imports import importance, torch_pruning
 from edgeopt_pruning.structured.choice import Ranked
 from edgeopt_pruning.structured.groups import ChannelGroup
 
