@@ -237,10 +237,10 @@ def apart(tmp_path, monkeypatch):
 
 def test_nodes_that_share_no_disk_make_the_same_study(tmp_path, one_worker, monkeypatch):
     with apart(tmp_path, monkeypatch) as asked:
-        given = request(tmp_path / "study", RECIPE, *asked)
+        given = request(tmp_path / "study", RECIPE, "tune.trials=2", *asked)
         found = tune(given)
     _, alone = one_worker
-    assert told(found.trials) == told(alone.trials) and found.best.number == alone.best.number
+    assert told(found.trials) == told(alone.trials)[:2]
     study, node = given.out / "tiny-tune", tmp_path / "disk" / "edgeopt" / "node"
     for trial in found.trials:
         report = json.loads((study / trial.folder / "report.json").read_text())
