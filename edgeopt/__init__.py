@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgeopt.conversion.plan import ConversionResult as ConversionResult
     from edgeopt.conversion.plan import convert as convert
     from edgeopt.errors import UserError as UserError
-    from edgeopt.pipeline.runner import RunResult as RunResult
+    from edgeopt.pipeline.request import RunResult as RunResult
     from edgeopt.pipeline.runner import check as check
     from edgeopt.plugins.hookspecs import hookimpl as hookimpl
     from edgeopt.recipe.plan import Plan as Plan
@@ -40,7 +40,7 @@ _WHERE = {
     "Recipe": "edgeopt.recipe.read",
     "Report": "edgeopt.report.schema",
     "RunComparison": "edgeopt.comparison.schema",
-    "RunResult": "edgeopt.pipeline.runner",
+    "RunResult": "edgeopt.pipeline.request",
     "SensitivityRequest": "edgeopt.sensitivity.run",
     "SensitivityResult": "edgeopt.sensitivity.run",
     "UserError": "edgeopt.errors",

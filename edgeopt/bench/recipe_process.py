@@ -16,6 +16,7 @@ from edgeopt.json_values import from_text, to_text
 from edgeopt.pipeline import runner
 from edgeopt.pipeline.request import Beside, RunRequest
 from edgeopt.recipe.read import recipe_of_text
+from edgeopt.workers.bucket import Bucket
 from edgeopt.workers.own_cores import some_cores
 from edgeopt.workers.process import Events, die_with_parent, leave, work
 
@@ -75,6 +76,7 @@ class RecipeJob:
     outcome: Path
     cores: int
     text: str | None = None
+    bucket: Bucket | None = None
 
     @classmethod
     def of(cls, request: RunRequest, outcome: Path, cores: int, text: str | None) -> RecipeJob:
@@ -93,6 +95,7 @@ class RecipeJob:
             outcome=outcome,
             cores=cores,
             text=text,
+            bucket=request.bucket,
         )
 
     @property
@@ -109,6 +112,7 @@ class RecipeJob:
             devices=self.devices,
             out=self.out,
             plugin_files=self.plugin_files,
+            bucket=self.bucket,
         )
 
 

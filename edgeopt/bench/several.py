@@ -126,9 +126,11 @@ def run_several(
     """Runs all recipes, and says what became of each, in their order. They are run in this process where there is one
     worker and no other place; `ended` is told of each of these.
 
-    Raises `UserError` where two of them would write to one folder.
+    Raises `UserError` where two of them would write to one folder, and for a bucket that cannot be used.
     """
     _require_names(several.recipes, several.request.overrides)
+    if several.request.bucket:  # once for all: each fails alone
+        several = replace(several, request=replace(several.request, bucket=several.request.bucket.tried()))
     if places is None and several.workers == 1:
         return several.one_by_one(console, ended)
     return several.side_by_side(places or Processes(), console)

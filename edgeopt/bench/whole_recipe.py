@@ -10,9 +10,9 @@ from edgeopt.bench.request import swept
 from edgeopt.bench.run import FOLDER, PAGE, BenchResult, is_measured, run_bench
 from edgeopt.options import MeasureSettings
 from edgeopt.pipeline import machines, runner
-from edgeopt.pipeline.request import RunRequest
-from edgeopt.pipeline.runner import RunResult
+from edgeopt.pipeline.request import RunRequest, RunResult
 from edgeopt.recipe.read import Recipe
+from edgeopt.workers.bucket import Bucket
 
 if TYPE_CHECKING:  # rich is loaded when something is shown
     from rich.console import Console
@@ -29,6 +29,7 @@ def run(
     devices: bool = True,
     out: Path | str = "runs",
     plugin_files: Iterable[Path] = (),
+    bucket: str | None = None,
     console: Console | None = None,
 ) -> RunResult:
     """Runs a recipe to its report: trains, optimizes, exports, opens every file and measures it.
@@ -36,7 +37,8 @@ def run(
     `smoke` runs the whole of it on few batches, `fresh` uses no earlier result, `measure_again` no earlier latency and
     memory, `locked` refuses to run when anything is not as `lock.toml` says, and without `devices` no file is taken to
     the devices of the recipe. Results go to `out/NAME`, cached stages to `out/.store`, and what `[measure.sweep]` asks
-    for to `out/NAME/bench`. Nothing is shown without a `console`.
+    for to `out/NAME/bench`. `bucket` is an address, as fsspec opens it, through which machines share the results of
+    stages. Nothing is shown without a `console`.
 
     Raises `UserError` for mistakes, `WorkerError` for bugs and crashes before the first export; one that hits a single
     export, or a device, fails its rows and is among `RunResult.failures`.
@@ -51,6 +53,7 @@ def run(
         devices=devices,
         out=Path(out),
         plugin_files=tuple(plugin_files),
+        bucket=Bucket(bucket) if bucket else None,
     )
     result = runner.run(request, console)
     sweep(result, request, console)

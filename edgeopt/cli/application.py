@@ -71,6 +71,17 @@ DevicesOption = Annotated[
     typer.Option("--recipe", metavar="FILE", help="The file whose [[devices]] are meant.", show_default=False),
 ]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of results and cached stages.")]
+BucketOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bucket",
+        metavar="ADDRESS",
+        envvar="EDGEOPT_BUCKET",
+        help="Share results of stages with other machines through s3://BUCKET/FOLDER, or whatever fsspec opens.",
+        show_default=False,
+        show_envvar=False,
+    ),
+]
 
 
 def _show_version(*, wanted: bool) -> None:

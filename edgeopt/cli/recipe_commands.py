@@ -7,6 +7,7 @@ import typer
 
 from edgeopt.cli import complete
 from edgeopt.cli.application import (
+    BucketOption,
     OutOption,
     PluginOption,
     RecipeArgument,
@@ -51,6 +52,7 @@ def run(
     ] = "auto",
     ray_cpus: Annotated[float, typer.Option("--ray-cpus", metavar="N", help="Processors of each recipe there.")] = 1.0,
     ray_gpus: Annotated[float, typer.Option("--ray-gpus", metavar="N", help="GPUs of each recipe there.")] = 0.0,
+    bucket: BucketOption = None,
     out: OutOption = Path("runs"),
     plugin: PluginOption = None,
 ) -> None:
@@ -61,6 +63,7 @@ def run(
     """
     with failures_shown(GOES_ON):
         from edgeopt.pipeline.request import RunRequest
+        from edgeopt.workers.bucket import Bucket
 
         request = RunRequest(
             recipe[0],
@@ -72,6 +75,7 @@ def run(
             devices=not no_devices,
             out=out,
             plugin_files=tuple(plugin or ()),
+            bucket=Bucket(bucket) if bucket else None,
         )
         if len(recipe) == 1 and workers is None:
             from edgeopt.cli.run import run_recipe
@@ -222,6 +226,7 @@ def tune(
         float | None, typer.Option("--minutes", metavar="M", help="Longest time for all trials.", show_default=False)
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the trials of an earlier study.")] = False,
+    bucket: BucketOption = None,
     out: OutOption = Path("runs"),
     plugin: PluginOption = None,
 ) -> None:
@@ -234,6 +239,8 @@ def tune(
     with failures_shown(GOES_ON):
         from edgeopt.cli.tune import check_study, tune_recipe
         from edgeopt.tuning.request import TuneRequest
+        from edgeopt.workers.bucket import Bucket
 
-        request = TuneRequest(recipe, tuple(set_ or ()), trials, minutes, fresh, out, tuple(plugin or ()))
+        shared = Bucket(bucket) if bucket else None
+        request = TuneRequest(recipe, tuple(set_ or ()), trials, minutes, fresh, out, tuple(plugin or ()), shared)
         (check_study if check else tune_recipe)(request)

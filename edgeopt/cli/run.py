@@ -7,7 +7,7 @@ from pathlib import Path
 from edgeopt.cli.consoles import stderr, stdout
 from edgeopt.errors import EdgeoptError, GateError, one_error
 from edgeopt.pipeline import runner
-from edgeopt.pipeline.request import RunRequest
+from edgeopt.pipeline.request import RunRequest, RunResult
 from edgeopt.report import terminal
 
 
@@ -29,7 +29,7 @@ def run_recipe(request: RunRequest) -> None:
         raise GateError(gate.message for gate in result.report.gates if not gate.passed)
 
 
-def _sweep(result: runner.RunResult, request: RunRequest) -> tuple[EdgeoptError, ...]:
+def _sweep(result: RunResult, request: RunRequest) -> tuple[EdgeoptError, ...]:
     """Benchmarks what the recipe names, and prints it; returns what went wrong where nothing was measured."""
     if "sweep" not in result.report.recipe.resolved.get("measure", {}):
         return ()

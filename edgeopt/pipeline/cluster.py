@@ -6,18 +6,20 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeopt.arrays import Json
 from edgeopt.errors import Problem, UserError, WorkerError, in_a_line
-from edgeopt.files import storage_errors, write_aside
+from edgeopt.files import storage_errors, user_cache, write_aside
 from edgeopt.fingerprint import file_digest
 from edgeopt.pipeline import lock
+from edgeopt.pipeline.runner import store_of
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.own_plugins import own_plugin_files
 from edgeopt.recipe.plan import make_plan
 from edgeopt.recipe.read import parse_recipe
+from edgeopt.workers.bucket import Bucket
 from edgeopt.workers.on_ray import OnRay
 from edgeopt.workers.store import Store
 
@@ -44,6 +46,33 @@ class Seen:
     wrong: str | None = None
 
 
+@dataclass(frozen=True)
+class Luggage:
+    """What nodes are handed that share no disk with this machine: plugin files, by their paths, and the bucket through
+    which all share results of stages.
+    """
+
+    bucket: Bucket
+    files: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, bucket: Bucket, recipe: Mapping[str, Json], plugin_files: Iterable[Path]) -> Luggage:
+        """The files that a recipe names, by their whole paths, and some more."""
+        paths = [*map(Path, recipe.get("plugins", ())), *plugin_files]
+        return cls(Bucket(bucket.address), {str(path): path.read_bytes() for path in paths})
+
+    def unpack(self) -> None:
+        """Writes the files to this node, by the same paths, which are in keys and in names of modules."""
+        for path, text in self.files.items():
+            if not Path(path).exists():
+                write_aside(Path(path), text)
+
+
+def node_folder() -> Path:
+    """Where a node that shares no disk has its results, with those of earlier studies."""
+    return user_cache() / "node"
+
+
 def shipped(store: Store, files: Iterable[Path]) -> tuple[Path, ...]:
     """Copies of plugin files, in the store, which all nodes see; a changed file is another copy."""
     copies = []
@@ -65,9 +94,15 @@ def with_shipped_plugins(store: Store, recipe: Mapping[str, Json]) -> dict[str, 
     return values
 
 
-def require_same(place: OnRay, store: Store, recipe: Mapping[str, Json], plugin_files: tuple[Path, ...]) -> None:
+def require_same(
+    place: OnRay,
+    store: Store,
+    recipe: Mapping[str, Json],
+    plugin_files: tuple[Path, ...],
+    luggage: Luggage | None = None,
+) -> None:
     """Raises `UserError` naming each node that does not see the store, or on which the recipe would not be the same:
-    other versions, other plugins or other data.
+    other versions, other plugins or other data. Nodes with `luggage` need not see the store, and can use the bucket.
     """
     token = store.root / "turns" / f"token-{uuid.uuid4().hex}"
     write_aside(token, secret := uuid.uuid4().hex)
@@ -76,7 +111,8 @@ def require_same(place: OnRay, store: Store, recipe: Mapping[str, Json], plugin_
         here = seen(look)
         if here.wrong:
             raise UserError(here.wrong)
-        answers = list(place.on_every_node(seen, look))
+        asked = (seen, look) if luggage is None else (seen_apart, look, luggage)
+        answers = list(place.on_every_node(*asked))
     finally:
         token.unlink(missing_ok=True)
     problems = [problem for node, there in answers for problem in _problems(node, here, there)]
@@ -104,6 +140,20 @@ def seen(look: Look) -> Seen:
     finally:
         os.chdir(before)
     return Seen({**lock.environment(plan), "data": plan.data_fingerprint}, plan.stages["report"].key)
+
+
+def seen_apart(look: Look, luggage: Luggage) -> Seen:
+    """What this node, which shares no disk with the machine that asks, says to a look."""
+    token = store_of(node_folder()).turns / f"token-{uuid.uuid4().hex}"
+    try:
+        luggage.bucket.tried()
+        luggage.unpack()
+        write_aside(token, look.secret)
+        return seen(replace(look, token=token))
+    except UserError as error:
+        return Seen({}, wrong=in_a_line(error))
+    finally:
+        token.unlink(missing_ok=True)
 
 
 def _problems(node: str, here: Seen, there: Seen | WorkerError) -> Iterator[Problem]:

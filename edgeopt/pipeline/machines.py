@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 from edgeopt.errors import TrainingError
 from edgeopt.files import write_aside
 from edgeopt.recipe.plan import Plan
+from edgeopt.recipe.stage import Stage, StageKind
 
 _RANKS = ("NODE_RANK", "GROUP_RANK")
 _BEAT_S = 5.0
@@ -68,6 +69,13 @@ def number_of_this() -> int:
         hint = "set it to 0 on the first machine, to 1 on the next, and so on"
         raise TrainingError(f"NODE_RANK is {said!r}, which is not the number of a machine", hint=hint)
     return int(said)
+
+
+def share(plan: Plan, stages: Iterable[Stage]) -> bool:
+    """Whether this is the first of several machines, and a training that they share is among some stages."""
+    if plan.recipe.trainer.num_nodes == 1 or is_other_machine(plan):
+        return False
+    return any(each.kind is StageKind.PASS and plan.passes[each.index].plugin.trains for each in stages)
 
 
 def require_others(plan: Plan, root: Path, start_s: float = _START_S) -> None:

@@ -1,13 +1,19 @@
-"""What a run is asked for. Light."""
+"""What a run is asked for, and what it leaves behind. Light."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edgeopt.errors import EdgeoptError
 from edgeopt.pipeline.pauses import Pause
 from edgeopt.recipe.read import Recipe
 from edgeopt.recipe.stage import JudgedOn
+from edgeopt.workers.bucket import Bucket
+
+if TYPE_CHECKING:  # read when a run has ended
+    from edgeopt.report.schema import Report
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class RunRequest:
     smoke run, and measured as the recipe says: size and latency depend on shapes, and not on what weights have learned.
 
     With `pause`, the run ends there with `PausedError`, unless its trainings are further already; asked again without
-    it, or with a later one, it goes on. `beside` says that other runs work beside this one.
+    it, or with a later one, it goes on. `beside` says that other runs work beside this one. Machines that share no disk
+    share results of stages through the `bucket`.
     """
 
     recipe: Recipe | Path | str
@@ -50,3 +57,21 @@ class RunRequest:
     shapes: bool = False
     pause: Pause | None = None
     beside: Beside | None = None
+    bucket: Bucket | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind: the report, the folder with all files, why rows of files and of devices could not be
+    made, and as `notes` what an earlier run had left in that folder, and what nobody saw who has no console.
+    """
+
+    report: Report
+    folder: Path
+    failures: tuple[EdgeoptError, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def gates_passed(self) -> bool:
+        """Whether every gate of the recipe was reached."""
+        return all(gate.passed for gate in self.report.gates)

@@ -22,7 +22,7 @@ from edgeopt.pipeline.folder import RunFolder, fill
 from edgeopt.pipeline.job import HandedPlan, StagesJob, hand_over_plan, missing_stages, trunk_jobs
 from edgeopt.pipeline.measuring import Measuring
 from edgeopt.pipeline.pauses import pauses_of
-from edgeopt.pipeline.request import Beside, RunRequest
+from edgeopt.pipeline.request import Beside, RunRequest, RunResult
 from edgeopt.pipeline.results import Results
 from edgeopt.pipeline.untrained import require_trained
 from edgeopt.plugins.registry import load_registry
@@ -34,6 +34,7 @@ from edgeopt.recipe.stage import PlannedExport, Stage, StageKind
 from edgeopt.tracking.tracked import TrackedRun
 from edgeopt.tracking.trackers import Identity
 from edgeopt.types import TORCH
+from edgeopt.workers.bucket import Bucket
 from edgeopt.workers.holders import at_work
 from edgeopt.workers.launch import Nursery
 from edgeopt.workers.neighbours import Neighbours
@@ -43,7 +44,7 @@ from edgeopt.workers.store import Result, Store
 if TYPE_CHECKING:  # rich is loaded when something is shown
     from rich.console import Console
 
-    from edgeopt.report.schema import Report
+    from edgeopt.pipeline.exchange import Exchange
     from edgeopt.workers.display import Display
 
 _WAIT_SECONDS = 0.5
@@ -54,23 +55,7 @@ _EXPORT_MODULES = ("edgeopt.pipeline.stages", "torch", "torch.export.pt2_archive
 _SIDE_BY_SIDE = 3  # exports, each with its program in memory
 _SEVERAL = 2  # exports, from which on it is worth to import for all of them once
 _TRUNK = (StageKind.DATA, StageKind.MODEL, StageKind.PASS, StageKind.PROGRAM)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left behind: the report, the folder with all files, why rows of files and of devices could not be
-    made, and as `notes` what an earlier run had left in that folder.
-    """
-
-    report: Report
-    folder: Path
-    failures: tuple[EdgeoptError, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def gates_passed(self) -> bool:
-        """Whether every gate of the recipe was reached."""
-        return all(gate.passed for gate in self.report.gates)
+_FIGURES = (StageKind.MEASURE, StageKind.DEVICE, StageKind.REPORT)  # a report never outlives its figures
 
 
 def check(
@@ -86,7 +71,11 @@ def check(
 
     `plugin_files` are loaded besides those that the recipe names. Raises `RecipeError` with all problems.
     """
-    read = read_recipe(Path(recipe), overrides) if isinstance(recipe, str | Path) else _overridden(recipe, overrides)
+    given = tuple(overrides)
+    if isinstance(recipe, str | Path):
+        read = read_recipe(Path(recipe), given)
+    else:
+        read = parse_recipe(recipe.to_json(), recipe.source, given) if given else recipe
     registry = load_registry((*own_plugin_files(read), *plugin_files))
     return make_plan(read, registry, smoke=smoke, devices=devices)
 
@@ -110,7 +99,8 @@ def run(request: RunRequest, console: Console | None = None) -> RunResult:
         store = store.anew(stage.key for stage in plan.stages.values())
     folder = run_folder(plan, request.out / request.below)
     pauses = pauses_of(plan, request.pause)
-    made = _Run(plan, store, folder, request.measure_again, request.locked, console, pauses, request.beside)
+    bucket = request.bucket.tried() if request.bucket else None
+    made = _Run(plan, store, folder, request.measure_again, request.locked, console, pauses, request.beside, bucket)
     with storage_errors(request.out, inside=request.out):
         return made.run()
 
@@ -125,11 +115,6 @@ def run_folder(plan: Plan, out: Path) -> Path:
     return out / (f"{plan.recipe.name}-smoke" if plan.smoke else plan.recipe.name)
 
 
-def _overridden(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
-    given = tuple(overrides)
-    return parse_recipe(recipe.to_json(), recipe.source, given) if given else recipe
-
-
 @dataclass
 class _Run:
     """One run on its way."""
@@ -142,6 +127,8 @@ class _Run:
     console: Console | None
     pauses: Mapping[str, int]
     beside: Beside | None = None
+    bucket: Bucket | None = None
+    exchange: Exchange | None = None
     failures: dict[str, EdgeoptError] = field(default_factory=dict)
     away: dict[str, EdgeoptError] = field(default_factory=dict)
 
@@ -166,17 +153,32 @@ class _Run:
             for key in keys.values() if self.store.not_before and not self._is_helper else ():
                 self.store.forget_work(key)
             folder = RunFolder(self.folder, None) if self._is_helper else RunFolder.begin(self.folder, keys)
-            if self._found(self.plan.stages["model"]):  # built by a recipe whose passes may have been others
-                require_trained(self.plan, self._results.model().untrained)
-            if self.measure_again or self._missing():
-                self._work()
-            return self._finish(folder)
+            return self._shared(folder, self.bucket) if self.bucket and not self._is_helper else self._made(folder)
+
+    def _shared(self, folder: RunFolder, bucket: Bucket) -> RunResult:
+        """Makes what neither the store nor a bucket has, and lets the bucket have it."""
+        from rich.console import Console
+
+        from edgeopt.pipeline.exchange import Exchange
+
+        with Exchange(bucket, self.plan, self.store, self._key, self.console or Console(quiet=True)) as self.exchange:
+            self._missing(found=self.exchange.found)
+            result = self._made(folder)
+            self.exchange.complete()
+        unseen = (bucket.given_up,) if bucket.given_up and self.console is None else ()
+        return replace(result, notes=(*result.notes, *unseen))
+
+    def _made(self, folder: RunFolder) -> RunResult:
+        """Makes what is not there, and fills the run's folder."""
+        if self._found(self.plan.stages["model"]):  # built by a recipe whose passes may have been others
+            require_trained(self.plan, self._results.model().untrained)
+        if self._missing():
+            self._work()
+        return self._finish(folder)
 
     @property
     def _is_helper(self) -> bool:
-        """Whether this is another machine of a distributed training, which trains along and leaves the rest to the
-        first.
-        """
+        """Whether this is another machine of a distributed training, which trains along and does nothing else."""
         return machines.is_other_machine(self.plan)
 
     # -- what is there
@@ -187,17 +189,22 @@ class _Run:
     def _key(self, stage: Stage) -> str:
         return stage.key_without(self.failures, self.away)
 
-    def _missing(self, kinds: Sequence[StageKind] = tuple(StageKind)) -> list[Stage]:
-        """The stages that must be made, each after those it needs; what only a finished stage needs
-        is not among them.
+    def _missing(
+        self, kinds: Sequence[StageKind] = tuple(StageKind), found: Callable[[Stage], Result | None] | None = None
+    ) -> list[Stage]:
+        """The stages that must be made, each after those it needs; `found` looks for a result, or else the store does.
+
+        What only finished stages need is made for a report, which tells of each stage, and for files of other sizes.
         """
-        stages = self.plan.stages
-        ends = [
-            stage for stage in stages.values() if stage.kind not in (StageKind.DATA, StageKind.MODEL, StageKind.PASS)
-        ]
-        wanted = missing_stages(self.plan, ends, self._found)
-        if any(stage.kind is not StageKind.REPORT for stage in wanted):
-            wanted = missing_stages(self.plan, [stages["data"], *ends], self._found)
+        stages = self.plan.stages.values()
+
+        def look(stage: Stage) -> Result | None:
+            return None if self.measure_again and stage.kind in _FIGURES else (found or self._found)(stage)
+
+        ends = [stage for stage in stages if stage.kind not in (StageKind.MODEL, StageKind.PASS)]
+        wanted = missing_stages(self.plan, ends, look)
+        if self.plan.recipe.measure.sweep or any(stage.kind is StageKind.REPORT for stage in wanted):
+            wanted = missing_stages(self.plan, stages, look)
         return [stage for stage in wanted if stage.kind in kinds]
 
     # -- the work
@@ -212,13 +219,14 @@ class _Run:
         if self._is_helper:
             self._help(console)
             return
-        beat_file = machines.beat_file(self.plan, self.store.root)
-        several = self.plan.recipe.trainer.num_nodes > 1
+        beat_file, several = machines.beat_file(self.plan, self.store.root), self.plan.recipe.trainer.num_nodes > 1
         beats = machines.beating(beat_file, self.store.not_before) if several else nullcontext()
         with (
             beats,
             Display(console) as display,
-            Workers(self.store.root / "jobs", self.log, display) as workers,
+            Workers(
+                self.store.root / "jobs", self.log, self.exchange.listener(display) if self.exchange else display
+            ) as workers,
             self._neighbours(workers) as neighbours,
         ):
             handed = hand_over_plan(self.plan, self.store, workers.folder, self._tracked, self.pauses)
@@ -265,18 +273,11 @@ class _Run:
         stages = self._missing(_TRUNK)
         jobs = [[stage] for stage in stages] if self.locked else trunk_jobs(self.plan, stages)
         for job in jobs:
-            if self._needs_others(job):
+            if machines.share(self.plan, job):
                 machines.require_others(self.plan, self.store.root)
             workers.run(self._job(handed, *job), "run", self.plan.recipe.trainer.threads)
             if self.locked and job[0].kind is StageKind.DATA:
                 lock.compare_data(self._lock, self._results.data().fingerprint)
-
-    def _needs_others(self, job: Sequence[Stage]) -> bool:
-        """Whether this is the first of several machines, and the job a training that they share."""
-        several = self.plan.recipe.trainer.num_nodes > 1 and not self._is_helper
-        return several and any(
-            each.kind is StageKind.PASS and self.plan.passes[each.index].plugin.trains for each in job
-        )
 
     def _files(self, workers: Workers, handed: HandedPlan) -> None:
         """Exports and verifies every file, side by side; a failure stays with its file.
@@ -323,9 +324,8 @@ class _Run:
     ) -> None:
         """Latency and memory of each file, when nothing else of the run is working: one file at a time, in turns."""
         stage = self.plan.stages["measure"]
-        if self.measure_again:
-            there = (each for each in self.plan.stages.values() if each.kind is StageKind.DEVICE)
-            for each in (self.plan.stages["report"], stage, *there):  # a report never outlives its figures
+        for each in self.plan.stages.values() if self.measure_again else ():
+            if each.kind in _FIGURES:
                 self.store.forget(self._key(each))
         planned = [each for each in self.plan.exports if each.name not in self.failures]
         if not planned or self._found(stage):
@@ -336,6 +336,8 @@ class _Run:
         )
         self.failures |= measuring.measure(planned, display)
         display.say(stage.label, self._result("measure").seconds)
+        if self.exchange:
+            self.exchange.made(stage)
 
     def _runs_here(self, planned: PlannedExport) -> bool:
         """Whether the file's own runtime is on this machine."""
@@ -365,11 +367,9 @@ class _Run:
         return Results(self.plan, self._result)
 
     def _result(self, name: str) -> Result:
-        stage = self.plan.stages[name]
-        if (found := self._found(stage)) is None:
-            message = f"the result of stage {name!r} has gone from {self.store.root}"
-            raise StorageError(message, hint="start the run again")
-        return found
+        if found := self._found(self.plan.stages[name]):
+            return found
+        raise StorageError(f"the result of stage {name!r} has gone from {self.store.root}", hint="start the run again")
 
     def _finish(self, folder: RunFolder) -> RunResult:
         """Puts what was made into the run's folder."""

@@ -87,6 +87,12 @@ class RaySettings(Options):
         description="what else each trial needs of what nodes were started with, as a device: { pi = 1 }",
     )
     retries: int = Field(3, ge=0, le=1000, description="how often a trial whose process or node dies is begun again")
+    bucket: str | None = Field(
+        None,
+        min_length=1,
+        description="nodes share no disk with this machine, and share results of stages through this address, which "
+        'fsspec opens, as "s3://BUCKET/FOLDER"; all share the folder of results when left out',
+    )
 
 
 class TuneSettings(Options):

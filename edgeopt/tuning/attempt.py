@@ -32,6 +32,7 @@ from edgeopt.tuning.goals import (
 from edgeopt.tuning.halving import Rival, Rung, RungFiles, beaten
 from edgeopt.tuning.space import Space, Values, changed
 from edgeopt.tuning.trials import Ending, Trial
+from edgeopt.workers.bucket import Bucket
 
 SLACK = 0.03
 """By how much of its limit a size may be over where nothing is trained yet: scales and constants differ a little."""
@@ -54,6 +55,7 @@ class Attempts:
     plugin_files: tuple[Path, ...]
     standing: Values | None = None
     beside: Beside | None = None
+    bucket: Bucket | None = None
 
     @staticmethod
     def name_of(number: int) -> str:
@@ -99,7 +101,8 @@ class Attempts:
             raise
         except (UserError, WorkerError) as error:
             trial = replace(trial, ending=Ending.FAILED, reason=in_a_line(error))
-        return replace(trial, seconds=time.perf_counter() - start)
+        without = self.bucket.given_up if self.bucket else ""
+        return replace(trial, seconds=time.perf_counter() - start, without_bucket=without)
 
     def _compared(self, trial: Trial, recipe: Recipe, earlier: Sequence[Rival]) -> Trial:
         """The trial with its scores at the rungs, stopped at the first one where others are ahead."""
@@ -168,6 +171,7 @@ class Attempts:
             shapes=shapes,
             pause=pause,
             beside=self.beside,
+            bucket=self.bucket,
         )
         try:
             return _reported(request)

@@ -47,6 +47,7 @@ class StudyDisplay:
         self._study = study
         self._lock = threading.Lock()
         self._on_the_way: dict[int, tuple[str, str]] = {}
+        self._is_without = False
         self._progress = _Trials(
             TextColumn("trials"),
             BarColumn(bar_width=24),
@@ -97,9 +98,16 @@ class StudyDisplay:
         """A trial has ended, and all before it."""
         with self._lock:
             self._on_the_way.pop(trial.number, None)
+        self.without(trial.without_bucket)
         line = f"trial {trial.number:<4} {values_told(trial.values)}  {outcome(trial, self._study)}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._progress.update(self._task, advance=1, best=self._best(found))
+
+    def without(self, why: str) -> None:
+        """A bucket was given up, if there is a reason; that is said once."""
+        if why and not self._is_without:
+            self._is_without = True
+            self._console.print(f"note  {why}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, number: int, told: str, doing: str) -> None:
         with self._lock:

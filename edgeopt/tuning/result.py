@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeopt.pipeline.runner import RunResult
+from edgeopt.pipeline.request import RunResult
 from edgeopt.tuning.goals import Reference
 from edgeopt.tuning.plan import Study
 from edgeopt.tuning.trials import Trial

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 from edgeopt.errors import Problem, StorageError, UserError
 from edgeopt.files import storage_errors, write_aside
 from edgeopt.pipeline import runner
-from edgeopt.pipeline.cluster import require_same, shipped, with_shipped_plugins
-from edgeopt.pipeline.request import RunRequest
-from edgeopt.pipeline.runner import RunResult, store_of
+from edgeopt.pipeline.cluster import Luggage, node_folder, require_same, shipped, with_shipped_plugins
+from edgeopt.pipeline.request import RunRequest, RunResult
+from edgeopt.pipeline.runner import store_of
 from edgeopt.recipe.read import parse_recipe
+from edgeopt.tuning.apart import Apart
 from edgeopt.tuning.attempt import Attempts
 from edgeopt.tuning.crew import Making, SideBySide
 from edgeopt.tuning.goals import Reference
@@ -43,6 +44,7 @@ from edgeopt.tuning.sharing import Sharing
 from edgeopt.tuning.trials import FILE, Ending, Trial, Trials
 from edgeopt.tuning.winner import winner_recipe
 from edgeopt.tuning.written import plain
+from edgeopt.workers.bucket import Bucket
 from edgeopt.workers.on_ray import RayResources, on_ray
 from edgeopt.workers.places import Places, Processes
 
@@ -58,14 +60,16 @@ def tune(request: TuneRequest, console: Console | None = None) -> TuneResult:
     """Makes a study, or goes on with one that was interrupted or is to have more trials.
 
     After each trial, `trials.jsonl`, `winner.toml` and `pareto.csv` in `out/NAME-tune` say how far it is. Raises
-    `RecipeError` for everything that can be known to be wrong before, and whatever the run of the recipe as it stands
-    raises; a trial that fails takes no other with it.
+    `RecipeError` for everything that can be known to be wrong before, `BucketError` for a bucket that cannot be used,
+    and whatever the run of the recipe as it stands raises; a trial that fails takes no other with it.
     """
     from rich.console import Console as Shown  # shown things are loaded only when there is something to show
 
     from edgeopt.tuning.display import StudyDisplay
 
     study = plan_study(request)
+    if bucket := _bucket(study, request):
+        request = replace(request, bucket=bucket.tried())
     with storage_errors(study.folder):
         study.folder.mkdir(parents=True, exist_ok=True)
     inside = storage_errors(study.folder, inside=request.out)
@@ -76,6 +80,18 @@ def tune(request: TuneRequest, console: Console | None = None) -> TuneResult:
             RungFiles(study.folder).forget()
             Making(study.folder).forget()
         return _Tuning(study, request, display).run()
+
+
+def _bucket(study: Study, request: TuneRequest) -> Bucket | None:
+    """The bucket of a study, which is that of its cluster."""
+    cluster = study.settings.cluster
+    if cluster is None or cluster.bucket is None:
+        return request.bucket
+    if request.bucket and request.bucket.address != cluster.bucket:
+        message = f"tune.ray.bucket is {Bucket(cluster.bucket)}, and the study is given {request.bucket}"
+        where = study.recipe.locate("tune", "ray", "bucket")
+        raise UserError(Problem(message, "leave out --bucket and EDGEOPT_BUCKET", where))
+    return Bucket(cluster.bucket)
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,7 @@ class _Tuning:
             self.display.say("the recipe as it stands")
             reference = attempts.reference()
             self.display.say("")
+            self._say_bucket()
             with self._crew(attempts, reference, places) as crew:
                 ended, found = self._try(trials, order, crew)
         run = self._on_test(found) if found is not None else None
@@ -145,8 +162,10 @@ class _Tuning:
         resources = RayResources(cluster.cpus, cluster.gpus, cluster.resources, cluster.retries)
         with on_ray(cluster.address, resources) as places:
             attempts = self._attempts
-            require_same(places, store_of(attempts.out), {**attempts.written}, attempts.plugin_files)
-            yield places
+            written, files = {**attempts.written}, attempts.plugin_files
+            luggage = Luggage.of(Bucket(cluster.bucket), written, files) if cluster.bucket else None
+            require_same(places, store_of(attempts.out), written, files, luggage)
+            yield Apart(places, luggage) if luggage else places
 
     @contextmanager
     def _crew(self, attempts: Attempts, reference: Reference, places: Places | None) -> Iterator[Crew]:
@@ -184,13 +203,14 @@ class _Tuning:
 
     @property
     def _attempts(self) -> Attempts:
-        """How trials are run; on a cluster by whole paths, and with plugins from the store, which all nodes see."""
+        """How trials are run; on a cluster by whole paths, and with plugins from where all nodes see or have them."""
         study, out, files = self.study, self.request.out, self.request.plugin_files
         written = plain(study.recipe)
-        if study.settings.cluster is not None:
+        if (cluster := study.settings.cluster) is not None:
             out = out.resolve()
-            files = shipped(store_of(out), files)
-            written = with_shipped_plugins(store_of(out), written)
+            store = store_of(node_folder() if cluster.bucket else out)
+            files = shipped(store, files)
+            written = with_shipped_plugins(store, written)
         return Attempts(
             written=written,
             space=study.space,
@@ -201,8 +221,14 @@ class _Tuning:
             out=out,
             below=study.folder.name,
             plugin_files=files,
+            bucket=self.request.bucket,
             standing=study.standing,
         )
+
+    def _say_bucket(self) -> None:
+        """Says that the runs of this process gave up the bucket, if they did."""
+        if self.request.bucket:
+            self.display.without(self.request.bucket.given_up)
 
     def _tidy(self, trial: Trial) -> None:
         """What led to a trial, such as files that were made for their shapes, is of no further use."""
@@ -218,8 +244,10 @@ class _Tuning:
         """The winner, run like any recipe: here its files see test images for the first time."""
         self.display.say(f"trial {trial.number}, on test images")
         recipe = parse_recipe(winner_recipe(self.study, trial))
-        request = RunRequest(recipe, out=self.request.out, plugin_files=self.request.plugin_files)
-        return runner.run(request)
+        given = self.request
+        run = runner.run(RunRequest(recipe, out=given.out, plugin_files=given.plugin_files, bucket=given.bucket))
+        self._say_bucket()
+        return run
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Trial:
     `objectives` are what is to be least, None where they are not known; `missed` is empty where the goal is reached.
     `reason` says why it was refused, beaten or failed. `rungs` are its scores where it was held against others, and
     `costs` what is to be least as far as its shapes tell. `folder` holds its run, below the study's. `proposer` is what
-    the sampler wants to know of it again.
+    the sampler wants to know of it again. `without_bucket` says why its runs gave up a bucket that failed.
     """
 
     number: int
@@ -55,6 +55,7 @@ class Trial:
     rungs: tuple[float, ...] = ()
     costs: tuple[float | None, ...] = ()
     proposer: Mapping[str, Json] = field(default_factory=dict)
+    without_bucket: str = ""
 
     @property
     def reaches_goal(self) -> bool:

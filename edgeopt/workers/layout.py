@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from edgeopt.arrays import Json
@@ -88,8 +88,16 @@ class Record:
     def of(cls, folder: Path) -> Record | None:
         """The record in a result's folder, None where there is none that can be read, or that is of this folder."""
         try:
-            read = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            if read.pop(_OWN_DIGEST, None) not in (None, digest(read)) or read.get("key", folder.name) != folder.name:
+            return cls.parsed((folder / RECORD).read_bytes(), folder.name)
+        except OSError:
+            return None
+
+    @classmethod
+    def parsed(cls, text: bytes, key: str) -> Record | None:
+        """The record of the result of `key` that a text holds, None where it cannot be read, or is another's."""
+        try:
+            read = json.loads(text)
+            if read.pop(_OWN_DIGEST, None) not in (None, digest(read)) or read.get("key", key) != key:
                 return None
             return cls(
                 label=str(read["label"]),
@@ -100,8 +108,22 @@ class Record:
                 digests={str(name): str(digest) for name, digest in read.get("digests", {}).items()},
                 key=str(read.get("key", "")),
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files of the result."""
+        return sum(self.files.values())
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether it says all that another machine must know: the digest of each file, none of which would lie outside
+        the result's folder. That of an earlier version does not.
+        """
+        names = (PurePosixPath(name) for name in self.files)
+        are_inside = all(not name.is_absolute() and ".." not in name.parts for name in names)
+        return bool(self.key) and self.files.keys() == self.digests.keys() and are_inside
 
     def is_whole(self, folder: Path) -> bool:
         """Whether all files of the result are in its folder, each of its size."""

@@ -1,7 +1,8 @@
 """Errands as tasks of Ray, on a cluster that is running or on one that is started here for the time of a command.
 
 Ray carries the work and nothing else: what is to be done and what came of it lie in files of the store, which all nodes
-see. A node or a process of Ray that dies gives its errand to another one, which goes on from the store's checkpoints.
+see, or go along by value. A node or a process of Ray that dies gives its errand to another one, which goes on from the
+store's checkpoints.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.cores import usable_cores
@@ -59,38 +61,45 @@ class OnRay:
         self._lock = threading.Lock()
         self._on_the_way: set[ray.ObjectRef[Any]] = set()
         self._is_over = False
+        self._tasks: dict[Callable[..., Any], Any] = {}
         _connect(address)
-        import ray  # found by now
-
-        self._task = ray.remote(_do)  # once: the cluster keeps each function that it is handed
 
     def do(self, errand: Errand, listener: Listener) -> None:  # noqa: ARG002 - only its end comes from afar
+        failure: Event | None = self.send(errand.label, errand.log, _do, errand)
+        if failure is not None:
+            raise user_error(failure)
+
+    def send(self, label: str, log: Path, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function of a module gives on a node, for some arguments and the folder from which paths count.
+
+        Raises `WorkerError` where it raises one, or where Ray gave it up; `log` is where its story stands.
+        """
         import ray
 
         with self._lock:
             if self._is_over:
                 raise KeyboardInterrupt
-            task = self._task.options(
-                name=errand.label,
+            if function not in self._tasks:  # once: the cluster keeps each function that it is handed
+                self._tasks[function] = ray.remote(function)
+            task = self._tasks[function].options(
+                name=label,
                 num_cpus=self._resources.cpus,
                 num_gpus=self._resources.gpus,
                 resources=dict(self._resources.others),
                 max_retries=self._resources.retries,
                 retry_exceptions=[WorkerDiedError, ResourceError],
             )
-            answer = task.remote(errand, os.getcwd())  # noqa: PTH109 - as `os.chdir` takes it
+            answer = task.remote(*arguments, os.getcwd())  # noqa: PTH109 - as `os.chdir` takes it
             self._on_the_way.add(answer)
         try:
-            failure: Event | None = ray.get(answer)
+            return ray.get(answer)
         except WorkerError as error:
-            raise WorkerError(str(getattr(error, "cause", error)), str(errand.log)) from error
+            raise WorkerError(str(getattr(error, "cause", error)), str(log)) from error
         except ray.exceptions.RayError as error:
-            raise WorkerError(f"{errand.label}: Ray gave it up: {first_line(error)}", str(errand.log)) from error
+            raise WorkerError(f"{label}: Ray gave it up: {first_line(error)}", str(log)) from error
         finally:
             with self._lock:
                 self._on_the_way.discard(answer)
-        if failure is not None:
-            raise user_error(failure)
 
     def end(self) -> None:
         import ray

@@ -74,31 +74,49 @@ class Store:
         with self._turn(key):
             if found := replace(self, trusts=False).find(key):
                 return found
-            pending = self._layout.pending / f"{key}-{uuid.uuid4().hex}"
-            with storage_errors(self.root):
-                pending.mkdir(parents=True)
-            try:
+            with self._pending(key) as pending:
                 start = time.perf_counter()
                 with storage_errors(self.root, inside=self.root):
                     values = make(pending)
                 seconds = time.perf_counter() - start
+                finished = max(time.time(), self.not_before)  # a clock that was set back makes nothing too old
                 with storage_errors(self.root):
-                    folder = self._put(key, pending, values, seconds, label)
-            finally:
-                shutil.rmtree(pending, ignore_errors=True)
-                shutil.rmtree(pending.with_suffix(".old"), ignore_errors=True)
-            shutil.rmtree(self._layout.work(key), ignore_errors=True)
-            return Result(key, folder, values, seconds)
+                    Record(label, values, seconds, finished, sizes_of(pending), digests_of(pending), key).write(pending)
+                    return Result(key, self._place(key, pending), values, seconds)
 
-    def _put(self, key: str, pending: Path, values: dict[str, Json], seconds: float, label: str) -> Path:
-        """Completes a result and renames it into place."""
-        finished = max(time.time(), self.not_before)  # a clock that was set back makes nothing too old
-        Record(label, values, seconds, finished, sizes_of(pending), digests_of(pending), key).write(pending)
+    def bring(self, key: str, fetch: Callable[[Path], bool]) -> Result | None:
+        """The result of `key`: found, or what `fetch(folder)` writes there, files and record, as it was made elsewhere;
+        None where that says that there is none.
+        """
+        with self._turn(key):
+            if found := self.find(key):
+                return found
+            with self._pending(key) as pending, storage_errors(self.root):
+                if not fetch(pending):
+                    return None
+                self._place(key, pending)
+            return self.find(key)
+
+    @contextmanager
+    def _pending(self, key: str) -> Iterator[Path]:
+        """A folder for a result on its way, gone at the end if it was not renamed into place."""
+        pending = self._layout.pending / f"{key}-{uuid.uuid4().hex}"
+        with storage_errors(self.root):
+            pending.mkdir(parents=True)
+        try:
+            yield pending
+        finally:
+            shutil.rmtree(pending, ignore_errors=True)
+            shutil.rmtree(pending.with_suffix(".old"), ignore_errors=True)
+
+    def _place(self, key: str, pending: Path) -> Path:
+        """Renames a complete result into place; checkpoints are of no use then."""
         folder = self._layout.result(key)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():  # damaged or too old: out of the way first, so that nobody sees a mixture
             folder.rename(pending.with_suffix(".old"))
         pending.rename(folder)
+        shutil.rmtree(self._layout.work(key), ignore_errors=True)
         return folder
 
     def forget(self, key: str) -> None:

@@ -11,7 +11,7 @@ from report.sample import make_report
 from edgeopt import __version__
 from edgeopt.cli import complete
 from edgeopt.errors import ExportError, WorkerError
-from edgeopt.pipeline.runner import RunResult
+from edgeopt.pipeline.request import RunResult
 from edgeopt.plugins.registry import load_registry
 from edgeopt.recipe.gates import Gates
 from edgeopt.recipe.plan import make_plan

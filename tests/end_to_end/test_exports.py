@@ -17,7 +17,7 @@ from conftest import TINY_PLUGIN, TINY_RECIPE
 import edgeopt
 from edgeopt.conversion.plan import ConversionRequest, convert
 from edgeopt.errors import ExportError, LockError, RecipeError
-from edgeopt.pipeline.runner import RunResult
+from edgeopt.pipeline.request import RunResult
 from edgeopt.types import Role
 
 pytestmark = pytest.mark.usefixtures("imports_done_once")

@@ -132,6 +132,17 @@ def test_a_bit_that_a_disk_lost(stage: str, recipe: Path, undisturbed: Path, tmp
     assert made(out) == made(undisturbed)
 
 
+def test_data_that_alone_is_damaged(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Nothing is to be made of it, and the lock tells of it."""
+    out = tmp_path / "runs"
+    shutil.copytree(undisturbed, out)
+    (data,) = [each for each in (out / ".store").glob(f"??/*/{RECORD}") if '"label": "data' in each.read_text()]
+    data.write_text("{}")
+    run(recipe, out)
+    require_whole_results(out)
+    assert made(out) == made(undisturbed)
+
+
 def test_a_worker_that_the_system_ends(
     recipe: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import edgeopt
 from edgeopt.cli import app
 from edgeopt.errors import RecipeError
-from edgeopt.pipeline.runner import RunResult
+from edgeopt.pipeline.request import RunResult
 from edgeopt.report.html import render_html
 
 pytestmark = pytest.mark.usefixtures("imports_done_once")

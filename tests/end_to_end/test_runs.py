@@ -30,7 +30,7 @@ from edgeopt.errors import (
 )
 from edgeopt.pipeline import runner
 from edgeopt.pipeline.clean import Choice, clean
-from edgeopt.pipeline.runner import RunResult
+from edgeopt.pipeline.request import RunResult
 
 pytestmark = pytest.mark.usefixtures("imports_done_once")
 

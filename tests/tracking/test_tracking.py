@@ -20,7 +20,7 @@ import edgeopt
 from edgeopt.errors import RecipeError
 from edgeopt.json_values import from_text, to_text
 from edgeopt.options import TrainerSettings
-from edgeopt.pipeline.runner import RunResult
+from edgeopt.pipeline.request import RunResult
 from edgeopt.tracking import tracked
 from edgeopt.tracking.tracked import PACKAGES, TrackedRun
 from edgeopt.tracking.trackers import Identity

@@ -148,3 +148,16 @@ def test_a_worker_of_ray_that_is_killed_gives_its_trial_to_another(tmp_path):
     alone = tune(request(tmp_path / "alone"))
     assert told(trials) == told(alone.trials)
     assert until(lambda: not marked(tmp_path), 60), marked(tmp_path)
+
+
+@needs_ray
+@pytest.mark.timeout(1800)
+def test_nodes_of_ray_that_share_no_disk(tmp_path, monkeypatch):
+    """The worker of Ray is told of no folder but its own, and of the bucket."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "disk"))
+    (tmp_path / "bucket").mkdir()
+    given = request(tmp_path / "ray", RECIPE, *CLUSTER, f'tune.ray.bucket="{tmp_path}/bucket"')
+    found = tune(given)
+    assert told(found.trials) == told(tune(request(tmp_path / "alone")).trials)
+    assert (tmp_path / "disk/edgeopt/node/.store").exists()
+    assert all((given.out / "tiny-tune" / trial.folder / "report.json").exists() for trial in found.trials)

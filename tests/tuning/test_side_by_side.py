@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +20,19 @@ import pytest
 from typer.testing import CliRunner
 
 from edgeopt.cli import app
-from edgeopt.errors import UserError
+from edgeopt.errors import UserError, WorkerError
+from edgeopt.pipeline.cluster import Luggage
 from edgeopt.recipe.tune import TuneSettings
+from edgeopt.tuning.apart import Answer, Apart
 from edgeopt.tuning.crew import LOG
 from edgeopt.tuning.plan import plan_study
 from edgeopt.tuning.request import TuneRequest
 from edgeopt.tuning.study import tune
 from edgeopt.tuning.trials import FILE, Ending, Trials
+from edgeopt.tuning.worker import TrialJob
 from edgeopt.workers import on_ray
+from edgeopt.workers.bucket import Bucket
+from edgeopt.workers.places import Errand
 from tests.conftest import TINY_PLUGIN
 
 pytestmark = [
@@ -33,6 +41,7 @@ pytestmark = [
 ]
 
 MARK = "EDGEOPT_TEST_MARK"
+PROBLEM = {"message": "no such operator", "hint": None, "location": None}
 TWO = ("tune.workers=2", "tune.trials=2")
 RECIPE = """\
 schema = 1
@@ -200,3 +209,89 @@ def test_what_workers_cannot_be_has_its_line(tmp_path):
 
 def test_who_works_is_in_no_key():
     assert "workers" not in TuneSettings().model_dump()
+
+
+class Here:
+    """A cluster of one node, this machine: what it is handed it does not find on its disk."""
+
+    told = "here"
+
+    def send(self, label, log, function, *arguments):
+        return function(*pickle.loads(pickle.dumps(arguments)), str(Path.cwd()))
+
+    def on_every_node(self, ask, *arguments):
+        yield "here", ask(*pickle.loads(pickle.dumps(arguments)))
+
+    def end(self):
+        """Nothing is on the way."""
+
+
+@contextlib.contextmanager
+def apart(tmp_path, monkeypatch):
+    """Within, trials are made on a node with a disk of its own; gives what a study is asked for besides."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "disk"))
+    monkeypatch.setattr("edgeopt.tuning.study.on_ray", lambda address, resources: contextlib.nullcontext(Here()))
+    (tmp_path / "bucket").mkdir()
+    yield "tune.workers=ray", f'tune.ray.bucket="{tmp_path}/bucket"'
+
+
+def test_nodes_that_share_no_disk_make_the_same_study(tmp_path, one_worker, monkeypatch):
+    with apart(tmp_path, monkeypatch) as asked:
+        given = request(tmp_path / "study", RECIPE, "tune.trials=2", *asked)
+        found = tune(given)
+    _, alone = one_worker
+    assert told(found.trials) == told(alone.trials)[:2]
+    study, node = given.out / "tiny-tune", tmp_path / "disk" / "edgeopt" / "node"
+    for trial in found.trials:
+        report = json.loads((study / trial.folder / "report.json").read_text())
+        assert report["recipe"]["name"] == trial.folder and (study / trial.folder / LOG).exists()
+        assert (study / trial.folder / report["rows"][-1]["file"]).stat().st_size == report["rows"][-1]["size_bytes"]
+    (there,) = node.glob("tiny-tune-*")
+    assert not [file for file in there.rglob("*") if file.is_file()], "it keeps results of stages alone"
+    made = [{file.parent.name for file in out.glob(".store/??/*/result.json")} for out in (given.out, node)]
+    assert made[1] - made[0], "of trials that did not win"
+    shared = {file.stem for file in (tmp_path / "bucket").glob("*.json")}
+    assert made[0] | made[1] == shared
+    assert not list((node / ".store" / "turns").glob("token-*"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        ({"wrong": {"event": "error", "type": "UserError", "problems": [PROBLEM]}}, UserError, "no such operator"),
+        ({"bug": "ZeroDivisionError: in fit-stripes"}, WorkerError, "ZeroDivisionError: in fit-stripes"),
+    ],
+)
+def test_what_went_wrong_on_a_node_comes_back_with_its_log(tmp_path, answer, error, message):
+    class Failing(Here):
+        def send(self, label, log, function, parcel, *_):
+            assert parcel.luggage.files == {"/x/mine.py": b"one = 1"} and parcel.request == "{}"
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w") as archive:
+                archive.writestr(LOG, "what was printed")
+            return Answer(packed.getvalue(), **answer)
+
+    (tmp_path / "request.json").write_text("{}")
+    job = TrialJob(tmp_path / "request.json", tmp_path / "outcome.json", 1)
+    errand = Errand(job, "trial 1", tmp_path / "jobs", tmp_path / "trial-1" / LOG)
+    with pytest.raises(error, match=message) as raised:
+        Apart(Failing(), Luggage(Bucket("memory://x"), {"/x/mine.py": b"one = 1"})).do(errand, lambda *_: None)
+    assert (tmp_path / "trial-1" / LOG).read_text() == "what was printed"
+    assert getattr(raised.value, "log", str(errand.log)) == str(errand.log) and not job.outcome.exists()
+
+
+def test_a_node_that_cannot_use_the_bucket_is_named(tmp_path, monkeypatch):
+    with apart(tmp_path, monkeypatch) as asked:
+        given = request(tmp_path / "study", RECIPE, *asked)
+
+        def gone(self, ask, *arguments):
+            (tmp_path / "bucket").rename(tmp_path / "elsewhere")
+            yield "here (10.0.0.1)", ask(*arguments)
+
+        monkeypatch.setattr(Here, "on_every_node", gone)
+        with pytest.raises(UserError, match=r"node here \(10.0.0.1\): the bucket .* is not there"):
+            tune(given)
+        both = replace(given, bucket=Bucket("memory://another"))
+        with pytest.raises(UserError, match="the study is given memory://another") as error:
+            tune(both)
+        assert "EDGEOPT_BUCKET" in error.value.problems[0].hint
