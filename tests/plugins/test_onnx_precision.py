@@ -99,7 +99,7 @@ def test_an_int8_program_is_not_converted_again(precision: str, tmp_path: Path) 
     from dataclasses import replace
 
     use = resolve(ExporterPlugin, "onnx", {"precision": precision}, load_registry())
-    with pytest.raises(ExportError, match="float model") as caught:
+    with pytest.raises(ExportError, match="float program") as caught:
         export_file(use, replace(tiny_program(), precision="int8"), tmp_path)
     assert caught.value.problems[0].option == "precision"
     assert list(tmp_path.iterdir()) == []
