@@ -68,8 +68,9 @@ def _told(outlook: Outlook, trials: int) -> Iterator[str]:
         each = f"{outlook.least}" if outlook.least == outlook.most else f"{outlook.least} to {outlook.most}"
         yield f"cost      {each} epochs a trial, {trials * outlook.most:,} at most for {trials} trials"
         yield (
-            f"          {looked_at} have {outlook.trainings} trainings of {outlook.together:,} epochs between them, "
-            f"and {outlook.alone:,} if each made its own; {outlook.kept} of the trainings are in the store"
+            f"          {looked_at} have {outlook.trainings} training{'s' * (outlook.trainings > 1)} of "
+            f"{outlook.together:,} epochs between them, and {outlook.alone:,} epochs if each made its own; "
+            f"in the store: {outlook.kept}"
         )
     if not outlook.refused:
         yield f"refused   none of {looked_at}"
