@@ -48,6 +48,11 @@ class Goal(ScoreGates):
         """A study that does not ask for energy keeps the key that it had before one could."""
         return without_usual(self, write(self), ("energy_mj",))
 
+    @property
+    def bounds(self) -> Mapping[str, float]:
+        """What is bounded, by its name; nothing where only the least is looked for."""
+        return self.model_dump(exclude_none=True, exclude={"device"})
+
 
 class Halving(Options):
     """Trials that are stopped early: the `[tune.halving]` table."""

@@ -17,6 +17,7 @@ import edgeopt
 from edgeopt.cli import app
 from edgeopt.errors import UserError
 from edgeopt.pipeline.record import read_record
+from edgeopt.recipe.tune import Goal
 from edgeopt.tuning import page
 from edgeopt.tuning.attempt import Attempts
 from edgeopt.tuning.display import StudyDisplay
@@ -148,6 +149,14 @@ def test_the_tables_and_the_page_have_every_trial(made):
     assert "<title>trial" in text and "http" not in text.replace("http://www.w3.org", "")
     lines = (result.study.folder / FILE).read_text().splitlines()
     assert [json.loads(line)["number"] for line in lines[1:]] == list(range(len(result.trials)))
+
+
+def test_the_page_of_a_study_without_a_goal_speaks_of_the_best(made):
+    _, result = made
+    assert f"Trial {result.best.number} reaches the goal: " in render_page(result)
+    settings = result.study.settings.model_copy(update={"goal": Goal()})
+    text = render_page(replace(result, study=replace(result.study, settings=settings)))
+    assert f"Trial {result.best.number} is the best: " in text
 
 
 def test_the_page_of_many_trials_has_the_best_and_some_others(made, monkeypatch):
