@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edgeopt.recipe.plan import Plan
-from edgeopt.recipe.stage import StageKind
+from edgeopt.recipe.stage import Stage, StageKind
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,7 @@ def pauses_of(plan: Plan, pause: Pause | None) -> Mapping[str, int]:
     """The stage that pauses, and after how many of its epochs; empty where trainings are too short for it."""
     if pause is None:
         return {}
-    trainings = [
-        (stage.name, epochs)
-        for stage in plan.stages.values()
-        if stage.kind is StageKind.PASS and stage.index >= pause.first
-        if (epochs := trained_epochs(plan, stage.index)) > 0
-    ]
+    trainings = [(stage.name, epochs) for stage, epochs in trainings_of(plan) if stage.index >= pause.first]
     due = max(1, round(pause.share * sum(epochs for _, epochs in trainings)))
     for name, epochs in trainings:
         if due < epochs:
@@ -35,8 +30,11 @@ def pauses_of(plan: Plan, pause: Pause | None) -> Mapping[str, int]:
     return {}
 
 
-def trained_epochs(plan: Plan, index: int) -> int:
-    """How many epochs a pass trains; 0 for one that does not."""
-    use = plan.passes[index]
-    epochs = plan.budget.of(plan.budget.epochs, getattr(use.options, "epochs", 0))
-    return epochs if use.plugin.trains else 0
+def trainings_of(plan: Plan) -> Iterator[tuple[Stage, int]]:
+    """The stages that train, in their order, each with its epochs."""
+    for stage in plan.stages.values():
+        if stage.kind is not StageKind.PASS or not plan.passes[stage.index].plugin.trains:
+            continue
+        epochs = plan.budget.of(plan.budget.epochs, getattr(plan.passes[stage.index].options, "epochs", 0))
+        if epochs > 0:
+            yield stage, epochs

@@ -34,10 +34,9 @@ def judge(
 
     Those on scores, what is lost of them and `recall`, `size_ratio`, `latency_ratio` and `energy_mj` are about the
     files that ship: the optimized ones, or the float ones where the recipe does not optimize. `agreement` is about
-    every file. A figure
-    that could not be had misses its gate, and a file that gives one class for every image misses all of them: its
-    figures say nothing. Those on `devices` are judged on these, `ram_bytes` and `flash_bytes` on the files of exporters
-    that tell them.
+    every file. A figure that could not be had misses its gate, and a file that gives one class for every image misses
+    all of them: its figures say nothing. Those on `devices` are judged on these, `ram_bytes` and `flash_bytes` on the
+    files of exporters that tell them.
     """
     optimized = [row for row in rows if row.role is Role.OPTIMIZED]
     shipped = optimized or list(rows)

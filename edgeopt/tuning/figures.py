@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeopt.report import figures
 from edgeopt.tasks.scores import DROP, ScoreKind
+from edgeopt.tuning.goals import UNITS
 from edgeopt.tuning.plan import Study
 from edgeopt.tuning.space import Values
 from edgeopt.tuning.trials import Trial
@@ -20,8 +21,8 @@ def objective_told(name: str, value: float | None, kinds: tuple[ScoreKind, ...])
         return "not known"
     if name in ("bytes", "memory_bytes"):
         return figures.size(round(value))
-    if name in ("latency_ms", "energy_mj"):
-        return f"{value:.3g} {'ms' if name == 'latency_ms' else 'mJ'}"
+    if name in UNITS:
+        return f"{value:.3g} {UNITS[name]}"
     kind = next((each for each in kinds if f"{each.name}{DROP}" == name), None)
     return f"{100 * value:.1f} points" if kind is None or kind.is_share else f"{value:.3g}{kind.unit}"
 

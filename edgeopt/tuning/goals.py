@@ -25,6 +25,9 @@ COSTS = ("bytes", "latency_ms", "memory_bytes", "energy_mj")
 BOUNDS = ("bytes", "memory_bytes", "latency_ms", "latency_ratio", "size_ratio", "energy_mj")
 """What a goal can bound besides scores and agreement; shapes tell all of it."""
 
+UNITS = {"latency_ms": "ms", "energy_mj": "mJ"}
+"""Of those that are not bytes."""
+
 _MEASURED = frozenset({"latency_ms", "latency_ratio", "energy_mj"})
 """Those of them that another measurement would give a little otherwise."""
 
@@ -88,8 +91,7 @@ class Missed:
 def _told(name: str, value: float) -> str:
     if name in ("bytes", "memory_bytes"):
         return size(value)
-    unit = {"latency_ms": " ms", "energy_mj": " mJ"}.get(name, "")
-    return f"{value:.4g}{unit}"
+    return f"{value:.4g} {UNITS[name]}" if name in UNITS else f"{value:.4g}"
 
 
 def reference_of(report: Report, device: str | None) -> Reference:

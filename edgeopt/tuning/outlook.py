@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from edgeopt.arrays import Json
 from edgeopt.errors import UserError
-from edgeopt.pipeline.pauses import trained_epochs
-from edgeopt.recipe.plan import Plan, make_plan
+from edgeopt.pipeline.pauses import trainings_of
+from edgeopt.recipe.plan import make_plan
 from edgeopt.recipe.read import parse_recipe
-from edgeopt.recipe.stage import StageKind
 from edgeopt.tuning.plan import Study
 from edgeopt.tuning.space import Choices, Range, Space, Values, changed
 from edgeopt.tuning.written import plain
@@ -70,7 +69,7 @@ def outlook_of(study: Study, store: Store, most: int = MOST) -> Outlook:
         except UserError as error:
             refused.setdefault(error.problems[0].message, []).append(values)
             continue
-        own = _trainings(plan)
+        own = {stage.key: each for stage, each in trainings_of(plan)}
         trained |= own
         epochs.append(sum(own.values()))
     return Outlook(
@@ -86,20 +85,18 @@ def outlook_of(study: Study, store: Store, most: int = MOST) -> Outlook:
     )
 
 
-def _trainings(plan: Plan) -> dict[str, int]:
-    """The epochs of each training of a plan, by the key of its result."""
-    passes = (stage for stage in plan.stages.values() if stage.kind is StageKind.PASS)
-    return {stage.key: epochs for stage in passes if (epochs := trained_epochs(plan, stage.index))}
-
-
 def _recipes(study: Study, most: int) -> tuple[Sequence[Values], bool]:
     """The values of recipes to look at, and whether they are all that there are."""
     count = study.space.count
     if count is not None and count <= most:
         return list(_every(study.space)), True
     source = random.Random(study.seed)
-    return [_without_absent(study.space, {each.name: _any_of(each.scale, source) for each in study.space.parameters})
-            for _ in range(most)], False  # fmt: skip
+    return [_drawn(study.space, source) for _ in range(most)], False
+
+
+def _drawn(space: Space, source: random.Random) -> Values:
+    """One recipe of a space."""
+    return _without_absent(space, {each.name: _any_of(each.scale, source) for each in space.parameters})
 
 
 def _every(space: Space) -> Iterator[Values]:
@@ -117,7 +114,7 @@ def _without_absent(space: Space, values: Values) -> Values:
 def _all_of(scale: Choices | Range) -> Sequence[Json]:
     if isinstance(scale, Choices):
         return scale.values
-    return [scale.value(_rounded(scale.low + place * (scale.step or 1))) for place in range(scale.count or 0)]
+    return [_at(scale, place) for place in range(scale.count or 0)]
 
 
 def _any_of(scale: Choices | Range, source: random.Random) -> Json:
@@ -126,10 +123,10 @@ def _any_of(scale: Choices | Range, source: random.Random) -> Json:
     if scale.is_log:
         return scale.value(math.exp(source.uniform(math.log(scale.low), math.log(scale.high))))
     if scale.count is not None:
-        return source.choice(_all_of(scale))
+        return _at(scale, source.randrange(scale.count))
     return scale.value(source.uniform(scale.low, scale.high))
 
 
-def _rounded(value: float) -> float:
-    """As the recipe would write it: 0.2 and three times 0.1 are 0.5."""
-    return round(value, 12)
+def _at(scale: Range, place: int) -> Json:
+    """A value of a range that has a number of them, as the recipe would write it: 0.2 and three times 0.1 are 0.5."""
+    return scale.value(round(scale.low + place * (scale.step or 1), 12))
